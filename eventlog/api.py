@@ -1,0 +1,120 @@
+"""The module-level functions: one shared recorder, made when it is first needed."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any, overload
+
+import msgspec
+
+from eventlog import config as _config
+from eventlog.errors import EventlogError
+from eventlog.recorder import Recorder, Stats
+from eventlog.sinks import MemorySink, Sink
+
+_logger = logging.getLogger("eventlog")
+_recorder: Recorder | None = None
+_sinks: list[Sink] = []
+_lock = threading.RLock()
+
+
+def recorder() -> Recorder:
+    """Return the shared recorder; without `configure` it is made from file and environment."""
+    if _recorder is not None:
+        return _recorder
+    with _lock:
+        if _recorder is None:
+            settings, problem = _config.load_for_agent()
+            if problem:
+                _logger.error("%s; going on with the defaults under %s", problem, settings.root)
+            made = _install(Recorder(settings))
+            try:
+                made.start_background()
+            except EventlogError as error:
+                _logger.error("%s; events are written to the log and can be indexed later", error)
+        return _recorder  # type: ignore[return-value]  # set by _install, which mypy cannot see
+
+
+def configure(**settings: Any) -> None:
+    """Replace the shared recorder by one with these settings (see eventlog.config).
+
+    Sinks stay. Raises ConfigError, and MissingExtra where the mode needs the index side.
+    """
+    made = Recorder(_config.load(**settings))
+    with _lock:
+        before = _recorder
+        if before is not None:
+            before.shutdown()
+        _install(made)
+        made.start_background()
+
+
+def _install(made: Recorder) -> Recorder:
+    global _recorder
+    for sink in _sinks:
+        made.add_sink(sink)
+    _recorder = made
+    return made
+
+
+@overload
+def emit(event: msgspec.Struct, /, **fields: Any) -> str | None: ...
+@overload
+def emit(event: str, payload: object = None, /, **fields: Any) -> str | None: ...
+def emit(event: str | msgspec.Struct, payload: object = None, /, **fields: Any) -> str | None:
+    """Record one event; return its id, or None where it was not recorded. See Recorder.emit."""
+    return (_recorder or recorder()).emit(event, payload, **fields)
+
+
+@overload
+def emit_many(events: Iterable[msgspec.Struct], /, **fields: Any) -> list[str]: ...
+@overload
+def emit_many(events: str, payloads: Iterable[object], /, **fields: Any) -> list[str]: ...
+def emit_many(
+    events: str | Iterable[msgspec.Struct], payloads: Iterable[object] = (), /, **fields: Any
+) -> list[str]:
+    """Record many events in one write per type; return the ids of those recorded."""
+    return (_recorder or recorder()).emit_many(events, payloads, **fields)
+
+
+def flush() -> bool:
+    """Return True when everything emitted so far would survive a power cut."""
+    return recorder().flush()
+
+
+def stats() -> Stats:
+    """Return the counters of the shared recorder."""
+    return recorder().stats()
+
+
+def shutdown() -> None:
+    """Flush and let go of everything; also done at interpreter exit. Emitting later still works."""
+    if _recorder is not None:
+        _recorder.shutdown()
+
+
+def add_sink(sink: Sink) -> None:
+    """Also give every line to `sink`; it outlives `configure`."""
+    with _lock:
+        _sinks.append(sink)
+        recorder().add_sink(sink)
+
+
+def remove_sink(sink: Sink) -> None:
+    """Flush a sink and stop giving it lines."""
+    with _lock:
+        if sink in _sinks:
+            _sinks.remove(sink)
+        recorder().remove_sink(sink)
+
+
+def capture() -> AbstractContextManager[MemorySink]:
+    """Keep events in memory instead of writing them; yields a MemorySink. For tests."""
+    return recorder().capture()
+
+
+atexit.register(shutdown)

@@ -1,0 +1,156 @@
+"""Settings: the environment, then eventlog.toml, then code, each stronger than the one before.
+
+| setting            | environment                | meaning                                          |
+| ------------------ | -------------------------- | ------------------------------------------------ |
+| root               | EVENTLOG_DIR               | where log and index live; "" turns emitting off   |
+| mode               | EVENTLOG_MODE              | file_only, dual, db_only, off                    |
+| segment_max_bytes  | EVENTLOG_SEGMENT_MAX_BYTES | a segment is left for a new one at this size     |
+| segment_max_age_s  | EVENTLOG_SEGMENT_MAX_AGE_S | … and at this age                                |
+| workspace          | EVENTLOG_WORKSPACE         | for events whose context names none              |
+| agent              | EVENTLOG_AGENT             | for events whose context names none              |
+| strict             | EVENTLOG_STRICT            | emit raises instead of counting and logging      |
+
+The file is `EVENTLOG_CONFIG`, else `./eventlog.toml` where there is one. `EVENTLOG_DIR=""`
+is the off switch of whoever starts the program: only a root given in code is stronger.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+from eventlog.errors import ConfigError
+
+
+class Mode(enum.Enum):
+    """What happens to an event after emit."""
+
+    FILE_ONLY = "file_only"
+    DUAL = "dual"
+    DB_ONLY = "db_only"
+    OFF = "off"
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of one recorder."""
+
+    root: str
+    mode: Mode = Mode.FILE_ONLY
+    segment_max_bytes: Annotated[int, msgspec.Meta(ge=4096, le=2**40)] = 64 * 1024 * 1024
+    segment_max_age_s: Annotated[float, msgspec.Meta(gt=0)] = 24 * 3600.0
+    workspace: str | None = None
+    agent: str | None = None
+    strict: bool = False
+
+
+_ENVIRONMENT = {"EVENTLOG_DIR": "root"} | {
+    f"EVENTLOG_{name.upper()}": name for name in Config.__struct_fields__ if name != "root"
+}
+_FILE_VARIABLE = "EVENTLOG_CONFIG"
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
+
+
+def default_root(environ: Mapping[str, str]) -> str:
+    """Return `$XDG_STATE_HOME/eventlog`, else `~/.local/state/eventlog`."""
+    state = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(state, "eventlog")
+
+
+def load(environ: Mapping[str, str] | None = None, **code: Any) -> Config:
+    """Gather settings from all three places. Raises ConfigError naming the place and the key."""
+    environ = os.environ if environ is None else environ
+    settings: dict[str, Any] = {"root": default_root(environ)}
+    settings |= _from_environment(environ)
+    switched_off = settings["root"] == ""
+    settings |= _from_file(environ)
+    settings |= _known(_plain(code), "configure()")
+    if settings["root"] == "" or (switched_off and "root" not in code):
+        settings |= {"root": "", "mode": "off"}
+    try:
+        config = msgspec.convert(settings, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"bad setting: {error}") from None
+    return msgspec.structs.replace(config, root=os.path.abspath(os.path.expanduser(config.root)))
+
+
+def load_for_agent() -> tuple[Config, str | None]:
+    """Like `load`, for the first emit of a program that never called `configure`.
+
+    A typing error in a variable must neither raise inside somebody's agent nor lose its
+    events: then the defaults apply, with the root, and the second value says what is wrong.
+    """
+    try:
+        return load(), None
+    except ConfigError as error:
+        root = os.environ.get("EVENTLOG_DIR")
+        return load({}, **({} if root is None else {"root": root})), str(error)
+
+
+def _plain(code: Mapping[str, Any]) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        return value.value if isinstance(value, Mode) else os.fspath(value) if isinstance(value, Path) else value
+
+    return {key: plain(value) for key, value in code.items()}
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    known = [*_ENVIRONMENT, _FILE_VARIABLE]
+    found = {}
+    for variable, text in environ.items():
+        if not variable.startswith("EVENTLOG_") or variable == _FILE_VARIABLE:
+            continue
+        if variable not in _ENVIRONMENT:
+            raise ConfigError(f"unknown environment variable {variable}{_nearest(variable, known)}")
+        found[_ENVIRONMENT[variable]] = _typed(variable, text)
+    return found
+
+
+def _typed(variable: str, text: str) -> Any:
+    name = _ENVIRONMENT[variable]
+    try:
+        if name == "segment_max_bytes":
+            return int(text)
+        if name == "segment_max_age_s":
+            return float(text)
+    except ValueError:
+        raise ConfigError(f"{variable}={text!r} is not a number") from None
+    if name != "strict":
+        return text
+    if text.lower() not in _TRUE | _FALSE:
+        raise ConfigError(f"{variable}={text!r} is neither true nor false")
+    return text.lower() in _TRUE
+
+
+def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
+    named = environ.get(_FILE_VARIABLE)
+    path = Path(named or "eventlog.toml")
+    try:
+        with path.open("rb") as file:
+            settings = tomllib.load(file)
+    except FileNotFoundError:
+        if named:
+            raise ConfigError(f"{_FILE_VARIABLE} names {path}, which does not exist") from None
+        return {}
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
+    return _known(settings, str(path))
+
+
+def _known(settings: dict[str, Any], place: str) -> dict[str, Any]:
+    for name in settings:
+        if name not in Config.__struct_fields__:
+            raise ConfigError(f"unknown setting {name!r} in {place}{_nearest(name, Config.__struct_fields__)}")
+    return settings
+
+
+def _nearest(name: str, known: object) -> str:
+    names = list(known)  # type: ignore[call-overload]  # two kinds of sequence, both of str
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(names)}"

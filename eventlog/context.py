@@ -1,0 +1,69 @@
+"""Correlation that travels with the work: who is running, for whom, in which run.
+
+Fields set by `context(…)` are inherited by asyncio tasks. A thread starts with an empty
+context; hand it one with `carry`:
+
+    with obs.context(run_id="r1"):
+        pool.submit(obs.carry(work), item)
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+from eventlog.errors import InvalidEvent
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FIELDS = frozenset(
+    {
+        "run_id", "request_id", "session_id", "parent_event_id",
+        "cycle", "turn_number", "audit_level", "workspace", "agent",
+    }
+)  # fmt: skip
+
+ContextValue = str | int | None
+_current: contextvars.ContextVar[dict[str, ContextValue]] = contextvars.ContextVar("eventlog", default={})  # noqa: B039 - never mutated: each `context` sets a new dict
+
+
+def current() -> dict[str, ContextValue]:
+    """Return the fields in force here. Do not change the dict: it is shared."""
+    return _current.get()
+
+
+@contextmanager
+def context(**fields: ContextValue) -> Iterator[None]:
+    """Set envelope fields for all events emitted inside; None hides an outer value.
+
+    Raises InvalidEvent for a name that is not a context field: a typing error here would
+    otherwise cost the correlation of a whole run.
+    """
+    unknown = sorted(fields.keys() - FIELDS)
+    if unknown:
+        raise InvalidEvent(f"unknown context field {unknown[0]!r}; known: {', '.join(sorted(FIELDS))}")
+    token = _current.set({**_current.get(), **fields})
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def carry(function: Callable[P, R]) -> Callable[P, R]:
+    """Return `function` bound to the context of this moment, for use in another thread.
+
+    The result may be called many times and from many threads at once.
+    """
+    taken = _current.get()
+
+    def carried(*args: P.args, **kwargs: P.kwargs) -> R:
+        token = _current.set(taken)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _current.reset(token)
+
+    return carried

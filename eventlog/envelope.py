@@ -1,0 +1,210 @@
+"""The envelope: one event, and the line of bytes that stands for it.
+
+A line is one JSON object in UTF-8, without a raw newline inside, at most
+`MAX_LINE_BYTES` long and nested at most `MAX_DEPTH` deep. `encode` makes lines at emit
+and `decode` checks them at indexing; both keep the same limits, so that what emit
+accepts the index accepts. Unknown envelope fields are kept in `Decoded.extra`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+
+from eventlog import timestamps
+from eventlog.errors import InvalidEvent
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_DEPTH = 256
+
+EVENT_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,99}", re.ASCII)
+_UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_BRACKETS = re.compile(rb"[\[\]{}]")
+
+Text = Annotated[str, msgspec.Meta(max_length=10_000)]
+Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+AuditLevel = Literal["turn", "session", "export"]
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One event. Absent means absent: a field at its default is left out of the line."""
+
+    event_id: Annotated[str, msgspec.Meta(pattern=_UUID)]
+    event_type: Annotated[str, msgspec.Meta(pattern=f"^{EVENT_TYPE.pattern}$", max_length=100)]
+    timestamp: Annotated[str, msgspec.Meta(pattern=timestamps.PATTERN)]
+    run_id: Text | None = None
+    request_id: Text | None = None
+    session_id: Text | None = None
+    parent_event_id: Text | None = None
+    cycle: Count | None = None
+    turn_number: Count | None = None
+    audit_level: AuditLevel = "turn"
+    workspace: Text | None = None
+    agent: Text | None = None
+    schema_version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] = 1
+    payload: msgspec.Raw
+
+    def data(self) -> dict[str, Any]:
+        """Return the payload as plain Python objects."""
+        return msgspec.json.decode(self.payload, type=dict[str, Any])
+
+
+FIELDS = Envelope.__struct_fields__
+
+
+class _Strict(Envelope, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Decoded(NamedTuple):
+    """A valid line: its envelope, and the envelope fields this version does not know."""
+
+    envelope: Envelope
+    extra: dict[str, msgspec.Raw] | None
+
+
+_encoder = msgspec.json.Encoder()
+_strict = msgspec.json.Decoder(_Strict)
+_lenient = msgspec.json.Decoder(Envelope)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+def check_event_type(name: object) -> str:
+    """Return `name` where it may be an event type, and so a folder; raise InvalidEvent else."""
+    if isinstance(name, str) and EVENT_TYPE.fullmatch(name):
+        return name
+    shown = repr(name if len(repr(name)) <= 80 else repr(name)[:80] + "…")
+    raise InvalidEvent(
+        f"event type {shown} is refused: use 1 to 100 of a-z, 0-9, '_', '.', '-', beginning with a letter"
+    )
+
+
+def encode_payload(payload: object) -> msgspec.Raw:
+    """Encode a payload as a JSON object; raise InvalidEvent naming what cannot be written.
+
+    Takes a mapping, a msgspec Struct, a dataclass, or `msgspec.Raw` holding a JSON object.
+    """
+    if isinstance(payload, msgspec.Raw):
+        return _checked_raw(payload)
+    if isinstance(payload, Mapping) and not isinstance(payload, dict):
+        payload = dict(payload)
+    try:
+        data = _encoder.encode(payload)
+    except RecursionError:
+        raise InvalidEvent("payload is nested too deep, or contains itself; flatten it") from None
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(f"payload holds text that is not Unicode (a lone surrogate): {error}") from None
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        raise InvalidEvent(f"payload cannot be written as JSON: {error}") from None
+    if data[:1] != b"{":
+        raise InvalidEvent(f"payload must be a JSON object, not {type(payload).__name__}; wrap it: {{'value': …}}")
+    if b"\n" in data:
+        raise InvalidEvent("payload holds raw JSON with a newline in it; re-encode it on one line")
+    if b"null" in data:  # msgspec writes NaN and infinities as null: look only where it matters
+        _refuse_non_finite(msgspec.to_builtins(payload), "payload")
+    return msgspec.Raw(data)
+
+
+def _checked_raw(raw: msgspec.Raw) -> msgspec.Raw:
+    data = bytes(raw)
+    if b"\n" in data:
+        raise InvalidEvent("raw payload holds a newline; re-encode it on one line")
+    try:
+        data.decode()
+        _fields.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidEvent(f"raw payload is not a JSON object: {error}") from None
+    return msgspec.Raw(data)
+
+
+def _refuse_non_finite(value: object, path: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidEvent(f"{path} is {value}: JSON has no such number; send null or a string")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_non_finite(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple | set | frozenset):
+        for place, item in enumerate(value):
+            _refuse_non_finite(item, f"{path}[{place}]")
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Return the line of an envelope, newline included.
+
+    The line is read back before it is returned (struct constructors check nothing, and
+    reading is a third of a microsecond), so a wrong field or a passed limit raises
+    InvalidEvent here and not quarantine later.
+    """
+    try:
+        line = _encoder.encode(envelope)
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(f"an envelope field holds a lone surrogate: {error}") from None
+    except (TypeError, OverflowError) as error:
+        raise InvalidEvent(f"an envelope field cannot be written as JSON: {error}") from None
+    if len(line) > MAX_LINE_BYTES:
+        raise InvalidEvent(
+            f"event of {len(line):,} bytes is over the limit of {MAX_LINE_BYTES:,}; "
+            "store the large part as a file and log its path and hash"
+        )
+    if too_deep(line):
+        raise InvalidEvent(f"payload is nested deeper than {MAX_DEPTH} levels; flatten it")
+    try:
+        _strict.decode(line)
+    except msgspec.MsgspecError as error:
+        raise InvalidEvent(f"envelope is not valid: {error}") from None
+    return line + b"\n"
+
+
+def decode(line: bytes) -> Decoded:
+    """Read one line (without its newline). Raises InvalidEvent with the reason in words."""
+    if not line.strip():
+        raise InvalidEvent("empty line")
+    if line.startswith(b"\xef\xbb\xbf"):
+        raise InvalidEvent("line begins with a byte order mark")
+    if too_deep(line):
+        raise InvalidEvent(f"nested deeper than {MAX_DEPTH} levels")
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidEvent(f"not UTF-8: {error.reason} at byte {error.start} of the line") from None
+    try:
+        decoded = Decoded(_strict.decode(line), None)
+    except msgspec.ValidationError:
+        decoded = _decode_with_extra(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidEvent(f"not JSON: {error}") from None
+    if not bytes(decoded.envelope.payload).startswith(b"{"):
+        raise InvalidEvent("not an envelope: payload is not an object")
+    return decoded
+
+
+def _decode_with_extra(line: bytes) -> Decoded:
+    """The slow way, for a line with unknown fields or a wrong one."""
+    try:
+        envelope = _lenient.decode(line)
+    except msgspec.MsgspecError as error:
+        raise InvalidEvent(f"not an envelope: {error}") from None
+    extra = {name: raw for name, raw in _fields.decode(line).items() if name not in FIELDS}
+    return Decoded(envelope, extra)
+
+
+def too_deep(line: bytes) -> bool:
+    """Say whether JSON nests deeper than MAX_DEPTH.
+
+    Both sides ask this rather than wait for a RecursionError, whose threshold moves with
+    the caller's stack: live indexing and replay must agree on every line. Nearly all lines
+    hold fewer brackets than MAX_DEPTH, which settles it in two counts.
+    """
+    if line.count(b"{") + line.count(b"[") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", line)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            return True
+    return False

@@ -1,0 +1,73 @@
+"""Every error that eventlog raises on purpose.
+
+    EventlogError
+    ├── ConfigError            a setting is unknown or has a bad value
+    ├── InvalidEvent           the event was refused at emit; nothing was written
+    │   └── EventTypeConflict  two structs want the same event type
+    ├── WriteFailed            the operating system refused the bytes
+    ├── ImportFailed           a source file cannot be read as what it was said to be
+    ├── IndexFailed            the index cannot do what was asked
+    │   └── IndexBusy          another process held the index for longer than the bound
+    ├── QueryFailed            the query is wrong, was refused, or ran past its limit
+    └── MissingExtra           a feature needs `pip install 'eventlog[extra]'`
+
+Messages say what happened, where, and what to try next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "EventTypeConflict",
+    "EventlogError",
+    "ImportFailed",
+    "IndexBusy",
+    "IndexFailed",
+    "InvalidEvent",
+    "MissingExtra",
+    "QueryFailed",
+    "WriteFailed",
+]
+
+
+class EventlogError(Exception):
+    """The root of the tree: `except EventlogError` catches all that eventlog raises."""
+
+
+class ConfigError(EventlogError):
+    """A setting is unknown or has a value that cannot be used."""
+
+
+class InvalidEvent(EventlogError):
+    """The event was refused at emit. Nothing was written."""
+
+
+class EventTypeConflict(InvalidEvent):
+    """Two structs were registered under one event type."""
+
+
+class WriteFailed(EventlogError):
+    """The operating system refused to take the bytes of an event."""
+
+
+class ImportFailed(EventlogError):
+    """A source cannot be imported at all (a bad line alone never raises this)."""
+
+
+class IndexFailed(EventlogError):
+    """The index cannot do what was asked of it."""
+
+
+class IndexBusy(IndexFailed):
+    """Another process held the index for longer than this one may wait."""
+
+
+class QueryFailed(EventlogError):
+    """The query is wrong, was refused, or ran past its limit."""
+
+
+class MissingExtra(EventlogError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional dependency; try: pip install 'eventlog[{extra}]'")

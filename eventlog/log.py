@@ -1,0 +1,126 @@
+"""Where things are on disk, and which segments there are.
+
+    <root>/log/<event_type>/<segment>.jsonl
+    <root>/index.duckdb
+
+Listing never follows a symbolic link and never trusts a name: whatever does not look
+like a segment of ours is reported as an oddity and left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from eventlog.envelope import EVENT_TYPE
+
+SUFFIX = ".jsonl"
+_NAME = re.compile(r"(\d{8}T\d{6}\d{6}Z)-[0-9a-f]{16}")
+_STAMP = "%Y%m%dT%H%M%S%fZ"
+
+
+class SegmentFile(NamedTuple):
+    """A segment as the folder shows it. `name` is its identity, wherever it is moved."""
+
+    name: str
+    event_type: str
+    path: Path
+    size: int
+    mtime_ns: int
+    sealed: bool
+
+
+class Oddity(NamedTuple):
+    """Something in the log that eventlog will not read, and why."""
+
+    path: Path
+    reason: str
+
+
+class Listing(NamedTuple):
+    """All segments in order of (event_type, name), and what else was found."""
+
+    segments: list[SegmentFile]
+    oddities: list[Oddity]
+
+
+def log_folder(root: str | Path) -> Path:
+    """Return the folder that holds one folder per event type."""
+    return Path(root) / "log"
+
+
+def segment_path(root: str | Path, event_type: str, name: str) -> Path:
+    """Return where the segment of this name lives."""
+    return log_folder(root) / event_type / (name + SUFFIX)
+
+
+def new_segment_name(created_ns: int) -> str:
+    """Return `<created, UTC>-<64 random bits>`: unique without asking anybody, sorted by creation."""
+    created = datetime.fromtimestamp(created_ns // 1_000_000_000, UTC).replace(microsecond=created_ns // 1000 % 1_000_000)
+    return f"{created.strftime(_STAMP)}-{os.urandom(8).hex()}"
+
+
+def created_s(name: str) -> float | None:
+    """Return when a segment was created, in seconds since the epoch; None for a foreign name."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        return datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def list_log(root: str | Path, event_types: Iterable[str] | None = None) -> Listing:
+    """List the log, or only some types of it. A root without a log gives an empty listing."""
+    wanted = None if event_types is None else frozenset(event_types)
+    listing = Listing([], [])
+    for folder in _entries(log_folder(root)):
+        if wanted is not None and folder.name not in wanted:
+            continue
+        if folder.is_symlink():
+            listing.oddities.append(Oddity(Path(folder.path), "a symbolic link, not followed"))
+        elif not folder.is_dir(follow_symlinks=False):
+            listing.oddities.append(Oddity(Path(folder.path), "not a folder"))
+        elif not EVENT_TYPE.fullmatch(folder.name):
+            listing.oddities.append(Oddity(Path(folder.path), "the name is not an event type"))
+        else:
+            _list_folder(folder, listing)
+    return listing
+
+
+def list_type(root: str | Path, event_type: str) -> list[SegmentFile]:
+    """List the segments of one type, oldest first."""
+    return list_log(root, [event_type]).segments
+
+
+def _list_folder(folder: os.DirEntry[str], listing: Listing) -> None:
+    for entry in _entries(Path(folder.path)):
+        name = entry.name.removesuffix(SUFFIX)
+        if entry.is_symlink():
+            listing.oddities.append(Oddity(Path(entry.path), "a symbolic link, not followed"))
+        elif name == entry.name or created_s(name) is None:
+            listing.oddities.append(Oddity(Path(entry.path), "the name is not that of a segment"))
+        elif not entry.is_file(follow_symlinks=False):
+            listing.oddities.append(Oddity(Path(entry.path), "not a regular file"))
+        else:
+            try:
+                stat = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:  # deleted between the listing and the look
+                continue
+            sealed = not stat.st_mode & 0o222
+            listing.segments.append(
+                SegmentFile(name, folder.name, Path(entry.path), stat.st_size, stat.st_mtime_ns, sealed)
+            )
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -1,0 +1,185 @@
+"""Reading segments: complete lines with their offsets, and a log that is still growing.
+
+A line is complete when its newline is there. What stands behind the last newline of a
+segment is not read: its writer may still be at it, or is gone and has left a torn tail.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from eventlog import log
+from eventlog.envelope import MAX_LINE_BYTES
+from eventlog.errors import EventlogError
+
+_BLOCK_BYTES = 4 * 1024 * 1024
+#: What is kept of a line that is over the limit, as evidence.
+OVERSIZED_KEPT_BYTES = 64 * 1024
+
+
+class Line(NamedTuple):
+    """One complete line. `length` counts the newline; `data` does not hold it.
+
+    A line longer than MAX_LINE_BYTES comes with only the first OVERSIZED_KEPT_BYTES of
+    its data, so reading is bounded whatever the file holds.
+    """
+
+    offset: int
+    length: int
+    data: bytes
+
+    @property
+    def oversized(self) -> bool:
+        return self.length > len(self.data) + 1
+
+
+class Located(NamedTuple):
+    """A line and where it stands."""
+
+    event_type: str
+    segment: str
+    offset: int
+    data: bytes
+
+
+def read_lines(path: Path, offset: int = 0, *, end: int | None = None, max_bytes: int | None = None) -> Iterator[Line]:
+    """Yield the complete lines of a file from a byte offset, which must be the start of one.
+
+    `end` bounds the bytes that are looked at; at about `max_bytes` the reading stops, at
+    the end of a line. A file that is gone yields nothing. Memory: one block, or one line.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise EventlogError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        budget_end = None if max_bytes is None else offset + max_bytes
+        while True:
+            size = _BLOCK_BYTES if end is None else min(_BLOCK_BYTES, end - offset)
+            block = os.pread(fd, size, offset) if size > 0 else b""
+            last = block.rfind(b"\n")
+            if last < 0:
+                line = _long_line(fd, block, offset, end) if len(block) == _BLOCK_BYTES else None
+                if line is None:
+                    return
+                yield line
+                offset += line.length
+            else:
+                for data in block[:last].split(b"\n"):
+                    yield Line(offset, len(data) + 1, data)
+                    offset += len(data) + 1
+                    if budget_end is not None and offset >= budget_end:
+                        return
+            if budget_end is not None and offset >= budget_end:
+                return
+    finally:
+        os.close(fd)
+
+
+def _long_line(fd: int, block: bytes, offset: int, end: int | None) -> Line | None:
+    """Find the end of a line that is longer than a block; None while it has none."""
+    kept, length = [block], len(block)
+    while True:
+        size = _BLOCK_BYTES if end is None else min(_BLOCK_BYTES, end - offset - length)
+        block = os.pread(fd, size, offset + length) if size > 0 else b""
+        if not block:
+            return None
+        newline = block.find(b"\n")
+        part = block if newline < 0 else block[:newline]
+        if length <= MAX_LINE_BYTES:
+            kept.append(part)
+        length += len(part)
+        if newline >= 0:
+            data = b"".join(kept)
+            return Line(offset, length + 1, data if length <= MAX_LINE_BYTES else data[:OVERSIZED_KEPT_BYTES])
+
+
+def read_line_at(path: Path, offset: int) -> bytes | None:
+    """Return the one line that starts at an offset, or None where there is no complete line."""
+    for line in read_lines(path, offset, max_bytes=1):
+        return line.data
+    return None
+
+
+def read_log(root: str | Path, event_types: Iterable[str] | None = None) -> Iterator[Located]:
+    """Yield every complete line of the log, segment after segment."""
+    for segment in log.list_log(root, event_types).segments:
+        for line in read_lines(segment.path):
+            yield Located(segment.event_type, segment.name, line.offset, line.data)
+
+
+def last_lines(segment: log.SegmentFile, count: int) -> list[Located]:
+    """Return the last complete lines of a segment, oldest first, without reading all of it."""
+    span = 64 * 1024
+    while True:
+        start = max(segment.size - span, 0)
+        lines = list(_lines_after_newline(segment, start))
+        if len(lines) >= count or start == 0:
+            return lines[-count:]
+        span *= 4
+
+
+def _lines_after_newline(segment: log.SegmentFile, start: int) -> Iterator[Located]:
+    # From the middle of a file, the first line begins behind the next newline. Beginning one
+    # byte earlier makes a start right at a line's beginning come out right as well.
+    lines = read_lines(segment.path, max(start - 1, 0), end=segment.size)
+    if start > 0:
+        next(lines, None)
+    for line in lines:
+        yield Located(segment.event_type, segment.name, line.offset, line.data)
+
+
+class Follower:
+    """Follows a live log across rotation: end of file is not the end.
+
+    `poll` yields what became complete since the last call, from every segment there is by
+    now. A segment that shrank or vanished is read no further.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        event_types: Iterable[str] | None = None,
+        *,
+        from_start: bool = False,
+    ) -> None:
+        self._root = root
+        self._types = None if event_types is None else frozenset(event_types)
+        self._offsets: dict[str, int] = {}
+        if not from_start:
+            for segment in log.list_log(root, self._types).segments:
+                self._offsets[segment.name] = _line_end(segment)
+
+    def poll(self) -> Iterator[Located]:
+        """Yield new complete lines, segment after segment."""
+        for segment in log.list_log(self._root, self._types).segments:
+            offset = self._offsets.get(segment.name, 0)
+            if segment.size <= offset:
+                continue
+            for line in read_lines(segment.path, offset):
+                self._offsets[segment.name] = line.offset + line.length
+                yield Located(segment.event_type, segment.name, line.offset, line.data)
+
+    def follow(self, wait: Callable[[], object] = lambda: time.sleep(0.2)) -> Iterator[Located]:
+        """Yield new lines for ever, calling `wait` between polls."""
+        while True:
+            yield from self.poll()
+            wait()
+
+
+def _line_end(segment: log.SegmentFile) -> int:
+    """Return where the last complete line of a segment ends."""
+    lines = last_lines(segment, 1)
+    return lines[-1].offset + len(lines[-1].data) + 1 if lines else 0
+
+
+def merge_by(key: Callable[[Located], str], streams: Iterable[Iterator[Located]]) -> Iterator[Located]:
+    """Merge streams that are each about in order, smallest key first."""
+    return heapq.merge(*streams, key=key)

@@ -1,0 +1,327 @@
+"""The recorder: from a call of `emit` to lines in a sink.
+
+    emit → context + config → envelope → one line of bytes → writer → segment
+
+By default nothing here raises into the program that emits: a refused or failed event is
+counted in `stats()`, logged (at most once a minute), and the program goes on. With
+`strict=True` the same errors are raised.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from eventlog import context, envelope, ids, log, schemas, timestamps
+from eventlog.config import Config, Mode
+from eventlog.envelope import Envelope
+from eventlog.errors import EventlogError, InvalidEvent, MissingExtra
+from eventlog.sinks import MemorySink, Sink
+from eventlog.writer import Writer
+
+_logger = logging.getLogger("eventlog")
+_REPORT_WINDOW_S = 60.0
+_STOP_TIMEOUT_S = 10.0
+_SCHEMA_SCAN_MAX_BYTES = 1024 * 1024
+
+_FIELDS = context.FIELDS | {"schema_version", "timestamp", "event_id", "dedupe_key"}
+
+EventTime = str | datetime
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of one recorder since it was made."""
+
+    emitted: int
+    emitted_bytes: int
+    refused: int
+    lost: int
+    sink_errors: int
+    segments_opened: int
+    last_error: str | None
+
+
+class Background(Protocol):
+    """The indexer thread of the modes `dual` and `db_only`, as the write side sees it."""
+
+    def stop(self, timeout_s: float) -> None:
+        """Index what is there, then stop, within a bound."""
+
+
+class Recorder:
+    """Records events under one configuration. Safe across threads, asyncio and fork."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.off = config.mode is Mode.OFF
+        self._writer = Writer(
+            config.root,
+            segment_max_bytes=config.segment_max_bytes,
+            segment_max_age_s=config.segment_max_age_s,
+        )
+        self._log: Sink = self._writer
+        self._sinks: tuple[Sink, ...] = ()
+        self._defaults = {"workspace": config.workspace, "agent": config.agent}
+        self._announced: set[schemas.Registered] = set()
+        self._background: Background | None = None
+        self._count_lock = threading.Lock()
+        self._emitted = self._emitted_bytes = self._refused = self._lost = self._sink_errors = 0
+        self._last_error: str | None = None
+        self._next_report = 0.0
+        _living.add(self)
+
+    # -- recording ---------------------------------------------------------------------
+
+    def emit(self, event: str | msgspec.Struct, payload: object = None, /, **fields: Any) -> str | None:
+        """Record one event; return its id, or None where it was not recorded.
+
+        Takes a registered Struct, or an event type and its payload. `fields` are envelope
+        fields; `timestamp` (datetime or ISO text) says when it happened, and `dedupe_key`
+        gives the event an id derived from it and the time, so that a redelivery is one row.
+        """
+        if self.off:
+            return None
+        try:
+            made = self._envelope(event, payload, fields)
+            self._deliver(made.event_type, envelope.encode(made), 1)
+        except Exception as error:  # noqa: BLE001 - the promise of emit: no error of ours stops an agent
+            self._failed(error, 1)
+            return None
+        return made.event_id
+
+    def emit_many(
+        self, events: str | Iterable[msgspec.Struct], payloads: Iterable[object] = (), /, **fields: Any
+    ) -> list[str]:
+        """Record many events in one write per type; return the ids of those recorded.
+
+        Takes registered Structs, or an event type and an iterable of payloads. A refused
+        one does not keep the others from being recorded.
+        """
+        if self.off:
+            return []
+        pairs = ((events, payload) for payload in payloads) if isinstance(events, str) else ((e, None) for e in events)
+        made: list[Envelope] = []
+        for event, payload in pairs:
+            try:
+                made.append(self._envelope(event, payload, fields))
+            except Exception as error:  # noqa: BLE001 - as in emit
+                self._failed(error, 1)
+        return self.record(made)
+
+    def record(self, envelopes: Iterable[Envelope]) -> list[str]:
+        """Record finished envelopes, as importers make them; return the ids of those recorded."""
+        if self.off:
+            return []
+        by_type: dict[str, list[bytes]] = {}
+        recorded: dict[str, list[str]] = {}
+        for each in envelopes:
+            try:
+                line = envelope.encode(each)
+                by_type.setdefault(envelope.check_event_type(each.event_type), []).append(line)
+                recorded.setdefault(each.event_type, []).append(each.event_id)
+            except InvalidEvent as error:
+                self._failed(error, 1)
+        done: list[str] = []
+        for event_type, lines in by_type.items():
+            try:
+                self._deliver(event_type, b"".join(lines), len(lines))
+                done += recorded[event_type]
+            except Exception as error:  # noqa: BLE001 - as in emit
+                self._failed(error, len(lines))
+        return done
+
+    def _envelope(self, event: str | msgspec.Struct, payload: object, fields: dict[str, Any]) -> Envelope:
+        if isinstance(event, str):
+            event_type = envelope.check_event_type(event)
+            registered = schemas.of_name(event_type)
+            body: object = {} if payload is None else payload
+        else:
+            if payload is not None:
+                raise InvalidEvent("emit takes a typed event alone, or an event type and a payload")
+            registered = schemas.of_struct(type(event))
+            event_type, body = registered.name, event
+        if registered is None:
+            raw = envelope.encode_payload(body)
+        else:
+            raw = schemas.checked_payload(registered, body)
+            if registered not in self._announced:
+                self._announce(registered)
+        settings = {**self._defaults, **context.current(), **fields}
+        if registered is not None:
+            settings.setdefault("schema_version", registered.version)
+        return _build(event_type, raw, settings)
+
+    def _announce(self, registered: schemas.Registered) -> None:
+        """Record the schema of a type once per log: the indexer may be another program."""
+        self._announced.add(registered)
+        if self._log is not self._writer:
+            return
+        event = schemas.schema_envelope(registered)
+        mark = event.event_id.encode()
+        for segment in log.list_type(self.config.root, schemas.SCHEMA_EVENT):
+            if segment.size <= _SCHEMA_SCAN_MAX_BYTES and mark in segment.path.read_bytes():
+                return
+        self._writer.write(schemas.SCHEMA_EVENT, envelope.encode(event))
+
+    def _deliver(self, event_type: str, data: bytes, count: int) -> None:
+        self._log.write(event_type, data)
+        with self._count_lock:
+            self._emitted += count
+            self._emitted_bytes += len(data)
+        for sink in self._sinks:
+            self._guard(sink.write, event_type, data)
+
+    # -- sinks -------------------------------------------------------------------------
+
+    def add_sink(self, sink: Sink) -> None:
+        """Also give every line to `sink` from now on."""
+        self._sinks = (*self._sinks, sink)
+
+    def remove_sink(self, sink: Sink) -> None:
+        """Flush a sink and stop giving it lines. Unknown sinks are ignored."""
+        if sink in self._sinks:
+            self._sinks = tuple(each for each in self._sinks if each is not sink)
+            self._guard(sink.flush)
+
+    @contextmanager
+    def capture(self) -> Iterator[MemorySink]:
+        """Keep events in memory instead of writing them; for tests."""
+        memory, log_before, off_before = MemorySink(), self._log, self.off
+        self._log, self.off = memory, False
+        try:
+            yield memory
+        finally:
+            self._log, self.off = log_before, off_before
+            self._announced.clear()  # types first seen here have not been announced to the log
+
+    def _guard(self, call: Any, *arguments: object) -> None:
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001 - a subscriber's fault is not the agent's
+            with self._count_lock:
+                self._sink_errors += 1
+            self._report(f"a sink failed: {error!r}")
+
+    # -- life --------------------------------------------------------------------------
+
+    def start_background(self) -> None:
+        """Start the indexer thread where the mode asks for one. Raises MissingExtra."""
+        if self._background is not None or self.config.mode not in (Mode.DUAL, Mode.DB_ONLY):
+            return
+        try:
+            # By name: the write side must not depend on the index side.
+            module = importlib.import_module("indexer.background")
+        except ModuleNotFoundError as error:
+            raise MissingExtra(f"mode {self.config.mode.value!r} ({error.name} is missing)", "index") from None
+        self._background = module.start(self.config.root, release=self.config.mode is Mode.DB_ONLY)
+
+    def flush(self) -> bool:
+        """Return True when everything emitted so far would survive a power cut."""
+        try:
+            self._log.flush()
+        except Exception as error:  # noqa: BLE001 - as in emit
+            self._failed(error, 0)
+            return False
+        for sink in self._sinks:
+            self._guard(sink.flush)
+        return True
+
+    def shutdown(self) -> None:
+        """Flush, let go of all segments, stop the indexer thread. Emitting later still works."""
+        self.flush()
+        self._writer.abandon()
+        background, self._background = self._background, None
+        if background is not None:
+            background.stop(_STOP_TIMEOUT_S)
+        for sink in self._sinks:
+            self._guard(sink.close)
+
+    def after_fork(self) -> None:
+        """Make a forked child independent of its parent: own segments, locks and counters."""
+        self._count_lock = threading.Lock()
+        self._emitted = self._emitted_bytes = self._refused = self._lost = self._sink_errors = 0
+        self._background = None  # threads stay behind in the parent, whose indexer sees our files
+        self._writer.after_fork()
+
+    def stats(self) -> Stats:
+        """Return the counters of this moment."""
+        with self._count_lock:
+            return Stats(
+                emitted=self._emitted,
+                emitted_bytes=self._emitted_bytes,
+                refused=self._refused,
+                lost=self._lost,
+                sink_errors=self._sink_errors,
+                segments_opened=self._writer.segments_opened,
+                last_error=self._last_error,
+            )
+
+    def _failed(self, error: Exception, count: int) -> None:
+        """Count events that were not recorded; then raise, if strict, or log."""
+        with self._count_lock:
+            if isinstance(error, InvalidEvent):
+                self._refused += count
+            else:
+                self._lost += count
+        if self.config.strict:
+            raise error
+        self._report(str(error) if isinstance(error, EventlogError) else f"{type(error).__name__}: {error}")
+
+    def _report(self, message: str) -> None:
+        """Log the cause, at most once per window: a broken disk must not flood the agent's log."""
+        with self._count_lock:
+            self._last_error = message
+            now = time.monotonic()
+            if now < self._next_report:
+                return
+            self._next_report = now + _REPORT_WINDOW_S
+            refused, lost = self._refused, self._lost
+        _logger.warning(
+            "%s (so far %d refused, %d lost; more is counted in stats(), silent for %d s)",
+            message, refused, lost, _REPORT_WINDOW_S,
+        )  # fmt: skip
+
+
+def _build(event_type: str, payload: msgspec.Raw, settings: Mapping[str, Any]) -> Envelope:
+    if settings.keys() - _FIELDS:
+        unknown = sorted(settings.keys() - _FIELDS)[0]
+        raise InvalidEvent(f"unknown envelope field {unknown!r}; known: {', '.join(sorted(_FIELDS))}")
+    values = {name: value for name, value in settings.items() if value is not None}
+    moment, key = values.pop("timestamp", None), values.pop("dedupe_key", None)
+    now_ns = time.time_ns()
+    timestamp = timestamps.from_ns(now_ns) if moment is None else _event_time(moment)
+    if "event_id" not in values:
+        values["event_id"] = (
+            ids.new_id(now_ns)
+            if key is None
+            else ids.derived_id(timestamps.to_us(timestamps.parse(timestamp)), event_type, str(key))
+        )
+    return Envelope(event_type=event_type, timestamp=timestamp, payload=payload, **values)
+
+
+def _event_time(moment: object) -> str:
+    try:
+        return timestamps.to_text(moment if isinstance(moment, datetime) else timestamps.parse(moment))  # type: ignore[arg-type]  # a wrong type is caught below
+    except (ValueError, AttributeError, TypeError, OverflowError):
+        raise InvalidEvent(f"timestamp {moment!r} is not a time; use a datetime or ISO 8601 text") from None
+
+
+_living: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for recorder in list(_living):
+        recorder.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

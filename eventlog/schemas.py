@@ -1,0 +1,128 @@
+"""Typed events: a msgspec Struct that claims an event type.
+
+    @obs.event("reading")
+    class Reading(msgspec.Struct):
+        celsius: float
+
+Each emit checks the values against the annotations. The first emit of a type in a
+process also records its JSON Schema as an `event_schema` event, so that an indexer in
+another process, or a replay years later, can give the type a view with typed columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from eventlog import envelope, ids, timestamps
+from eventlog.errors import EventTypeConflict, InvalidEvent
+
+S = TypeVar("S", bound=type[msgspec.Struct])
+
+SCHEMA_EVENT = "event_schema"
+
+#: Names that the index gives to its own tables and views (docs/schema.md).
+RESERVED = frozenset(
+    {"events", "quarantine", "segments", "index_meta", "event_types", "llm_calls", "tool_calls", "sessions", SCHEMA_EVENT}
+)  # fmt: skip
+
+
+class EventSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """Payload of `event_schema`: how a type's payload is typed, as JSON Schema."""
+
+    name: str
+    version: int
+    json_schema: dict[str, Any]
+
+
+class Registered(NamedTuple):
+    """A struct, its type name and payload version, and the decoder that checks a payload."""
+
+    name: str
+    version: int
+    struct: type[msgspec.Struct]
+    decoder: msgspec.json.Decoder[Any]
+
+
+_by_name: dict[str, Registered] = {}
+_by_struct: dict[type, Registered] = {}
+
+
+def event(name: str, *, version: int = 1) -> Callable[[S], S]:
+    """Register a Struct as the payload of an event type (a class decorator).
+
+    Raises InvalidEvent for a bad or reserved name and EventTypeConflict where another
+    struct holds the name. Redefining the same class (a reload, a notebook cell) is fine.
+    """
+    envelope.check_event_type(name)
+    if name in RESERVED:
+        raise InvalidEvent(f"event type {name!r} is the name of one of the index's own tables; choose another")
+
+    def register(struct: S) -> S:
+        _register(name, version, struct)
+        return struct
+
+    return register
+
+
+def _register(name: str, version: int, struct: type[msgspec.Struct]) -> None:
+    if not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
+        raise InvalidEvent(f"@event({name!r}) takes a msgspec.Struct, not {struct!r}")
+    if struct.__struct_config__.array_like:
+        raise InvalidEvent(f"{_path(struct)} is array_like, and a payload is a JSON object")
+    holder = _by_name.get(name)
+    if holder is not None and _path(holder.struct) != _path(struct):
+        raise EventTypeConflict(
+            f"event type {name!r} is claimed by both {_path(holder.struct)} and {_path(struct)}; rename one"
+        )
+    registered = Registered(name, version, struct, msgspec.json.Decoder(struct))
+    _by_name[name] = _by_struct[struct] = registered
+
+
+def _path(struct: type) -> str:
+    return f"{struct.__module__}.{struct.__qualname__}"
+
+
+def of_struct(struct: type) -> Registered:
+    """Return the registration of a struct. Raises InvalidEvent where there is none."""
+    try:
+        return _by_struct[struct]
+    except KeyError:
+        raise InvalidEvent(
+            f"{_path(struct)} is not an event: decorate it with @eventlog.event('a_name'), "
+            "or call emit('a_name', payload)"
+        ) from None
+
+
+def of_name(name: str) -> Registered | None:
+    """Return the registration of an event type, if it has one."""
+    return _by_name.get(name)
+
+
+def checked_payload(registered: Registered, payload: object) -> msgspec.Raw:
+    """Encode a payload and check it against its struct. Unknown fields are kept."""
+    raw = envelope.encode_payload(payload)
+    try:
+        registered.decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise InvalidEvent(f"{registered.name}: {error} ({_path(registered.struct)})") from None
+    return raw
+
+
+def schema_envelope(registered: Registered) -> envelope.Envelope:
+    """Return the event that records this schema. Same schema, same id, same bytes."""
+    try:
+        json_schema = msgspec.json.schema(registered.struct)
+    except TypeError:  # a custom type without a schema: the view then has no typed columns
+        json_schema = {}
+    payload = envelope.encode_payload(
+        EventSchema(name=registered.name, version=registered.version, json_schema=json_schema)
+    )
+    return envelope.Envelope(
+        event_id=ids.derived_id(0, SCHEMA_EVENT, bytes(payload)),
+        event_type=SCHEMA_EVENT,
+        timestamp=timestamps.UNKNOWN,
+        payload=payload,
+    )

@@ -1,0 +1,186 @@
+"""One segment file, seen from the process that appends to it.
+
+Constraints
+    Whole lines only, in the order of the calls; a reader at any moment sees complete lines
+    and at most one torn tail; nothing is ever appended behind a torn tail; whatever
+    `append` counted survives a kill of the process.
+
+Layout
+    UTF-8 lines, each ending in a newline. No header, no footer. Offsets are bytes.
+
+Ownership
+    An exclusive `flock` is held on the descriptor for as long as it is open. The kernel
+    drops it with the process, so a free lock means a dead owner. `flock` and not a POSIX
+    lock: those are lost when *any* descriptor of the file in the process is closed.
+
+Writing
+    One `write(2)` on an O_APPEND descriptor. After a short write the file is cut back to
+    the last complete line, and the caller takes the rest to a fresh segment.
+
+Adopting
+    An unlocked, unsealed segment whose last byte is a newline (or that is empty) may be
+    continued. One that ends in a torn line is dead: its tail stays last for ever.
+
+What a crash can leave
+    An empty segment (killed between creation and the first write), or one torn line at
+    the end (killed, or out of space, inside a write).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from pathlib import Path
+
+from eventlog import log
+from eventlog.errors import WriteFailed
+
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Segment:
+    """An open segment that this process owns. Not thread-safe: the writer takes turns."""
+
+    def __init__(self, fd: int, path: Path, size: int) -> None:
+        self._fd = fd
+        self.path = path
+        self.size = size
+        self.created_s = log.created_s(path.name.removesuffix(log.SUFFIX)) or time.time()
+        self._synced_size = -1
+
+    @classmethod
+    def create(cls, folder: Path) -> Segment:
+        """Create and lock a new, empty segment. Raises OSError."""
+        # Prompts and secrets end up in logs: the folders are for their owner alone.
+        folder.parent.parent.parent.mkdir(parents=True, exist_ok=True)
+        for part in (folder.parent.parent, folder.parent, folder):
+            part.mkdir(mode=0o700, exist_ok=True)
+        if folder.is_symlink():
+            raise OSError(f"{folder} is a symbolic link, which eventlog does not follow")
+        path = folder / (log.new_segment_name(time.time_ns()) + log.SUFFIX)
+        fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
+        # Nobody adopts before the lock is taken: an adopter that was faster only makes
+        # this one wait its turn, so take no chances and never share.
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            return cls.create(folder)
+        return cls(fd, path, 0)
+
+    @classmethod
+    def adopt(cls, path: Path) -> Segment | None:
+        """Take over a segment whose owner is gone, or return None where that is not allowed."""
+        try:
+            fd = os.open(path, _FLAGS)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Only now is the file ours to judge: all looks before the lock are stale.
+            found = os.fstat(fd)
+            if _adoptable(fd, found) and _is_still_at(path, found):
+                return cls(fd, path, found.st_size)
+        except OSError:
+            pass  # locked by a living owner, or unlinked: both mean "not this one"
+        os.close(fd)
+        return None
+
+    def append(self, data: bytes) -> int:
+        """Append whole lines; return how many bytes of whole lines the file kept.
+
+        Less than all means that the file system ran short: the rest belongs into another
+        segment. Raises OSError where nothing could be written.
+        """
+        written = os.write(self._fd, data)
+        if written == len(data):
+            self.size += written
+            return written
+        kept = data.rfind(b"\n", 0, written) + 1
+        # Cut back before anything else happens: the next append would be glued to the torn line.
+        start = os.lseek(self._fd, 0, os.SEEK_CUR) - written
+        os.ftruncate(self._fd, start + kept)
+        self.size = start + kept
+        return kept
+
+    def sync(self) -> None:
+        """Make what was appended survive a power cut. Raises WriteFailed; then never retry here.
+
+        After a failed fsync Linux marks the pages clean, and a second call would report a
+        success that is not one.
+        """
+        if self._synced_size == self.size:
+            return
+        size = self.size
+        try:
+            os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+            if self._synced_size < 0:  # a new name is not durable until its folders are synced
+                for folder in (self.path.parent, self.path.parent.parent):
+                    _sync_folder(folder)
+        except OSError as error:
+            raise WriteFailed(f"{self.path}: cannot be synced ({error.strerror}); the disk may be failing") from error
+        self._synced_size = size
+
+    def close(self) -> None:
+        """Let go of the file and its lock. Closing twice is fine."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def is_owned(path: Path) -> bool:
+    """Say whether a living process holds the segment. A missing file is nobody's."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _adoptable(fd: int, found: os.stat_result) -> bool:
+    if not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o222:
+        return False
+    return found.st_size == 0 or os.pread(fd, 1, found.st_size - 1) == b"\n"
+
+
+def _is_still_at(path: Path, found: os.stat_result) -> bool:
+    """The file may have been deleted, even replaced, between open and lock."""
+    now = os.lstat(path)
+    return (now.st_dev, now.st_ino) == (found.st_dev, found.st_ino)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove_if_finished(path: Path, size: int) -> bool:
+    """Delete a segment that nobody owns and that has exactly this size; say whether it is gone.
+
+    The lock makes sure that no writer adopts it in between.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_size != size:
+            return False
+        os.unlink(path)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True

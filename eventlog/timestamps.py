@@ -1,0 +1,69 @@
+"""The one form of time in the log: RFC 3339, UTC, microseconds, `Z`.
+
+A fixed width of 27 characters means that timestamps sort as text.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: Carried by imported events whose source says nothing about time. It must not depend on
+#: when or in which order something was imported, or a second import would add rows.
+UNKNOWN = "1970-01-01T00:00:00.000000Z"
+
+PATTERN = r"^\d{4}-(0[1-9]|1[0-2])-([0-2]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z$"
+
+
+def from_ns(time_ns: int) -> str:
+    """Format nanoseconds since the epoch; what is below a microsecond is cut off."""
+    return to_text(_EPOCH + timedelta(microseconds=time_ns // 1000))
+
+
+def to_text(moment: datetime) -> str:
+    """Format a datetime; one without a time zone is taken as UTC."""
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def parse(text: str) -> datetime:
+    """Read an ISO 8601 / RFC 3339 time; without a zone it is UTC. Raises ValueError."""
+    moment = datetime.fromisoformat(text.strip())
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def to_us(moment: datetime) -> int:
+    """Return microseconds since the epoch, exactly."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+#: A bare number is in the first unit that puts it between 2001 and 2286. So 1e9..1e10 are
+#: seconds, 1e12..1e13 ms, 1e15..1e16 us, 1e18..1e19 ns: the ranges do not touch.
+_UNITS_PER_SECOND = (1, 10**3, 10**6, 10**9)
+
+
+def from_foreign(value: object) -> datetime | None:
+    """Read a time as other programs write it: ISO text, or an epoch number in s, ms, us or ns.
+
+    Returns None where the value cannot be a time.
+    """
+    if isinstance(value, str):
+        try:
+            return parse(value)
+        except (ValueError, OverflowError):
+            try:
+                value = float(value)
+            except ValueError:
+                return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        return None
+    for units in _UNITS_PER_SECOND:
+        if value < 10**10 * units:
+            whole, part = divmod(value, units)
+            try:
+                return _EPOCH + timedelta(seconds=int(whole), microseconds=round(part * 10**6 / units))
+            except OverflowError:
+                return None
+    return None

@@ -1,0 +1,154 @@
+"""One batch: what new lines say, and how far that got, in one transaction.
+
+    segments + checkpoints → slices → rows + checkpoints, committed together
+
+A crash anywhere leaves the transaction undone, and the same lines are read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import duckdb
+import msgspec
+
+from eventlog.log import SegmentFile
+from eventlog.reader import OVERSIZED_KEPT_BYTES, Line, read_lines
+from eventlog.segment import is_owned
+from indexer import checkpoint
+from indexer.checkpoint import Checkpoint
+from indexer.loader import Rejected, Slice, insert_rejected, load
+
+BATCH_BYTES = 32 * 1024 * 1024
+#: Segments looked at in one transaction, so that many tiny ones do not make a huge batch.
+BATCH_SEGMENTS = 4096
+
+
+class SegmentChanged(Exception):  # noqa: N818 - a signal inside the indexer, never shown to a user
+    """A segment is not the file that was indexed before."""
+
+    def __init__(self, segment: SegmentFile, offset: int, what: str) -> None:
+        super().__init__(f"{segment.path}: {what} (indexed up to byte {offset:,}, size now {segment.size:,})")
+        self.segment = segment
+        self.offset = offset
+        self.what = what
+
+
+class Done(msgspec.Struct):
+    """What a batch did. `segments` maps each segment it looked at to its checkpoint now."""
+
+    segments: dict[str, Checkpoint]
+    events: int = 0
+    rejected: int = 0
+    bytes: int = 0
+
+
+def index_batch(
+    connection: duckdb.DuckDBPyConnection,
+    segments: Iterable[SegmentFile],
+    *,
+    limits: Mapping[str, int] | None = None,
+    max_bytes: int = BATCH_BYTES,
+) -> Done:
+    """Index what is new in the segments, up to about `max_bytes`, in one transaction.
+
+    `limits` gives the byte at which to stop in each segment (a replay up to where the live
+    index is). Raises SegmentChanged where a checkpoint no longer fits its file.
+    """
+    segments = list(segments)[:BATCH_SEGMENTS]
+    known = checkpoint.read(connection, [each.name for each in segments])
+    done = Done({})
+    slices: list[Slice] = []
+    torn: list[Rejected] = []
+    for segment in segments:
+        mark = known.get(segment.name) or Checkpoint(segment.name, segment.event_type)
+        done.segments[segment.name] = mark
+        limit = None if limits is None else limits.get(segment.name, 0)
+        part, tail = _read(segment, mark, limit, max_bytes - done.bytes)
+        if part:
+            slices.append(Slice(segment.name, segment.event_type, part))
+        if tail is not None:
+            torn.append(tail)
+        done.bytes += sum(line.length for line in part)
+        if done.bytes >= max_bytes:
+            break
+    connection.begin()
+    try:
+        _store(connection, done, slices, torn, {each.name: each for each in segments})
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    return done
+
+
+def _read(
+    segment: SegmentFile, mark: Checkpoint, limit: int | None, max_bytes: int
+) -> tuple[list[Line], Rejected | None]:
+    """Read the new lines of a segment and move its checkpoint; with a dead one's torn tail."""
+    size = segment.size if limit is None else min(limit, segment.size)
+    if size < mark.indexed_offset:
+        raise SegmentChanged(segment, mark.indexed_offset, "it is shorter than what was indexed")
+    if size == mark.indexed_offset:
+        return [], None
+    if mark.indexed_offset and checkpoint.tail_hash(segment.path, mark.indexed_offset) != mark.tail_hash:
+        raise SegmentChanged(segment, mark.indexed_offset, "the bytes before the indexed offset are not the same")
+    mark.released = False  # a released segment with new bytes was adopted in the meantime
+    lines = list(read_lines(segment.path, mark.indexed_offset, end=limit, max_bytes=max_bytes))
+    tail = None
+    if _move(mark, lines) < size and sum(line.length for line in lines) < max_bytes:
+        # A living owner may be in the middle of a line. Ask first and read again after: what
+        # a dead one has left is final, and now all of it is seen.
+        if limit is not None or not is_owned(segment.path):
+            more = list(read_lines(segment.path, mark.indexed_offset, end=limit))
+            _move(mark, more)
+            lines += more
+            tail = _torn_tail(segment, mark, limit)
+    mark.size_bytes = max(segment.size, mark.indexed_offset)
+    mark.sealed = segment.sealed
+    mark.lines += len(lines)
+    return lines, tail
+
+
+def _move(mark: Checkpoint, lines: list[Line]) -> int:
+    if lines:
+        mark.indexed_offset = lines[-1].offset + lines[-1].length
+    return mark.indexed_offset
+
+
+def _torn_tail(segment: SegmentFile, mark: Checkpoint, limit: int | None) -> Rejected | None:
+    offset = mark.indexed_offset
+    try:
+        size = limit if limit is not None else segment.path.stat().st_size
+        with segment.path.open("rb") as file:
+            file.seek(offset)
+            raw = file.read(min(size - offset, OVERSIZED_KEPT_BYTES))
+    except FileNotFoundError:
+        return None
+    if size <= offset:
+        return None
+    mark.indexed_offset = size
+    return Rejected(segment.name, offset, size - offset, "torn tail: its writer died inside this line", raw)
+
+
+def _store(
+    connection: duckdb.DuckDBPyConnection,
+    done: Done,
+    slices: list[Slice],
+    torn: list[Rejected],
+    files: Mapping[str, SegmentFile],
+) -> None:
+    loaded = load(connection, slices)
+    insert_rejected(connection, torn)
+    for name, count in loaded.events.items():
+        done.segments[name].events += count
+        done.events += count
+    for each in [*loaded.rejected, *torn]:
+        done.segments[each.segment].rejected += 1
+        done.rejected += 1
+    touched = {part.segment for part in slices} | {each.segment for each in torn}
+    marks = [done.segments[name] for name in touched]
+    for mark in marks:
+        mark.tail_hash = checkpoint.tail_hash(files[mark.name].path, mark.indexed_offset)
+    checkpoint.write(connection, marks)
+

@@ -1,0 +1,71 @@
+"""How far each segment has been indexed, and proof that it is still the same segment.
+
+A checkpoint is a row of `segments`, written in the transaction that writes the rows it
+accounts for. Besides the offset it holds a hash of the bytes just before it: a file that
+was cut, rewritten or replaced no longer matches, and its offset means nothing then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+from indexer.schema import SEGMENTS
+from indexer.staging import as_table
+
+_TAIL_BYTES = 4096
+
+
+class Checkpoint(msgspec.Struct):
+    """A row of `segments`. `released` means that the log's copy was deleted on purpose."""
+
+    name: str
+    event_type: str
+    size_bytes: int = 0
+    indexed_offset: int = 0
+    lines: int = 0
+    events: int = 0
+    rejected: int = 0
+    sealed: bool = False
+    released: bool = False
+    tail_hash: str = ""
+
+
+def read(connection: duckdb.DuckDBPyConnection, names: Iterable[str] | None = None) -> dict[str, Checkpoint]:
+    """Return checkpoints by segment name: of the given segments, or all."""
+    query = f"SELECT {', '.join(SEGMENTS)} FROM segments"  # noqa: S608 - constants
+    if names is None:
+        rows = connection.execute(query).fetchall()
+    else:
+        rows = connection.execute(f"{query} WHERE name IN (SELECT unnest(?))", [list(names)]).fetchall()
+    return {row[0]: Checkpoint(*row) for row in rows}
+
+
+def write(connection: duckdb.DuckDBPyConnection, checkpoints: Iterable[Checkpoint]) -> None:
+    """Store checkpoints, replacing earlier ones of the same segments."""
+    rows = [msgspec.json.encode(each) for each in checkpoints]
+    if not rows:
+        return
+    kinds = ", ".join(f"{name}: '{kind}'" for name, kind in SEGMENTS.items())
+    with as_table(rows, kinds) as table:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT * FROM {table}")  # noqa: S608
+        connection.execute("DELETE FROM segments WHERE name IN (SELECT name FROM fresh)")
+        connection.execute(f"INSERT INTO segments SELECT {', '.join(SEGMENTS)} FROM fresh")  # noqa: S608
+
+
+def tail_hash(path: Path, offset: int) -> str:
+    """Hash the bytes just before an offset; "" for a file that is gone."""
+    start = max(offset - _TAIL_BYTES, 0)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    try:
+        return hashlib.blake2b(os.pread(fd, offset - start, start), digest_size=16).hexdigest()
+    finally:
+        os.close(fd)

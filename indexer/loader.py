@@ -1,0 +1,261 @@
+"""From lines to rows: one batch, inside a transaction that the caller owns.
+
+    lines → checked one by one → staged → events, or a reason in quarantine
+
+Nothing here depends on the order in which batches arrive. Of the lines that carry one
+event_id, each distinct content is kept once, at its first place (segment, offset); the
+content with the first place of all is the row in `events`, the others are conflicts. That
+rule can be applied to any part of the log in any order and ends the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+import duckdb
+import msgspec
+
+from eventlog import envelope
+from eventlog.errors import InvalidEvent
+from eventlog.reader import Line
+from eventlog.schemas import SCHEMA_EVENT
+from indexer import projections
+from indexer.schema import CONTENT, PLACE, REJECTED, columns
+from indexer.staging import as_table
+
+_RAW_MAX_BYTES = 64 * 1024
+
+_ENVELOPE_STRUCT = ", ".join(f"{name} {kind}" for name, kind in CONTENT.items() if name != "extra")
+_STAGED = f"s: 'VARCHAR', o: 'BIGINT', n: 'BIGINT', x: 'JSON', e: 'STRUCT({_ENVELOPE_STRUCT})'"
+_DEFAULTS = {"audit_level": "coalesce(e.audit_level, 'turn')", "schema_version": "coalesce(e.schema_version, 1)"}
+_SELECT_STAGED = ", ".join(
+    [f"{_DEFAULTS.get(name, f'e.{name}')} AS {name}" for name in CONTENT if name != "extra"]
+    + ["x AS extra", "s AS segment", "o AS line_offset", "n AS line_length"]
+)
+_ALL = columns(CONTENT, PLACE)
+
+
+class Slice(NamedTuple):
+    """Consecutive lines of one segment."""
+
+    segment: str
+    event_type: str
+    lines: list[Line]
+
+
+class Rejected(NamedTuple):
+    """A line, or a torn tail, that is no event, and why."""
+
+    segment: str
+    offset: int
+    length: int
+    reason: str
+    raw: bytes
+
+
+class Loaded(NamedTuple):
+    """What became of the lines of a batch; the counts are per segment."""
+
+    events: dict[str, int]
+    rejected: list[Rejected]
+
+
+class _Staged(NamedTuple):
+    segment: str
+    line: Line
+    row: bytes
+
+
+def load(connection: duckdb.DuckDBPyConnection, slices: Iterable[Slice]) -> Loaded:
+    """Put every line of the slices into `events` or into quarantine."""
+    staged: list[_Staged] = []
+    rejected: list[Rejected] = []
+    types: set[str] = set()
+    for part in slices:
+        types.add(part.event_type)
+        for line in part.lines:
+            try:
+                staged.append(_stage(part, line))
+            except InvalidEvent as error:
+                rejected.append(_reject(part.segment, line, str(error)))
+    staged, refused = _fill_batch(connection, staged)
+    rejected += refused
+    if staged:
+        merge_batch(connection)
+    insert_rejected(connection, rejected)
+    if SCHEMA_EVENT in types:
+        projections.create_typed_views(connection)
+    events: dict[str, int] = {}
+    for each in staged:
+        events[each.segment] = events.get(each.segment, 0) + 1
+    return Loaded(events, rejected)
+
+
+def insert_rejected(connection: duckdb.DuckDBPyConnection, rejected: list[Rejected]) -> None:
+    """Put lines into quarantine."""
+    if not rejected:
+        return
+    objects = [
+        msgspec.json.encode(dict(zip(REJECTED, [*each[:4], base64.b64encode(each.raw).decode()], strict=True)))
+        for each in rejected
+    ]
+    kinds = ", ".join(f"{name}: '{'VARCHAR' if kind == 'BLOB' else kind}'" for name, kind in REJECTED.items())
+    with as_table(objects, kinds) as table:
+        connection.execute(
+            f"INSERT INTO rejected SELECT segment, line_offset, length, reason, from_base64(raw) FROM {table}"  # noqa: S608 - our own names
+        )
+
+
+def _reject(segment: str, line: Line, reason: str) -> Rejected:
+    return Rejected(segment, line.offset, line.length, reason, line.data[:_RAW_MAX_BYTES])
+
+
+def _stage(part: Slice, line: Line) -> _Staged:
+    """Check a line and wrap it with its place. Raises InvalidEvent with the reason."""
+    if line.oversized:
+        raise InvalidEvent(f"line of {line.length:,} bytes is over the limit of {envelope.MAX_LINE_BYTES:,}")
+    found, extra = envelope.decode(line.data)
+    if found.event_type != part.event_type:
+        raise InvalidEvent(f"event_type {found.event_type!r} in the folder of {part.event_type!r}")
+    place = b'{"s":"%b","o":%d,"n":%d' % (part.segment.encode(), line.offset, line.length)
+    if extra is None:
+        row = b'%b,"e":%b}' % (place, line.data.strip())
+    else:
+        row = b'%b,"x":%b,"e":%b}' % (place, msgspec.json.encode(extra), msgspec.json.encode(found))
+    return _Staged(part.segment, line, row)
+
+
+def _fill_batch(
+    connection: duckdb.DuckDBPyConnection, staged: list[_Staged]
+) -> tuple[list[_Staged], list[Rejected]]:
+    """Make the temporary table `batch`; return what is in it, and what DuckDB's parser refused.
+
+    Nearly always the first attempt succeeds. Where it does not, the lines are looked at
+    more closely, and then halved until the ones at fault stand alone.
+    """
+    rejected: list[Rejected] = []
+    reason = _try_fill(connection, staged)
+    if reason is None:
+        return staged, rejected
+    good = []
+    for each in staged:
+        fault = _close_look(each.line.data)
+        if fault is None:
+            good.append(each)
+        else:
+            rejected.append(_reject(each.segment, each.line, fault))
+    if _try_fill(connection, good) is None:
+        return good, rejected
+    bad = {id(each): why for each, why in _isolate(connection, good)}
+    rejected += [_reject(each.segment, each.line, bad[id(each)]) for each in good if id(each) in bad]
+    good = [each for each in good if id(each) not in bad]
+    reason = _try_fill(connection, good)
+    if reason is not None:  # each passes alone but not together: not the lines' fault
+        raise duckdb.Error(reason)
+    return good, rejected
+
+
+def _isolate(connection: duckdb.DuckDBPyConnection, staged: list[_Staged]) -> list[tuple[_Staged, str]]:
+    reason = _try_fill(connection, staged)
+    if reason is None:
+        return []
+    if len(staged) == 1:
+        return [(staged[0], f"refused by the index: {reason}")]
+    middle = len(staged) // 2
+    return _isolate(connection, staged[:middle]) + _isolate(connection, staged[middle:])
+
+
+def _try_fill(connection: duckdb.DuckDBPyConnection, staged: list[_Staged]) -> str | None:
+    """Fill `batch`; return None, or why DuckDB would not."""
+    with as_table([each.row for each in staged], _STAGED) as table:
+        try:
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {_SELECT_STAGED} FROM {table}")  # noqa: S608 - our own names
+        except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
+            return str(error).splitlines()[0]
+    return None
+
+
+def _close_look(line: bytes) -> str | None:
+    """Find what the fast check lets through: repeated envelope fields and days that do not exist."""
+    pairs = json.loads(line, object_pairs_hook=list)
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            return f"envelope field {name!r} stands twice"
+    try:
+        datetime.fromisoformat(dict(pairs)["timestamp"])
+    except ValueError as error:
+        return f"timestamp {dict(pairs)['timestamp']!r} is not a time: {error}"
+    return None
+
+
+def merge_batch(connection: duckdb.DuckDBPyConnection) -> None:
+    """Move `batch` into `events` and `conflicts`, by the rule at the top of this module."""
+    known = _drop_redelivered(connection)
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE contended AS
+            SELECT event_id FROM batch GROUP BY event_id HAVING count(*) > 1
+            {"UNION SELECT b.event_id FROM batch b SEMI JOIN events USING (event_id)" if known else ""}
+        """  # noqa: S608 - our own names
+    )
+    row = connection.execute("SELECT count(*) FROM contended").fetchone()
+    if not row or not row[0]:
+        connection.execute(f"INSERT INTO events SELECT {_ALL} FROM batch")  # noqa: S608 - our own names
+        return
+    connection.execute(f"INSERT INTO events SELECT {_ALL} FROM batch ANTI JOIN contended USING (event_id)")  # noqa: S608
+    _settle_contended(connection)
+
+
+def _drop_redelivered(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Drop the plain case of redelivery from `batch`: same id, same content, a later place.
+
+    Returns whether any id of the batch is already in the index. Ids are ordered by time, so
+    the range of the batch lets DuckDB skip nearly all of `events` by its zone maps.
+    """
+    low_high = connection.execute("SELECT min(event_id)::VARCHAR, max(event_id)::VARCHAR FROM batch").fetchone()
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE met AS SELECT {_ALL} FROM events
+        WHERE event_id BETWEEN ?::UUID AND ?::UUID AND event_id IN (SELECT event_id FROM batch)
+        """,  # noqa: S608 - our own names
+        low_high,
+    )
+    row = connection.execute("SELECT count(*) FROM met").fetchone()
+    if not row or not row[0]:
+        return False
+    same = " AND ".join(f"met.{name} IS NOT DISTINCT FROM batch.{name}" for name in CONTENT if name != "event_id")
+    connection.execute(
+        f"""
+        DELETE FROM batch USING met
+        WHERE met.event_id = batch.event_id AND {same}
+          AND (met.segment, met.line_offset) <= (batch.segment, batch.line_offset)
+        """  # noqa: S608 - our own names
+    )
+    return True
+
+
+def _settle_contended(connection: duckdb.DuckDBPyConnection) -> None:
+    content = columns(CONTENT)
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE versions AS
+        WITH pool AS (
+            SELECT {_ALL} FROM batch SEMI JOIN contended USING (event_id)
+            UNION ALL SELECT {_ALL} FROM events SEMI JOIN contended USING (event_id)
+            UNION ALL SELECT {_ALL} FROM conflicts SEMI JOIN contended USING (event_id)
+        ), contents AS (
+            SELECT {content}, min((segment, line_offset, line_length)) AS place FROM pool GROUP BY {content}
+        )
+        SELECT {content}, place[1] AS segment, place[2] AS line_offset, place[3] AS line_length,
+               row_number() OVER (PARTITION BY event_id ORDER BY place) AS position
+        FROM contents
+        """  # noqa: S608 - our own names
+    )
+    for table, which in (("events", "position = 1"), ("conflicts", "position > 1")):
+        connection.execute(f"DELETE FROM {table} WHERE event_id IN (SELECT event_id FROM contended)")  # noqa: S608
+        connection.execute(f"INSERT INTO {table} SELECT {_ALL} FROM versions WHERE {which}")  # noqa: S608

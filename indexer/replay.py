@@ -1,0 +1,190 @@
+"""Replay: a new index from the log alone, and the comparison of an index with its log.
+
+A replay writes beside the live index and swaps at the end, so whoever reads meanwhile
+reads the old one, and a crash leaves the old one in place:
+
+    1. build <root>/index.duckdb.replay from all segments
+    2. take the index's turn, so that nobody has it open
+    3. carry over the rows of segments that were released (mode db_only): the index is
+       their only home
+    4. drop the old index's WAL, rename the new file over the old one, sync the folder
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+from eventlog import log
+from eventlog.errors import IndexFailed
+from indexer import checkpoint, index_file, loader, projections, schema, turns
+from indexer.batch import BATCH_SEGMENTS, index_batch
+from indexer.digest import Digest, digest
+from indexer.index_file import DEFAULT_TIMEOUT_S
+
+#: Called with bytes done and bytes in all.
+Progress = Callable[[int, int], None]
+
+_REPLAY_BATCH_BYTES = 64 * 1024 * 1024
+
+
+class Replayed(msgspec.Struct, frozen=True, kw_only=True):
+    """The new index: its digest, and how long building it took."""
+
+    digest: Digest
+    segments: int
+    elapsed_s: float
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """The live index beside a fresh replay of the same bytes."""
+
+    live: Digest
+    replayed: Digest
+
+    @property
+    def equal(self) -> bool:
+        return self.live == self.replayed
+
+
+def replay(
+    root: str | Path, *, progress: Progress | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> Replayed:
+    """Rebuild the index from the log and put it in place of the live one.
+
+    Raises IndexBusy where the live index cannot be had within the bound; the log and the
+    live index are then as they were.
+    """
+    started = time.monotonic()
+    with _work_file(root) as path:
+        segments = _build(root, path, None, progress)
+        with turns.turn(root, exclusive=True, timeout_s=timeout_s):
+            found = _finish(root, path)
+            _swap(root, path)
+    return Replayed(digest=found, segments=segments, elapsed_s=time.monotonic() - started)
+
+
+def verify(
+    root: str | Path, *, progress: Progress | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> Verified:
+    """Compare the live index with a replay of exactly the bytes that it has indexed."""
+    with index_file.reading(root, timeout_s=timeout_s) as connection:
+        if schema.version(connection) != schema.SCHEMA_VERSION:
+            raise IndexFailed(f"{index_file.index_path(root)} has another schema version; try: eventlog replay")
+        live = digest(connection)
+        marks = checkpoint.read(connection)
+    with _work_file(root) as path:
+        _build(root, path, {name: mark.indexed_offset for name, mark in marks.items()}, progress)
+        with turns.turn(root, exclusive=True, timeout_s=timeout_s):
+            return Verified(live=live, replayed=_finish(root, path))
+
+
+@contextmanager
+def _work_file(root: str | Path) -> Iterator[Path]:
+    """Lend the path of the file that is built, to one replay at a time; clear up after it."""
+    folder = Path(root)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / "index.duckdb.replay"
+    lock = folder / "index.replay.lock"
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            names = ", ".join(turns.holders(lock) or []) or "another process"
+            raise IndexFailed(f"a replay of {folder} is running already: {names}; wait for it") from None
+        _remove(path)  # left by a replay that was killed
+        try:
+            yield path
+        finally:
+            _remove(path)
+    finally:
+        os.close(fd)
+
+
+def _remove(path: Path) -> None:
+    for each in (path, index_file.wal_path(path)):
+        with contextlib.suppress(FileNotFoundError):
+            each.unlink()
+
+
+def _build(root: str | Path, path: Path, limits: Mapping[str, int] | None, progress: Progress | None) -> int:
+    segments = log.list_log(root).segments
+    if limits is not None:
+        segments = [each for each in segments if each.name in limits]
+    total = sum(each.size for each in segments)
+    done_bytes = 0
+    with contextlib.closing(duckdb.connect(str(path))) as connection:
+        schema.create(connection)
+        waiting = segments
+        while waiting:
+            group = waiting[:BATCH_SEGMENTS]
+            done = index_batch(connection, group, limits=limits, max_bytes=_REPLAY_BATCH_BYTES)
+            done_bytes += done.bytes
+            finished = [name for name in done.segments if done.bytes < _REPLAY_BATCH_BYTES] or list(done.segments)[:-1]
+            waiting = waiting[len(finished) :]
+            if progress is not None:
+                progress(min(done_bytes, total), total)
+    return len(segments)
+
+
+def _finish(root: str | Path, path: Path) -> Digest:
+    """Carry over what only the live index has, and take the digest of the new one."""
+    with contextlib.closing(duckdb.connect(str(path))) as connection:
+        live = index_file.index_path(root)
+        if live.exists() and _has_released(root):
+            quoted = str(live).replace("'", "''")
+            connection.execute(f"ATTACH '{quoted}' AS live (READ_ONLY)")
+            _carry_released(connection)
+            connection.execute("DETACH live")
+        projections.create_typed_views(connection)
+        return digest(connection)
+
+
+def _has_released(root: str | Path) -> bool:
+    """Say whether the live index holds rows that the log no longer does. A broken one tells nothing."""
+    try:
+        with contextlib.closing(index_file.connect(root, read_only=True, timeout_s=1)) as connection:
+            if schema.version(connection) in (None, -1):
+                return False
+            row = connection.execute("SELECT count(*) FROM segments WHERE released").fetchone()
+            return bool(row and row[0])
+    except index_file.BrokenIndex:
+        return False
+
+
+def _carry_released(connection: duckdb.DuckDBPyConnection) -> None:
+    """Copy the rows of released segments. Those that were still read from the log are dropped
+    first, so that each segment comes from one place."""
+    names = f"{schema.columns(schema.CONTENT)}, {schema.columns(schema.PLACE)}"
+    gone = "SELECT name FROM live.segments WHERE released"
+    connection.begin()
+    for table in ("events", "conflicts"):
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {names} FROM live.{table} WHERE segment IN ({gone})")  # noqa: S608, E501 - our own names
+        loader.merge_batch(connection)
+    for table, key in (("rejected", "segment"), ("segments", "name")):
+        connection.execute(f"DELETE FROM {table} WHERE {key} IN ({gone})")  # noqa: S608
+        connection.execute(f"INSERT INTO {table} SELECT * FROM live.{table} WHERE {key} IN ({gone})")  # noqa: S608
+    connection.commit()
+
+
+def _swap(root: str | Path, path: Path) -> None:
+    live = index_file.index_path(root)
+    # The WAL first: a new file beside an old one's WAL would be played forward into
+    # nonsense, while the old file without its WAL is merely older.
+    with contextlib.suppress(FileNotFoundError):
+        index_file.wal_path(live).unlink()
+    os.replace(path, live)
+    fd = os.open(live.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)  # the rename is durable only when the folder is
+    finally:
+        os.close(fd)

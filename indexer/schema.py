@@ -1,0 +1,117 @@
+"""The tables of the index. docs/schema.md describes them for those who query.
+
+What is in the index is a function of the bytes of the log and of nothing else: no
+insertion times, no counters that depend on the order of arrival. That is what lets a
+replay be compared with the live index, row for row.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+from eventlog import __version__
+
+#: Raise it whenever a table, a projection or the meaning of a column changes: indexes that
+#: carry another number are rebuilt from the log.
+SCHEMA_VERSION = 1
+
+#: Envelope columns, in order, with their DuckDB types. Together they are an event's content.
+CONTENT = {
+    "event_id": "UUID",
+    "event_type": "VARCHAR",
+    "timestamp": "TIMESTAMP",
+    "run_id": "VARCHAR",
+    "request_id": "VARCHAR",
+    "session_id": "VARCHAR",
+    "parent_event_id": "VARCHAR",
+    "cycle": "BIGINT",
+    "turn_number": "BIGINT",
+    "audit_level": "VARCHAR",
+    "workspace": "VARCHAR",
+    "agent": "VARCHAR",
+    "schema_version": "INTEGER",
+    "payload": "JSON",
+    "extra": "JSON",
+}
+#: Where an event's line stands in the log.
+PLACE = {"segment": "VARCHAR", "line_offset": "BIGINT", "line_length": "BIGINT"}
+
+SEGMENTS = {
+    "name": "VARCHAR",
+    "event_type": "VARCHAR",
+    "size_bytes": "BIGINT",
+    "indexed_offset": "BIGINT",
+    "lines": "BIGINT",
+    "events": "BIGINT",
+    "rejected": "BIGINT",
+    "sealed": "BOOLEAN",
+    "released": "BOOLEAN",
+    "tail_hash": "VARCHAR",
+}
+REJECTED = {
+    "segment": "VARCHAR",
+    "line_offset": "BIGINT",
+    "length": "BIGINT",
+    "reason": "VARCHAR",
+    "raw": "BLOB",
+}
+
+
+def columns(*parts: dict[str, str]) -> str:
+    """Return a column list for a SELECT."""
+    return ", ".join(name for part in parts for name in part)
+
+
+def _ddl(*parts: dict[str, str]) -> str:
+    # zstd on the documents: DuckDB's default choice costs more to write and ten times the space.
+    compressed = {"payload": " USING COMPRESSION zstd"}
+    return ", ".join(f"{name} {kind}{compressed.get(name, '')}" for part in parts for name, kind in part.items())
+
+
+_TABLES = f"""
+CREATE TABLE events ({_ddl(CONTENT, PLACE)});
+CREATE TABLE conflicts ({_ddl(CONTENT, PLACE)});
+CREATE TABLE rejected ({_ddl(REJECTED)});
+CREATE TABLE segments ({_ddl(SEGMENTS)});
+CREATE TABLE index_meta (key VARCHAR, value VARCHAR);
+CREATE VIEW quarantine AS
+    SELECT segment, line_offset, length, reason, raw, NULL::UUID AS event_id FROM rejected
+    UNION ALL
+    SELECT segment, line_offset, line_length,
+           'conflict: an earlier line has the same event_id and other content',
+           encode(to_json(struct_pack({", ".join(f"{name} := {name}" for name in CONTENT)}))::VARCHAR),
+           event_id
+    FROM conflicts
+    UNION ALL
+    SELECT segment, line_offset, line_length,
+           'import: ' || (payload ->> 'reason'),
+           coalesce(from_base64(payload ->> 'raw_base64'), encode(payload ->> 'raw')),
+           event_id
+    FROM events WHERE event_type = 'import_rejected';
+CREATE VIEW event_types AS
+    SELECT event_type, count(*) AS events, min(timestamp) AS first, max(timestamp) AS last
+    FROM events GROUP BY event_type;
+"""  # noqa: S608 - assembled from the constants above
+
+
+def create(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make all tables and views in an empty database."""
+    from indexer import projections  # the views know the tables, the tables not the views
+
+    connection.execute(_TABLES)
+    projections.create(connection)
+    connection.execute(
+        "INSERT INTO index_meta VALUES ('schema_version', ?), ('eventlog', ?), ('duckdb', ?)",
+        [str(SCHEMA_VERSION), __version__, duckdb.__version__],
+    )
+
+
+def version(connection: duckdb.DuckDBPyConnection) -> int | None:
+    """Return the schema version of an index; None for an empty file; -1 for one that is not ours."""
+    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    if not tables:
+        return None
+    if "index_meta" not in tables:
+        return -1
+    row = connection.execute("SELECT value FROM index_meta WHERE key = 'schema_version'").fetchone()
+    return int(row[0]) if row and str(row[0]).isdigit() else -1

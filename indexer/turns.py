@@ -1,0 +1,129 @@
+"""Taking turns at the index file: one writer or many readers, in order, within a bound.
+
+DuckDB lets one process write a file or many read it, and turns the others away. So that
+neither side has to poll and overlapping readers cannot starve the writer, our processes
+queue at two lock files beside the index:
+
+    reader: TURN exclusive, GATE shared,    let TURN go … let GATE go
+    writer: TURN exclusive, GATE exclusive, let TURN go … let GATE go
+
+Whoever holds TURN is next at the gate, and nobody can overtake. The kernel wakes the
+waiters and drops the locks of a process that dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from eventlog.errors import IndexBusy
+
+_TURN, _GATE = "index.turn", "index.gate"
+
+
+@contextmanager
+def turn(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
+    """Hold the gate for the length of the block. Raises IndexBusy naming who was in the way."""
+    folder = Path(root)
+    deadline = time.monotonic() + timeout_s
+    gate_kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    turn_fd = _locked(folder / _TURN, fcntl.LOCK_EX, deadline, folder, timeout_s)
+    try:
+        gate_fd = _locked(folder / _GATE, gate_kind, deadline, folder, timeout_s)
+    finally:
+        os.close(turn_fd)
+    try:
+        yield
+    finally:
+        os.close(gate_fd)
+
+
+def holders(path: str | Path) -> list[str] | None:
+    """Name the processes that hold a lock on a file, as `pid 12 (eventlog index --watch)`.
+
+    Returns None where the kernel does not tell (no /proc/locks).
+    """
+    try:
+        stat = os.stat(path)
+        locks = Path("/proc/locks").read_text()
+    except OSError:
+        return None if not Path("/proc/locks").exists() else []
+    wanted = f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}"
+    pids = {
+        int(words[4])
+        for words in map(str.split, locks.splitlines())
+        if len(words) >= 6 and words[1] != "->" and words[5] == wanted
+    }
+    return [_process(pid) for pid in sorted(pids)]
+
+
+def index_holders(root: str | Path) -> list[str]:
+    """Name the processes that hold the index of a root now: ours by the gate, others by the file."""
+    found: list[str] = []
+    for name in (_GATE, "index.duckdb"):
+        found += [each for each in holders(Path(root) / name) or [] if each not in found]
+    return found
+
+
+def _process(pid: int) -> str:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        command = ""
+    return f"pid {pid} ({command[:120]})" if command else f"pid {pid}"
+
+
+def busy(root: str | Path, waited_s: float) -> IndexBusy:
+    """Make the error that says who holds the index and what to do about it."""
+    names = ", ".join(index_holders(root)) or "another process"
+    return IndexBusy(
+        f"{Path(root) / 'index.duckdb'} was held for {waited_s:g} s by {names}; "
+        "wait for it, stop it, or allow more time. The log is not affected"
+    )
+
+
+def _locked(path: Path, kind: int, deadline: float, root: Path, timeout_s: float) -> int:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+        return fd
+    except BlockingIOError:
+        waiter = _Waiter(fd, kind)
+    if waiter.wait(deadline - time.monotonic()):
+        return fd
+    raise busy(root, timeout_s)
+
+
+class _Waiter:
+    """Waits for a lock in a thread, since flock itself knows no time limit."""
+
+    def __init__(self, fd: int, kind: int) -> None:
+        self._fd = fd
+        self._kind = kind
+        self._settled = threading.Lock()
+        self._given_up = self._acquired = False
+        self._done = threading.Event()
+        threading.Thread(target=self._acquire, name="eventlog-turn", daemon=True).start()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return whether the lock came in time. If not, the thread lets go of it when it comes."""
+        self._done.wait(max(timeout_s, 0))
+        with self._settled:
+            self._given_up = not self._acquired
+            return self._acquired
+
+    def _acquire(self) -> None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._fd, self._kind)
+        with self._settled:
+            if self._given_up:
+                os.close(self._fd)
+            else:
+                self._acquired = True
+                self._done.set()

@@ -1,0 +1,71 @@
+"""Watching: file notifications and a timer wake the indexer, which looks for itself.
+
+Notifications are hints. They get lost without an error (queue overflow, a file created
+right behind its folder, the watch limit), so a sweep also runs every second.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import watchfiles
+
+from eventlog import log
+from eventlog.errors import EventlogError
+from indexer.indexer import Counted, Indexer
+
+SWEEP_S = 1.0
+#: How long watchfiles gathers changes before it wakes us: the price in freshness.
+_DEBOUNCE_MS, _STEP_MS = 30, 5
+
+
+def watch(
+    indexer: Indexer,
+    stop: threading.Event,
+    *,
+    poll: bool = False,
+    say: Callable[[str], None],
+    on_batch: Callable[[Counted], None] = lambda _: None,
+) -> None:
+    """Index until `stop` is set, and once more after. Raises nothing that passes by itself.
+
+    A busy index is waited for: the log keeps everything meanwhile.
+    """
+    folder = log.log_folder(indexer.root)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for _ in _wakes(folder, stop, poll=poll, say=say):
+        try:
+            counted = indexer.catch_up()
+        except EventlogError as error:
+            say(f"{error}; trying again")
+            stop.wait(SWEEP_S)
+        else:
+            if counted.events or counted.rejected:
+                on_batch(counted)
+
+
+def _wakes(folder: Path, stop: threading.Event, *, poll: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """Yield once at the start, at every hint, every SWEEP_S, and once at the end."""
+    yield
+    if not poll:
+        try:
+            yield from (
+                None
+                for _ in watchfiles.watch(
+                    folder,
+                    watch_filter=None,
+                    debounce=_DEBOUNCE_MS,
+                    step=_STEP_MS,
+                    rust_timeout=int(SWEEP_S * 1000),
+                    yield_on_timeout=True,
+                    stop_event=stop,
+                    raise_interrupt=False,
+                )
+            )
+        except (OSError, RuntimeError, watchfiles.WatchfilesRustInternalError) as error:
+            say(f"no file notifications ({error}); looking every {SWEEP_S:g} s instead")
+    while not stop.wait(SWEEP_S):
+        yield
+    yield
