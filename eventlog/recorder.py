@@ -122,23 +122,29 @@ class Recorder:
         """Record finished envelopes, as importers make them; return the ids of those recorded."""
         if self.off:
             return []
-        by_type: dict[str, list[bytes]] = {}
-        recorded: dict[str, list[str]] = {}
+        lines: dict[str, list[bytes]] = {}
+        event_ids: dict[str, list[str]] = {}
         for each in envelopes:
             try:
                 line = envelope.encode(each)
-                by_type.setdefault(envelope.check_event_type(each.event_type), []).append(line)
-                recorded.setdefault(each.event_type, []).append(each.event_id)
             except InvalidEvent as error:
                 self._failed(error, 1)
-        done: list[str] = []
-        for event_type, lines in by_type.items():
-            try:
-                self._deliver(event_type, b"".join(lines), len(lines))
-                done += recorded[event_type]
-            except Exception as error:  # noqa: BLE001 - as in emit
-                self._failed(error, len(lines))
-        return done
+            else:
+                lines.setdefault(each.event_type, []).append(line)
+                event_ids.setdefault(each.event_type, []).append(each.event_id)
+        done = [event_type for event_type in lines if self.record_lines(event_type, lines[event_type])]
+        return [each for event_type in done for each in event_ids[event_type]]
+
+    def record_lines(self, event_type: str, lines: list[bytes]) -> bool:
+        """Record lines made by `envelope.encode`, in one write; say whether they were recorded."""
+        if self.off:
+            return False
+        try:
+            self._deliver(event_type, b"".join(lines), len(lines))
+        except Exception as error:  # noqa: BLE001 - as in emit
+            self._failed(error, len(lines))
+            return False
+        return True
 
     def _envelope(self, event: str | msgspec.Struct, payload: object, fields: dict[str, Any]) -> Envelope:
         if isinstance(event, str):

@@ -1,0 +1,99 @@
+"""Claude Code transcripts: `~/.claude/projects/<folder>/<session id>.jsonl`.
+
+Each line becomes the payload of a `claude_code` event as it stands; what it means is left
+to the index's views, which can be made better later. Unknown line types are welcome.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventlog import ids, timestamps
+from eventlog.envelope import Envelope
+from eventlog.errors import ImportFailed, InvalidEvent
+
+EVENT_TYPE = "claude_code"
+
+
+
+
+class _Line(msgspec.Struct):
+    """The few fields of a line that go into the envelope; all else is only in the payload."""
+
+    timestamp: Any = None
+    sessionId: Any = None  # noqa: N815 - their name
+    requestId: Any = None  # noqa: N815
+    snapshot: Any = None
+
+
+class ClaudeCode:
+    """The format of Claude Code's transcripts."""
+
+    name = EVENT_TYPE
+
+    def __init__(self, *, workspace: str | None = None, agent: str | None = None) -> None:
+        self._workspace = workspace
+        self._agent = agent
+        self._decode = msgspec.json.Decoder(_Line).decode
+        self.check = msgspec.json.Decoder().decode
+
+    def source_name(self, path: Path) -> str:
+        """The session's id, which is the file's name: a copied or moved transcript is the same one."""
+        return path.name.removesuffix(".zst").removesuffix(".gz").removesuffix(".jsonl")
+
+    def envelope(self, data: bytes, source: str, occurrence: int) -> Envelope:
+        """Make the event of a line."""
+        try:
+            line = self._decode(data)
+        except msgspec.ValidationError:
+            raise InvalidEvent("not a JSON object") from None
+        moment = _moment(line)
+        return Envelope(
+            event_id=ids.derived_id(
+                timestamps.to_us(timestamps.parse(moment)),
+                EVENT_TYPE, source, self._workspace or "", self._agent or "", data, str(occurrence),
+            ),
+            event_type=EVENT_TYPE,
+            timestamp=moment,
+            session_id=line.sessionId if isinstance(line.sessionId, str) and line.sessionId else source,
+            request_id=line.requestId if isinstance(line.requestId, str) else None,
+            workspace=self._workspace,
+            agent=self._agent,
+            payload=msgspec.Raw(data),
+        )  # fmt: skip
+
+
+def _moment(line: _Line) -> str:
+    """The line's own time; without one, that of its snapshot; without that, unknown.
+
+    Not the neighbours' time: a rewritten file has other neighbours, and the id depends on it.
+    """
+    snapshot = line.snapshot if isinstance(line.snapshot, dict) else {}
+    for value in (line.timestamp, snapshot.get("timestamp")):
+        found = timestamps.from_foreign(value)
+        if found is not None:
+            return timestamps.to_text(found)
+    return timestamps.UNKNOWN
+
+
+def default_folder() -> Path:
+    """Return where Claude Code keeps its transcripts on this machine."""
+    base = os.environ.get("CLAUDE_CONFIG_DIR")
+    return (Path(base) if base else Path.home() / ".claude") / "projects"
+
+
+def find(paths: list[Path]) -> list[Path]:
+    """Return the transcripts under the given files and folders, sorted. Raises ImportFailed."""
+    found: set[Path] = set()
+    for path in paths:
+        if path.is_dir():
+            found.update(path.rglob("*.jsonl"))
+        elif path.exists():
+            found.add(path)
+        else:
+            raise ImportFailed(f"{path} does not exist; name a transcript or a folder of them")
+    return sorted(found)

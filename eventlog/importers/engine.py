@@ -1,0 +1,319 @@
+"""Importing a source: from where it was left, once more from the start if it was rewritten.
+
+The id of an imported event is derived from what the source says, not from where: from an
+id field if there is one, else from the record's bytes and how many times the same bytes
+stood in this source before. So a file that is imported again, in another order, after it
+grew or was rewritten, gives the same events. The offset is only a saving, kept as an
+`import_checkpoint` event and believed only if the bytes before it still hash to the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Protocol
+
+import msgspec
+
+from eventlog import envelope, ids, reader, timestamps
+from eventlog.envelope import Envelope
+from eventlog.errors import InvalidEvent
+from eventlog.importers.source import Record, SourceLine, is_compressed, open_source, read_lines, split_records
+from eventlog.recorder import Recorder
+
+CHECKPOINT_EVENT = "import_checkpoint"
+REJECTED_EVENT = "import_rejected"
+
+_BATCH_BYTES = 1024 * 1024
+_RAW_KEPT_BYTES = 64 * 1024
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Payload of `import_checkpoint`: a source was imported up to `offset` (uncompressed bytes)."""
+
+    importer: str
+    source: str
+    offset: int
+    prefix_hash: str
+
+
+class Format(Protocol):
+    """What an importer knows of its foreign format."""
+
+    name: str
+
+    def check(self, data: bytes) -> object:
+        """Decode a record; raise ValueError where it is not one."""
+
+    def source_name(self, path: Path) -> str:
+        """Return what identifies the source wherever it lies; it goes into the ids."""
+
+    def envelope(self, data: bytes, source: str, occurrence: int) -> Envelope:
+        """Make the event of a record. Raises InvalidEvent with the reason."""
+
+
+class Imported(msgspec.Struct):
+    """What an import did. `lines` counts all that were read, `events` those appended to the log."""
+
+    sources: int = 0
+    lines: int = 0
+    events: int = 0
+    rejected: int = 0
+    skipped_bytes: int = 0
+
+    def add(self, other: Imported) -> None:
+        """Add another count to this one."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Importer:
+    """Imports sources of one format through one recorder, which should be strict.
+
+    `scope` is what else tells this import's events apart, such as the workspace they go to.
+    """
+
+    def __init__(self, recorder: Recorder, format_: Format, *, scope: str = "") -> None:
+        self._recorder = recorder
+        self._format = format_
+        self._scope = scope
+        self._known = _read_checkpoints(recorder.config.root, self._key)
+        self._open: dict[Path, _Source] = {}
+
+    @property
+    def _key(self) -> str:
+        return f"{self._format.name} {self._scope}".strip()
+
+    def run(self, path: Path, *, following: bool = False) -> Imported:
+        """Import what is new in a source. Raises ImportFailed, WriteFailed.
+
+        While following, a last line without a newline is left for later unless it is
+        complete JSON: somebody may be writing it.
+        """
+        source = self._open.get(path)
+        if source is None or not source.fits():
+            source = _Source(path, self._known.get(str(path.absolute()), {}))
+            self._open[path] = source
+        done = Imported(sources=1, skipped_bytes=source.offset)
+        batch = _Batch(self._recorder)
+        name = self._format.source_name(path)
+        with open_source(path) as file:
+            for line in source.lines(file):
+                records = split_records(line, self._format.check)
+                if not line.terminated and following and any(each.reason for each in records):
+                    break
+                done.lines += 1
+                for record in records:
+                    occurrence = source.count(record.data)
+                    event, accepted = self._event(record, line, name, occurrence)
+                    batch.add(event)
+                    done.events += 1
+                    done.rejected += not accepted
+                source.move(line)
+        batch.write()
+        if not following:
+            self.checkpoint(path)
+        elif is_compressed(path):
+            source.finished = True
+        return done
+
+    def checkpoint(self, path: Path) -> None:
+        """Log how far a source was imported, unless the log says so already."""
+        source = self._open.get(path)
+        if source is None or source.offset == 0:
+            return
+        found = Checkpoint(
+            importer=self._key, source=str(path.absolute()), offset=source.offset, prefix_hash=source.hash.hexdigest()
+        )
+        known = self._known.setdefault(found.source, {})
+        if known.get(found.offset) == found.prefix_hash:
+            return
+        known[found.offset] = found.prefix_hash
+        payload = envelope.encode_payload(found)
+        self._recorder.record(
+            [
+                Envelope(
+                    event_id=ids.derived_id(0, CHECKPOINT_EVENT, bytes(payload)),
+                    event_type=CHECKPOINT_EVENT,
+                    timestamp=timestamps.UNKNOWN,
+                    payload=payload,
+                )
+            ]
+        )
+
+    def checkpoint_all(self) -> None:
+        """Log how far every source was imported; for the end of following."""
+        for path in self._open:
+            self.checkpoint(path)
+
+    def _event(
+        self, record: Record, line: SourceLine, source: str, occurrence: int
+    ) -> tuple[tuple[str, bytes], bool]:
+        """Return (event type, line) for a record, and whether it is a proper one."""
+        reason = record.reason
+        if reason is None:
+            try:
+                made = self._format.envelope(record.data, source, occurrence)
+                return (made.event_type, envelope.encode(made)), True
+            except InvalidEvent as error:
+                reason = str(error)
+        rejected = _rejected(self._key, source, record.data, line.length, occurrence, reason)
+        return (REJECTED_EVENT, envelope.encode(rejected)), False
+
+
+class _Batch:
+    """Gathers lines per event type, to write them in few calls."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._lines: dict[str, list[bytes]] = {}
+        self._size = 0
+
+    def add(self, event: tuple[str, bytes]) -> None:
+        event_type, line = event
+        self._lines.setdefault(event_type, []).append(line)
+        self._size += len(line)
+        if self._size >= _BATCH_BYTES:
+            self.write()
+
+    def write(self) -> None:
+        for event_type, lines in self._lines.items():
+            self._recorder.record_lines(event_type, lines)
+        self._lines.clear()
+        self._size = 0
+
+
+class _Source:
+    """Where the import of one file stands: offset, hash of all before it, repeated records."""
+
+    def __init__(self, path: Path, known: dict[int, str]) -> None:
+        self.path = path
+        self.finished = False
+        self._reset()
+        self._terminated = True
+        for offset in sorted(known, reverse=True):
+            if self._skip_to(offset, known[offset]):
+                break
+            self._reset()
+
+    def _reset(self) -> None:
+        self.offset = 0
+        self.hash = hashlib.blake2b(digest_size=16)
+        self._tail = b""
+        self._inode: int | None = None
+        self._seen: set[bytes] = set()
+        self._repeats: dict[bytes, int] = {}
+
+    def fits(self) -> bool:
+        """Say whether the file still is what was read: not replaced, cut, or rewritten."""
+        if self.finished or is_compressed(self.path):
+            return self.finished
+        try:
+            with self.path.open("rb") as file:
+                stat = os.fstat(file.fileno())
+                if stat.st_ino != self._inode or stat.st_size < self.offset:
+                    return False
+                file.seek(self.offset - len(self._tail))
+                return file.read(len(self._tail)) == self._tail and self._continues(file)
+        except OSError:
+            return False
+
+    def lines(self, file: IO[bytes]) -> Iterator[SourceLine]:
+        """Yield the lines behind the offset."""
+        if self.finished:
+            return
+        if not is_compressed(self.path):
+            self._inode = os.fstat(file.fileno()).st_ino
+        file.seek(self.offset)
+        yield from read_lines(self.path, file, self.offset)
+
+    def move(self, line: SourceLine) -> None:
+        """Account for a line that was imported."""
+        data = line.data + b"\n" if line.terminated else line.data
+        self.hash.update(data)
+        self._tail = (self._tail + data)[-256:] if len(data) < 256 else data[-256:]
+        if line.length > len(line.data):  # a cut line: the tail is not what precedes the offset
+            self._tail = b""
+        self.offset = line.end
+        self._terminated = line.terminated
+
+    def count(self, record: bytes) -> int:
+        """Return how often the same bytes came before in this source."""
+        key = hashlib.blake2b(record, digest_size=12).digest()
+        if key not in self._seen:
+            self._seen.add(key)
+            return 0
+        self._repeats[key] = self._repeats.get(key, 0) + 1
+        return self._repeats[key]
+
+    def _skip_to(self, offset: int, prefix_hash: str) -> bool:
+        """Read up to a checkpoint, counting records on the way; False where the hash differs."""
+        with open_source(self.path) as file:
+            for line in read_lines(self.path, file, 0):
+                if line.end > offset and not (line.end == offset + 1 and line.terminated):
+                    return False
+                at_mark = line._replace(end=offset, terminated=False) if line.end == offset + 1 else line
+                for record in split_records(line, msgspec.json.decode):
+                    self.count(record.data)
+                self.move(at_mark)
+                if self.offset == offset:
+                    if not is_compressed(self.path):
+                        self._inode = os.fstat(file.fileno()).st_ino
+                    return self.hash.hexdigest() == prefix_hash
+        return False
+
+    def _continues(self, file: IO[bytes]) -> bool:
+        """Behind a line that had no newline, only a newline means that it was complete."""
+        return self._terminated or file.read(1) in (b"", b"\n")
+
+
+def _read_checkpoints(root: str, importer: str) -> dict[str, dict[int, str]]:
+    """Return offset → hash by source, from the log."""
+    found: dict[str, dict[int, str]] = {}
+    for located in reader.read_log(root, [CHECKPOINT_EVENT]):
+        try:
+            mark = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=Checkpoint)
+        except (InvalidEvent, msgspec.MsgspecError):
+            continue  # a damaged checkpoint costs a second reading, nothing else
+        if mark.importer == importer:
+            found.setdefault(mark.source, {})[mark.offset] = mark.prefix_hash
+    return found
+
+
+def _rejected(importer: str, source: str, data: bytes, length: int, occurrence: int, reason: str) -> Envelope:
+    """Make the event that keeps a foreign record which is none, verbatim."""
+    kept: dict[str, str]
+    try:
+        kept = {"raw": data.decode()}
+    except UnicodeDecodeError:
+        kept = {"raw_base64": base64.b64encode(data).decode()}
+    if len(data) > envelope.MAX_LINE_BYTES // 8:  # escaping may cost six bytes for one
+        kept = {"raw_base64": base64.b64encode(data[:_RAW_KEPT_BYTES]).decode()}
+    payload = {"importer": importer, "source": source, "reason": reason[:1000], "length": length, **kept}
+    return Envelope(
+        event_id=ids.derived_id(0, REJECTED_EVENT, importer, source, data, str(occurrence)),
+        event_type=REJECTED_EVENT,
+        timestamp=timestamps.UNKNOWN,
+        payload=envelope.encode_payload(payload),
+    )
+
+
+def follow(importer: Importer, find: Callable[[], list[Path]], wait: Callable[[], bool]) -> Iterator[Imported]:
+    """Import what is new in all sources, again and again, until `wait` returns false.
+
+    `find` is asked each time, so that new files are found. Yields what each round did.
+    """
+    try:
+        while True:
+            round_ = Imported()
+            for path in find():
+                if path.exists():
+                    round_.add(importer.run(path, following=True))
+            yield round_
+            if not wait():
+                return
+    finally:
+        importer.checkpoint_all()

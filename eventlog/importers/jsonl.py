@@ -1,0 +1,123 @@
+"""Any JSON lines: each object becomes the payload of an event, verbatim."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventlog import envelope, ids, timestamps
+from eventlog.envelope import Envelope
+from eventlog.errors import InvalidEvent
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_ODD = re.compile(r"[^a-z0-9_.-]+")
+#: Names that often hold the time, in the order in which they are suggested.
+TIME_FIELDS = ("timestamp", "@timestamp", "ts", "time", "created_at", "EventTime", "datetime", "date")
+
+
+class Jsonl:
+    """A JSONL format told by options.
+
+    `type_` names the event type, or `type_field` the field whose value does (`PushEvent`
+    becomes `push_event`). Fields are named as they stand, or as a dotted path.
+    """
+
+    name = "jsonl"
+
+    def __init__(
+        self,
+        *,
+        type_: str | None = None,
+        type_field: str | None = None,
+        time_field: str | None = None,
+        id_field: str | None = None,
+        source: str | None = None,
+        workspace: str | None = None,
+        agent: str | None = None,
+    ) -> None:
+        if (type_ is None) == (type_field is None):
+            raise InvalidEvent("give either an event type or the field that holds it")
+        self._type = None if type_ is None else envelope.check_event_type(type_)
+        self._type_field = type_field
+        self._time_field = time_field
+        self._id_field = id_field
+        self._source = source
+        self._workspace = workspace
+        self._agent = agent
+        self.check = msgspec.json.Decoder().decode
+        self._decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+    def source_name(self, path: Path) -> str:
+        """The given name, else the file's full path without an ending for compression.
+
+        The path, because two devices' files may hold equal lines that are not the same event.
+        """
+        return self._source or str(path.absolute()).removesuffix(".zst").removesuffix(".gz")
+
+    def envelope(self, data: bytes, source: str, occurrence: int) -> Envelope:
+        """Make the event of a line."""
+        try:
+            fields = self._decode(data)
+        except msgspec.ValidationError:
+            raise InvalidEvent("not a JSON object") from None
+        event_type = self._type or _as_event_type(_pick(fields, self._type_field))
+        moment = self._moment(fields)
+        return Envelope(
+            event_id=ids.derived_id(
+                timestamps.to_us(timestamps.parse(moment)),
+                event_type, self._workspace or "", self._agent or "", *self._key(fields, data, source, occurrence),
+            ),
+            event_type=event_type,
+            timestamp=moment,
+            workspace=self._workspace,
+            agent=self._agent,
+            payload=msgspec.Raw(data),
+        )  # fmt: skip
+
+    def _key(self, fields: dict[str, Any], data: bytes, source: str, occurrence: int) -> tuple[str | bytes, ...]:
+        value = _pick(fields, self._id_field)
+        if value is None:
+            return "content", source, data, str(occurrence)
+        return "id", msgspec.json.encode(value)
+
+    def _moment(self, fields: dict[str, Any]) -> str:
+        if self._time_field is None:
+            return timestamps.UNKNOWN
+        value = _pick(fields, self._time_field)
+        found = timestamps.from_foreign(value)
+        if found is None:
+            raise InvalidEvent(f"time field {self._time_field!r} holds {str(value)[:80]!r}, which is not a time")
+        return timestamps.to_text(found)
+
+
+def guess_time_field(line: bytes) -> str | None:
+    """Return the first field of a line that looks like its time, for a hint to the user."""
+    try:
+        fields = msgspec.json.decode(line, type=dict[str, Any])
+    except (ValueError, RecursionError):
+        return None
+    return next((name for name in TIME_FIELDS if timestamps.from_foreign(fields.get(name)) is not None), None)
+
+
+def _pick(fields: dict[str, Any], name: str | None) -> Any:
+    """Return a field by its name, which may itself hold dots, else by a dotted path; None if absent."""
+    if name is None:
+        return None
+    if name in fields:
+        return fields[name]
+    value: Any = fields
+    for part in name.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(part)
+    return value
+
+
+def _as_event_type(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidEvent(f"the type field holds {str(value)[:80]!r}, which is not text")
+    name = _ODD.sub("_", _HUMP.sub("_", value).lower()).strip("_.-")
+    return envelope.check_event_type(name[:100])

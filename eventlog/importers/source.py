@@ -1,0 +1,149 @@
+"""Reading a foreign file: plain, .gz or .zst, growing or finished, well formed or not.
+
+Traps that real files hold, each with a test: several records glued on one line, no final
+newline, empty lines, bytes that are not UTF-8, a byte order mark, lines without end.
+"""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+from eventlog.envelope import MAX_LINE_BYTES
+from eventlog.errors import ImportFailed, MissingExtra
+
+_BLOCK_BYTES = 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+
+
+class SourceLine(NamedTuple):
+    """A line of a source, without its newline; `end` is where the next one begins.
+
+    `length` is more than `len(data)` where the line is over the limit and was cut.
+    `terminated` is false for a last line that has no newline (yet).
+    """
+
+    data: bytes
+    length: int
+    end: int
+    terminated: bool
+
+
+def open_source(path: Path) -> IO[bytes]:
+    """Open a source for reading, decompressed by its ending. Raises ImportFailed."""
+    try:
+        if path.suffix == ".gz":
+            return cast("IO[bytes]", gzip.open(path, "rb"))
+        if path.suffix == ".zst":
+            return _open_zst(path)
+        return path.open("rb")
+    except OSError as error:
+        raise ImportFailed(f"{path}: cannot be opened: {error.strerror or error}") from error
+
+
+def _open_zst(path: Path) -> IO[bytes]:
+    try:
+        return cast("IO[bytes]", importlib.import_module("compression.zstd").open(path, "rb"))
+    except ModuleNotFoundError:  # before Python 3.14
+        pass
+    try:
+        zstandard = importlib.import_module("zstandard")
+    except ModuleNotFoundError:
+        raise MissingExtra(f"reading {path.name}", "zstd") from None
+    reader = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
+    return cast("IO[bytes]", io.BufferedReader(reader))
+
+
+def is_compressed(path: Path) -> bool:
+    """Say whether a source is read through a decompressor (and so cannot be followed)."""
+    return path.suffix in (".gz", ".zst")
+
+
+def read_lines(path: Path, file: IO[bytes], offset: int) -> Iterator[SourceLine]:
+    """Yield lines from the current position of `file`, which is `offset`. Raises ImportFailed.
+
+    Memory is bounded: of a line over the limit only the first part is kept.
+    """
+    rest = bytearray()
+    dropped = 0
+    while True:
+        try:
+            block = file.read(_BLOCK_BYTES)
+        except (OSError, EOFError, ValueError) as error:
+            raise ImportFailed(f"{path}: damaged after byte {offset:,} (uncompressed): {error}") from error
+        except Exception as error:  # zstd's errors are of a class of its own in each library
+            if type(error).__module__.split(".")[0] not in ("zstandard", "compression", "zlib", "_zstd"):
+                raise
+            raise ImportFailed(f"{path}: damaged after byte {offset:,} (uncompressed): {error}") from error
+        if not block:
+            break
+        *complete, last = block.split(b"\n")
+        for part in complete:
+            rest += part
+            length = len(rest) + dropped
+            offset += length + 1
+            yield SourceLine(bytes(rest[: MAX_LINE_BYTES + 1]), length, offset, True)
+            rest.clear()
+            dropped = 0
+        rest += last
+        if len(rest) > MAX_LINE_BYTES + 1:
+            dropped += len(rest) - (MAX_LINE_BYTES + 1)
+            del rest[MAX_LINE_BYTES + 1 :]
+    if rest:
+        length = len(rest) + dropped
+        yield SourceLine(bytes(rest), length, offset + length, False)
+
+
+class Record(NamedTuple):
+    """One JSON value as it stands in the file, or what could not be read, with a reason."""
+
+    data: bytes
+    reason: str | None
+
+
+def split_records(line: SourceLine, decodable: object) -> list[Record]:
+    """Take a line apart into its records; usually one, several where they were glued.
+
+    `decodable` is called with the bytes of a record and raises ValueError where it is no
+    good; `msgspec.json.Decoder.decode` is one.
+    """
+    data = line.data.removeprefix(_BOM).strip()
+    if line.length > MAX_LINE_BYTES:
+        return [Record(data, f"line of {line.length:,} bytes is over the limit of {MAX_LINE_BYTES:,}")]
+    if not data:
+        return []
+    try:
+        decodable(data)  # type: ignore[operator]  # any callable; see the docstring
+        return [Record(data, None)]
+    except (ValueError, RecursionError) as error:
+        reason = str(error)
+    return _unglue(data, reason)
+
+
+def _unglue(data: bytes, reason: str) -> list[Record]:
+    """Split `{…}{…}`. What stands behind the last readable record is kept as unreadable."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        return [Record(data, f"not UTF-8: {error.reason} at byte {error.start}")]
+    decoder = json.JSONDecoder()
+    records, position = [], 0
+    while position < len(text):
+        try:
+            _, end = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            break
+        records.append(Record(text[position:end].encode(), None))
+        position = end
+        while position < len(text) and text[position].isspace():
+            position += 1
+    if len(records) < 2 or not all(each.data.startswith(b"{") for each in records):
+        return [Record(data, reason)]
+    if position < len(text):
+        records.append(Record(text[position:].encode(), reason))
+    return records
