@@ -63,7 +63,7 @@ def default_root(environ: Mapping[str, str]) -> str:
     return os.path.join(state, "eventlog")
 
 
-def load(environ: Mapping[str, str] | None = None, **code: Any) -> Config:
+def load(environ: Mapping[str, str] | None = None, /, **code: Any) -> Config:
     """Gather settings from all three places. Raises ConfigError naming the place and the key."""
     environ = os.environ if environ is None else environ
     settings: dict[str, Any] = {"root": default_root(environ)}
@@ -77,7 +77,8 @@ def load(environ: Mapping[str, str] | None = None, **code: Any) -> Config:
         config = msgspec.convert(settings, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"bad setting: {error}") from None
-    return msgspec.structs.replace(config, root=os.path.abspath(os.path.expanduser(config.root)))
+    root = os.path.abspath(os.path.expanduser(config.root)) if config.root else ""
+    return msgspec.structs.replace(config, root=root)
 
 
 def load_for_agent() -> tuple[Config, str | None]:

@@ -25,7 +25,10 @@ SCHEMA_EVENT = "event_schema"
 
 #: Names that the index gives to its own tables and views (docs/schema.md).
 RESERVED = frozenset(
-    {"events", "quarantine", "segments", "index_meta", "event_types", "llm_calls", "tool_calls", "sessions", SCHEMA_EVENT}
+    {
+        "events", "conflicts", "rejected", "quarantine", "segments", "index_meta", "event_types",
+        "llm_calls", "tool_calls", "sessions", SCHEMA_EVENT,
+    }
 )  # fmt: skip
 
 
@@ -68,7 +71,7 @@ def event(name: str, *, version: int = 1) -> Callable[[S], S]:
 
 
 def _register(name: str, version: int, struct: type[msgspec.Struct]) -> None:
-    if not (isinstance(struct, type) and issubclass(struct, msgspec.Struct)):
+    if not issubclass(struct, msgspec.Struct):
         raise InvalidEvent(f"@event({name!r}) takes a msgspec.Struct, not {struct!r}")
     if struct.__struct_config__.array_like:
         raise InvalidEvent(f"{_path(struct)} is array_like, and a payload is a JSON object")

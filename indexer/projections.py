@@ -160,11 +160,11 @@ WITH lines AS (
     FROM counted
 )
 SELECT message_id, request_id, session_id, subagent_id, workspace, agent, 'claude_code' AS source, model,
-       uncached_input_tokens, cache_read_tokens,
+       coalesce(uncached_input_tokens, 0) AS uncached_input_tokens, coalesce(cache_read_tokens, 0) AS cache_read_tokens,
        -- without the split by lifetime, a cache write has the default one of 5 minutes
-       coalesce(written_5m, cache_write_tokens - coalesce(written_1h, 0)) AS cache_write_5m_tokens,
+       coalesce(written_5m, cache_write_tokens - coalesce(written_1h, 0), 0) AS cache_write_5m_tokens,
        coalesce(written_1h, 0) AS cache_write_1h_tokens,
-       output_tokens, message ->> 'stop_reason' AS stop_reason, usage ->> 'service_tier' AS service_tier,
+       coalesce(output_tokens, 0) AS output_tokens, message ->> 'stop_reason' AS stop_reason, usage ->> 'service_tier' AS service_tier,
        usage AS raw_usage, first_timestamp AS timestamp, last_timestamp, event_id
 FROM ranked WHERE position = 1
 """  # noqa: S608 - constants

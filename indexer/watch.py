@@ -64,7 +64,7 @@ def _wakes(folder: Path, stop: threading.Event, *, poll: bool, say: Callable[[st
                     raise_interrupt=False,
                 )
             )
-        except (OSError, RuntimeError, watchfiles.WatchfilesRustInternalError) as error:
+        except (OSError, RuntimeError) as error:
             say(f"no file notifications ({error}); looking every {SWEEP_S:g} s instead")
     while not stop.wait(SWEEP_S):
         yield

@@ -1,0 +1,5 @@
+"""`python -m eventlog` is the console command."""
+
+from eventlog.cli import main
+
+main()

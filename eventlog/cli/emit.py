@@ -1,0 +1,73 @@
+"""`eventlog emit`: one event, or one per line of standard input, from shells and hooks."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import msgspec
+
+from eventlog import config, envelope
+from eventlog.cli.main import root_option, say
+from eventlog.errors import EventlogError, InvalidEvent
+from eventlog.recorder import Recorder
+
+
+@click.command()
+@click.argument("event_type", metavar="TYPE")
+@click.argument("payload", metavar="[JSON|-]", default="{}")
+@click.option("--run-id", help="The run that the event belongs to.")
+@click.option("--session-id", help="The session that the event belongs to.")
+@click.option("--agent", help="Who did it.")
+@click.option("--workspace", help="For whom.")
+@click.option("--timestamp", help="When it happened, ISO 8601; now, if not given.")
+@click.option("--dedupe-key", help="Events with the same type, time and key are one row, however often emitted.")
+@root_option
+def emit(event_type: str, payload: str, root: str | None, **fields: str | None) -> int:
+    """Append an event and print its id; '-' reads one per line.
+
+    JSON is an object and defaults to {}. A bad line of standard input is reported with its
+    number, the others are recorded, and the exit code is 2.
+
+    \b
+    Example:
+      eventlog emit deploy '{"version": "1.2"}' --agent ci --run-id 77
+      jq -c .items[] < data.json | eventlog emit item -
+    """
+    settings = config.load(**({} if root is None else {"root": root}), strict=True)
+    recorder = Recorder(settings)
+    given = {name: value for name, value in fields.items() if value is not None}
+    if payload != "-":
+        event_id = recorder.emit(event_type, _payload(payload.encode()), **given)
+        _echo(event_id)
+        return 0
+    envelope.check_event_type(event_type)
+    failures = 0
+    stdin = sys.stdin.buffer
+    number = 0
+    while line := stdin.readline(envelope.MAX_LINE_BYTES + 1):
+        number += 1
+        if not line.strip():
+            continue
+        try:
+            if len(line) > envelope.MAX_LINE_BYTES:
+                while not line.endswith(b"\n") and (line := stdin.readline(envelope.MAX_LINE_BYTES)):
+                    pass
+                raise InvalidEvent(f"longer than {envelope.MAX_LINE_BYTES:,} bytes")
+            _echo(recorder.emit(event_type, _payload(line.strip()), **given))
+        except InvalidEvent as error:
+            failures += 1
+            say(f"line {number}: {error}")
+    return 2 if failures else 0
+
+
+def _payload(data: bytes) -> msgspec.Raw:
+    try:
+        return envelope.encode_payload(msgspec.Raw(data.replace(b"\n", b" ")))
+    except EventlogError as error:
+        raise InvalidEvent(f"{error}; got: {data[:80].decode(errors='replace')}") from None
+
+
+def _echo(event_id: str | None) -> None:
+    if event_id is not None:  # None: emitting is turned off, and hooks must not notice
+        click.echo(event_id)

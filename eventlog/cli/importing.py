@@ -1,0 +1,180 @@
+"""`eventlog import`: foreign logs as events."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from eventlog import config
+from eventlog.cli.main import root_option, say
+from eventlog.errors import ConfigError, ImportFailed
+from eventlog.importers import claude_code as claude
+from eventlog.importers.engine import Format, Imported, Importer, follow
+from eventlog.importers.jsonl import Jsonl, guess_time_field
+from eventlog.importers.source import is_compressed, open_source
+from eventlog.recorder import Recorder
+
+_FOLLOW_S = 0.5
+
+
+@click.group(name="import")
+def import_() -> None:
+    """Append other programs' logs, each event once.
+
+    However often it is run.
+
+    What was imported is found in the log only; `eventlog index` makes rows of it. A line
+    that cannot be read is kept as it is and shows up in quarantine.
+
+    \b
+    Example:
+      eventlog import claude-code
+      eventlog import jsonl app.log.gz --type app_log --time-field ts
+    """
+
+
+@import_.command(name="jsonl")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--type", "type_", metavar="T", help="The event type of all lines.")
+@click.option("--type-field", metavar="F", help="The field that holds the type; PushEvent becomes push_event.")
+@click.option("--time-field", metavar="F", help="The field that holds the time: ISO 8601, or epoch s, ms, us or ns.")
+@click.option("--id-field", metavar="F", help="The field that identifies an event.")
+@click.option("--source", metavar="NAME", help="What identifies the file; its full path, if not given.")
+@click.option("--workspace", help="Import into this workspace.")
+@click.option("--agent", help="Attribute to this agent.")
+@click.option("--follow", "following", is_flag=True, help="Go on as the files grow.")
+@root_option
+def jsonl(
+    files: tuple[Path, ...],
+    following: bool,
+    root: str | None,
+    type_: str | None,
+    type_field: str | None,
+    time_field: str | None,
+    id_field: str | None,
+    source: str | None,
+    workspace: str | None,
+    agent: str | None,
+) -> None:
+    """Import JSON lines, plain, .gz or .zst; each object becomes a payload as it stands.
+
+    Fields may be dotted paths. Without an id field, an event is its bytes, its file and how
+    often the same bytes came before.
+
+    \b
+    Example:
+      eventlog import jsonl events.jsonl --type-field type --time-field created_at --id-field id
+    """
+    if (type_ is None) == (type_field is None):
+        raise click.UsageError("give either --type T or --type-field F")
+    format_ = Jsonl(
+        type_=type_,
+        type_field=type_field,
+        time_field=time_field,
+        id_field=id_field,
+        source=source,
+        workspace=workspace,
+        agent=agent,
+    )
+    if following and any(is_compressed(path) for path in files):
+        raise click.UsageError("a compressed file cannot be followed")
+    missing = [path for path in files if not path.is_file()]
+    if missing and not following:
+        raise ImportFailed(f"{missing[0]} is not a file; nothing was imported")
+    if time_field is None:
+        _hint_time_field(files)
+    scope = " ".join(f"{key}={value}" for key, value in _scope(locals()).items())
+    _import(root, format_, scope, lambda: list(files), following)
+
+
+def _scope(options: dict[str, object]) -> dict[str, object]:
+    """Everything that changes what an import writes: a checkpoint counts only for the same."""
+    names = ("type_", "type_field", "time_field", "id_field", "source", "workspace", "agent")
+    return {name: options[name] for name in names if options[name] is not None}
+
+
+@import_.command(name="claude-code")
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--workspace", help="Import into this workspace.")
+@click.option("--agent", help="Attribute to this agent.")
+@click.option("--follow", "following", is_flag=True, help="Go on while sessions are being written.")
+@root_option
+def claude_code(
+    paths: tuple[Path, ...], following: bool, root: str | None, workspace: str | None, agent: str | None
+) -> None:
+    """Import Claude Code transcripts; by default all of ~/.claude/projects.
+
+    The index then has views over them: llm_calls, tool_calls, sessions.
+
+    \b
+    Example:
+      eventlog import claude-code
+      eventlog import claude-code ~/.claude/projects/my-project --follow
+    """
+    given = list(paths) or [claude.default_folder()]
+    found = claude.find(given)
+    if not found and not following:
+        raise ImportFailed(f"no transcripts (*.jsonl) under {', '.join(map(str, given))}")
+    scope = " ".join(f"{key}={value}" for key, value in (("workspace", workspace), ("agent", agent)) if value)
+    format_ = claude.ClaudeCode(workspace=workspace, agent=agent)
+    _import(root, format_, scope, lambda: claude.find(given), following)
+
+
+def _import(
+    root: str | None, format_: Format, scope: str, find: Callable[[], list[Path]], following: bool
+) -> None:
+    settings = config.load(**({} if root is None else {"root": root}), strict=True)
+    if not settings.root:
+        raise ConfigError("EVENTLOG_DIR is empty, which turns eventlog off; give --root DIR to import all the same")
+    recorder = Recorder(settings)
+    importer = Importer(recorder, format_, scope=scope)
+    try:
+        if following:
+            _follow(importer, find)
+        else:
+            _import_once(importer, find())
+    finally:
+        recorder.shutdown()
+
+
+def _import_once(importer: Importer, paths: list[Path]) -> None:
+    total = Imported()
+    failures: list[str] = []
+    with click.progressbar(paths, file=click.get_text_stream("stderr"), label="importing") as bar:
+        for path in bar:
+            try:
+                total.add(importer.run(path))
+            except ImportFailed as error:
+                failures.append(str(error))
+    _report(total)
+    if failures:
+        raise ImportFailed(f"{len(failures)} of {len(paths)} files failed; the first: {failures[0]}")
+
+
+def _follow(importer: Importer, find: Callable[[], list[Path]]) -> None:
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    say("following; stop with Ctrl-C")
+    for round_ in follow(importer, find, lambda: not stop.wait(_FOLLOW_S)):
+        if round_.events:
+            _report(round_)
+
+
+def _report(done: Imported) -> None:
+    skipped = f", {done.skipped_bytes:,} bytes imported before" if done.skipped_bytes else ""
+    rejected = f", {done.rejected:,} of them unreadable and kept for quarantine" if done.rejected else ""
+    click.echo(f"{done.sources:,} files: {done.events:,} new events{rejected}{skipped}")
+
+
+def _hint_time_field(files: tuple[Path, ...]) -> None:
+    for path in files[:1]:
+        if path.is_file():
+            with open_source(path) as file:
+                name = guess_time_field(file.readline(1024 * 1024))
+            if name is not None:
+                say(f"no --time-field: the events carry no time (1970); {path.name} seems to have one in {name!r}")

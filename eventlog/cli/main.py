@@ -1,0 +1,165 @@
+"""The root of the command line, and what all commands share: the root option, errors, exit codes.
+
+    0    done
+    1    something failed, or a comparison found a difference
+    2    the command line, the event or the query is wrong
+    3    the index was held by another process for too long; try again
+    130  interrupted
+
+Subcommands are loaded by name when they are asked for: `eventlog emit` does not wait for
+DuckDB to load, and this package imports nothing of the packages above it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from eventlog import __version__, config
+from eventlog.errors import ConfigError, EventlogError, IndexBusy, InvalidEvent, MissingExtra, QueryFailed
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: command → (module, attribute, extra that it needs)
+COMMANDS = {
+    "emit": ("eventlog.cli.emit", "emit", "cli"),
+    "tail": ("eventlog.cli.tail", "tail", "cli"),
+    "import": ("eventlog.cli.importing", "import_", "cli"),
+    "index": ("indexer.cli", "index", "index"),
+    "replay": ("indexer.cli", "replay", "index"),
+    "status": ("queries.cli", "status", "index"),
+    "sql": ("queries.cli", "sql", "index"),
+    "export": ("queries.cli", "export", "index"),
+}
+
+EXIT_FAILED, EXIT_USAGE, EXIT_BUSY, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, extra = COMMANDS[cmd_name]
+        try:
+            loaded = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name and error.name.split(".")[0] in ("eventlog", "indexer", "queries"):
+                raise
+            raise MissingExtra(f"eventlog {cmd_name} ({error.name} is missing)", extra) from None
+        assert isinstance(loaded, click.Command)
+        return loaded
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            error.message += f" Did you mean {close[0]!r}?" if close else ""
+            raise
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands; one whose extra is not installed is listed with what it needs."""
+        rows = []
+        for name in COMMANDS:
+            try:
+                command = self.get_command(ctx, name)
+                rows.append((name, command.get_short_help_str(limit=80) if command else ""))
+            except MissingExtra:
+                rows.append((name, f"(needs eventlog[{COMMANDS[name][2]}])"))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="eventlog")
+@click.option("--debug", is_flag=True, help="Show where an error came from.")
+def root(debug: bool) -> None:
+    """The flight recorder for AI agents and edge programs.
+
+    Events are lines of JSON in a folder; the index over them is a DuckDB file that can be
+    deleted at any time. Both live under --root, else $EVENTLOG_DIR, else
+    ~/.local/state/eventlog.
+
+    \b
+    Example:
+      eventlog emit greeting '{"text": "hello"}'
+      eventlog index
+      eventlog sql "SELECT * FROM event_types"
+    """
+
+
+def root_option(command: F) -> F:
+    """Add --root, which becomes the parameter `root` of the command."""
+    return click.option("--root", "root", metavar="DIR", help="Where log and index live (see eventlog --help).")(command)
+
+
+def resolve_root(given: str | None) -> str:
+    """Return the root that a command works on. Raises ConfigError where eventlog is turned off."""
+    settings = config.load(**({} if given is None else {"root": given}))
+    if not settings.root:
+        raise ConfigError("EVENTLOG_DIR is empty, which turns eventlog off; give --root DIR to look at a log all the same")
+    return settings.root
+
+
+def existing_root(given: str | None) -> str:
+    """Like `resolve_root`, for commands that read: a folder that is not there is a mistake."""
+    found = resolve_root(given)
+    if not Path(found).is_dir():
+        raise ConfigError(f"there is no folder {found}; give --root DIR or set EVENTLOG_DIR, or emit an event first")
+    return found
+
+
+def say(message: str) -> None:
+    """Tell the user something that is not the command's output."""
+    click.echo(message, err=True)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit code. No traceback reaches the user."""
+    try:
+        code = root.main(list(arguments), prog_name="eventlog", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough. Python would complain once
+        # more at exit, when it flushes: give it something to flush into.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except EventlogError as error:
+        return _failed(error, str(error), arguments)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _failed(error, f"{place}{error.strerror or error}", arguments)
+    except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows all
+        return _failed(error, f"unexpected {type(error).__name__}: {error} (--debug shows where)", arguments)
+
+
+def _failed(error: Exception, message: str, arguments: Sequence[str]) -> int:
+    if "--debug" in arguments:
+        traceback.print_exc()
+    click.echo(f"error: {message}", err=True)
+    if isinstance(error, IndexBusy):
+        return EXIT_BUSY
+    if isinstance(error, ConfigError | InvalidEvent | QueryFailed | MissingExtra):
+        return EXIT_USAGE
+    return EXIT_FAILED

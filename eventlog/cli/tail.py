@@ -1,0 +1,145 @@
+"""`eventlog tail`: the newest events, straight from the log, with or without an index."""
+
+from __future__ import annotations
+
+import heapq
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+import click
+
+from eventlog import envelope, log, reader, timestamps
+from eventlog.cli.main import existing_root, root_option
+from eventlog.envelope import Envelope
+from eventlog.errors import InvalidEvent, QueryFailed
+from eventlog.reader import Located
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_PREVIEW_CHARS = 100
+
+
+class _Entry(NamedTuple):
+    timestamp: str
+    segment: str
+    offset: int
+    line: bytes
+    event: Envelope
+
+
+@click.command()
+@click.argument("event_types", metavar="[TYPE]...", nargs=-1)
+@click.option("-f", "--follow", is_flag=True, help="Go on with new events as they are written.")
+@click.option("--since", metavar="T", help="Events from T on: ISO 8601, or an age like 90s, 15m, 2h, 7d.")
+@click.option("--until", metavar="T", help="Events before T.")
+@click.option("-n", "--lines", default=None, type=click.IntRange(0, 1_000_000), help="How many; 10, or all with --since.")
+@click.option("--json", "as_json", is_flag=True, help="Print whole lines as logged; so it is, too, when piped.")
+@root_option
+def tail(
+    event_types: tuple[str, ...],
+    follow: bool,
+    since: str | None,
+    until: str | None,
+    lines: int | None,
+    as_json: bool,
+    root: str | None,
+) -> None:
+    """Print the newest events, straight from the log.
+
+    Oldest first; no index is needed.
+
+    \b
+    Example:
+      eventlog tail llm_call tool_call --follow
+      eventlog tail --since 15m | jq .payload
+    """
+    folder = existing_root(root)
+    for name in event_types:
+        envelope.check_event_type(name)
+    types = event_types or None
+    start, end = _moment(since), _moment(until)
+    if start is not None and end is not None and start >= end:
+        raise QueryFailed(f"--since {since} is not before --until {until}; nothing can match")
+    show = _show_pretty if sys.stdout.isatty() and not as_json else _show_json
+    follower = reader.Follower(folder, types) if follow else None
+    count = lines if lines is not None else None if since or until else 10
+    for entry in _select(folder, types, start, end, count):
+        show(entry)
+    if follower is not None:
+        sys.stdout.flush()
+        for located in follower.follow():
+            new = _entry(located, start, end)
+            if new is not None:
+                show(new)
+                sys.stdout.flush()
+
+
+def _select(
+    folder: str, types: tuple[str, ...] | None, start: str | None, end: str | None, count: int | None
+) -> Iterator[_Entry]:
+    """Return entries in the order of their times; the newest `count`, or all."""
+    segments = sorted(log.list_log(folder, types).segments, key=lambda each: each.mtime_ns, reverse=True)
+    if start is not None:
+        # A line is written after it happens: a file last written before then holds nothing newer.
+        since_ns = timestamps.to_us(timestamps.parse(start)) * 1000 - 1_000_000_000
+        segments = [each for each in segments if each.mtime_ns >= since_ns]
+    if count is None:
+        found = (_entry(located, start, end) for each in segments for located in _all_lines(each))
+        return iter(sorted(entry for entry in found if entry is not None))
+    newest: list[_Entry] = []
+    for segment in segments if count else []:
+        if len(newest) == count and timestamps.from_ns(segment.mtime_ns) < newest[0].timestamp:
+            break
+        lines = reader.last_lines(segment, count) if end is None else list(_all_lines(segment))
+        for located in lines:
+            entry = _entry(located, start, end)
+            if entry is not None:
+                (heapq.heappush if len(newest) < count else heapq.heappushpop)(newest, entry)
+    return iter(sorted(newest))
+
+
+def _all_lines(segment: log.SegmentFile) -> Iterator[Located]:
+    for line in reader.read_lines(segment.path):
+        yield Located(segment.event_type, segment.name, line.offset, line.data)
+
+
+def _entry(located: Located, start: str | None, end: str | None) -> _Entry | None:
+    """Decode a line; None for one that is no event (the index has it in quarantine) or out of range."""
+    try:
+        event = envelope.decode(located.data).envelope
+    except InvalidEvent:
+        return None
+    if (start is not None and event.timestamp < start) or (end is not None and event.timestamp >= end):
+        return None
+    return _Entry(event.timestamp, located.segment, located.offset, located.data, event)
+
+
+def _show_json(entry: _Entry) -> None:
+    sys.stdout.buffer.write(entry.line + b"\n")
+
+
+def _show_pretty(entry: _Entry) -> None:
+    event = entry.event
+    payload = bytes(event.payload).decode(errors="replace")
+    if len(payload) > _PREVIEW_CHARS:
+        payload = payload[:_PREVIEW_CHARS] + "…"
+    who = " ".join(part for part in (event.agent, event.run_id or event.session_id) if part)
+    click.echo(
+        f"{click.style(event.timestamp, dim=True)}  {click.style(event.event_type, fg='cyan')}"
+        f"{'  ' + click.style(who, fg='green') if who else ''}  {payload}"
+    )
+
+
+def _moment(text: str | None) -> str | None:
+    """Read a time or an age. Raises QueryFailed."""
+    if text is None:
+        return None
+    unit = _UNITS_S.get(text[-1:])
+    try:
+        if unit is not None and text[:-1].replace(".", "", 1).isdigit():
+            return timestamps.to_text(datetime.fromtimestamp(time.time(), UTC) - timedelta(seconds=float(text[:-1]) * unit))
+        return timestamps.to_text(timestamps.parse(text))
+    except (ValueError, OverflowError):
+        raise QueryFailed(f"{text!r} is not a time; use ISO 8601 or an age like 90s, 15m, 2h, 7d") from None

@@ -1,0 +1,85 @@
+"""Running other people's SQL: read-only, without files or network, within limits.
+
+Three fences, each enough alone for most attempts: the index is opened read-only; DuckDB's
+access to anything outside it is switched off and the switch is locked; and only a single
+SELECT or EXPLAIN is let through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from eventlog.errors import QueryFailed
+
+_ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+
+
+def harden(connection: duckdb.DuckDBPyConnection, *, may_write: Path | None = None) -> None:
+    """Close a connection's ways out, for good; only the file `may_write` stays reachable."""
+    if may_write is not None:
+        connection.execute("SET allowed_paths = [?]", [str(may_write)])
+    with contextlib.suppress(duckdb.CatalogException):  # a build without ICU knows no zones
+        connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def check(query: str) -> str:
+    """Return the query if it is one SELECT (or EXPLAIN); raise QueryFailed saying what it is."""
+    if not query.strip().strip(";").strip():
+        raise QueryFailed("the query is empty; try: SELECT * FROM event_types")
+    try:
+        statements = duckdb.extract_statements(query)
+    except duckdb.Error as error:
+        raise failed(error) from None
+    if len(statements) != 1:
+        raise QueryFailed(f"one statement at a time, not {len(statements)}; the index is read-only")
+    statement = statements[0]
+    if statement.type not in _ALLOWED:
+        raise QueryFailed(
+            f"{statement.type.name} is refused: the index is read-only and derived from the log; "
+            "use SELECT, WITH, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN"
+        )
+    return str(statement.query).strip().rstrip(";")
+
+
+def failed(error: Exception) -> QueryFailed:
+    """Make the error for a query that DuckDB refused, in its words: they point at the place."""
+    return QueryFailed(str(error).strip() or type(error).__name__)
+
+
+@contextmanager
+def time_limit(connection: duckdb.DuckDBPyConnection, timeout_s: float) -> Iterator[None]:
+    """Stop what runs in the block after `timeout_s`. Raises QueryFailed, also for DuckDB's errors."""
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        connection.interrupt()
+
+    timer = threading.Timer(timeout_s, expire)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except duckdb.Error as error:
+        if expired.is_set():
+            raise QueryFailed(f"the query was stopped after {timeout_s:g} s; narrow it, or allow more time") from None
+        raise failed(error) from None
+    finally:
+        timer.cancel()
+
+
+def execute(
+    connection: duckdb.DuckDBPyConnection, query: str, params: Sequence[Any] | dict[str, Any] | None
+) -> duckdb.DuckDBPyConnection:
+    """Execute with parameters, if any."""
+    return connection.execute(query, params) if params else connection.execute(query)

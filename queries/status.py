@@ -1,0 +1,89 @@
+"""The state of a root in one look: what the log holds, how far the index is, who is in the way."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+
+from eventlog import envelope, log, reader, timestamps
+from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent
+from eventlog.log import SegmentFile
+from indexer import index_file, turns
+from queries.store import ReadStore, SegmentState
+
+#: Of how many lagging segments the first waiting event is looked at.
+_LAG_SAMPLES_MAX = 1000
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What `eventlog status` shows. Sizes in bytes; None is "not known", for want of an index."""
+
+    root: str
+    segments: int
+    log_bytes: int
+    oddities: list[str]
+    index: str
+    index_bytes: int
+    events: int | None
+    rows: int | None
+    quarantined: int | None
+    lag_bytes: int | None
+    lag_s: float | None
+    held_by: list[str]
+
+
+def status(root: str | Path, *, wait_s: float = 5.0) -> Status:
+    """Look at a root. Works without an index, and while somebody else holds it."""
+    listing = log.list_log(root)
+    path = index_file.index_path(root)
+    held_by = turns.index_holders(root)
+    store = ReadStore(root, wait_s=wait_s)
+    states: list[SegmentState] | None = None
+    rows = quarantined = None
+    try:
+        states = store.segments()
+        rows = sum(count.events for count in store.counts())
+        quarantined = store.quarantined()
+        found = "ok"
+    except IndexBusy:
+        found = "busy"
+    except IndexFailed as error:
+        found = "none" if not path.exists() else str(error)
+    lagging = [] if states is None else [state for state in states if state.lag_bytes and not state.released]
+    return Status(
+        root=str(root),
+        segments=len(listing.segments),
+        log_bytes=sum(segment.size for segment in listing.segments),
+        oddities=[f"{oddity.path}: {oddity.reason}" for oddity in listing.oddities],
+        index=found,
+        index_bytes=path.stat().st_size if path.exists() else 0,
+        events=None if states is None else sum(state.events for state in states),
+        rows=rows,
+        quarantined=quarantined,
+        lag_bytes=None if states is None else sum(state.lag_bytes for state in lagging),
+        lag_s=None if states is None else _lag_s(lagging, {each.name: each for each in listing.segments}),
+        held_by=held_by,
+    )
+
+
+def _lag_s(lagging: list[SegmentState], files: dict[str, SegmentFile]) -> float:
+    """Return for how long the longest waiting line has waited.
+
+    A line waits since it was written: not before its event happened, nor before its segment
+    was created (an imported event may be years old).
+    """
+    now = time.time()
+    waits = [0.0]
+    for state in lagging[:_LAG_SAMPLES_MAX]:
+        file = files.get(state.name)
+        line = file and reader.read_line_at(file.path, state.indexed_offset)
+        if not line:
+            continue
+        try:
+            moment = timestamps.parse(envelope.decode(line).envelope.timestamp).timestamp()
+        except InvalidEvent:
+            moment = 0.0
+        waits.append(now - max(moment, log.created_s(state.name) or 0.0))
+    return round(max(waits), 3)

@@ -1,0 +1,394 @@
+"""ReadStore: the only way that readers get at the index.
+
+    question → the index, opened read-only in its turn → hardened → answer → let go
+
+Each call opens and closes the index, so a store may be kept for as long as one likes
+without being in the indexer's way. Times are UTC.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+import duckdb
+import msgspec
+
+from eventlog import log, reader, timestamps
+from eventlog.errors import IndexFailed, MissingExtra, QueryFailed
+from indexer import index_file, schema
+from indexer.digest import Digest, digest
+from indexer.projections import quoted
+from queries import sandbox
+
+Format = Literal["json", "jsonl", "csv", "parquet"]
+Bucket = Literal["minute", "hour", "day", "week", "month"]
+
+LIMIT_MAX = 10_000
+_BUCKETS: tuple[Bucket, ...] = ("minute", "hour", "day", "week", "month")
+_TIME = "TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
+_COPY = {
+    "json": f"FORMAT json, ARRAY true, {_TIME}",
+    "jsonl": f"FORMAT json, {_TIME}",
+    "csv": f"FORMAT csv, HEADER true, {_TIME}",
+    "parquet": "FORMAT parquet, COMPRESSION zstd",
+}
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A row of `events`. `payload` and `extra` are JSON; `segment` and `line_offset` its place in the log."""
+
+    event_id: str
+    event_type: str
+    timestamp: datetime
+    run_id: str | None = None
+    request_id: str | None = None
+    session_id: str | None = None
+    parent_event_id: str | None = None
+    cycle: int | None = None
+    turn_number: int | None = None
+    audit_level: str = "turn"
+    workspace: str | None = None
+    agent: str | None = None
+    schema_version: int = 1
+    payload: msgspec.Raw
+    extra: msgspec.Raw | None = None
+    segment: str
+    line_offset: int
+    line_length: int
+
+    def data(self) -> dict[str, Any]:
+        """Return the payload as plain Python objects."""
+        return msgspec.json.decode(self.payload, type=dict[str, Any])
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some events, and the cursor to pass as `after` for the next ones (None at the end)."""
+
+    events: list[Event]
+    next: str | None
+
+
+class FoundEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """One event with its line. `line` is None where the log's copy was released or is gone."""
+
+    event: Event
+    path: str
+    line: bytes | None
+
+
+class Count(msgspec.Struct, frozen=True):
+    """How many events of a type there are in a bucket of time (`start` is None without buckets)."""
+
+    event_type: str
+    start: datetime | None
+    events: int
+
+
+class SegmentState(msgspec.Struct, frozen=True, kw_only=True):
+    """A segment: what the log holds and how far the index is. Lag is in bytes."""
+
+    name: str
+    event_type: str
+    size_bytes: int
+    indexed_offset: int
+    lines: int
+    events: int
+    rejected: int
+    sealed: bool
+    released: bool
+    lag_bytes: int
+
+
+class Result(msgspec.Struct, frozen=True):
+    """Rows of a query. `cut` says that there were more than the row limit."""
+
+    columns: list[str]
+    types: list[str]
+    rows: list[tuple[Any, ...]]
+    cut: bool
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """Return the rows as dicts by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+class ReadStore:
+    """Reads one root. Raises IndexFailed where it has no index, IndexBusy past `wait_s`."""
+
+    def __init__(self, root: str | Path, *, wait_s: float = 30.0, timeout_s: float = 60.0) -> None:
+        self.root = Path(root)
+        self._wait_s = wait_s
+        self._timeout_s = timeout_s
+
+    # -- events ------------------------------------------------------------------------
+
+    def events(
+        self,
+        event_types: Iterable[str] = (),
+        *,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        where: Mapping[str, str | int] | None = None,
+        newest_first: bool = False,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page:
+        """Return events in order of (timestamp, event_id), one page at a time.
+
+        `since` is included, `until` is not. `where` compares envelope columns, such as
+        `{"run_id": "r1"}`. Pages are stable while events arrive: `after` is a position.
+        """
+        if not 1 <= limit <= LIMIT_MAX:
+            raise QueryFailed(f"limit {limit} is out of range: 1 to {LIMIT_MAX:,}; page on with `after`")
+        conditions, params = _conditions(event_types, since, until, where or {})
+        if after is not None:
+            moment, event_id = _position(after)
+            sign = "<" if newest_first else ">"
+            conditions.append(f"(timestamp, event_id) {sign} (?::TIMESTAMP, ?::UUID)")
+            params += [moment, event_id]
+        order = "DESC" if newest_first else "ASC"
+        query = (
+            f"SELECT {', '.join(Event.__struct_fields__)} FROM events WHERE {' AND '.join(conditions)} "  # noqa: S608 - our names
+            f"ORDER BY timestamp {order}, event_id {order} LIMIT {limit + 1}"
+        )
+        with self._open() as connection:
+            rows = sandbox.execute(connection, query, params).fetchall()
+        events = [_event(row) for row in rows[:limit]]
+        return Page(events, _cursor(events[-1]) if len(rows) > limit else None)
+
+    def event(self, event_id: str) -> FoundEvent | None:
+        """Return one event with its raw line, or None."""
+        query = f"SELECT {', '.join(Event.__struct_fields__)} FROM events WHERE event_id = ?::UUID"  # noqa: S608
+        with self._open() as connection:
+            rows = sandbox.execute(connection, query, [_uuid(event_id)]).fetchall()
+        if not rows:
+            return None
+        event = _event(rows[0])
+        path = log.segment_path(self.root, event.event_type, event.segment)
+        line = reader.read_line_at(path, event.line_offset)
+        return FoundEvent(event=event, path=str(path), line=line)
+
+    def counts(
+        self,
+        event_types: Iterable[str] = (),
+        *,
+        bucket: Bucket | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        where: Mapping[str, str | int] | None = None,
+    ) -> list[Count]:
+        """Count events per type, and per bucket of UTC time if one is given."""
+        if bucket is not None and bucket not in _BUCKETS:
+            raise QueryFailed(f"unknown bucket {bucket!r}; use one of {', '.join(_BUCKETS)}")
+        conditions, params = _conditions(event_types, since, until, where or {})
+        start = "NULL::TIMESTAMP" if bucket is None else f"date_trunc('{bucket}', timestamp)::TIMESTAMP"
+        query = (
+            f"SELECT event_type, {start} AS start, count(*) FROM events WHERE {' AND '.join(conditions)} "  # noqa: S608
+            "GROUP BY ALL ORDER BY start, event_type"
+        )
+        with self._open() as connection:
+            rows = sandbox.execute(connection, query, params).fetchall()
+        return [Count(row[0], _utc(row[1]) if row[1] else None, row[2]) for row in rows]
+
+    # -- the state of log and index ----------------------------------------------------
+
+    def segments(self) -> list[SegmentState]:
+        """Return every segment that the log or the index knows, with its lag."""
+        names = [name for name in SegmentState.__struct_fields__ if name != "lag_bytes"]
+        with self._open() as connection:
+            rows = connection.execute(f"SELECT {', '.join(names)} FROM segments").fetchall()  # noqa: S608 - our names
+        known = {row[0]: dict(zip(names, row, strict=True)) for row in rows}
+        for file in log.list_log(self.root).segments:
+            state = known.setdefault(
+                file.name,
+                {"event_type": file.event_type, "name": file.name, "released": False}
+                | dict.fromkeys(("indexed_offset", "lines", "events", "rejected"), 0),
+            )
+            state |= {"size_bytes": max(file.size, state.get("size_bytes", 0)), "sealed": file.sealed}
+        states = [
+            SegmentState(**state, lag_bytes=max(state["size_bytes"] - state["indexed_offset"], 0))
+            for state in known.values()
+        ]
+        return sorted(states, key=lambda state: (state.event_type, state.name))
+
+    def quarantined(self) -> int:
+        """Return how many lines are in quarantine."""
+        with self._open() as connection:
+            rows = connection.execute("SELECT count(*) FROM quarantine").fetchall()
+        return int(rows[0][0])
+
+    def digest(self) -> Digest:
+        """Return the content hash of the index."""
+        with self._open() as connection:
+            return digest(connection)
+
+    # -- SQL ---------------------------------------------------------------------------
+
+    def sql(
+        self,
+        query: str,
+        params: Sequence[Any] | dict[str, Any] | None = None,
+        *,
+        row_limit: int = 100_000,
+        timeout_s: float | None = None,
+    ) -> Result:
+        """Run one SELECT; it sees the index and nothing else. Raises QueryFailed.
+
+        At most `row_limit` rows come back, and the result says whether there were more.
+        """
+        with self._run(query, params, timeout_s) as cursor:
+            described = cursor.description or []
+            rows = cursor.fetchmany(row_limit + 1)
+        columns = [column[0] for column in described]
+        return Result(columns, [str(column[1]) for column in described], rows[:row_limit], len(rows) > row_limit)
+
+    def arrow(self, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> Any:
+        """Run one SELECT; return a `pyarrow.Table`. Raises MissingExtra without pyarrow."""
+        _need("pyarrow", "arrow")
+        with self._run(query, params, None) as cursor:
+            return cursor.to_arrow_table()
+
+    def pandas(self, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> Any:
+        """Run one SELECT; return a `pandas.DataFrame`. Raises MissingExtra without pandas."""
+        _need("pandas", "pandas")
+        with self._run(query, params, None) as cursor:
+            return cursor.df()
+
+    def copy(
+        self,
+        query: str,
+        path: str | Path,
+        format_: Format,
+        params: Sequence[Any] | dict[str, Any] | None = None,
+        *,
+        row_limit: int | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Write the rows of one SELECT to a file; return how many. The file appears when it is whole."""
+        statement = sandbox.check(query)
+        limit = "" if row_limit is None else f" LIMIT {int(row_limit)}"
+        target = Path(path).absolute()
+        part = target.with_name(target.name + ".part")
+        destination = str(part).replace("'", "''")
+        try:
+            with self._open(may_write=part) as connection, self._limit(connection, timeout_s):
+                rows = sandbox.execute(
+                    connection,
+                    f"COPY (SELECT * FROM (\n{statement}\n){limit}) TO '{destination}' ({_COPY[format_]})",
+                    params,
+                ).fetchall()
+            part.replace(target)
+        except OSError as error:
+            raise QueryFailed(f"{target} cannot be written: {error.strerror}") from error
+        finally:
+            part.unlink(missing_ok=True)
+        return int(rows[0][0])
+
+    @contextmanager
+    def _run(
+        self, query: str, params: Sequence[Any] | dict[str, Any] | None, timeout_s: float | None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        statement = sandbox.check(query)
+        with self._open() as connection, self._limit(connection, timeout_s):
+            cursor = sandbox.execute(connection, statement, params)
+            zoned = [column[0] for column in cursor.description or [] if column[1] == "TIMESTAMP WITH TIME ZONE"]
+            if zoned:
+                cursor = sandbox.execute(connection, _in_utc(statement, zoned), params)
+            yield cursor
+
+    def _limit(self, connection: duckdb.DuckDBPyConnection, timeout_s: float | None) -> Any:
+        return sandbox.time_limit(connection, self._timeout_s if timeout_s is None else timeout_s)
+
+    @contextmanager
+    def _open(self, *, may_write: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        with index_file.reading(self.root, timeout_s=self._wait_s) as connection:
+            found = schema.version(connection)
+            if found != schema.SCHEMA_VERSION:
+                raise IndexFailed(
+                    f"{index_file.index_path(self.root)} has schema {found}, this eventlog reads "
+                    f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
+                )
+            sandbox.harden(connection, may_write=may_write)
+            yield connection
+
+
+def _in_utc(statement: str, zoned: list[str]) -> str:
+    """Cast TIMESTAMP WITH TIME ZONE columns (`now()`, for one): fetching them as they are needs pytz."""
+    casts = ", ".join(f"{quoted(name)}::TIMESTAMP AS {quoted(name)}" for name in zoned)
+    return f"SELECT * REPLACE ({casts}) FROM (\n{statement}\n)"  # noqa: S608 - the user's own SELECT
+
+
+def _conditions(
+    event_types: Iterable[str],
+    since: datetime | str | None,
+    until: datetime | str | None,
+    where: Mapping[str, str | int],
+) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = ["true"]
+    params: list[Any] = []
+    types = list(event_types)
+    if types:
+        conditions.append("event_type IN (SELECT unnest(?))")
+        params.append(types)
+    for sign, moment in ((">=", since), ("<", until)):
+        if moment is not None:
+            conditions.append(f"timestamp {sign} ?::TIMESTAMP")
+            params.append(_moment(moment))
+    for name, value in where.items():
+        if name not in schema.CONTENT or name in ("payload", "extra", "timestamp"):
+            raise QueryFailed(f"cannot filter by {name!r}; use an envelope column such as run_id, or sql()")
+        conditions.append(f"{name} = ?")
+        params.append(value)
+    return conditions, params
+
+
+def _moment(moment: datetime | str) -> str:
+    try:
+        return timestamps.to_text(moment if isinstance(moment, datetime) else timestamps.parse(moment)).rstrip("Z")
+    except (ValueError, TypeError):
+        raise QueryFailed(f"{moment!r} is not a time; use ISO 8601, for instance 2026-01-31T12:00:00Z") from None
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise QueryFailed(f"{text!r} is not an event id; it looks like 01a1fc0e-90e7-7614-b5c5-39cd6cbb2847") from None
+
+
+def _cursor(event: Event) -> str:
+    return f"{timestamps.to_text(event.timestamp)},{event.event_id}"
+
+
+def _position(cursor: str) -> tuple[str, str]:
+    moment, _, event_id = cursor.partition(",")
+    return _moment(moment), _uuid(event_id)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC)
+
+
+def _event(row: tuple[Any, ...]) -> Event:
+    values = dict(zip(Event.__struct_fields__, row, strict=True))
+    values["event_id"] = str(values["event_id"])
+    values["timestamp"] = _utc(values["timestamp"])
+    for name in ("payload", "extra"):
+        if values[name] is not None:
+            values[name] = msgspec.Raw(values[name].encode())
+    return Event(**values)
+
+
+def _need(module: str, extra: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError:
+        raise MissingExtra(f"a result as {extra}", extra) from None
+
+
