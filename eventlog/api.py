@@ -74,9 +74,7 @@ def emit(event: str | msgspec.Struct, payload: object = None, /, **fields: Any) 
 def emit_many(events: Iterable[msgspec.Struct], /, **fields: Any) -> list[str]: ...
 @overload
 def emit_many(events: str, payloads: Iterable[object], /, **fields: Any) -> list[str]: ...
-def emit_many(
-    events: str | Iterable[msgspec.Struct], payloads: Iterable[object] = (), /, **fields: Any
-) -> list[str]:
+def emit_many(events: str | Iterable[msgspec.Struct], payloads: Iterable[object] = (), /, **fields: Any) -> list[str]:
     """Record many events in one write per type; return the ids of those recorded."""
     return (_recorder or recorder()).emit_many(events, payloads, **fields)
 

@@ -60,7 +60,9 @@ def segment_path(root: str | Path, event_type: str, name: str) -> Path:
 
 def new_segment_name(created_ns: int) -> str:
     """Return `<created, UTC>-<64 random bits>`: unique without asking anybody, sorted by creation."""
-    created = datetime.fromtimestamp(created_ns // 1_000_000_000, UTC).replace(microsecond=created_ns // 1000 % 1_000_000)
+    created = datetime.fromtimestamp(created_ns // 1_000_000_000, UTC).replace(
+        microsecond=created_ns // 1000 % 1_000_000
+    )
     return f"{created.strftime(_STAMP)}-{os.urandom(8).hex()}"
 
 

@@ -151,4 +151,3 @@ def _store(
     for mark in marks:
         mark.tail_hash = checkpoint.tail_hash(files[mark.name].path, mark.indexed_offset)
     checkpoint.write(connection, marks)
-

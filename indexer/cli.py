@@ -14,8 +14,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from eventlog.cli.main import EXIT_FAILED, existing_root, resolve_root, root_option, say
 from indexer import replay as replaying
-from indexer.indexer import Counted, Indexer
 from indexer.index_file import DEFAULT_TIMEOUT_S
+from indexer.indexer import Counted, Indexer
 from indexer.watch import watch
 
 _WAIT = click.option(

@@ -41,5 +41,5 @@ def _sum(connection: duckdb.DuckDBPyConnection, table: str, names: str) -> tuple
     row = connection.execute(
         f"SELECT count(*), sum(md5_number_lower(json_array({names})::VARCHAR)::HUGEINT) FROM {table}"  # noqa: S608
     ).fetchone()
-    count, total = row if row else (0, 0)
+    count, total = row or (0, 0)
     return count, f"{(total or 0) % _MODULUS:016x}"

@@ -1,7 +1,7 @@
 """Opening the index: briefly, in turn, and never the wrong file.
 
-    <root>/index.duckdb         the index
-    <root>/index.turn, .gate    the queue (indexer.turns)
+<root>/index.duckdb         the index
+<root>/index.turn, .gate    the queue (indexer.turns)
 """
 
 from __future__ import annotations
@@ -100,4 +100,3 @@ def set_aside(path: Path) -> Path:
     with contextlib.suppress(FileNotFoundError):
         os.replace(path, aside)
     return aside
-

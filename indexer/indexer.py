@@ -221,4 +221,3 @@ class Indexer:
         connection.execute("CHECKPOINT")
         for each in finished:
             remove_if_finished(each.path, marks[each.name].indexed_offset)
-

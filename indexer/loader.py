@@ -129,9 +129,7 @@ def _stage(part: Slice, line: Line) -> _Staged:
     return _Staged(part.segment, line, row)
 
 
-def _fill_batch(
-    connection: duckdb.DuckDBPyConnection, staged: list[_Staged]
-) -> tuple[list[_Staged], list[Rejected]]:
+def _fill_batch(connection: duckdb.DuckDBPyConnection, staged: list[_Staged]) -> tuple[list[_Staged], list[Rejected]]:
     """Make the temporary table `batch`; return what is in it, and what DuckDB's parser refused.
 
     Nearly always the first attempt succeeds. Where it does not, the lines are looked at

@@ -55,9 +55,7 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
         return self.live == self.replayed
 
 
-def replay(
-    root: str | Path, *, progress: Progress | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
-) -> Replayed:
+def replay(root: str | Path, *, progress: Progress | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Replayed:
     """Rebuild the index from the log and put it in place of the live one.
 
     Raises IndexBusy where the live index cannot be had within the bound; the log and the
@@ -72,9 +70,7 @@ def replay(
     return Replayed(digest=found, segments=segments, elapsed_s=time.monotonic() - started)
 
 
-def verify(
-    root: str | Path, *, progress: Progress | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
-) -> Verified:
+def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Verified:
     """Compare the live index with a replay of exactly the bytes that it has indexed."""
     with index_file.reading(root, timeout_s=timeout_s) as connection:
         if schema.version(connection) != schema.SCHEMA_VERSION:
@@ -168,7 +164,9 @@ def _carry_released(connection: duckdb.DuckDBPyConnection) -> None:
     gone = "SELECT name FROM live.segments WHERE released"
     connection.begin()
     for table in ("events", "conflicts"):
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {names} FROM live.{table} WHERE segment IN ({gone})")  # noqa: S608, E501 - our own names
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {names} FROM live.{table} WHERE segment IN ({gone})"
+        )
         loader.merge_batch(connection)
     for table, key in (("rejected", "segment"), ("segments", "name")):
         connection.execute(f"DELETE FROM {table} WHERE {key} IN ({gone})")  # noqa: S608

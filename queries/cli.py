@@ -25,7 +25,10 @@ _TABLE_ROWS = 1000
 _FILE_ROWS = 10_000_000
 
 _OUTPUT = click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to a file instead of standard output."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to a file instead of standard output.",
 )
 _WAIT = click.option(
     "--wait",
@@ -43,8 +46,12 @@ _WAIT = click.option(
     "--format", "format_", type=click.Choice(["table", *get_args(Format)]), default="table", show_default=True
 )
 @_OUTPUT
-@click.option("--limit", type=click.IntRange(min=1), help=f"Rows at most; {_TABLE_ROWS:,} in a table, {_FILE_ROWS:,} else.")
-@click.option("--timeout", "timeout_s", default=60.0, show_default=True, type=click.FloatRange(min=0.01), help="Seconds.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help=f"Rows at most; {_TABLE_ROWS:,} in a table, {_FILE_ROWS:,} else."
+)
+@click.option(
+    "--timeout", "timeout_s", default=60.0, show_default=True, type=click.FloatRange(min=0.01), help="Seconds."
+)
 @_WAIT
 @root_option
 def sql(

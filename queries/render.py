@@ -28,9 +28,9 @@ def table(result: Result) -> None:
 
 
 def _is_number(kind: str) -> bool:
-    return kind.startswith(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "U", "FLOAT", "DOUBLE", "DECIMAL")) and (
-        kind != "UUID"
-    )
+    return kind.startswith(
+        ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "U", "FLOAT", "DOUBLE", "DECIMAL")
+    ) and (kind != "UUID")
 
 
 def _cell(value: Any, interactive: bool) -> str:
@@ -38,7 +38,9 @@ def _cell(value: Any, interactive: bool) -> str:
         return ""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     # Control characters from logged data must not drive the reader's terminal.
-    text = "".join(each if each.isprintable() else " " if each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text)
+    text = "".join(
+        each if each.isprintable() else " " if each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text
+    )
     return text[:_CELL_CHARS_MAX] + "…" if interactive and len(text) > _CELL_CHARS_MAX else text
 
 

@@ -390,5 +390,3 @@ def _need(module: str, extra: str) -> None:
         importlib.import_module(module)
     except ModuleNotFoundError:
         raise MissingExtra(f"a result as {extra}", extra) from None
-
-

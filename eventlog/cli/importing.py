@@ -124,9 +124,7 @@ def claude_code(
     _import(root, format_, scope, lambda: claude.find(given), following)
 
 
-def _import(
-    root: str | None, format_: Format, scope: str, find: Callable[[], list[Path]], following: bool
-) -> None:
+def _import(root: str | None, format_: Format, scope: str, find: Callable[[], list[Path]], following: bool) -> None:
     settings = config.load(**({} if root is None else {"root": root}), strict=True)
     if not settings.root:
         raise ConfigError("EVENTLOG_DIR is empty, which turns eventlog off; give --root DIR to import all the same")

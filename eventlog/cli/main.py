@@ -105,14 +105,18 @@ def root(debug: bool) -> None:
 
 def root_option(command: F) -> F:
     """Add --root, which becomes the parameter `root` of the command."""
-    return click.option("--root", "root", metavar="DIR", help="Where log and index live (see eventlog --help).")(command)
+    return click.option("--root", "root", metavar="DIR", help="Where log and index live (see eventlog --help).")(
+        command
+    )
 
 
 def resolve_root(given: str | None) -> str:
     """Return the root that a command works on. Raises ConfigError where eventlog is turned off."""
     settings = config.load(**({} if given is None else {"root": given}))
     if not settings.root:
-        raise ConfigError("EVENTLOG_DIR is empty, which turns eventlog off; give --root DIR to look at a log all the same")
+        raise ConfigError(
+            "EVENTLOG_DIR is empty, which turns eventlog off; give --root DIR to look at a log all the same"
+        )
     return settings.root
 
 

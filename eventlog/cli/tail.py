@@ -34,7 +34,9 @@ class _Entry(NamedTuple):
 @click.option("-f", "--follow", is_flag=True, help="Go on with new events as they are written.")
 @click.option("--since", metavar="T", help="Events from T on: ISO 8601, or an age like 90s, 15m, 2h, 7d.")
 @click.option("--until", metavar="T", help="Events before T.")
-@click.option("-n", "--lines", default=None, type=click.IntRange(0, 1_000_000), help="How many; 10, or all with --since.")
+@click.option(
+    "-n", "--lines", default=None, type=click.IntRange(0, 1_000_000), help="How many; 10, or all with --since."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print whole lines as logged; so it is, too, when piped.")
 @root_option
 def tail(
@@ -139,7 +141,9 @@ def _moment(text: str | None) -> str | None:
     unit = _UNITS_S.get(text[-1:])
     try:
         if unit is not None and text[:-1].replace(".", "", 1).isdigit():
-            return timestamps.to_text(datetime.fromtimestamp(time.time(), UTC) - timedelta(seconds=float(text[:-1]) * unit))
+            return timestamps.to_text(
+                datetime.fromtimestamp(time.time(), UTC) - timedelta(seconds=float(text[:-1]) * unit)
+            )
         return timestamps.to_text(timestamps.parse(text))
     except (ValueError, OverflowError):
         raise QueryFailed(f"{text!r} is not a time; use ISO 8601 or an age like 90s, 15m, 2h, 7d") from None

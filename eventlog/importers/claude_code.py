@@ -19,8 +19,6 @@ from eventlog.errors import ImportFailed, InvalidEvent
 EVENT_TYPE = "claude_code"
 
 
-
-
 class _Line(msgspec.Struct):
     """The few fields of a line that go into the envelope; all else is only in the payload."""
 

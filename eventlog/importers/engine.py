@@ -149,9 +149,7 @@ class Importer:
         for path in self._open:
             self.checkpoint(path)
 
-    def _event(
-        self, record: Record, line: SourceLine, source: str, occurrence: int
-    ) -> tuple[tuple[str, bytes], bool]:
+    def _event(self, record: Record, line: SourceLine, source: str, occurrence: int) -> tuple[tuple[str, bytes], bool]:
         """Return (event type, line) for a record, and whether it is a proper one."""
         reason = record.reason
         if reason is None:
