@@ -300,7 +300,7 @@ class Recorder:
 
 def _build(event_type: str, payload: msgspec.Raw, settings: Mapping[str, Any]) -> Envelope:
     if settings.keys() - _FIELDS:
-        unknown = sorted(settings.keys() - _FIELDS)[0]
+        unknown = min(settings.keys() - _FIELDS)
         raise InvalidEvent(f"unknown envelope field {unknown!r}; known: {', '.join(sorted(_FIELDS))}")
     values = {name: value for name, value in settings.items() if value is not None}
     moment, key = values.pop("timestamp", None), values.pop("dedupe_key", None)

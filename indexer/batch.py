@@ -24,7 +24,7 @@ BATCH_BYTES = 32 * 1024 * 1024
 BATCH_SEGMENTS = 4096
 
 
-class SegmentChanged(Exception):  # noqa: N818 - a signal inside the indexer, never shown to a user
+class SegmentChanged(Exception):
     """A segment is not the file that was indexed before."""
 
     def __init__(self, segment: SegmentFile, offset: int, what: str) -> None:
@@ -96,14 +96,14 @@ def _read(
     mark.released = False  # a released segment with new bytes was adopted in the meantime
     lines = list(read_lines(segment.path, mark.indexed_offset, end=limit, max_bytes=max_bytes))
     tail = None
-    if _move(mark, lines) < size and sum(line.length for line in lines) < max_bytes:
-        # A living owner may be in the middle of a line. Ask first and read again after: what
-        # a dead one has left is final, and now all of it is seen.
-        if limit is not None or not is_owned(segment.path):
-            more = list(read_lines(segment.path, mark.indexed_offset, end=limit))
-            _move(mark, more)
-            lines += more
-            tail = _torn_tail(segment, mark, limit)
+    at_end = _move(mark, lines) < size and sum(line.length for line in lines) < max_bytes
+    # A living owner may be in the middle of a line. Ask first and read again after: what a
+    # dead one has left is final, and now all of it is seen.
+    if at_end and (limit is not None or not is_owned(segment.path)):
+        more = list(read_lines(segment.path, mark.indexed_offset, end=limit))
+        _move(mark, more)
+        lines += more
+        tail = _torn_tail(segment, mark, limit)
     mark.size_bytes = max(segment.size, mark.indexed_offset)
     mark.sealed = segment.sealed
     mark.lines += len(lines)

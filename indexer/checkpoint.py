@@ -38,7 +38,7 @@ class Checkpoint(msgspec.Struct):
 
 def read(connection: duckdb.DuckDBPyConnection, names: Iterable[str] | None = None) -> dict[str, Checkpoint]:
     """Return checkpoints by segment name: of the given segments, or all."""
-    query = f"SELECT {', '.join(SEGMENTS)} FROM segments"  # noqa: S608 - constants
+    query = f"SELECT {', '.join(SEGMENTS)} FROM segments"
     if names is None:
         rows = connection.execute(query).fetchall()
     else:
@@ -53,9 +53,9 @@ def write(connection: duckdb.DuckDBPyConnection, checkpoints: Iterable[Checkpoin
         return
     kinds = ", ".join(f"{name}: '{kind}'" for name, kind in SEGMENTS.items())
     with as_table(rows, kinds) as table:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT * FROM {table}")  # noqa: S608
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT * FROM {table}")
         connection.execute("DELETE FROM segments WHERE name IN (SELECT name FROM fresh)")
-        connection.execute(f"INSERT INTO segments SELECT {', '.join(SEGMENTS)} FROM fresh")  # noqa: S608
+        connection.execute(f"INSERT INTO segments SELECT {', '.join(SEGMENTS)} FROM fresh")
 
 
 def tail_hash(path: Path, offset: int) -> str:

@@ -39,7 +39,7 @@ def digest(connection: duckdb.DuckDBPyConnection) -> Digest:
 
 def _sum(connection: duckdb.DuckDBPyConnection, table: str, names: str) -> tuple[int, str]:
     row = connection.execute(
-        f"SELECT count(*), sum(md5_number_lower(json_array({names})::VARCHAR)::HUGEINT) FROM {table}"  # noqa: S608
+        f"SELECT count(*), sum(md5_number_lower(json_array({names})::VARCHAR)::HUGEINT) FROM {table}"
     ).fetchone()
     count, total = row or (0, 0)
     return count, f"{(total or 0) % _MODULUS:016x}"

@@ -22,7 +22,7 @@ from eventlog.errors import IndexFailed
 from eventlog.log import Oddity, SegmentFile
 from eventlog.recorder import Recorder
 from eventlog.segment import is_owned, remove_if_finished
-from indexer import checkpoint, index_file, schema
+from indexer import checkpoint, index_file, projections, schema
 from indexer.batch import SegmentChanged, index_batch
 from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex
 from indexer.replay import Progress, replay
@@ -58,7 +58,7 @@ class Counted(msgspec.Struct):
     batches: int = 0
 
 
-class _NeedsRebuild(Exception):  # noqa: N818 - a signal, never shown to a user
+class _NeedsRebuild(Exception):
     """The index is of no use as it is; the message says why."""
 
 
@@ -152,7 +152,7 @@ class Indexer:
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         found = schema.version(connection)
         if found is None:
-            schema.create(connection)
+            projections.create(connection)
         elif found == -1:
             raise index_file.broken(index_file.index_path(self.root), "it is a DuckDB file, but not an eventlog index")
         elif found > schema.SCHEMA_VERSION:

@@ -106,7 +106,7 @@ def insert_rejected(connection: duckdb.DuckDBPyConnection, rejected: list[Reject
     kinds = ", ".join(f"{name}: '{'VARCHAR' if kind == 'BLOB' else kind}'" for name, kind in REJECTED.items())
     with as_table(objects, kinds) as table:
         connection.execute(
-            f"INSERT INTO rejected SELECT segment, line_offset, length, reason, from_base64(raw) FROM {table}"  # noqa: S608 - our own names
+            f"INSERT INTO rejected SELECT segment, line_offset, length, reason, from_base64(raw) FROM {table}"
         )
 
 
@@ -171,7 +171,7 @@ def _try_fill(connection: duckdb.DuckDBPyConnection, staged: list[_Staged]) -> s
     """Fill `batch`; return None, or why DuckDB would not."""
     with as_table([each.row for each in staged], _STAGED) as table:
         try:
-            connection.execute(f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {_SELECT_STAGED} FROM {table}")  # noqa: S608 - our own names
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {_SELECT_STAGED} FROM {table}")
         except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
             return str(error).splitlines()[0]
     return None
@@ -199,13 +199,13 @@ def merge_batch(connection: duckdb.DuckDBPyConnection) -> None:
         CREATE OR REPLACE TEMP TABLE contended AS
             SELECT event_id FROM batch GROUP BY event_id HAVING count(*) > 1
             {"UNION SELECT b.event_id FROM batch b SEMI JOIN events USING (event_id)" if known else ""}
-        """  # noqa: S608 - our own names
+        """
     )
     row = connection.execute("SELECT count(*) FROM contended").fetchone()
     if not row or not row[0]:
-        connection.execute(f"INSERT INTO events SELECT {_ALL} FROM batch")  # noqa: S608 - our own names
+        connection.execute(f"INSERT INTO events SELECT {_ALL} FROM batch")
         return
-    connection.execute(f"INSERT INTO events SELECT {_ALL} FROM batch ANTI JOIN contended USING (event_id)")  # noqa: S608
+    connection.execute(f"INSERT INTO events SELECT {_ALL} FROM batch ANTI JOIN contended USING (event_id)")
     _settle_contended(connection)
 
 
@@ -220,7 +220,7 @@ def _drop_redelivered(connection: duckdb.DuckDBPyConnection) -> bool:
         f"""
         CREATE OR REPLACE TEMP TABLE met AS SELECT {_ALL} FROM events
         WHERE event_id BETWEEN ?::UUID AND ?::UUID AND event_id IN (SELECT event_id FROM batch)
-        """,  # noqa: S608 - our own names
+        """,
         low_high,
     )
     row = connection.execute("SELECT count(*) FROM met").fetchone()
@@ -232,7 +232,7 @@ def _drop_redelivered(connection: duckdb.DuckDBPyConnection) -> bool:
         DELETE FROM batch USING met
         WHERE met.event_id = batch.event_id AND {same}
           AND (met.segment, met.line_offset) <= (batch.segment, batch.line_offset)
-        """  # noqa: S608 - our own names
+        """
     )
     return True
 
@@ -252,8 +252,8 @@ def _settle_contended(connection: duckdb.DuckDBPyConnection) -> None:
         SELECT {content}, place[1] AS segment, place[2] AS line_offset, place[3] AS line_length,
                row_number() OVER (PARTITION BY event_id ORDER BY place) AS position
         FROM contents
-        """  # noqa: S608 - our own names
+        """
     )
     for table, which in (("events", "position = 1"), ("conflicts", "position > 1")):
-        connection.execute(f"DELETE FROM {table} WHERE event_id IN (SELECT event_id FROM contended)")  # noqa: S608
-        connection.execute(f"INSERT INTO {table} SELECT {_ALL} FROM versions WHERE {which}")  # noqa: S608
+        connection.execute(f"DELETE FROM {table} WHERE event_id IN (SELECT event_id FROM contended)")
+        connection.execute(f"INSERT INTO {table} SELECT {_ALL} FROM versions WHERE {which}")

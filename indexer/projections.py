@@ -14,6 +14,7 @@ import msgspec
 
 from eventlog.envelope import EVENT_TYPE
 from eventlog.schemas import RESERVED, SCHEMA_EVENT, EventSchema
+from indexer import schema
 from indexer.schema import CONTENT, PLACE
 
 _FIELDS_MAX = 1000
@@ -28,7 +29,8 @@ _FORMATS = {
 
 
 def create(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the views that every index has."""
+    """Make all tables and views in an empty database."""
+    schema.create_tables(connection)
     connection.execute(_LLM_CALLS)
     connection.execute(_TOOL_CALLS)
     connection.execute(_SESSIONS)
@@ -41,18 +43,18 @@ def create_typed_views(connection: duckdb.DuckDBPyConnection) -> None:
     version deciding the type of a column that it shares with an earlier one.
     """
     found = connection.execute(
-        f"SELECT payload FROM events WHERE event_type = '{SCHEMA_EVENT}'"  # noqa: S608 - a constant
+        f"SELECT payload FROM events WHERE event_type = '{SCHEMA_EVENT}'"
         " ORDER BY TRY_CAST(payload ->> 'version' AS BIGINT), event_id"
     ).fetchall()
     fields_by_type: dict[str, dict[str, str]] = {}
     for (payload,) in found:
         try:
-            schema = msgspec.json.decode(payload, type=EventSchema)
+            found_schema = msgspec.json.decode(payload, type=EventSchema)
         except msgspec.MsgspecError:
             continue  # logged by a program that is not ours: it stays visible as an event
-        if EVENT_TYPE.fullmatch(schema.name) and schema.name not in RESERVED:
-            fields = fields_by_type.setdefault(schema.name, {})
-            fields |= list_columns(schema.json_schema)
+        if EVENT_TYPE.fullmatch(found_schema.name) and found_schema.name not in RESERVED:
+            fields = fields_by_type.setdefault(found_schema.name, {})
+            fields |= list_columns(found_schema.json_schema)
     for name, fields in fields_by_type.items():
         connection.execute(_typed_view(name, dict(list(fields.items())[:_FIELDS_MAX])))
 
@@ -106,7 +108,7 @@ def _typed_view(event_type: str, fields: dict[str, str]) -> str:
         value = f"payload -> {path}" if kind == "JSON" else f"TRY_CAST(payload ->> {path} AS {kind})"
         parts.append(f"{value} AS {quoted(column)}")
     return (
-        f"CREATE OR REPLACE VIEW {quoted(event_type)} AS SELECT {', '.join([*parts, *PLACE])} "  # noqa: S608 - quoted
+        f"CREATE OR REPLACE VIEW {quoted(event_type)} AS SELECT {', '.join([*parts, *PLACE])} "
         f"FROM events WHERE event_type = '{event_type}'"
     )
 
@@ -160,20 +162,22 @@ WITH lines AS (
     FROM counted
 )
 SELECT message_id, request_id, session_id, subagent_id, workspace, agent, 'claude_code' AS source, model,
-       coalesce(uncached_input_tokens, 0) AS uncached_input_tokens, coalesce(cache_read_tokens, 0) AS cache_read_tokens,
+       coalesce(uncached_input_tokens, 0) AS uncached_input_tokens,
+       coalesce(cache_read_tokens, 0) AS cache_read_tokens,
        -- without the split by lifetime, a cache write has the default one of 5 minutes
        coalesce(written_5m, cache_write_tokens - coalesce(written_1h, 0), 0) AS cache_write_5m_tokens,
        coalesce(written_1h, 0) AS cache_write_1h_tokens,
-       coalesce(output_tokens, 0) AS output_tokens, message ->> 'stop_reason' AS stop_reason, usage ->> 'service_tier' AS service_tier,
-       usage AS raw_usage, first_timestamp AS timestamp, last_timestamp, event_id
+       coalesce(output_tokens, 0) AS output_tokens,
+       message ->> 'stop_reason' AS stop_reason, usage ->> 'service_tier' AS service_tier, usage AS raw_usage,
+       first_timestamp AS timestamp, last_timestamp, event_id
 FROM ranked WHERE position = 1
-"""  # noqa: S608 - constants
+"""
 
 _BLOCKS = f"""
     SELECT * EXCLUDE message, unnest(
         CASE WHEN json_type(message, '$.content') = 'ARRAY' THEN (message -> 'content')::JSON[] END) AS block
     FROM ({_MESSAGES})
-"""  # noqa: S608 - constants
+"""
 
 _TOOL_CALLS = f"""
 CREATE VIEW tool_calls AS
@@ -193,7 +197,7 @@ SELECT tool_call_id, session_id, subagent_id, workspace, agent, 'claude_code' AS
        NOT failed AS ok, event_id
 FROM calls LEFT JOIN (SELECT * FROM results WHERE position = 1) USING (tool_call_id)
 WHERE calls.position = 1
-"""  # noqa: S608 - constants
+"""
 
 _SESSIONS = """
 CREATE VIEW sessions AS

@@ -119,7 +119,7 @@ def _build(root: str | Path, path: Path, limits: Mapping[str, int] | None, progr
     total = sum(each.size for each in segments)
     done_bytes = 0
     with contextlib.closing(duckdb.connect(str(path))) as connection:
-        schema.create(connection)
+        projections.create(connection)
         waiting = segments
         while waiting:
             group = waiting[:BATCH_SEGMENTS]
@@ -169,8 +169,8 @@ def _carry_released(connection: duckdb.DuckDBPyConnection) -> None:
         )
         loader.merge_batch(connection)
     for table, key in (("rejected", "segment"), ("segments", "name")):
-        connection.execute(f"DELETE FROM {table} WHERE {key} IN ({gone})")  # noqa: S608
-        connection.execute(f"INSERT INTO {table} SELECT * FROM live.{table} WHERE {key} IN ({gone})")  # noqa: S608
+        connection.execute(f"DELETE FROM {table} WHERE {key} IN ({gone})")
+        connection.execute(f"INSERT INTO {table} SELECT * FROM live.{table} WHERE {key} IN ({gone})")
     connection.commit()
 
 

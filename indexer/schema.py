@@ -91,15 +91,12 @@ CREATE VIEW quarantine AS
 CREATE VIEW event_types AS
     SELECT event_type, count(*) AS events, min(timestamp) AS first, max(timestamp) AS last
     FROM events GROUP BY event_type;
-"""  # noqa: S608 - assembled from the constants above
+"""
 
 
-def create(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make all tables and views in an empty database."""
-    from indexer import projections  # the views know the tables, the tables not the views
-
+def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the tables in an empty database; `projections.create` does so, and adds the views."""
     connection.execute(_TABLES)
-    projections.create(connection)
     connection.execute(
         "INSERT INTO index_meta VALUES ('schema_version', ?), ('eventlog', ?), ('duckdb', ?)",
         [str(SCHEMA_VERSION), __version__, duckdb.__version__],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -142,7 +143,7 @@ def _import(root: str | None, format_: Format, scope: str, find: Callable[[], li
 def _import_once(importer: Importer, paths: list[Path]) -> None:
     total = Imported()
     failures: list[str] = []
-    with click.progressbar(paths, file=click.get_text_stream("stderr"), label="importing") as bar:
+    with click.progressbar(paths, file=sys.stderr, label="importing") as bar:
         for path in bar:
             try:
                 total.add(importer.run(path))
