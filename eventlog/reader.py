@@ -58,7 +58,7 @@ def read_lines(path: Path, offset: int = 0, *, end: int | None = None, max_bytes
     except FileNotFoundError:
         return
     except OSError as error:
-        raise EventlogError(f"{path}: cannot be read: {error.strerror}") from error
+        raise _unreadable(path, error) from error
     try:
         budget_end = None if max_bytes is None else offset + max_bytes
         while True:
@@ -79,8 +79,14 @@ def read_lines(path: Path, offset: int = 0, *, end: int | None = None, max_bytes
                         return
             if budget_end is not None and offset >= budget_end:
                 return
+    except OSError as error:
+        raise _unreadable(path, error) from error
     finally:
         os.close(fd)
+
+
+def _unreadable(path: Path, error: OSError) -> EventlogError:
+    return EventlogError(f"{path}: cannot be read: {error.strerror}; check its permissions and the disk")
 
 
 def _long_line(fd: int, block: bytes, offset: int, end: int | None) -> Line | None:

@@ -31,6 +31,8 @@ class Writer:
         self._max_bytes = segment_max_bytes
         self._max_age_s = segment_max_age_s
         self._open: dict[str, Segment] = {}
+        # Segments that this writer gave up, full or faulty: it must not adopt them again.
+        self._left: set[Path] = set()
         # Reentrant: a signal handler or a finalizer may emit in the middle of an emit.
         self._lock = threading.RLock()
         self.segments_opened = 0
@@ -66,6 +68,7 @@ class Writer:
         """
         for event_type in list(self._open):
             self._leave(event_type)
+        self._left.clear()
 
     def after_fork(self) -> None:
         """Start afresh in a child: own segments, and a lock that no vanished thread holds."""
@@ -107,7 +110,8 @@ class Writer:
         return time.time() - segment.created_s > self._max_age_s
 
     def _adopt(self, event_type: str, size: int) -> Segment | None:
-        candidates = [each for each in log.list_type(self.root, event_type) if not each.sealed]
+        listed = log.list_type(self.root, event_type)
+        candidates = [each for each in listed if not each.sealed and each.path not in self._left]
         for candidate in reversed(candidates[-_ADOPT_MAX_TRIES:]):
             segment = Segment.adopt(candidate.path)
             if segment is None:
@@ -120,6 +124,7 @@ class Writer:
     def _leave(self, event_type: str) -> None:
         segment = self._open.pop(event_type, None)
         if segment is not None:
+            self._left.add(segment.path)
             with contextlib.suppress(OSError):  # nothing written is at stake in a close
                 segment.close()
 

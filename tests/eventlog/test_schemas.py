@@ -1,0 +1,102 @@
+"""Typed events: checked at emit, announced once, one struct per name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import eventlog as obs
+from eventlog import schemas
+from eventlog.config import Config
+from eventlog.recorder import Recorder
+from tests.conftest import lines_of
+
+
+@pytest.fixture(autouse=True)
+def _registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(schemas, "_by_name", {})
+    monkeypatch.setattr(schemas, "_by_struct", {})
+    yield
+
+
+class _Loose(msgspec.Struct):
+    celsius: float
+
+
+def reading() -> type[msgspec.Struct]:
+    @obs.event("reading", version=2)
+    class Reading(msgspec.Struct):
+        celsius: float
+        place: str | None = None
+
+    return Reading
+
+
+def test_a_typed_event_carries_its_type_and_version(root: Path, recorder: Recorder) -> None:
+    """The struct is the payload."""
+    recorder.emit(reading()(celsius=1.5), agent="probe")
+    event = json.loads(lines_of(root, "reading")[0])
+    assert (event["event_type"], event["schema_version"], event["agent"]) == ("reading", 2, "probe")
+    assert event["payload"] == {"celsius": 1.5, "place": None}
+
+
+def test_values_are_checked_at_emit(root: Path, recorder: Recorder) -> None:
+    """A struct's constructor checks nothing; emit names the field, and the struct."""
+    with pytest.raises(obs.InvalidEvent, match=r"reading: Expected `float`, got `str` - at `\$.celsius` \(.*Reading\)"):
+        recorder.emit(reading()(celsius="warm"))
+    assert not (root / "log").exists()
+
+
+def test_a_dict_under_a_registered_name_is_checked_too_and_keeps_unknown_fields(root: Path, recorder: Recorder) -> None:
+    """One rule for the type, however it is emitted."""
+    reading()
+    with pytest.raises(obs.InvalidEvent, match="missing required field `celsius`"):
+        recorder.emit("reading", {"place": "roof"})
+    recorder.emit("reading", {"celsius": 2, "humidity": 0.3})
+    assert json.loads(lines_of(root, "reading")[0])["payload"] == {"celsius": 2, "humidity": 0.3}
+
+
+def test_two_structs_under_one_name_are_an_error_that_names_both() -> None:
+    """Which one won would depend on the order of imports."""
+    reading()
+    with pytest.raises(obs.EventTypeConflict) as caught:
+        obs.event("reading")(_Loose)
+    assert "reading.<locals>.Reading" in str(caught.value)
+    assert "_Loose" in str(caught.value)
+
+
+def test_the_same_struct_may_be_defined_again(recorder: Recorder) -> None:
+    """A notebook cell that is run twice."""
+    reading()
+    recorder.emit(reading()(celsius=1.0))
+
+
+@pytest.mark.parametrize("name", ["events", "llm_calls", "sessions", "event_schema", "Bad", "../x"])
+def test_bad_and_reserved_names_are_refused(name: str) -> None:
+    """A view of that name would hide a table of the index."""
+    with pytest.raises(obs.InvalidEvent):
+        obs.event(name)(_Loose)
+
+
+def test_an_unregistered_struct_is_refused_with_both_ways_out(recorder: Recorder) -> None:
+    """Decorate it, or give a name."""
+    with pytest.raises(obs.InvalidEvent, match=r"decorate it with @eventlog\.event.*or call emit\('a_name', payload\)"):
+        recorder.emit(_Loose(1.0))
+
+
+def test_the_schema_is_logged_once_per_log(root: Path) -> None:
+    """Whichever process emits first; later ones find it."""
+    struct = reading()
+    for _ in range(3):
+        recorder = Recorder(Config(root=str(root), strict=True))
+        recorder.emit(struct(celsius=1.0))
+        recorder.emit(struct(celsius=2.0))
+        recorder.shutdown()
+    (line,) = lines_of(root, "event_schema")
+    payload = json.loads(line)["payload"]
+    assert (payload["name"], payload["version"]) == ("reading", 2)
+    assert payload["json_schema"]["$defs"]["Reading"]["properties"]["celsius"] == {"type": "number"}
