@@ -88,14 +88,7 @@ def jsonl(
         raise ImportFailed(f"{missing[0]} is not a file; nothing was imported")
     if time_field is None:
         _hint_time_field(files)
-    scope = " ".join(f"{key}={value}" for key, value in _scope(locals()).items())
-    _import(root, format_, scope, lambda: list(files), following)
-
-
-def _scope(options: dict[str, object]) -> dict[str, object]:
-    """Everything that changes what an import writes: a checkpoint counts only for the same."""
-    names = ("type_", "type_field", "time_field", "id_field", "source", "workspace", "agent")
-    return {name: options[name] for name in names if options[name] is not None}
+    _import(root, format_, lambda: list(files), following)
 
 
 @import_.command(name="claude-code")
@@ -120,17 +113,16 @@ def claude_code(
     found = claude.find(given)
     if not found and not following:
         raise ImportFailed(f"no transcripts (*.jsonl) under {', '.join(map(str, given))}")
-    scope = " ".join(f"{key}={value}" for key, value in (("workspace", workspace), ("agent", agent)) if value)
     format_ = claude.ClaudeCode(workspace=workspace, agent=agent)
-    _import(root, format_, scope, lambda: claude.find(given), following)
+    _import(root, format_, lambda: claude.find(given), following)
 
 
-def _import(root: str | None, format_: Format, scope: str, find: Callable[[], list[Path]], following: bool) -> None:
+def _import(root: str | None, format_: Format, find: Callable[[], list[Path]], following: bool) -> None:
     settings = config.load(**({} if root is None else {"root": root}), strict=True)
     if not settings.root:
         raise ConfigError("EVENTLOG_DIR is empty, which turns eventlog off; give --root DIR to import all the same")
     recorder = Recorder(settings)
-    importer = Importer(recorder, format_, scope=scope)
+    importer = Importer(recorder, format_)
     try:
         if following:
             _follow(importer, find)

@@ -31,11 +31,10 @@ class _Line(msgspec.Struct):
 class ClaudeCode:
     """The format of Claude Code's transcripts."""
 
-    name = EVENT_TYPE
-
     def __init__(self, *, workspace: str | None = None, agent: str | None = None) -> None:
         self._workspace = workspace
         self._agent = agent
+        self.key = f"claude_code workspace={workspace or ''} agent={agent or ''}"
         self._decode = msgspec.json.Decoder(_Line).decode
         self.check = msgspec.json.Decoder().decode
 

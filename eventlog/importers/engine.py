@@ -21,7 +21,7 @@ import msgspec
 from eventlog import envelope, ids, reader, timestamps
 from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent
-from eventlog.importers.source import Record, SourceLine, is_compressed, open_source, read_lines, split_records
+from eventlog.importers.source import Record, SourceLine, is_compressed, open_source, read_lines, skip, split_records
 from eventlog.recorder import Recorder
 
 CHECKPOINT_EVENT = "import_checkpoint"
@@ -43,7 +43,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 class Format(Protocol):
     """What an importer knows of its foreign format."""
 
-    name: str
+    #: The importer's name and all options that change what it makes of a line: an import
+    #: with other options begins anew.
+    key: str
 
     def check(self, data: bytes) -> object:
         """Decode a record; raise ValueError where it is not one."""
@@ -71,21 +73,13 @@ class Imported(msgspec.Struct):
 
 
 class Importer:
-    """Imports sources of one format through one recorder, which should be strict.
+    """Imports sources of one format through one recorder, which should be strict."""
 
-    `scope` is what else tells this import's events apart, such as the workspace they go to.
-    """
-
-    def __init__(self, recorder: Recorder, format_: Format, *, scope: str = "") -> None:
+    def __init__(self, recorder: Recorder, format_: Format) -> None:
         self._recorder = recorder
         self._format = format_
-        self._scope = scope
-        self._known = _read_checkpoints(recorder.config.root, self._key)
+        self._known = _read_checkpoints(recorder.config.root, format_.key)
         self._open: dict[Path, _Source] = {}
-
-    @property
-    def _key(self) -> str:
-        return f"{self._format.name} {self._scope}".strip()
 
     def run(self, path: Path, *, following: bool = False) -> Imported:
         """Import what is new in a source. Raises ImportFailed, WriteFailed.
@@ -103,7 +97,7 @@ class Importer:
         with open_source(path) as file:
             for line in source.lines(file):
                 records = split_records(line, self._format.check)
-                if not line.terminated and following and any(each.reason for each in records):
+                if following and not line.terminated and not all(map(_is_whole, records)):
                     break
                 done.lines += 1
                 for record in records:
@@ -126,7 +120,10 @@ class Importer:
         if source is None or source.offset == 0:
             return
         found = Checkpoint(
-            importer=self._key, source=str(path.absolute()), offset=source.offset, prefix_hash=source.hash.hexdigest()
+            importer=self._format.key,
+            source=str(path.absolute()),
+            offset=source.offset,
+            prefix_hash=source.hash.hexdigest(),
         )
         known = self._known.setdefault(found.source, {})
         if known.get(found.offset) == found.prefix_hash:
@@ -158,8 +155,13 @@ class Importer:
                 return (made.event_type, envelope.encode(made)), True
             except InvalidEvent as error:
                 reason = str(error)
-        rejected = _rejected(self._key, source, record.data, line.length, occurrence, reason)
+        rejected = _rejected(self._format.key, source, record.data, line.length, occurrence, reason)
         return (REJECTED_EVENT, envelope.encode(rejected)), False
+
+
+def _is_whole(record: Record) -> bool:
+    """Say whether nothing that is still to come can belong to the record: it is an object, closed."""
+    return record.reason is None and record.data.startswith(b"{")
 
 
 class _Batch:
@@ -225,7 +227,7 @@ class _Source:
             return
         if not is_compressed(self.path):
             self._inode = os.fstat(file.fileno()).st_ino
-        file.seek(self.offset)
+        skip(file, self.offset)
         yield from read_lines(self.path, file, self.offset)
 
     def move(self, line: SourceLine) -> None:

@@ -25,8 +25,6 @@ class Jsonl:
     becomes `push_event`). Fields are named as they stand, or as a dotted path.
     """
 
-    name = "jsonl"
-
     def __init__(
         self,
         *,
@@ -47,6 +45,8 @@ class Jsonl:
         self._source = source
         self._workspace = workspace
         self._agent = agent
+        options = (type_, type_field, time_field, id_field, source, workspace, agent)
+        self.key = f"jsonl {msgspec.json.encode(options).decode()}"
         self.check = msgspec.json.Decoder().decode
         self._decode = msgspec.json.Decoder(dict[str, Any]).decode
 

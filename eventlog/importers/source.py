@@ -64,6 +64,15 @@ def is_compressed(path: Path) -> bool:
     return path.suffix in (".gz", ".zst")
 
 
+def skip(file: IO[bytes], offset: int) -> None:
+    """Move a newly opened source to an offset, by reading where seeking is not possible."""
+    if file.seekable():
+        file.seek(offset)
+        return
+    while offset > 0 and (block := file.read(min(offset, _BLOCK_BYTES))):
+        offset -= len(block)
+
+
 def read_lines(path: Path, file: IO[bytes], offset: int) -> Iterator[SourceLine]:
     """Yield lines from the current position of `file`, which is `offset`. Raises ImportFailed.
 

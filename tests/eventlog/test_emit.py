@@ -282,7 +282,7 @@ def test_a_forked_child_writes_segments_of_its_own(root: Path) -> None:
 
 PROGRAMS = {
     "exit": "obs.emit('t', {'n': 1})",
-    "sys.exit in a thread's shadow": "import threading\nthreading.Thread(target=obs.emit, args=('t', {'n': 1})).start()",
+    "a thread": "import threading\nthreading.Thread(target=obs.emit, args=('t', {'n': 1})).start()",
     "atexit": "import atexit\natexit.register(lambda: obs.emit('t', {'n': 1}))",
     "after shutdown": "obs.shutdown()\nobs.emit('t', {'n': 1})",
     "unhandled exception": "obs.emit('t', {'n': 1})\nraise RuntimeError('x')",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,10 +16,9 @@ from tests.conftest import lines_of
 
 
 @pytest.fixture(autouse=True)
-def _registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schemas, "_by_name", {})
     monkeypatch.setattr(schemas, "_by_struct", {})
-    yield
 
 
 class _Loose(msgspec.Struct):
