@@ -116,12 +116,8 @@ def checked_payload(registered: Registered, payload: object) -> msgspec.Raw:
 
 def schema_envelope(registered: Registered) -> envelope.Envelope:
     """Return the event that records this schema. Same schema, same id, same bytes."""
-    try:
-        json_schema = msgspec.json.schema(registered.struct)
-    except TypeError:  # a custom type without a schema: the view then has no typed columns
-        json_schema = {}
     payload = envelope.encode_payload(
-        EventSchema(name=registered.name, version=registered.version, json_schema=json_schema)
+        EventSchema(name=registered.name, version=registered.version, json_schema=_json_schema(registered.struct))
     )
     return envelope.Envelope(
         event_id=ids.derived_id(0, SCHEMA_EVENT, bytes(payload)),
@@ -129,3 +125,26 @@ def schema_envelope(registered: Registered) -> envelope.Envelope:
         timestamp=timestamps.UNKNOWN,
         payload=payload,
     )
+
+
+def _json_schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the JSON Schema of a struct; {} where a custom type has none (no typed columns then)."""
+    from msgspec import inspect  # noqa: PLC0415 - once per type and process, and slow to load
+
+    try:
+        schema = msgspec.json.schema(struct)
+        info = inspect.type_info(struct)
+    except TypeError:
+        return {}
+    top = schema
+    if "$ref" in schema:
+        top = schema["$defs"][schema["$ref"].removeprefix("#/$defs/")]
+    # msgspec 0.22 says `format: date-time` only of datetimes whose zone is constrained.
+    for field in info.fields if isinstance(info, inspect.StructType) else ():
+        kinds = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
+        if any(isinstance(kind, inspect.DateTimeType) for kind in kinds):
+            part = top["properties"][field.encode_name]
+            for option in part.get("anyOf", [part]):
+                if option.get("type") == "string":
+                    option.setdefault("format", "date-time")
+    return schema

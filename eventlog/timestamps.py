@@ -13,7 +13,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: when or in which order something was imported, or a second import would add rows.
 UNKNOWN = "1970-01-01T00:00:00.000000Z"
 
-PATTERN = r"^\d{4}-(0[1-9]|1[0-2])-([0-2]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z$"
+#: Years 0001 to 9999, as in Python and RFC 3339 minus its year 0.
+PATTERN = r"^(?!0000)\d{4}-(0[1-9]|1[0-2])-([0-2]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z$"
 
 
 def from_ns(time_ns: int) -> str:

@@ -15,9 +15,9 @@ import msgspec
 from eventlog.log import SegmentFile
 from eventlog.reader import OVERSIZED_KEPT_BYTES, Line, read_lines
 from eventlog.segment import is_owned
-from indexer import checkpoint
+from indexer import checkpoint, loader
 from indexer.checkpoint import Checkpoint
-from indexer.loader import Rejected, Slice, insert_rejected, load
+from indexer.loader import Rejected, Slice
 
 BATCH_BYTES = 32 * 1024 * 1024
 #: Segments looked at in one transaction, so that many tiny ones do not make a huge batch.
@@ -38,6 +38,7 @@ class Done(msgspec.Struct):
     """What a batch did. `segments` maps each segment it looked at to its checkpoint now."""
 
     segments: dict[str, Checkpoint]
+    changed: list[Checkpoint] = []
     events: int = 0
     rejected: int = 0
     bytes: int = 0
@@ -72,9 +73,12 @@ def index_batch(
         done.bytes += sum(line.length for line in part)
         if done.bytes >= max_bytes:
             break
+    checked = loader.check(connection, slices)
+    _account(done, checked.events, [*checked.rejected, *torn], {each.name: each for each in segments})
     connection.begin()
     try:
-        _store(connection, done, slices, torn, {each.name: each for each in segments})
+        loader.store(connection, checked._replace(rejected=[*checked.rejected, *torn]))
+        checkpoint.write(connection, done.changed)
         connection.commit()
     except BaseException:
         connection.rollback()
@@ -131,23 +135,15 @@ def _torn_tail(segment: SegmentFile, mark: Checkpoint, limit: int | None) -> Rej
     return Rejected(segment.name, offset, size - offset, "torn tail: its writer died inside this line", raw)
 
 
-def _store(
-    connection: duckdb.DuckDBPyConnection,
-    done: Done,
-    slices: list[Slice],
-    torn: list[Rejected],
-    files: Mapping[str, SegmentFile],
-) -> None:
-    loaded = load(connection, slices)
-    insert_rejected(connection, torn)
-    for name, count in loaded.events.items():
+def _account(done: Done, events: Mapping[str, int], rejected: list[Rejected], files: Mapping[str, SegmentFile]) -> None:
+    """Complete the checkpoints of the segments that were read."""
+    for name, count in events.items():
         done.segments[name].events += count
         done.events += count
-    for each in [*loaded.rejected, *torn]:
+    for each in rejected:
         done.segments[each.segment].rejected += 1
         done.rejected += 1
-    touched = {part.segment for part in slices} | {each.segment for each in torn}
-    marks = [done.segments[name] for name in touched]
-    for mark in marks:
-        mark.tail_hash = checkpoint.tail_hash(files[mark.name].path, mark.indexed_offset)
-    checkpoint.write(connection, marks)
+    for name in {*events, *(each.segment for each in rejected)}:
+        mark = done.segments[name]
+        mark.tail_hash = checkpoint.tail_hash(files[name].path, mark.indexed_offset)
+        done.changed.append(mark)

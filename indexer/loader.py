@@ -1,6 +1,6 @@
-"""From lines to rows: one batch, inside a transaction that the caller owns.
+"""From lines to rows, one batch at a time.
 
-    lines → checked one by one → staged → events, or a reason in quarantine
+    lines → checked one by one → temporary table `batch` → events, or a reason in quarantine
 
 Nothing here depends on the order in which batches arrive. Of the lines that carry one
 event_id, each distinct content is kept once, at its first place (segment, offset); the
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
@@ -57,11 +58,12 @@ class Rejected(NamedTuple):
     raw: bytes
 
 
-class Loaded(NamedTuple):
-    """What became of the lines of a batch; the counts are per segment."""
+class Checked(NamedTuple):
+    """Lines that were looked at: how many events per segment wait in `batch`, and what was rejected."""
 
     events: dict[str, int]
     rejected: list[Rejected]
+    event_types: frozenset[str]
 
 
 class _Staged(NamedTuple):
@@ -70,29 +72,33 @@ class _Staged(NamedTuple):
     row: bytes
 
 
-def load(connection: duckdb.DuckDBPyConnection, slices: Iterable[Slice]) -> Loaded:
-    """Put every line of the slices into `events` or into quarantine."""
+def check(connection: duckdb.DuckDBPyConnection, slices: Iterable[Slice]) -> Checked:
+    """Check every line and put the good ones into the temporary table `batch`.
+
+    Not inside a transaction: a line that DuckDB refuses would abort it.
+    """
     staged: list[_Staged] = []
     rejected: list[Rejected] = []
-    types: set[str] = set()
+    event_types: set[str] = set()
     for part in slices:
-        types.add(part.event_type)
+        event_types.add(part.event_type)
         for line in part.lines:
             try:
                 staged.append(_stage(part, line))
             except InvalidEvent as error:
                 rejected.append(_reject(part.segment, line, str(error)))
     staged, refused = _fill_batch(connection, staged)
-    rejected += refused
-    if staged:
+    events = Counter(each.segment for each in staged)
+    return Checked(events, rejected + refused, frozenset(event_types))
+
+
+def store(connection: duckdb.DuckDBPyConnection, checked: Checked) -> None:
+    """Move what was checked to where it belongs; inside the caller's transaction."""
+    if checked.events:
         merge_batch(connection)
-    insert_rejected(connection, rejected)
-    if SCHEMA_EVENT in types:
+    insert_rejected(connection, checked.rejected)
+    if SCHEMA_EVENT in checked.event_types:
         projections.create_typed_views(connection)
-    events: dict[str, int] = {}
-    for each in staged:
-        events[each.segment] = events.get(each.segment, 0) + 1
-    return Loaded(events, rejected)
 
 
 def insert_rejected(connection: duckdb.DuckDBPyConnection, rejected: list[Rejected]) -> None:

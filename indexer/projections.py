@@ -65,7 +65,7 @@ def list_columns(json_schema: dict[str, Any]) -> dict[str, str]:
     properties = top.get("properties")
     if not isinstance(properties, dict):
         return {}
-    return {name: _column_type(part, json_schema) for name, part in properties.items()}
+    return {name: _column_type(part, json_schema) for name, part in properties.items() if name}
 
 
 def _resolve(part: Any, whole: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +83,16 @@ def _column_type(part: Any, whole: dict[str, Any]) -> str:
     part = _resolve(part, whole)
     options = part.get("anyOf")
     if isinstance(options, list):
-        kinds = {_column_type(option, whole) for option in options if _resolve(option, whole).get("type") != "null"}
+        parts = [_resolve(option, whole) for option in options]
+        kinds = {_plain_type(each) for each in parts if each.get("type") != "null"}
         return kinds.pop() if len(kinds) == 1 else "JSON"
-    if part.get("type") == "string" or (part.get("enum") and all(isinstance(each, str) for each in part["enum"])):
+    return _plain_type(part)
+
+
+def _plain_type(part: dict[str, Any]) -> str:
+    values = part.get("enum")
+    is_text = isinstance(values, list) and values and all(isinstance(value, str) for value in values)
+    if is_text or part.get("type") == "string":
         return _FORMATS.get(str(part.get("format")), "VARCHAR")
     return _SCALARS.get(str(part.get("type")), "JSON")
 
@@ -104,7 +111,8 @@ def _typed_view(event_type: str, fields: dict[str, str]) -> str:
         while column.lower() in taken:  # DuckDB compares names without case
             column = f"payload_{column}"
         taken.add(column.lower())
-        path = "'$." + quoted(field).replace("'", "''") + "'"
+        pointer = "/" + field.replace("~", "~0").replace("/", "~1")  # RFC 6901: any name can be said
+        path = "'" + pointer.replace("'", "''") + "'"
         value = f"payload -> {path}" if kind == "JSON" else f"TRY_CAST(payload ->> {path} AS {kind})"
         parts.append(f"{value} AS {quoted(column)}")
     return (

@@ -1,0 +1,206 @@
+"""From lines to rows: what is a row, what is quarantine, and that order does not matter."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from eventlog import ids
+from indexer import replay
+from tests.indexer.support import digest_of, index, line, name, rows, segment
+
+WITHOUT_PLACE = "SELECT * EXCLUDE (segment, line_offset, line_length) FROM events ORDER BY event_id"
+
+
+def test_every_field_of_a_line_is_a_column(root: Path) -> None:
+    """Typed, with defaults filled in, and unknown envelope fields kept."""
+    full: dict[str, Any] = {
+        "run_id": "r", "request_id": "q", "session_id": "s", "parent_event_id": "p", "cycle": 2**62,
+        "turn_number": -1, "audit_level": "export", "workspace": "w", "agent": "a", "schema_version": 3,
+        "future": {"x": [1]}, "étage": "ü",
+    }  # fmt: skip
+    path = segment(root, line(1), line(2, **full))
+    index(root)
+    first, second = rows(root, "FROM events ORDER BY event_id")
+    id_1, id_2 = (UUID(ids.derived_id(n * 1000, str(n))) for n in (1, 2))
+    assert first == (
+        id_1, "t", datetime(2026, 1, 1, 0, 0, 1), *[None] * 6, "turn", None, None, 1, '{"n":1}', None,
+        path.stem, 0, len(line(1)),
+    )  # fmt: skip
+    assert second == (
+        id_2, "t", datetime(2026, 1, 1, 0, 0, 2), "r", "q", "s", "p", 2**62, -1, "export", "w", "a", 3, '{"n":2}',
+        '{"future":{"x":[1]},"étage":"ü"}', path.stem, len(line(1)), len(line(2, **full)),
+    )  # fmt: skip
+
+
+ID = json.loads(line(1))["event_id"]
+
+
+def raw(**changes: object) -> bytes:
+    """A line with some fields changed; a value of None removes one."""
+    event = json.loads(line(7)) | changes
+    return json.dumps({key: value for key, value in event.items() if value is not None}).encode() + b"\n"
+
+
+BAD: dict[str, tuple[bytes, str]] = {
+    "empty": (b"\n", "empty line"),
+    "blank": (b"  \t \r\n", "empty line"),
+    "nonsense": (b"nonsense\n", "not JSON"),
+    "half": (line(7)[:50] + b"\n", "not JSON"),
+    "glued": (line(7)[:-1] + line(8), "trailing characters"),
+    "array": (b"[1]\n", "Expected `object`, got `array`"),
+    "BOM": (b"\xef\xbb\xbf" + line(7), "byte order mark"),
+    "NUL": (line(7)[:-2] + b"\0}\n", "not JSON"),
+    "not UTF-8": (line(7).replace(b'"n"', b'"\xff"'), "not UTF-8: invalid start byte at byte"),
+    "lone surrogate": (line(7).replace(b'"n"', b'"\\ud800"'), "not JSON"),
+    "surrogate in a field": (raw(run_id="\ud800"), "not JSON"),
+    "deep": (line(7).replace(b"7}", b"[" * 300 + b"]" * 300 + b"}"), "nested deeper than 256"),
+    "very deep": (line(7).replace(b"7}", b"[" * 100_000 + b"]" * 100_000 + b"}"), "nested deeper than 256"),
+    "too long": (line(7, payload={"x": "y" * 17_000_000}), "is over the limit"),
+    "no id": (raw(event_id=None), "missing required field `event_id`"),
+    "no payload": (raw(payload=None), "missing required field `payload`"),
+    "payload null": (line(7).replace(b'{"n":7}', b"null"), "payload is not an object"),
+    "payload array": (raw(payload=[1]), "payload is not an object"),
+    "bad id": (raw(event_id="7"), "matching regex"),
+    "other type": (raw(event_type="other"), "event_type 'other' in the folder of 't'"),
+    "bad type": (raw(event_type="../t"), "matching regex"),
+    "time without zone": (raw(timestamp="2026-01-01T00:00:00.000000"), "matching regex"),
+    "time with offset": (raw(timestamp="2026-01-01T00:00:00.000000+02:00"), "matching regex"),
+    "short time": (raw(timestamp="2026-01-01T00:00:00Z"), "matching regex"),
+    "no such day": (raw(timestamp="2026-02-30T00:00:00.000000Z"), "is not a time"),
+    "year 0": (raw(timestamp="0000-01-01T00:00:00.000000Z"), "matching regex"),
+    "leap second": (raw(timestamp="2026-06-30T23:59:60.000000Z"), "matching regex"),
+    "huge number": (raw(cycle=2**64), "`int` <= 9223372036854775807"),
+    "float cycle": (raw(cycle=1.5), "Expected `int | null`"),
+    "unknown level": (raw(audit_level="loud"), "Invalid enum value"),
+    "field twice": (line(7).replace(b'{"event_id"', b'{"payload":{},"event_id"', 1), "'payload' stands twice"),
+    "id twice": (line(7).replace(b'{"event_id"', b'{"event_id":"x","event_id"', 1), "matching regex"),
+    "same id twice": (line(7).replace(b'{"event_id"', f'{{"event_id":"{ID}","event_id"'.encode(), 1), "stands twice"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_line_goes_to_quarantine_and_indexing_goes_on(root: Path, case: str) -> None:
+    """With its place, its length, a reason and the bytes; the lines around it are rows."""
+    bad, reason = BAD[case]
+    path = segment(root, line(1), bad, line(2))
+    assert index(root) == []
+    ((where, offset, length, why, kept, event_id),) = rows(root, "FROM quarantine")
+    assert (where, offset, length, event_id) == (path.stem, len(line(1)), len(bad), None)
+    assert reason in why
+    assert kept == bad[:-1][: 64 * 1024]
+    assert rows(root, "SELECT payload ->> 'n' FROM events ORDER BY ALL") == [("1",), ("2",)]
+    assert rows(root, "SELECT lines, events, rejected, indexed_offset FROM segments") == [
+        (3, 2, 1, path.stat().st_size)
+    ]
+    assert replay.verify(root).equal
+
+
+def test_all_bad_lines_together(root: Path) -> None:
+    """Many at once, among good ones, each with its own reason."""
+    bad = [text for text, _ in BAD.values()]
+    good = [line(n) for n in range(100, 200)]
+    mixed = [*bad, *good]
+    random.Random(1).shuffle(mixed)
+    path = segment(root, *mixed)
+    index(root)
+    assert rows(root, "SELECT count(*) FROM events") == [(100,)]
+    assert rows(root, "SELECT count(*), sum(length) FROM quarantine") == [(len(bad), sum(map(len, bad)))]
+    assert rows(root, "SELECT sum(line_length) FROM events") == [(path.stat().st_size - sum(map(len, bad)),)]
+
+
+GOOD: dict[str, tuple[bytes, str]] = {
+    "CRLF": (line(7)[:-1] + b"\r\n", '{"n":7}'),
+    "spaces": (b"  " + line(7)[:-1].replace(b":", b" : ", 3) + b"  \n", '{"n":7}'),
+    "escapes": (line(7).replace(b'"n":7', rb'"n":"\u00e9\u2603\ud83d\ude00\/\u0000"'), '{"n":"é☃😀/\\u0000"}'),
+    "duplicate keys inside the payload": (line(7).replace(b'"n":7', b'"n":1,"n":2'), '{"n":1,"n":2}'),
+    "huge number inside the payload": (line(7).replace(b":7", b":" + b"9" * 60), '{"n":' + "9" * 60 + "}"),
+    "empty payload": (raw(payload={}), "{}"),
+    "quotes and backslashes": (
+        raw(payload={'a"\\': "'; DROP TABLE events; --"}),
+        '{"a\\"\\\\":"\'; DROP TABLE events; --"}',
+    ),
+    "256 deep": (line(7).replace(b"7}", b"[" * 254 + b"]" * 254 + b"}"), '{"n":' + "[" * 254 + "]" * 254 + "}"),
+    "many brackets, not deep": (raw(payload={"n": [[]] * 300}), '{"n":[' + ",".join(["[]"] * 300) + "]}"),
+    "brackets in text": (raw(payload={"n": "[{" * 300}), '{"n":"' + "[{" * 300 + '"}'),
+    "15 MB": (raw(payload={"n": "x" * 15_000_000}), '{"n":"' + "x" * 15_000_000 + '"}'),
+}
+
+
+@pytest.mark.parametrize("case", GOOD)
+def test_what_is_odd_but_valid_is_a_row(root: Path, case: str) -> None:
+    """Nothing that JSON allows is lost."""
+    text, payload = GOOD[case]
+    segment(root, text)
+    index(root)
+    assert rows(root, "SELECT payload FROM events") == [(payload,)]
+    assert rows(root, "FROM quarantine") == []
+
+
+def test_a_redelivered_event_is_one_row_at_its_first_place(root: Path) -> None:
+    """Within a batch, across batches, across segments, in whatever order they are found."""
+    second = segment(root, line(1), line(2), line(1), name=name(2))
+    index(root)
+    first = segment(root, line(0), line(1), name=name(1))
+    segment(root, line(2), name=name(3))
+    index(root)
+    found = rows(root, "SELECT payload ->> 'n', segment, line_offset FROM events ORDER BY event_id")
+    assert found == [("0", first.stem, 0), ("1", first.stem, len(line(0))), ("2", second.stem, len(line(1)))]
+    assert rows(root, "FROM quarantine") == []
+    assert replay.verify(root).equal
+
+
+def test_the_same_id_with_other_content_is_a_conflict(root: Path) -> None:
+    """The first stays, each other content is in quarantine once, wherever it came from first."""
+    segment(
+        root, line(1), line(1, payload={"n": "other"}), line(1), line(1, run_id="r"), line(1, payload={"n": "other"})
+    )
+    index(root)
+    assert rows(root, "SELECT payload ->> 'n', line_offset FROM events") == [("1", 0)]
+    found = rows(
+        root,
+        "SELECT line_offset, length, reason, decode(raw)::JSON ->> '$.payload.n', event_id FROM quarantine ORDER BY 1",
+    )
+    id_1 = UUID(ids.derived_id(1000, "1"))
+    reason = "conflict: an earlier line has the same event_id and other content"
+    other = line(1, payload={"n": "other"})
+    assert found == [
+        (len(line(1)), len(other), reason, "other", id_1),
+        (2 * len(line(1)) + len(other), len(line(1, run_id="r")), reason, "1", id_1),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_index_does_not_depend_on_the_order_in_which_lines_were_found(tmp_path: Path, seed: int) -> None:
+    """Redeliveries and conflicts spread over segments that appear in any order: always what a replay gives."""
+    random_ = random.Random(seed)
+    variants = [line(n, payload={"v": v}) for n in range(4) for v in range(3)]
+    segments = {name(i): [random_.choice(variants) for _ in range(random_.randint(1, 5))] for i in range(6)}
+    found = set()
+    for k, order in enumerate(itertools.islice(itertools.permutations(segments), 0, 720, 180)):
+        root = tmp_path / str(k)
+        for each in order:
+            segment(root, *segments[each], name=each)
+            index(root)
+        found.add(digest_of(root))
+        assert replay.verify(root).equal
+    assert len(found) == 1
+
+
+def test_many_lines_in_many_batches(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are bounded in bytes; all lines come through, once."""
+    from indexer import batch
+
+    monkeypatch.setattr(batch.index_batch, "__kwdefaults__", {"limits": None, "max_bytes": 3000})
+    for i in range(20):
+        segment(root, *(line(n) for n in range(i * 50, i * 50 + 60)))
+    index(root)
+    assert rows(root, "SELECT count(*), count(DISTINCT event_id) FROM events") == [(1010, 1010)]
+    assert replay.verify(root).equal
