@@ -20,6 +20,7 @@ from indexer import turns
 
 DEFAULT_TIMEOUT_S = 60.0
 _RETRY_S = 0.02
+_UNHELD_TRIES = 10
 _CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
 
@@ -67,16 +68,18 @@ def connect(root: str | Path, *, read_only: bool, timeout_s: float) -> duckdb.Du
     """Open the index while holding a turn. Programs that know no turns are waited for, too."""
     path = index_path(root)
     deadline = time.monotonic() + timeout_s
+    unheld = 0
     while True:
         try:
             return duckdb.connect(str(path), read_only=read_only, config=dict(_CONFIG))
         except duckdb.IOException as error:
             # An IOException is either a lock of another program or a file that cannot be
-            # read. The kernel knows which; where it does not tell, assume the patient case.
-            in_the_way = turns.holders(path)
-            if in_the_way == []:
+            # read. The kernel knows which, but by the time we ask a short holder may be gone:
+            # call the file broken only if nobody is seen again and again.
+            unheld += turns.holders(path) == []
+            if unheld >= _UNHELD_TRIES:
                 raise broken(path, error) from error
-            if time.monotonic() >= deadline:
+            if not unheld and time.monotonic() >= deadline:
                 raise turns.busy(root, timeout_s) from error
             time.sleep(_RETRY_S)
         except duckdb.Error as error:
