@@ -85,13 +85,16 @@ def load_for_agent() -> tuple[Config, str | None]:
     """Like `load`, for the first emit of a program that never called `configure`.
 
     A typing error in a variable must neither raise inside somebody's agent nor lose its
-    events: then the defaults apply, with the root, and the second value says what is wrong.
+    events. Then the defaults apply, and of the environment what says where and whether to
+    write; the second value says what is wrong.
     """
     try:
         return load(), None
     except ConfigError as error:
-        root = os.environ.get("EVENTLOG_DIR")
-        return load({}, **({} if root is None else {"root": root})), str(error)
+        root = os.environ.get("EVENTLOG_DIR", default_root(os.environ))
+        if root == "" or os.environ.get("EVENTLOG_MODE") == Mode.OFF.value:
+            return Config(root="", mode=Mode.OFF), str(error)
+        return Config(root=os.path.abspath(os.path.expanduser(root))), str(error)
 
 
 def _plain(code: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,13 @@ class EventTypeConflict(InvalidEvent):
 
 
 class WriteFailed(EventlogError):
-    """The operating system refused to take the bytes of an event."""
+    """The operating system refused to take the bytes of an event.
+
+    `bytes_written` and `lines_written` count what was safely written of a batch before.
+    """
+
+    bytes_written = 0
+    lines_written = 0
 
 
 class ImportFailed(EventlogError):

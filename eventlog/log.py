@@ -19,7 +19,7 @@ from typing import NamedTuple
 from eventlog.envelope import EVENT_TYPE
 
 SUFFIX = ".jsonl"
-_NAME = re.compile(r"(\d{8}T\d{6}\d{6}Z)-[0-9a-f]{16}")
+_NAME = re.compile(r"([0-9]{8}T[0-9]{12}Z)-[0-9a-f]{16}")
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 
 
@@ -93,6 +93,15 @@ def list_log(root: str | Path, event_types: Iterable[str] | None = None) -> List
         else:
             _list_folder(folder, listing)
     return listing
+
+
+def refreshed(segment: SegmentFile) -> SegmentFile | None:
+    """Look at a listed segment again; None where it is gone."""
+    try:
+        stat = segment.path.lstat()
+    except FileNotFoundError:
+        return None
+    return segment._replace(size=stat.st_size, mtime_ns=stat.st_mtime_ns, sealed=not stat.st_mode & 0o222)
 
 
 def list_type(root: str | Path, event_type: str) -> list[SegmentFile]:

@@ -22,10 +22,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from eventlog import context, envelope, ids, log, schemas, timestamps
+from eventlog import context, envelope, ids, log, reader, schemas, timestamps
 from eventlog.config import Config, Mode
 from eventlog.envelope import Envelope
-from eventlog.errors import EventlogError, InvalidEvent, MissingExtra
+from eventlog.errors import EventlogError, InvalidEvent, MissingExtra, WriteFailed
 from eventlog.sinks import MemorySink, Sink
 from eventlog.writer import Writer
 
@@ -132,19 +132,25 @@ class Recorder:
             else:
                 lines.setdefault(each.event_type, []).append(line)
                 event_ids.setdefault(each.event_type, []).append(each.event_id)
-        done = [event_type for event_type in lines if self.record_lines(event_type, lines[event_type])]
-        return [each for event_type in done for each in event_ids[event_type]]
+        return [
+            event_id
+            for event_type in lines
+            for event_id in event_ids[event_type][: self.record_lines(event_type, lines[event_type])]
+        ]
 
-    def record_lines(self, event_type: str, lines: list[bytes]) -> bool:
-        """Record lines made by `envelope.encode`, in one write; say whether they were recorded."""
+    def record_lines(self, event_type: str, lines: list[bytes]) -> int:
+        """Record lines made by `envelope.encode`, in one go; return how many, from the first on, were recorded."""
         if self.off:
-            return False
+            return 0
         try:
             self._deliver(event_type, b"".join(lines), len(lines))
+        except WriteFailed as error:
+            self._failed(error, len(lines) - error.lines_written)
+            return error.lines_written
         except Exception as error:  # noqa: BLE001 - as in emit
             self._failed(error, len(lines))
-            return False
-        return True
+            return 0
+        return len(lines)
 
     def _envelope(self, event: str | msgspec.Struct, payload: object, fields: dict[str, Any]) -> Envelope:
         if isinstance(event, str):
@@ -169,18 +175,34 @@ class Recorder:
 
     def _announce(self, registered: schemas.Registered) -> None:
         """Record the schema of a type once per log: the indexer may be another program."""
-        self._announced.add(registered)
-        if self._log is not self._writer:
-            return
-        event = schemas.schema_envelope(registered)
-        mark = event.event_id.encode()
-        for segment in log.list_type(self.config.root, schemas.SCHEMA_EVENT):
-            if segment.size <= _SCHEMA_SCAN_MAX_BYTES and mark in segment.path.read_bytes():
+        if self._log is self._writer:
+            event = schemas.schema_envelope(registered)
+            try:
+                if not self._is_logged(event):
+                    self._writer.write(schemas.SCHEMA_EVENT, envelope.encode(event))
+            except (OSError, EventlogError) as error:
+                self._report(f"the schema of {registered.name} was not logged, the next emit tries again: {error}")
                 return
-        self._writer.write(schemas.SCHEMA_EVENT, envelope.encode(event))
+        self._announced.add(registered)
+
+    def _is_logged(self, event: Envelope) -> bool:
+        return any(
+            event.event_id.encode() in line.data
+            for segment in log.list_type(self.config.root, event.event_type)
+            for line in reader.read_lines(segment.path, max_bytes=_SCHEMA_SCAN_MAX_BYTES)
+        )
 
     def _deliver(self, event_type: str, data: bytes, count: int) -> None:
-        self._log.write(event_type, data)
+        try:
+            self._log.write(event_type, data)
+        except WriteFailed as error:
+            written = data[: error.bytes_written]
+            if written:
+                self._delivered(event_type, written, error.lines_written)
+            raise
+        self._delivered(event_type, data, count)
+
+    def _delivered(self, event_type: str, data: bytes, count: int) -> None:
         with self._count_lock:
             self._emitted += count
             self._emitted_bytes += len(data)

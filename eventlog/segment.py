@@ -65,10 +65,12 @@ class Segment:
         # this one wait its turn, so take no chances and never share.
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            return cls.create(folder)
-        return cls(fd, path, 0)
+            if _is_still_at(path, os.fstat(fd)):
+                return cls(fd, path, 0)
+        except (BlockingIOError, FileNotFoundError):
+            pass  # adopted, perhaps even indexed and released, before the lock
+        os.close(fd)
+        return cls.create(folder)
 
     @classmethod
     def adopt(cls, path: Path) -> Segment | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from eventlog import log
@@ -39,9 +40,16 @@ class Writer:
 
     def write(self, event_type: str, data: bytes) -> None:
         """Append complete lines of one event type. Raises WriteFailed, naming the file."""
+        written = 0
         with self._lock:
-            for part in _parts(data):
-                self._append(event_type, part)
+            try:
+                for part in _parts(data):
+                    for kept in self._append(event_type, part):
+                        written += kept
+            except WriteFailed as error:
+                error.bytes_written = written
+                error.lines_written = data.count(b"\n", 0, written)
+                raise
 
     def flush(self) -> None:
         """Return when all that was written would survive a power cut. Raises WriteFailed."""
@@ -75,7 +83,8 @@ class Writer:
         self._lock = threading.RLock()
         self.abandon()
 
-    def _append(self, event_type: str, data: bytes) -> None:
+    def _append(self, event_type: str, data: bytes) -> Iterator[int]:
+        """Append one part, yielding how many bytes each segment kept."""
         for attempt in range(_WRITE_TRIES):
             try:
                 segment = self._segment_for(event_type, len(data))
@@ -86,6 +95,7 @@ class Writer:
                 if attempt + 1 == _WRITE_TRIES:
                     raise WriteFailed(f"{place}: {error.strerror or error}; {len(data)} bytes not written") from error
                 continue
+            yield kept
             data = data[kept:]
             if not data:
                 return

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 import duckdb
 import msgspec
 
+from eventlog import log
 from eventlog.log import SegmentFile
 from eventlog.reader import OVERSIZED_KEPT_BYTES, Line, read_lines
 from eventlog.segment import is_owned
@@ -35,10 +36,16 @@ class SegmentChanged(Exception):
 
 
 class Done(msgspec.Struct):
-    """What a batch did. `segments` maps each segment it looked at to its checkpoint now."""
+    """What a batch did.
 
-    segments: dict[str, Checkpoint]
+    `segments` maps each segment it looked at to its checkpoint now, and `files` to the file
+    as it was then. `next` is the position, in the list that was given, to go on from.
+    """
+
+    segments: dict[str, Checkpoint] = {}
+    files: dict[str, SegmentFile] = {}
     changed: list[Checkpoint] = []
+    next: int = 0
     events: int = 0
     rejected: int = 0
     bytes: int = 0
@@ -56,25 +63,32 @@ def index_batch(
     `limits` gives the byte at which to stop in each segment (a replay up to where the live
     index is). Raises SegmentChanged where a checkpoint no longer fits its file.
     """
-    segments = list(segments)[:BATCH_SEGMENTS]
-    known = checkpoint.read(connection, [each.name for each in segments])
-    done = Done({})
+    asked = list(segments)[:BATCH_SEGMENTS]
+    known = checkpoint.read(connection, [each.name for each in asked])
+    done = Done(next=len(asked))
     slices: list[Slice] = []
     torn: list[Rejected] = []
-    for segment in segments:
+    for position, listed in enumerate(asked):
+        # The listing may be older than the turn that is held now, and another indexer may
+        # have been further in between: look again.
+        segment = log.refreshed(listed)
+        if segment is None:
+            continue
         mark = known.get(segment.name) or Checkpoint(segment.name, segment.event_type)
-        done.segments[segment.name] = mark
         limit = None if limits is None else limits.get(segment.name, 0)
         part, tail = _read(segment, mark, limit, max_bytes - done.bytes)
+        done.segments[segment.name] = mark
+        done.files[segment.name] = segment
         if part:
             slices.append(Slice(segment.name, segment.event_type, part))
         if tail is not None:
             torn.append(tail)
         done.bytes += sum(line.length for line in part)
         if done.bytes >= max_bytes:
+            done.next = position  # there may be more in this one
             break
     checked = loader.check(connection, slices)
-    _account(done, checked.events, [*checked.rejected, *torn], {each.name: each for each in segments})
+    _account(done, checked.events, [*checked.rejected, *torn])
     connection.begin()
     try:
         loader.store(connection, checked._replace(rejected=[*checked.rejected, *torn]))
@@ -135,7 +149,7 @@ def _torn_tail(segment: SegmentFile, mark: Checkpoint, limit: int | None) -> Rej
     return Rejected(segment.name, offset, size - offset, "torn tail: its writer died inside this line", raw)
 
 
-def _account(done: Done, events: Mapping[str, int], rejected: list[Rejected], files: Mapping[str, SegmentFile]) -> None:
+def _account(done: Done, events: Mapping[str, int], rejected: list[Rejected]) -> None:
     """Complete the checkpoints of the segments that were read."""
     for name, count in events.items():
         done.segments[name].events += count
@@ -145,5 +159,5 @@ def _account(done: Done, events: Mapping[str, int], rejected: list[Rejected], fi
         done.rejected += 1
     for name in {*events, *(each.segment for each in rejected)}:
         mark = done.segments[name]
-        mark.tail_hash = checkpoint.tail_hash(files[name].path, mark.indexed_offset)
+        mark.tail_hash = checkpoint.tail_hash(done.files[name].path, mark.indexed_offset)
         done.changed.append(mark)

@@ -23,7 +23,7 @@ from eventlog.log import Oddity, SegmentFile
 from eventlog.recorder import Recorder
 from eventlog.segment import is_owned, remove_if_finished
 from indexer import checkpoint, index_file, projections, schema
-from indexer.batch import SegmentChanged, index_batch
+from indexer.batch import Done, SegmentChanged, index_batch
 from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex
 from indexer.replay import Progress, replay
 
@@ -103,7 +103,7 @@ class Indexer:
                 self._prepare(connection)
                 done = index_batch(connection, lagging)
                 if self._release:
-                    self._release_segments(connection, lagging, done.segments)
+                    self._release_segments(connection, done)
             self._index_inode = index_file.index_path(self.root).stat().st_ino
         except SegmentChanged as error:
             self._alarm(error)
@@ -116,14 +116,13 @@ class Indexer:
             aside = index_file.set_aside(index_file.index_path(self.root))
             self._rebuild(f"{error}. It was set aside as {aside.name}; rebuilding from the log")
             return True
-        files = {each.name: each for each in lagging}
-        for name, mark in done.segments.items():
-            self._seen[name] = _Seen(files[name].size, mark.indexed_offset >= files[name].size)
+        for name, file in done.files.items():
+            self._seen[name] = _Seen(file.size, done.segments[name].indexed_offset >= file.size)
         counted.events += done.events
         counted.rejected += done.rejected
         counted.bytes += done.bytes
         counted.batches += bool(lagging)
-        return bool(done.bytes or done.rejected) or len(done.segments) < len(lagging)
+        return bool(done.bytes or done.rejected) or done.next < len(lagging)
 
     def _forget_if_replaced(self) -> None:
         """The operator may have deleted or replayed the index: then all is to be looked at anew."""
@@ -147,7 +146,9 @@ class Indexer:
         seen = self._seen.get(segment.name)
         if seen is None or seen.size != segment.size:
             return True
-        return not seen.complete and not is_owned(segment.path)
+        # All that could be read has been. Only the end of its owner changes that: then there
+        # is a torn tail to account for, or a finished segment to release.
+        return (self._release or not seen.complete) and not is_owned(segment.path)
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         found = schema.version(connection)
@@ -199,25 +200,20 @@ class Indexer:
         )
         recorder.shutdown()
 
-    def _release_segments(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        files: list[SegmentFile],
-        marks: dict[str, checkpoint.Checkpoint],
-    ) -> None:
+    def _release_segments(self, connection: duckdb.DuckDBPyConnection, done: Done) -> None:
         """Delete finished segments: first say so in the index, durably, and only then delete.
 
         A crash in between leaves a file that the index calls released; it is deleted, or
         read on if somebody adopted it, at the next sweep.
         """
         finished = [
-            each
-            for each in files
-            if each.name in marks and marks[each.name].indexed_offset == each.size > 0 and not is_owned(each.path)
+            (file, mark)
+            for name, file in done.files.items()
+            if (mark := done.segments[name]).indexed_offset == file.size > 0 and not is_owned(file.path)
         ]
-        for each in finished:
-            marks[each.name].released = True
-        checkpoint.write(connection, [marks[each.name] for each in finished])
+        for _, mark in finished:
+            mark.released = True
+        checkpoint.write(connection, [mark for _, mark in finished])
         connection.execute("CHECKPOINT")
-        for each in finished:
-            remove_if_finished(each.path, marks[each.name].indexed_offset)
+        for file, mark in finished:
+            remove_if_finished(file.path, mark.indexed_offset)

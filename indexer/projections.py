@@ -74,7 +74,8 @@ def _resolve(part: Any, whole: dict[str, Any]) -> dict[str, Any]:
         return {}
     reference = part.get("$ref")
     if isinstance(reference, str) and reference.startswith("#/$defs/"):
-        target = whole.get("$defs", {}).get(reference.removeprefix("#/$defs/"), {})
+        definitions = whole.get("$defs")
+        target = definitions.get(reference.removeprefix("#/$defs/")) if isinstance(definitions, dict) else None
         return target if isinstance(target, dict) else {}
     return part
 
@@ -201,7 +202,7 @@ WITH blocks AS ({_BLOCKS}), calls AS (
     FROM blocks WHERE block ->> 'type' = 'tool_result'
 )
 SELECT tool_call_id, session_id, subagent_id, workspace, agent, 'claude_code' AS source, tool, input, output,
-       calls.timestamp, finished, date_diff('millisecond', calls.timestamp, finished) AS duration_ms,
+       calls.timestamp, finished, date_sub('millisecond', calls.timestamp, finished) AS duration_ms,
        NOT failed AS ok, event_id
 FROM calls LEFT JOIN (SELECT * FROM results WHERE position = 1) USING (tool_call_id)
 WHERE calls.position = 1
@@ -229,7 +230,7 @@ WITH lines AS (
     SELECT session_id, count(*) AS tool_calls, count(*) FILTER (NOT ok) AS tool_failures
     FROM tool_calls GROUP BY session_id
 )
-SELECT session_id, first, last, date_diff('second', first, last) AS duration_s, events, workspace, agent, project,
+SELECT session_id, first, last, date_sub('second', first, last) AS duration_s, events, workspace, agent, project,
        summary, coalesce(llm_calls, 0) AS llm_calls, coalesce(tool_calls, 0) AS tool_calls,
        coalesce(tool_failures, 0) AS tool_failures, coalesce(models, []) AS models,
        coalesce(uncached_input_tokens, 0) AS uncached_input_tokens,

@@ -26,7 +26,7 @@ import msgspec
 from eventlog import log
 from eventlog.errors import IndexFailed
 from indexer import checkpoint, index_file, loader, projections, schema, turns
-from indexer.batch import BATCH_SEGMENTS, index_batch
+from indexer.batch import index_batch
 from indexer.digest import Digest, digest
 from indexer.index_file import DEFAULT_TIMEOUT_S
 
@@ -122,11 +122,9 @@ def _build(root: str | Path, path: Path, limits: Mapping[str, int] | None, progr
         projections.create(connection)
         waiting = segments
         while waiting:
-            group = waiting[:BATCH_SEGMENTS]
-            done = index_batch(connection, group, limits=limits, max_bytes=_REPLAY_BATCH_BYTES)
+            done = index_batch(connection, waiting, limits=limits, max_bytes=_REPLAY_BATCH_BYTES)
             done_bytes += done.bytes
-            finished = [name for name in done.segments if done.bytes < _REPLAY_BATCH_BYTES] or list(done.segments)[:-1]
-            waiting = waiting[len(finished) :]
+            waiting = waiting[done.next :]
             if progress is not None:
                 progress(min(done_bytes, total), total)
     return len(segments)
@@ -160,18 +158,28 @@ def _has_released(root: str | Path) -> bool:
 def _carry_released(connection: duckdb.DuckDBPyConnection) -> None:
     """Copy the rows of released segments. Those that were still read from the log are dropped
     first, so that each segment comes from one place."""
-    names = f"{schema.columns(schema.CONTENT)}, {schema.columns(schema.PLACE)}"
     gone = "SELECT name FROM live.segments WHERE released"
     connection.begin()
     for table in ("events", "conflicts"):
         connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {names} FROM live.{table} WHERE segment IN ({gone})"
+            f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {_live_columns(connection, table)} "
+            f"FROM live.{table} WHERE segment IN ({gone})"
         )
         loader.merge_batch(connection)
     for table, key in (("rejected", "segment"), ("segments", "name")):
         connection.execute(f"DELETE FROM {table} WHERE {key} IN ({gone})")
-        connection.execute(f"INSERT INTO {table} SELECT * FROM live.{table} WHERE {key} IN ({gone})")
+        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM live.{table} WHERE {key} IN ({gone})")
     connection.commit()
+
+
+def _live_columns(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    """Today's columns as the live index has them: one of an older schema may lack some."""
+    found = connection.execute(
+        "SELECT column_name FROM duckdb_columns() WHERE database_name = 'live' AND table_name = ?", [table]
+    ).fetchall()
+    there = {row[0] for row in found}
+    wanted = schema.CONTENT | schema.PLACE
+    return ", ".join(name if name in there else f"NULL::{kind} AS {name}" for name, kind in wanted.items())
 
 
 def _swap(root: str | Path, path: Path) -> None:

@@ -84,8 +84,8 @@ CREATE VIEW quarantine AS
     FROM conflicts
     UNION ALL
     SELECT segment, line_offset, line_length,
-           'import: ' || (payload ->> 'reason'),
-           coalesce(from_base64(payload ->> 'raw_base64'), encode(payload ->> 'raw')),
+           'import: ' || coalesce(payload ->> 'reason', 'no reason given'),
+           coalesce(TRY(from_base64(payload ->> 'raw_base64')), encode(payload ->> 'raw'), encode(payload::VARCHAR)),
            event_id
     FROM events WHERE event_type = 'import_rejected';
 CREATE VIEW event_types AS

@@ -120,7 +120,7 @@ def _copy(
     with _target(output) as path:
         rows = store.copy(query, path, msgspec.convert(format_, Format), params, row_limit=limit)
     if limit is not None and rows == limit:
-        say(f"stopped at {rows:,} rows; --limit allows more")
+        say(f"{rows:,} rows, which is the limit; there may be more (--limit)")
     if output is not None:
         say(f"{rows:,} rows in {output}")
 

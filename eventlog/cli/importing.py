@@ -119,8 +119,8 @@ def claude_code(
 
 def _import(root: str | None, format_: Format, find: Callable[[], list[Path]], following: bool) -> None:
     settings = config.load(**({} if root is None else {"root": root}), strict=True)
-    if not settings.root:
-        raise ConfigError("EVENTLOG_DIR is empty, which turns eventlog off; give --root DIR to import all the same")
+    if settings.mode is config.Mode.OFF:
+        raise ConfigError("eventlog is turned off (mode off, or an empty EVENTLOG_DIR); turn it on to import")
     recorder = Recorder(settings)
     importer = Importer(recorder, format_)
     try:

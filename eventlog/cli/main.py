@@ -92,8 +92,8 @@ def root(debug: bool) -> None:
     """The flight recorder for AI agents and edge programs.
 
     Events are lines of JSON in a folder; the index over them is a DuckDB file that can be
-    deleted at any time. Both live under --root, else $EVENTLOG_DIR, else
-    ~/.local/state/eventlog.
+    deleted at any time. Both live under --root, else the root of
+    eventlog.toml, else $EVENTLOG_DIR, else ~/.local/state/eventlog.
 
     \b
     Example:

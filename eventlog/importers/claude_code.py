@@ -88,7 +88,8 @@ def find(paths: list[Path]) -> list[Path]:
     found: set[Path] = set()
     for path in paths:
         if path.is_dir():
-            found.update(path.rglob("*.jsonl"))
+            for ending in ("*.jsonl", "*.jsonl.gz", "*.jsonl.zst"):
+                found.update(path.rglob(ending))
         elif path.exists():
             found.add(path)
         else:

@@ -14,14 +14,23 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 import msgspec
 
 from eventlog import envelope, ids, reader, timestamps
 from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent
-from eventlog.importers.source import Record, SourceLine, is_compressed, open_source, read_lines, skip, split_records
+from eventlog.importers.source import (
+    Record,
+    Source,
+    SourceLine,
+    is_compressed,
+    open_source,
+    read_lines,
+    skip,
+    split_records,
+)
 from eventlog.recorder import Recorder
 
 CHECKPOINT_EVENT = "import_checkpoint"
@@ -91,10 +100,19 @@ class Importer:
         if source is None or not source.fits():
             source = _Source(path, self._known.get(str(path.absolute()), {}))
             self._open[path] = source
+        try:
+            return self._run(path, source, following=following)
+        except BaseException:
+            # What was read may not have been written: forget how far that was, and let the
+            # next run begin at the last checkpoint.
+            del self._open[path]
+            raise
+
+    def _run(self, path: Path, source: _Source, *, following: bool) -> Imported:
         done = Imported(sources=1, skipped_bytes=source.offset)
         batch = _Batch(self._recorder)
         name = self._format.source_name(path)
-        with open_source(path) as file:
+        with batch, open_source(path) as file:
             for line in source.lines(file):
                 records = split_records(line, self._format.check)
                 if following and not line.terminated and not all(map(_is_whole, records)):
@@ -107,7 +125,6 @@ class Importer:
                     done.events += 1
                     done.rejected += not accepted
                 source.move(line)
-        batch.write()
         if not following:
             self.checkpoint(path)
         elif is_compressed(path):
@@ -172,6 +189,12 @@ class _Batch:
         self._lines: dict[str, list[bytes]] = {}
         self._size = 0
 
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.write()  # what was read before an error, too
+
     def add(self, event: tuple[str, bytes]) -> None:
         event_type, line = event
         self._lines.setdefault(event_type, []).append(line)
@@ -221,7 +244,7 @@ class _Source:
         except OSError:
             return False
 
-    def lines(self, file: IO[bytes]) -> Iterator[SourceLine]:
+    def lines(self, file: Source) -> Iterator[SourceLine]:
         """Yield the lines behind the offset."""
         if self.finished:
             return
@@ -265,7 +288,7 @@ class _Source:
                     return self.hash.hexdigest() == prefix_hash
         return False
 
-    def _continues(self, file: IO[bytes]) -> bool:
+    def _continues(self, file: Source) -> bool:
         """Behind a line that had no newline, only a newline means that it was complete."""
         return self._terminated or file.read(1) in (b"", b"\n")
 

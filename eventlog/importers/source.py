@@ -12,11 +12,12 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from eventlog.envelope import MAX_LINE_BYTES
 from eventlog.errors import ImportFailed, MissingExtra
 
+Source = io.BufferedReader
 _BLOCK_BYTES = 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
@@ -34,11 +35,11 @@ class SourceLine(NamedTuple):
     terminated: bool
 
 
-def open_source(path: Path) -> IO[bytes]:
+def open_source(path: Path) -> Source:
     """Open a source for reading, decompressed by its ending. Raises ImportFailed."""
     try:
         if path.suffix == ".gz":
-            return cast("IO[bytes]", gzip.open(path, "rb"))
+            return cast("Source", gzip.open(path, "rb"))
         if path.suffix == ".zst":
             return _open_zst(path)
         return path.open("rb")
@@ -46,9 +47,9 @@ def open_source(path: Path) -> IO[bytes]:
         raise ImportFailed(f"{path}: cannot be opened: {error.strerror or error}") from error
 
 
-def _open_zst(path: Path) -> IO[bytes]:
+def _open_zst(path: Path) -> Source:
     try:
-        return cast("IO[bytes]", importlib.import_module("compression.zstd").open(path, "rb"))
+        return cast("Source", importlib.import_module("compression.zstd").open(path, "rb"))
     except ModuleNotFoundError:  # before Python 3.14
         pass
     try:
@@ -56,7 +57,7 @@ def _open_zst(path: Path) -> IO[bytes]:
     except ModuleNotFoundError:
         raise MissingExtra(f"reading {path.name}", "zstd") from None
     reader = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
-    return cast("IO[bytes]", io.BufferedReader(reader))
+    return cast("Source", io.BufferedReader(reader))
 
 
 def is_compressed(path: Path) -> bool:
@@ -64,7 +65,7 @@ def is_compressed(path: Path) -> bool:
     return path.suffix in (".gz", ".zst")
 
 
-def skip(file: IO[bytes], offset: int) -> None:
+def skip(file: Source, offset: int) -> None:
     """Move a newly opened source to an offset, by reading where seeking is not possible."""
     if file.seekable():
         file.seek(offset)
@@ -73,7 +74,7 @@ def skip(file: IO[bytes], offset: int) -> None:
         offset -= len(block)
 
 
-def read_lines(path: Path, file: IO[bytes], offset: int) -> Iterator[SourceLine]:
+def read_lines(path: Path, file: Source, offset: int) -> Iterator[SourceLine]:
     """Yield lines from the current position of `file`, which is `offset`. Raises ImportFailed.
 
     Memory is bounded: of a line over the limit only the first part is kept.
@@ -82,7 +83,7 @@ def read_lines(path: Path, file: IO[bytes], offset: int) -> Iterator[SourceLine]
     dropped = 0
     while True:
         try:
-            block = file.read(_BLOCK_BYTES)
+            block = file.read1(_BLOCK_BYTES)  # what there is: a damaged archive is read up to the damage
         except (OSError, EOFError, ValueError) as error:
             raise ImportFailed(f"{path}: damaged after byte {offset:,} (uncompressed): {error}") from error
         except Exception as error:  # zstd's errors are of a class of its own in each library
