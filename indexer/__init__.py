@@ -1,0 +1,1 @@
+"""From log bytes to DuckDB rows: sweep, checkpoint, load, replay."""

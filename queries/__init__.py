@@ -1,0 +1,1 @@
+"""Reading the index: the ReadStore, and what is built on it."""

@@ -251,8 +251,10 @@ class ReadStore:
     def arrow(self, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> Any:
         """Run one SELECT; return a `pyarrow.Table`. Raises MissingExtra without pyarrow."""
         _need("pyarrow", "arrow")
-        with self._run(query, params, None) as cursor:
-            return cursor.to_arrow_table()
+        statement = sandbox.check(query)
+        with self._open() as connection, self._limit(connection, None):
+            relation = connection.sql(statement, params=params)
+            return relation.to_arrow_table()
 
     def pandas(self, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> Any:
         """Run one SELECT; return a `pandas.DataFrame`. Raises MissingExtra without pandas."""

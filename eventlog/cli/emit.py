@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import click
@@ -69,5 +70,10 @@ def _payload(data: bytes) -> msgspec.Raw:
 
 
 def _echo(event_id: str | None) -> None:
-    if event_id is not None:  # None: emitting is turned off, and hooks must not notice
-        click.echo(event_id)
+    """Print an id; None means that emitting is turned off, and hooks must not notice.
+
+    That nobody reads the ids any more is no reason to lose the events that are still to come.
+    """
+    if event_id is not None:
+        with contextlib.suppress(BrokenPipeError):
+            click.echo(event_id)

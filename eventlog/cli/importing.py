@@ -135,7 +135,7 @@ def _import(root: str | None, format_: Format, find: Callable[[], list[Path]], f
 def _import_once(importer: Importer, paths: list[Path]) -> None:
     total = Imported()
     failures: list[str] = []
-    with click.progressbar(paths, file=sys.stderr, label="importing") as bar:
+    with click.progressbar(paths, file=sys.stderr, label="importing", hidden=not sys.stderr.isatty()) as bar:
         for path in bar:
             try:
                 total.add(importer.run(path))

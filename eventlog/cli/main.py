@@ -145,10 +145,9 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output (head, less) has seen enough. Python would complain once
-        # more at exit, when it flushes: give it something to flush into.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _reader_gone()
+    except SystemExit as error:  # click's own answer to a broken pipe
+        return _reader_gone() if isinstance(error.__context__, BrokenPipeError) else EXIT_FAILED
     except EventlogError as error:
         return _failed(error, str(error), arguments)
     except OSError as error:
@@ -156,6 +155,15 @@ def run(arguments: Sequence[str]) -> int:
         return _failed(error, f"{place}{error.strerror or error}", arguments)
     except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows all
         return _failed(error, f"unexpected {type(error).__name__}: {error} (--debug shows where)", arguments)
+
+
+def _reader_gone() -> int:
+    """The reader of our output (head, less) has seen enough, which is no error.
+
+    Python would complain once more at exit, when it flushes: give it something to flush into.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return 0
 
 
 def _failed(error: Exception, message: str, arguments: Sequence[str]) -> int:

@@ -99,3 +99,24 @@ def test_configure_takes_effect_at_once_and_can_be_repeated(tmp_path: Path) -> N
         obs.emit("t", {"to": name})
         assert (tmp_path / name / "log/t").is_dir()
     assert [event.data()["to"] for event in sink.events] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "toml", "root"),
+    [
+        ({}, "rot = 'x'", "home/.local/state/eventlog"),
+        ({"XDG_STATE_HOME": "xdg", "EVENTLOG_MODUS": "x"}, "", "home/xdg/eventlog"),
+        ({"EVENTLOG_DIR": "dir", "EVENTLOG_MODE": "fast"}, "", "home/dir"),
+        ({"EVENTLOG_MODE": "off", "EVENTLOG_MODUS": "x"}, "", None),
+        ({"EVENTLOG_DIR": "", "EVENTLOG_MODUS": "x"}, "", None),
+    ],
+)
+def test_a_broken_configuration_keeps_where_and_whether_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], toml: str, root: str | None
+) -> None:
+    """Nothing is raised into the agent, whatever the mistake."""
+    Path("eventlog.toml").write_text(toml)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert (obs.emit("t") is not None) == (root is not None)
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("log")] == ([Path(root, "log")] if root else [])

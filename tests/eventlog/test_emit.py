@@ -149,6 +149,7 @@ def test_a_dead_disk_costs_events_but_no_exception(tmp_path: Path) -> None:
         ({"timestamp": "yesterday"}, "'yesterday' is not a time"),
         ({"timestamp": 12}, "12 is not a time"),
         ({"event_id": "nope"}, "matching regex"),
+        ({"event_id": "01a1fc0e-90e7-7614-b5c5-39cd6cbb2847\n"}, "matching regex"),
     ],
 )
 def test_a_bad_envelope_field_is_refused(recorder: Recorder, fields: dict[str, Any], reason: str) -> None:
@@ -372,3 +373,28 @@ def test_tasks_inherit_the_context_and_threads_get_it_by_carry() -> None:
         ("r", "a2"),
     ]
     assert [event.run_id for event in captured.of_type("thread")] == [None, "r"]
+
+
+def test_a_batch_that_is_written_in_part_counts_and_names_that_part(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the log is recorded, what is not is lost; sinks get the same."""
+    obs.configure(root=root)
+    sink = obs.MemorySink()
+    obs.add_sink(sink)
+    monkeypatch.setattr("eventlog.writer._WRITE_MAX_BYTES", 1000)
+    real, budget = os.write, [3]
+
+    def write(fd: int, data: bytes) -> int:
+        if not budget[0]:
+            raise OSError(28, "No space left on device")
+        budget[0] -= 1
+        return real(fd, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        recorded = obs.emit_many("t", [{"n": n, "pad": "x" * 300} for n in range(20)])
+    logged = [event["event_id"] for event in events_of(root, "t")]
+    assert recorded == logged == [event.event_id for event in sink.events]
+    assert 0 < len(logged) < 20
+    assert (obs.stats().emitted, obs.stats().lost) == (len(logged), 20 - len(logged))

@@ -16,7 +16,7 @@ import zstandard
 
 from eventlog import timestamps
 from eventlog.config import Config
-from eventlog.errors import ImportFailed, InvalidEvent
+from eventlog.errors import ImportFailed, InvalidEvent, WriteFailed
 from eventlog.importers.claude_code import ClaudeCode, default_folder, find
 from eventlog.importers.engine import Format, Imported, Importer, follow
 from eventlog.importers.jsonl import Jsonl, guess_time_field
@@ -370,3 +370,33 @@ def test_small_things(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert guess_time_field(b'{"a":1,"ts":1588316522.1}') == "ts"
     assert guess_time_field(b'{"a":1,"time":"never"}') is None
     assert guess_time_field(b"nonsense") is None
+
+
+def test_a_failed_write_is_not_taken_for_an_import(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoint goes past what was written; the next run imports it all."""
+    path = tmp_path / "f.jsonl"
+    path.write_text('{"n":1}\n{"n":2}\n')
+    recorder = Recorder(Config(root=str(root), strict=True))
+    importer = Importer(recorder, ClaudeCode())
+
+    def fail(*arguments: object) -> None:
+        raise WriteFailed("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "record_lines", fail)
+        with pytest.raises(WriteFailed):
+            list(follow(importer, lambda: [path], lambda: False))
+    assert lines_of(root, "import_checkpoint") == []
+    recorder.shutdown()
+    import_(root, path)
+    assert [payload["n"] for payload in payloads(root, "claude_code")] == [1, 2]
+
+
+def test_a_cut_archive_is_imported_up_to_the_cut(root: Path, tmp_path: Path) -> None:
+    """With an error all the same."""
+    path = tmp_path / "f.jsonl.gz"
+    lines = [json.dumps({"n": n, "noise": random.Random(n).random()}) + "\n" for n in range(5000)]
+    path.write_bytes(gzip.compress("".join(lines).encode())[:-1000])
+    with pytest.raises(ImportFailed, match="damaged after byte"):
+        import_(root, path, format_=Jsonl(type_="t"))
+    assert 1000 < len(payloads(root, "t")) < 5000

@@ -98,3 +98,18 @@ def test_the_schema_is_logged_once_per_log(root: Path) -> None:
     payload = json.loads(line)["payload"]
     assert (payload["name"], payload["version"]) == ("reading", 2)
     assert payload["json_schema"]["$defs"]["Reading"]["properties"]["celsius"] == {"type": "number"}
+
+
+def test_a_schema_that_could_not_be_logged_is_tried_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And costs no event."""
+    struct = reading()
+    recorder = Recorder(Config(root=str(root)))
+    (root / "log").mkdir(parents=True)
+    blocker = root / "log/event_schema"
+    blocker.write_text("in the way")
+    assert recorder.emit(struct(celsius=1.0)) is not None
+    blocker.unlink()
+    assert recorder.emit(struct(celsius=2.0)) is not None
+    recorder.shutdown()
+    assert len(lines_of(root, "reading")) == 2
+    assert len(lines_of(root, "event_schema")) == 1

@@ -486,3 +486,54 @@ def test_db_only_keeps_what_is_not_indexed(root: Path) -> None:
     indexer.catch_up()
     assert not path.exists()
     assert rows(root, COUNT) == [(2, 2)]
+
+
+def test_two_indexers_on_one_root_do_not_disturb_each_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that listed the log before the other went further sees no change where there is none."""
+    path = segment(root, line(1))
+    slow, fast = Indexer(root), Indexer(root)
+    slow.catch_up()
+    with path.open("ab") as file:
+        file.write(line(2))
+    stale = slow._sweep()
+    with path.open("ab") as file:
+        file.write(line(3))
+    fast.catch_up()
+    with monkeypatch.context() as patch:
+        patch.setattr(slow, "_sweep", iter([stale, []]).__next__)
+        slow.catch_up()
+    assert rows(root, COUNT) == [(3, 3)]
+
+
+def test_replaying_a_log_that_grows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch looks at the files anew."""
+    monkeypatch.setattr(replay, "_REPLAY_BATCH_BYTES", 300)
+    paths = [segment(root, *(line(100 * k + n) for n in range(4))) for k in range(3)]
+    more = iter(range(1000, 1200))
+
+    def grow(done: int, total: int) -> None:
+        if next(more) < 1010:
+            for path in paths:
+                with path.open("ab") as file:
+                    file.write(line(next(more)))
+
+    replay.replay(root, progress=grow)
+    index(root)
+    written = sum(path.read_bytes().count(b"\n") for path in paths)
+    assert written > 20
+    assert rows(root, COUNT) == [(written, written)]
+    assert replay.verify(root).equal
+
+
+def test_db_only_releases_rotated_segments_while_the_program_lives(root: Path) -> None:
+    """What was indexed while its writer held it goes when the writer has left it."""
+    recorder = Recorder(Config(root=str(root), segment_max_bytes=4096, strict=True))
+    indexer = Indexer(root, release=True)
+    for n in range(60):
+        recorder.emit("t", {"n": n, "pad": "x" * 300})
+        indexer.catch_up()
+    assert len(log.list_log(root).segments) == 1
+    recorder.shutdown()
+    indexer.catch_up()
+    assert log.list_log(root).segments == []
+    assert rows(root, COUNT) == [(60, 60)]

@@ -204,3 +204,35 @@ def test_many_lines_in_many_batches(root: Path, monkeypatch: pytest.MonkeyPatch)
     index(root)
     assert rows(root, "SELECT count(*), count(DISTINCT event_id) FROM events") == [(1010, 1010)]
     assert replay.verify(root).equal
+
+
+NEIGHBOURS = {
+    "an unknown field twice": line(7).replace(b'"payload"', b'"zz":1,"zz":2,"payload"'),
+    "unknown, and a known one twice": line(7).replace(b'"payload"', b'"zz":1,"cycle":1,"cycle":1,"payload"'),
+    "a day that does not exist": raw(timestamp="2026-02-30T00:00:00.000000Z", zz=1),
+}
+
+
+@pytest.mark.parametrize("case", NEIGHBOURS)
+def test_what_becomes_of_a_line_does_not_depend_on_its_neighbours(root: Path, case: str) -> None:
+    """Alone in a batch, or beside a line that makes DuckDB refuse the batch."""
+    path = segment(root, NEIGHBOURS[case])
+    index(root)
+    with path.open("ab") as file:
+        file.write(line(8).replace(b'"payload"', b'"cycle":1,"cycle":2,"payload"'))
+    index(root)
+    assert replay.verify(root).equal
+    assert rows(root, "SELECT count(*) FROM events") == [(case == "an unknown field twice",)]
+
+
+@pytest.mark.parametrize(
+    "payload", [{}, {"reason": "r", "raw_base64": "!!!"}, {"reason": 5, "raw": 7}, {"raw_base64": None, "raw": "x"}]
+)
+def test_an_odd_import_rejected_event_does_not_break_quarantine(root: Path, payload: dict[str, Any]) -> None:
+    """Anybody may emit one."""
+    segment(root, line(1, "import_rejected", payload=payload), event_type="import_rejected")
+    index(root)
+    ((reason, kept),) = rows(root, "SELECT reason, raw FROM quarantine")
+    assert reason.startswith("import: ")
+    assert kept
+    assert replay.verify(root).equal

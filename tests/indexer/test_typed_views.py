@@ -149,6 +149,7 @@ HOSTILE: dict[str, dict[str, Any]] = {
         "version": 1,
         "json_schema": {"properties": {"A": {"type": "string"}, "a": {"type": "integer"}, "Run_ID": {}}},
     },
+    "definitions that are a list": {"name": "t", "version": 1, "json_schema": {"$ref": "#/$defs/A", "$defs": []}},
     "odd values": {
         "name": "t",
         "version": 1,

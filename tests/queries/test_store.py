@@ -1,0 +1,358 @@
+"""ReadStore: the right events in the right order, and SQL that can do no harm."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from eventlog.config import Config
+from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
+from eventlog.recorder import Recorder
+from indexer import index_file
+from indexer.indexer import Indexer
+from queries.status import status
+from queries.store import Bucket, Count, ReadStore
+from tests.indexer.support import digest_of, line, segment
+
+START = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(root: Path) -> ReadStore:
+    """40 events of two types, one every ten minutes, two at each moment."""
+    recorder = Recorder(Config(root=str(root), strict=True))
+    for n in range(40):
+        recorder.emit(
+            "a" if n % 4 else "b",
+            {"n": n},
+            timestamp=START + timedelta(minutes=n // 2 * 10),
+            dedupe_key=str(n),
+            run_id=f"r{n % 3}",
+            cycle=n % 5,
+        )
+    recorder.shutdown()
+    segment(root, b"nonsense\n", event_type="c")
+    Indexer(root).catch_up()
+    return ReadStore(root)
+
+
+def ns(store: ReadStore, **options: Any) -> list[int]:
+    return [event.data()["n"] for event in store.events(**options).events]
+
+
+def test_events_come_in_order_of_time_with_all_their_fields(store: ReadStore) -> None:
+    """And the last page says that it is the last."""
+    page = store.events()
+    assert page.next is None
+    assert sorted(ns(store)) == list(range(40))
+    moments = [event.timestamp for event in page.events]
+    assert moments == sorted(moments)
+    assert moments[0] == START
+    first = page.events[0]
+    assert (first.run_id, first.audit_level, first.workspace, first.schema_version) in [
+        ("r0", "turn", None, 1),
+        ("r1", "turn", None, 1),
+    ]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("limit", [1, 3, 7, 39, 40, 41])
+def test_pages_hold_every_event_once(store: ReadStore, limit: int, newest_first: bool) -> None:
+    """Also where several share a moment."""
+    found: list[int] = []
+    after = None
+    for _ in range(50):
+        page = store.events(limit=limit, after=after, newest_first=newest_first)
+        found += [event.data()["n"] for event in page.events]
+        after = page.next
+        if after is None:
+            break
+    assert found == (ns(store, newest_first=newest_first))
+    assert sorted(found) == list(range(40))
+
+
+def test_filters(store: ReadStore) -> None:
+    """By type, time (from, and before) and envelope columns, together."""
+    assert sorted(ns(store, event_types=["b"])) == list(range(0, 40, 4))
+    assert ns(store, event_types=["none"]) == []
+    assert sorted(ns(store, since=START + timedelta(hours=3))) == list(range(36, 40))
+    assert sorted(ns(store, until="2026-03-01T22:50:00Z")) == [0, 1, 2, 3]
+    assert sorted(ns(store, where={"run_id": "r1", "cycle": 4})) == [4, 19, 34]
+    assert sorted(
+        ns(
+            store,
+            event_types=["a"],
+            since="2026-03-01T22:50:00+00:00",
+            where={"run_id": "r2"},
+            until=START + timedelta(hours=1),
+        )
+    ) == [5, 11]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"limit": 0}, "out of range"),
+        ({"limit": 10**9}, "page on with `after`"),
+        ({"since": "yesterday"}, "'yesterday' is not a time"),
+        ({"where": {"payload": "x"}}, "cannot filter by 'payload'"),
+        ({"where": {"1=1; --": "x"}}, "cannot filter by"),
+        ({"after": "nonsense"}, "is not a time"),
+        ({"after": "2026-01-01T00:00:00Z,nonsense"}, "is not an event id"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(store: ReadStore, options: dict[str, Any], reason: str) -> None:
+    """In the words of the caller."""
+    with pytest.raises(QueryFailed) as caught:
+        store.events(**options)
+    assert reason in str(caught.value)
+
+
+def test_one_event_with_its_line(store: ReadStore, root: Path) -> None:
+    """The bytes as they stand in the log; none where the log's copy is gone."""
+    event = store.events(limit=1).events[0]
+    found = store.event(event.event_id)
+    assert found is not None
+    assert found.event == event
+    assert found.line is not None
+    assert json.loads(found.line)["event_id"] == event.event_id
+    assert len(found.line) + 1 == event.line_length
+    Path(found.path).unlink()
+    gone = store.event(event.event_id)
+    assert gone is not None
+    assert gone.line is None
+    assert store.event("01a1fc0e-90e7-7614-b5c5-39cd6cbb2847") is None
+    with pytest.raises(QueryFailed, match="is not an event id"):
+        store.event("7")
+
+
+COUNTS: dict[Bucket | None, list[tuple[str, str | None, int]]] = {
+    None: [("a", None, 30), ("b", None, 10)],
+    "day": [("a", "2026-03-01", 13), ("b", "2026-03-01", 5), ("a", "2026-03-02", 17), ("b", "2026-03-02", 5)],
+    "month": [("a", "2026-03-01", 30), ("b", "2026-03-01", 10)],
+}
+
+
+@pytest.mark.parametrize("bucket", COUNTS)
+def test_counts_per_type_and_bucket(store: ReadStore, bucket: Bucket | None) -> None:
+    """Buckets are of UTC; midnight divides days."""
+    expected = [
+        Count(name, datetime.fromisoformat(day).replace(tzinfo=UTC) if day else None, n)
+        for name, day, n in COUNTS[bucket]
+    ]
+    assert store.counts(bucket=bucket) == expected
+
+
+def test_segments_and_their_lag(store: ReadStore, root: Path) -> None:
+    """What is new in the log is lag until it is indexed."""
+    segment(root, line(1), event_type="new")
+    found = {state.event_type: state for state in store.segments()}
+    assert (found["new"].lag_bytes, found["new"].events, found["new"].indexed_offset) == (len(line(1)), 0, 0)
+    assert (found["a"].lag_bytes, found["a"].events, found["a"].rejected) == (0, 30, 0)
+    assert (found["c"].lag_bytes, found["c"].events, found["c"].rejected) == (0, 0, 1)
+
+
+def test_status_counts_what_there_is(store: ReadStore, root: Path) -> None:
+    """Events and rows, quarantine, and for how long the oldest unindexed line has waited."""
+    found = status(root)
+    assert (found.segments, found.events, found.rows, found.quarantined) == (3, 40, 40, 1)
+    assert (found.lag_bytes, found.lag_s, found.index, found.held_by) == (0, 0.0, "ok", [])
+    Recorder(Config(root=str(root))).emit("late")
+    time.sleep(0.05)
+    behind = status(root)
+    assert behind.lag_bytes
+    assert behind.lag_s is not None
+    assert 0.05 <= behind.lag_s < 60
+    index_file.index_path(root).unlink()
+    assert (status(root).index, status(root).rows, status(root).lag_bytes) == ("none", None, None)
+
+
+def test_status_while_the_index_is_held(store: ReadStore, root: Path) -> None:
+    """It says by whom, and does not wait for long."""
+    with index_file.writing(root):
+        found = status(root, wait_s=0.1)
+    assert found.index == "busy"
+    assert len(found.held_by) == 1
+    assert found.segments == 3
+
+
+# -- SQL -------------------------------------------------------------------------------------
+
+
+def test_sql_gives_rows_with_names_and_types(store: ReadStore) -> None:
+    """With parameters by place or name; `cut` tells that there were more."""
+    result = store.sql("SELECT event_type, count(*) AS n FROM events WHERE cycle = ? GROUP BY 1 ORDER BY 1", [1])
+    assert result.dicts() == [{"event_type": "a", "n": 6}, {"event_type": "b", "n": 2}]
+    assert (result.columns, result.types, result.cut) == (["event_type", "n"], ["VARCHAR", "BIGINT"], False)
+    assert store.sql("SELECT $x + 1", {"x": 1}).rows == [(2,)]
+    assert store.sql("FROM range(10)", row_limit=4).rows == [(0,), (1,), (2,), (3,)]
+    assert store.sql("FROM range(10)", row_limit=4).cut
+    assert store.sql("SELECT 1 -- comment\n;").rows == [(1,)]
+
+
+def test_times_with_a_zone_come_in_utc(store: ReadStore) -> None:
+    """`now()` is one."""
+    (moment, one) = store.sql("SELECT now() AS moment, 1").rows[0]
+    assert one == 1
+    assert abs(moment - datetime.now(UTC).replace(tzinfo=None)) < timedelta(minutes=1)
+    assert store.sql('SELECT \'2026-01-01T12:00:00+02:00\'::TIMESTAMPTZ AS "a""b"').rows == [
+        (datetime(2026, 1, 1, 10),)
+    ]
+
+
+@pytest.mark.parametrize(
+    "query", ["SHOW TABLES", "DESCRIBE events", "SUMMARIZE events", "EXPLAIN SELECT 1", "VALUES (1)"]
+)
+def test_questions_about_the_schema_are_welcome(store: ReadStore, query: str) -> None:
+    """They only read."""
+    assert store.sql(query).rows
+
+
+def test_arrow_and_pandas(store: ReadStore) -> None:
+    """The same rows."""
+    query = "SELECT event_type, count(*) AS n FROM events GROUP BY 1 ORDER BY 1"
+    assert store.arrow(query).to_pylist() == [{"event_type": "a", "n": 30}, {"event_type": "b", "n": 10}]
+    assert store.pandas(query)["n"].tolist() == [30, 10]
+
+
+def attempts(outside: Path) -> dict[str, str]:
+    """Ways out of the sandbox. `outside` is a file that must be neither read nor written."""
+    return {
+        "read a file": f"SELECT * FROM read_text('{outside}')",
+        "read a file as CSV": f"SELECT * FROM read_csv('{outside}')",
+        "read a file by name": f"SELECT * FROM '{outside}.csv'",
+        "list files": "SELECT * FROM glob('/*')",
+        "sniff": f"SELECT * FROM sniff_csv('{outside}')",
+        "describe a file": f"DESCRIBE SELECT * FROM read_csv('{outside}')",
+        "read in a subquery": f"SELECT (SELECT content FROM read_text('{outside}'))",
+        "read in a macro": f"WITH x AS MATERIALIZED (SELECT * FROM read_blob('{outside}')) FROM x",
+        "read the net": "SELECT * FROM read_csv('http://127.0.0.1:9/x.csv')",
+        "attach": f"ATTACH '{outside}.db' AS other",
+        "copy out": f"COPY events TO '{outside}'",
+        "copy in": f"COPY events FROM '{outside}'",
+        "export": f"EXPORT DATABASE '{outside}.d'",
+        "install": "INSTALL httpfs",
+        "load": "LOAD httpfs",
+        "unlock": "SET enable_external_access = true",
+        "pragma": "PRAGMA enable_external_access",
+        "call": "CALL pragma_version()",
+        "insert": "INSERT INTO events SELECT * FROM events",
+        "delete": "DELETE FROM events",
+        "update": "UPDATE events SET run_id = 'x'",
+        "drop": "DROP TABLE events",
+        "create": "CREATE TABLE x AS SELECT 1",
+        "create temporary": "CREATE TEMP TABLE x AS SELECT 1",
+        "two statements": "SELECT 1; DROP TABLE events",
+        "hidden second statement": "SELECT 1 /* ; */; DELETE FROM events --",
+        "transaction": "BEGIN",
+        "checkpoint": "CHECKPOINT",
+        "prepare": "PREPARE x AS DELETE FROM events",
+        "explain analyze of a write": "EXPLAIN ANALYZE DELETE FROM events",
+        "python variable": "SELECT * FROM secret_rows",
+        "nothing": " ; ",
+        "nonsense": "SELEC",
+        "out of the COPY": f"SELECT 1) TO '{outside}' (FORMAT csv); --",
+    }
+
+
+@pytest.mark.parametrize("how", attempts(Path("x")))
+@pytest.mark.parametrize("way", ["sql", "copy", "arrow"])
+def test_sql_sees_the_index_and_nothing_else(store: ReadStore, root: Path, tmp_path: Path, how: str, way: str) -> None:
+    """Each attempt is refused, and index and file are as before."""
+    outside = tmp_path / "outside"
+    outside.write_text("secret,1\n")
+    (tmp_path / "outside.csv").write_text("secret,1\n")
+    secret_rows = duckdb.values([42])
+    before = digest_of(root)
+    query = attempts(outside)[how]
+    ways: dict[str, Callable[[str], object]] = {
+        "sql": store.sql,
+        "arrow": store.arrow,
+        "copy": lambda query: store.copy(query, tmp_path / "answer.csv", "csv"),
+    }
+    with pytest.raises(QueryFailed):
+        ways[way](query)
+    assert secret_rows.fetchall() == [(42,)]
+    assert digest_of(root) == before
+    assert outside.read_text() == "secret,1\n"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["home", "outside", "outside.csv", "root"]
+
+
+def test_a_query_that_runs_for_ever_is_stopped(store: ReadStore) -> None:
+    """And the index is let go of."""
+    started = time.monotonic()
+    with pytest.raises(QueryFailed, match=r"stopped after 0\.3 s"):
+        store.sql("SELECT count(*) FROM range(10000000000) a, range(10000000000) b", timeout_s=0.3)
+    assert time.monotonic() - started < 10
+    assert store.sql("SELECT 1").rows == [(1,)]
+
+
+def test_a_billion_rows_are_cut_at_the_limit(store: ReadStore) -> None:
+    """Without being made first."""
+    result = store.sql("FROM range(1000000000)", row_limit=10, timeout_s=20)
+    assert (len(result.rows), result.cut) == (10, True)
+
+
+@pytest.mark.parametrize("format_", ["json", "jsonl", "csv", "parquet"])
+def test_copy_writes_whole_files_only(store: ReadStore, tmp_path: Path, format_: Any) -> None:
+    """In each format the same rows; an error leaves what was there before."""
+    path = tmp_path / f"rows.{format_}"
+    query = "SELECT event_type, timestamp, payload FROM events WHERE cycle = ? ORDER BY timestamp, event_id"
+    assert store.copy(query, path, format_, [0]) == 8
+    reader = {"json": "read_json", "jsonl": "read_json", "csv": "read_csv", "parquet": "read_parquet"}[format_]
+    found = duckdb.execute(
+        f"SELECT event_type, timestamp::TIMESTAMP, (payload::JSON ->> 'n')::INT FROM {reader}('{path}')"
+    ).fetchall()
+    assert sorted(row[2] for row in found) == [0, 5, 10, 15, 20, 25, 30, 35]
+    assert found[0][1] == START.replace(tzinfo=None)
+    before = path.read_bytes()
+    with pytest.raises(QueryFailed):
+        store.copy("SELECT 1/0, error('no')", path, format_)
+    assert path.read_bytes() == before
+    assert store.copy(query, path, format_, [0], row_limit=3) == 3
+    with pytest.raises(QueryFailed, match=r"[Cc]annot"):
+        store.copy(query, tmp_path / "nowhere" / "x", format_, [0])
+
+
+# -- getting at the index --------------------------------------------------------------------
+
+
+def test_without_an_index_the_error_says_what_to_do(root: Path) -> None:
+    """Index first."""
+    with pytest.raises(IndexFailed, match=r"there is no index at .*; try: eventlog index"):
+        ReadStore(root).sql("SELECT 1")
+
+
+def test_an_index_of_another_schema_is_not_read(store: ReadStore, root: Path) -> None:
+    """Its columns may mean something else."""
+    with duckdb.connect(str(index_file.index_path(root))) as connection:
+        connection.execute("UPDATE index_meta SET value = '0' WHERE key = 'schema_version'")
+    with pytest.raises(IndexFailed, match=r"has schema 0, this eventlog reads 1; try: eventlog index"):
+        store.counts()
+
+
+def test_a_reader_waits_for_the_writer_and_gives_up_in_time(store: ReadStore, root: Path) -> None:
+    """Its turn comes when the writer lets go; past the bound it is told who holds the index."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with index_file.writing(root):
+            entered.set()
+            leave.wait(20)
+
+    writer = threading.Thread(target=hold)
+    writer.start()
+    entered.wait(20)
+    with pytest.raises(IndexBusy, match="pid"):
+        ReadStore(root, wait_s=0.1).counts()
+    threading.Timer(0.2, leave.set).start()
+    assert ReadStore(root, wait_s=20).counts()
+    writer.join()

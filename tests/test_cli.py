@@ -1,0 +1,385 @@
+"""The command line: what each command prints, each error in full, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from eventlog.cli.main import COMMANDS
+from fixtures import transcripts
+from indexer import index_file
+from tests.conftest import PROJECT, Run, lines_of
+
+LEAVES = [
+    ("emit",),
+    ("tail",),
+    ("import", "jsonl"),
+    ("import", "claude-code"),
+    ("index",),
+    ("replay",),
+    ("status",),
+    ("sql",),
+    ("export",),
+]
+
+
+def test_the_way_of_an_event_on_the_command_line(run: Run, root: Path) -> None:
+    """Emit, tail, index, status, sql, export, replay."""
+    emitted = run(
+        "emit",
+        "deploy",
+        '{"version": "1.2", "ok": true}',
+        "--agent",
+        "ci",
+        "--run-id",
+        "77",
+        "--session-id",
+        "s",
+        "--workspace",
+        "w",
+    )
+    assert (emitted.returncode, emitted.stderr) == (0, "")
+    event_id = emitted.stdout.strip()
+    assert UUID(event_id).version == 7
+    tailed = run("tail", "deploy")
+    event = json.loads(tailed.stdout)
+    assert {key: event[key] for key in event if key != "timestamp"} == {
+        "event_id": event_id, "event_type": "deploy", "run_id": "77", "session_id": "s", "workspace": "w",
+        "agent": "ci",
+        "payload": {"version": "1.2", "ok": True},
+    }  # fmt: skip
+    assert run("index").stdout == f"indexed 1 events ({len(tailed.stdout)} bytes)\n"
+    status = json.loads(run("status", "--json").stdout)
+    assert (status["segments"], status["events"], status["rows"], status["quarantined"]) == (1, 1, 1, 0)
+    assert (status["lag_bytes"], status["lag_s"], status["held_by"], status["root"]) == (0, 0.0, [], str(root))
+    query = "SELECT event_id, payload ->> 'version' AS version FROM events"
+    assert run("sql", query, "--format", "csv").stdout == f"event_id,version\n{event_id},1.2\n"
+    assert json.loads(run("sql", query, "--format", "json").stdout) == [{"event_id": event_id, "version": "1.2"}]
+    assert json.loads(run("sql", "-", "--format", "jsonl", stdin=query).stdout) == {
+        "event_id": event_id,
+        "version": "1.2",
+    }
+    (row,) = [json.loads(line) for line in run("export", "deploy", "--format", "jsonl").stdout.splitlines()]
+    assert (row["event_id"], row["payload"]) == (event_id, {"version": "1.2", "ok": True})
+    hash_ = re.fullmatch(
+        r"replayed 1 events from 1 segments in \d+\.\d s, 0 lines in quarantine\ncontent hash ([0-9a-f]{16})\n",
+        run("replay").stdout,
+    )
+    assert hash_
+    assert run("replay", "--verify").stdout == f"equal: 1 events, content hash {hash_[1]}\n"
+
+
+def test_a_table_when_piped_is_whole_and_plain(run: Run) -> None:
+    """No colours, nothing shortened, control characters harmless."""
+    run("emit", "t", json.dumps({"long": "x" * 500, "bad": "\x1b[31m\x07"}))
+    run("index")
+    found = run(
+        "sql", "SELECT payload ->> 'long' AS long, payload ->> 'bad' AS bad, NULL AS nothing FROM events"
+    ).stdout
+    assert "x" * 500 in found
+    assert "\x1b" not in found
+    assert "\x07" not in found
+    assert found.splitlines()[1].split("|")[1].strip() == "long"
+
+
+def test_status_for_people(run: Run, root: Path) -> None:
+    """Also before there is an index."""
+    run("emit", "t")
+    assert run("status").stdout.splitlines()[2:] == [
+        "index        none; try: eventlog index",
+        "events       unknown",
+        "rows         unknown",
+        "quarantined  unknown",
+        "lag          unknown",
+        "held by      nobody",
+    ]
+    run("index")
+    run("emit", "t")
+    (root / "log" / "Odd").mkdir()
+    found = run("status").stdout
+    assert re.search(r"^events       1$", found, re.MULTILINE)
+    assert re.search(r"^lag          \d+ B, \d+\.\d s$", found, re.MULTILINE)
+    assert re.search(r"^left alone   .*/log/Odd: the name is not an event type$", found, re.MULTILINE)
+
+
+def test_emit_reads_lines_from_standard_input(run: Run, root: Path) -> None:
+    """A bad line is named and costs no other."""
+    done = run("emit", "item", "-", "--run-id", "r", stdin='{"n":1}\n\n[2]\n{"n":3}\nnonsense\n{"n":4}')
+    assert done.returncode == 2
+    assert len(done.stdout.splitlines()) == 3
+    assert done.stderr.splitlines() == [
+        "line 3: raw payload is not a JSON object: Expected `object`, got `array`; got: [2]",
+        "line 5: raw payload is not a JSON object: JSON is malformed: invalid character (byte 4); got: nonsense",
+    ]
+    assert [json.loads(line)["payload"]["n"] for line in lines_of(root, "item")] == [1, 3, 4]
+    assert run("emit", "item", "-", stdin="").returncode == 0
+
+
+def test_emit_with_a_dedupe_key_gives_one_id(run: Run) -> None:
+    """A hook that is called twice."""
+    ids = {run("emit", "t", "--timestamp", "2026-01-01", "--dedupe-key", "k").stdout for _ in range(2)}
+    assert len(ids) == 1
+
+
+def test_emitting_while_turned_off_is_silent_success(run: Run, root: Path) -> None:
+    """A hook must not notice."""
+    done = run("emit", "t", EVENTLOG_DIR="")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not root.exists()
+
+
+def test_tail_chooses_by_time_type_and_number(run: Run) -> None:
+    """The newest ten by default, in order of time."""
+    for n in range(12):
+        run("emit", "a" if n % 2 else "b", json.dumps({"n": n}), "--timestamp", f"2026-01-01T00:{n:02d}:00Z")
+
+    def ns(*arguments: str) -> list[int]:
+        return [json.loads(line)["payload"]["n"] for line in run("tail", *arguments).stdout.splitlines()]
+
+    assert ns() == list(range(2, 12))
+    assert ns("-n", "3") == [9, 10, 11]
+    assert ns("-n", "0") == []
+    assert ns("a", "-n", "2") == [9, 11]
+    assert ns("--since", "2026-01-01T00:05:00Z") == [5, 6, 7, 8, 9, 10, 11]
+    assert ns("--since", "2026-01-01T00:05:00Z", "-n", "2") == [10, 11]
+    assert ns("--until", "2026-01-01T00:02:00Z") == [0, 1]
+    assert ns("--until", "2026-01-01T00:06:00Z", "-n", "2") == [4, 5]
+    assert ns("--since", "1h") == []
+    run("emit", "a", '{"n": 99}')
+    assert ns("--since", "1m") == [99]
+
+
+def test_tail_follows(run: Run, root: Path) -> None:
+    """From the last events on, each new one as it comes; Ctrl-C ends it."""
+    run("emit", "t", '{"n": 0}')
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eventlog", "tail", "--follow", "--root", str(root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    run("emit", "t", '{"n": 1}')
+    run("emit", "u", '{"n": 2}')
+    lines = [first, process.stdout.readline(), process.stdout.readline()]
+    assert [json.loads(line)["payload"]["n"] for line in lines] == [0, 1, 2]
+    process.send_signal(2)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err.strip()) == (130, b"")
+
+
+def test_a_closed_pipe_is_no_error(run: Run, root: Path) -> None:
+    """`eventlog tail | head -1`."""
+    run("emit", "t", "-", stdin='{"pad":"' + "x" * 1000 + '"}\n' * 1)
+    run("emit", "t", "-", stdin=('{"pad":"' + "x" * 1000 + '"}\n') * 2000)
+    run("index")
+    for command in (
+        ["tail", "-n", "2000"],
+        ["sql", "SELECT * FROM events", "--format", "csv"],
+        ["sql", "SELECT * FROM events"],
+    ):
+        line = " ".join(["exec", sys.executable, "-m", "eventlog", *(f"'{part}'" for part in command)])
+        done = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; ({line}) | head -c 100 > /dev/null"],
+            env={**os.environ, "EVENTLOG_DIR": str(root)}, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_importing_on_the_command_line(run: Run, tmp_path: Path) -> None:
+    """What was new, what was not, what could not be read, and what looks like the time."""
+    done = run("import", "claude-code", str(transcripts.FOLDER))
+    assert done.stdout == "3 files: 25 new events, 3 of them unreadable and kept for quarantine\n"
+    assert run("import", "claude-code", str(transcripts.FOLDER)).stdout.startswith("3 files: 0 new events, ")
+    path = tmp_path / "app.jsonl"
+    path.write_text('{"ts": 1588316522.5, "kind": "LogIn"}\n')
+    done = run("import", "jsonl", str(path), "--type-field", "kind")
+    assert done.stdout == "1 files: 1 new events\n"
+    assert done.stderr == "no --time-field: the events carry no time (1970); app.jsonl seems to have one in 'ts'\n"
+    run("import", "jsonl", str(path), "--type", "app", "--time-field", "ts", "--workspace", "w", "--agent", "a")
+    event = json.loads(run("tail", "app").stdout)
+    assert (event["timestamp"], event["workspace"], event["agent"]) == ("2020-05-01T07:02:02.500000Z", "w", "a")
+
+
+ERRORS: dict[str, tuple[list[str], int, str]] = {
+    "a command that is not there": (
+        ["emot"], 2, "Usage: eventlog [OPTIONS] COMMAND [ARGS]...\nTry 'eventlog --help' for help.\n\n"
+        "Error: No such command 'emot'. Did you mean 'emit'?\n",
+    ),
+    "a bad type": (
+        ["emit", "Bad"], 2,
+        "error: event type 'Bad' is refused: use 1 to 100 of a-z, 0-9, '_', '.', '-', beginning with a letter\n",
+    ),
+    "bad JSON": (
+        ["emit", "t", "{"], 2,
+        "error: raw payload is not a JSON object: Input data was truncated; got: {\n",
+    ),
+    "a bad time": (
+        ["emit", "t", "--timestamp", "noon"], 2,
+        "error: timestamp 'noon' is not a time; use a datetime or ISO 8601 text\n",
+    ),
+    "a bad age": (
+        ["tail", "--since", "long ago"], 2,
+        "error: 'long ago' is not a time; use ISO 8601 or an age like 90s, 15m, 2h, 7d\n",
+    ),
+    "times in the wrong order": (
+        ["tail", "--since", "1h", "--until", "2h"], 2,
+        "error: --since 1h is not before --until 2h; nothing can match\n",
+    ),
+    "no index yet": (
+        ["sql", "SELECT 1"], 1,
+        "error: there is no index at {root}/index.duckdb; try: eventlog index\n",
+    ),
+    "a folder that is not there": (
+        ["status", "--root", "/nowhere"], 2,
+        "error: there is no folder /nowhere; give --root DIR or set EVENTLOG_DIR, or emit an event first\n",
+    ),
+    "a file to import that is not there": (
+        ["import", "jsonl", "nowhere.jsonl", "--type", "t"], 1,
+        "error: nowhere.jsonl is not a file; nothing was imported\n",
+    ),
+    "no transcripts": (
+        ["import", "claude-code"], 1,
+        "error: {home}/.claude/projects does not exist; name a transcript or a folder of them\n",
+    ),
+    "neither type nor field": (
+        ["import", "jsonl", "x.jsonl"], 2,
+        "Usage: eventlog import jsonl [OPTIONS] FILE...\nTry 'eventlog import jsonl --help' for help.\n\n"
+        "Error: give either --type T or --type-field F\n",
+    ),
+    "poll without watch": (
+        ["index", "--poll"], 2,
+        "Usage: eventlog index [OPTIONS]\nTry 'eventlog index --help' for help.\n\nError: --poll goes with --watch\n",
+    ),
+    "output of a table": (
+        ["sql", "SELECT 1", "-o", "x"], 2,
+        "Usage: eventlog sql [OPTIONS] QUERY\nTry 'eventlog sql --help' for help.\n\n"
+        "Error: --output goes with --format json, jsonl, csv or parquet\n",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_say_what_where_and_what_next(run: Run, root: Path, case: str) -> None:
+    """On standard error alone, in full, with the documented exit code."""
+    arguments, code, message = ERRORS[case]
+    root.mkdir()
+    done = run(*arguments)
+    assert done.stderr == message.replace("{root}", str(root)).replace("{home}", str(Path.home()))
+    assert (done.returncode, done.stdout) == (code, "")
+
+
+INDEXED_ERRORS: dict[str, tuple[list[str], int, str]] = {
+    "a write": (
+        ["sql", "DELETE FROM events"], 2,
+        "error: DELETE is refused: the index is read-only and derived from the log; "
+        "use SELECT, WITH, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN\n",
+    ),
+    "a typing error": (
+        ["sql", "SELECT evnt_id FROM events"], 2,
+        'error: Binder Error: Referenced column "evnt_id" not found in FROM clause!',
+    ),
+    "too slow": (
+        ["sql", "SELECT count(*) FROM range(10000000000) a, range(1000000000) b", "--timeout", "0.2"], 2,
+        "error: the query was stopped after 0.2 s; narrow it, or allow more time\n",
+    ),
+    "no such type": (
+        ["export", "t", "other", "--format", "csv"], 2,
+        "error: no events of type other; try: eventlog sql 'FROM event_types'\n",
+    ),
+    "no such folder": (
+        ["export", "t", "--format", "csv", "-o", "nowhere/x.csv"], 2,
+        "error: IO Error: Cannot open file",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", INDEXED_ERRORS)
+def test_errors_of_questions(run: Run, root: Path, case: str) -> None:
+    """As above, with an index there."""
+    arguments, code, message = INDEXED_ERRORS[case]
+    run("emit", "t")
+    run("index")
+    done = run(*arguments)
+    assert done.stderr.startswith(message)
+    assert (done.returncode, done.stdout) == (code, "")
+
+
+def test_a_held_index_is_exit_code_3(run: Run, root: Path) -> None:
+    """With the name of the holder."""
+    run("emit", "t")
+    run("index")
+    with index_file.writing(root):
+        started = time.monotonic()
+        done = run("sql", "SELECT 1", "--wait", "0.2")
+        assert time.monotonic() - started < 10
+    assert done.returncode == 3
+    assert f"was held for 0.2 s by pid {os.getpid()} (" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_difference_is_exit_code_1(run: Run, root: Path) -> None:
+    """With what differs."""
+    run("emit", "t")
+    run("index")
+    with index_file.writing(root) as connection:
+        connection.execute("DELETE FROM events")
+    done = run("replay", "--verify")
+    assert done.returncode == 1
+    assert done.stdout.startswith("the live index differs from a replay of its log:\n  events: live 0, replayed 1\n")
+    assert done.stdout.endswith("try: eventlog replay\n")
+
+
+def test_an_unwritable_root(run: Run, tmp_path: Path) -> None:
+    """No traceback; the place and the cause."""
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    for arguments in (["emit", "t"], ["index", "--watch"], ["replay"]):
+        done = run(*arguments, "--root", str(blocker))
+        assert done.returncode in (1, 2)
+        assert re.search(r"^error: ", done.stderr, re.MULTILINE)
+        assert str(blocker) in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_bad_setting(run: Run) -> None:
+    """The nearest right one is suggested."""
+    done = run("status", EVENTLOG_MODUS="x")
+    assert done.stderr == "error: unknown environment variable EVENTLOG_MODUS; did you mean EVENTLOG_MODE?\n"
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize("command", LEAVES)
+def test_every_command_has_help_with_an_example(run: Run, command: tuple[str, ...]) -> None:
+    """And --root."""
+    for flag in ("--help", "-h"):
+        done = run(*command, flag)
+        assert done.returncode == 0
+        assert (
+            f"Example:\n    eventlog {' '.join(command)}" in done.stdout
+            or f"eventlog {' '.join(command)}" in done.stdout
+        )
+        assert "Example:" in done.stdout
+        assert "--root" in done.stdout
+
+
+def test_the_list_of_commands_is_complete(run: Run) -> None:
+    """What --help lists is what there is."""
+    listed = re.findall(r"^  ([a-z]+)  ", run("--help").stdout.split("Commands:")[1], re.MULTILINE)
+    assert listed == list(COMMANDS) == list(dict.fromkeys(command[0] for command in LEAVES))
+    assert run("--version").stdout.startswith("eventlog, version ")
+
+
+def test_the_console_script_and_the_module_are_the_same(root: Path) -> None:
+    """`eventlog` and `python -m eventlog`."""
+    script = Path(sys.executable).with_name("eventlog")
+    done = subprocess.run([script, "--version"], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith("eventlog, version ")

@@ -1,0 +1,123 @@
+"""The documentation is true: its programs run, and nothing that exists is missing from it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from eventlog.cli.main import COMMANDS, root
+from eventlog.config import _ENVIRONMENT
+from indexer.indexer import Indexer
+from queries.store import ReadStore
+from tests.conftest import PROJECT
+from tests.indexer.support import line, rows, segment
+
+README = (PROJECT / "README.md").read_text()
+SCHEMA = (PROJECT / "docs/schema.md").read_text()
+PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+
+
+def block(text: str, mark: str) -> str:
+    """The fenced block behind `<!-- test: mark -->`."""
+    found = re.search(rf"<!-- test: {mark} -->\n```\w*\n(.*?)```", text, re.DOTALL)
+    assert found, f"no block marked {mark}"
+    return found[1]
+
+
+def run_python(program: str, root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], env={**os.environ, "EVENTLOG_DIR": str(root)},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_python_of_the_readme_runs(root: Path) -> None:
+    """And its events are typed rows."""
+    run_python(block(README, "emit"), root)
+    Indexer(root).catch_up()
+    store = ReadStore(root)
+    assert store.sql("SELECT run_id, tool, seconds FROM tool_used").rows == [("nightly-7", "search", 0.8)]
+    output = run_python(block(README, "read"), root)
+    assert "tool_used" in output
+
+
+def test_the_producer_of_the_format_page_is_understood(root: Path) -> None:
+    """It uses nothing of eventlog."""
+    program = block((PROJECT / "docs/format.md").read_text(), "producer")
+    assert "eventlog" not in re.findall(r"import (\w+)", program)
+    run_python(program, root, str(root))
+    Indexer(root).catch_up()
+    assert rows(root, "SELECT count(*), (SELECT count(*) FROM quarantine) FROM events WHERE event_type = 'demo'") == [
+        (3, 0)
+    ]
+
+
+def test_every_table_and_every_column_is_documented(root: Path) -> None:
+    """In docs/schema.md, a heading each, with the columns in order."""
+    segment(root, line(1))
+    Indexer(root).catch_up()
+    found: dict[str, list[tuple[str, str]]] = {}
+    query = (
+        "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal "
+        "ORDER BY table_name, column_index"
+    )
+    for table, column, kind in rows(root, query):
+        found.setdefault(table, []).append((column, kind))
+    documented = {
+        heading: re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", text, re.MULTILINE)
+        for heading, text in re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", SCHEMA, re.MULTILINE | re.DOTALL)
+    }
+    assert documented == found
+
+
+def test_every_command_and_option_is_documented() -> None:
+    """In docs/commands.md."""
+    page = (PROJECT / "docs/commands.md").read_text()
+    context = root.make_context("eventlog", [], resilient_parsing=True)
+    for name in COMMANDS:
+        command = root.get_command(context, name)
+        assert command is not None
+        for path, each in [
+            (name, command),
+            *((f"{name} {sub}", c) for sub, c in getattr(command, "commands", {}).items()),
+        ]:
+            assert f"eventlog {path}" in page
+            if hasattr(each, "commands"):
+                continue
+            section = page.split(f"## eventlog {path}\n")[1].split("\n## ")[0]
+            for parameter in each.params:
+                for option in parameter.opts if parameter.param_type_name == "option" else []:
+                    assert f"`{option}" in section or f", {option}" in section or f"{option} " in section, (
+                        f"{path} {option}"
+                    )
+
+
+def test_every_variable_and_exit_code_is_documented() -> None:
+    """In docs/commands.md, too."""
+    page = (PROJECT / "docs/commands.md").read_text()
+    for variable in [*_ENVIRONMENT, "EVENTLOG_CONFIG"]:
+        assert f"`{variable}`" in page
+    for code in (0, 1, 2, 3, 130):
+        assert re.search(rf"^\| {code} \|", page, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Within the project."""
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    """Decisions through their folder."""
+    for page in (PROJECT / "docs").glob("*.md"):
+        assert f"(docs/{page.name})" in README
+    assert "(docs/decisions)" in README
