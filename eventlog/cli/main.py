@@ -136,9 +136,13 @@ def say(message: str) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code. No traceback reaches the user."""
     try:
-        code = root.main(list(arguments), prog_name="eventlog", standalone_mode=False)
+        # Not `root.main`: it has ideas of its own about broken pipes and exit codes.
+        with root.make_context("eventlog", list(arguments)) as context:
+            code = root.invoke(context)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as error:  # --help, --version
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return EXIT_USAGE
@@ -146,8 +150,6 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return _reader_gone()
-    except SystemExit as error:  # click's own answer to a broken pipe
-        return _reader_gone() if isinstance(error.__context__, BrokenPipeError) else EXIT_FAILED
     except EventlogError as error:
         return _failed(error, str(error), arguments)
     except OSError as error:
