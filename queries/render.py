@@ -15,10 +15,17 @@ from queries.store import Result
 _CELL_CHARS_MAX = 500
 
 
+class _Console(Console):
+    """rich would end the process itself when the reader of our output is gone."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def table(result: Result) -> None:
     """Print rows as a table that fits the terminal; when piped, nothing is shortened."""
     interactive = sys.stdout.isatty()
-    console = Console(width=None if interactive else 100_000, highlight=False, soft_wrap=False)
+    console = _Console(width=None if interactive else 100_000, highlight=False, soft_wrap=False)
     grid = Table(box=box.SIMPLE_HEAD if interactive else box.ASCII2, pad_edge=False)
     for name, kind in zip(result.columns, result.types, strict=True):
         grid.add_column(Text(name), justify="right" if _is_number(kind) else "left", overflow="fold")
