@@ -72,6 +72,11 @@ def connect(root: str | Path, *, read_only: bool, timeout_s: float) -> duckdb.Du
     while True:
         try:
             return duckdb.connect(str(path), read_only=read_only, config=dict(_CONFIG))
+        except duckdb.ConnectionException as error:
+            # This very process has the file open in another way, perhaps in a notebook.
+            if time.monotonic() >= deadline:
+                raise turns.busy(root, timeout_s) from error
+            time.sleep(_RETRY_S)
         except duckdb.IOException as error:
             # An IOException is either a lock of another program or a file that cannot be
             # read. The kernel knows which, but by the time we ask a short holder may be gone:
@@ -95,8 +100,28 @@ def broken(path: Path, error: Exception | str) -> BrokenIndex:
     return BrokenIndex(f"{path} cannot be opened: {str(error).splitlines()[0]}; try: eventlog replay")
 
 
-def set_aside(path: Path) -> Path:
-    """Move an index that cannot be used, with its WAL, out of the way; the evidence stays."""
+def set_aside(root: str | Path, inode: int | None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Path | None:
+    """Move an index that cannot be used, with its WAL, out of the way; the evidence stays.
+
+    Returns where it is now, or None where somebody else has replaced the file meanwhile:
+    `inode` tells the one that was found broken.
+    """
+    path = index_path(root)
+    with turns.turn(root, exclusive=True, timeout_s=timeout_s):
+        if inode_of(path) != inode:
+            return None
+        return _move_aside(path)
+
+
+def inode_of(path: Path) -> int | None:
+    """Return what tells a file from one that replaces it; None where there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _move_aside(path: Path) -> Path:
     aside = path.with_name(f"{path.name}.broken-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}")
     with contextlib.suppress(FileNotFoundError):
         os.replace(wal_path(path), wal_path(aside))

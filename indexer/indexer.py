@@ -8,7 +8,6 @@ during a batch, so that readers get their turn.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -95,6 +94,7 @@ class Indexer:
 
     def _step(self, counted: Counted) -> bool:
         self._forget_if_replaced()
+        inode = index_file.inode_of(index_file.index_path(self.root))
         lagging = self._sweep()
         if not lagging and self._index_inode is not None:
             return False
@@ -104,7 +104,7 @@ class Indexer:
                 done = index_batch(connection, lagging)
                 if self._release:
                     self._release_segments(connection, done)
-            self._index_inode = index_file.index_path(self.root).stat().st_ino
+            self._index_inode = index_file.inode_of(index_file.index_path(self.root))
         except SegmentChanged as error:
             self._alarm(error)
             self._rebuild(f"{error}; an alarm was logged and the index is rebuilt from the log")
@@ -113,8 +113,9 @@ class Indexer:
             self._rebuild(str(error))
             return True
         except BrokenIndex as error:
-            aside = index_file.set_aside(index_file.index_path(self.root))
-            self._rebuild(f"{error}. It was set aside as {aside.name}; rebuilding from the log")
+            aside = index_file.set_aside(self.root, inode, timeout_s=self._timeout_s)
+            if aside is not None:
+                self._rebuild(f"{error}. It was set aside as {aside.name}; rebuilding from the log")
             return True
         for name, file in done.files.items():
             self._seen[name] = _Seen(file.size, done.segments[name].indexed_offset >= file.size)
@@ -126,11 +127,7 @@ class Indexer:
 
     def _forget_if_replaced(self) -> None:
         """The operator may have deleted or replayed the index: then all is to be looked at anew."""
-        try:
-            inode: int | None = os.stat(index_file.index_path(self.root)).st_ino
-        except FileNotFoundError:
-            inode = None
-        if inode != self._index_inode:
+        if index_file.inode_of(index_file.index_path(self.root)) != self._index_inode:
             self._seen.clear()
             self._index_inode = None
 

@@ -26,7 +26,7 @@ import msgspec
 from eventlog import log
 from eventlog.errors import IndexFailed
 from indexer import checkpoint, index_file, loader, projections, schema, turns
-from indexer.batch import index_batch
+from indexer.batch import SegmentChanged, index_batch
 from indexer.digest import Digest, digest
 from indexer.index_file import DEFAULT_TIMEOUT_S
 
@@ -122,7 +122,10 @@ def _build(root: str | Path, path: Path, limits: Mapping[str, int] | None, progr
         projections.create(connection)
         waiting = segments
         while waiting:
-            done = index_batch(connection, waiting, limits=limits, max_bytes=_REPLAY_BATCH_BYTES)
+            try:
+                done = index_batch(connection, waiting, limits=limits, max_bytes=_REPLAY_BATCH_BYTES)
+            except SegmentChanged as error:
+                raise IndexFailed(f"{error}, while it was replayed; try again when nobody edits the log") from None
             done_bytes += done.bytes
             waiting = waiting[done.next :]
             if progress is not None:

@@ -89,7 +89,7 @@ def busy(root: str | Path, waited_s: float) -> IndexBusy:
 
 
 def _locked(path: Path, kind: int, deadline: float, root: Path, timeout_s: float) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = _open(path)
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
         return fd
@@ -98,6 +98,13 @@ def _locked(path: Path, kind: int, deadline: float, root: Path, timeout_s: float
     if waiter.wait(deadline - time.monotonic()):
         return fd
     raise busy(root, timeout_s)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:  # somebody who may only read can still queue, if the file is there
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class _Waiter:

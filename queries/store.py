@@ -9,6 +9,7 @@ without being in the indexer's way. Times are UTC.
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ import duckdb
 import msgspec
 
 from eventlog import log, reader, timestamps
-from eventlog.errors import IndexFailed, MissingExtra, QueryFailed
+from eventlog.errors import IndexBusy, IndexFailed, MissingExtra, QueryFailed
 from indexer import index_file, schema
 from indexer.digest import Digest, digest
 from indexer.projections import quoted
@@ -309,7 +310,10 @@ class ReadStore:
 
     @contextmanager
     def _open(self, *, may_write: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        with index_file.reading(self.root, timeout_s=self._wait_s) as connection:
+        with (
+            _one_at_a_time(self.root, self._wait_s),
+            index_file.reading(self.root, timeout_s=self._wait_s) as connection,
+        ):
             found = schema.version(connection)
             if found != schema.SCHEMA_VERSION:
                 raise IndexFailed(
@@ -318,6 +322,25 @@ class ReadStore:
                 )
             sandbox.harden(connection, may_write=may_write)
             yield connection
+
+
+_locks: dict[str, threading.Lock] = {}
+
+
+@contextmanager
+def _one_at_a_time(root: Path, wait_s: float) -> Iterator[None]:
+    """Let threads of this process in one by one; processes read side by side.
+
+    Connections of one process to one file share a DuckDB instance, and so its settings: the
+    file that one thread may write would be open to all, or to none.
+    """
+    lock = _locks.setdefault(str(root.absolute()), threading.Lock())
+    if not lock.acquire(timeout=wait_s):
+        raise IndexBusy(f"other threads of this process read {root} for over {wait_s:g} s; allow more time")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _in_utc(statement: str, zoned: list[str]) -> str:

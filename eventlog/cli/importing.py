@@ -151,7 +151,7 @@ def _follow(importer: Importer, find: Callable[[], list[Path]]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     say("following; stop with Ctrl-C")
-    for round_ in follow(importer, find, lambda: not stop.wait(_FOLLOW_S)):
+    for round_ in follow(importer, find, lambda: not stop.wait(_FOLLOW_S), say):
         if round_.events:
             _report(round_)
 

@@ -20,7 +20,7 @@ import msgspec
 
 from eventlog import envelope, ids, reader, timestamps
 from eventlog.envelope import Envelope
-from eventlog.errors import InvalidEvent
+from eventlog.errors import ImportFailed, InvalidEvent
 from eventlog.importers.source import (
     Record,
     Source,
@@ -38,6 +38,8 @@ REJECTED_EVENT = "import_rejected"
 
 _BATCH_BYTES = 1024 * 1024
 _RAW_KEPT_BYTES = 64 * 1024
+#: Sources whose state is kept in memory while following; of the others, the log knows it.
+_FOLLOWED_MAX = 64
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,10 +128,15 @@ class Importer:
                     done.rejected += not accepted
                 source.move(line)
         if not following:
-            self.checkpoint(path)
-        elif is_compressed(path):
-            source.finished = True
+            self._let_go(path)
+        elif len(self._open) > _FOLLOWED_MAX:
+            self._let_go(next(iter(self._open)))
         return done
+
+    def _let_go(self, path: Path) -> None:
+        """Forget a source. If it grows, its checkpoint says where to go on."""
+        self.checkpoint(path)
+        del self._open[path]
 
     def checkpoint(self, path: Path) -> None:
         """Log how far a source was imported, unless the log says so already."""
@@ -214,7 +221,6 @@ class _Source:
 
     def __init__(self, path: Path, known: dict[int, str]) -> None:
         self.path = path
-        self.finished = False
         self._reset()
         self._terminated = True
         for offset in sorted(known, reverse=True):
@@ -232,8 +238,8 @@ class _Source:
 
     def fits(self) -> bool:
         """Say whether the file still is what was read: not replaced, cut, or rewritten."""
-        if self.finished or is_compressed(self.path):
-            return self.finished
+        if is_compressed(self.path):
+            return False
         try:
             with self.path.open("rb") as file:
                 stat = os.fstat(file.fileno())
@@ -246,8 +252,6 @@ class _Source:
 
     def lines(self, file: Source) -> Iterator[SourceLine]:
         """Yield the lines behind the offset."""
-        if self.finished:
-            return
         if not is_compressed(self.path):
             self._inode = os.fstat(file.fileno()).st_ino
         skip(file, self.offset)
@@ -324,19 +328,41 @@ def _rejected(importer: str, source: str, data: bytes, length: int, occurrence: 
     )
 
 
-def follow(importer: Importer, find: Callable[[], list[Path]], wait: Callable[[], bool]) -> Iterator[Imported]:
+def follow(
+    importer: Importer,
+    find: Callable[[], list[Path]],
+    wait: Callable[[], bool],
+    say: Callable[[str], None],
+) -> Iterator[Imported]:
     """Import what is new in all sources, again and again, until `wait` returns false.
 
-    `find` is asked each time, so that new files are found. Yields what each round did.
+    `find` is asked each time, so that new files are found. Yields what each round did. A
+    source that fails is reported once, and tried again when it changes.
     """
+    looked_at: dict[Path, tuple[int, int, int]] = {}
     try:
         while True:
             round_ = Imported()
             for path in find():
-                if path.exists():
+                signature = _signature(path)
+                if signature is None or looked_at.get(path) == signature:
+                    continue
+                looked_at[path] = signature
+                try:
                     round_.add(importer.run(path, following=True))
+                except ImportFailed as error:
+                    say(str(error))
             yield round_
             if not wait():
                 return
     finally:
         importer.checkpoint_all()
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file does; None for one that is gone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns

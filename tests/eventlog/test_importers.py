@@ -352,7 +352,7 @@ def test_following_finds_new_files_and_leaves_half_lines(root: Path, tmp_path: P
             return True
         return False
 
-    rounds = list(follow(Importer(recorder, ClaudeCode()), lambda: find([folder]), wait))
+    rounds = list(follow(Importer(recorder, ClaudeCode()), lambda: find([folder]), wait, print))
     recorder.shutdown()
     assert [each.events for each in rounds] == [0, 1, 1, 1, 0]
     assert [payload["n"] for payload in payloads(root, "claude_code")] == [1, 2, 3]
@@ -385,7 +385,7 @@ def test_a_failed_write_is_not_taken_for_an_import(root: Path, tmp_path: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(recorder, "record_lines", fail)
         with pytest.raises(WriteFailed):
-            list(follow(importer, lambda: [path], lambda: False))
+            list(follow(importer, lambda: [path], lambda: False, print))
     assert lines_of(root, "import_checkpoint") == []
     recorder.shutdown()
     import_(root, path)
@@ -400,3 +400,32 @@ def test_a_cut_archive_is_imported_up_to_the_cut(root: Path, tmp_path: Path) -> 
     with pytest.raises(ImportFailed, match="damaged after byte"):
         import_(root, path, format_=Jsonl(type_="t"))
     assert 1000 < len(payloads(root, "t")) < 5000
+
+
+def test_following_many_files_keeps_few_in_memory(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those let go of are read on from their checkpoint; one that fails is reported once."""
+    monkeypatch.setattr("eventlog.importers.engine._FOLLOWED_MAX", 3)
+    paths = [tmp_path / f"{n}.jsonl" for n in range(10)]
+    for path in paths:
+        path.write_text('{"n":0}\n{"n":0}\n')
+    (tmp_path / "folder.jsonl").mkdir()
+    recorder = Recorder(Config(root=str(root), strict=True))
+    importer = Importer(recorder, ClaudeCode())
+    rounds_left = [4]
+
+    def wait() -> bool:
+        for path in paths:
+            with path.open("a") as file:
+                file.write('{"n":0}\n')
+        rounds_left[0] -= 1
+        return rounds_left[0] > 0
+
+    said: list[str] = []
+    counts = [
+        round_.events for round_ in follow(importer, lambda: [*paths, tmp_path / "folder.jsonl"], wait, said.append)
+    ]
+    assert counts == [20, 10, 10, 10]
+    assert len(importer._open) <= 3
+    assert len(ids(root, "claude_code")) == 50
+    assert [message.split(":")[1] for message in said] == [" cannot be opened"]
+    recorder.shutdown()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from indexer import index_file
 from indexer.indexer import Indexer
 from queries.status import status
 from queries.store import Bucket, Count, ReadStore
+from tests.conftest import PROJECT
 from tests.indexer.support import digest_of, line, segment
 
 START = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)
@@ -356,3 +359,57 @@ def test_a_reader_waits_for_the_writer_and_gives_up_in_time(store: ReadStore, ro
     threading.Timer(0.2, leave.set).start()
     assert ReadStore(root, wait_s=20).counts()
     writer.join()
+
+
+def test_threads_may_share_a_store(store: ReadStore, tmp_path: Path) -> None:
+    """Whatever they do at the same time."""
+    failures: list[BaseException] = []
+
+    def work(n: int) -> None:
+        try:
+            for k in range(5):
+                assert store.copy("FROM events", tmp_path / f"{n}.csv", "csv") == 40
+                assert store.sql("SELECT ?", [n * k]).rows == [(n * k,)]
+                with pytest.raises(QueryFailed):
+                    store.sql(f"FROM read_csv('{tmp_path}/{1 - n}.csv.part')")
+        except BaseException as error:  # noqa: BLE001 - handed to the main thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_an_index_that_this_process_holds_otherwise_is_busy_and_not_broken(store: ReadStore, root: Path) -> None:
+    """A notebook that opened it by hand."""
+    with duckdb.connect(str(index_file.index_path(root))):
+        with pytest.raises(IndexBusy):
+            ReadStore(root, wait_s=0.1).counts()
+        with pytest.raises(IndexBusy):
+            Indexer(root, timeout_s=0.1).catch_up()
+    assert store.counts()
+    assert list(root.glob("*broken*")) == []
+
+
+def test_a_reader_may_come_right_after_a_crash(store: ReadStore, root: Path) -> None:
+    """A write-ahead log is there that nobody has played yet."""
+    recorder = Recorder(Config(root=str(root)))
+    recorder.emit("late")
+    recorder.shutdown()
+    code = (
+        "import os, sys\nfrom indexer import checkpoint, index_file\nfrom indexer.indexer import Indexer\n"
+        "import indexer.index_file as f\n"
+        "class C:\n"
+        "    def __init__(self, c): self.c = c\n"
+        "    def __getattr__(self, name): return getattr(self.c, name)\n"
+        "    def close(self): os.kill(os.getpid(), 9)\n"
+        "real = f.connect\nf.connect = lambda *a, **k: C(real(*a, **k))\n"
+        f"Indexer({str(root)!r}).catch_up()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, timeout=60, check=False)
+    assert done.returncode == -9, done.stderr
+    assert index_file.wal_path(index_file.index_path(root)).exists()
+    assert sum(count.events for count in store.counts()) == 41
