@@ -93,13 +93,15 @@ def shutdown() -> None:
     """Flush and let go of everything; also done at interpreter exit. Emitting later still works."""
     if _recorder is not None:
         _recorder.shutdown()
+        for sink in _sinks:
+            _recorder.guard(sink.close)
 
 
 def add_sink(sink: Sink) -> None:
     """Also give every line to `sink`; it outlives `configure`."""
     with _lock:
-        _sinks.append(sink)
         recorder().add_sink(sink)
+        _sinks.append(sink)
 
 
 def remove_sink(sink: Sink) -> None:

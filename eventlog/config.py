@@ -78,6 +78,8 @@ def load(environ: Mapping[str, str] | None = None, /, **code: Any) -> Config:
     except msgspec.ValidationError as error:
         raise ConfigError(f"bad setting: {error}") from None
     root = os.path.abspath(os.path.expanduser(config.root)) if config.root else ""
+    if root.encode("utf-8", "replace").decode() != root:
+        raise ConfigError(f"root {root!r} is not UTF-8, which DuckDB needs; choose another")
     return msgspec.structs.replace(config, root=root)
 
 

@@ -203,7 +203,7 @@ def repeated_field(line: bytes) -> str | None:
     Parsers disagree on which one counts. Slow; `decode` asks only where it must, since the
     index's own parser refuses such a line.
     """
-    names = [name for name, _ in json.loads(line, object_pairs_hook=list)]
+    names = [name for name, _ in json.loads(line, object_pairs_hook=list, parse_int=str, parse_float=str)]
     return next((name for name in FIELDS if names.count(name) > 1), None)
 
 

@@ -21,6 +21,7 @@ from eventlog.envelope import EVENT_TYPE
 SUFFIX = ".jsonl"
 _NAME = re.compile(r"([0-9]{8}T[0-9]{12}Z)-[0-9a-f]{16}")
 _STAMP = "%Y%m%dT%H%M%S%fZ"
+_STAMP_PARTS = ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15), (15, 21))
 
 
 class SegmentFile(NamedTuple):
@@ -71,8 +72,11 @@ def created_s(name: str) -> float | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
+    # By hand, since strptime imports and locks: this runs inside signal handlers as well.
+    digits = match[1]
+    year, month, day, hour, minute, second, microsecond = (int(digits[start:end]) for start, end in _STAMP_PARTS)
     try:
-        return datetime.strptime(match[1], _STAMP).replace(tzinfo=UTC).timestamp()
+        return datetime(year, month, day, hour, minute, second, microsecond, UTC).timestamp()
     except ValueError:
         return None
 
@@ -92,7 +96,17 @@ def list_log(root: str | Path, event_types: Iterable[str] | None = None) -> List
             listing.oddities.append(Oddity(Path(folder.path), "the name is not an event type"))
         else:
             _list_folder(folder, listing)
-    return listing
+    return _without_namesakes(listing)
+
+
+def _without_namesakes(listing: Listing) -> Listing:
+    """A name is an identity: a copy of a segment in another folder is not a second segment."""
+    first: dict[str, SegmentFile] = {}
+    for segment in listing.segments:
+        holder = first.setdefault(segment.name, segment)
+        if holder is not segment:
+            listing.oddities.append(Oddity(segment.path, f"{holder.path} has the same name"))
+    return Listing(list(first.values()), listing.oddities)
 
 
 def refreshed(segment: SegmentFile) -> SegmentFile | None:

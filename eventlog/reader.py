@@ -6,7 +6,6 @@ segment is not read: its writer may still be at it, or is gone and has left a to
 
 from __future__ import annotations
 
-import heapq
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -163,6 +162,11 @@ class Follower:
             for segment in log.list_log(root, self._types).segments:
                 self._offsets[segment.name] = _line_end(segment)
 
+    @property
+    def offsets(self) -> dict[str, int]:
+        """How far each segment was read; those that are new are not in it."""
+        return dict(self._offsets)
+
     def poll(self) -> Iterator[Located]:
         """Yield new complete lines, segment after segment."""
         for segment in log.list_log(self._root, self._types).segments:
@@ -184,8 +188,3 @@ def _line_end(segment: log.SegmentFile) -> int:
     """Return where the last complete line of a segment ends."""
     lines = last_lines(segment, 1)
     return lines[-1].offset + len(lines[-1].data) + 1 if lines else 0
-
-
-def merge_by(key: Callable[[Located], str], streams: Iterable[Iterator[Located]]) -> Iterator[Located]:
-    """Merge streams that are each about in order, smallest key first."""
-    return heapq.merge(*streams, key=key)

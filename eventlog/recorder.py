@@ -74,7 +74,8 @@ class Recorder:
         self._defaults = {"workspace": config.workspace, "agent": config.agent}
         self._announced: set[schemas.Registered] = set()
         self._background: Background | None = None
-        self._count_lock = threading.Lock()
+        # Reentrant: a signal handler may emit while the program is in here.
+        self._count_lock = threading.RLock()
         self._emitted = self._emitted_bytes = self._refused = self._lost = self._sink_errors = 0
         self._last_error: str | None = None
         self._next_report = 0.0
@@ -207,7 +208,7 @@ class Recorder:
             self._emitted += count
             self._emitted_bytes += len(data)
         for sink in self._sinks:
-            self._guard(sink.write, event_type, data)
+            self.guard(sink.write, event_type, data)
 
     # -- sinks -------------------------------------------------------------------------
 
@@ -219,7 +220,7 @@ class Recorder:
         """Flush a sink and stop giving it lines. Unknown sinks are ignored."""
         if sink in self._sinks:
             self._sinks = tuple(each for each in self._sinks if each is not sink)
-            self._guard(sink.flush)
+            self.guard(sink.flush)
 
     @contextmanager
     def capture(self) -> Iterator[MemorySink]:
@@ -232,7 +233,8 @@ class Recorder:
             self._log, self.off = log_before, off_before
             self._announced.clear()  # types first seen here have not been announced to the log
 
-    def _guard(self, call: Any, *arguments: object) -> None:
+    def guard(self, call: Any, *arguments: object) -> None:
+        """Call into a sink; what it raises is counted and logged."""
         try:
             call(*arguments)
         except Exception as error:  # noqa: BLE001 - a subscriber's fault is not the agent's
@@ -261,22 +263,20 @@ class Recorder:
             self._failed(error, 0)
             return False
         for sink in self._sinks:
-            self._guard(sink.flush)
+            self.guard(sink.flush)
         return True
 
     def shutdown(self) -> None:
-        """Flush, let go of all segments, stop the indexer thread. Emitting later still works."""
+        """Flush log and sinks, let go of all segments, stop the indexer thread. Emitting later still works."""
         self.flush()
         self._writer.abandon()
         background, self._background = self._background, None
         if background is not None:
             background.stop(_STOP_TIMEOUT_S)
-        for sink in self._sinks:
-            self._guard(sink.close)
 
     def after_fork(self) -> None:
         """Make a forked child independent of its parent: own segments, locks and counters."""
-        self._count_lock = threading.Lock()
+        self._count_lock = threading.RLock()
         self._emitted = self._emitted_bytes = self._refused = self._lost = self._sink_errors = 0
         self._background = None  # threads stay behind in the parent, whose indexer sees our files
         self._writer.after_fork()

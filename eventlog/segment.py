@@ -32,9 +32,11 @@ import fcntl
 import os
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from eventlog import log
+from eventlog import forks, log
 from eventlog.errors import WriteFailed
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -132,19 +134,30 @@ class Segment:
             self._fd = -1
 
 
-def is_owned(path: Path) -> bool:
-    """Say whether a living process holds the segment. A missing file is nobody's."""
+@contextmanager
+def held_still(path: Path) -> Iterator[bool]:
+    """Keep a segment from being adopted during the block, if nobody owns it; yields whether so.
+
+    Nothing that is read inside can be the beginning of a line that somebody is writing.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
+        yield True
+        return
+    with forks.held(fd):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def is_owned(path: Path) -> bool:
+    """Say whether a living process holds the segment. A missing file is nobody's."""
+    with held_still(path) as still:
+        return not still
 
 
 def _adoptable(fd: int, found: os.stat_result) -> bool:
@@ -176,13 +189,12 @@ def remove_if_finished(path: Path, size: int) -> bool:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(fd).st_size != size:
+    with forks.held(fd):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_size != size:
+                return False
+            os.unlink(path)
+        except OSError:
             return False
-        os.unlink(path)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
     return True

@@ -11,7 +11,9 @@ every sink in tests/eventlog/test_sinks.py:
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from typing import IO, Protocol
 
 import msgspec
@@ -39,7 +41,8 @@ class MemorySink:
 
     def __init__(self) -> None:
         self._lines: list[bytes] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        _living.add(self)
 
     def write(self, event_type: str, data: bytes) -> None:
         with self._lock:
@@ -75,7 +78,8 @@ class StreamSink:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        _living.add(self)
 
     def write(self, event_type: str, data: bytes) -> None:
         with self._lock:
@@ -88,3 +92,13 @@ class StreamSink:
 
     def close(self) -> None:
         self.flush()
+
+
+def _renew_locks() -> None:
+    """In a forked child, no thread is left that could let go of a lock."""
+    for sink in list(_living):
+        sink._lock = threading.RLock()
+
+
+_living: weakref.WeakSet[MemorySink | StreamSink] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_renew_locks)

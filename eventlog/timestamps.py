@@ -5,6 +5,7 @@ A fixed width of 27 characters means that timestamps sort as text.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,19 +46,22 @@ def to_us(moment: datetime) -> int:
 _UNITS_PER_SECOND = (1, 10**3, 10**6, 10**9)
 
 
+#: Eight digits are a date, more are an epoch.
+_EPOCH_TEXT = re.compile(r"[0-9]{9,19}(\.[0-9]{1,9})?")
+
+
 def from_foreign(value: object) -> datetime | None:
     """Read a time as other programs write it: ISO text, or an epoch number in s, ms, us or ns.
 
     Returns None where the value cannot be a time.
     """
+    if isinstance(value, str) and _EPOCH_TEXT.fullmatch(value):
+        value = float(value) if "." in value else int(value)
     if isinstance(value, str):
         try:
             return parse(value)
         except (ValueError, OverflowError):
-            try:
-                value = float(value)
-            except ValueError:
-                return None
+            return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         return None
     for units in _UNITS_PER_SECOND:

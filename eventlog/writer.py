@@ -74,9 +74,10 @@ class Writer:
 
         The parent's lock lives on in the parent's own descriptors.
         """
-        for event_type in list(self._open):
-            self._leave(event_type)
-        self._left.clear()
+        with self._lock:
+            for event_type in list(self._open):
+                self._leave(event_type)
+            self._left.clear()
 
     def after_fork(self) -> None:
         """Start afresh in a child: own segments, and a lock that no vanished thread holds."""

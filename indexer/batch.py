@@ -15,7 +15,7 @@ import msgspec
 from eventlog import log
 from eventlog.log import SegmentFile
 from eventlog.reader import OVERSIZED_KEPT_BYTES, Line, read_lines
-from eventlog.segment import is_owned
+from eventlog.segment import held_still
 from indexer import checkpoint, loader
 from indexer.checkpoint import Checkpoint
 from indexer.loader import Rejected, Slice
@@ -114,14 +114,15 @@ def _read(
     mark.released = False  # a released segment with new bytes was adopted in the meantime
     lines = list(read_lines(segment.path, mark.indexed_offset, end=limit, max_bytes=max_bytes))
     tail = None
-    at_end = _move(mark, lines) < size and sum(line.length for line in lines) < max_bytes
-    # A living owner may be in the middle of a line. Ask first and read again after: what a
-    # dead one has left is final, and now all of it is seen.
-    if at_end and (limit is not None or not is_owned(segment.path)):
-        more = list(read_lines(segment.path, mark.indexed_offset, end=limit))
-        _move(mark, more)
-        lines += more
-        tail = _torn_tail(segment, mark, limit)
+    if _move(mark, lines) < size and sum(line.length for line in lines) < max_bytes:
+        with held_still(segment.path) as still:
+            if still or limit is not None:
+                # Its owner is gone, and nobody can adopt it now: what is there is final, and
+                # all of it is seen, whatever was in the middle of being written before.
+                more = list(read_lines(segment.path, mark.indexed_offset, end=limit))
+                _move(mark, more)
+                lines += more
+                tail = _torn_tail(segment, mark, limit)
     mark.size_bytes = max(segment.size, mark.indexed_offset)
     mark.sealed = segment.sealed
     mark.lines += len(lines)

@@ -7,7 +7,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +23,7 @@ from indexer import turns
 
 DEFAULT_TIMEOUT_S = 60.0
 _RETRY_S = 0.02
-_UNHELD_TRIES = 10
+_TRY_TIMEOUT_S = 60.0
 _CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
 
@@ -44,6 +47,7 @@ def writing(root: str | Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterat
             with contextlib.suppress(FileNotFoundError):
                 wal_path(path).unlink()
         connection = connect(root, read_only=False, timeout_s=timeout_s)
+        path.chmod(0o600)  # DuckDB makes it readable for everybody
         try:
             yield connection
         finally:
@@ -65,30 +69,67 @@ def reading(root: str | Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterat
 
 
 def connect(root: str | Path, *, read_only: bool, timeout_s: float) -> duckdb.DuckDBPyConnection:
-    """Open the index while holding a turn. Programs that know no turns are waited for, too."""
+    """Open the index while holding a turn. Programs that know no turns are waited for, too.
+
+    Raises IndexBusy past the bound, BrokenIndex where it is certain that the file is no good,
+    and IndexFailed where it cannot be opened for another reason (no descriptors, no rights).
+    """
     path = index_path(root)
     deadline = time.monotonic() + timeout_s
-    unheld = 0
     while True:
         try:
             return duckdb.connect(str(path), read_only=read_only, config=dict(_CONFIG))
-        except duckdb.ConnectionException as error:
-            # This very process has the file open in another way, perhaps in a notebook.
-            if time.monotonic() >= deadline:
-                raise turns.busy(root, timeout_s) from error
-            time.sleep(_RETRY_S)
-        except duckdb.IOException as error:
-            # An IOException is either a lock of another program or a file that cannot be
-            # read. The kernel knows which, but by the time we ask a short holder may be gone:
-            # call the file broken only if nobody is seen again and again.
-            unheld += turns.holders(path) == []
-            if unheld >= _UNHELD_TRIES:
-                raise broken(path, error) from error
-            if not unheld and time.monotonic() >= deadline:
-                raise turns.busy(root, timeout_s) from error
-            time.sleep(_RETRY_S)
         except duckdb.Error as error:
-            raise broken(path, error) from error
+            # This very process may have the file open in another way, perhaps in a notebook;
+            # to look at the file's locks from here would then take them away.
+            own = isinstance(error, duckdb.ConnectionException)
+            if own or _is_locked(path):
+                if time.monotonic() >= deadline:
+                    raise turns.busy(root, timeout_s) from error
+                time.sleep(_RETRY_S)
+            elif _is_broken(path):
+                raise broken(path, error) from error
+            elif time.monotonic() >= deadline:
+                reason = str(error).splitlines()[0]
+                raise IndexFailed(f"{path} cannot be opened here, though it seems sound: {reason}") from error
+            else:
+                time.sleep(_RETRY_S)
+
+
+def _is_locked(path: Path) -> bool:
+    """Say whether another process holds a lock on the file, wherever that process is."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+_TRY_TO_OPEN = """
+import duckdb, sys
+try:
+    duckdb.connect(sys.argv[1], read_only=True).close()
+except duckdb.Error:
+    sys.exit(7)
+"""
+
+
+def _is_broken(path: Path) -> bool:
+    """Say whether the file itself is at fault: nobody locks it, and a fresh process, with
+    descriptors and memory to spare, cannot read it either. In doubt it is not."""
+    try:
+        found = subprocess.run(
+            [sys.executable, "-c", _TRY_TO_OPEN, str(path)], capture_output=True, timeout=_TRY_TIMEOUT_S, check=False
+        )
+        return found.returncode == 7 and os.access(path, os.R_OK) and not _is_locked(path)
+    except (OSError, subprocess.SubprocessError):
+        return False
 
 
 class BrokenIndex(IndexFailed):
@@ -110,7 +151,7 @@ def set_aside(root: str | Path, inode: int | None, *, timeout_s: float = DEFAULT
     with turns.turn(root, exclusive=True, timeout_s=timeout_s):
         if inode_of(path) != inode:
             return None
-        return _move_aside(path)
+        return move_aside(path)
 
 
 def inode_of(path: Path) -> int | None:
@@ -121,8 +162,9 @@ def inode_of(path: Path) -> int | None:
         return None
 
 
-def _move_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.broken-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}")
+def move_aside(path: Path) -> Path:
+    """Rename an index and its WAL; to be done while holding the turn."""
+    aside = path.with_name(f"{path.name}.broken-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(4).hex()}")
     with contextlib.suppress(FileNotFoundError):
         os.replace(wal_path(path), wal_path(aside))
     with contextlib.suppress(FileNotFoundError):

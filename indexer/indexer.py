@@ -84,6 +84,7 @@ class Indexer:
         self._seen: dict[str, _Seen] = {}
         self._index_inode: int | None = None
         self._oddities: set[Oddity] = set()
+        self._alarms: set[str] = set()
 
     def catch_up(self) -> Counted:
         """Index until a sweep finds nothing new. Raises IndexBusy, IndexFailed."""
@@ -184,11 +185,15 @@ class Indexer:
             )
         )
         moment_ns = segment.mtime_ns
+        event_id = ids.derived_id(moment_ns // 1000, ALARM_EVENT, bytes(payload))
+        if event_id in self._alarms:
+            raise IndexFailed(f"{error}: found again right after a rebuild; look at who writes there") from None
+        self._alarms.add(event_id)
         recorder = Recorder(Config(root=str(self.root), strict=True))
         recorder.record(
             [
                 envelope.Envelope(
-                    event_id=ids.derived_id(moment_ns // 1000, ALARM_EVENT, bytes(payload)),
+                    event_id=event_id,
                     event_type=ALARM_EVENT,
                     timestamp=timestamps.from_ns(moment_ns),
                     payload=payload,
@@ -210,7 +215,9 @@ class Indexer:
         ]
         for _, mark in finished:
             mark.released = True
+        connection.begin()
         checkpoint.write(connection, [mark for _, mark in finished])
+        connection.commit()
         connection.execute("CHECKPOINT")
         for file, mark in finished:
             remove_if_finished(file.path, mark.indexed_offset)

@@ -163,7 +163,7 @@ WITH lines AS (
     SELECT *,
            row_number() OVER (
                PARTITION BY message_id, request_id
-               ORDER BY coalesce(uncached_input_tokens, 0) + coalesce(cache_read_tokens, 0)
+               ORDER BY coalesce(uncached_input_tokens, 0)::HUGEINT + coalesce(cache_read_tokens, 0)
                         + coalesce(cache_write_tokens, 0) + coalesce(output_tokens, 0) DESC, timestamp, event_id
            ) AS position,
            min(timestamp) OVER (PARTITION BY message_id, request_id) AS first_timestamp,
@@ -174,7 +174,7 @@ SELECT message_id, request_id, session_id, subagent_id, workspace, agent, 'claud
        coalesce(uncached_input_tokens, 0) AS uncached_input_tokens,
        coalesce(cache_read_tokens, 0) AS cache_read_tokens,
        -- without the split by lifetime, a cache write has the default one of 5 minutes
-       coalesce(written_5m, cache_write_tokens - coalesce(written_1h, 0), 0) AS cache_write_5m_tokens,
+       coalesce(written_5m, TRY(cache_write_tokens - coalesce(written_1h, 0)), 0) AS cache_write_5m_tokens,
        coalesce(written_1h, 0) AS cache_write_1h_tokens,
        coalesce(output_tokens, 0) AS output_tokens,
        message ->> 'stop_reason' AS stop_reason, usage ->> 'service_tier' AS service_tier, usage AS raw_usage,
@@ -220,11 +220,11 @@ WITH lines AS (
     FROM events WHERE session_id IS NOT NULL GROUP BY session_id
 ), calls AS (
     SELECT session_id, count(*) AS llm_calls, list(DISTINCT model ORDER BY model) AS models,
-           sum(uncached_input_tokens)::BIGINT AS uncached_input_tokens,
-           sum(cache_read_tokens)::BIGINT AS cache_read_tokens,
-           sum(cache_write_5m_tokens)::BIGINT AS cache_write_5m_tokens,
-           sum(cache_write_1h_tokens)::BIGINT AS cache_write_1h_tokens,
-           sum(output_tokens)::BIGINT AS output_tokens
+           TRY_CAST(sum(uncached_input_tokens) AS BIGINT) AS uncached_input_tokens,
+           TRY_CAST(sum(cache_read_tokens) AS BIGINT) AS cache_read_tokens,
+           TRY_CAST(sum(cache_write_5m_tokens) AS BIGINT) AS cache_write_5m_tokens,
+           TRY_CAST(sum(cache_write_1h_tokens) AS BIGINT) AS cache_write_1h_tokens,
+           TRY_CAST(sum(output_tokens) AS BIGINT) AS output_tokens
     FROM llm_calls GROUP BY session_id
 ), tools AS (
     SELECT session_id, count(*) AS tool_calls, count(*) FILTER (NOT ok) AS tool_failures

@@ -23,12 +23,13 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from eventlog import log
+from eventlog import forks, log
 from eventlog.errors import IndexFailed
 from indexer import checkpoint, index_file, loader, projections, schema, turns
 from indexer.batch import SegmentChanged, index_batch
 from indexer.digest import Digest, digest
 from indexer.index_file import DEFAULT_TIMEOUT_S
+from indexer.staging import as_table
 
 #: Called with bytes done and bytes in all.
 Progress = Callable[[int, int], None]
@@ -65,7 +66,7 @@ def replay(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
     with _work_file(root) as path:
         segments = _build(root, path, None, progress)
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
-            found = _finish(root, path)
+            found = _finish(root, path, None)
             _swap(root, path)
     return Replayed(digest=found, segments=segments, elapsed_s=time.monotonic() - started)
 
@@ -78,9 +79,10 @@ def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
         live = digest(connection)
         marks = checkpoint.read(connection)
     with _work_file(root) as path:
-        _build(root, path, {name: mark.indexed_offset for name, mark in marks.items()}, progress)
+        limits = {name: mark.indexed_offset for name, mark in marks.items()}
+        _build(root, path, limits, progress)
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
-            return Verified(live=live, replayed=_finish(root, path))
+            return Verified(live=live, replayed=_finish(root, path, limits))
 
 
 @contextmanager
@@ -90,8 +92,7 @@ def _work_file(root: str | Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "index.duckdb.replay"
     lock = folder / "index.replay.lock"
-    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with forks.held(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as fd:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -102,8 +103,6 @@ def _work_file(root: str | Path) -> Iterator[Path]:
             yield path
         finally:
             _remove(path)
-    finally:
-        os.close(fd)
 
 
 def _remove(path: Path) -> None:
@@ -119,6 +118,7 @@ def _build(root: str | Path, path: Path, limits: Mapping[str, int] | None, progr
     total = sum(each.size for each in segments)
     done_bytes = 0
     with contextlib.closing(duckdb.connect(str(path))) as connection:
+        path.chmod(0o600)
         projections.create(connection)
         waiting = segments
         while waiting:
@@ -133,21 +133,23 @@ def _build(root: str | Path, path: Path, limits: Mapping[str, int] | None, progr
     return len(segments)
 
 
-def _finish(root: str | Path, path: Path) -> Digest:
+def _finish(root: str | Path, path: Path, limits: Mapping[str, int] | None) -> Digest:
     """Carry over what only the live index has, and take the digest of the new one."""
     with contextlib.closing(duckdb.connect(str(path))) as connection:
-        live = index_file.index_path(root)
-        if live.exists() and _has_released(root):
-            quoted = str(live).replace("'", "''")
+        if _has_released(root):
+            quoted = str(index_file.index_path(root)).replace("'", "''")
             connection.execute(f"ATTACH '{quoted}' AS live (READ_ONLY)")
-            _carry_released(connection)
+            _carry_released(connection, limits)
             connection.execute("DETACH live")
         projections.create_typed_views(connection)
         return digest(connection)
 
 
 def _has_released(root: str | Path) -> bool:
-    """Say whether the live index holds rows that the log no longer does. A broken one tells nothing."""
+    """Say whether the live index holds rows that the log no longer does."""
+    live = index_file.index_path(root)
+    if not live.exists():
+        return False
     try:
         with contextlib.closing(index_file.connect(root, read_only=True, timeout_s=1)) as connection:
             if schema.version(connection) in (None, -1):
@@ -155,23 +157,32 @@ def _has_released(root: str | Path) -> bool:
             row = connection.execute("SELECT count(*) FROM segments WHERE released").fetchone()
             return bool(row and row[0])
     except index_file.BrokenIndex:
+        # It may have been the only home of some rows: keep it for whoever can read it.
+        index_file.move_aside(live)
         return False
 
 
-def _carry_released(connection: duckdb.DuckDBPyConnection) -> None:
-    """Copy the rows of released segments. Those that were still read from the log are dropped
-    first, so that each segment comes from one place."""
-    gone = "SELECT name FROM live.segments WHERE released"
+def _carry_released(connection: duckdb.DuckDBPyConnection, limits: Mapping[str, int] | None) -> None:
+    """Copy the rows of released segments, up to the limits if there are any."""
+    if limits is None:
+        released = "FROM live.segments WHERE released"
+        connection.execute(f"CREATE TEMP TABLE gone AS SELECT name, NULL::BIGINT AS upto {released}")
+    else:
+        rows = (msgspec.json.encode({"name": name, "upto": upto}) for name, upto in limits.items())
+        with as_table(rows, "name: 'VARCHAR', upto: 'BIGINT'") as table:
+            connection.execute(
+                f"CREATE TEMP TABLE gone AS FROM {table} SEMI JOIN (FROM live.segments WHERE released) USING (name)"
+            )
+    here = "JOIN gone ON gone.name = old.segment WHERE upto IS NULL OR line_offset < upto"
     connection.begin()
     for table in ("events", "conflicts"):
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {_live_columns(connection, table)} "
-            f"FROM live.{table} WHERE segment IN ({gone})"
-        )
+        names = _live_columns(connection, table)
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {names} FROM live.{table} old {here}")
         loader.merge_batch(connection)
-    for table, key in (("rejected", "segment"), ("segments", "name")):
-        connection.execute(f"DELETE FROM {table} WHERE {key} IN ({gone})")
-        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM live.{table} WHERE {key} IN ({gone})")
+    connection.execute("DELETE FROM rejected WHERE segment IN (SELECT name FROM gone)")
+    connection.execute(f"INSERT INTO rejected BY NAME SELECT old.* FROM live.rejected old {here}")
+    connection.execute("DELETE FROM segments WHERE name IN (SELECT name FROM gone)")
+    connection.execute("INSERT INTO segments BY NAME FROM live.segments SEMI JOIN gone USING (name)")
     connection.commit()
 
 

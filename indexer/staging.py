@@ -21,7 +21,9 @@ def as_table(rows: Iterable[bytes], columns: str) -> Iterator[str]:
     """
     rows = list(rows)
     largest = max([_OBJECT_BYTES, *map(len, rows)]) + 1024
-    with _file(b"\n".join(rows)) as path:
+    # The last row needs its newline, too: without it DuckDB 2.0 fails on large rows that it
+    # reads in parallel ("Malformed JSON … at byte 1").
+    with _file(b"".join(part for row in rows for part in (row, b"\n"))) as path:
         yield (
             f"read_json('{path}', format = 'newline_delimited', auto_detect = false, "
             f"maximum_object_size = {largest}, columns = {{{columns}}})"

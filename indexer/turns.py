@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from eventlog import forks
 from eventlog.errors import IndexBusy
 
 _TURN, _GATE = "index.turn", "index.gate"
@@ -37,11 +38,11 @@ def turn(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterator[Non
     try:
         gate_fd = _locked(folder / _GATE, gate_kind, deadline, folder, timeout_s)
     finally:
-        os.close(turn_fd)
+        forks.let_go(turn_fd)
     try:
         yield
     finally:
-        os.close(gate_fd)
+        forks.let_go(gate_fd)
 
 
 def holders(path: str | Path) -> list[str] | None:
@@ -89,7 +90,7 @@ def busy(root: str | Path, waited_s: float) -> IndexBusy:
 
 
 def _locked(path: Path, kind: int, deadline: float, root: Path, timeout_s: float) -> int:
-    fd = _open(path)
+    fd = forks.hold(_open(path))
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
         return fd
@@ -130,7 +131,7 @@ class _Waiter:
             fcntl.flock(self._fd, self._kind)
         with self._settled:
             if self._given_up:
-                os.close(self._fd)
+                forks.let_go(self._fd)
             else:
                 self._acquired = True
                 self._done.set()

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eventlog.cli.main import printable
 from queries.store import Result
 
 _CELL_CHARS_MAX = 500
@@ -44,10 +45,7 @@ def _cell(value: Any, interactive: bool) -> str:
     if value is None:
         return ""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    # Control characters from logged data must not drive the reader's terminal.
-    text = "".join(
-        each if each.isprintable() else " " if each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text
-    )
+    text = printable(text)
     return text[:_CELL_CHARS_MAX] + "…" if interactive and len(text) > _CELL_CHARS_MAX else text
 
 

@@ -8,6 +8,7 @@ SELECT or EXPLAIN is let through.
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,11 +26,18 @@ def harden(connection: duckdb.DuckDBPyConnection, *, may_write: Path | None = No
     """Close a connection's ways out, for good; only the file `may_write` stays reachable."""
     if may_write is not None:
         connection.execute("SET allowed_paths = [?]", [str(may_write)])
+    connection.execute(f"SET memory_limit = '{_memory_limit_bytes()}B'")
     with contextlib.suppress(duckdb.CatalogException):  # a build without ICU knows no zones
         connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
+
+
+def _memory_limit_bytes() -> int:
+    """Half of the machine's memory, 4 GiB at most: a query must not take the machine down."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(total // 2, 4 * 1024**3)
 
 
 def check(query: str) -> str:

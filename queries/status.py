@@ -56,7 +56,7 @@ def status(root: str | Path, *, wait_s: float = 5.0) -> Status:
         root=str(root),
         segments=len(listing.segments),
         log_bytes=sum(segment.size for segment in listing.segments),
-        oddities=[f"{oddity.path}: {oddity.reason}" for oddity in listing.oddities],
+        oddities=[_text(f"{oddity.path}: {oddity.reason}") for oddity in listing.oddities],
         index=found,
         index_bytes=path.stat().st_size if path.exists() else 0,
         events=None if states is None else sum(state.events for state in states),
@@ -66,6 +66,11 @@ def status(root: str | Path, *, wait_s: float = 5.0) -> Status:
         lag_s=None if states is None else _lag_s(lagging, {each.name: each for each in listing.segments}),
         held_by=held_by,
     )
+
+
+def _text(text: str) -> str:
+    """File names may be any bytes; what is shown is Unicode."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _lag_s(lagging: list[SegmentState], files: dict[str, SegmentFile]) -> float:

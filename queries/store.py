@@ -9,6 +9,7 @@ without being in the indexer's way. Times are UTC.
 from __future__ import annotations
 
 import importlib
+import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,6 @@ from eventlog import log, reader, timestamps
 from eventlog.errors import IndexBusy, IndexFailed, MissingExtra, QueryFailed
 from indexer import index_file, schema
 from indexer.digest import Digest, digest
-from indexer.projections import quoted
 from queries import sandbox
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
@@ -276,8 +276,10 @@ class ReadStore:
         """Write the rows of one SELECT to a file; return how many. The file appears when it is whole."""
         statement = sandbox.check(query)
         limit = "" if row_limit is None else f" LIMIT {int(row_limit)}"
-        target = Path(path).absolute()
-        part = target.with_name(target.name + ".part")
+        target = Path(os.path.realpath(path))
+        # A device or a pipe is written to as it is; a file appears when it is whole.
+        is_file = target.is_file() or not target.exists()
+        part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part") if is_file else target
         destination = str(part).replace("'", "''")
         try:
             with self._open(may_write=part) as connection, self._limit(connection, timeout_s):
@@ -286,11 +288,13 @@ class ReadStore:
                     f"COPY (SELECT * FROM (\n{statement}\n){limit}) TO '{destination}' ({_COPY[format_]})",
                     params,
                 ).fetchall()
-            part.replace(target)
+            if is_file:
+                part.replace(target)
         except OSError as error:
             raise QueryFailed(f"{target} cannot be written: {error.strerror}") from error
         finally:
-            part.unlink(missing_ok=True)
+            if is_file:
+                part.unlink(missing_ok=True)
         return int(rows[0][0])
 
     @contextmanager
@@ -299,11 +303,7 @@ class ReadStore:
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         statement = sandbox.check(query)
         with self._open() as connection, self._limit(connection, timeout_s):
-            cursor = sandbox.execute(connection, statement, params)
-            zoned = [column[0] for column in cursor.description or [] if column[1] == "TIMESTAMP WITH TIME ZONE"]
-            if zoned:
-                cursor = sandbox.execute(connection, _in_utc(statement, zoned), params)
-            yield cursor
+            yield sandbox.execute(connection, statement, params)
 
     def _limit(self, connection: duckdb.DuckDBPyConnection, timeout_s: float | None) -> Any:
         return sandbox.time_limit(connection, self._timeout_s if timeout_s is None else timeout_s)
@@ -343,12 +343,6 @@ def _one_at_a_time(root: Path, wait_s: float) -> Iterator[None]:
         lock.release()
 
 
-def _in_utc(statement: str, zoned: list[str]) -> str:
-    """Cast TIMESTAMP WITH TIME ZONE columns (`now()`, for one): fetching them as they are needs pytz."""
-    casts = ", ".join(f"{quoted(name)}::TIMESTAMP AS {quoted(name)}" for name in zoned)
-    return f"SELECT * REPLACE ({casts}) FROM (\n{statement}\n)"
-
-
 def _conditions(
     event_types: Iterable[str],
     since: datetime | str | None,
@@ -369,7 +363,7 @@ def _conditions(
         if name not in schema.CONTENT or name in ("payload", "extra", "timestamp"):
             raise QueryFailed(f"cannot filter by {name!r}; use an envelope column such as run_id, or sql()")
         conditions.append(f"{name} = ?")
-        params.append(value)
+        params.append(_uuid(str(value)) if name == "event_id" else value)
     return conditions, params
 
 

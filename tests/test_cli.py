@@ -382,3 +382,60 @@ def test_the_console_script_and_the_module_are_the_same(root: Path) -> None:
     script = Path(sys.executable).with_name("eventlog")
     done = subprocess.run([script, "--version"], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.startswith("eventlog, version ")
+
+
+def test_tail_looks_past_what_is_no_event(run: Run, root: Path) -> None:
+    """Lines that are in quarantine do not count."""
+    run("emit", "t", '{"n": 1}')
+    (path,) = (root / "log/t").iterdir()
+    with path.open("a") as file:
+        file.write("nonsense\n" * 50)
+    assert json.loads(run("tail", "-n", "1").stdout)["payload"] == {"n": 1}
+
+
+def test_following_shows_no_line_twice(run: Run, root: Path) -> None:
+    """Although events come while the first ones are chosen."""
+    run("emit", "t", "-", stdin='{"n":0}\n' * 3000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eventlog", "tail", "-f", "--since", "1h", "--root", str(root)], stdout=subprocess.PIPE
+    )
+    for n in range(5):
+        run("emit", "t", json.dumps({"n": n}))
+    assert process.stdout is not None
+    ids = [json.loads(process.stdout.readline())["event_id"] for _ in range(3005)]
+    process.kill()
+    rest, _ = process.communicate(timeout=20)
+    assert (len(set(ids)), rest) == (3005, b"")
+
+
+def test_emit_takes_json_as_people_write_it(run: Run, root: Path) -> None:
+    """Over several lines; but a newline inside a string is not JSON, and neither are broken bytes."""
+    assert run("emit", "t", '{\n  "a": [1,\n 2]\n}').returncode == 0
+    assert json.loads(lines_of(root, "t")[0])["payload"] == {"a": [1, 2]}
+    for bad in ('{"a": "x\ny"}', os.fsdecode(b'{"a":"\xff"}')):
+        done = run("emit", "t", bad)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: ")
+    assert len(lines_of(root, "t")) == 1
+
+
+def test_closed_standard_streams(root: Path) -> None:
+    """A daemon may have none."""
+    for redirect in ("<&-", ">&-", "<&- >&-"):
+        command = f"{sys.executable} -m eventlog emit t - {redirect}; {sys.executable} -m eventlog emit t {redirect}"
+        done = subprocess.run(
+            ["bash", "-c", command], env={**os.environ, "EVENTLOG_DIR": str(root)}, input=b'{"n":1}\n',
+            capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert len(lines_of(root, "t")) == 4
+
+
+def test_names_that_are_not_unicode(run: Run, root: Path) -> None:
+    """In the log they are reported; as a root they are refused."""
+    run("emit", "t")
+    (root / "log" / os.fsdecode(b"bad\xff")).mkdir()
+    status = json.loads(run("status", "--json").stdout)
+    assert status["oddities"] == [f"{root}/log/bad\\udcff: the name is not an event type"]
+    assert "bad" in run("index").stderr
+    assert "is not UTF-8" in run("status", "--root", os.fsdecode(b"/tmp/x\xff")).stderr

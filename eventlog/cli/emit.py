@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import sys
 
 import click
@@ -39,12 +41,12 @@ def emit(event_type: str, payload: str, root: str | None, **fields: str | None) 
     recorder = Recorder(settings)
     given = {name: value for name, value in fields.items() if value is not None}
     if payload != "-":
-        event_id = recorder.emit(event_type, _payload(payload.encode()), **given)
+        event_id = recorder.emit(event_type, _payload(os.fsencode(payload)), **given)
         _echo(event_id)
         return 0
     envelope.check_event_type(event_type)
     failures = 0
-    stdin = sys.stdin.buffer
+    stdin = sys.stdin.buffer if sys.stdin is not None else io.BytesIO()
     number = 0
     while line := stdin.readline(envelope.MAX_LINE_BYTES + 1):
         number += 1
@@ -64,8 +66,11 @@ def emit(event_type: str, payload: str, root: str | None, **fields: str | None) 
 
 def _payload(data: bytes) -> msgspec.Raw:
     try:
-        return envelope.encode_payload(msgspec.Raw(data.replace(b"\n", b" ")))
-    except EventlogError as error:
+        if b"\n" in data:  # JSON written over several lines, as people do
+            msgspec.json.decode(data)
+            data = msgspec.json.format(data, indent=-1)
+        return envelope.encode_payload(msgspec.Raw(data))
+    except (EventlogError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent(f"{error}; got: {data[:80].decode(errors='replace')}") from None
 
 
@@ -75,5 +80,5 @@ def _echo(event_id: str | None) -> None:
     That nobody reads the ids any more is no reason to lose the events that are still to come.
     """
     if event_id is not None:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError, AttributeError):  # closed, or never there
             click.echo(event_id)

@@ -110,11 +110,12 @@ def claude_code(
       eventlog import claude-code ~/.claude/projects/my-project --follow
     """
     given = list(paths) or [claude.default_folder()]
-    found = claude.find(given)
-    if not found and not following:
+    if not following and not claude.find(given):
         raise ImportFailed(f"no transcripts (*.jsonl) under {', '.join(map(str, given))}")
     format_ = claude.ClaudeCode(workspace=workspace, agent=agent)
-    _import(root, format_, lambda: claude.find(given), following)
+    _import(
+        root, format_, lambda: claude.find([path for path in given if path.exists()] if following else given), following
+    )
 
 
 def _import(root: str | None, format_: Format, find: Callable[[], list[Path]], following: bool) -> None:

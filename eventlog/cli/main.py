@@ -128,6 +128,13 @@ def existing_root(given: str | None) -> str:
     return found
 
 
+def printable(text: str) -> str:
+    """Return text that cannot drive the reader's terminal: control characters replaced."""
+    return "".join(
+        each if each.isprintable() else " " if each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text
+    )
+
+
 def say(message: str) -> None:
     """Tell the user something that is not the command's output."""
     click.echo(message, err=True)
@@ -139,7 +146,8 @@ def run(arguments: Sequence[str]) -> int:
         # Not `root.main`: it has ideas of its own about broken pipes and exit codes.
         with root.make_context("eventlog", list(arguments)) as context:
             code = root.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as error:  # --help, --version
         return error.exit_code

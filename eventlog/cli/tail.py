@@ -5,14 +5,14 @@ from __future__ import annotations
 import heapq
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import click
 
 from eventlog import envelope, log, reader, timestamps
-from eventlog.cli.main import existing_root, root_option
+from eventlog.cli.main import existing_root, printable, root_option
 from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.reader import Located
@@ -67,7 +67,11 @@ def tail(
     show = _show_pretty if sys.stdout.isatty() and not as_json else _show_json
     follower = reader.Follower(folder, types) if follow else None
     count = lines if lines is not None else None if since or until else 10
-    for entry in _select(folder, types, start, end, count):
+    segments = log.list_log(folder, types).segments
+    if follower is not None:  # show up to where following begins, and no line twice
+        ends = follower.offsets
+        segments = [each._replace(size=ends[each.name]) for each in segments if each.name in ends]
+    for entry in _select(segments, start, end, count):
         show(entry)
     if follower is not None:
         sys.stdout.flush()
@@ -78,32 +82,42 @@ def tail(
                 sys.stdout.flush()
 
 
-def _select(
-    folder: str, types: tuple[str, ...] | None, start: str | None, end: str | None, count: int | None
-) -> Iterator[_Entry]:
-    """Return entries in the order of their times; the newest `count`, or all."""
-    segments = sorted(log.list_log(folder, types).segments, key=lambda each: each.mtime_ns, reverse=True)
+def _select(segments: list[log.SegmentFile], start: str | None, end: str | None, count: int | None) -> Iterator[_Entry]:
+    """Return entries in the order of their times: all in a range, or the newest `count`.
+
+    Without a range only the last lines of each segment are looked at, not the whole log.
+    """
+    segments = sorted(segments, key=lambda each: each.mtime_ns, reverse=True)
     if start is not None:
         # A line is written after it happens: a file last written before then holds nothing newer.
         since_ns = timestamps.to_us(timestamps.parse(start)) * 1000 - 1_000_000_000
         segments = [each for each in segments if each.mtime_ns >= since_ns]
-    if count is None:
-        found = (_entry(located, start, end) for each in segments for located in _all_lines(each))
-        return iter(sorted(entry for entry in found if entry is not None))
     newest: list[_Entry] = []
-    for segment in segments if count else []:
-        if len(newest) == count and timestamps.from_ns(segment.mtime_ns) < newest[0].timestamp:
-            break
-        lines = reader.last_lines(segment, count) if end is None else list(_all_lines(segment))
-        for located in lines:
-            entry = _entry(located, start, end)
-            if entry is not None:
-                (heapq.heappush if len(newest) < count else heapq.heappushpop)(newest, entry)
-    return iter(sorted(newest))
+    for segment in segments:
+        if count is not None and start is None and end is None:
+            if len(newest) >= count and (not count or timestamps.from_ns(segment.mtime_ns) < newest[0].timestamp):
+                break
+            entries: Iterable[_Entry] = _last_entries(segment, count)
+        else:
+            entries = (entry for located in _all_lines(segment) if (entry := _entry(located, start, end)))
+        for entry in entries:
+            (heapq.heappush if count is None or len(newest) < count else heapq.heappushpop)(newest, entry)
+    return iter(sorted(newest) if count != 0 else [])
+
+
+def _last_entries(segment: log.SegmentFile, count: int) -> list[_Entry]:
+    """Return the last events of a segment, looking further back where lines are none."""
+    asked = count
+    while True:
+        lines = reader.last_lines(segment, asked)
+        entries = [entry for located in lines if (entry := _entry(located, None, None))]
+        if len(entries) >= count or len(lines) < asked:
+            return entries[-count:]
+        asked *= 4
 
 
 def _all_lines(segment: log.SegmentFile) -> Iterator[Located]:
-    for line in reader.read_lines(segment.path):
+    for line in reader.read_lines(segment.path, end=segment.size):
         yield Located(segment.event_type, segment.name, line.offset, line.data)
 
 
@@ -127,10 +141,10 @@ def _show_pretty(entry: _Entry) -> None:
     payload = bytes(event.payload).decode(errors="replace")
     if len(payload) > _PREVIEW_CHARS:
         payload = payload[:_PREVIEW_CHARS] + "…"
-    who = " ".join(part for part in (event.agent, event.run_id or event.session_id) if part)
+    who = printable(" ".join(part for part in (event.agent, event.run_id or event.session_id) if part))
     click.echo(
         f"{click.style(event.timestamp, dim=True)}  {click.style(event.event_type, fg='cyan')}"
-        f"{'  ' + click.style(who, fg='green') if who else ''}  {payload}"
+        f"{'  ' + click.style(who, fg='green') if who else ''}  {printable(payload)}"
     )
 
 

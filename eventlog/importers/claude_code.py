@@ -15,6 +15,7 @@ import msgspec
 from eventlog import ids, timestamps
 from eventlog.envelope import Envelope
 from eventlog.errors import ImportFailed, InvalidEvent
+from eventlog.importers.source import path_name
 
 EVENT_TYPE = "claude_code"
 
@@ -36,11 +37,10 @@ class ClaudeCode:
         self._agent = agent
         self.key = f"claude_code workspace={workspace or ''} agent={agent or ''}"
         self._decode = msgspec.json.Decoder(_Line).decode
-        self.check = msgspec.json.Decoder().decode
 
     def source_name(self, path: Path) -> str:
         """The session's id, which is the file's name: a copied or moved transcript is the same one."""
-        return path.name.removesuffix(".zst").removesuffix(".gz").removesuffix(".jsonl")
+        return Path(path_name(path)).name.removesuffix(".zst").removesuffix(".gz").removesuffix(".jsonl")
 
     def envelope(self, data: bytes, source: str, occurrence: int) -> Envelope:
         """Make the event of a line."""
@@ -48,6 +48,8 @@ class ClaudeCode:
             line = self._decode(data)
         except msgspec.ValidationError:
             raise InvalidEvent("not a JSON object") from None
+        except (ValueError, RecursionError) as error:
+            raise InvalidEvent(f"not JSON: {error}") from None
         moment = _moment(line)
         return Envelope(
             event_id=ids.derived_id(
@@ -84,14 +86,18 @@ def default_folder() -> Path:
 
 
 def find(paths: list[Path]) -> list[Path]:
-    """Return the transcripts under the given files and folders, sorted. Raises ImportFailed."""
+    """Return the transcripts under the given files and folders, sorted.
+
+    Raises ImportFailed for a path that is neither.
+    """
     found: set[Path] = set()
     for path in paths:
         if path.is_dir():
             for ending in ("*.jsonl", "*.jsonl.gz", "*.jsonl.zst"):
-                found.update(path.rglob(ending))
-        elif path.exists():
+                found.update(each for each in path.rglob(ending) if each.is_file())
+        elif path.is_file():
             found.add(path)
         else:
-            raise ImportFailed(f"{path} does not exist; name a transcript or a folder of them")
+            problem = "is neither a file nor a folder" if path.exists() else "does not exist"
+            raise ImportFailed(f"{path} {problem}; name a transcript or a folder of them")
     return sorted(found)

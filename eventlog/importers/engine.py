@@ -14,6 +14,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from stat import S_ISREG
 from typing import Protocol
 
 import msgspec
@@ -27,6 +28,7 @@ from eventlog.importers.source import (
     SourceLine,
     is_compressed,
     open_source,
+    path_name,
     read_lines,
     skip,
     split_records,
@@ -57,9 +59,6 @@ class Format(Protocol):
     #: The importer's name and all options that change what it makes of a line: an import
     #: with other options begins anew.
     key: str
-
-    def check(self, data: bytes) -> object:
-        """Decode a record; raise ValueError where it is not one."""
 
     def source_name(self, path: Path) -> str:
         """Return what identifies the source wherever it lies; it goes into the ids."""
@@ -100,7 +99,7 @@ class Importer:
         """
         source = self._open.get(path)
         if source is None or not source.fits():
-            source = _Source(path, self._known.get(str(path.absolute()), {}))
+            source = _Source(path, self._known.get(path_name(path), {}))
             self._open[path] = source
         try:
             return self._run(path, source, following=following)
@@ -116,7 +115,7 @@ class Importer:
         name = self._format.source_name(path)
         with batch, open_source(path) as file:
             for line in source.lines(file):
-                records = split_records(line, self._format.check)
+                records = split_records(line)
                 if following and not line.terminated and not all(map(_is_whole, records)):
                     break
                 done.lines += 1
@@ -145,7 +144,7 @@ class Importer:
             return
         found = Checkpoint(
             importer=self._format.key,
-            source=str(path.absolute()),
+            source=path_name(path),
             offset=source.offset,
             prefix_hash=source.hash.hexdigest(),
         )
@@ -283,7 +282,7 @@ class _Source:
                 if line.end > offset and not (line.end == offset + 1 and line.terminated):
                     return False
                 at_mark = line._replace(end=offset, terminated=False) if line.end == offset + 1 else line
-                for record in split_records(line, msgspec.json.decode):
+                for record in split_records(line):
                     self.count(record.data)
                 self.move(at_mark)
                 if self.offset == offset:
@@ -365,4 +364,4 @@ def _signature(path: Path) -> tuple[int, int, int] | None:
         stat = path.stat()
     except OSError:
         return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns) if S_ISREG(stat.st_mode) else None

@@ -11,7 +11,10 @@ import msgspec
 from eventlog import envelope, ids, timestamps
 from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent
+from eventlog.importers.source import path_name
 
+Fields = dict[str, msgspec.Raw]
+_fields = msgspec.json.Decoder(Fields)
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _ODD = re.compile(r"[^a-z0-9_.-]+")
 #: Names that often hold the time, in the order in which they are suggested.
@@ -47,22 +50,22 @@ class Jsonl:
         self._agent = agent
         options = (type_, type_field, time_field, id_field, source, workspace, agent)
         self.key = f"jsonl {msgspec.json.encode(options).decode()}"
-        self.check = msgspec.json.Decoder().decode
-        self._decode = msgspec.json.Decoder(dict[str, Any]).decode
 
     def source_name(self, path: Path) -> str:
         """The given name, else the file's full path without an ending for compression.
 
         The path, because two devices' files may hold equal lines that are not the same event.
         """
-        return self._source or str(path.absolute()).removesuffix(".zst").removesuffix(".gz")
+        return self._source or path_name(path).removesuffix(".zst").removesuffix(".gz")
 
     def envelope(self, data: bytes, source: str, occurrence: int) -> Envelope:
         """Make the event of a line."""
         try:
-            fields = self._decode(data)
+            fields = _fields.decode(data)
         except msgspec.ValidationError:
             raise InvalidEvent("not a JSON object") from None
+        except (ValueError, RecursionError) as error:
+            raise InvalidEvent(f"not JSON: {error}") from None
         event_type = self._type or _as_event_type(_pick(fields, self._type_field))
         moment = self._moment(fields)
         return Envelope(
@@ -77,13 +80,13 @@ class Jsonl:
             payload=msgspec.Raw(data),
         )  # fmt: skip
 
-    def _key(self, fields: dict[str, Any], data: bytes, source: str, occurrence: int) -> tuple[str | bytes, ...]:
+    def _key(self, fields: Fields, data: bytes, source: str, occurrence: int) -> tuple[str | bytes, ...]:
         value = _pick(fields, self._id_field)
         if value is None:
             return "content", source, data, str(occurrence)
         return "id", msgspec.json.encode(value)
 
-    def _moment(self, fields: dict[str, Any]) -> str:
+    def _moment(self, fields: Fields) -> str:
         if self._time_field is None:
             return timestamps.UNKNOWN
         value = _pick(fields, self._time_field)
@@ -102,18 +105,22 @@ def guess_time_field(line: bytes) -> str | None:
     return next((name for name in TIME_FIELDS if timestamps.from_foreign(fields.get(name)) is not None), None)
 
 
-def _pick(fields: dict[str, Any], name: str | None) -> Any:
-    """Return a field by its name, which may itself hold dots, else by a dotted path; None if absent."""
+def _pick(fields: Fields, name: str | None) -> Any:
+    """Return a field by its name, which may itself hold dots, else by a dotted path; None if absent.
+
+    Only the field is made into an object: what else the line holds may be of any size.
+    """
     if name is None:
         return None
-    if name in fields:
-        return fields[name]
-    value: Any = fields
-    for part in name.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(part)
-    return value
+    try:
+        if name in fields:
+            return msgspec.json.decode(fields[name])
+        *path, last = name.split(".")
+        for part in path:
+            fields = _fields.decode(fields[part])
+        return msgspec.json.decode(fields[last])
+    except (KeyError, ValueError, RecursionError):
+        return None
 
 
 def _as_event_type(value: object) -> str:

@@ -10,15 +10,19 @@ import gzip
 import importlib
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
+
+import msgspec
 
 from eventlog.envelope import MAX_LINE_BYTES
 from eventlog.errors import ImportFailed, MissingExtra
 
 Source = io.BufferedReader
 _BLOCK_BYTES = 1024 * 1024
+_syntax = msgspec.json.Decoder(msgspec.Raw)
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -58,6 +62,11 @@ def _open_zst(path: Path) -> Source:
         raise MissingExtra(f"reading {path.name}", "zstd") from None
     reader = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
     return cast("Source", io.BufferedReader(reader))
+
+
+def path_name(path: Path) -> str:
+    """Return a file's one name: absolute, links followed, and always Unicode."""
+    return os.path.realpath(path).encode("utf-8", "backslashreplace").decode()
 
 
 def is_compressed(path: Path) -> bool:
@@ -116,44 +125,49 @@ class Record(NamedTuple):
     reason: str | None
 
 
-def split_records(line: SourceLine, decodable: object) -> list[Record]:
-    """Take a line apart into its records; usually one, several where they were glued.
-
-    `decodable` is called with the bytes of a record and raises ValueError where it is no
-    good; `msgspec.json.Decoder.decode` is one.
-    """
+def split_records(line: SourceLine) -> list[Record]:
+    """Take a line apart into its records; usually one, several where they were glued."""
     data = line.data.removeprefix(_BOM).strip()
     if line.length > MAX_LINE_BYTES:
         return [Record(data, f"line of {line.length:,} bytes is over the limit of {MAX_LINE_BYTES:,}")]
     if not data:
         return []
+    whole = _record(data)
+    return [whole] if whole.reason is None else _unglue(whole)
+
+
+def _record(data: bytes) -> Record:
+    """Judge some bytes by msgspec's strict parser, without making objects of them."""
     try:
-        decodable(data)  # type: ignore[operator]  # any callable; see the docstring
-        return [Record(data, None)]
+        data.decode()
+        _syntax.decode(data)
+    except UnicodeDecodeError as error:
+        return Record(data, f"not UTF-8: {error.reason} at byte {error.start}")
     except (ValueError, RecursionError) as error:
-        reason = str(error)
-    return _unglue(data, reason)
+        return Record(data, f"not JSON: {error}")
+    return Record(data, None)
 
 
-def _unglue(data: bytes, reason: str) -> list[Record]:
+def _unglue(whole: Record) -> list[Record]:
     """Split `{…}{…}`. What stands behind the last readable record is kept as unreadable."""
     try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        return [Record(data, f"not UTF-8: {error.reason} at byte {error.start}")]
-    decoder = json.JSONDecoder()
+        text = whole.data.decode()
+    except UnicodeDecodeError:
+        return [whole]
+    decoder = json.JSONDecoder(parse_int=str, parse_float=str)  # numbers may be of any length
     records, position = [], 0
     while position < len(text):
         try:
             _, end = decoder.raw_decode(text, position)
         except (ValueError, RecursionError):
             break
-        records.append(Record(text[position:end].encode(), None))
+        # Python's parser is the more lenient one: judge each part again.
+        records.append(_record(text[position:end].encode("utf-8", "surrogatepass")))
         position = end
         while position < len(text) and text[position].isspace():
             position += 1
     if len(records) < 2 or not all(each.data.startswith(b"{") for each in records):
-        return [Record(data, reason)]
+        return [whole]
     if position < len(text):
-        records.append(Record(text[position:].encode(), reason))
+        records.append(Record(text[position:].encode(), whole.reason))
     return records

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -74,7 +75,7 @@ def test_what_cannot_be_read_is_kept_with_a_reason(root: Path) -> None:
     import_(root, transcripts.FOLDER / "glued.jsonl")
     rejected = payloads(root, "import_rejected")
     assert [(each["raw"], each["reason"][:20]) for each in rejected] == [
-        ('{"type":"user","sessionId":"glued","message":{"role":"user","cont', "Input data was trunc"),
+        ('{"type":"user","sessionId":"glued","message":{"role":"user","cont', "not JSON: Input data"),
         ('"massive error"', "not a JSON object"),
         ("42", "not a JSON object"),
     ]
@@ -269,6 +270,8 @@ TIMES: dict[str, tuple[object, str | None]] = {
     "iso without": ("2020-09-21 19:18:44", "2020-09-21T19:18:44.000000Z"),
     "seconds": (1588316522.186129, "2020-05-01T07:02:02.186129Z"),
     "seconds as text": ("1588316522", "2020-05-01T07:02:02.000000Z"),
+    "milliseconds as text": ("1701010110000", "2023-11-26T14:48:30.000000Z"),
+    "a date of digits": ("20260102", "2026-01-02T00:00:00.000000Z"),
     "milliseconds": (1588316522186, "2020-05-01T07:02:02.186000Z"),
     "microseconds": (1588316522186129, "2020-05-01T07:02:02.186129Z"),
     "nanoseconds": (1588316522186129000, "2020-05-01T07:02:02.186129Z"),
@@ -408,6 +411,8 @@ def test_following_many_files_keeps_few_in_memory(root: Path, tmp_path: Path, mo
     paths = [tmp_path / f"{n}.jsonl" for n in range(10)]
     for path in paths:
         path.write_text('{"n":0}\n{"n":0}\n')
+    damaged = tmp_path / "damaged.jsonl.gz"
+    damaged.write_bytes(b"nonsense")
     (tmp_path / "folder.jsonl").mkdir()
     recorder = Recorder(Config(root=str(root), strict=True))
     importer = Importer(recorder, ClaudeCode())
@@ -422,10 +427,45 @@ def test_following_many_files_keeps_few_in_memory(root: Path, tmp_path: Path, mo
 
     said: list[str] = []
     counts = [
-        round_.events for round_ in follow(importer, lambda: [*paths, tmp_path / "folder.jsonl"], wait, said.append)
+        round_.events
+        for round_ in follow(importer, lambda: [*paths, damaged, tmp_path / "folder.jsonl"], wait, said.append)
     ]
     assert counts == [20, 10, 10, 10]
     assert len(importer._open) <= 3
     assert len(ids(root, "claude_code")) == 50
-    assert [message.split(":")[1] for message in said] == [" cannot be opened"]
+    assert len(said) == 1
+    assert said[0].startswith(f"{damaged}: damaged after byte 0")
     recorder.shutdown()
+
+
+@pytest.mark.parametrize("bad", ['{"a":NaN}', '{"a":"\\ud800"}', '{"a":' + "[" * 2000 + "]" * 2000 + "}"])
+def test_a_bad_record_glued_to_a_good_one(root: Path, tmp_path: Path, bad: str) -> None:
+    """Python's own parser takes apart what msgspec would not; each part is judged by itself."""
+    path = tmp_path / "f.jsonl"
+    path.write_text(f'{bad}{{"n":1}}\n{{"n":2}}{{"big":{"9" * 4000}}}\n{{"n":3}}\n')
+    done = import_(root, path, format_=Jsonl(type_="t"))
+    assert [payload["n"] for payload in payloads(root, "t") if "n" in payload][-2:] == [2, 3]
+    assert done.rejected == 1
+    (kept,) = payloads(root, "import_rejected")
+    assert kept["raw"].startswith(bad)
+
+
+def test_a_file_is_the_same_by_whatever_path(root: Path, tmp_path: Path) -> None:
+    """Relative, absolute, through a link."""
+    folder = tmp_path / "real"
+    folder.mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "f.jsonl").write_text('{"n":1}\n')
+    for path in (folder / "f.jsonl", tmp_path / "link" / "f.jsonl", folder / ".." / "real" / "f.jsonl"):
+        import_(root, path, format_=Jsonl(type_="t"))
+    assert len(events(root, "t")) == 1
+
+
+def test_a_file_name_that_is_not_unicode(root: Path, tmp_path: Path) -> None:
+    """Linux allows any bytes."""
+    path = tmp_path / os.fsdecode(b"g\xff.jsonl")
+    path.write_text('{"n":1}\n')
+    for _ in range(2):
+        import_(root, path)
+        import_(root, path, format_=Jsonl(type_="t"))
+    assert (len(events(root, "t")), len(events(root, "claude_code"))) == (1, 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -129,3 +131,68 @@ def test_capture_keeps_events_in_memory_and_writes_nothing(root: Path, monkeypat
     assert obs.emit("t") is None
     assert len(captured.events) == 1
     assert not root.exists()
+
+
+def test_a_sink_added_before_anything_else_gets_each_line_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although it is what makes the recorder."""
+    monkeypatch.setenv("EVENTLOG_DIR", str(root))
+    sink = MemorySink()
+    obs.add_sink(sink)
+    obs.emit("t")
+    assert len(sink.lines) == 1
+
+
+class Closing(MemorySink):
+    """Remembers that it was closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_sinks_stay_open_when_the_configuration_changes(root: Path) -> None:
+    """They are closed at the end."""
+    sink = Closing()
+    obs.add_sink(sink)
+    obs.configure(root=root)
+    obs.emit("t")
+    assert (len(sink.lines), sink.closed) == (1, False)
+    obs.shutdown()
+    assert sink.closed
+
+
+def test_a_forked_child_is_not_stuck_on_a_sinks_lock(root: Path) -> None:
+    """Another thread of the parent was inside the sink."""
+    obs.configure(root=root)
+    sinks = (MemorySink(), StreamSink(io.BytesIO()))
+    for each in sinks:
+        obs.add_sink(each)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with sinks[0]._lock, sinks[1]._lock:
+            held.set()
+            done.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(20)
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)
+        os._exit(0 if obs.emit("t") else 1)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_signal_handler_may_emit_wherever_the_program_is(root: Path) -> None:
+    """Inside stats(), inside a sink, inside a write."""
+    obs.configure(root=root)
+    sink = MemorySink()
+    obs.add_sink(sink)
+    recorder = obs.recorder()
+    with recorder._count_lock, sink._lock, recorder._writer._lock:
+        assert obs.emit("t")
+    assert len(sink.lines) == 1

@@ -11,16 +11,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import duckdb
 import pytest
 
 from eventlog import log
+from eventlog import segment as segments_module
 from eventlog.config import Config, Mode
 from eventlog.errors import IndexBusy, IndexFailed
 from eventlog.recorder import Recorder
 from eventlog.segment import Segment
 from indexer import index_file, replay, schema, turns
+from indexer.batch import Done
 from indexer.indexer import Indexer
 from indexer.watch import watch
 from tests.conftest import PROJECT
@@ -537,3 +540,151 @@ def test_db_only_releases_rotated_segments_while_the_program_lives(root: Path) -
     indexer.catch_up()
     assert log.list_log(root).segments == []
     assert rows(root, COUNT) == [(60, 60)]
+
+
+def test_a_forked_child_does_not_hold_on_to_the_index(root: Path) -> None:
+    """Whatever the parent held at the moment of the fork: the gate, a segment, a replay."""
+    path = segment(root, line(1))
+    index(root)
+    ready, done = os.pipe()
+    with index_file.writing(root), segments_module.held_still(path):
+        pid = os.fork()
+        if pid == 0:
+            os.close(done)
+            os.read(ready, 1)
+            os._exit(0)
+    try:
+        with index_file.writing(root, timeout_s=1):
+            pass
+        owner = Segment.adopt(path)
+        assert owner is not None
+        owner.close()
+    finally:
+        os.close(done)
+        os.close(ready)
+        os.waitpid(pid, 0)
+
+
+def test_nobody_adopts_a_segment_whose_tail_is_being_judged(root: Path) -> None:
+    """What is read as torn must not be a line that a new owner is writing."""
+    path = segment(root, line(1))
+    with segments_module.held_still(path) as still:
+        assert still
+        assert Segment.adopt(path) is None
+    owner = Segment.adopt(path)
+    assert owner is not None
+    with segments_module.held_still(path) as still:
+        assert not still
+    owner.close()
+
+
+def test_a_holder_that_cannot_be_seen_is_still_a_holder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another container, /proc/locks does not show it; the file's lock does."""
+    segment(root, line(1))
+    index(root)
+    path = str(index_file.index_path(root))
+    program = f"import duckdb, time\nc = duckdb.connect({path!r})\nprint(1, flush=True)\ntime.sleep(60)"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    monkeypatch.setattr(turns, "holders", lambda path: [])
+    try:
+        with pytest.raises(IndexBusy, match="another process"):
+            Indexer(root, timeout_s=0.2).catch_up()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert list(root.glob("*broken*")) == []
+
+
+def test_an_index_that_cannot_be_opened_for_want_of_something_is_not_broken(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many open files, for one: the file is sound, and stays."""
+    segment(root, line(1))
+    index(root)
+
+    def fail(*arguments: object, **named: object) -> None:
+        raise duckdb.IOException("IO Error: Cannot open file: Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(duckdb, "connect", fail)
+        with pytest.raises(IndexFailed, match="cannot be opened here, though it seems sound: IO Error: Cannot open"):
+            Indexer(root, timeout_s=0.1).catch_up()
+    assert list(root.glob("*broken*")) == []
+    assert rows(root, COUNT) == [(1, 1)]
+
+
+def test_replay_keeps_a_broken_index_that_may_be_the_only_copy(root: Path) -> None:
+    """In db_only it held rows that no log has."""
+    segment(root, line(1))
+    index(root)
+    index_file.index_path(root).write_bytes(b"broken")
+    replay.replay(root)
+    (aside,) = root.glob("index.duckdb.broken-*")
+    assert aside.read_bytes() == b"broken"
+    assert rows(root, COUNT) == [(1, 1)]
+
+
+def test_verify_in_db_only_compares_the_same_moment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is released while it replays is not held against the index."""
+    segment(root, line(1))
+    first = segment(root, line(2))
+    Indexer(root).catch_up()
+    real = replay._build
+
+    def build(*arguments: Any) -> int:
+        with first.open("ab") as file:
+            file.write(line(3))
+        segment(root, line(4), b"bad\n")
+        Indexer(root, release=True).catch_up()
+        assert log.list_log(root).segments == []
+        return real(*arguments)
+
+    monkeypatch.setattr(replay, "_build", build)
+    found = replay.verify(root)
+    assert found.live.events == 2
+    assert found.equal
+
+
+def test_a_crash_while_releasing_leaves_the_checkpoint(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or its segment would be read, and its bad lines counted, once more."""
+    segment(root, line(1), b"bad\n")
+
+    class Crash(BaseException):
+        pass
+
+    class Crashing:
+        def __init__(self, real: duckdb.DuckDBPyConnection) -> None:
+            self._real = real
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+        def execute(self, query: str, *arguments: Any) -> Any:
+            if query.startswith("INSERT INTO segments"):
+                raise Crash
+            return self._real.execute(query, *arguments)
+
+    real = Indexer._release_segments
+
+    def release(self: Indexer, connection: duckdb.DuckDBPyConnection, done: Done) -> None:
+        real(self, cast("duckdb.DuckDBPyConnection", Crashing(connection)), done)
+
+    monkeypatch.setattr(Indexer, "_release_segments", release)
+    with pytest.raises(Crash):
+        Indexer(root, release=True).catch_up()
+    monkeypatch.undo()
+    Indexer(root, release=True).catch_up()
+    assert rows(root, "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)") == [(1, 1)]
+    assert log.list_log(root).segments == []
+
+
+def test_the_index_is_for_its_owner_alone(root: Path) -> None:
+    """Like the log: it holds the same."""
+    segment(root, line(1))
+    index(root)
+    assert index_file.index_path(root).stat().st_mode & 0o777 == 0o600
+    replay.replay(root)
+    assert index_file.index_path(root).stat().st_mode & 0o777 == 0o600

@@ -236,3 +236,32 @@ def test_an_odd_import_rejected_event_does_not_break_quarantine(root: Path, payl
     assert reason.startswith("import: ")
     assert kept
     assert replay.verify(root).equal
+
+
+def test_large_events_beside_each_other(root: Path) -> None:
+    """DuckDB reads what it is handed in parallel, and must find the end of the last one."""
+    for count, size in ((2, 12_000_000), (3, 6_000_000), (5, 4_000_000)):
+        segment(root, *(line(count * 10 + n, payload={"n": n, "x": "y" * size}) for n in range(count)))
+        index(root)
+    assert rows(root, "SELECT count(*), max(line_length) > 12_000_000 FROM events") == [(10, True)]
+    assert rows(root, "FROM rejected") == []
+
+
+def test_a_huge_number_beside_a_refused_line(root: Path) -> None:
+    """Python refuses to make an integer of 5,000 digits; it need not."""
+    huge = line(1).replace(b":1}", b":" + b"9" * 5000 + b"}")
+    segment(root, huge, raw(timestamp="2026-02-30T00:00:00.000000Z"))
+    index(root)
+    assert rows(root, "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)") == [(1, 1)]
+
+
+def test_a_copy_of_a_segment_in_another_folder_is_left_alone(root: Path) -> None:
+    """Its name is its identity; there are no two of it, and no endless rebuild."""
+    path = segment(root, line(1), event_type="a")
+    copy = segment(root, line(1), event_type="b", name=path.stem)
+    assert index(root) == [f"left alone: '{copy}': {path} has the same name"]
+    with path.open("ab") as file:
+        file.write(line(2, "a"))
+    index(root)
+    assert rows(root, "SELECT count(*) FROM segments") == [(1,)]
+    assert replay.verify(root).equal

@@ -108,6 +108,7 @@ def test_filters(store: ReadStore) -> None:
         ({"since": "yesterday"}, "'yesterday' is not a time"),
         ({"where": {"payload": "x"}}, "cannot filter by 'payload'"),
         ({"where": {"1=1; --": "x"}}, "cannot filter by"),
+        ({"where": {"event_id": "bad"}}, "is not an event id"),
         ({"after": "nonsense"}, "is not a time"),
         ({"after": "2026-01-01T00:00:00Z,nonsense"}, "is not an event id"),
     ],
@@ -202,13 +203,13 @@ def test_sql_gives_rows_with_names_and_types(store: ReadStore) -> None:
 
 
 def test_times_with_a_zone_come_in_utc(store: ReadStore) -> None:
-    """`now()` is one."""
-    (moment, one) = store.sql("SELECT now() AS moment, 1").rows[0]
-    assert one == 1
-    assert abs(moment - datetime.now(UTC).replace(tzinfo=None)) < timedelta(minutes=1)
-    assert store.sql('SELECT \'2026-01-01T12:00:00+02:00\'::TIMESTAMPTZ AS "a""b"').rows == [
-        (datetime(2026, 1, 1, 10),)
-    ]
+    """`now()` is one; also inside a list, and twice under one name."""
+    ((moment, again, nested),) = store.sql("SELECT now() AS a, now() AS a, [now()]").rows
+    assert moment == again == nested[0]
+    assert moment.utcoffset() == timedelta()
+    assert abs(moment - datetime.now(UTC)) < timedelta(minutes=1)
+    zoned = store.sql("SELECT '2026-01-01T12:00:00+02:00'::TIMESTAMPTZ").rows
+    assert zoned == [(datetime(2026, 1, 1, 10, tzinfo=UTC),)]
 
 
 @pytest.mark.parametrize(
@@ -413,3 +414,17 @@ def test_a_reader_may_come_right_after_a_crash(store: ReadStore, root: Path) -> 
     assert done.returncode == -9, done.stderr
     assert index_file.wal_path(index_file.index_path(root)).exists()
     assert sum(count.events for count in store.counts()) == 41
+
+
+def test_copy_leaves_special_files_and_other_files_alone(store: ReadStore, tmp_path: Path) -> None:
+    """A pipe is written to, a link is followed, and a file that is called .part is nobody's business."""
+    real = tmp_path / "real.csv"
+    real.write_text("old")
+    (tmp_path / "link.csv").symlink_to(real)
+    (tmp_path / "link.csv.part").write_text("mine")
+    store.copy("SELECT 1 AS a", tmp_path / "link.csv", "csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert real.read_text() == "a\n1\n"
+    assert (tmp_path / "link.csv.part").read_text() == "mine"
+    store.copy("SELECT 1 AS a", "/dev/null", "csv")
+    assert Path("/dev/null").is_char_device()

@@ -295,3 +295,18 @@ def test_real_jsonl_is_imported_whole(root: Path, real_data: Path, name: str) ->
         json.dumps(json.loads(line), sort_keys=True) for line in lines
     }
     assert replay.verify(root).equal
+
+
+def test_absurd_numbers_of_tokens_do_not_break_the_views(root: Path) -> None:
+    """A sum that does not fit is not known; the other rows are there."""
+    usage = dict.fromkeys(("input_tokens", "output_tokens", "cache_read_input_tokens"), 2**63 - 1)
+    usage["cache_creation_input_tokens"] = -(2**63)
+    recorder = Recorder(Config(root=str(root), strict=True))
+    for n in range(2):
+        message = {"id": f"m{n}", "model": "m", "usage": usage | {"cache_creation": {"ephemeral_1h_input_tokens": 5}}}
+        recorder.emit("claude_code", {"type": "assistant", "message": message}, session_id="s")
+    recorder.shutdown()
+    Indexer(root).catch_up()
+    store = ReadStore(root)
+    assert store.sql("SELECT output_tokens FROM llm_calls").rows == [(2**63 - 1,)] * 2
+    assert store.sql("SELECT llm_calls FROM sessions").rows == [(2,)]
