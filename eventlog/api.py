@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -117,4 +118,10 @@ def capture() -> AbstractContextManager[MemorySink]:
     return recorder().capture()
 
 
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()  # a thread that held it stayed behind in the parent
+
+
+os.register_at_fork(after_in_child=_after_fork)
 atexit.register(shutdown)

@@ -205,16 +205,20 @@ class ReadStore:
         with self._open() as connection:
             rows = connection.execute(f"SELECT {', '.join(names)} FROM segments").fetchall()
         known = {row[0]: dict(zip(names, row, strict=True)) for row in rows}
-        for file in log.list_log(self.root).segments:
+        files = log.list_log(self.root).segments
+        for file in files:
             state = known.setdefault(
                 file.name,
                 {"event_type": file.event_type, "name": file.name, "released": False}
                 | dict.fromkeys(("indexed_offset", "lines", "events", "rejected"), 0),
             )
             state |= {"size_bytes": max(file.size, state.get("size_bytes", 0)), "sealed": file.sealed}
+        there = {file.name for file in files}
         states = [
-            SegmentState(**state, lag_bytes=max(state["size_bytes"] - state["indexed_offset"], 0))
-            for state in known.values()
+            SegmentState(
+                **state, lag_bytes=max(state["size_bytes"] - state["indexed_offset"], 0) if name in there else 0
+            )
+            for name, state in known.items()
         ]
         return sorted(states, key=lambda state: (state.event_type, state.name))
 

@@ -13,6 +13,8 @@ from indexer import index_file
 from indexer.digest import Digest, digest
 from indexer.indexer import Indexer
 
+#: Rows, and how many of them are distinct events.
+COUNT = "SELECT count(*), count(DISTINCT event_id) FROM events"
 _clock = iter(range(10**9, 2 * 10**9))
 
 

@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
 
 import duckdb
 import pytest
 
-from eventlog import log
-from eventlog import segment as segments_module
-from eventlog.config import Config, Mode
-from eventlog.errors import IndexBusy, IndexFailed
+from eventlog.config import Config
+from eventlog.errors import IndexFailed
 from eventlog.recorder import Recorder
 from eventlog.segment import Segment
-from indexer import index_file, replay, schema, turns
-from indexer.batch import Done
+from indexer import index_file, replay, schema
 from indexer.indexer import Indexer
-from indexer.watch import watch
 from tests.conftest import PROJECT
-from tests.indexer.support import digest_of, index, line, name, rows, segment, wait_for
-
-COUNT = "SELECT count(*), count(DISTINCT event_id) FROM events"
+from tests.indexer.support import COUNT, digest_of, index, line, name, rows, segment
 
 
 def test_only_what_is_new_is_read(root: Path) -> None:
@@ -304,210 +295,6 @@ def test_a_crash_at_any_step_of_a_batch_leaves_it_done_or_undone(
     assert replay.verify(root).equal
 
 
-# -- turns -----------------------------------------------------------------------------------
-
-
-def test_readers_share_and_a_writer_is_alone(root: Path) -> None:
-    """Whoever comes too late is told who holds the index, within the bound."""
-    segment(root, line(1))
-    index(root)
-    with index_file.reading(root, timeout_s=5), index_file.reading(root, timeout_s=5):
-        started = time.monotonic()
-        with (
-            pytest.raises(IndexBusy, match=rf"held for 0.2 s by pid {os.getpid()} \("),
-            index_file.writing(root, timeout_s=0.2),
-        ):
-            pass
-        assert 0.15 < time.monotonic() - started < 3
-    with (
-        index_file.writing(root, timeout_s=5),
-        pytest.raises(IndexBusy, match="The log is not affected"),
-        index_file.reading(root, timeout_s=0.1),
-    ):
-        pass
-
-
-def test_whoever_waits_gets_its_turn_when_the_other_lets_go(root: Path) -> None:
-    """And one that gave up does not hold on to it later."""
-    root.mkdir()
-    order: list[str] = []
-
-    def take(who: str, exclusive: bool, timeout_s: float) -> None:
-        try:
-            with turns.turn(root, exclusive=exclusive, timeout_s=timeout_s):
-                order.append(who)
-        except IndexBusy:
-            order.append(f"{who} gave up")
-
-    with turns.turn(root, exclusive=False, timeout_s=1):
-        impatient = threading.Thread(target=take, args=("impatient writer", True, 0.05))
-        impatient.start()
-        impatient.join()
-        writer = threading.Thread(target=take, args=("writer", True, 10))
-        writer.start()
-        while not turns.holders(root / "index.turn"):
-            time.sleep(0.005)
-        reader = threading.Thread(target=take, args=("reader", False, 10))
-        reader.start()
-        time.sleep(0.05)
-        order.append("let go")
-    writer.join()
-    reader.join()
-    assert order == ["impatient writer gave up", "let go", "writer", "reader"]
-
-
-def test_a_foreign_program_that_holds_the_file_is_waited_for_and_named(root: Path) -> None:
-    """It knows nothing of turns."""
-    segment(root, line(1))
-    index(root)
-    program = (
-        "import duckdb, sys, time\n"
-        f"c = duckdb.connect({str(index_file.index_path(root))!r})\nprint('ready', flush=True)\ntime.sleep(60)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    try:
-        with pytest.raises(IndexBusy, match=f"pid {process.pid}"), index_file.reading(root, timeout_s=0.3):
-            pass
-        threading.Timer(0.3, process.kill).start()
-        assert rows(root, COUNT) == [(1, 1)]
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-# -- watching --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("poll", [False, True])
-def test_a_watching_indexer_follows_the_log(root: Path, poll: bool) -> None:
-    """New types, new segments, and what was there before; stopping indexes what is left."""
-    segment(root, line(1))
-    stop = threading.Event()
-    thread = threading.Thread(target=watch, args=(Indexer(root), stop), kwargs={"poll": poll, "say": print})
-    thread.start()
-    try:
-        recorder = Recorder(Config(root=str(root), segment_max_bytes=4096))
-        wait_for(root, COUNT, [(1, 1)])
-        recorder.emit_many("new.type", [{"n": n, "pad": "x" * 500} for n in range(50)])
-        wait_for(root, COUNT, [(51, 51)])
-        recorder.emit("t", {"last": True})
-        recorder.shutdown()
-    finally:
-        stop.set()
-        thread.join()
-    assert rows(root, COUNT) == [(52, 52)]
-
-
-def test_watching_falls_back_to_looking_where_there_are_no_notifications(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The watch limit of the machine is no reason to stop."""
-    import watchfiles
-
-    def fail(*arguments: object, **named: object) -> None:
-        raise OSError(28, "inotify watch limit reached")
-
-    monkeypatch.setattr(watchfiles, "watch", fail)
-    monkeypatch.setattr("indexer.watch.SWEEP_S", 0.05)
-    said: list[str] = []
-    stop = threading.Event()
-    thread = threading.Thread(target=watch, args=(Indexer(root), stop), kwargs={"say": said.append})
-    thread.start()
-    segment(root, line(1))
-    wait_for(root, COUNT, [(1, 1)])
-    stop.set()
-    thread.join()
-    assert "no file notifications" in said[0]
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_watching_command_ends_on_a_signal(root: Path, number: signal.Signals) -> None:
-    """With exit code 0, all indexed, and the file closed."""
-    segment(root, line(1))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eventlog", "index", "--watch", "--root", str(root)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    wait_for(root, COUNT, [(1, 1)])
-    segment(root, line(2))
-    process.send_signal(number)
-    _, err = process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert b"Traceback" not in err
-    assert rows(root, COUNT) == [(2, 2)]
-
-
-# -- modes -----------------------------------------------------------------------------------
-
-MODE_PROGRAM = """
-import eventlog as obs
-obs.configure(root={root!r}, mode={mode!r}, segment_max_bytes=4096)
-for n in range(100):
-    obs.emit("t", {{"n": n, "pad": "x" * 100}})
-"""
-
-
-@pytest.mark.parametrize("mode", [Mode.FILE_ONLY, Mode.DUAL, Mode.DB_ONLY])
-def test_modes_differ_in_what_is_left_when_the_program_ends(root: Path, mode: Mode) -> None:
-    """file_only: the log. dual: log and index. db_only: the index; the log was a spool."""
-    program = MODE_PROGRAM.format(root=str(root), mode=mode.value)
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-    assert index_file.index_path(root).exists() == (mode is not Mode.FILE_ONLY)
-    lines = sum(segment.path.read_bytes().count(b"\n") for segment in log.list_log(root).segments)
-    assert lines == (0 if mode is Mode.DB_ONLY else 100)
-    index(root)
-    assert rows(root, COUNT) == [(100, 100)]
-
-
-def test_rows_of_released_segments_survive_replays(root: Path) -> None:
-    """In db_only the index is their only home; what is still in the log joins them."""
-    for n in range(2):
-        program = MODE_PROGRAM.format(root=str(root), mode="db_only")
-        subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-        replayed = replay.replay(root)
-        assert replayed.digest.events == 100 * (n + 1)
-        assert replay.verify(root).equal
-    segment(root, line(1), b"bad\n")
-    assert replay.replay(root).digest.events == 201
-    assert rows(root, "SELECT bool_or(released), bool_and(released) FROM segments") == [(True, False)]
-
-
-def test_db_only_keeps_what_is_not_indexed(root: Path) -> None:
-    """A segment that grows between commit and deletion is read on, and goes when it is done."""
-    path = segment(root, line(1))
-    indexer = Indexer(root, release=True)
-    owner = Segment.adopt(path)
-    assert owner is not None
-    indexer.catch_up()
-    assert path.exists()
-    owner.append(line(2))
-    owner.close()
-    indexer.catch_up()
-    assert not path.exists()
-    assert rows(root, COUNT) == [(2, 2)]
-
-
-def test_two_indexers_on_one_root_do_not_disturb_each_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that listed the log before the other went further sees no change where there is none."""
-    path = segment(root, line(1))
-    slow, fast = Indexer(root), Indexer(root)
-    slow.catch_up()
-    with path.open("ab") as file:
-        file.write(line(2))
-    stale = slow._sweep()
-    with path.open("ab") as file:
-        file.write(line(3))
-    fast.catch_up()
-    with monkeypatch.context() as patch:
-        patch.setattr(slow, "_sweep", iter([stale, []]).__next__)
-        slow.catch_up()
-    assert rows(root, COUNT) == [(3, 3)]
-
-
 def test_replaying_a_log_that_grows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each batch looks at the files anew."""
     monkeypatch.setattr(replay, "_REPLAY_BATCH_BYTES", 300)
@@ -528,94 +315,6 @@ def test_replaying_a_log_that_grows(root: Path, monkeypatch: pytest.MonkeyPatch)
     assert replay.verify(root).equal
 
 
-def test_db_only_releases_rotated_segments_while_the_program_lives(root: Path) -> None:
-    """What was indexed while its writer held it goes when the writer has left it."""
-    recorder = Recorder(Config(root=str(root), segment_max_bytes=4096, strict=True))
-    indexer = Indexer(root, release=True)
-    for n in range(60):
-        recorder.emit("t", {"n": n, "pad": "x" * 300})
-        indexer.catch_up()
-    assert len(log.list_log(root).segments) == 1
-    recorder.shutdown()
-    indexer.catch_up()
-    assert log.list_log(root).segments == []
-    assert rows(root, COUNT) == [(60, 60)]
-
-
-def test_a_forked_child_does_not_hold_on_to_the_index(root: Path) -> None:
-    """Whatever the parent held at the moment of the fork: the gate, a segment, a replay."""
-    path = segment(root, line(1))
-    index(root)
-    ready, done = os.pipe()
-    with index_file.writing(root), segments_module.held_still(path):
-        pid = os.fork()
-        if pid == 0:
-            os.close(done)
-            os.read(ready, 1)
-            os._exit(0)
-    try:
-        with index_file.writing(root, timeout_s=1):
-            pass
-        owner = Segment.adopt(path)
-        assert owner is not None
-        owner.close()
-    finally:
-        os.close(done)
-        os.close(ready)
-        os.waitpid(pid, 0)
-
-
-def test_nobody_adopts_a_segment_whose_tail_is_being_judged(root: Path) -> None:
-    """What is read as torn must not be a line that a new owner is writing."""
-    path = segment(root, line(1))
-    with segments_module.held_still(path) as still:
-        assert still
-        assert Segment.adopt(path) is None
-    owner = Segment.adopt(path)
-    assert owner is not None
-    with segments_module.held_still(path) as still:
-        assert not still
-    owner.close()
-
-
-def test_a_holder_that_cannot_be_seen_is_still_a_holder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In another container, /proc/locks does not show it; the file's lock does."""
-    segment(root, line(1))
-    index(root)
-    path = str(index_file.index_path(root))
-    program = f"import duckdb, time\nc = duckdb.connect({path!r})\nprint(1, flush=True)\ntime.sleep(60)"
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    monkeypatch.setattr(turns, "holders", lambda path: [])
-    try:
-        with pytest.raises(IndexBusy, match="another process"):
-            Indexer(root, timeout_s=0.2).catch_up()
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-    assert list(root.glob("*broken*")) == []
-
-
-def test_an_index_that_cannot_be_opened_for_want_of_something_is_not_broken(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Too many open files, for one: the file is sound, and stays."""
-    segment(root, line(1))
-    index(root)
-
-    def fail(*arguments: object, **named: object) -> None:
-        raise duckdb.IOException("IO Error: Cannot open file: Too many open files")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(duckdb, "connect", fail)
-        with pytest.raises(IndexFailed, match="cannot be opened here, though it seems sound: IO Error: Cannot open"):
-            Indexer(root, timeout_s=0.1).catch_up()
-    assert list(root.glob("*broken*")) == []
-    assert rows(root, COUNT) == [(1, 1)]
-
-
 def test_replay_keeps_a_broken_index_that_may_be_the_only_copy(root: Path) -> None:
     """In db_only it held rows that no log has."""
     segment(root, line(1))
@@ -625,66 +324,3 @@ def test_replay_keeps_a_broken_index_that_may_be_the_only_copy(root: Path) -> No
     (aside,) = root.glob("index.duckdb.broken-*")
     assert aside.read_bytes() == b"broken"
     assert rows(root, COUNT) == [(1, 1)]
-
-
-def test_verify_in_db_only_compares_the_same_moment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is released while it replays is not held against the index."""
-    segment(root, line(1))
-    first = segment(root, line(2))
-    Indexer(root).catch_up()
-    real = replay._build
-
-    def build(*arguments: Any) -> int:
-        with first.open("ab") as file:
-            file.write(line(3))
-        segment(root, line(4), b"bad\n")
-        Indexer(root, release=True).catch_up()
-        assert log.list_log(root).segments == []
-        return real(*arguments)
-
-    monkeypatch.setattr(replay, "_build", build)
-    found = replay.verify(root)
-    assert found.live.events == 2
-    assert found.equal
-
-
-def test_a_crash_while_releasing_leaves_the_checkpoint(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or its segment would be read, and its bad lines counted, once more."""
-    segment(root, line(1), b"bad\n")
-
-    class Crash(BaseException):
-        pass
-
-    class Crashing:
-        def __init__(self, real: duckdb.DuckDBPyConnection) -> None:
-            self._real = real
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._real, name)
-
-        def execute(self, query: str, *arguments: Any) -> Any:
-            if query.startswith("INSERT INTO segments"):
-                raise Crash
-            return self._real.execute(query, *arguments)
-
-    real = Indexer._release_segments
-
-    def release(self: Indexer, connection: duckdb.DuckDBPyConnection, done: Done) -> None:
-        real(self, cast("duckdb.DuckDBPyConnection", Crashing(connection)), done)
-
-    monkeypatch.setattr(Indexer, "_release_segments", release)
-    with pytest.raises(Crash):
-        Indexer(root, release=True).catch_up()
-    monkeypatch.undo()
-    Indexer(root, release=True).catch_up()
-    assert rows(root, "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)") == [(1, 1)]
-    assert log.list_log(root).segments == []
-
-
-def test_the_index_is_for_its_owner_alone(root: Path) -> None:
-    """Like the log: it holds the same."""
-    segment(root, line(1))
-    index(root)
-    assert index_file.index_path(root).stat().st_mode & 0o777 == 0o600
-    replay.replay(root)
-    assert index_file.index_path(root).stat().st_mode & 0o777 == 0o600
