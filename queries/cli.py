@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import click
 import msgspec
 
 from eventlog import envelope
-from eventlog.cli.main import existing_root, root_option, say
+from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say
 from eventlog.errors import QueryFailed
 from queries import render
 from queries.status import Status
@@ -74,7 +75,7 @@ def sql(
     """
     if query == "-":
         query = sys.stdin.read()
-    store = ReadStore(existing_root(root), wait_s=wait_s, timeout_s=timeout_s)
+    store = ReadStore(existing_root(root), wait_s=wait_s, timeout_s=timeout_s, on_stuck=_give_up)
     if format_ != "table":
         _copy(store, query, [], format_, output, limit or _FILE_ROWS)
         return
@@ -110,6 +111,12 @@ def export(event_types: tuple[str, ...], format_: str, output: Path | None, wait
         raise QueryFailed(f"no events of type {', '.join(sorted(unknown))}; try: eventlog sql 'FROM event_types'")
     query = "SELECT * FROM events WHERE event_type IN (SELECT unnest(?)) ORDER BY timestamp, event_id"
     _copy(store, query, [list(event_types)], format_, output, None)
+
+
+def _give_up(error: QueryFailed) -> None:
+    """End the process, whatever DuckDB is doing: it only reads, and nobody else is in here."""
+    say(f"error: {error}")
+    os._exit(EXIT_USAGE)
 
 
 def _copy(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import duckdb
 
 from eventlog.errors import QueryFailed
 
+STUCK_S = 2.0
 _ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
 
@@ -65,25 +66,37 @@ def failed(error: Exception) -> QueryFailed:
 
 
 @contextmanager
-def time_limit(connection: duckdb.DuckDBPyConnection, timeout_s: float) -> Iterator[None]:
-    """Stop what runs in the block after `timeout_s`. Raises QueryFailed, also for DuckDB's errors."""
+def time_limit(
+    connection: duckdb.DuckDBPyConnection, timeout_s: float, on_stuck: Callable[[QueryFailed], None] | None = None
+) -> Iterator[None]:
+    """Stop what runs in the block after `timeout_s`. Raises QueryFailed, also for DuckDB's errors.
+
+    DuckDB looks at an interruption between chunks of rows, so a single call that makes a huge
+    value runs to its end. `on_stuck` is called, on another thread, `STUCK_S` later: a process
+    that exists for this query alone can then end itself.
+    """
     expired = threading.Event()
+    error_then = QueryFailed(f"the query was stopped after {timeout_s:g} s; narrow it, or allow more time")
 
     def expire() -> None:
         expired.set()
         connection.interrupt()
 
-    timer = threading.Timer(timeout_s, expire)
-    timer.daemon = True
-    timer.start()
+    timers = [threading.Timer(timeout_s, expire)]
+    if on_stuck is not None:
+        timers.append(threading.Timer(timeout_s + STUCK_S, on_stuck, [error_then]))
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
     try:
         yield
     except duckdb.Error as error:
         if expired.is_set():
-            raise QueryFailed(f"the query was stopped after {timeout_s:g} s; narrow it, or allow more time") from None
+            raise error_then from None
         raise failed(error) from None
     finally:
-        timer.cancel()
+        for timer in timers:
+            timer.cancel()
 
 
 def execute(

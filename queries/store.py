@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,10 +120,21 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class ReadStore:
-    """Reads one root. Raises IndexFailed where it has no index, IndexBusy past `wait_s`."""
+    """Reads one root. Raises IndexFailed where it has no index, IndexBusy past `wait_s`.
 
-    def __init__(self, root: str | Path, *, wait_s: float = 30.0, timeout_s: float = 60.0) -> None:
+    SQL is stopped after `timeout_s`; see `sandbox.time_limit` for what `on_stuck` is for.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        wait_s: float = 30.0,
+        timeout_s: float = 60.0,
+        on_stuck: Callable[[QueryFailed], None] | None = None,
+    ) -> None:
         self.root = Path(root)
+        self._on_stuck = on_stuck
         self._wait_s = wait_s
         self._timeout_s = timeout_s
 
@@ -310,7 +321,7 @@ class ReadStore:
             yield sandbox.execute(connection, statement, params)
 
     def _limit(self, connection: duckdb.DuckDBPyConnection, timeout_s: float | None) -> Any:
-        return sandbox.time_limit(connection, self._timeout_s if timeout_s is None else timeout_s)
+        return sandbox.time_limit(connection, self._timeout_s if timeout_s is None else timeout_s, self._on_stuck)
 
     @contextmanager
     def _open(self, *, may_write: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -439,3 +439,14 @@ def test_names_that_are_not_unicode(run: Run, root: Path) -> None:
     assert status["oddities"] == [f"{root}/log/bad\\udcff: the name is not an event type"]
     assert "bad" in run("index").stderr
     assert "is not UTF-8" in run("status", "--root", os.fsdecode(b"/tmp/x\xff")).stderr
+
+
+def test_the_time_limit_holds_for_what_duckdb_does_not_interrupt(run: Run) -> None:
+    """One call that makes a huge value."""
+    run("emit", "t")
+    run("index")
+    started = time.monotonic()
+    done = run("sql", "SELECT list_sum(range(300000000))", "--timeout", "0.2")
+    assert time.monotonic() - started < 15
+    assert done.returncode == 2
+    assert done.stderr == "error: the query was stopped after 0.2 s; narrow it, or allow more time\n"
