@@ -398,3 +398,11 @@ def test_a_batch_that_is_written_in_part_counts_and_names_that_part(
     assert recorded == logged == [event.event_id for event in sink.events]
     assert 0 < len(logged) < 20
     assert (obs.stats().emitted, obs.stats().lost) == (len(logged), 20 - len(logged))
+
+
+def test_derived_ids_tell_the_parts_of_a_key_apart() -> None:
+    """And are what docs/format.md says, for producers in other languages."""
+    assert ids.derived_id(1767225600000000, "demo", "k") == "019b76da-a800-866d-affc-a54a5035f02c"
+    assert ids.derived_id(0, "a", "bc") != ids.derived_id(0, "ab", "c")
+    assert ids.derived_id(0, "a", b"\xff") == ids.derived_id(0, b"a", b"\xff")
+    assert ids.derived_id(-5, "a")[:13] == "00000000-0000"

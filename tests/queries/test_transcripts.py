@@ -91,9 +91,9 @@ def test_sessions(store: ReadStore) -> None:
         "SELECT session_id, duration_s, events, tool_calls, tool_failures, project, summary FROM sessions ORDER BY 1"
     ).rows
     assert rows == [
-        ("fork", 0, 1, 0, 0, "/home/ada/engine", None),
+        ("fork", 69, 5, 0, 0, "/home/ada/engine", None),
         ("glued", 2, 3, 0, 0, "/home/ada/engine", None),
-        ("main", 16, 18, 3, 1, "/home/ada/engine", "Teach the engine to count"),
+        ("main", 16, 14, 3, 1, "/home/ada/engine", "Teach the engine to count"),
     ]
 
 
