@@ -66,17 +66,20 @@ def default_root(environ: Mapping[str, str]) -> str:
 def load(environ: Mapping[str, str] | None = None, /, **code: Any) -> Config:
     """Gather settings from all three places. Raises ConfigError naming the place and the key."""
     environ = os.environ if environ is None else environ
-    settings: dict[str, Any] = {"root": default_root(environ)}
-    settings |= _from_environment(environ)
-    switched_off = settings["root"] == ""
-    settings |= _from_file(environ)
-    settings |= _known(_plain(code), "configure()")
+    layers = {
+        "the environment": {"root": default_root(environ), **_from_environment(environ)},
+        "the file": _from_file(environ),
+        "configure()": _known(_plain(code), "configure()"),
+    }
+    for place, layer in layers.items():
+        _check(place, layer)
+    settings: dict[str, Any] = {}
+    for layer in layers.values():
+        settings |= layer
+    switched_off = layers["the environment"]["root"] == ""
     if settings["root"] == "" or (switched_off and "root" not in code):
         settings |= {"root": "", "mode": "off"}
-    try:
-        config = msgspec.convert(settings, Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"bad setting: {error}") from None
+    config = msgspec.convert(settings, Config)
     root = os.path.abspath(os.path.expanduser(config.root)) if config.root else ""
     if root.encode("utf-8", "replace").decode() != root:
         raise ConfigError(f"root {root!r} is not UTF-8, which DuckDB needs; choose another")
@@ -97,6 +100,16 @@ def load_for_agent() -> tuple[Config, str | None]:
         if root == "" or os.environ.get("EVENTLOG_MODE") == Mode.OFF.value:
             return Config(root="", mode=Mode.OFF), str(error)
         return Config(root=os.path.abspath(os.path.expanduser(root))), str(error)
+
+
+def _check(place: str, layer: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a value that cannot be used, naming it and where it stands."""
+    for name, value in layer.items():
+        try:
+            msgspec.convert({"root": "", name: value}, Config)
+        except msgspec.ValidationError as error:
+            known = f"; it is one of {', '.join(mode.value for mode in Mode)}" if name == "mode" else ""
+            raise ConfigError(f"{name} = {value!r} in {place}: {error}{known}") from None
 
 
 def _plain(code: Mapping[str, Any]) -> dict[str, Any]:

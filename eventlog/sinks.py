@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Iterator
 from typing import IO, Protocol
 
 import msgspec
@@ -53,6 +54,15 @@ class MemorySink:
 
     def close(self) -> None:
         """The events stay readable."""
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __iter__(self) -> Iterator[Envelope]:
+        return iter(self.events)
+
+    def __repr__(self) -> str:
+        return f"<MemorySink: {', '.join(event.event_type for event in self) or 'empty'}>"
 
     @property
     def events(self) -> list[Envelope]:

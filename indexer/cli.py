@@ -79,6 +79,8 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
             f"replayed {done.digest.events:,} events from {done.segments:,} segments in {done.elapsed_s:.1f} s, "
             f"{done.digest.quarantined:,} lines in quarantine\ncontent hash {done.digest.content}"
         )
+        if not done.segments and not done.digest.events:
+            say("the log is empty. (In mode db_only the index was the only copy of what it held.)")
         return 0
     with _progress("replaying") as progress:
         found = replaying.verify(folder, progress=progress, timeout_s=wait_s)

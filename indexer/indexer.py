@@ -128,7 +128,10 @@ class Indexer:
 
     def _forget_if_replaced(self) -> None:
         """The operator may have deleted or replayed the index: then all is to be looked at anew."""
-        if index_file.inode_of(index_file.index_path(self.root)) != self._index_inode:
+        inode = index_file.inode_of(index_file.index_path(self.root))
+        if inode is None and self._index_inode is not None:
+            self._say("the index is gone; making it anew from the log")
+        if inode != self._index_inode:
             self._seen.clear()
             self._index_inode = None
 

@@ -40,21 +40,27 @@ def create_typed_views(connection: duckdb.DuckDBPyConnection) -> None:
     """Make one view per event type whose schema is in the log.
 
     Where a type changed over time its view has the columns of all its versions, a later
-    version deciding the type of a column that it shares with an earlier one.
+    version deciding the type of a column that it shares with an earlier one. A field that has
+    two types in one version is JSON: nothing says which of them is right.
     """
     found = connection.execute(
         f"SELECT payload FROM events WHERE event_type = '{SCHEMA_EVENT}'"
         " ORDER BY TRY_CAST(payload ->> 'version' AS BIGINT), event_id"
     ).fetchall()
     fields_by_type: dict[str, dict[str, str]] = {}
+    decided: dict[tuple[str, str], int] = {}
     for (payload,) in found:
         try:
-            found_schema = msgspec.json.decode(payload, type=EventSchema)
+            logged = msgspec.json.decode(payload, type=EventSchema)
         except msgspec.MsgspecError:
             continue  # logged by a program that is not ours: it stays visible as an event
-        if EVENT_TYPE.fullmatch(found_schema.name) and found_schema.name not in RESERVED:
-            fields = fields_by_type.setdefault(found_schema.name, {})
-            fields |= list_columns(found_schema.json_schema)
+        if not EVENT_TYPE.fullmatch(logged.name) or logged.name in RESERVED:
+            continue
+        fields = fields_by_type.setdefault(logged.name, {})
+        for field, kind in list_columns(logged.json_schema).items():
+            same_version = decided.get((logged.name, field)) == logged.version
+            fields[field] = "JSON" if same_version and fields[field] != kind else kind
+            decided[logged.name, field] = logged.version
     for name, fields in fields_by_type.items():
         connection.execute(_typed_view(name, dict(list(fields.items())[:_FIELDS_MAX])))
 

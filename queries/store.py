@@ -25,6 +25,7 @@ from eventlog import log, reader, timestamps
 from eventlog.errors import IndexBusy, IndexFailed, MissingExtra, QueryFailed
 from indexer import index_file, schema
 from indexer.digest import Digest, digest
+from indexer.projections import quoted
 from queries import sandbox
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
@@ -295,9 +296,13 @@ class ReadStore:
         # A device or a pipe is written to as it is; a file appears when it is whole.
         is_file = target.is_file() or not target.exists()
         part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part") if is_file else target
+        if not target.parent.is_dir():
+            raise QueryFailed(f"there is no folder {target.parent} to write {target.name} to")
         destination = str(part).replace("'", "''")
         try:
             with self._open(may_write=part) as connection, self._limit(connection, timeout_s):
+                if format_ in ("json", "jsonl"):
+                    statement = _finite(connection, statement, params)
                 rows = sandbox.execute(
                     connection,
                     f"COPY (SELECT * FROM (\n{statement}\n){limit}) TO '{destination}' ({_COPY[format_]})",
@@ -356,6 +361,18 @@ def _one_at_a_time(root: Path, wait_s: float) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _finite(
+    connection: duckdb.DuckDBPyConnection, statement: str, params: Sequence[Any] | dict[str, Any] | None
+) -> str:
+    """Have NaN and infinities written as null: DuckDB would write words that JSON does not know."""
+    described = sandbox.execute(connection, f"DESCRIBE {statement}", params).fetchall()
+    floats = [quoted(row[0]) for row in described if row[1] in ("DOUBLE", "FLOAT")]
+    if not floats:
+        return statement
+    finite = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}" for name in floats)
+    return f"SELECT * REPLACE ({finite}) FROM (\n{statement}\n)"
 
 
 def _conditions(

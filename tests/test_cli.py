@@ -196,12 +196,15 @@ def test_a_closed_pipe_is_no_error(run: Run, root: Path) -> None:
 def test_importing_on_the_command_line(run: Run, tmp_path: Path) -> None:
     """What was new, what was not, what could not be read, and what looks like the time."""
     done = run("import", "claude-code", str(transcripts.FOLDER))
-    assert done.stdout == "3 files: 25 new events, 3 of them unreadable and kept for quarantine\n"
+    assert (
+        done.stdout
+        == "3 files: 22 new events, 3 lines kept for quarantine (the first: not JSON: Input data was truncated)\n"
+    )
     assert run("import", "claude-code", str(transcripts.FOLDER)).stdout.startswith("3 files: 0 new events, ")
     path = tmp_path / "app.jsonl"
     path.write_text('{"ts": 1588316522.5, "kind": "LogIn"}\n')
     done = run("import", "jsonl", str(path), "--type-field", "kind")
-    assert done.stdout == "1 files: 1 new events\n"
+    assert done.stdout == "1 file: 1 new events\n"
     assert done.stderr == "no --time-field: the events carry no time (1970); app.jsonl seems to have one in 'ts'\n"
     run("import", "jsonl", str(path), "--type", "app", "--time-field", "ts", "--workspace", "w", "--agent", "a")
     event = json.loads(run("tail", "app").stdout)
@@ -296,7 +299,7 @@ INDEXED_ERRORS: dict[str, tuple[list[str], int, str]] = {
     ),
     "no such folder": (
         ["export", "t", "--format", "csv", "-o", "nowhere/x.csv"], 2,
-        "error: IO Error: Cannot open file",
+        "error: there is no folder {home}/nowhere to write x.csv to\n",
     ),
 }  # fmt: skip
 
@@ -308,7 +311,7 @@ def test_errors_of_questions(run: Run, root: Path, case: str) -> None:
     run("emit", "t")
     run("index")
     done = run(*arguments)
-    assert done.stderr.startswith(message)
+    assert done.stderr.startswith(message.replace("{home}", str(Path.home())))
     assert (done.returncode, done.stdout) == (code, "")
 
 
@@ -450,3 +453,48 @@ def test_the_time_limit_holds_for_what_duckdb_does_not_interrupt(run: Run) -> No
     assert time.monotonic() - started < 15
     assert done.returncode == 2
     assert done.stderr == "error: the query was stopped after 0.2 s; narrow it, or allow more time\n"
+
+
+def test_an_import_of_which_nothing_comes_is_an_error(run: Run, tmp_path: Path) -> None:
+    """A mistyped field, for one; the reason names it."""
+    path = tmp_path / "f.jsonl"
+    path.write_text('{"at": "2026-01-01"}\n' * 2)
+    done = run("import", "jsonl", str(path), "--type", "t", "--time-field", "ta")
+    assert done.stdout == "1 file: 0 new events, 2 lines kept for quarantine (the first: there is no time field 'ta')\n"
+    assert done.stderr == "error: not one line could be imported; check the options, and that it is the right file\n"
+    assert done.returncode == 1
+    assert "there is no type field 'kind'" in run("import", "jsonl", str(path), "--type-field", "kind").stdout
+
+
+def test_output_that_cannot_be_written(root: Path, run: Run) -> None:
+    """One message, and the exit code of a failure."""
+    run("emit", "t")
+    for command in ("status", "tail", "emit t"):
+        line = f"exec {sys.executable} -m eventlog {command} > /dev/full"
+        done = subprocess.run(
+            ["bash", "-c", line],
+            env={**os.environ, "EVENTLOG_DIR": str(root)},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (1, b"error: No space left on device\n")
+
+
+def test_tail_of_a_type_that_is_not_there_says_what_is(run: Run) -> None:
+    """On standard error."""
+    run("emit", "here")
+    done = run("tail", "nosuch")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "no events of type nosuch; there are: here\n")
+
+
+def test_a_wide_result_in_a_narrow_terminal(root: Path, run: Run) -> None:
+    """One column below the other, not one letter."""
+    event_id = run("emit", "t", '{"a": 1}').stdout.strip()
+    run("index")
+    command = f"stty cols 80; {sys.executable} -m eventlog sql 'FROM events' --root {root}"
+    done = subprocess.run(
+        ["script", "-qec", command, "/dev/null"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert event_id in done.stdout
+    assert '{"a":1}' in done.stdout

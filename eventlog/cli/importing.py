@@ -143,6 +143,8 @@ def _import_once(importer: Importer, paths: list[Path]) -> None:
             except ImportFailed as error:
                 failures.append(str(error))
     _report(total)
+    if total.rejected and total.rejected == total.events:
+        raise ImportFailed("not one line could be imported; check the options, and that it is the right file")
     if failures:
         raise ImportFailed(f"{len(failures)} of {len(paths)} files failed; the first: {failures[0]}")
 
@@ -159,8 +161,9 @@ def _follow(importer: Importer, find: Callable[[], list[Path]]) -> None:
 
 def _report(done: Imported) -> None:
     skipped = f", {done.skipped_bytes:,} bytes imported before" if done.skipped_bytes else ""
-    rejected = f", {done.rejected:,} of them unreadable and kept for quarantine" if done.rejected else ""
-    click.echo(f"{done.sources:,} files: {done.events:,} new events{rejected}{skipped}")
+    rejected = f", {done.rejected:,} lines kept for quarantine (the first: {done.reason})" if done.rejected else ""
+    files = "1 file" if done.sources == 1 else f"{done.sources:,} files"
+    click.echo(f"{files}: {done.events - done.rejected:,} new events{rejected}{skipped}")
 
 
 def _hint_time_field(files: tuple[Path, ...]) -> None:

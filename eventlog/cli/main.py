@@ -92,7 +92,7 @@ def root(debug: bool) -> None:
     """The flight recorder for AI agents and edge programs.
 
     Events are lines of JSON in a folder; the index over them is a DuckDB file that can be
-    deleted at any time. Both live under --root, else the root of
+    deleted at any time (except in mode db_only). Both live under --root, else the root of
     eventlog.toml, else $EVENTLOG_DIR, else ~/.local/state/eventlog.
 
     \b
@@ -161,6 +161,7 @@ def run(arguments: Sequence[str]) -> int:
     except EventlogError as error:
         return _failed(error, str(error), arguments)
     except OSError as error:
+        _drop_output()
         place = f"{error.filename}: " if error.filename else ""
         return _failed(error, f"{place}{error.strerror or error}", arguments)
     except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows all
@@ -168,12 +169,18 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _reader_gone() -> int:
-    """The reader of our output (head, less) has seen enough, which is no error.
-
-    Python would complain once more at exit, when it flushes: give it something to flush into.
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    """The reader of our output (head, less) has seen enough, which is no error."""
+    _drop_output()
     return 0
+
+
+def _drop_output() -> None:
+    """Throw away output that cannot be written: Python would complain once more, at exit."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failed(error: Exception, message: str, arguments: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import click
 
 from eventlog import envelope, log, reader, timestamps
-from eventlog.cli.main import existing_root, printable, root_option
+from eventlog.cli.main import existing_root, printable, resolve_root, root_option, say
 from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.reader import Located
@@ -57,7 +57,7 @@ def tail(
       eventlog tail llm_call tool_call --follow
       eventlog tail --since 15m | jq .payload
     """
-    folder = existing_root(root)
+    folder = resolve_root(root) if follow else existing_root(root)
     for name in event_types:
         envelope.check_event_type(name)
     types = event_types or None
@@ -71,6 +71,9 @@ def tail(
     if follower is not None:  # show up to where following begins, and no line twice
         ends = follower.offsets
         segments = [each._replace(size=ends[each.name]) for each in segments if each.name in ends]
+    if types and not segments:
+        there = ", ".join(sorted({each.event_type for each in log.list_log(folder).segments})) or "none"
+        say(f"no events of type {', '.join(types)}; there are: {there}")
     for entry in _select(segments, start, end, count):
         show(entry)
     if follower is not None:

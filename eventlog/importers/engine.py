@@ -68,18 +68,24 @@ class Format(Protocol):
 
 
 class Imported(msgspec.Struct):
-    """What an import did. `lines` counts all that were read, `events` those appended to the log."""
+    """What an import did.
+
+    `lines` counts all that were read, `events` what was appended to the log, and `rejected`
+    those of them that only keep a line for quarantine; `reason` is that of the first.
+    """
 
     sources: int = 0
     lines: int = 0
     events: int = 0
     rejected: int = 0
     skipped_bytes: int = 0
+    reason: str | None = None
 
     def add(self, other: Imported) -> None:
         """Add another count to this one."""
-        for name in self.__struct_fields__:
+        for name in ("sources", "lines", "events", "rejected", "skipped_bytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.reason = self.reason or other.reason
 
 
 class Importer:
@@ -121,10 +127,11 @@ class Importer:
                 done.lines += 1
                 for record in records:
                     occurrence = source.count(record.data)
-                    event, accepted = self._event(record, line, name, occurrence)
+                    event, reason = self._event(record, line, name, occurrence)
                     batch.add(event)
                     done.events += 1
-                    done.rejected += not accepted
+                    done.rejected += reason is not None
+                    done.reason = done.reason or reason
                 source.move(line)
         if not following:
             self._let_go(path)
@@ -169,17 +176,19 @@ class Importer:
         for path in self._open:
             self.checkpoint(path)
 
-    def _event(self, record: Record, line: SourceLine, source: str, occurrence: int) -> tuple[tuple[str, bytes], bool]:
-        """Return (event type, line) for a record, and whether it is a proper one."""
+    def _event(
+        self, record: Record, line: SourceLine, source: str, occurrence: int
+    ) -> tuple[tuple[str, bytes], str | None]:
+        """Return (event type, line) for a record, and why if it is kept for quarantine only."""
         reason = record.reason
         if reason is None:
             try:
                 made = self._format.envelope(record.data, source, occurrence)
-                return (made.event_type, envelope.encode(made)), True
+                return (made.event_type, envelope.encode(made)), None
             except InvalidEvent as error:
                 reason = str(error)
         rejected = _rejected(self._format.key, source, record.data, line.length, occurrence, reason)
-        return (REJECTED_EVENT, envelope.encode(rejected)), False
+        return (REJECTED_EVENT, envelope.encode(rejected)), reason
 
 
 def _is_whole(record: Record) -> bool:

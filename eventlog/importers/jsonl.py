@@ -66,7 +66,7 @@ class Jsonl:
             raise InvalidEvent("not a JSON object") from None
         except (ValueError, RecursionError) as error:
             raise InvalidEvent(f"not JSON: {error}") from None
-        event_type = self._type or _as_event_type(_pick(fields, self._type_field))
+        event_type = self._type or self._event_type(fields)
         moment = self._moment(fields)
         return Envelope(
             event_id=ids.derived_id(
@@ -80,6 +80,12 @@ class Jsonl:
             payload=msgspec.Raw(data),
         )  # fmt: skip
 
+    def _event_type(self, fields: Fields) -> str:
+        value = _pick(fields, self._type_field)
+        if value is None:
+            raise InvalidEvent(f"there is no type field {self._type_field!r}")
+        return _as_event_type(value)
+
     def _key(self, fields: Fields, data: bytes, source: str, occurrence: int) -> tuple[str | bytes, ...]:
         value = _pick(fields, self._id_field)
         if value is None:
@@ -90,6 +96,8 @@ class Jsonl:
         if self._time_field is None:
             return timestamps.UNKNOWN
         value = _pick(fields, self._time_field)
+        if value is None:
+            raise InvalidEvent(f"there is no time field {self._time_field!r}")
         found = timestamps.from_foreign(value)
         if found is None:
             raise InvalidEvent(f"time field {self._time_field!r} holds {str(value)[:80]!r}, which is not a time")

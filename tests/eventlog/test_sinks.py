@@ -128,6 +128,7 @@ def test_capture_keeps_events_in_memory_and_writes_nothing(root: Path, monkeypat
     (event,) = captured.events
     assert (event.event_id, event.event_type, event.run_id, event.data()) == (event_id, "t", "r", {"n": 1})
     assert captured.of_type("other") == []
+    assert (len(captured), [each.event_id for each in captured], repr(captured)) == (1, [event_id], "<MemorySink: t>")
     assert obs.emit("t") is None
     assert len(captured.events) == 1
     assert not root.exists()

@@ -167,3 +167,15 @@ def test_a_hostile_schema_harms_nothing(root: Path, case: str) -> None:
     assert rows(root, "SELECT count(*) FROM events") == [(2,)]
     if HOSTILE[case].get("name") == "t":
         assert rows(root, "SELECT count(*) FROM t") == [(1,)]
+
+
+def test_two_types_for_a_field_in_one_version_are_json(root: Path) -> None:
+    """Nothing says which is right, so no value is lost."""
+    recorder = Recorder(Config(root=str(root), strict=True))
+    for kind, value in ((int, 1), (str, "abc"), (int, 2)):
+        struct = msgspec.defstruct("R", [("n", kind), ("same", int)], module=__name__)
+        obs.event("reading")(struct)
+        recorder.emit(struct(n=value, same=3))
+    recorder.shutdown()
+    index(root)
+    assert sorted(rows(root, "SELECT n, same FROM reading")) == [('"abc"', 3), ("1", 3), ("2", 3)]
