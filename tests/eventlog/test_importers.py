@@ -219,11 +219,11 @@ def test_compressed_files_are_the_same_events(root: Path, tmp_path: Path, suffix
     assert import_(root, path, format_=format_).events == 0
 
 
-@pytest.mark.parametrize(("name", "data"), [("f.gz", gzip.compress(b'{"a":1}\n' * 99)[:-12]), ("f.zst", b"nonsense")])
-def test_a_damaged_archive_says_so_and_keeps_what_was_read(root: Path, tmp_path: Path, name: str, data: bytes) -> None:
+@pytest.mark.parametrize("name", ["f.gz", "f.zst"])
+def test_a_damaged_archive_says_so(root: Path, tmp_path: Path, name: str) -> None:
     """With the byte up to which it was good."""
     path = tmp_path / name
-    path.write_bytes(data)
+    path.write_bytes(b"nonsense" if name == "f.zst" else gzip.compress(b'{"a":1}\n' * 99)[:-12])
     with pytest.raises(ImportFailed, match=r"damaged after byte \d+"):
         import_(root, path, format_=Jsonl(type_="t"))
 
