@@ -470,3 +470,17 @@ def test_a_file_name_that_is_not_unicode(root: Path, tmp_path: Path) -> None:
         import_(root, path)
         import_(root, path, format_=Jsonl(type_="t"))
     assert (len(events(root, "t")), len(events(root, "claude_code"))) == (1, 1)
+
+
+def test_a_line_that_went_on_is_read_again_as_a_whole(root: Path, tmp_path: Path) -> None:
+    """It looked complete, but what came next was no newline."""
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(b'{"n":1}')
+    recorder = Recorder(Config(root=str(root), strict=True))
+    importer = Importer(recorder, ClaudeCode())
+    importer.run(path, following=True)
+    path.write_bytes(b'{"n":1}xyz\n{"n":2}\n')
+    importer.run(path, following=True)
+    recorder.shutdown()
+    assert [payload["raw"] for payload in payloads(root, "import_rejected")] == ['{"n":1}xyz']
+    assert [payload["n"] for payload in payloads(root, "claude_code")] == [1, 2]
