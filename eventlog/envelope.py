@@ -137,9 +137,8 @@ def _refuse_non_finite(value: object, path: str) -> None:
 def encode(envelope: Envelope) -> bytes:
     """Return the line of an envelope, newline included.
 
-    The line is read back before it is returned (struct constructors check nothing, and
-    reading is a third of a microsecond), so a wrong field or a passed limit raises
-    InvalidEvent here and not quarantine later.
+    The line is read back before it is returned (struct constructors check nothing), so a wrong
+    field or a passed limit raises InvalidEvent here and does not end in quarantine later.
     """
     try:
         line = _encoder.encode(envelope)

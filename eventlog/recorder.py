@@ -36,8 +36,6 @@ _SCHEMA_SCAN_MAX_BYTES = 1024 * 1024
 
 _FIELDS = context.FIELDS | {"schema_version", "timestamp", "event_id", "dedupe_key"}
 
-EventTime = str | datetime
-
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Counters of one recorder since it was made."""

@@ -54,7 +54,6 @@ class Counted(msgspec.Struct):
     events: int = 0
     rejected: int = 0
     bytes: int = 0
-    batches: int = 0
 
 
 class _NeedsRebuild(Exception):
@@ -123,7 +122,6 @@ class Indexer:
         counted.events += done.events
         counted.rejected += done.rejected
         counted.bytes += done.bytes
-        counted.batches += bool(lagging)
         return bool(done.bytes or done.rejected) or done.next < len(lagging)
 
     def _forget_if_replaced(self) -> None:

@@ -63,7 +63,7 @@ def columns(*parts: dict[str, str]) -> str:
 
 
 def _ddl(*parts: dict[str, str]) -> str:
-    # zstd on the documents: DuckDB's default choice costs more to write and ten times the space.
+    # zstd on the documents: DuckDB's default choice costs more to write, and more space.
     compressed = {"payload": " USING COMPRESSION zstd"}
     return ", ".join(f"{name} {kind}{compressed.get(name, '')}" for part in parts for name, kind in part.items())
 

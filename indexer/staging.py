@@ -1,6 +1,6 @@
 """Handing rows to DuckDB: as JSON in memory, read by DuckDB's own parallel reader.
 
-Building rows in Python and binding them is an order of magnitude slower.
+Building rows in Python and binding them one by one is far slower.
 """
 
 from __future__ import annotations

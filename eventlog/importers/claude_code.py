@@ -14,7 +14,7 @@ import msgspec
 
 from eventlog import ids, timestamps
 from eventlog.envelope import Envelope
-from eventlog.errors import ImportFailed, InvalidEvent
+from eventlog.errors import ImportFailed
 from eventlog.importers.source import path_name
 
 EVENT_TYPE = "claude_code"
@@ -44,12 +44,7 @@ class ClaudeCode:
 
     def envelope(self, data: bytes, source: str, occurrence: int) -> Envelope:
         """Make the event of a line."""
-        try:
-            line = self._decode(data)
-        except msgspec.ValidationError:
-            raise InvalidEvent("not a JSON object") from None
-        except (ValueError, RecursionError) as error:
-            raise InvalidEvent(f"not JSON: {error}") from None
+        line = self._decode(data)
         moment = _moment(line)
         return Envelope(
             event_id=ids.derived_id(

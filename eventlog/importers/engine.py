@@ -64,7 +64,10 @@ class Format(Protocol):
         """Return what identifies the source wherever it lies; it goes into the ids."""
 
     def envelope(self, data: bytes, source: str, occurrence: int) -> Envelope:
-        """Make the event of a record. Raises InvalidEvent with the reason."""
+        """Make the event of a record.
+
+        Raises InvalidEvent with the reason, or what msgspec raises for a record that is no object.
+        """
 
 
 class Imported(msgspec.Struct):
@@ -101,7 +104,7 @@ class Importer:
         """Import what is new in a source. Raises ImportFailed, WriteFailed.
 
         While following, a last line without a newline is left for later unless it is
-        complete JSON: somebody may be writing it.
+        complete JSON object: somebody may be writing it.
         """
         source = self._open.get(path)
         if source is None or not source.fits():
@@ -187,6 +190,10 @@ class Importer:
                 return (made.event_type, envelope.encode(made)), None
             except InvalidEvent as error:
                 reason = str(error)
+            except msgspec.ValidationError:
+                reason = "not a JSON object"
+            except (ValueError, RecursionError) as error:
+                reason = f"not JSON: {error}"
         rejected = _rejected(self._format.key, source, record.data, line.length, occurrence, reason)
         return (REJECTED_EVENT, envelope.encode(rejected)), reason
 

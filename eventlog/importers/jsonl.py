@@ -60,12 +60,7 @@ class Jsonl:
 
     def envelope(self, data: bytes, source: str, occurrence: int) -> Envelope:
         """Make the event of a line."""
-        try:
-            fields = _fields.decode(data)
-        except msgspec.ValidationError:
-            raise InvalidEvent("not a JSON object") from None
-        except (ValueError, RecursionError) as error:
-            raise InvalidEvent(f"not JSON: {error}") from None
+        fields = _fields.decode(data)
         event_type = self._type or self._event_type(fields)
         moment = self._moment(fields)
         return Envelope(
