@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test faults lint clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m fixtures.demo
 
 test: lint
 	$(BIN)/pytest -n auto
+
+# Breaks eventlog on purpose, for at most 15 minutes, and writes docs/reliability.md.
+faults: $(STAMP)
+	$(BIN)/python -m faults --write
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

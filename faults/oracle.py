@@ -1,0 +1,84 @@
+"""The judge: what must be true after recovery, checked without trusting the product's own counts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from eventlog import log, reader
+from faults.campaign import FaultFound, Plan
+from queries.store import ReadStore
+
+_MAX_ROWS = 10_000_000
+
+
+def eventlog(*arguments: str | Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run the console command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "eventlog", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def recover(root: Path, timeout_s: float = 120) -> str:
+    """Catch up in a fresh process, as an operator would; return what it said."""
+    done = eventlog("index", "--root", root, timeout_s=timeout_s)
+    if done.returncode:
+        raise FaultFound(f"`eventlog index` failed with {done.returncode}: {done.stderr[-2000:]}")
+    return done.stdout + done.stderr
+
+
+def judge(root: Path, acked: Iterable[str], *, timeout_s: float = 300) -> int:
+    """Recover and check the promise; return how many rows there are.
+
+    - each acknowledged id is a row, and each row's id is there once;
+    - every byte of the log is a row, a copy of a row, or in quarantine;
+    - the index equals a replay.
+    """
+    recover(root, timeout_s)
+    store = ReadStore(root, timeout_s=timeout_s)
+    ids = [str(row[0]) for row in store.sql("SELECT event_id FROM events", row_limit=_MAX_ROWS).rows]
+    lost = set(acked) - set(ids)
+    Plan.check(not lost, f"{len(lost)} acknowledged events are no rows, such as {sorted(lost)[:3]}")
+    Plan.check(len(ids) == len(set(ids)), f"{len(ids) - len(set(ids))} events have more than one row")
+    account(root, store)
+    same_as_replay(root, timeout_s)
+    return len(ids)
+
+
+def account(root: Path, store: ReadStore) -> None:
+    """Check that every byte of every segment is a row, a copy of a row, or in quarantine."""
+    placed = store.sql(
+        """
+        SELECT segment, line_offset, line_length FROM events
+        UNION SELECT segment, line_offset, length FROM quarantine
+        """,
+        row_limit=_MAX_ROWS,
+    ).rows
+    lengths = {(segment, offset): length for segment, offset, length in placed}
+    known = {str(row[0]) for row in store.sql("SELECT event_id FROM events", row_limit=_MAX_ROWS).rows}
+    for segment in log.list_log(root).segments:
+        end = 0
+        for line in reader.read_lines(segment.path):
+            end = line.offset + line.length
+            if (segment.name, line.offset) not in lengths:
+                event_id = json.loads(line.data).get("event_id")
+                Plan.check(event_id in known, f"{segment.path}: the line at byte {line.offset} is nowhere")
+        if end < segment.size:
+            tail = lengths.get((segment.name, end))
+            Plan.check(
+                tail == segment.size - end, f"{segment.path}: torn tail {end}..{segment.size} in quarantine as {tail}"
+            )
+
+
+def same_as_replay(root: Path, timeout_s: float = 300) -> None:
+    """Check that the live index and a replay have the same content hash."""
+    done = eventlog("replay", "--verify", "--root", root, timeout_s=timeout_s)
+    Plan.check(done.returncode == 0, f"the index differs from a replay: {done.stdout}{done.stderr}")

@@ -1,0 +1,35 @@
+"""The table of docs/reliability.md, made from what a campaign found."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+
+from faults.campaign import Outcome
+
+_BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+def table(outcomes: Iterable[Outcome], seed: int) -> str:
+    """Return the outcomes as a Markdown table, with what they were found on."""
+    rows = [
+        f"| {each.title} | {each.how} | {each.verdict}: {each.figure.strip().splitlines()[-1]} | {each.elapsed_s:g} s |"
+        for each in outcomes
+    ]
+    head = "| fault | how | figure | took |\n| --- | --- | --- | --- |"
+    return "\n".join(
+        [
+            f"Seed {seed}, Python {platform.python_version()}, {platform.system()} {platform.release()}.",
+            "",
+            head,
+            *rows,
+        ]
+    )
+
+
+def write(path: Path, outcomes: Iterable[Outcome], seed: int) -> None:
+    """Replace the figures in the page, between its two markers."""
+    before, _, rest = path.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    path.write_text(f"{before}{_BEGIN}\n{table(outcomes, seed)}\n{_END}{after}")
