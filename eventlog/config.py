@@ -6,6 +6,8 @@
 | mode               | EVENTLOG_MODE              | file_only, dual, db_only, off                    |
 | segment_max_bytes  | EVENTLOG_SEGMENT_MAX_BYTES | a segment is left for a new one at this size     |
 | segment_max_age_s  | EVENTLOG_SEGMENT_MAX_AGE_S | … and at this age                                |
+| durability         | EVENTLOG_DURABILITY        | what an emitted event survives: written, synced  |
+| sync_interval_s    | EVENTLOG_SYNC_INTERVAL_S   | between syncs in the background; 0 for none      |
 | workspace          | EVENTLOG_WORKSPACE         | for events whose context names none              |
 | agent              | EVENTLOG_AGENT             | for events whose context names none              |
 | strict             | EVENTLOG_STRICT            | emit raises instead of counting and logging      |
@@ -27,6 +29,7 @@ from typing import Annotated, Any
 import msgspec
 
 from eventlog.errors import ConfigError
+from eventlog.writer import Durability
 
 
 class Mode(enum.Enum):
@@ -45,6 +48,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     mode: Mode = Mode.FILE_ONLY
     segment_max_bytes: Annotated[int, msgspec.Meta(ge=4096, le=2**40)] = 64 * 1024 * 1024
     segment_max_age_s: Annotated[float, msgspec.Meta(gt=0)] = 24 * 3600.0
+    durability: Durability = Durability.WRITTEN
+    sync_interval_s: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     workspace: str | None = None
     agent: str | None = None
     strict: bool = False
@@ -108,13 +113,20 @@ def _check(place: str, layer: Mapping[str, Any]) -> None:
         try:
             msgspec.convert({"root": "", name: value}, Config)
         except msgspec.ValidationError as error:
-            known = f"; it is one of {', '.join(mode.value for mode in Mode)}" if name == "mode" else ""
+            words = {"mode": Mode, "durability": Durability}.get(name)
+            known = f"; it is one of {', '.join(each.value for each in words)}" if words else ""
             raise ConfigError(f"{name} = {value!r} in {place}: {error}{known}") from None
 
 
 def _plain(code: Mapping[str, Any]) -> dict[str, Any]:
     def plain(value: Any) -> Any:
-        return value.value if isinstance(value, Mode) else os.fspath(value) if isinstance(value, Path) else value
+        return (
+            value.value
+            if isinstance(value, Mode | Durability)
+            else os.fspath(value)
+            if isinstance(value, Path)
+            else value
+        )
 
     return {key: plain(value) for key, value in code.items()}
 
@@ -136,7 +148,7 @@ def _typed(variable: str, text: str) -> Any:
     try:
         if name == "segment_max_bytes":
             return int(text)
-        if name == "segment_max_age_s":
+        if name in ("segment_max_age_s", "sync_interval_s"):
             return float(text)
     except ValueError:
         raise ConfigError(f"{variable}={text!r} is not a number") from None

@@ -5,6 +5,7 @@
     ├── InvalidEvent           the event was refused at emit; nothing was written
     │   └── EventTypeConflict  two structs want the same event type
     ├── WriteFailed            the operating system refused the bytes
+    │   └── WritingSuspended   it kept refusing them, and is only probed now and then
     ├── ImportFailed           a source file cannot be read as what it was said to be
     ├── IndexFailed            the index cannot do what was asked
     │   └── IndexBusy          another process held the index for longer than the bound
@@ -27,6 +28,7 @@ __all__ = [
     "MissingExtra",
     "QueryFailed",
     "WriteFailed",
+    "WritingSuspended",
 ]
 
 
@@ -54,6 +56,10 @@ class WriteFailed(EventlogError):
 
     bytes_written = 0
     lines_written = 0
+
+
+class WritingSuspended(WriteFailed):
+    """Writes kept failing: this one was not even tried."""
 
 
 class ImportFailed(EventlogError):

@@ -1,10 +1,11 @@
 """The recorder: from a call of `emit` to lines in a sink.
 
-    emit → context + config → envelope → one line of bytes → writer → segment
+    emit → context + config → envelope → one line of bytes → writer → stream → segment
 
 By default nothing here raises into the program that emits: a refused or failed event is
-counted in `stats()`, logged (at most once a minute), and the program goes on. With
-`strict=True` the same errors are raised.
+counted in `stats()`, logged (at most once a minute), and the program goes on; after some
+failures in a row the log is only probed now and then, and when it takes lines again, an
+`events_dropped` event says what was lost. With `strict=True` the same errors are raised.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from eventlog import context, envelope, ids, log, reader, schemas, timestamps
+from eventlog import context, drops, envelope, ids, log, reader, schemas, timestamps
+from eventlog.breaker import Breaker
 from eventlog.config import Config, Mode
 from eventlog.envelope import Envelope
-from eventlog.errors import EventlogError, InvalidEvent, MissingExtra, WriteFailed
+from eventlog.errors import EventlogError, InvalidEvent, MissingExtra, WriteFailed, WritingSuspended
 from eventlog.sinks import MemorySink, Sink
 from eventlog.writer import Writer
 
@@ -38,14 +40,20 @@ _FIELDS = context.FIELDS | {"schema_version", "timestamp", "event_id", "dedupe_k
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters of one recorder since it was made."""
+    """Counters of one recorder since it was made.
+
+    `lost` counts events that could not be written, or not synced where that was asked for.
+    `suspended` says that the log fails and is only probed now and then.
+    """
 
     emitted: int
     emitted_bytes: int
     refused: int
     lost: int
+    suspended: bool
     sink_errors: int
     segments_opened: int
+    failed_syncs: int
     last_error: str | None
 
 
@@ -66,7 +74,12 @@ class Recorder:
             config.root,
             segment_max_bytes=config.segment_max_bytes,
             segment_max_age_s=config.segment_max_age_s,
+            durability=config.durability,
+            sync_interval_s=config.sync_interval_s,
+            on_failure=lambda error: self._report(str(error)),
         )
+        self._breaker = Breaker()
+        self._drops = drops.Drops()
         self._log: Sink = self._writer
         self._sinks: tuple[Sink, ...] = ()
         self._defaults = {"workspace": config.workspace, "agent": config.agent}
@@ -74,7 +87,7 @@ class Recorder:
         self._background: Background | None = None
         # Reentrant: a signal handler may emit while the program is in here.
         self._count_lock = threading.RLock()
-        self._emitted = self._emitted_bytes = self._refused = self._lost = self._sink_errors = 0
+        self._emitted = self._emitted_bytes = self._refused = self._sink_errors = 0
         self._last_error: str | None = None
         self._next_report = 0.0
         _living.add(self)
@@ -90,11 +103,12 @@ class Recorder:
         """
         if self.off:
             return None
+        made = None
         try:
             made = self._envelope(event, payload, fields)
             self._deliver(made.event_type, envelope.encode(made), 1)
         except Exception as error:  # noqa: BLE001 - the promise of emit: no error of ours stops an agent
-            self._failed(error, 1)
+            self._failed(error, 1, made.event_type if made else None)
             return None
         return made.event_id
 
@@ -144,10 +158,10 @@ class Recorder:
         try:
             self._deliver(event_type, b"".join(lines), len(lines))
         except WriteFailed as error:
-            self._failed(error, len(lines) - error.lines_written)
+            self._failed(error, len(lines) - error.lines_written, event_type)
             return error.lines_written
         except Exception as error:  # noqa: BLE001 - as in emit
-            self._failed(error, len(lines))
+            self._failed(error, len(lines), event_type)
             return 0
         return len(lines)
 
@@ -192,14 +206,31 @@ class Recorder:
         )
 
     def _deliver(self, event_type: str, data: bytes, count: int) -> None:
+        if not self._breaker.allows():
+            raise WritingSuspended(f"writing is suspended, since it keeps failing: {self._breaker.cause}")
         try:
             self._log.write(event_type, data)
         except WriteFailed as error:
+            self._breaker.failed(str(error))
             written = data[: error.bytes_written]
             if written:
                 self._delivered(event_type, written, error.lines_written)
             raise
+        self._breaker.succeeded()
         self._delivered(event_type, data, count)
+        if self._drops.pending:
+            self._tell_drops()
+
+    def _tell_drops(self) -> None:
+        """The log takes lines: say in it what was lost."""
+        report = self._drops.take()
+        if report is None or self._log is not self._writer:
+            return
+        try:
+            told = drops.drop_envelope(report, self.config.workspace, self.config.agent)
+            self._writer.write(told.event_type, envelope.encode(told))
+        except EventlogError:
+            self._drops.put_back(report)
 
     def _delivered(self, event_type: str, data: bytes, count: int) -> None:
         with self._count_lock:
@@ -266,6 +297,7 @@ class Recorder:
 
     def shutdown(self) -> None:
         """Flush log and sinks, let go of all segments, stop the indexer thread. Emitting later still works."""
+        self._tell_drops()
         self.flush()
         self._writer.abandon()
         background, self._background = self._background, None
@@ -275,9 +307,10 @@ class Recorder:
     def after_fork(self) -> None:
         """Make a forked child independent of its parent: own segments, locks and counters."""
         self._count_lock = threading.RLock()
-        self._emitted = self._emitted_bytes = self._refused = self._lost = self._sink_errors = 0
+        self._emitted = self._emitted_bytes = self._refused = self._sink_errors = 0
         self._background = None  # threads stay behind in the parent, whose indexer sees our files
         self._writer.after_fork()
+        self._breaker, self._drops = Breaker(), drops.Drops()
 
     def stats(self) -> Stats:
         """Return the counters of this moment."""
@@ -286,22 +319,26 @@ class Recorder:
                 emitted=self._emitted,
                 emitted_bytes=self._emitted_bytes,
                 refused=self._refused,
-                lost=self._lost,
+                lost=self._drops.total,
+                suspended=self._breaker.is_open,
                 sink_errors=self._sink_errors,
                 segments_opened=self._writer.segments_opened,
+                failed_syncs=self._writer.failed_syncs,
                 last_error=self._last_error,
             )
 
-    def _failed(self, error: Exception, count: int) -> None:
+    def _failed(self, error: Exception, count: int, event_type: str | None = None) -> None:
         """Count events that were not recorded; then raise, if strict, or log."""
-        with self._count_lock:
-            if isinstance(error, InvalidEvent):
+        message = str(error) if isinstance(error, EventlogError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, InvalidEvent):
+            with self._count_lock:
                 self._refused += count
-            else:
-                self._lost += count
+        else:
+            self._drops.add(event_type, count, message, told=self.config.strict)
         if self.config.strict:
             raise error
-        self._report(str(error) if isinstance(error, EventlogError) else f"{type(error).__name__}: {error}")
+        if not isinstance(error, WritingSuspended):
+            self._report(message)
 
     def _report(self, message: str) -> None:
         """Log the cause, at most once per window: a broken disk must not flood the agent's log."""
@@ -311,7 +348,7 @@ class Recorder:
             if now < self._next_report:
                 return
             self._next_report = now + _REPORT_WINDOW_S
-            refused, lost = self._refused, self._lost
+            refused, lost = self._refused, self._drops.total
         _logger.warning(
             "%s (so far %d refused, %d lost; more is counted in stats(), silent for %d s)",
             message, refused, lost, _REPORT_WINDOW_S,

@@ -17,6 +17,11 @@ Writing
     One `write(2)` on an O_APPEND descriptor. After a short write the file is cut back to
     the last complete line, and the caller takes the rest to a fresh segment.
 
+Syncing
+    `sync` may run beside `append`. Lines that no sync has covered are remembered, so that
+    they can be written to another segment when a sync fails: after a failed fsync Linux
+    marks the pages clean, and a second one would report a success that is not one.
+
 Adopting
     An unlocked, unsealed segment whose last byte is a newline (or that is empty) may be
     continued. One that ends in a torn line is dead: its tail stays last for ever.
@@ -28,29 +33,39 @@ What a crash can leave
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import os
 import stat
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from eventlog import forks, log
-from eventlog.errors import WriteFailed
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+#: Of lines that no sync has covered, this much is remembered; beyond it, the file is read.
+_REMEMBERED_MAX_BYTES = 16 * 1024 * 1024
+_SYNC_TIMEOUT_S = 30.0
 
 
 class Segment:
-    """An open segment that this process owns. Not thread-safe: the writer takes turns."""
+    """An open segment that this process owns. One thread may append while another syncs."""
 
     def __init__(self, fd: int, path: Path, size: int) -> None:
         self._fd = fd
         self.path = path
         self.size = size
         self.created_s = log.created_s(path.name.removesuffix(log.SUFFIX)) or time.time()
-        self._synced_size = -1
+        self._synced_size = size
+        self._name_synced = False
+        self._unsynced: deque[tuple[int, bytes]] = deque()  # (end, lines)
+        self._failure: OSError | None = None
+        self._syncing = threading.RLock()
 
     @classmethod
     def create(cls, folder: Path) -> Segment:
@@ -96,42 +111,90 @@ class Segment:
         """Append whole lines; return how many bytes of whole lines the file kept.
 
         Less than all means that the file system ran short: the rest belongs into another
-        segment. Raises OSError where nothing could be written.
+        segment. Raises OSError where nothing could be written. After either, and after any
+        other exception, never append here again.
         """
         written = os.write(self._fd, data)
         if written == len(data):
             self.size += written
+            self._remember(data)
             return written
         kept = data.rfind(b"\n", 0, written) + 1
         # Cut back before anything else happens: the next append would be glued to the torn line.
         start = os.lseek(self._fd, 0, os.SEEK_CUR) - written
         os.ftruncate(self._fd, start + kept)
         self.size = start + kept
+        self._remember(data[:kept])
         return kept
 
-    def sync(self) -> None:
-        """Make what was appended survive a power cut. Raises WriteFailed; then never retry here.
+    def _remember(self, data: bytes) -> None:
+        if self.size - self._synced_size > _REMEMBERED_MAX_BYTES:
+            self._unsynced = deque()
+        else:
+            self._unsynced.append((self.size, data))
 
-        After a failed fsync Linux marks the pages clean, and a second call would report a
-        success that is not one.
+    def sync(self) -> None:
+        """Make what was appended before the call survive a power cut.
+
+        Raises OSError, and from then on for ever: `unsynced` says what to write elsewhere.
+        So it does when somebody has deleted the file, which no reader would ever see.
         """
-        if self._synced_size == self.size:
-            return
-        size = self.size
-        try:
-            os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
-            if self._synced_size < 0:  # a new name is not durable until its folders are synced
-                for folder in (self.path.parent, self.path.parent.parent):
-                    _sync_folder(folder)
-        except OSError as error:
-            raise WriteFailed(f"{self.path}: cannot be synced ({error.strerror}); the disk may be failing") from error
-        self._synced_size = size
+        with self._turn_to_sync():
+            if self._failure is not None:
+                raise self._failure
+            size, remembered = self.size, self._unsynced
+            if self._synced_size == size and self._name_synced:
+                return
+            try:
+                self._sync()
+            except OSError as error:
+                self._failure = error
+                raise
+            self._synced_size = max(size, self._synced_size)
+            while remembered and remembered[0][0] <= size:
+                remembered.popleft()
+
+    def _sync(self) -> None:
+        if os.fstat(self._fd).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "somebody has deleted it while it was written")
+        os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+        if not self._name_synced:  # a new name is not durable until its folders are
+            for folder in self.path.parents[:3]:
+                _sync_folder(folder)
+            with contextlib.suppress(PermissionError):  # the root's own name, in a folder that need not be ours
+                _sync_folder(self.path.parents[3])
+            self._name_synced = True
+
+    def unsynced(self) -> bytes:
+        """Return the lines that this process appended and no sync has covered. Raises OSError."""
+        start, size = self._synced_size, self.size
+        remembered = b"".join(data for end, data in self._unsynced if end > start)
+        return remembered if len(remembered) == size - start else os.pread(self._fd, size - start, start)
 
     def close(self) -> None:
         """Let go of the file and its lock. Closing twice is fine."""
+        with self._turn_to_sync():
+            self.drop()
+
+    def drop(self) -> None:
+        """Close without a look at who is syncing: in a forked child, nobody is."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def remove(self) -> None:
+        """Delete the file, as far as that is possible, while the lock keeps it from being adopted."""
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+
+    @contextmanager
+    def _turn_to_sync(self) -> Iterator[None]:
+        if not self._syncing.acquire(timeout=_SYNC_TIMEOUT_S):
+            raise TimeoutError(errno.ETIMEDOUT, f"a sync has been running for {_SYNC_TIMEOUT_S:g} s")
+        try:
+            yield
+        finally:
+            self._syncing.release()
 
 
 @contextmanager

@@ -1,154 +1,170 @@
-"""The one write path: lines in, segments of the right type out.
+"""The one write path: lines in, segments of the right type out, as durable as was asked for.
 
-The writer keeps one open segment per event type, decides when to leave it for a new one,
-and adopts the segments of processes that are gone, so that a hook which runs once per
-event does not leave a file per event.
+| policy    | when `write` returns, the lines survive | how                                       |
+| --------- | --------------------------------------- | ----------------------------------------- |
+| `written` | a kill of the process                   | one write(2); a thread syncs every second |
+| `synced`  | a power cut                             | … and one fdatasync for all who wait      |
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
-from eventlog import log
 from eventlog.errors import WriteFailed
-from eventlog.segment import Segment
+from eventlog.stream import Stream
 
-#: One `write(2)` is not kill-safe when huge, and readers see it half done.
-_WRITE_MAX_BYTES = 1024 * 1024
-#: Looking for a segment to adopt stops after this many: a new one is always right, too.
-_ADOPT_MAX_TRIES = 16
-_WRITE_TRIES = 3
+_SYNC_DELAY_MAX_S = 60.0
+#: The syncing thread ends when nothing was written for this many intervals.
+_IDLE_ROUNDS = 5
+
+
+class Durability(enum.Enum):
+    """What an event survives when its emit has returned."""
+
+    WRITTEN = "written"
+    SYNCED = "synced"
 
 
 class Writer:
-    """Appends lines to the log under one root. Threads may share it; it is a `Sink`."""
+    """Appends lines to the log under one root. Threads may share it; it is a `Sink`.
 
-    def __init__(self, root: str | Path, *, segment_max_bytes: int, segment_max_age_s: float) -> None:
+    A sync in the background that fails, even after the lines were written anew, is given to
+    `on_failure`; later rounds try again, less and less often while it lasts.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        segment_max_bytes: int,
+        segment_max_age_s: float,
+        durability: Durability = Durability.WRITTEN,
+        sync_interval_s: float = 0.0,
+        on_failure: Callable[[WriteFailed], None] = lambda _: None,
+    ) -> None:
         self.root = Path(root)
         self._max_bytes = segment_max_bytes
         self._max_age_s = segment_max_age_s
-        self._open: dict[str, Segment] = {}
-        # Segments that this writer gave up, full or faulty: it must not adopt them again.
-        self._left: set[Path] = set()
-        # Reentrant: a signal handler or a finalizer may emit in the middle of an emit.
-        self._lock = threading.RLock()
-        self.segments_opened = 0
+        self._synced = durability is Durability.SYNCED
+        self._interval_s = sync_interval_s
+        self._on_failure = on_failure
+        self._streams: dict[str, Stream] = {}
+        self._syncer: threading.Thread | None = None
 
     def write(self, event_type: str, data: bytes) -> None:
         """Append complete lines of one event type. Raises WriteFailed, naming the file."""
-        written = 0
-        with self._lock:
-            try:
-                for part in _parts(data):
-                    for kept in self._append(event_type, part):
-                        written += kept
-            except WriteFailed as error:
-                error.bytes_written = written
-                error.lines_written = data.count(b"\n", 0, written)
-                raise
+        stream = self._streams.get(event_type) or self._stream(event_type)
+        try:
+            position = stream.append(data)
+        except WriteFailed as error:
+            if self._synced and error.bytes_written:
+                self._settle_rest(stream, error)
+            raise
+        if self._synced:
+            stream.settle(position)
+        elif self._syncer is None and self._interval_s:
+            self._start_syncer()
 
     def flush(self) -> None:
         """Return when all that was written would survive a power cut. Raises WriteFailed."""
-        with self._lock:
-            for event_type, segment in list(self._open.items()):
-                try:
-                    segment.sync()
-                except WriteFailed:
-                    self._leave(event_type)
-                    raise
+        failure = None
+        for stream in list(self._streams.values()):
+            try:
+                stream.settle(stream.appended)
+            except WriteFailed as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """Sync and let go of all segments. The next write opens others."""
-        with self._lock:
-            try:
-                self.flush()
-            finally:
-                self.abandon()
+        try:
+            self.flush()
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
-        """Let go of all segments without a sync: what a forked child does with inherited ones.
-
-        The parent's lock lives on in the parent's own descriptors.
-        """
-        with self._lock:
-            for event_type in list(self._open):
-                self._leave(event_type)
-            self._left.clear()
+        """Let go of all segments without a sync."""
+        for stream in list(self._streams.values()):
+            with contextlib.suppress(WriteFailed):  # a thread hangs in there; the lock goes with the process
+                stream.abandon()
 
     def after_fork(self) -> None:
-        """Start afresh in a child: own segments, and a lock that no vanished thread holds."""
-        self._lock = threading.RLock()
-        self.abandon()
+        """Start afresh in a child: own segments, locks and thread."""
+        self._syncer = None
+        for stream in self._streams.values():
+            stream.after_fork()
 
-    def _append(self, event_type: str, data: bytes) -> Iterator[int]:
-        """Append one part, yielding how many bytes each segment kept."""
-        for attempt in range(_WRITE_TRIES):
-            try:
-                segment = self._segment_for(event_type, len(data))
-                kept = segment.append(data)
-            except OSError as error:
-                place = self._open[event_type].path if event_type in self._open else log.log_folder(self.root)
-                self._leave(event_type)
-                if attempt + 1 == _WRITE_TRIES:
-                    raise WriteFailed(f"{place}: {error.strerror or error}; {len(data)} bytes not written") from error
-                continue
-            yield kept
-            data = data[kept:]
-            if not data:
-                return
-            self._leave(event_type)  # a short write: never append behind it
-        raise WriteFailed(f"{log.log_folder(self.root)}: no space for {len(data)} bytes; free some or move the root")
+    @property
+    def segments_opened(self) -> int:
+        """How many segments were created or adopted."""
+        return sum(stream.segments_opened for stream in list(self._streams.values()))
 
-    def _segment_for(self, event_type: str, size: int) -> Segment:
-        segment = self._open.get(event_type)
-        if segment is not None and self._is_full(segment, size):
-            self._leave(event_type)
-            segment = None
-        if segment is None:
-            folder = log.log_folder(self.root) / event_type
-            segment = self._adopt(event_type, size) or Segment.create(folder)
-            self._open[event_type] = segment
-            self.segments_opened += 1
-        return segment
+    @property
+    def failed_syncs(self) -> int:
+        """How many syncs the operating system has refused."""
+        return sum(stream.failed_syncs for stream in list(self._streams.values()))
 
-    def _is_full(self, segment: Segment, size: int) -> bool:
-        if segment.size and segment.size + size > self._max_bytes:
+    def _stream(self, event_type: str) -> Stream:
+        made = Stream(self.root, event_type, segment_max_bytes=self._max_bytes, segment_max_age_s=self._max_age_s)
+        return self._streams.setdefault(event_type, made)
+
+    def _settle_rest(self, stream: Stream, error: WriteFailed) -> None:
+        """Of a batch that failed halfway, only what is settled counts as written."""
+        try:
+            stream.settle(stream.appended)
+        except WriteFailed:
+            error.bytes_written = error.lines_written = 0
+
+    # -- in the background -------------------------------------------------------------
+
+    def _start_syncer(self) -> None:
+        thread = threading.Thread(
+            target=_sync_regularly, args=(weakref.ref(self), self._interval_s), name="eventlog-sync", daemon=True
+        )
+        self._syncer = thread
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is ending: shutdown syncs
+            self._syncer = None
+
+    def _is_settled(self) -> bool:
+        return all(stream.settled >= stream.appended for stream in list(self._streams.values()))
+
+    def _sync_once(self) -> bool:
+        try:
+            self.flush()
+        except WriteFailed as error:
+            self._on_failure(error)
+            return False
+        return True
+
+    def _may_end(self) -> bool:
+        """End the thread, unless something was written in this very moment."""
+        self._syncer = None
+        if self._is_settled():
             return True
-        return time.time() - segment.created_s > self._max_age_s
-
-    def _adopt(self, event_type: str, size: int) -> Segment | None:
-        listed = log.list_type(self.root, event_type)
-        candidates = [each for each in listed if not each.sealed and each.path not in self._left]
-        for candidate in reversed(candidates[-_ADOPT_MAX_TRIES:]):
-            segment = Segment.adopt(candidate.path)
-            if segment is None:
-                continue
-            if not self._is_full(segment, size):
-                return segment
-            segment.close()
-        return None
-
-    def _leave(self, event_type: str) -> None:
-        segment = self._open.pop(event_type, None)
-        if segment is not None:
-            self._left.add(segment.path)
-            with contextlib.suppress(OSError):  # nothing written is at stake in a close
-                segment.close()
+        if self._syncer is None:
+            self._syncer = threading.current_thread()
+        return self._syncer is not threading.current_thread()
 
 
-def _parts(data: bytes) -> list[bytes]:
-    """Split at line ends so that each part but a single long line is at most the maximum."""
-    if len(data) <= _WRITE_MAX_BYTES:
-        return [data]
-    parts, start = [], 0
-    while start < len(data):
-        end = data.rfind(b"\n", start, start + _WRITE_MAX_BYTES) + 1
-        if end <= start:
-            end = data.index(b"\n", start) + 1
-        parts.append(data[start:end])
-        start = end
-    return parts
+def _sync_regularly(reference: weakref.ref[Writer], interval_s: float) -> None:
+    """Sync what was written, until the writer is gone or idle."""
+    delay_s, idle = interval_s, 0
+    while True:
+        time.sleep(delay_s)
+        writer = reference()
+        if writer is None:
+            return
+        idle = idle + 1 if writer._is_settled() else 0
+        delay_s = interval_s if writer._sync_once() else min(delay_s * 2, _SYNC_DELAY_MAX_S)
+        if idle >= _IDLE_ROUNDS and writer._may_end():
+            return
+        del writer

@@ -255,11 +255,11 @@ def test_a_forked_child_writes_segments_of_its_own(root: Path) -> None:
     """Also when another thread holds the writer's lock at the moment of the fork."""
     obs.configure(root=root)
     obs.emit("t", {"who": "parent"})
-    writer = obs.recorder()._writer
+    stream = obs.recorder()._writer._streams["t"]
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with writer._lock:
+        with stream._settling, stream._appending:
             held.set()
             done.wait(10)
 
@@ -382,7 +382,7 @@ def test_a_batch_that_is_written_in_part_counts_and_names_that_part(
     obs.configure(root=root)
     sink = obs.MemorySink()
     obs.add_sink(sink)
-    monkeypatch.setattr("eventlog.writer._WRITE_MAX_BYTES", 1000)
+    monkeypatch.setattr("eventlog.stream._WRITE_MAX_BYTES", 1000)
     real, budget = os.write, [3]
 
     def write(fd: int, data: bytes) -> int:

@@ -193,7 +193,10 @@ def test_a_signal_handler_may_emit_wherever_the_program_is(root: Path) -> None:
     obs.configure(root=root)
     sink = MemorySink()
     obs.add_sink(sink)
+    obs.emit("t")
     recorder = obs.recorder()
-    with recorder._count_lock, sink._lock, recorder._writer._lock:
+    stream = recorder._writer._streams["t"]
+    with recorder._count_lock, sink._lock, stream._settling, stream._appending:
         assert obs.emit("t")
-    assert len(sink.lines) == 1
+        assert obs.flush()
+    assert len(sink.lines) == 2

@@ -64,7 +64,7 @@ class Way(RuleBasedStateMachine):
         if which not in self.writers:
             return
         recorder = self.writers.pop(which)
-        owned = list(recorder._writer._open.values())
+        owned = [stream._open for stream in recorder._writer._streams.values() if stream._open]
         if owned:
             with owned[0].path.open("ab") as file:
                 file.write(b'{"event_id":"half a li')

@@ -1,0 +1,242 @@
+"""The lines of one event type, from the process that writes them.
+
+    append → the open segment | a fresh one when it is full, old or faulty
+    settle → every segment synced up to a position | its lines written anew elsewhere
+
+A stream counts the bytes that it was given: after `append` returns position p, everything
+before p survives a kill of the process, and after `settle(p)` a power cut.
+
+Group commit: threads that wait to settle queue at one lock. The first one syncs all that
+was appended until then, and most of the others find themselves covered when their turn comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from eventlog import log
+from eventlog.errors import WriteFailed
+from eventlog.segment import Segment
+
+#: One `write(2)` is not kill-safe when huge, and readers see it half done.
+_WRITE_MAX_BYTES = 1024 * 1024
+#: Looking for a segment to adopt stops after this many: a new one is always right, too.
+_ADOPT_MAX_TRIES = 16
+_TRIES = 3
+#: A thread that hangs in the kernel must not take all others with it.
+_TURN_TIMEOUT_S = 5.0
+_SETTLE_TIMEOUT_S = 30.0
+#: Segments that were left and wait for their sync are descriptors that stay open.
+_LEFT_MAX = 16
+
+
+class Stream:
+    """Appends to, and syncs, the segments of one event type. Threads may share it."""
+
+    def __init__(self, root: Path, event_type: str, *, segment_max_bytes: int, segment_max_age_s: float) -> None:
+        self._root = root
+        self._event_type = event_type
+        self._folder = log.log_folder(root) / event_type
+        self._max_bytes = segment_max_bytes
+        self._max_age_s = segment_max_age_s
+        self._open: Segment | None = None
+        self._left: list[Segment] = []
+        # Names that this stream gave up, full or faulty: it must not adopt them again.
+        self._given_up: set[Path] = set()
+        # Reentrant: a signal handler or a finalizer may emit in the middle of an emit.
+        self._appending, self._settling = threading.RLock(), threading.RLock()
+        self.appended = self.settled = 0
+        self.segments_opened = self.failed_syncs = 0
+
+    # -- appending ---------------------------------------------------------------------
+
+    def append(self, data: bytes) -> int:
+        """Append complete lines; return the position behind them. Raises WriteFailed."""
+        with self._turn(self._appending, _TURN_TIMEOUT_S, "another thread has been writing"):
+            try:
+                self._append(data)
+            except WriteFailed as error:
+                self.appended += error.bytes_written
+                raise
+            position = self.appended = self.appended + len(data)
+        if len(self._left) > _LEFT_MAX:
+            with contextlib.suppress(WriteFailed):  # whoever settles next is told
+                self.settle(position)
+        return position
+
+    def _append(self, data: bytes) -> None:
+        written = 0
+        try:
+            for part in _parts(data):
+                for kept in self._append_part(part):
+                    written += kept
+        except WriteFailed as error:
+            error.bytes_written = written
+            error.lines_written = data.count(b"\n", 0, written)
+            raise
+
+    def _append_part(self, data: bytes) -> Iterator[int]:
+        """Append one part, yielding how many bytes each segment kept."""
+        for attempt in range(_TRIES):
+            try:
+                kept = self._segment_for(len(data)).append(data)
+            except OSError as error:
+                place = self._open.path if self._open else self._folder
+                self._leave()
+                if attempt + 1 == _TRIES:
+                    raise WriteFailed(f"{place}: {error.strerror or error}; {len(data)} bytes not written") from error
+                continue
+            except BaseException:  # an interrupt, perhaps between a short write and its cut
+                self._leave()
+                raise
+            yield kept
+            data = data[kept:]
+            if not data:
+                return
+            self._leave()  # a short write: never append behind it
+        raise WriteFailed(f"{self._folder}: no space for {len(data)} bytes; free some or move the root")
+
+    def _segment_for(self, size: int) -> Segment:
+        if self._open is not None and self._is_full(self._open, size):
+            self._leave()
+        if self._open is None:
+            self._open = self._adopt(size) or Segment.create(self._folder)
+            self.segments_opened += 1
+        return self._open
+
+    def _is_full(self, segment: Segment, size: int) -> bool:
+        if segment.size and segment.size + size > self._max_bytes:
+            return True
+        return time.time() - segment.created_s > self._max_age_s
+
+    def _adopt(self, size: int) -> Segment | None:
+        listed = log.list_type(self._root, self._event_type)
+        candidates = [each for each in listed if not each.sealed and each.path not in self._given_up]
+        for candidate in reversed(candidates[-_ADOPT_MAX_TRIES:]):
+            segment = Segment.adopt(candidate.path)
+            if segment is None:
+                continue
+            if not self._is_full(segment, size):
+                return segment
+            segment.close()
+        return None
+
+    def _leave(self) -> None:
+        """Append to the open segment no more. It stays locked until it is synced."""
+        segment, self._open = self._open, None
+        if segment is None:
+            return
+        if segment.size == 0:
+            segment.remove()
+            segment.close()
+            return
+        self._given_up.add(segment.path)
+        self._left.append(segment)
+
+    # -- settling ----------------------------------------------------------------------
+
+    def settle(self, position: int) -> None:
+        """Return when all that was appended before a position would survive a power cut.
+
+        Raises WriteFailed: the lines are in the log, and may not be there after a power cut.
+        """
+        if self.settled >= position:
+            return
+        with self._turn(self._settling, _SETTLE_TIMEOUT_S, "a sync has been running"):
+            if self.settled >= position:
+                return
+            failure: OSError | None = None
+            for _ in range(_TRIES):
+                target, failure = self._sync_all()
+                if failure is None:
+                    self.settled = max(self.settled, target)
+                    return
+            reason = failure and (failure.strerror or failure)
+            raise WriteFailed(f"{self._folder}: cannot be synced ({reason}); the disk may be failing") from failure
+
+    def _sync_all(self) -> tuple[int, OSError | None]:
+        """Sync every segment; return the position that is covered, and the last failure."""
+        with self._turn(self._appending, _TURN_TIMEOUT_S, "another thread has been writing"):
+            target, segments = self.appended, [*self._left, *([self._open] if self._open else [])]
+        failure = None
+        for segment in segments:
+            try:
+                segment.sync()
+            except OSError as error:
+                failure = error
+                self.failed_syncs += 1
+                self._write_anew(segment)
+            if segment is not self._open:
+                self._let_go(segment)
+        return target, failure
+
+    def _write_anew(self, segment: Segment) -> None:
+        """Take the lines that a failed sync may have lost to a fresh segment. Raises WriteFailed.
+
+        They may then be in the log twice, which is one row: they carry the same ids.
+        """
+        with self._turn(self._appending, _TURN_TIMEOUT_S, "another thread has been writing"):
+            if segment is self._open:
+                self._leave()
+            try:
+                lines = segment.unsynced()
+                if lines:
+                    self._append(lines)
+            except OSError as error:
+                raise WriteFailed(f"{segment.path}: cannot be read back: {error.strerror}") from error
+
+    def _let_go(self, segment: Segment) -> None:
+        with contextlib.suppress(ValueError):  # let go of by another thread
+            self._left.remove(segment)
+        with contextlib.suppress(OSError):  # nothing written is at stake in a close
+            segment.close()
+
+    # -- the end -----------------------------------------------------------------------
+
+    def abandon(self) -> None:
+        """Let go of all segments without a sync. The next append opens others."""
+        with self._turn(self._appending, _TURN_TIMEOUT_S, "another thread has been writing"):
+            segments = [*self._left, *([self._open] if self._open else [])]
+            self._open, self._left = None, []
+            self._given_up.clear()
+        for segment in segments:
+            with contextlib.suppress(OSError):
+                segment.close()
+
+    def after_fork(self) -> None:
+        """Start afresh in a child: own segments, and locks that no vanished thread holds."""
+        for segment in [*self._left, *([self._open] if self._open else [])]:
+            with contextlib.suppress(OSError):
+                segment.drop()  # the parent's lock lives on in the parent's own descriptors
+        self._open, self._left = None, []
+        self._given_up.clear()
+        self._appending, self._settling = threading.RLock(), threading.RLock()
+        self.settled = self.appended  # what the parent wrote is the parent's to sync
+
+    @contextmanager
+    def _turn(self, lock: threading.RLock, timeout_s: float, what: str) -> Iterator[None]:
+        if not lock.acquire(timeout=timeout_s):
+            raise WriteFailed(f"{self._folder}: {what} for {timeout_s:g} s; the disk may be failing")
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _parts(data: bytes) -> list[bytes]:
+    """Split at line ends so that each part but a single long line is at most the maximum."""
+    if len(data) <= _WRITE_MAX_BYTES:
+        return [data]
+    parts, start = [], 0
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + _WRITE_MAX_BYTES) + 1
+        if end <= start:
+            end = data.index(b"\n", start) + 1
+        parts.append(data[start:end])
+        start = end
+    return parts
