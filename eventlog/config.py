@@ -31,6 +31,9 @@ import msgspec
 from eventlog.errors import ConfigError
 from eventlog.writer import Durability
 
+SEGMENT_MAX_BYTES = 64 * 1024 * 1024
+SEGMENT_MAX_AGE_S = 24 * 3600.0
+
 
 class Mode(enum.Enum):
     """What happens to an event after emit."""
@@ -46,8 +49,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     root: str
     mode: Mode = Mode.FILE_ONLY
-    segment_max_bytes: Annotated[int, msgspec.Meta(ge=4096, le=2**40)] = 64 * 1024 * 1024
-    segment_max_age_s: Annotated[float, msgspec.Meta(gt=0)] = 24 * 3600.0
+    segment_max_bytes: Annotated[int, msgspec.Meta(ge=4096, le=2**40)] = SEGMENT_MAX_BYTES
+    segment_max_age_s: Annotated[float, msgspec.Meta(gt=0)] = SEGMENT_MAX_AGE_S
     durability: Durability = Durability.WRITTEN
     sync_interval_s: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     workspace: str | None = None

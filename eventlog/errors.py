@@ -6,6 +6,8 @@
     │   └── EventTypeConflict  two structs want the same event type
     ├── WriteFailed            the operating system refused the bytes
     │   └── WritingSuspended   it kept refusing them, and is only probed now and then
+    ├── SegmentUnreadable      a segment is there, and cannot be read
+    ├── MaintenanceBusy        another seal, archive or prune runs on the root
     ├── ImportFailed           a source file cannot be read as what it was said to be
     ├── IndexFailed            the index cannot do what was asked
     │   └── IndexBusy          another process held the index for longer than the bound
@@ -25,8 +27,10 @@ __all__ = [
     "IndexBusy",
     "IndexFailed",
     "InvalidEvent",
+    "MaintenanceBusy",
     "MissingExtra",
     "QueryFailed",
+    "SegmentUnreadable",
     "WriteFailed",
     "WritingSuspended",
 ]
@@ -60,6 +64,14 @@ class WriteFailed(EventlogError):
 
 class WritingSuspended(WriteFailed):
     """Writes kept failing: this one was not even tried."""
+
+
+class SegmentUnreadable(EventlogError):
+    """A segment is there and cannot be read: permissions, a bad disk, a damaged archive."""
+
+
+class MaintenanceBusy(EventlogError):
+    """Another maintenance command runs on the root."""
 
 
 class ImportFailed(EventlogError):

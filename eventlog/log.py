@@ -1,6 +1,7 @@
 """Where things are on disk, and which segments there are.
 
     <root>/log/<event_type>/<segment>.jsonl
+    <root>/log/<event_type>/<segment>.jsonl.zst    the same, sealed and archived
     <root>/index.duckdb
 
 Listing never follows a symbolic link and never trusts a name: whatever does not look
@@ -16,16 +17,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from eventlog import archive
 from eventlog.envelope import EVENT_TYPE
 
 SUFFIX = ".jsonl"
+ARCHIVE_SUFFIX = SUFFIX + archive.SUFFIX
+#: Of files in the making, beside what they will be. A crash may leave one.
+PART_SUFFIX = ".part"
 _NAME = re.compile(r"([0-9]{8}T[0-9]{12}Z)-[0-9a-f]{16}")
 _STAMP = "%Y%m%dT%H%M%S%fZ"
 _STAMP_PARTS = ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15), (15, 21))
 
 
 class SegmentFile(NamedTuple):
-    """A segment as the folder shows it. `name` is its identity, wherever it is moved."""
+    """A segment as the folder shows it. `name` is its identity, wherever it is moved.
+
+    `size` counts uncompressed bytes; `sealed` says that it has no write permission or is archived.
+    """
 
     name: str
     event_type: str
@@ -33,6 +41,7 @@ class SegmentFile(NamedTuple):
     size: int
     mtime_ns: int
     sealed: bool
+    archived: bool = False
 
 
 class Oddity(NamedTuple):
@@ -104,18 +113,33 @@ def _without_namesakes(listing: Listing) -> Listing:
     first: dict[str, SegmentFile] = {}
     for segment in listing.segments:
         holder = first.setdefault(segment.name, segment)
-        if holder is not segment:
+        # Beside its archive, a plain file is one that archiving did not get to delete.
+        if holder is not segment and holder.event_type != segment.event_type:
             listing.oddities.append(Oddity(segment.path, f"{holder.path} has the same name"))
     return Listing(list(first.values()), listing.oddities)
 
 
 def refreshed(segment: SegmentFile) -> SegmentFile | None:
     """Look at a listed segment again; None where it is gone."""
-    try:
-        stat = segment.path.lstat()
-    except FileNotFoundError:
-        return None
-    return segment._replace(size=stat.st_size, mtime_ns=stat.st_mtime_ns, sealed=not stat.st_mode & 0o222)
+    for path in dict.fromkeys((segment.path, archive_of(segment.path))):
+        try:
+            return _look(segment.event_type, segment.name, path, path.lstat())
+        except FileNotFoundError:
+            pass
+    return None
+
+
+def archive_of(path: Path) -> Path:
+    """Return the archived path of a segment, given either of its paths."""
+    return path if path.name.endswith(ARCHIVE_SUFFIX) else archive.archived_path(path)
+
+
+def _look(event_type: str, name: str, path: Path, stat: os.stat_result) -> SegmentFile | None:
+    """Describe a segment's file; None for an archive that is none."""
+    if not path.name.endswith(ARCHIVE_SUFFIX):
+        return SegmentFile(name, event_type, path, stat.st_size, stat.st_mtime_ns, not stat.st_mode & 0o222)
+    size = archive.content_size(path)
+    return None if size is None else SegmentFile(name, event_type, path, size, stat.st_mtime_ns, True, True)
 
 
 def list_type(root: str | Path, event_type: str) -> list[SegmentFile]:
@@ -125,22 +149,24 @@ def list_type(root: str | Path, event_type: str) -> list[SegmentFile]:
 
 def _list_folder(folder: os.DirEntry[str], listing: Listing) -> None:
     for entry in _entries(Path(folder.path)):
-        name = entry.name.removesuffix(SUFFIX)
+        if entry.name.endswith(PART_SUFFIX):
+            continue
+        name = entry.name.removesuffix(archive.SUFFIX).removesuffix(SUFFIX)
         if entry.is_symlink():
             listing.oddities.append(Oddity(Path(entry.path), "a symbolic link, not followed"))
-        elif name == entry.name or created_s(name) is None:
+        elif entry.name not in (name + SUFFIX, name + ARCHIVE_SUFFIX) or created_s(name) is None:
             listing.oddities.append(Oddity(Path(entry.path), "the name is not that of a segment"))
         elif not entry.is_file(follow_symlinks=False):
             listing.oddities.append(Oddity(Path(entry.path), "not a regular file"))
         else:
             try:
-                stat = entry.stat(follow_symlinks=False)
+                found = _look(folder.name, name, Path(entry.path), entry.stat(follow_symlinks=False))
             except FileNotFoundError:  # deleted between the listing and the look
                 continue
-            sealed = not stat.st_mode & 0o222
-            listing.segments.append(
-                SegmentFile(name, folder.name, Path(entry.path), stat.st_size, stat.st_mtime_ns, sealed)
-            )
+            if found is None:
+                listing.oddities.append(Oddity(Path(entry.path), "not a zstd file that says its content size"))
+            else:
+                listing.segments.append(found)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

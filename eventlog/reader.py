@@ -6,15 +6,15 @@ segment is not read: its writer may still be at it, or is gone and has left a to
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from eventlog import log
+from eventlog.archive import SegmentBytes, open_segment
 from eventlog.envelope import MAX_LINE_BYTES
-from eventlog.errors import EventlogError
+from eventlog.errors import SegmentUnreadable
 
 _BLOCK_BYTES = 4 * 1024 * 1024
 #: What is kept of a line that is over the limit, as evidence.
@@ -51,21 +51,22 @@ def read_lines(path: Path, offset: int = 0, *, end: int | None = None, max_bytes
 
     `end` bounds the bytes that are looked at; at about `max_bytes` the reading stops, at
     the end of a line. A file that is gone yields nothing. Memory: one block, or one line.
+    Raises SegmentUnreadable.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = open_segment(path)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     try:
         budget_end = None if max_bytes is None else offset + max_bytes
         while True:
             size = _BLOCK_BYTES if end is None else min(_BLOCK_BYTES, end - offset)
-            block = os.pread(fd, size, offset) if size > 0 else b""
+            block = file.pread(size, offset) if size > 0 else b""
             last = block.rfind(b"\n")
             if last < 0:
-                line = _long_line(fd, block, offset, end) if len(block) == _BLOCK_BYTES else None
+                line = _long_line(file, block, offset, end) if len(block) == _BLOCK_BYTES else None
                 if line is None:
                     return
                 yield line
@@ -79,21 +80,22 @@ def read_lines(path: Path, offset: int = 0, *, end: int | None = None, max_bytes
             if budget_end is not None and offset >= budget_end:
                 return
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     finally:
-        os.close(fd)
+        file.close()
 
 
-def _unreadable(path: Path, error: OSError) -> EventlogError:
-    return EventlogError(f"{path}: cannot be read: {error.strerror}; check its permissions and the disk")
+def unreadable(path: Path, error: OSError) -> SegmentUnreadable:
+    """Make the error for a segment that is there and cannot be read."""
+    return SegmentUnreadable(f"{path}: cannot be read: {error.strerror}; check its permissions and the disk")
 
 
-def _long_line(fd: int, block: bytes, offset: int, end: int | None) -> Line | None:
+def _long_line(file: SegmentBytes, block: bytes, offset: int, end: int | None) -> Line | None:
     """Find the end of a line that is longer than a block; None while it has none."""
     kept, length = [block], len(block)
     while True:
         size = _BLOCK_BYTES if end is None else min(_BLOCK_BYTES, end - offset - length)
-        block = os.pread(fd, size, offset + length) if size > 0 else b""
+        block = file.pread(size, offset + length) if size > 0 else b""
         if not block:
             return None
         newline = block.find(b"\n")

@@ -160,9 +160,9 @@ class Segment:
         os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
         if not self._name_synced:  # a new name is not durable until its folders are
             for folder in self.path.parents[:3]:
-                _sync_folder(folder)
+                sync_folder(folder)
             with contextlib.suppress(PermissionError):  # the root's own name, in a folder that need not be ours
-                _sync_folder(self.path.parents[3])
+                sync_folder(self.path.parents[3])
             self._name_synced = True
 
     def unsynced(self) -> bytes:
@@ -235,7 +235,8 @@ def _is_still_at(path: Path, found: os.stat_result) -> bool:
     return (now.st_dev, now.st_ino) == (found.st_dev, found.st_ino)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut. Raises OSError."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -41,6 +41,16 @@ def to_us(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
+_AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhdw])")
+_AGE_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def age_s(text: str) -> float | None:
+    """Read an age like 90s, 15m, 2h, 7d or 4w, in seconds; None for anything else."""
+    match = _AGE.fullmatch(text)
+    return float(match[1]) * _AGE_UNITS_S[match[2]] if match else None
+
+
 #: A bare number is in the first unit that puts it between 2001 and 2286. So 1e9..1e10 are
 #: seconds, 1e12..1e13 ms, 1e15..1e16 us, 1e18..1e19 ns: the ranges do not touch.
 _UNITS_PER_SECOND = (1, 10**3, 10**6, 10**9)

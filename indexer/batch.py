@@ -13,8 +13,10 @@ import duckdb
 import msgspec
 
 from eventlog import log
+from eventlog.archive import open_segment
+from eventlog.errors import SegmentUnreadable
 from eventlog.log import SegmentFile
-from eventlog.reader import OVERSIZED_KEPT_BYTES, Line, read_lines
+from eventlog.reader import OVERSIZED_KEPT_BYTES, Line, read_lines, unreadable
 from eventlog.segment import held_still
 from indexer import checkpoint, loader
 from indexer.checkpoint import Checkpoint
@@ -39,11 +41,13 @@ class Done(msgspec.Struct):
     """What a batch did.
 
     `segments` maps each segment it looked at to its checkpoint now, and `files` to the file
-    as it was then. `next` is the position, in the list that was given, to go on from.
+    as it was then. `unreadable` maps those that could not be read to the reason: the others
+    are indexed all the same. `next` is the position, in the list that was given, to go on from.
     """
 
     segments: dict[str, Checkpoint] = {}
     files: dict[str, SegmentFile] = {}
+    unreadable: dict[str, str] = {}
     changed: list[Checkpoint] = []
     next: int = 0
     events: int = 0
@@ -76,7 +80,11 @@ def index_batch(
             continue
         mark = known.get(segment.name) or Checkpoint(segment.name, segment.event_type)
         limit = None if limits is None else limits.get(segment.name, 0)
-        part, tail = _read(segment, mark, limit, max_bytes - done.bytes)
+        try:
+            part, tail = _read(segment, mark, limit, max_bytes - done.bytes)
+        except SegmentUnreadable as error:
+            done.unreadable[segment.name] = str(error)
+            continue
         done.segments[segment.name] = mark
         done.files[segment.name] = segment
         if part:
@@ -137,15 +145,17 @@ def _move(mark: Checkpoint, lines: list[Line]) -> int:
 
 def _torn_tail(segment: SegmentFile, mark: Checkpoint, limit: int | None) -> Rejected | None:
     offset = mark.indexed_offset
+    now = log.refreshed(segment)
+    size = 0 if now is None else now.size if limit is None else limit
+    if now is None or size <= offset:
+        return None
     try:
-        size = limit if limit is not None else segment.path.stat().st_size
-        with segment.path.open("rb") as file:
-            file.seek(offset)
-            raw = file.read(min(size - offset, OVERSIZED_KEPT_BYTES))
+        with open_segment(now.path) as file:
+            raw = file.pread(min(size - offset, OVERSIZED_KEPT_BYTES), offset)
     except FileNotFoundError:
         return None
-    if size <= offset:
-        return None
+    except OSError as error:
+        raise unreadable(now.path, error) from error
     mark.indexed_offset = size
     return Rejected(segment.name, offset, size - offset, "torn tail: its writer died inside this line", raw)
 

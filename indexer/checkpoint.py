@@ -8,13 +8,14 @@ was cut, rewritten or replaced no longer matches, and its offset means nothing t
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
 import msgspec
 
+from eventlog import reader
+from eventlog.archive import open_segment
 from indexer.schema import SEGMENTS
 from indexer.staging import as_table
 
@@ -59,13 +60,12 @@ def write(connection: duckdb.DuckDBPyConnection, checkpoints: Iterable[Checkpoin
 
 
 def tail_hash(path: Path, offset: int) -> str:
-    """Hash the bytes just before an offset; "" for a file that is gone."""
+    """Hash the bytes just before an offset; "" for a file that is gone. Raises SegmentUnreadable."""
     start = max(offset - _TAIL_BYTES, 0)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+        with open_segment(path) as file:
+            return hashlib.blake2b(file.pread(offset - start, start), digest_size=16).hexdigest()
+    except FileNotFoundError:
         return ""
-    try:
-        return hashlib.blake2b(os.pread(fd, offset - start, start), digest_size=16).hexdigest()
-    finally:
-        os.close(fd)
+    except OSError as error:
+        raise reader.unreadable(path, error) from error

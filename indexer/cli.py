@@ -5,15 +5,14 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from eventlog.cli.main import EXIT_FAILED, existing_root, resolve_root, root_option, say
+from eventlog import envelope, timestamps
+from eventlog.cli.main import EXIT_FAILED, existing_root, printable, progress_bar, resolve_root, root_option, say
+from eventlog.errors import QueryFailed
 from indexer import replay as replaying
+from indexer import retention
 from indexer.index_file import DEFAULT_TIMEOUT_S
 from indexer.indexer import Counted, Indexer
 from indexer.watch import watch
@@ -44,7 +43,7 @@ def index(watching: bool, poll: bool, wait_s: float, root: str | None) -> None:
     if poll and not watching:
         raise click.UsageError("--poll goes with --watch")
     folder = resolve_root(root) if watching else existing_root(root)
-    with _progress("rebuilding") as progress:
+    with progress_bar("rebuilding") as progress:
         indexer = Indexer(folder, timeout_s=wait_s, say=say, progress=progress)
         if not watching:
             _report(indexer.catch_up())
@@ -54,6 +53,44 @@ def index(watching: bool, poll: bool, wait_s: float, root: str | None) -> None:
             signal.signal(number, lambda *_: stop.set())
         say(f"watching {folder}; stop with Ctrl-C")
         watch(indexer, stop, poll=poll, say=say, on_batch=_report)
+
+
+_AGE = click.option(
+    "--older-than", "age", metavar="AGE", required=True, help="Last written so long ago: 90s, 15m, 2h, 30d, 4w."
+)
+
+
+@click.command()
+@_AGE
+@click.option("--type", "event_types", metavar="T", multiple=True, help="Only this event type; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@_WAIT
+@root_option
+def prune(age: str, event_types: tuple[str, ...], dry_run: bool, wait_s: float, root: str | None) -> None:
+    """Delete old segments whose content is safe elsewhere.
+
+    That is: sealed, as they were sealed, and either indexed or backed up. Their rows stay in
+    the index, and a segment_pruned event says what is gone.
+
+    \b
+    Example:
+      eventlog prune --older-than 30d --dry-run
+      eventlog prune --older-than 30d --type debug
+    """
+    folder = existing_root(root)
+    age_s = timestamps.age_s(age)
+    if age_s is None:
+        raise QueryFailed(f"{age!r} is not an age; use one like 90s, 15m, 2h, 30d, 4w")
+    for name in event_types:
+        envelope.check_event_type(name)
+    done = retention.prune(folder, age_s, event_types or None, dry_run=dry_run, timeout_s=wait_s)
+    for each in done.pruned:
+        home = " and ".join([*(["indexed"] if each.indexed else []), *(f"backed up to {to}" for to in each.backups)])
+        click.echo(printable(f"{each.segment_type}/{each.segment}  {each.size_bytes:,} bytes  {home}"))
+    for kept in done.kept:
+        say(printable(f"kept: {kept}"))
+    total = sum(each.size_bytes for each in done.pruned)
+    click.echo(f"{'would delete' if dry_run else 'deleted'} {len(done.pruned):,} segments, {total:,} bytes")
 
 
 @click.command()
@@ -73,16 +110,25 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
     """
     folder = existing_root(root)
     if not verify:
-        with _progress("replaying") as progress:
+        with progress_bar("replaying") as progress:
             done = replaying.replay(folder, progress=progress, timeout_s=wait_s)
         click.echo(
             f"replayed {done.digest.events:,} events from {done.segments:,} segments in {done.elapsed_s:.1f} s, "
             f"{done.digest.quarantined:,} lines in quarantine\ncontent hash {done.digest.content}"
         )
+        for reason in done.unreadable:
+            say(f"left out: {reason}")
+        if done.pruned:
+            lines = sum(each.lines for each in done.pruned)
+            homes = sorted({home for each in done.pruned for home in each.backups})
+            say(
+                f"{lines:,} lines of {len(done.pruned):,} pruned segments are in no log and no index any more; "
+                + (f"try: eventlog restore {homes[0]}" if homes else "no backup of them is known")
+            )
         if not done.segments and not done.digest.events:
             say("the log is empty. (In mode db_only the index was the only copy of what it held.)")
-        return 0
-    with _progress("replaying") as progress:
+        return EXIT_FAILED if done.unreadable else 0
+    with progress_bar("replaying") as progress:
         found = replaying.verify(folder, progress=progress, timeout_s=wait_s)
     if found.equal:
         click.echo(f"equal: {found.live.events:,} events, content hash {found.live.content}")
@@ -92,6 +138,8 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
         live, replayed = getattr(found.live, name), getattr(found.replayed, name)
         if live != replayed:
             click.echo(f"  {name}: live {live}, replayed {replayed}")
+    for row in found.differences:
+        click.echo(printable(f"  {row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.what}"))
     click.echo("try: eventlog replay")
     return EXIT_FAILED
 
@@ -100,27 +148,3 @@ def _report(counted: Counted) -> None:
     rejected = f", {counted.rejected:,} lines to quarantine" if counted.rejected else ""
     click.echo(f"indexed {counted.events:,} events ({counted.bytes:,} bytes){rejected}")
     sys.stdout.flush()
-
-
-@contextmanager
-def _progress(label: str) -> Iterator[replaying.Progress]:
-    """A bar of bytes on standard error, where that is a terminal; it appears with the first step."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    )
-    task = bar.add_task(label, total=None)
-
-    def step(done: int, total: int) -> None:
-        bar.start()
-        bar.update(task, completed=done, total=total)
-
-    try:
-        yield step
-    finally:
-        bar.stop()

@@ -8,6 +8,7 @@ during a batch, so that readers get their turn.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from indexer.replay import Progress, replay
 
 _logger = logging.getLogger("eventlog.indexer")
 
+_RETRY_UNREADABLE_S = 30.0
 ALARM_EVENT = "index_alarm"
 
 
@@ -83,6 +85,7 @@ class Indexer:
         self._seen: dict[str, _Seen] = {}
         self._index_inode: int | None = None
         self._oddities: set[Oddity] = set()
+        self._unreadable: dict[str, float] = {}  # name → when to try again
         self._alarms: set[str] = set()
 
     def catch_up(self) -> Counted:
@@ -117,7 +120,12 @@ class Indexer:
             if aside is not None:
                 self._rebuild(f"{error}. It was set aside as {aside.name}; rebuilding from the log")
             return True
+        for name, reason in done.unreadable.items():
+            if name not in self._unreadable:
+                self._say(f"left out for now: {reason}")
+            self._unreadable[name] = time.monotonic() + _RETRY_UNREADABLE_S
         for name, file in done.files.items():
+            self._unreadable.pop(name, None)
             self._seen[name] = _Seen(file.size, done.segments[name].indexed_offset >= file.size)
         counted.events += done.events
         counted.rejected += done.rejected
@@ -142,6 +150,8 @@ class Indexer:
         return [each for each in listing.segments if self._is_lagging(each)]
 
     def _is_lagging(self, segment: SegmentFile) -> bool:
+        if self._unreadable.get(segment.name, 0) > time.monotonic():
+            return False
         seen = self._seen.get(segment.name)
         if seen is None or seen.size != segment.size:
             return True
@@ -168,7 +178,9 @@ class Indexer:
 
     def _rebuild(self, why: str) -> None:
         self._say(why)
-        replay(self.root, progress=self._progress, timeout_s=self._timeout_s)
+        done = replay(self.root, progress=self._progress, timeout_s=self._timeout_s)
+        for reason in done.unreadable:
+            self._say(f"left out for now: {reason}")
 
     def _alarm(self, error: SegmentChanged) -> None:
         """Log what was found: the index is about to be rebuilt, and an alarm must survive that.

@@ -25,10 +25,12 @@ import msgspec
 
 from eventlog import forks, log
 from eventlog.errors import IndexFailed
+from eventlog.pruned import Pruned, read_pruned
 from indexer import checkpoint, index_file, loader, projections, schema, turns
 from indexer.batch import SegmentChanged, index_batch
 from indexer.digest import Digest, digest
 from indexer.index_file import DEFAULT_TIMEOUT_S
+from indexer.parity import Difference, differences
 from indexer.staging import as_table
 
 #: Called with bytes done and bytes in all.
@@ -38,18 +40,29 @@ _REPLAY_BATCH_BYTES = 64 * 1024 * 1024
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """The new index: its digest, and how long building it took."""
+    """The new index: its digest, and how long building it took.
+
+    `unreadable` says which segments are missing from it, and why. `pruned` are those that
+    retention had deleted and whose rows no index had kept: only a backup has them.
+    """
 
     digest: Digest
     segments: int
+    unreadable: list[str]
+    pruned: list[Pruned]
     elapsed_s: float
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """The live index beside a fresh replay of the same bytes."""
+    """The live index beside a fresh replay of the same bytes, and the first rows that differ.
+
+    `carried` lines are in segments that were pruned or released: the index alone has them.
+    """
 
     live: Digest
     replayed: Digest
+    carried: int
+    differences: list[Difference]
 
     @property
     def equal(self) -> bool:
@@ -64,11 +77,13 @@ def replay(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
     """
     started = time.monotonic()
     with _work_file(root) as path:
-        segments = _build(root, path, None, progress)
+        segments, unreadable = _build(root, path, None, progress)
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
             found = _finish(root, path, None)
+            pruned = _pruned_without_rows(root, path)
             _swap(root, path)
-    return Replayed(digest=found, segments=segments, elapsed_s=time.monotonic() - started)
+    elapsed_s = time.monotonic() - started
+    return Replayed(digest=found, segments=segments, unreadable=unreadable, pruned=pruned, elapsed_s=elapsed_s)
 
 
 def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Verified:
@@ -82,7 +97,10 @@ def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
         limits = {name: mark.indexed_offset for name, mark in marks.items()}
         _build(root, path, limits, progress)
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
-            return Verified(live=live, replayed=_finish(root, path, limits))
+            replayed = _finish(root, path, limits)
+            found = [] if live == replayed else _differences(root, path, limits)
+            carried = sum(mark.events for mark in _marks(path).values() if mark.released)
+            return Verified(live=live, replayed=replayed, carried=carried, differences=found)
 
 
 @contextmanager
@@ -111,12 +129,16 @@ def _remove(path: Path) -> None:
             each.unlink()
 
 
-def _build(root: str | Path, path: Path, limits: Mapping[str, int] | None, progress: Progress | None) -> int:
+def _build(
+    root: str | Path, path: Path, limits: Mapping[str, int] | None, progress: Progress | None
+) -> tuple[int, list[str]]:
+    """Fill a new index; return how many segments there are, and which could not be read."""
     segments = log.list_log(root).segments
     if limits is not None:
         segments = [each for each in segments if each.name in limits]
     total = sum(each.size for each in segments)
     done_bytes = 0
+    unreadable: list[str] = []
     with contextlib.closing(duckdb.connect(str(path))) as connection:
         path.chmod(0o600)
         projections.create(connection)
@@ -127,22 +149,44 @@ def _build(root: str | Path, path: Path, limits: Mapping[str, int] | None, progr
             except SegmentChanged as error:
                 raise IndexFailed(f"{error}, while it was replayed; try again when nobody edits the log") from None
             done_bytes += done.bytes
+            unreadable += done.unreadable.values()
             waiting = waiting[done.next :]
             if progress is not None:
                 progress(min(done_bytes, total), total)
-    return len(segments)
+    return len(segments), unreadable
 
 
 def _finish(root: str | Path, path: Path, limits: Mapping[str, int] | None) -> Digest:
     """Carry over what only the live index has, and take the digest of the new one."""
     with contextlib.closing(duckdb.connect(str(path))) as connection:
         if _has_released(root):
-            quoted = str(index_file.index_path(root)).replace("'", "''")
-            connection.execute(f"ATTACH '{quoted}' AS live (READ_ONLY)")
+            _attach_live(root, connection)
             _carry_released(connection, limits)
             connection.execute("DETACH live")
         projections.create_typed_views(connection)
         return digest(connection)
+
+
+def _marks(path: Path) -> dict[str, checkpoint.Checkpoint]:
+    with contextlib.closing(duckdb.connect(str(path), read_only=True)) as connection:
+        return checkpoint.read(connection)
+
+
+def _pruned_without_rows(root: str | Path, path: Path) -> list[Pruned]:
+    pruned = read_pruned(root)
+    marks = _marks(path) if pruned else {}
+    return [each for name, each in pruned.items() if name not in marks]
+
+
+def _differences(root: str | Path, path: Path, limits: Mapping[str, int]) -> list[Difference]:
+    with contextlib.closing(duckdb.connect(str(path))) as connection:
+        _attach_live(root, connection)
+        return differences(connection, limits)
+
+
+def _attach_live(root: str | Path, connection: duckdb.DuckDBPyConnection) -> None:
+    quoted = str(index_file.index_path(root)).replace("'", "''")
+    connection.execute(f"ATTACH '{quoted}' AS live (READ_ONLY)")
 
 
 def _has_released(root: str | Path) -> bool:
@@ -165,8 +209,14 @@ def _has_released(root: str | Path) -> bool:
 def _carry_released(connection: duckdb.DuckDBPyConnection, limits: Mapping[str, int] | None) -> None:
     """Copy the rows of released segments, up to the limits if there are any."""
     if limits is None:
-        released = "FROM live.segments WHERE released"
-        connection.execute(f"CREATE TEMP TABLE gone AS SELECT name, NULL::BIGINT AS upto {released}")
+        # One that was restored from a backup is in the log again, and needs no carrying.
+        connection.execute(
+            """
+            CREATE TEMP TABLE gone AS SELECT name, NULL::BIGINT AS upto FROM live.segments old
+            WHERE released AND NOT EXISTS
+                (FROM segments WHERE segments.name = old.name AND segments.indexed_offset >= old.indexed_offset)
+            """
+        )
     else:
         rows = (msgspec.json.encode({"name": name, "upto": upto}) for name, upto in limits.items())
         with as_table(rows, "name: 'VARCHAR', upto: 'BIGINT'") as table:

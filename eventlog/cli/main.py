@@ -17,7 +17,8 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,10 @@ COMMANDS = {
     "emit": ("eventlog.cli.emit", "emit", "cli"),
     "tail": ("eventlog.cli.tail", "tail", "cli"),
     "import": ("eventlog.cli.importing", "import_", "cli"),
+    "seal": ("eventlog.cli.sealing", "seal", "cli"),
+    "verify": ("eventlog.cli.sealing", "verify", "cli"),
+    "archive": ("eventlog.cli.sealing", "archive", "cli"),
+    "prune": ("indexer.cli", "prune", "index"),
     "index": ("indexer.cli", "index", "index"),
     "replay": ("indexer.cli", "replay", "index"),
     "status": ("queries.cli", "status", "index"),
@@ -133,6 +138,25 @@ def printable(text: str) -> str:
     return "".join(
         each if each.isprintable() else " " if each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text
     )
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Lend a function of bytes done and bytes in all, shown on standard error if that is a terminal."""
+    bars: list[Any] = []
+
+    def step(done: int, total: int) -> None:
+        if not sys.stderr.isatty():
+            return
+        if not bars:
+            bars.append(click.progressbar(length=total, label=label, file=sys.stderr, show_pos=False).__enter__())
+        bars[0].update(done - bars[0].pos)
+
+    try:
+        yield step
+    finally:
+        for bar in bars:
+            bar.__exit__(None, None, None)
 
 
 def say(message: str) -> None:

@@ -17,7 +17,6 @@ from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.reader import Located
 
-_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _PREVIEW_CHARS = 100
 
 
@@ -155,12 +154,10 @@ def _moment(text: str | None) -> str | None:
     """Read a time or an age. Raises QueryFailed."""
     if text is None:
         return None
-    unit = _UNITS_S.get(text[-1:])
+    age_s = timestamps.age_s(text)
     try:
-        if unit is not None and text[:-1].replace(".", "", 1).isdigit():
-            return timestamps.to_text(
-                datetime.fromtimestamp(time.time(), UTC) - timedelta(seconds=float(text[:-1]) * unit)
-            )
+        if age_s is not None:
+            return timestamps.to_text(datetime.fromtimestamp(time.time(), UTC) - timedelta(seconds=age_s))
         return timestamps.to_text(timestamps.parse(text))
     except (ValueError, OverflowError):
         raise QueryFailed(f"{text!r} is not a time; use ISO 8601 or an age like 90s, 15m, 2h, 7d") from None

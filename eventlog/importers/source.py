@@ -7,18 +7,19 @@ newline, empty lines, bytes that are not UTF-8, a byte order mark, lines without
 from __future__ import annotations
 
 import gzip
-import importlib
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import msgspec
 
+from eventlog.archive import is_zstd_error, open_zst
 from eventlog.envelope import MAX_LINE_BYTES
-from eventlog.errors import ImportFailed, MissingExtra
+from eventlog.errors import ImportFailed
 
 Source = io.BufferedReader
 _BLOCK_BYTES = 1024 * 1024
@@ -45,23 +46,10 @@ def open_source(path: Path) -> Source:
         if path.suffix == ".gz":
             return cast("Source", gzip.open(path, "rb"))
         if path.suffix == ".zst":
-            return _open_zst(path)
+            return open_zst(path)
         return path.open("rb")
     except OSError as error:
         raise ImportFailed(f"{path}: cannot be opened: {error.strerror or error}") from error
-
-
-def _open_zst(path: Path) -> Source:
-    try:
-        return cast("Source", importlib.import_module("compression.zstd").open(path, "rb"))
-    except ModuleNotFoundError:  # before Python 3.14
-        pass
-    try:
-        zstandard = importlib.import_module("zstandard")
-    except ModuleNotFoundError:
-        raise MissingExtra(f"reading {path.name}", "zstd") from None
-    reader = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
-    return cast("Source", io.BufferedReader(reader))
 
 
 def path_name(path: Path) -> str:
@@ -95,8 +83,8 @@ def read_lines(path: Path, file: Source, offset: int) -> Iterator[SourceLine]:
             block = file.read1(_BLOCK_BYTES)  # what there is: a damaged archive is read up to the damage
         except (OSError, EOFError, ValueError) as error:
             raise ImportFailed(f"{path}: damaged after byte {offset:,} (uncompressed): {error}") from error
-        except Exception as error:  # zstd's errors are of a class of its own in each library
-            if type(error).__module__.split(".")[0] not in ("zstandard", "compression", "zlib", "_zstd"):
+        except Exception as error:
+            if not (is_zstd_error(error) or isinstance(error, zlib.error)):
                 raise
             raise ImportFailed(f"{path}: damaged after byte {offset:,} (uncompressed): {error}") from error
         if not block:

@@ -88,7 +88,7 @@ def test_verify_in_db_only_compares_the_same_moment(root: Path, monkeypatch: pyt
     Indexer(root).catch_up()
     real = replay._build
 
-    def build(*arguments: Any) -> int:
+    def build(*arguments: Any) -> tuple[int, list[str]]:
         with first.open("ab") as file:
             file.write(line(3))
         segment(root, line(4), b"bad\n")

@@ -1,0 +1,233 @@
+"""Segments at rest, compressed: <segment>.jsonl.zst, read as if they were plain.
+
+Layout
+    One zstd frame (RFC 8878) that says its content size, so that listing the log needs no
+    decompression. Offsets always mean uncompressed bytes.
+
+Making
+    Only of a sealed segment: compress to <segment>.jsonl.zst.part, read that back and compare
+    it with the seal, sync, rename, sync the folder, and only then delete the plain file.
+
+What a crash can leave
+    A .part file, which is made anew; or both files, of which the plain one is read until the
+    next run deletes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import importlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, cast
+
+from eventlog.errors import MissingExtra
+
+SUFFIX = ".zst"
+BLOCK_BYTES = 1024 * 1024
+_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+class SegmentBytes(Protocol):
+    """The bytes of a segment, wherever they are. To be closed, or used in a with block."""
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Return up to `size` bytes from an offset; b"" at the end. Raises OSError."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+def open_segment(path: Path) -> SegmentBytes:
+    """Open a segment by either of its paths; a plain one may have been archived meanwhile.
+
+    Raises OSError, and MissingExtra where there is no zstd to read an archive with.
+    """
+    if not path.name.removesuffix(".part").endswith(SUFFIX):
+        with contextlib.suppress(FileNotFoundError):
+            return _Plain(path)
+        path = archived_path(path)
+    return _Archived(path)
+
+
+def archived_path(path: Path) -> Path:
+    """Return where the archive of a plain segment lives."""
+    return path.with_name(path.name + SUFFIX)
+
+
+def content_size(path: Path) -> int | None:
+    """Return the uncompressed size of an archive, from its header; None where there is none."""
+    try:
+        stat = path.lstat()
+    except OSError:
+        return None
+    return _content_size(path, stat.st_ino, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=200_000)  # an archive never changes, and a sweep asks for all of them
+def _content_size(path: Path, _inode: int, _mtime_ns: int) -> int | None:
+    try:
+        with path.open("rb") as file:
+            header = file.read(18)
+    except OSError:
+        return None
+    return frame_content_size(header)
+
+
+def frame_content_size(header: bytes) -> int | None:
+    """Read Frame_Content_Size from the start of a zstd frame (RFC 8878, section 3.1.1.1)."""
+    if header[:4] != _MAGIC or len(header) < 6:
+        return None
+    descriptor = header[4]
+    single_segment = descriptor >> 5 & 1
+    dictionary_bytes = (0, 1, 2, 4)[descriptor & 3]
+    size_bytes = (single_segment, 2, 4, 8)[descriptor >> 6]
+    start = 5 + (not single_segment) + dictionary_bytes
+    field = header[start : start + size_bytes]
+    if not size_bytes or len(field) < size_bytes:
+        return None
+    return int.from_bytes(field, "little") + (256 if size_bytes == 2 else 0)
+
+
+class _Plain:
+    def __init__(self, path: Path) -> None:
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return os.pread(self._fd, size, offset)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Archived:
+    """Decompresses forward. A step back beyond the last read starts again from the front."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stream: io.BufferedReader | None = open_zst(path)
+        self._start = 0
+        self._buffer = bytearray()
+
+    def pread(self, size: int, offset: int) -> bytes:
+        if offset < self._start:
+            self.close()
+            self._stream, self._start, self._buffer = open_zst(self._path), 0, bytearray()
+        while self._start + len(self._buffer) < offset + size:
+            block = self._read()
+            if not block:
+                break
+            self._buffer += block
+            done = min(offset - self._start, len(self._buffer))
+            del self._buffer[:done]
+            self._start += done
+        return bytes(self._buffer[offset - self._start :][:size])
+
+    def _read(self) -> bytes:
+        assert self._stream is not None
+        try:
+            return self._stream.read(BLOCK_BYTES)
+        except OSError:
+            raise
+        except Exception as error:
+            if not is_zstd_error(error):
+                raise
+            raise OSError(errno.EIO, f"damaged archive: {error}", str(self._path)) from error
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a segment, plain or archived, from the front. Raises OSError, MissingExtra."""
+    with open_segment(path) as file:
+        offset = 0
+        while block := file.pread(BLOCK_BYTES, offset):
+            yield block
+            offset += len(block)
+
+
+def compress(source: Path, target: Path, *, level: int) -> None:
+    """Write the bytes of a plain file as one frame that says its size, and sync it. Raises OSError."""
+    size = source.stat().st_size
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        with _compressor(file, size, level) as writer:
+            for block in blocks(source):
+                writer.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _compressor(file: io.BufferedWriter, size: int, level: int) -> Any:
+    modern, library = _zstd("writing an archive")
+    if modern:
+        options = {library.CompressionParameter.compression_level: level}
+        compressor = library.ZstdCompressor(options=options)
+        compressor.set_pledged_input_size(size)
+        return _ModernWriter(compressor, file)
+    return library.ZstdCompressor(level=level, write_content_size=True).stream_writer(file, size=size, closefd=False)
+
+
+class _ModernWriter:
+    """compression.zstd's own file class cannot say the size in the header."""
+
+    def __init__(self, compressor: Any, file: io.BufferedWriter) -> None:
+        self._compressor = compressor
+        self._file = file
+
+    def write(self, data: bytes) -> None:
+        self._file.write(self._compressor.compress(data))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.write(self._compressor.flush())
+
+
+def open_zst(path: Path) -> io.BufferedReader:
+    """Open a zstd file for reading; several frames are read as one. Raises OSError, MissingExtra."""
+    modern, library = _zstd(f"reading {path.name}")
+    if modern:
+        return cast("io.BufferedReader", library.open(path, "rb"))
+    reader = library.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
+    return io.BufferedReader(reader)
+
+
+def is_zstd_error(error: Exception) -> bool:
+    """Say whether an exception is zstd's own: each library has a class for itself."""
+    return type(error).__module__.split(".")[0] in ("zstandard", "compression", "_zstd")
+
+
+def _zstd(feature: str) -> tuple[bool, Any]:
+    """Return the zstd library that there is, and whether it is the one of Python 3.14."""
+    for modern, name in ((True, "compression.zstd"), (False, "zstandard")):
+        with contextlib.suppress(ModuleNotFoundError):
+            return modern, importlib.import_module(name)
+    raise MissingExtra(feature, "zstd")

@@ -1,0 +1,136 @@
+"""`eventlog seal`, `eventlog verify`, `eventlog archive`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+import msgspec
+
+from eventlog import archiving, envelope, sealing, verification
+from eventlog.cli.main import EXIT_FAILED, existing_root, printable, progress_bar, root_option, say
+from eventlog.errors import MissingExtra, QueryFailed
+
+_TYPES = click.option(
+    "--type", "event_types", metavar="T", multiple=True, help="Only this event type; may be repeated."
+)
+
+
+def _checked(event_types: tuple[str, ...]) -> tuple[str, ...] | None:
+    for name in event_types:
+        envelope.check_event_type(name)
+    return event_types or None
+
+
+@click.command()
+@_TYPES
+@root_option
+def seal(event_types: tuple[str, ...], root: str | None) -> None:
+    """Seal the segments that nobody is writing.
+
+    A sealed segment is read-only, and its hash stands in a chain of seals. Keep the head that
+    is printed somewhere else: it proves the chain up to it (eventlog verify --head).
+
+    \b
+    Example:
+      eventlog seal
+    """
+    folder = existing_root(root)
+    made = sealing.seal(folder, _checked(event_types))
+    data = [each for each in made if each.segment_type != sealing.SEAL_EVENT]
+    click.echo(f"sealed {len(data):,} segments, {sum(each.size_bytes for each in data):,} bytes")
+    head = sealing.head_of(sealing.read_chain(folder))
+    if head is not None:
+        click.echo(f"head {head}")
+
+
+@click.command()
+@click.option("--index", "with_index", is_flag=True, help="Also compare each row of the index with its line.")
+@click.option("--head", "kept", metavar="N:HASH", help="A head that `eventlog seal` has printed, kept elsewhere.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@root_option
+def verify(with_index: bool, kept: str | None, as_json: bool, root: str | None) -> int:
+    """Compare the log with its seals.
+
+    Names the segment and the byte of the first difference, for each segment that is not what
+    was sealed. The exit code is 1 where there is one.
+
+    \b
+    Example:
+      eventlog verify
+      eventlog verify --index --json | jq .findings
+    """
+    folder = existing_root(root)
+    with progress_bar("verifying") as progress:
+        found = verification.verify(folder, head=_head(kept), progress=progress)
+    rows = _verify_index(folder) if with_index else None
+    if as_json:
+        answer = msgspec.structs.asdict(found) | ({} if rows is None else {"index": rows})
+        click.echo(msgspec.json.encode(answer))
+    else:
+        _show(found, rows)
+    return EXIT_FAILED if found.findings or (rows is not None and not rows.equal) else 0
+
+
+def _head(text: str | None) -> sealing.Head | None:
+    if text is None:
+        return None
+    number, _, sha256 = text.partition(":")
+    if not number.isdigit() or len(sha256) != 64:
+        raise QueryFailed(f"{text!r} is not a head; it looks like 12:9f86d0… (64 digits), as `eventlog seal` prints it")
+    return sealing.Head(int(number), sha256.lower())
+
+
+def _verify_index(folder: str) -> Any:
+    try:
+        # By name: the write side must not depend on the index side.
+        replay = importlib.import_module("indexer.replay")
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"eventlog verify --index ({error.name} is missing)", "index") from None
+    with progress_bar("comparing rows") as progress:
+        return replay.verify(folder, progress=progress)
+
+
+def _show(found: verification.Verified, rows: Any) -> None:
+    for each in found.findings:
+        place = f"{each.event_type}/{each.segment}" if each.segment else each.event_type
+        about = "" if each.exact else " or later in this line"
+        click.echo(printable(f"{place}: byte {each.offset:,}{about}: {each.what}"))
+    click.echo(
+        f"{found.sealed_segments:,} sealed segments ({found.sealed_bytes:,} bytes), "
+        f"{'all as sealed' if not found.findings else f'{len(found.findings):,} findings'}; "
+        f"{found.pruned_segments:,} pruned; {found.unsealed_segments:,} not sealed yet ({found.unsealed_bytes:,} bytes)"
+    )
+    if found.head is not None:
+        click.echo(f"head {found.head}")
+    if rows is None:
+        return
+    for row in rows.differences:
+        click.echo(printable(f"{row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.what}"))
+    carried = f", but {rows.carried:,} whose segment was pruned or released" if rows.carried else ""
+    verdict = f"each equal to its line{carried}" if rows.equal else "not all as the log has them; try: eventlog replay"
+    click.echo(f"{rows.live.events:,} rows, {verdict}")
+
+
+@click.command()
+@_TYPES
+@click.option("--level", default=archiving.LEVEL, type=click.IntRange(1, 19), show_default=True, help="Of zstd.")
+@root_option
+def archive(event_types: tuple[str, ...], level: int, root: str | None) -> int:
+    """Compress sealed segments with zstd.
+
+    They stay where they are, and every command reads them as before.
+
+    \b
+    Example:
+      eventlog seal && eventlog archive
+    """
+    folder = existing_root(root)
+    with progress_bar("archiving") as progress:
+        done = archiving.archive_sealed(folder, _checked(event_types), level=level, progress=progress)
+    for reason in done.refused:
+        say(f"left as it is: {reason}")
+    ratio = f" ({done.bytes_after / done.bytes_before:.0%})" if done.bytes_before else ""
+    click.echo(f"archived {done.segments:,} segments: {done.bytes_before:,} bytes are now {done.bytes_after:,}{ratio}")
+    return EXIT_FAILED if done.refused else 0

@@ -1,0 +1,28 @@
+"""One maintenance command at a time: sealing, archiving and pruning depend on each other's order."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from eventlog import forks
+from eventlog.errors import MaintenanceBusy
+
+LOCK_NAME = "maintenance.lock"
+
+
+@contextmanager
+def maintenance(root: str | Path) -> Iterator[None]:
+    """Hold the root's maintenance lock for the length of the block. Raises MaintenanceBusy at once."""
+    path = Path(root) / LOCK_NAME
+    with forks.held(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as fd:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MaintenanceBusy(
+                f"{path} is held: another seal, archive or prune runs on this root; wait for it and try again"
+            ) from None
+        yield

@@ -1,0 +1,41 @@
+"""Segments that retention has deleted, as the log itself tells of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from eventlog import envelope, reader
+from eventlog.errors import InvalidEvent
+
+PRUNED_EVENT = "segment_pruned"
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """Payload of `segment_pruned`: what was deleted, and where its content still is.
+
+    `seal` is the number of its seal; `indexed` says that its rows were in the index of that
+    time, and `backups` names the destinations that hold a verified copy.
+    """
+
+    segment: str
+    segment_type: str
+    size_bytes: int
+    lines: int
+    sha256: str
+    seal: int
+    indexed: bool
+    backups: list[str]
+
+
+def read_pruned(root: str | Path) -> dict[str, Pruned]:
+    """Return what was pruned, by the name of the segment."""
+    found: dict[str, Pruned] = {}
+    for located in reader.read_log(root, [PRUNED_EVENT]):
+        try:
+            pruned = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=Pruned)
+        except (InvalidEvent, msgspec.ValidationError):
+            continue
+        found[pruned.segment] = pruned
+    return found

@@ -1,0 +1,229 @@
+"""Seals: segments that are finished for good, and the chain that says what was in them.
+
+A seal is a `segment_sealed` event. It holds the fingerprint of one segment, a number, and the
+SHA-256 of the line of the seal before it: whoever changes, removes or re-makes a seal must
+re-make all that follow. The segments that hold seals are sealed into the same chain.
+
+Sealing one segment, in this order:
+    1. take its lock, so that nobody owns or adopts it
+    2. sync it, then take away its write permission: from now on no writer adopts it
+    3. take the fingerprint
+    4. append the seal; sync the seals when all are made
+
+A crash after step 2 leaves a read-only segment without a seal: the next run seals it. Whoever
+can rewrite the whole folder can rewrite the chain; only a head that was kept elsewhere
+(`Head`, printed by `eventlog seal`) tells that.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from eventlog import archive, envelope, forks, ids, log, reader, timestamps
+from eventlog.config import SEGMENT_MAX_AGE_S, SEGMENT_MAX_BYTES
+from eventlog.envelope import Envelope
+from eventlog.errors import InvalidEvent, SegmentUnreadable
+from eventlog.fingerprint import Fingerprint, fingerprint
+from eventlog.log import SegmentFile
+from eventlog.maintenance import maintenance
+from eventlog.writer import Writer
+
+SEAL_EVENT = "segment_sealed"
+
+
+class Seal(Fingerprint, frozen=True, kw_only=True):
+    """Payload of `segment_sealed`: the fingerprint of a segment, and its place in the chain.
+
+    `previous` is the SHA-256, in hex, of the line (without its newline) of seal `number` - 1.
+    """
+
+    number: int
+    previous: str | None
+    segment: str
+    segment_type: str
+    first_event_id: str | None
+    last_event_id: str | None
+
+
+class Link(NamedTuple):
+    """A seal, the hash of its line, and where that stands in the log."""
+
+    seal: Seal
+    sha256: str
+    place: str
+    offset: int
+
+
+class Head(NamedTuple):
+    """The newest seal. Kept elsewhere, it proves the whole chain before it."""
+
+    number: int
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.number}:{self.sha256}"
+
+
+def read_chain(root: str | Path) -> list[Link]:
+    """Return all seals in the order of their numbers. Lines that are none are left out."""
+    links = []
+    for located in reader.read_log(root, [SEAL_EVENT]):
+        try:
+            seal = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=Seal)
+        except (InvalidEvent, msgspec.ValidationError):
+            continue
+        links.append(Link(seal, hashlib.sha256(located.data).hexdigest(), located.segment, located.offset))
+    return sorted(links, key=lambda link: (link.seal.number, link.place, link.offset))
+
+
+def head_of(chain: list[Link]) -> Head | None:
+    """Return the newest seal of a chain."""
+    return Head(chain[-1].seal.number, chain[-1].sha256) if chain else None
+
+
+class Finished(NamedTuple):
+    """When a segment that nobody owns is finished, so that no writer would adopt it any more."""
+
+    max_bytes: int = SEGMENT_MAX_BYTES
+    max_age_s: float = SEGMENT_MAX_AGE_S
+
+    def holds(self, file: SegmentFile) -> bool:
+        """Say whether it is nearly full or old. One with a torn tail is finished, too."""
+        age_s = time.time() - (log.created_s(file.name) or 0)
+        return file.size >= 0.9 * self.max_bytes or age_s > self.max_age_s or not _ends_whole(file)
+
+
+def seal(root: str | Path, event_types: Iterable[str] | None = None, *, only: Finished | None = None) -> list[Seal]:
+    """Seal every segment that nobody owns, or `only` those that are finished; return the new seals.
+
+    Without `only`, the seals that were made are sealed as well, at the end. Raises
+    MaintenanceBusy, WriteFailed, and SegmentUnreadable behind all that could be sealed.
+    """
+    with maintenance(root):
+        chain = _Chain(root)
+        try:
+            for file in log.list_log(root, event_types).segments:
+                if file.event_type != SEAL_EVENT and (only is None or only.holds(file)):
+                    chain.add(file)
+            chain.finish()
+            for file in log.list_type(root, SEAL_EVENT):
+                if chain.made if only is None else only.holds(file):
+                    chain.add(file)
+        finally:
+            chain.finish()
+        if chain.unreadable:
+            raise SegmentUnreadable("; ".join(chain.unreadable))
+        return chain.made
+
+
+class _Chain:
+    """Continues the chain of a root."""
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = root
+        links = read_chain(root)
+        self._sealed = {link.seal.segment for link in links}
+        self._head = head_of(links)
+        self._writer: Writer | None = None
+        self.made: list[Seal] = []
+        self.unreadable: list[str] = []
+
+    def add(self, file: SegmentFile) -> None:
+        """Seal a segment, unless it is sealed, owned or empty."""
+        if file.name in self._sealed or file.archived:
+            return
+        with _taken(file.path) as fd:
+            if fd is None:
+                return
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode) or not found.st_size:
+                return
+            try:
+                os.fsync(fd)
+                os.fchmod(fd, stat.S_IMODE(found.st_mode) & ~0o222)
+                self._append(file, found.st_mtime_ns)
+            except (OSError, SegmentUnreadable) as error:
+                self.unreadable.append(f"{file.path}: cannot be sealed: {error}")
+
+    def _append(self, file: SegmentFile, written_ns: int) -> None:
+        number, previous = (1, None) if self._head is None else (self._head.number + 1, self._head.sha256)
+        first, last = _ids(file)
+        made = Seal(
+            number=number,
+            previous=previous,
+            segment=file.name,
+            segment_type=file.event_type,
+            first_event_id=first,
+            last_event_id=last,
+            **msgspec.structs.asdict(fingerprint(file.path)),
+        )
+        line = envelope.encode(_envelope(made, written_ns))
+        if self._writer is None:
+            self._writer = Writer(self._root, segment_max_bytes=SEGMENT_MAX_BYTES, segment_max_age_s=SEGMENT_MAX_AGE_S)
+        self._writer.write(SEAL_EVENT, line)
+        self._head = Head(number, hashlib.sha256(line[:-1]).hexdigest())
+        self._sealed.add(file.name)
+        self.made.append(made)
+
+    def finish(self) -> None:
+        """Sync the seals and let go of the segment that they are in."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def _envelope(made: Seal, written_ns: int) -> Envelope:
+    """Make the event of a seal. The same segment sealed twice has the same id and time."""
+    created_us = int((log.created_s(made.segment) or 0) * 1e6)
+    return Envelope(
+        event_id=ids.derived_id(created_us, SEAL_EVENT, made.segment),
+        event_type=SEAL_EVENT,
+        timestamp=timestamps.from_ns(written_ns),
+        payload=envelope.encode_payload(made),
+    )
+
+
+def _ids(file: SegmentFile) -> tuple[str | None, str | None]:
+    """Return the ids of the first and the last event, None where such a line is none."""
+    first = next(reader.read_lines(file.path, max_bytes=1), None)
+    last = reader.last_lines(file, 1)
+    return _event_id(first and first.data), _event_id(last[0].data if last else None)
+
+
+def _event_id(line: bytes | None) -> str | None:
+    try:
+        return None if line is None else envelope.decode(line).envelope.event_id
+    except InvalidEvent:
+        return None
+
+
+@contextmanager
+def _taken(path: Path) -> Iterator[int | None]:
+    """Own a segment for the length of the block; yields None where somebody else does."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        yield None
+        return
+    with forks.held(fd):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield fd
+
+
+def _ends_whole(file: SegmentFile) -> bool:
+    with archive.open_segment(file.path) as opened:
+        return not file.size or opened.pread(1, file.size - 1) == b"\n"

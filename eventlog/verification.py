@@ -1,0 +1,164 @@
+"""Is the log what was sealed? Recomputes every seal, and names the first byte that differs.
+
+Three things are compared: the chain (each seal names the one before it), each seal with its
+segment, and the folder with the chain (read-only segments without a seal, seals without a
+segment). What cannot be seen from here: changes to segments that are not sealed yet, and a
+folder whose whole chain was re-made, which only a head kept elsewhere gives away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from eventlog import log
+from eventlog.errors import MissingExtra
+from eventlog.fingerprint import first_difference
+from eventlog.pruned import read_pruned
+from eventlog.sealing import SEAL_EVENT, Head, Link, head_of, read_chain
+
+#: Called with bytes done and bytes in all.
+Progress = Callable[[int, int], None]
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is not as it was sealed.
+
+    `segment` and `offset` (in uncompressed bytes) are where it is seen first; for a seal, that
+    of its own line. `exact` is false where only the start of the line is known.
+    """
+
+    segment: str
+    event_type: str
+    offset: int
+    what: str
+    exact: bool = True
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verification found. `sealed_bytes` are those that were compared."""
+
+    findings: list[Finding]
+    seals: int
+    sealed_segments: int
+    sealed_bytes: int
+    pruned_segments: int
+    unsealed_segments: int
+    unsealed_bytes: int
+    head: str | None
+
+
+def verify(root: str | Path, *, head: Head | None = None, progress: Progress | None = None) -> Verified:
+    """Compare the log with its seals, and the chain with a head that was kept elsewhere, if given."""
+    chain = read_chain(root)
+    files = {file.name: file for file in log.list_log(root).segments}
+    pruned = read_pruned(root)
+    seals: dict[str, Link] = {}
+    for link in chain:
+        seals.setdefault(link.seal.segment, link)  # a later one cannot make good what the first says
+    findings = [*_chain_findings(chain), *_head_findings(chain, head)]
+    present = [link for name, link in seals.items() if name in files]
+    total, done = sum(link.seal.size_bytes for link in present), 0
+    for name, link in seals.items():
+        if name not in files:
+            if name not in pruned or pruned[name].sha256 != link.seal.sha256:
+                findings.append(_missing(link))
+            continue
+        findings += _segment_findings(files[name], link)
+        done += link.seal.size_bytes
+        if progress is not None:
+            progress(done, total)
+    for file in files.values():
+        if file.sealed and file.name not in seals:
+            findings.append(_of_file(file, 0, "read-only, but no seal names it: its seal was removed, or never made"))
+    loose = [file for file in files.values() if file.name not in seals]
+    newest = head_of(chain)
+    return Verified(
+        findings=findings,
+        seals=len(chain),
+        sealed_segments=len(present),
+        sealed_bytes=total,
+        pruned_segments=len(pruned),
+        unsealed_segments=len(loose),
+        unsealed_bytes=sum(file.size for file in loose),
+        head=None if newest is None else str(newest),
+    )
+
+
+def _chain_findings(chain: list[Link]) -> Iterator[Finding]:
+    """Each seal has the number after, and the hash of, the one before it."""
+    before: Link | None = None
+    for link in chain:
+        number = 0 if before is None else before.seal.number
+        if before is not None and link.seal.number == number:
+            if link.sha256 != before.sha256:
+                yield _of_seal(link, f"a second, different seal has the number {number}: one of them was re-made")
+            continue
+        if link.seal.number > number + 1:
+            missing = f"{number + 1}" if link.seal.number == number + 2 else f"{number + 1} to {link.seal.number - 1}"
+            yield _of_seal(link, f"the seal before this one is missing (number {missing})")
+        elif before is not None and link.seal.previous != before.sha256:
+            yield _of_seal(
+                before,
+                f"seal {number} is not the one that seal {link.seal.number} was made after: it was changed or re-made",
+            )
+        before = link
+    yield from _sealed_twice(chain)
+
+
+def _sealed_twice(chain: list[Link]) -> Iterator[Finding]:
+    first: dict[str, Link] = {}
+    for link in chain:
+        known = first.setdefault(link.seal.segment, link)
+        if known.seal.number != link.seal.number:
+            yield _of_seal(link, f"segment {link.seal.segment} was sealed before, by seal {known.seal.number}")
+
+
+def _head_findings(chain: list[Link], head: Head | None) -> Iterator[Finding]:
+    if head is None:
+        return
+    found = [link for link in chain if link.seal.number == head.number]
+    if any(link.sha256 == head.sha256 for link in found):
+        return
+    if found:
+        yield _of_seal(found[0], f"seal {head.number} is not the one whose hash was kept: the chain was re-made")
+    else:
+        last = chain[-1].place if chain else ""
+        yield Finding(
+            segment=last,
+            event_type=SEAL_EVENT,
+            offset=chain[-1].offset if chain else 0,
+            what=f"the chain ends before seal {head.number}, whose hash was kept: seals were removed",
+        )
+
+
+def _segment_findings(file: log.SegmentFile, link: Link) -> Iterator[Finding]:
+    if file.event_type != link.seal.segment_type:
+        yield _of_file(file, 0, f"it was sealed as a segment of {link.seal.segment_type}")
+    try:
+        difference = first_difference(file.path, link.seal)
+    except (OSError, MissingExtra) as error:
+        yield _of_file(file, 0, f"cannot be read: {error}")
+        return
+    if difference is not None:
+        finding = _of_file(file, difference.offset, difference.what)
+        yield msgspec.structs.replace(finding, exact=difference.exact)
+
+
+def _missing(link: Link) -> Finding:
+    return Finding(
+        segment=link.seal.segment,
+        event_type=link.seal.segment_type,
+        offset=0,
+        what=f"the segment is gone ({link.seal.lines:,} lines, {link.seal.size_bytes:,} bytes), and was not pruned",
+    )
+
+
+def _of_seal(link: Link, what: str) -> Finding:
+    return Finding(segment=link.place, event_type=SEAL_EVENT, offset=link.offset, what=what)
+
+
+def _of_file(file: log.SegmentFile, offset: int, what: str) -> Finding:
+    return Finding(segment=file.name, event_type=file.event_type, offset=offset, what=what)

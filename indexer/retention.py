@@ -1,0 +1,179 @@
+"""Retention: old segments are deleted, once what they say is safe somewhere else.
+
+Of each segment, in this order, so that a crash anywhere leaves either the segment or a
+truthful account of where its content is:
+
+    1. it is sealed, it still is what was sealed, and it is indexed or backed up
+    2. the index says that the rows of this segment have no other home (`released`), durably
+    3. a `segment_pruned` event says so in the log, durably
+    4. the file is deleted
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from eventlog import envelope, ids, log, reader, timestamps
+from eventlog.config import Config
+from eventlog.envelope import Envelope
+from eventlog.errors import InvalidEvent
+from eventlog.fingerprint import sha256
+from eventlog.log import SegmentFile
+from eventlog.maintenance import maintenance
+from eventlog.pruned import PRUNED_EVENT, Pruned, read_pruned
+from eventlog.recorder import Recorder
+from eventlog.schemas import SCHEMA_EVENT
+from eventlog.sealing import SEAL_EVENT, Seal, read_chain
+from eventlog.segment import remove_if_finished
+from eventlog.writer import Durability
+from indexer import checkpoint, index_file
+from indexer.index_file import DEFAULT_TIMEOUT_S
+
+#: What the log says of itself, and what importers and views go on from: small, and kept for ever.
+KEPT_TYPES = frozenset({SEAL_EVENT, PRUNED_EVENT, SCHEMA_EVENT, "segments_backed_up", "import_checkpoint"})
+
+
+class Pruning(msgspec.Struct, frozen=True, kw_only=True):
+    """What was deleted, or would be; and of what is old enough, what was kept and why."""
+
+    pruned: list[Pruned]
+    kept: list[str]
+
+
+def prune(
+    root: str | Path,
+    older_than_s: float,
+    event_types: Iterable[str] | None = None,
+    *,
+    dry_run: bool = False,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> Pruning:
+    """Delete segments that were last written over `older_than_s` seconds ago, as far as that is safe.
+
+    Raises InvalidEvent for a type that is kept for ever, MaintenanceBusy, IndexBusy.
+    """
+    types = None if event_types is None else set(event_types)
+    if types and types & KEPT_TYPES:
+        raise InvalidEvent(f"{min(types & KEPT_TYPES)} is kept for ever: the log would not be understood without it")
+    with maintenance(root):
+        before_ns = time.time_ns() - int(older_than_s * 1e9)
+        old = [each for each in log.list_log(root, types).segments if each.mtime_ns < before_ns]
+        done = Pruning(pruned=[], kept=[])
+        seals = {link.seal.segment: link.seal for link in reversed(read_chain(root))}
+        backups, indexed = _backups(root), _indexed_offsets(root, timeout_s)
+        files = {}
+        for file in old:
+            if file.event_type in KEPT_TYPES:
+                continue
+            verdict = _judge(file, seals.get(file.name), backups.get(file.name, {}), indexed)
+            if isinstance(verdict, str):
+                done.kept.append(f"{file.event_type}/{file.name}: {verdict}")
+            else:
+                done.pruned.append(verdict)
+                files[file.name] = file
+        if not dry_run:
+            _release(root, [each for each in done.pruned if each.indexed], timeout_s)
+            _tell(root, done.pruned)
+            for file in files.values():
+                _delete(file)
+        return done
+
+
+def _judge(
+    file: SegmentFile, seal: Seal | None, backups: dict[str, str], indexed: dict[str, int] | None
+) -> Pruned | str:
+    """Return what may be deleted, or why it may not."""
+    if seal is None or not file.sealed:
+        return "not sealed; try: eventlog seal"
+    is_indexed = indexed is not None and indexed.get(file.name) == file.size
+    if indexed is not None and not is_indexed:
+        return "not indexed yet; try: eventlog index"
+    copies = sorted(destination for destination, digest in backups.items() if digest == seal.sha256)
+    if not is_indexed and not copies:
+        return "neither indexed nor backed up; try: eventlog index"
+    try:
+        if sha256(file.path) != seal.sha256:
+            return "not what was sealed; try: eventlog verify"
+    except OSError as error:
+        return f"cannot be read: {error}"
+    return Pruned(
+        segment=file.name,
+        segment_type=file.event_type,
+        size_bytes=seal.size_bytes,
+        lines=seal.lines,
+        sha256=seal.sha256,
+        seal=seal.number,
+        indexed=is_indexed,
+        backups=copies,
+    )
+
+
+class _BackedUp(msgspec.Struct):
+    segment: str
+    sha256: str
+
+
+class _Backup(msgspec.Struct):
+    destination: str
+    segments: list[_BackedUp]
+
+
+def _backups(root: str | Path) -> dict[str, dict[str, str]]:
+    """Return, per segment, the destinations that hold a copy, and the hash of that."""
+    found: dict[str, dict[str, str]] = {}
+    for located in reader.read_log(root, ["segments_backed_up"]):
+        try:
+            backup = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=_Backup)
+        except (InvalidEvent, msgspec.ValidationError):
+            continue
+        for each in backup.segments:
+            found.setdefault(each.segment, {})[backup.destination] = each.sha256
+    return found
+
+
+def _indexed_offsets(root: str | Path, timeout_s: float) -> dict[str, int] | None:
+    """Return how far each segment is indexed; None where there is no index."""
+    if not index_file.index_path(root).exists():
+        return None
+    with index_file.reading(root, timeout_s=timeout_s) as connection:
+        return {name: mark.indexed_offset for name, mark in checkpoint.read(connection).items()}
+
+
+def _release(root: str | Path, pruned: list[Pruned], timeout_s: float) -> None:
+    """Have the index keep rows whose segments are about to go, also through a replay."""
+    if not pruned:
+        return
+    with index_file.writing(root, timeout_s=timeout_s) as connection:
+        marks = checkpoint.read(connection, [each.segment for each in pruned])
+        for mark in marks.values():
+            mark.released = True
+        connection.begin()
+        checkpoint.write(connection, marks.values())
+        connection.commit()
+        connection.execute("CHECKPOINT")
+
+
+def _tell(root: str | Path, pruned: list[Pruned]) -> None:
+    told = read_pruned(root)
+    recorder = Recorder(Config(root=str(root), strict=True, durability=Durability.SYNCED))
+    recorder.record(_envelope(each) for each in pruned if told.get(each.segment) != each)
+    recorder.shutdown()
+
+
+def _envelope(pruned: Pruned) -> Envelope:
+    payload = envelope.encode_payload(pruned)
+    now_ns = time.time_ns()
+    return Envelope(
+        event_id=ids.new_id(now_ns), event_type=PRUNED_EVENT, timestamp=timestamps.from_ns(now_ns), payload=payload
+    )
+
+
+def _delete(file: SegmentFile) -> None:
+    """Delete a segment, and its other form if archiving was interrupted in between."""
+    for path in {file.path, log.archive_of(file.path)}:
+        if path.exists():
+            remove_if_finished(path, path.stat().st_size)
