@@ -26,6 +26,7 @@ LEAVES = [
     ("index",),
     ("replay",),
     ("status",),
+    ("doctor",),
     ("sql",),
     ("export",),
 ]
