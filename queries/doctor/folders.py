@@ -65,6 +65,8 @@ def _denied(scene: Scene) -> Iterator[Finding]:
     give = f"chown -R {scene.stats[scene.root].st_uid} {_quoted(scene.root)}; chmod -R u+rwX {_quoted(scene.root)}"
     unread = [path for path, found in folders.items() if not may(path, found, _READ, person)]
     unread += [path for path in scene.closed if path not in unread]
+    if scene.root in unread:  # and so with all below it
+        unread = [scene.root]
     if unread:
         yield problem(
             f"{person.name} may not read {_counted(len(unread), 'folder')}: {several(unread)}",

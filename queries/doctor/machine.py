@@ -99,19 +99,24 @@ def _in_use(uid: int) -> tuple[int, int]:
     """Count a user's watches and instances, as far as that is quickly seen in /proc."""
     deadline = time.monotonic() + _COUNTING_S
     watches = instances = 0
-    for process in os.scandir("/proc"):
+    for process in os.listdir("/proc"):
         if time.monotonic() > deadline:
             break
         try:
-            if not process.name.isdigit() or process.stat().st_uid != uid:
-                continue
-            for descriptor in os.scandir(f"{process.path}/fd"):
-                if os.readlink(descriptor.path) == "anon_inode:inotify":
+            if process.isdigit() and os.stat(f"/proc/{process}").st_uid == uid:
+                for counted in _watches_of(Path("/proc", process)):
                     instances += 1
-                    watches += Path(process.path, "fdinfo", descriptor.name).read_text().count("inotify wd:")
+                    watches += counted
         except OSError:  # ended, or not ours to look into
             continue
     return watches, instances
+
+
+def _watches_of(process: Path) -> Iterator[int]:
+    """Yield how many watches each inotify instance of a process has."""
+    for descriptor in os.listdir(process / "fd"):
+        if os.readlink(process / "fd" / descriptor) == "anon_inode:inotify":
+            yield (process / "fdinfo" / descriptor).read_text().count("inotify wd:")
 
 
 def _number(path: Path) -> int | None:

@@ -1,0 +1,766 @@
+"""The doctor: a table of disasters, each made for real, and what it says about them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from eventlog import log
+from eventlog.config import Config
+from eventlog.recorder import Recorder
+from eventlog.segment import Segment
+from indexer import index_file, turns
+from indexer.indexer import Indexer
+from queries.doctor import CHECKS, diagnose, folders, index, machine, run, scene, segments, settings
+from queries.doctor.finding import Finding, Level
+from tests.conftest import Run
+
+NOBODY = 65534
+Said = tuple[str, str, str, str]
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners or mounts")
+
+
+@pytest.fixture(autouse=True)
+def _room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk of the machine that runs the tests may well be full."""
+    for name in ("_LOW_BYTES", "_NONE_BYTES", "_LOW_PART", "_NONE_PART"):
+        monkeypatch.setattr(machine, name, 0)
+
+
+@pytest.fixture
+def healthy(root: Path) -> Path:
+    """A root as producers and an indexer leave it."""
+    made = Recorder(Config(root=str(root), strict=True))
+    for n in range(3):
+        made.emit("t", {"n": n})
+    made.emit("u")
+    made.shutdown()
+    Indexer(root).catch_up()
+    return root
+
+
+def emit(root: Path, event_type: str, payload: dict[str, object], **fields: str) -> None:
+    made = Recorder(Config(root=str(root), strict=True))
+    made.emit(event_type, payload, **fields)
+    made.shutdown()
+
+
+def new_segment(root: Path, data: bytes, *, event_type: str = "t", created_s: float | None = None) -> Path:
+    name = log.new_segment_name(int((created_s or time.time()) * 10**9))
+    path = root / "log" / event_type / f"{name}.jsonl"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    path.write_bytes(data)
+    path.chmod(0o600)
+    return path
+
+
+def said(findings: list[Finding]) -> list[Finding]:
+    """What is neither ok, nor about the clock of the machine that runs the tests."""
+    return [each for each in findings if each.level is not Level.OK and "kernel says" not in each.what]
+
+
+def snapshot(root: Path) -> dict[str, tuple[object, ...]]:
+    """Everything about a tree but the times of access."""
+    found: dict[str, tuple[object, ...]] = {}
+    for path in [root, *root.rglob("*")]:
+        stat = path.lstat()
+        data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        found[str(path)] = (stat.st_mode, stat.st_uid, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, data)
+    return found
+
+
+def test_a_healthy_root_has_nothing_but_oks(healthy: Path) -> None:
+    """And every check says what it looked at."""
+    findings = diagnose(str(healthy))
+    assert said(findings) == []
+    assert {each.check for each in findings} == {"settings", "versions", *CHECKS}
+
+
+# -- the table of disasters ---------------------------------------------------------------
+
+
+def no_log(root: Path) -> Said:
+    shutil.rmtree(root / "log")
+    return "root", "note", "nothing is recorded yet: there is no log", "emit an event"
+
+
+def open_to_all(root: Path) -> Said:
+    root.chmod(0o755)
+    (root / "log/t").chmod(0o750)
+    return "privacy", "note", r"other users may get at the root \(mode 0755\), and 1 files", "chmod -R go= "
+
+
+def foreign_files(root: Path) -> Said:
+    os.chown(root / "log/t", NOBODY, NOBODY)
+    return "owners", "warning", "1 of 6 files and folders belong to somebody else .*: log/t", "chown -R 0 "
+
+
+def somebody_elses(root: Path) -> Said:
+    for path in [root, *root.rglob("*")]:
+        os.chown(path, NOBODY, NOBODY)
+    return "owners", "note", "all belongs to .*uid 65534.*, and you are .*uid 0", "emit and index as its owner"
+
+
+def emitted_by_the_superuser(root: Path) -> Said:
+    for path in [root, *root.rglob("*")]:
+        os.chown(path, NOBODY, NOBODY)
+    os.chown(new_segment(root, b""), 0, 0)
+    return "root", "problem", r".*65534\) may not read 1 segment: log/t/.*\(0600, root", "chown -R 65534 .*as that user"
+
+
+def indexed_by_the_superuser(root: Path) -> Said:
+    for path in [root, *root.rglob("*")]:
+        os.chown(path, NOBODY, NOBODY)
+    os.chown(root / "index.duckdb", 0, 0)
+    return "root", "problem", ".* may not read and write index.duckdb$", "run the indexer as that user"
+
+
+def a_type_closed_to_its_owner(root: Path) -> Said:
+    for path in [root, *root.rglob("*")]:
+        os.chown(path, NOBODY, NOBODY)
+    (root / "log/u").chmod(0o000)
+    return "root", "problem", ".* may not read 1 folder: .*/log/u$", "chmod -R u.rwX"
+
+
+def a_type_that_cannot_be_written(root: Path) -> Said:
+    for path in [root, *root.rglob("*")]:
+        os.chown(path, NOBODY, NOBODY)
+    (root / "log/u").chmod(0o500)
+    return "root", "problem", ".* may not write to 1 folder: .*/log/u$", "only reads"
+
+
+def an_odd_name(root: Path) -> Said:
+    (root / "log/t/notes\x1b[31m.txt").write_text("")
+    return "oddities", "warning", "log/t/notes.*txt is left alone: the name is not that of a segment", "move it out"
+
+
+def a_name_that_is_not_unicode(root: Path) -> Said:
+    (root / "log" / os.fsdecode(b"bad\xff")).mkdir()
+    return "oddities", "warning", r"log/bad\\udcff is left alone", "move it out"
+
+
+def a_link(root: Path) -> Said:
+    (root / "log/v").symlink_to(root)
+    return "oddities", "warning", "log/v is left alone: a symbolic link, not followed", "move it out"
+
+
+def a_namesake(root: Path) -> Said:
+    (path,) = (root / "log/t").iterdir()
+    shutil.copy(path, root / "log/u")
+    return "oddities", "warning", "log/u/.* is left alone: .*/log/t/.* has the same name", "move it out"
+
+
+def a_torn_line(root: Path) -> Said:
+    new_segment(root, b"x" * 999 + b"\n" + b'{"torn":')
+    return "torn tails", "note", "log/t/.* ends in 8 bytes of a line that begins at byte 1,000", "nothing: the indexer"
+
+
+def a_long_torn_line(root: Path) -> Said:
+    new_segment(root, b"\n" + b"x" * 200_000)
+    return "torn tails", "note", "log/t/.* ends in 200,000 bytes of a line that begins at byte 1$", "nothing"
+
+
+def many_torn_lines(root: Path) -> Said:
+    for _ in range(11):
+        new_segment(root, b"x")
+    return "torn tails", "warning", r"11 segments end in torn lines \(the first 5 are shown\)", "what kills the writers"
+
+
+def many_small_segments(root: Path) -> Said:
+    for n in range(1001):
+        new_segment(root, b"", event_type="w", created_s=10**9 + n)
+    return "segments", "warning", "w has 1,001 segments of 0 B on average", "more per process"
+
+
+def a_segment_of_the_future(root: Path) -> Said:
+    new_segment(root, b"", created_s=time.time() + 3600)
+    return "clock", "warning", "1 segments were created in the future: log/t/", "check the clocks"
+
+
+def an_event_of_the_future(root: Path) -> Said:
+    emit(root, "v", {}, timestamp="2999-01-01T00:00:00Z")
+    return "clock", "note", "the last events of v carry times in the future", "check the clock"
+
+
+def a_killed_replay(root: Path) -> Said:
+    (root / "index.duckdb.replay").write_bytes(b"x" * 100)
+    (root / "index.replay.lock").touch()
+    return "leftovers", "note", "an unfinished index of 100 B, whose replay is gone", "the next replay"
+
+
+def a_broken_index_set_aside(root: Path) -> Said:
+    (root / "index.duckdb").write_bytes(b"no database")
+    Indexer(root, say=lambda _: None).catch_up()
+    return "leftovers", "warning", r"1 file of an index .* \(11 B\): index.duckdb.broken-", "look for the cause"
+
+
+def an_unfinished_copy(root: Path) -> Said:
+    (root / ".calls.parquet.0a1b2c3d.part").touch()
+    return "leftovers", "note", "1 unfinished copy: .calls.parquet.0a1b2c3d.part", "delete"
+
+
+def a_log_of_an_index_that_is_gone(root: Path) -> Said:
+    (root / "index.duckdb").rename(root / "index.duckdb.wal")
+    return "leftovers", "note", "a write-ahead log without its index", "nothing"
+
+
+def no_index(root: Path) -> Said:
+    (root / "index.duckdb").unlink()
+    return "index", "note", "there is none", "eventlog index makes it"
+
+
+def a_broken_index(root: Path) -> Said:
+    (root / "index.duckdb").write_bytes(b"no database")
+    return "index", "problem", "it cannot be opened: .*not a valid DuckDB database file", "eventlog index sets it aside"
+
+
+def an_index_of_another_version(root: Path) -> Said:
+    with index_file.writing(root) as connection:
+        connection.execute("UPDATE index_meta SET value = '99' WHERE key = 'schema_version'")
+    return "index", "problem", ".* has schema 99, this eventlog reads 1", "a newer one needs the newer"
+
+
+def an_index_from_elsewhere(root: Path) -> Said:
+    (root / "index.gate").unlink()
+    return "index", "note", "not looked into: it has no lock files", "eventlog status"
+
+
+def an_index_that_is_behind(root: Path) -> Said:
+    new_segment(root, b"x" * 49 + b"\n")
+    return "index", "note", "50 B in 1 of 3 segments are not indexed yet", "eventlog index --watch"
+
+
+def a_lost_segment(root: Path) -> Said:
+    (path,) = (root / "log/t").iterdir()
+    path.unlink()
+    return "index", "warning", f"1 indexed segments are no longer in the log: log/t/{path.name}", "bring them back"
+
+
+def a_cut_segment(root: Path) -> Said:
+    (path,) = (root / "log/t").iterdir()
+    os.truncate(path, 10)
+    return "index", "warning", "1 segments are shorter than what was indexed: log/t/", "raises an alarm"
+
+
+def quarantined_lines(root: Path) -> Said:
+    new_segment(root, b"nonsense\n")
+    Indexer(root).catch_up()
+    return "index", "warning", "1 lines in quarantine, beside 4 events", "SELECT reason"
+
+
+def an_alarm(root: Path) -> Said:
+    (path,) = (root / "log/t").iterdir()
+    path.write_bytes(b" " + path.read_bytes())
+    Indexer(root, say=lambda _: None).catch_up()
+    return "index", "warning", "1 alarms: .* last at 20", "index_alarm"
+
+
+def an_old_alarm(root: Path) -> Said:
+    emit(root, "index_alarm", {}, timestamp="2026-01-01T00:00:00Z", dedupe_key="k")
+    Indexer(root).catch_up()
+    return "index", "note", "1 alarms: .* last at 2026-01-01 00:00 UTC", "index_alarm"
+
+
+def lost_events(root: Path) -> Said:
+    emit(root, "events_dropped", {"count": 7})
+    emit(root, "events_dropped", {"count": 5})
+    Indexer(root).catch_up()
+    return "index", "warning", "12 events could not be written and are lost, last reported at 20", "which and why"
+
+
+WITHOUT_RIGHTS = [
+    no_log, an_odd_name, a_name_that_is_not_unicode, a_link, a_namesake, a_torn_line, a_long_torn_line,
+    many_torn_lines, many_small_segments, a_segment_of_the_future, an_event_of_the_future, a_killed_replay,
+    a_broken_index_set_aside, an_unfinished_copy, a_log_of_an_index_that_is_gone, no_index, a_broken_index,
+    an_index_of_another_version, an_index_from_elsewhere, an_index_that_is_behind, a_lost_segment, a_cut_segment,
+    quarantined_lines, an_alarm, an_old_alarm, lost_events, open_to_all,
+]  # fmt: skip
+AS_ROOT = [
+    foreign_files, somebody_elses, emitted_by_the_superuser, indexed_by_the_superuser, a_type_closed_to_its_owner,
+    a_type_that_cannot_be_written,
+]  # fmt: skip
+DISASTERS = [*WITHOUT_RIGHTS, *(pytest.param(each, marks=needs_root) for each in AS_ROOT)]
+
+
+@pytest.mark.parametrize("disaster", DISASTERS)
+def test_a_disaster_is_named_with_what_to_do_and_nothing_is_touched(
+    healthy: Path, disaster: Callable[[Path], Said]
+) -> None:
+    """One row of the table."""
+    check, level, what, what_to_do = disaster(healthy)
+    before = snapshot(healthy)
+    findings = diagnose(str(healthy))
+    assert snapshot(healthy) == before
+    found = [each for each in findings if (each.check, each.level.value) == (check, level)]
+    assert any(re.match(what, each.what) and re.search(what_to_do, each.what_to_do or "") for each in found), findings
+    assert not any("could not be looked at" in each.what for each in findings)
+    msgspec.json.encode(findings)
+
+
+# -- disasters of the surroundings --------------------------------------------------------
+
+
+def test_a_write_ahead_log_is_not_played_into_the_index(healthy: Path) -> None:
+    """An indexer was killed: what it committed is seen, and its files stay as they are."""
+    program = (
+        "import duckdb, os, sys\n"
+        "c = duckdb.connect(sys.argv[1]); c.execute(\"SET wal_autocheckpoint = '1TB'\")\n"
+        "c.execute(\"INSERT INTO rejected VALUES ('s', 0, 1, 'r', NULL)\"); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", program, healthy / "index.duckdb"], check=True, timeout=60)
+    assert (healthy / "index.duckdb.wal").stat().st_size
+    before = snapshot(healthy)
+    (found,) = said(diagnose(str(healthy)))
+    assert found.what == "1 lines in quarantine, beside 4 events"
+    assert snapshot(healthy) == before
+
+
+@contextmanager
+def another_process(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Run Python until the block ends; it is ready when it has printed a line."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+HOLD_INDEX = """
+import sys
+from indexer import index_file
+with index_file.writing(sys.argv[1]):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+HOLD_INDEX_WITHOUT_A_TURN = """
+import sys, duckdb
+held = duckdb.connect(sys.argv[1] + "/index.duckdb")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+WRITE = """
+import sys
+obs.configure(root=sys.argv[1])
+obs.emit("t"); obs.emit("v")
+print("ready", flush=True)
+sys.stdin.read()
+"""
+REPLAY = """
+import sys
+from indexer import replay
+with replay._work_file(sys.argv[1]) as path:
+    path.touch()
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("program", [HOLD_INDEX, HOLD_INDEX_WITHOUT_A_TURN])
+def test_a_held_index_is_waited_for_a_few_seconds_only(healthy: Path, program: str) -> None:
+    """Then its holder is named."""
+    with another_process(program, healthy) as process:
+        started = time.monotonic()
+        found = [each for each in said(diagnose(str(healthy))) if each.check == "index"]
+        assert time.monotonic() - started < 10
+    assert [each.level for each in found] == [Level.WARNING]
+    assert f"held for 3 s by pid {process.pid} (" in found[0].what
+
+
+def test_who_writes_is_named(healthy: Path) -> None:
+    """And its half-written line is no torn tail."""
+    with another_process(WRITE, healthy) as process:
+        with max((healthy / "log/v").iterdir()).open("ab") as file:
+            file.write(b"half")
+        findings = diagnose(str(healthy))
+    (found,) = [each.what for each in findings if each.check == "writers"]
+    assert re.fullmatch(rf"pid {process.pid} \(.*\) has 2 open: t, v", found, re.DOTALL)
+    assert [each.what for each in findings if each.check == "torn tails"] == ["none"]
+
+
+def test_a_writer_that_the_kernel_does_not_name_still_counts(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of locks ends at the border of a container."""
+    monkeypatch.setattr(turns, "held_files", lambda: None)
+    (path,) = (healthy / "log/u").iterdir()
+    owned = Segment.adopt(path)
+    assert owned is not None
+    findings = diagnose(str(healthy))
+    owned.close()
+    (found,) = [each.what for each in findings if each.check == "writers"]
+    assert found.startswith("1 held by processes that cannot be named from here")
+
+
+def test_a_running_replay_has_left_nothing_over(healthy: Path) -> None:
+    """Its file is its own."""
+    with another_process(REPLAY, healthy) as process:
+        findings = diagnose(str(healthy))
+    (found,) = [each for each in findings if each.check == "leftovers"]
+    assert found.level is Level.OK
+    assert found.what.startswith(f"a replay is running: pid {process.pid} (")
+
+
+def diagnose_as(uid: int, root: Path) -> list[Finding]:
+    """Diagnose in a child that has become another user."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.chdir("/")
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.write(write, msgspec.json.encode(diagnose(str(root))))
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(child, 0)
+    return msgspec.json.decode(data, type=list[Finding])
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that other users can get at, unlike pytest's."""
+    folder = Path(tempfile.mkdtemp(prefix="doctor-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@needs_root
+def test_another_users_eyes(reachable: Path) -> None:
+    """What nobody may not do is said to nobody; what it may do, too."""
+    root = reachable / "root"
+    emit(root, "t", {})
+    emit(root, "u", {})
+    problems = [each for each in diagnose_as(NOBODY, root) if each.level is Level.PROBLEM]
+    assert [(each.check, each.path) for each in problems] == [("root", str(root))]
+    assert "65534) may not read 1 folder" in problems[0].what
+    for path in [root, root / "log", root / "log/t", root / "log/u"]:
+        path.chmod(0o755)
+    problems = [each for each in diagnose_as(NOBODY, root) if each.level is Level.PROBLEM]
+    assert [re.sub(r".*\) may", "may", each.what.split(":")[0]) for each in problems] == [
+        "may not write to 4 folders",
+        "may not read 2 segments",
+    ]
+    (root / "log/t").chmod(0o700)
+    problems = [each for each in diagnose_as(NOBODY, root) if each.level is Level.PROBLEM]
+    assert problems[0].what.split(") ")[-1] == f"may not read 1 folder: {root}/log/t"
+    for path in [root, *root.rglob("*")]:
+        os.chown(path, NOBODY, NOBODY)
+    assert not [each for each in diagnose_as(NOBODY, root) if each.check in ("root", "owners") and each in said([each])]
+    (found,) = [each for each in diagnose_as(NOBODY, root / "../other") if each.level is Level.PROBLEM]
+    assert f"cannot be reached or made: {reachable} belongs to root (uid 0)" in found.what
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[Path]:
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip("mounts are not allowed here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_file_system_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In memory, filling up, full, out of inodes, and at last read-only."""
+    monkeypatch.undo()
+    with mounted(tmp_path / "disk", "size=200m,nr_inodes=1000") as folder:
+        root = folder / "root"
+        emit(root, "t", {})
+
+        def levels() -> set[tuple[str, Level, str]]:
+            return {
+                (each.check, each.level, re.sub(r"[\d.,]+ ", "", each.what))
+                for each in diagnose(str(root))
+                if each.check in ("space", "file system") and each.path and each.path.startswith(str(folder))
+            }
+
+        memory = ("file system", Level.NOTE, "it is in memory (tmpfs) and gone at the next start")
+        assert levels() == {memory, ("space", Level.WARNING, "MiB of MiB free for the root")}
+        (folder / "big").write_bytes(bytes(150 * 1024**2))
+        assert levels() == {memory, ("space", Level.PROBLEM, "MiB of MiB free for the root")}
+        for n in range(992):
+            (folder / f"f{n}").touch()
+        assert ("space", Level.PROBLEM, "of inodes free for the root") in levels()
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        assert ("file system", Level.PROBLEM, "the file system is mounted read-only") in levels()
+
+
+def test_the_log_on_another_file_system(tmp_path: Path) -> None:
+    """A volume for the log alone."""
+    (tmp_path / "root").mkdir()
+    with mounted(tmp_path / "root/log", "size=1m") as folder:
+        found = run("file system", scene.look(tmp_path / "root"))
+        assert f"the log is on {folder}, the rest of the root on " in found[0].what
+
+
+MOUNTS = """\
+/dev/sda / ext4 rw 0 0
+nas:/x /mnt/my\\040nas nfs4 rw 0 0
+a@b: /mnt/ssh fuse.sshfs rw 0 0
+none /c overlay rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "mount", "kind"),
+    [
+        ("/mnt/my nas/root", "/mnt/my nas", "nfs4"),
+        ("/mnt/ssh", "/mnt/ssh", "fuse.sshfs"),
+        ("/mnt/sshx", "/", "ext4"),
+        ("/c/root", "/c", "overlay"),
+    ],
+)
+def test_the_kind_of_file_system_is_that_of_the_nearest_mount(path: str, mount: str, kind: str) -> None:
+    """From the kernel's table."""
+    assert folders.mount_of(Path(path), MOUNTS) == (mount, kind)
+    assert folders.mount_of(Path(path), "") == ("/", "")
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs"])
+def test_a_network_file_system_promises_little(healthy: Path, kind: str) -> None:
+    """As if the root were on one."""
+    looked = msgspec.structs.replace(scene.look(healthy), mounts=f"x / {kind} rw 0 0\n")
+    (found,) = run("file system", looked)
+    assert found.level is Level.WARNING
+    assert f"({kind}) that may promise neither locks nor notifications" in found.what
+    assert "index --watch --poll" in str(found.what_to_do)
+
+
+def test_too_few_descriptors(healthy: Path, run: Run) -> None:
+    """For as many types as there are."""
+    for n in range(100):
+        (healthy / "log" / f"type{n}").mkdir()
+    program = f"ulimit -n 150; exec {sys.executable} -m eventlog doctor --json --root {healthy}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, check=True, timeout=60)
+    (found,) = [each for each in json.loads(done.stdout) if each["check"] == "descriptors"]
+    assert (found["level"], found["what"][:13]) == ("warning", "150 in this s")
+    assert found["what_to_do"].startswith("ulimit -n 332, or LimitNOFILE=332")
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 150
+
+
+def test_too_few_watches(healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those in use count."""
+    limits = tmp_path / "inotify"
+    limits.mkdir()
+    (limits / "max_user_watches").write_text("2\n")
+    (limits / "max_user_instances").write_text("9999999\n")
+    monkeypatch.setattr(machine, "_INOTIFY", limits)
+    (found,) = run("notifications", scene.look(healthy))
+    assert found.level is Level.WARNING
+    assert found.what.startswith("max_user_watches is 2: 3 needed here")
+    assert "sudo sysctl fs.inotify.max_user_watches=" in str(found.what_to_do)
+
+
+def test_watches_in_use_are_counted(healthy: Path) -> None:
+    """Of this user, from the kernel."""
+    before = machine._in_use(os.geteuid())
+    program = (
+        "import sys, threading, time, watchfiles\n"
+        "threading.Thread(target=lambda: list(watchfiles.watch(sys.argv[1])), daemon=True).start()\n"
+        "time.sleep(1); print('ready', flush=True); sys.stdin.read()"
+    )
+    with another_process(program, healthy / "log"):
+        watches, instances = machine._in_use(os.geteuid())
+    assert watches - before[0] >= 3
+    assert instances - before[1] >= 1
+
+
+def test_a_clock_before_there_was_an_eventlog(healthy: Path) -> None:
+    """No battery."""
+    looked = msgspec.structs.replace(scene.look(healthy), now_s=86400.0)
+    found = run("clock", looked)
+    assert (found[0].level, found[0].what) == (
+        Level.PROBLEM,
+        "it says 1970-01-02, before there was an eventlog",
+    )
+    assert found[1].what.startswith("2 segments were created in the future")
+
+
+def test_a_kernel_without_a_time_service(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or with one."""
+    for answer, expected in ((True, [Level.NOTE]), (False, [Level.OK])):
+        monkeypatch.setattr(segments, "_is_unsynchronised", lambda answer=answer: answer)
+        assert [each.level for each in run("clock", scene.look(healthy))] == expected
+
+
+def test_a_large_log_is_looked_into_in_part(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest segments; and it says so."""
+    new_segment(healthy, b"torn", created_s=10**9)
+    for module in (scene, segments):
+        monkeypatch.setattr(module, "LOOKED_INTO_MAX", 2)
+    looked = scene.look(healthy)
+    assert run("segments", looked)[0].what.endswith("; 1 older ones were not opened")
+    assert [each.what for each in run("torn tails", looked)] == ["none (the newest 2 looked at)"]
+
+
+def test_archived_segments_are_no_oddity(healthy: Path) -> None:
+    """Nor gone."""
+    (path,) = (healthy / "log/t").iterdir()
+    path.rename(f"{path}.zst")
+    assert said(diagnose(str(healthy))) == []
+
+
+def test_an_index_full_of_gaps(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay packs it."""
+    monkeypatch.setattr(index, "_LARGE_BYTES", 1000)
+    (found,) = said(diagnose(str(healthy)))
+    assert "eventlog replay writes it afresh" in str(found.what_to_do)
+
+
+def test_a_check_that_fails_is_a_finding(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the others run."""
+
+    def broken(_: object) -> list[Finding]:
+        raise OSError("I/O error")
+
+    monkeypatch.setitem(CHECKS, "clock", broken)
+    findings = diagnose(str(healthy))
+    (found,) = said(findings)
+    assert (found.check, found.level, found.what) == ("clock", Level.PROBLEM, "could not be looked at: I/O error")
+    assert findings[-1].check == "index"
+
+
+# -- settings and versions ----------------------------------------------------------------
+
+
+def of(check: str, findings: list[Finding]) -> list[tuple[str, str]]:
+    return [(each.level.value, each.what) for each in findings if each.check == check]
+
+
+def test_where_the_root_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default, the environment, the file, the command line; the file is stronger than the environment."""
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    default = f"{os.environ['HOME']}/.local/state/eventlog"
+    assert of("settings", diagnose()) == [("ok", f"root {default}, from the default; mode file_only")]
+    monkeypatch.setenv("EVENTLOG_DIR", a)
+    assert of("settings", diagnose()) == [("ok", f"root {a}, from EVENTLOG_DIR; mode file_only")]
+    Path("eventlog.toml").write_text(f"root = '{b}'\n")
+    assert of("settings", diagnose()) == [
+        ("warning", f"EVENTLOG_DIR is {a}, but eventlog.toml says {b}, which is stronger"),
+        ("ok", f"root {b}, from eventlog.toml; mode file_only"),
+    ]
+    monkeypatch.delenv("EVENTLOG_DIR")
+    assert of("settings", diagnose()) == [("ok", f"root {b}, from eventlog.toml; mode file_only")]
+    assert of("settings", diagnose(c)) == [("ok", f"root {c}, from --root; mode file_only")]
+
+
+def test_eventlog_turned_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No problem, and a log can be looked at all the same."""
+    monkeypatch.setenv("EVENTLOG_DIR", "")
+    findings = diagnose()
+    assert of("settings", findings) == [("note", "eventlog is turned off here: nothing is recorded")]
+    assert {each.check for each in findings} == {"settings", "versions"}
+    assert of("root", diagnose(str(tmp_path)))
+    monkeypatch.delenv("EVENTLOG_DIR")
+    monkeypatch.setenv("EVENTLOG_MODE", "off")
+    assert of("settings", diagnose())[0] == ("note", "mode is off: nothing is recorded")
+
+
+def test_all_that_is_wrong_with_the_settings(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the first thing only; and the root that an agent would use is checked."""
+    monkeypatch.setenv("EVENTLOG_DIR", str(root))
+    monkeypatch.setenv("EVENTLOG_MODUS", "x")
+    monkeypatch.setenv("EVENTLOG_STRICT", "perhaps")
+    Path("eventlog.toml").write_text("roof = 'x'\n")
+    assert of("settings", diagnose()) == [
+        ("problem", "unknown environment variable EVENTLOG_MODUS; did you mean EVENTLOG_MODE?"),
+        ("problem", "EVENTLOG_STRICT='perhaps' is neither true nor false"),
+        ("problem", "unknown setting 'roof' in eventlog.toml; did you mean root?"),
+        ("ok", f"root {root}, from EVENTLOG_DIR; mode file_only"),
+    ]
+
+
+def test_an_old_part_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what brings a new one."""
+    versions = {"duckdb": "1.4.4", "msgspec": "0.20.0", "watchfiles": "1.0.0rc1", "zstandard": "0.23"}
+    monkeypatch.setattr(metadata, "version", versions.__getitem__)
+    found = [each for each in settings.versions() if each.level is not Level.OK]
+    assert [(each.level.value, each.what, each.what_to_do) for each in found] == [
+        (
+            "problem",
+            "duckdb 1.4.4 is too old for the index and all questions to it: 1.5 or newer is needed",
+            "pip install --upgrade 'eventlog[index]'",
+        )
+    ]
+
+
+def test_a_machine_that_only_writes(healthy: Path) -> None:
+    """Without DuckDB, watchfiles and rich."""
+    code = (
+        "import sys\nfor name in ('duckdb', 'watchfiles', 'rich'): sys.modules[name] = None\n"
+        f"sys.argv[1:] = ['doctor', '--json', '--root', {str(healthy)!r}]\nfrom eventlog.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    findings = msgspec.json.decode(done.stdout, type=list[Finding])
+    assert of("index", findings) == [("note", "not looked into: DuckDB is not installed")]
+    assert of("versions", findings)[0] == (
+        "note",
+        "not installed: duckdb (the index and all questions to it), watchfiles (index --watch)",
+    )
+
+
+# -- the command --------------------------------------------------------------------------
+
+
+def test_the_page_for_people(healthy: Path, run: Run) -> None:
+    """A line per finding, what to do below it, no colours in a pipe, nothing that drives a terminal."""
+    an_odd_name(healthy)
+    done = run("doctor")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    lines = done.stdout.splitlines()
+    place = next(n for n, line in enumerate(lines) if line.startswith("oddities "))
+    assert lines[place] == (
+        "oddities       warning  log/t/notes\N{REPLACEMENT CHARACTER}[31m.txt is left alone: "
+        "the name is not that of a segment"
+    )
+    assert lines[place + 1] == f"{'':22}  → move it out of the log, or name it right"
+    assert re.search(r"^segments       ok       2 \(\d+ B\), 0 sealed; 2 unsealed", done.stdout, re.MULTILINE)
+    assert "1 warning" in lines[-1]
+
+
+def test_a_problem_is_exit_code_1(healthy: Path, run: Run) -> None:
+    """In both forms."""
+    a_broken_index(healthy)
+    assert run("doctor").returncode == 1
+    done = run("doctor", "--json")
+    assert done.returncode == 1
+    (found,) = [each for each in json.loads(done.stdout) if each["level"] == "problem"]
+    assert list(found) == ["check", "level", "what", "what_to_do", "path"]
+    assert found["path"] == str(healthy / "index.duckdb")
+
+
+def test_nothing_is_made_where_nothing_was(root: Path, run: Run, tmp_path: Path) -> None:
+    """A root that is not there, one that is a file, one whose link leads nowhere."""
+    before = snapshot(tmp_path)
+    assert "the root is not there: nothing is recorded yet" in run("doctor").stdout
+    assert snapshot(tmp_path) == before
+    root.symlink_to(tmp_path / "nowhere")
+    assert "the root is a link that leads nowhere" in run("doctor").stdout
+    root.unlink()
+    root.write_text("")
+    done = run("doctor")
+    assert "the root is not a folder" in done.stdout
+    assert done.returncode == 1
