@@ -356,6 +356,7 @@ print("ready", flush=True)
 sys.stdin.read()
 """
 WRITE = """
+import eventlog as obs
 import sys
 obs.configure(root=sys.argv[1])
 obs.emit("t"); obs.emit("v")
