@@ -395,6 +395,18 @@ def test_who_writes_is_named(healthy: Path) -> None:
     assert [each.what for each in findings if each.check == "torn tails"] == ["none"]
 
 
+def test_a_segment_that_was_adopted_meanwhile_is_not_torn(healthy: Path) -> None:
+    """Its new owner is in the middle of a line."""
+    looked = scene.look(healthy)
+    (path,) = (healthy / "log/u").iterdir()
+    owned = Segment.adopt(path)
+    assert owned is not None
+    owned.append(b"half")
+    assert [each.what for each in run("torn tails", looked)] == ["none"]
+    owned.close()
+    assert [each.level for each in run("torn tails", looked)] == [Level.NOTE]
+
+
 def test_a_writer_that_the_kernel_does_not_name_still_counts(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list of locks ends at the border of a container."""
     monkeypatch.setattr(turns, "held_files", lambda: None)
@@ -469,6 +481,26 @@ def test_another_users_eyes(reachable: Path) -> None:
     assert not [each for each in diagnose_as(NOBODY, root) if each.check in ("root", "owners") and each in said([each])]
     (found,) = [each for each in diagnose_as(NOBODY, root / "../other") if each.level is Level.PROBLEM]
     assert f"cannot be reached or made: {reachable} belongs to root (uid 0)" in found.what
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "groups", "permitted"),
+    [
+        (0o400, 7, {9}, os.R_OK),
+        (0o040, 8, {9}, os.R_OK),
+        (0o040, 7, {9}, 0),  # the class of the owner comes first, and is the only one
+        (0o004, 8, {1}, os.R_OK),
+        (0o704, 8, {9}, 0),
+        (0o300, 7, {9}, os.W_OK | os.X_OK),
+        (0o000, 0, {1}, os.R_OK | os.W_OK | os.X_OK),
+    ],
+)
+def test_rights_are_read_from_mode_owner_and_group(mode: int, uid: int, groups: set[int], permitted: int) -> None:
+    """As the kernel does it, for a file of user 7 and group 9."""
+    found = os.stat_result((mode, 1, 1, 1, 7, 9, 0, 0, 0, 0))
+    person = scene.Person(uid, frozenset(groups), False)
+    for want in (os.R_OK, os.W_OK, os.X_OK):
+        assert scene.permits(found, want, person) == bool(permitted & want)
 
 
 @contextmanager
