@@ -50,18 +50,32 @@ def holders(path: str | Path) -> list[str] | None:
 
     Returns None where the kernel does not tell (no /proc/locks).
     """
+    held = held_files()
+    if held is None:
+        return None
     try:
-        stat = os.stat(path)
+        wanted = lock_key(os.stat(path))
+    except OSError:
+        return []
+    return [process_name(pid) for pid in sorted(held.get(wanted, ()))]
+
+
+def held_files() -> dict[str, set[int]] | None:
+    """Return the processes that hold locks, by `lock_key` of the file; None where the kernel does not tell."""
+    try:
         locks = Path("/proc/locks").read_text()
     except OSError:
-        return None if not Path("/proc/locks").exists() else []
-    wanted = f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}"
-    pids = {
-        int(words[4])
-        for words in map(str.split, locks.splitlines())
-        if len(words) >= 6 and words[1] != "->" and words[5] == wanted
-    }
-    return [_process(pid) for pid in sorted(pids)]
+        return None
+    held: dict[str, set[int]] = {}
+    for words in map(str.split, locks.splitlines()):
+        if len(words) >= 6 and words[1] != "->":
+            held.setdefault(words[5], set()).add(int(words[4]))
+    return held
+
+
+def lock_key(found: os.stat_result) -> str:
+    """Return how /proc/locks calls a file."""
+    return f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
 
 
 def index_holders(root: str | Path) -> list[str]:
@@ -72,7 +86,8 @@ def index_holders(root: str | Path) -> list[str]:
     return found
 
 
-def _process(pid: int) -> str:
+def process_name(pid: int) -> str:
+    """Return `pid 12 (its command line)`."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:

@@ -21,6 +21,7 @@ from queries import render
 from queries.status import Status
 from queries.status import status as look
 from queries.store import Format, ReadStore
+from queries.units import size
 
 _TABLE_ROWS = 1000
 _FILE_ROWS = 10_000_000
@@ -172,14 +173,14 @@ def _lines(found: Status) -> list[tuple[str, str]]:
         return "unknown" if value is None else f"{value:,}"
 
     index = {"none": "none; try: eventlog index", "busy": "busy; held by another process"}.get(
-        found.index, found.index if found.index != "ok" else render.size(found.index_bytes)
+        found.index, found.index if found.index != "ok" else size(found.index_bytes)
     )
     lag = "unknown"
     if found.lag_bytes is not None:
-        lag = "none" if not found.lag_bytes else f"{render.size(found.lag_bytes)}, {found.lag_s:,.1f} s"
+        lag = "none" if not found.lag_bytes else f"{size(found.lag_bytes)}, {found.lag_s:,.1f} s"
     lines = [
         ("root", found.root),
-        ("segments", f"{found.segments:,} ({render.size(found.log_bytes)})"),
+        ("segments", f"{found.segments:,} ({size(found.log_bytes)})"),
         ("index", index),
         ("events", number(found.events)),
         ("rows", number(found.rows)),

@@ -72,13 +72,3 @@ def _cell(value: Any, interactive: bool) -> str:
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     text = printable(text)
     return text[:_CELL_CHARS_MAX] + "…" if interactive and len(text) > _CELL_CHARS_MAX else text
-
-
-def size(count: int) -> str:
-    """Return bytes in a unit that people read."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
-        value /= 1024
-    return f"{value:,.1f} TiB"

@@ -30,6 +30,7 @@ LEAVES = [
     ("index",),
     ("replay",),
     ("status",),
+    ("doctor",),
     ("sql",),
     ("export",),
 ]

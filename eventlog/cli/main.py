@@ -41,6 +41,7 @@ COMMANDS = {
     "index": ("indexer.cli", "index", "index"),
     "replay": ("indexer.cli", "replay", "index"),
     "status": ("queries.cli", "status", "index"),
+    "doctor": ("queries.doctor.cli", "doctor", "cli"),
     "sql": ("queries.cli", "sql", "index"),
     "export": ("queries.cli", "export", "index"),
 }

@@ -1,0 +1,186 @@
+"""Checks of the index, through the read store like any reader, within a few seconds."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from eventlog import log
+from eventlog.errors import IndexBusy, IndexFailed
+from indexer import index_file, turns
+from indexer.index_file import BrokenIndex
+from indexer.indexer import ALARM_EVENT
+from queries.doctor.finding import Finding, note, ok, problem, several, warning
+from queries.doctor.scene import Scene
+from queries.store import ReadStore
+from queries.units import size
+
+_WAIT_S = 3.0
+_QUERY_S = 5.0
+_SEGMENTS_MAX = 2_000_000
+_BEHIND_BYTES = 256 * 1024**2
+_LARGE_BYTES = 256 * 1024**2
+_BAD_PART = 0.01
+_RECENT = datetime.timedelta(days=7)
+_DROPPED_EVENT = "events_dropped"
+_LOCK_FILES = ("index.turn", "index.gate")
+
+
+class _Facts(NamedTuple):
+    """What was asked of the index."""
+
+    events: int
+    quarantined: int
+    #: name → (event type, indexed offset, released)
+    segments: dict[str, tuple[str, int, bool]]
+    #: event type → (how many, sum of their `count`, the last)
+    special: dict[str, tuple[int, int | None, datetime.datetime]]
+
+
+def index(scene: Scene) -> Iterator[Finding]:
+    """It opens, is of this version, and is not far behind."""
+    path = index_file.index_path(scene.root)
+    if not path.exists():
+        yield note("there is none", "eventlog index makes it from the log")
+        return
+    if not all((scene.root / name).exists() for name in _LOCK_FILES):  # to open it would make them
+        yield note(
+            "not looked into: it has no lock files, so it was not made here or never used",
+            "eventlog status opens it",
+            path,
+        )
+        return
+    try:
+        facts = _facts(scene.root)
+    except IndexBusy:
+        holders = several(turns.index_holders(scene.root)) or "another process"
+        yield warning(
+            f"not looked into: held for {_WAIT_S:g} s by {holders}",
+            "wait for it, or stop it; new events are in the log meanwhile",
+            path,
+        )
+    except BrokenIndex as error:
+        yield problem(
+            f"it cannot be opened: {str(error.__cause__ or error).splitlines()[0]}",
+            "eventlog index sets it aside and makes a new one from the log "
+            "(rows whose segments mode db_only deleted are only in the file set aside)",
+            path,
+        )
+    except IndexFailed as error:
+        yield problem(
+            str(error), "eventlog index, which rebuilds an older one; a newer one needs the newer eventlog", path
+        )
+    else:
+        yield ok(f"{facts.events:,} events, {size(path.stat().st_size)}", path)
+        yield from _progress(scene, facts)
+        yield from _gone(scene, facts)
+        yield from _bulk(scene, facts, path)
+        yield from _quarantine(facts)
+        yield from _special(scene, facts)
+
+
+def _facts(root: Path) -> _Facts:
+    store = ReadStore(root, wait_s=_WAIT_S, timeout_s=_QUERY_S)
+    ((events, quarantined),) = store.sql("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)").rows
+    segments = store.sql("SELECT name, event_type, indexed_offset, released FROM segments", row_limit=_SEGMENTS_MAX)
+    special = store.sql(
+        "SELECT event_type, count(*), sum(TRY_CAST(payload ->> 'count' AS BIGINT))::BIGINT, max(timestamp) "
+        "FROM events WHERE event_type IN (?, ?) GROUP BY event_type",
+        [ALARM_EVENT, _DROPPED_EVENT],
+    )
+    return _Facts(
+        events,
+        quarantined,
+        {name: (event_type, offset, released) for name, event_type, offset, released in segments.rows},
+        {name: (count, total, last) for name, count, total, last in special.rows},
+    )
+
+
+def _progress(scene: Scene, facts: _Facts) -> Iterator[Finding]:
+    behind = {}
+    shrunk = []
+    for segment in scene.listing.segments:
+        offset = facts.segments[segment.name][1] if segment.name in facts.segments else 0
+        if segment.size > offset:
+            behind[segment.name] = segment.size - offset
+        elif segment.size < offset and _size(segment.path) < offset:  # the listing is older than the index
+            shrunk.append(segment)
+    lag = sum(behind.values())
+    if behind:
+        level = warning if lag > _BEHIND_BYTES else note
+        yield level(
+            f"{size(lag)} in {len(behind):,} of {len(scene.listing.segments):,} segments are not indexed yet",
+            "eventlog index; to stay up to date: eventlog index --watch, or mode dual",
+        )
+    else:
+        yield ok("up to date with the log")
+    if shrunk:
+        yield warning(
+            f"{len(shrunk):,} segments are shorter than what was indexed: "
+            f"{several(scene.shown(each.path) for each in shrunk)}",
+            "find out who changes the log; the next eventlog index raises an alarm and rebuilds the index",
+            shrunk[0].path,
+        )
+
+
+def _gone(scene: Scene, facts: _Facts) -> Iterator[Finding]:
+    there = {segment.name for segment in scene.listing.segments}
+    closed = {path.name for path in scene.closed}
+    missing = [
+        log.segment_path(scene.root, event_type, name)
+        for name, (event_type, _, released) in facts.segments.items()
+        if not released and name not in there and event_type not in closed
+    ]
+    gone = [path for path in missing if not os.path.lexists(path) and not os.path.lexists(f"{path}.zst")]
+    if gone and scene.log not in scene.closed:
+        yield warning(
+            f"{len(gone):,} indexed segments are no longer in the log: {several(scene.shown(path) for path in gone)}",
+            "bring them back if you can: their rows stay until the next replay, and are gone after it",
+            gone[0],
+        )
+
+
+def _bulk(scene: Scene, facts: _Facts, path: Path) -> Iterator[Finding]:
+    held = path.stat().st_size
+    logged = sum(segment.size for segment in scene.listing.segments)
+    kept_by_index_alone = any(released for _, _, released in facts.segments.values())
+    if held > max(_LARGE_BYTES, 2 * logged) and not kept_by_index_alone:
+        yield note(
+            f"{size(held)} for a log of {size(logged)}", "eventlog replay writes it afresh, without the gaps", path
+        )
+
+
+def _quarantine(facts: _Facts) -> Iterator[Finding]:
+    if not facts.quarantined:
+        return
+    level = warning if facts.quarantined > _BAD_PART * facts.events else note
+    yield level(
+        f"{facts.quarantined:,} lines in quarantine, beside {facts.events:,} events",
+        'eventlog sql "SELECT reason, count(*), min(segment) FROM quarantine GROUP BY ALL" says why',
+    )
+
+
+def _special(scene: Scene, facts: _Facts) -> Iterator[Finding]:
+    now = datetime.datetime.fromtimestamp(scene.now_s, datetime.UTC).replace(tzinfo=None)
+    if ALARM_EVENT in facts.special:
+        count, _, last = facts.special[ALARM_EVENT]
+        yield (warning if now - last < _RECENT else note)(
+            f"{count:,} alarms: the log was changed behind the indexer's back, last at {last:%Y-%m-%d %H:%M} UTC",
+            f"eventlog sql \"SELECT payload FROM events WHERE event_type = '{ALARM_EVENT}'\" says where",
+        )
+    if _DROPPED_EVENT in facts.special:
+        _, total, last = facts.special[_DROPPED_EVENT]
+        yield (warning if now - last < _RECENT else note)(
+            f"{total or 0:,} events could not be written and are lost, last reported at {last:%Y-%m-%d %H:%M} UTC",
+            f"eventlog sql \"SELECT payload FROM events WHERE event_type = '{_DROPPED_EVENT}'\" says which and why",
+        )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,116 @@
+"""Checks of what eventlog was told, and of what it is made of."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from importlib import metadata, util
+from pathlib import Path
+
+from eventlog import __version__, config
+from eventlog.config import Config, Mode
+from eventlog.errors import ConfigError
+from queries.doctor.finding import Finding, note, ok, problem, several, warning
+
+_PREFIX, _FILE, _ROOT = "EVENTLOG_", "EVENTLOG_CONFIG", "EVENTLOG_DIR"
+_NO_FILE = {_FILE: os.devnull}
+
+#: What may be installed, the oldest version that will do, and what it is for.
+_PARTS = {
+    "msgspec": ((0, 20), "everything", "msgspec"),
+    "duckdb": ((1, 5), "the index and all questions to it", "eventlog[index]"),
+    "watchfiles": ((1, 0), "index --watch", "eventlog[index]"),
+    "zstandard": ((0, 23), "importing .zst files", "eventlog[zstd]"),
+}
+
+
+def settle(given: str | None) -> tuple[Path | None, list[Finding]]:
+    """Return the root that applies, None where eventlog is off, and what is to be said of the settings."""
+    code = {} if given is None else {"root": given}
+    found = [problem(str(error), "correct it: commands refuse to run, and an agent goes on with the defaults")
+             for error in _errors()]  # fmt: skip
+    settings = _as_an_agent_would(given) if found else config.load(**code)
+    if not settings.root:
+        found.append(
+            note(
+                "eventlog is turned off here: nothing is recorded",
+                f"set {_ROOT} (it is empty), or give --root DIR to look at a log all the same",
+            )
+        )
+        return None, found
+    layer, overruled = _layer(given, bool(found))
+    if overruled is not None:
+        found.append(
+            warning(
+                f"{_ROOT} is {overruled}, but {_file_name()} says {settings.root}, which is stronger",
+                "take one of them away",
+            )
+        )
+    if settings.mode is Mode.OFF:
+        found.append(note("mode is off: nothing is recorded", "choose another mode if events are wanted"))
+    found.append(ok(f"root {settings.root}, from {layer}; mode {settings.mode.value}", Path(settings.root)))
+    return Path(settings.root), found
+
+
+def _errors() -> Iterator[ConfigError]:
+    """Yield what is wrong, variable by variable; `config.load` alone would stop at the first."""
+    for variable in sorted(os.environ):
+        if variable.startswith(_PREFIX) and variable != _FILE:
+            yield from _error({**_NO_FILE, variable: os.environ[variable]})
+    yield from _error({_FILE: os.environ[_FILE]} if _FILE in os.environ else {})
+
+
+def _error(environ: dict[str, str]) -> Iterator[ConfigError]:
+    try:
+        config.load(environ)
+    except ConfigError as error:
+        yield error
+
+
+def _as_an_agent_would(given: str | None) -> Config:
+    if given is not None:
+        return config.load(_NO_FILE, root=given)
+    return config.load_for_agent()[0]
+
+
+def _layer(given: str | None, broken: bool) -> tuple[str, str | None]:
+    """Say where the root comes from, and which other root that overrules."""
+    environment = os.environ.get(_ROOT)
+    if given is not None:
+        return "--root", None
+    if not broken:
+        without = {name: text for name, text in os.environ.items() if name != _ROOT}
+        from_file = config.load(without).root
+        if from_file != config.load({**without, **_NO_FILE}).root:
+            other = config.load({**_NO_FILE, _ROOT: environment}).root if environment else None
+            return _file_name(), other if other != from_file else None
+    return (_ROOT if environment else "the default"), None
+
+
+def _file_name() -> str:
+    return os.environ.get(_FILE) or "eventlog.toml"
+
+
+def versions() -> Iterator[Finding]:
+    """The parts that eventlog runs on."""
+    have, lacking = [f"eventlog {__version__}", f"Python {platform.python_version()}"], []
+    for name, (oldest, purpose, package) in _PARTS.items():
+        if util.find_spec(name) is None:
+            lacking.append(f"{name} ({purpose})")
+            continue
+        version = metadata.version(name)
+        have.append(f"{name} {version}")
+        if _numbers(version) < oldest:
+            yield problem(
+                f"{name} {version} is too old for {purpose}: {'.'.join(map(str, oldest))} or newer is needed",
+                f"pip install --upgrade '{package}'",
+            )
+    if lacking:
+        yield note(f"not installed: {several(lacking)}", "pip install 'eventlog[all]', if you need it here")
+    yield ok(", ".join(have))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The first two parts of a version, as far as they are numbers."""
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
