@@ -2,7 +2,7 @@
 
 Layout
     One zstd frame (RFC 8878) that says its content size, so that listing the log needs no
-    decompression. Offsets always mean uncompressed bytes.
+    decompression, and ends in a checksum. Offsets always mean uncompressed bytes.
 
 Making
     Only of a sealed segment: compress to <segment>.jsonl.zst.part, read that back and compare
@@ -122,6 +122,7 @@ class _Archived:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._size = content_size(path)
         self._stream: io.BufferedReader | None = open_zst(path)
         self._start = 0
         self._buffer = bytearray()
@@ -143,13 +144,20 @@ class _Archived:
     def _read(self) -> bytes:
         assert self._stream is not None
         try:
-            return self._stream.read(BLOCK_BYTES)
-        except OSError:
-            raise
+            block = self._stream.read(BLOCK_BYTES)
+        except (OSError, EOFError) as error:
+            raise self._damaged(error) from error
         except Exception as error:
             if not is_zstd_error(error):
                 raise
-            raise OSError(errno.EIO, f"damaged archive: {error}", str(self._path)) from error
+            raise self._damaged(error) from error
+        # zstandard takes a file that was cut off for one that ends.
+        if not block and self._size is not None and self._start + len(self._buffer) < self._size:
+            raise self._damaged("it ends early")
+        return block
+
+    def _damaged(self, reason: object) -> OSError:
+        return OSError(errno.EIO, f"damaged archive: {reason}", str(self._path))
 
     def close(self) -> None:
         if self._stream is not None:
@@ -172,6 +180,12 @@ def blocks(path: Path) -> Iterator[bytes]:
             offset += len(block)
 
 
+def check(path: Path) -> None:
+    """Read an archive to its checksum, which stands at the end. Raises OSError where it is damaged."""
+    for _ in blocks(path):
+        pass
+
+
 def compress(source: Path, target: Path, *, level: int) -> None:
     """Write the bytes of a plain file as one frame that says its size, and sync it. Raises OSError."""
     size = source.stat().st_size
@@ -187,11 +201,13 @@ def compress(source: Path, target: Path, *, level: int) -> None:
 def _compressor(file: io.BufferedWriter, size: int, level: int) -> Any:
     modern, library = _zstd("writing an archive")
     if modern:
-        options = {library.CompressionParameter.compression_level: level}
+        parameter = library.CompressionParameter
+        options = {parameter.compression_level: level, parameter.checksum_flag: True}
         compressor = library.ZstdCompressor(options=options)
         compressor.set_pledged_input_size(size)
         return _ModernWriter(compressor, file)
-    return library.ZstdCompressor(level=level, write_content_size=True).stream_writer(file, size=size, closefd=False)
+    compressor = library.ZstdCompressor(level=level, write_content_size=True, write_checksum=True)
+    return compressor.stream_writer(file, size=size, closefd=False)
 
 
 class _ModernWriter:

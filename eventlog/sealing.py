@@ -36,6 +36,7 @@ from eventlog.errors import InvalidEvent, SegmentUnreadable
 from eventlog.fingerprint import Fingerprint, fingerprint
 from eventlog.log import SegmentFile
 from eventlog.maintenance import maintenance
+from eventlog.segment import is_owned
 from eventlog.writer import Writer
 
 SEAL_EVENT = "segment_sealed"
@@ -92,15 +93,16 @@ def head_of(chain: list[Link]) -> Head | None:
 
 
 class Finished(NamedTuple):
-    """When a segment that nobody owns is finished, so that no writer would adopt it any more."""
+    """When a segment is finished: no writer has it, or would adopt it any more."""
 
     max_bytes: int = SEGMENT_MAX_BYTES
     max_age_s: float = SEGMENT_MAX_AGE_S
 
     def holds(self, file: SegmentFile) -> bool:
-        """Say whether it is nearly full or old. One with a torn tail is finished, too."""
+        """Say whether it is nearly full, or old, or torn, and nobody owns it."""
         age_s = time.time() - (log.created_s(file.name) or 0)
-        return file.size >= 0.9 * self.max_bytes or age_s > self.max_age_s or not _ends_whole(file)
+        finished = file.size >= 0.9 * self.max_bytes or age_s > self.max_age_s or not _ends_whole(file)
+        return finished and not is_owned(file.path)
 
 
 def seal(root: str | Path, event_types: Iterable[str] | None = None, *, only: Finished | None = None) -> list[Seal]:
@@ -109,6 +111,8 @@ def seal(root: str | Path, event_types: Iterable[str] | None = None, *, only: Fi
     Without `only`, the seals that were made are sealed as well, at the end. Raises
     MaintenanceBusy, WriteFailed, and SegmentUnreadable behind all that could be sealed.
     """
+    if only is not None and not any(only.holds(file) for file in log.list_log(root).segments if not file.sealed):
+        return []  # without a look at the chain: this is asked every minute
     with maintenance(root):
         chain = _Chain(root)
         try:

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 import duckdb
 import msgspec
 
-from eventlog import log
-from eventlog.archive import open_segment
-from eventlog.errors import SegmentUnreadable
+from eventlog import archive, log
+from eventlog.errors import MissingExtra, SegmentUnreadable
 from eventlog.log import SegmentFile
 from eventlog.reader import OVERSIZED_KEPT_BYTES, Line, read_lines, unreadable
 from eventlog.segment import held_still
@@ -82,7 +81,7 @@ def index_batch(
         limit = None if limits is None else limits.get(segment.name, 0)
         try:
             part, tail = _read(segment, mark, limit, max_bytes - done.bytes)
-        except SegmentUnreadable as error:
+        except (SegmentUnreadable, MissingExtra) as error:
             done.unreadable[segment.name] = str(error)
             continue
         done.segments[segment.name] = mark
@@ -119,6 +118,8 @@ def _read(
         return [], None
     if mark.indexed_offset and checkpoint.tail_hash(segment.path, mark.indexed_offset) != mark.tail_hash:
         raise SegmentChanged(segment, mark.indexed_offset, "the bytes before the indexed offset are not the same")
+    if segment.archived:  # whose checksum comes last: no line of it is believed before
+        _check(segment)
     mark.released = False  # a released segment with new bytes was adopted in the meantime
     lines = list(read_lines(segment.path, mark.indexed_offset, end=limit, max_bytes=max_bytes))
     tail = None
@@ -137,6 +138,13 @@ def _read(
     return lines, tail
 
 
+def _check(segment: SegmentFile) -> None:
+    try:
+        archive.check(segment.path)
+    except OSError as error:
+        raise unreadable(segment.path, error) from error
+
+
 def _move(mark: Checkpoint, lines: list[Line]) -> int:
     if lines:
         mark.indexed_offset = lines[-1].offset + lines[-1].length
@@ -150,7 +158,7 @@ def _torn_tail(segment: SegmentFile, mark: Checkpoint, limit: int | None) -> Rej
     if now is None or size <= offset:
         return None
     try:
-        with open_segment(now.path) as file:
+        with archive.open_segment(now.path) as file:
             raw = file.pread(min(size - offset, OVERSIZED_KEPT_BYTES), offset)
     except FileNotFoundError:
         return None

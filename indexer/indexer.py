@@ -78,7 +78,7 @@ class Indexer:
         progress: Progress | None = None,
     ) -> None:
         self.root = Path(root)
-        self._release = release
+        self.releases = release
         self._timeout_s = timeout_s
         self._say = say
         self._progress = progress
@@ -105,7 +105,7 @@ class Indexer:
             with index_file.writing(self.root, timeout_s=self._timeout_s) as connection:
                 self._prepare(connection)
                 done = index_batch(connection, lagging)
-                if self._release:
+                if self.releases:
                     self._release_segments(connection, done)
             self._index_inode = index_file.inode_of(index_file.index_path(self.root))
         except SegmentChanged as error:
@@ -157,7 +157,7 @@ class Indexer:
             return True
         # All that could be read has been. Only the end of its owner changes that: then there
         # is a torn tail to account for, or a finished segment to release.
-        return (self._release or not seen.complete) and not is_owned(segment.path)
+        return (self.releases or not seen.complete) and not is_owned(segment.path)
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         found = schema.version(connection)

@@ -2,21 +2,27 @@
 
 Notifications are hints. They get lost without an error (queue overflow, a file created
 right behind its folder, the watch limit), so a sweep also runs every second.
+
+Now and then segments that are finished are sealed. Where segments are released instead (mode
+`db_only`), there is nothing to seal.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import watchfiles
 
 from eventlog import log
-from eventlog.errors import EventlogError
+from eventlog.errors import EventlogError, MaintenanceBusy
+from eventlog.sealing import Finished, seal
 from indexer.indexer import Counted, Indexer
 
 SWEEP_S = 1.0
+SEAL_S = 60.0
 #: How long watchfiles gathers changes before it wakes us: the price in freshness.
 _DEBOUNCE_MS, _STEP_MS = 30, 5
 
@@ -33,6 +39,7 @@ def watch(
 
     A busy index is waited for: the log keeps everything meanwhile.
     """
+    sealer = None if indexer.releases else _Sealer(indexer.root, say)
     folder = log.log_folder(indexer.root)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for _ in _wakes(folder, stop, poll=poll, say=say):
@@ -44,6 +51,31 @@ def watch(
         else:
             if counted.events or counted.rejected:
                 on_batch(counted)
+        if sealer is not None:
+            sealer.seal_now_and_then()
+
+
+class _Sealer:
+    """Seals what is finished, every SEAL_S. What keeps it from that is said once."""
+
+    def __init__(self, root: Path, say: Callable[[str], None]) -> None:
+        self._root = root
+        self._say = say
+        self._next = time.monotonic() + SEAL_S
+        self._said: set[str] = set()
+
+    def seal_now_and_then(self) -> None:
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + SEAL_S
+        try:
+            seal(self._root, only=Finished())
+        except MaintenanceBusy:
+            pass  # somebody else is at it
+        except (EventlogError, OSError) as error:
+            if str(error) not in self._said:
+                self._said.add(str(error))
+                self._say(f"not sealed: {error}")
 
 
 def _wakes(folder: Path, stop: threading.Event, *, poll: bool, say: Callable[[str], None]) -> Iterator[None]:

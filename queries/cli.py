@@ -185,6 +185,8 @@ def _lines(found: Status) -> list[tuple[str, str]]:
         ("events", number(found.events)),
         ("rows", number(found.rows)),
         ("quarantined", number(found.quarantined)),
+        ("dropped", number(found.dropped)),
+        ("alarms", number(found.alarms)),
         ("lag", lag),
         ("held by", ", ".join(found.held_by) or "nobody"),
     ]

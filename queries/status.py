@@ -8,17 +8,28 @@ from pathlib import Path
 import msgspec
 
 from eventlog import envelope, log, reader, timestamps
+from eventlog.drops import DROPPED_EVENT
 from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent
 from eventlog.log import SegmentFile
 from indexer import index_file, turns
+from indexer.indexer import ALARM_EVENT
 from queries.store import ReadStore, SegmentState
 
+_TROUBLE = f"""
+    SELECT coalesce(sum(TRY_CAST(payload ->> 'count' AS BIGINT)) FILTER (event_type = '{DROPPED_EVENT}'), 0)::BIGINT,
+           count(*) FILTER (event_type = '{ALARM_EVENT}')
+    FROM events WHERE event_type IN ('{DROPPED_EVENT}', '{ALARM_EVENT}')
+"""
 #: Of how many lagging segments the first waiting event is looked at.
 _LAG_SAMPLES_MAX = 1000
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """What `eventlog status` shows. Sizes in bytes; None is "not known", for want of an index."""
+    """What `eventlog status` shows. Sizes in bytes; None is "not known", for want of an index.
+
+    `dropped` sums up what producers could not write and told of later (`events_dropped`);
+    `alarms` counts segments that were not as the indexer left them (`index_alarm`).
+    """
 
     root: str
     segments: int
@@ -29,6 +40,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     events: int | None
     rows: int | None
     quarantined: int | None
+    dropped: int | None
+    alarms: int | None
     lag_bytes: int | None
     lag_s: float | None
     held_by: list[str]
@@ -41,11 +54,12 @@ def status(root: str | Path, *, wait_s: float = 5.0) -> Status:
     held_by = turns.index_holders(root)
     store = ReadStore(root, wait_s=wait_s)
     states: list[SegmentState] | None = None
-    rows = quarantined = None
+    rows = quarantined = dropped = alarms = None
     try:
         states = store.segments()
         rows = sum(count.events for count in store.counts())
         quarantined = store.quarantined()
+        ((dropped, alarms),) = store.sql(_TROUBLE).rows
         found = "ok"
     except IndexBusy:
         found = "busy"
@@ -62,6 +76,8 @@ def status(root: str | Path, *, wait_s: float = 5.0) -> Status:
         events=None if states is None else sum(state.events for state in states),
         rows=rows,
         quarantined=quarantined,
+        dropped=dropped,
+        alarms=alarms,
         lag_bytes=None if states is None else sum(state.lag_bytes for state in lagging),
         lag_s=None if states is None else _lag_s(lagging, {each.name: each for each in listing.segments}),
         held_by=held_by,

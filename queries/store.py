@@ -184,6 +184,8 @@ class ReadStore:
             return None
         event = _event(rows[0])
         path = log.segment_path(self.root, event.event_type, event.segment)
+        if not path.exists() and log.archive_of(path).exists():
+            path = log.archive_of(path)
         line = reader.read_line_at(path, event.line_offset)
         return FoundEvent(event=event, path=str(path), line=line)
 

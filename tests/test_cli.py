@@ -103,6 +103,8 @@ def test_status_for_people(run: Run, root: Path) -> None:
         "events       unknown",
         "rows         unknown",
         "quarantined  unknown",
+        "dropped      unknown",
+        "alarms       unknown",
         "lag          unknown",
         "held by      nobody",
     ]

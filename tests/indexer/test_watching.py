@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from eventlog import log
 from eventlog.config import Config
 from eventlog.recorder import Recorder
 from indexer.indexer import Indexer
@@ -75,3 +77,40 @@ def test_the_watching_command_ends_on_a_signal(root: Path, number: signal.Signal
     assert process.returncode == 0
     assert b"Traceback" not in err
     assert rows(root, COUNT) == [(2, 2)]
+
+
+def test_what_is_finished_is_sealed_by_the_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the seals are indexed; what may still be continued is not sealed."""
+    monkeypatch.setattr("indexer.watch.SEAL_S", 0.05)
+    monkeypatch.setattr("indexer.watch.SWEEP_S", 0.05)
+    old = segment(root, line(1))
+    young = segment(root, line(2), name=log.new_segment_name(time.time_ns()))
+    stop = threading.Event()
+    thread = threading.Thread(target=watch, args=(Indexer(root), stop), kwargs={"say": print, "poll": True})
+    thread.start()
+    try:
+        query = "SELECT payload ->> 'segment' FROM events WHERE event_type = 'segment_sealed'"
+        wait_for(root, query, [(old.stem,)])
+    finally:
+        stop.set()
+        thread.join()
+    assert not old.stat().st_mode & 0o222
+    assert young.stat().st_mode & 0o200
+
+
+def test_released_segments_are_not_sealed_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are about to go, and so is the chain's sense."""
+    monkeypatch.setattr("indexer.watch.SEAL_S", 0.01)
+    monkeypatch.setattr("indexer.watch.SWEEP_S", 0.05)
+    segment(root, line(1))
+    stop = threading.Event()
+    indexer = Indexer(root, release=True)
+    thread = threading.Thread(target=watch, args=(indexer, stop), kwargs={"say": print, "poll": True})
+    thread.start()
+    try:
+        wait_for(root, "SELECT released FROM segments", [(True,)])
+        stop.wait(0.3)
+    finally:
+        stop.set()
+        thread.join()
+    assert log.list_log(root).segments == []

@@ -179,6 +179,18 @@ def test_status_counts_what_there_is(store: ReadStore, root: Path) -> None:
     assert (status(root).index, status(root).rows, status(root).lag_bytes) == ("none", None, None)
 
 
+def test_status_sums_up_losses_and_alarms(root: Path) -> None:
+    """Whoever writes such events, and however oddly."""
+    recorder = Recorder(Config(root=str(root), strict=True))
+    for payload in ({"count": 3}, {"count": 4}, {"count": "many"}, {}):
+        recorder.emit("events_dropped", payload)
+    recorder.emit("index_alarm", {})
+    recorder.shutdown()
+    Indexer(root).catch_up()
+    found = status(root)
+    assert (found.dropped, found.alarms) == (7, 1)
+
+
 def test_status_while_the_index_is_held(store: ReadStore, root: Path) -> None:
     """It says by whom, and does not wait for long."""
     with index_file.writing(root):

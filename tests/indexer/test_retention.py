@@ -1,0 +1,333 @@
+"""The index over sealed, archived and pruned segments: same rows, truthful accounts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from eventlog import archive, log, verification
+from eventlog.archiving import archive_sealed
+from eventlog.config import Config
+from eventlog.errors import InvalidEvent
+from eventlog.pruned import read_pruned
+from eventlog.recorder import Recorder
+from eventlog.sealing import read_chain, seal
+from indexer import replay, retention
+from indexer.indexer import Indexer
+from indexer.retention import prune
+from queries.store import ReadStore
+from tests.eventlog.test_sealing import forced
+from tests.indexer.support import digest_of, index, line, rows, segment
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def aged(path: Path, days: float = 60) -> Path:
+    moment = time.time() - days * 86400
+    os.utime(path, (moment, moment))
+    return path
+
+
+def old_and_sealed(root: Path) -> list[Path]:
+    """Three segments, last written 60 days ago, sealed; a torn tail and a bad line among them."""
+    paths = [
+        aged(segment(root, *(line(n) for n in range(10)))),
+        aged(segment(root, line(20), b"bad\n", line(21))),
+        aged(segment(root, line(30), b'{"torn')),
+    ]
+    seal(root)
+    return paths
+
+
+def test_archiving_changes_nothing_in_the_index(root: Path) -> None:
+    """Neither live, nor after a replay, nor when it was archived before it was indexed."""
+    old_and_sealed(root)
+    index(root)
+    before = digest_of(root)
+    archive_sealed(root)
+    assert index(root) == []
+    assert digest_of(root) == before
+    assert replay.verify(root).equal
+    assert replay.replay(root).digest == before
+    (root / "index.duckdb").unlink()
+    index(root)
+    assert digest_of(root) == before
+    assert rows(root, "SELECT count(*) FROM quarantine") == [(2,)]
+
+
+def test_archived_halfway_through_is_read_on_at_the_offset(root: Path) -> None:
+    """Offsets count uncompressed bytes."""
+    path = segment(root, *(line(n) for n in range(5)))
+    index(root)
+    with path.open("ab") as file:
+        file.write(line(5) + b'{"torn')
+    seal(root)
+    archive_sealed(root)
+    assert index(root) == []
+    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(6,)]
+    assert rows(root, "SELECT line_offset, length FROM quarantine") == [(sum(len(line(n)) for n in range(6)), 6)]
+    assert replay.verify(root).equal
+
+
+def test_a_line_is_shown_from_its_archive(root: Path) -> None:
+    """With the place where it stands now."""
+    path = segment(root, line(1), line(2))
+    seal(root)
+    archive_sealed(root)
+    index(root)
+    found = ReadStore(root).event(json.loads(line(2))["event_id"])
+    assert found is not None
+    assert found.line == line(2)[:-1]
+    assert found.path == str(archive.archived_path(path))
+
+
+def test_a_damaged_archive_does_not_keep_others_from_being_indexed(root: Path) -> None:
+    """It is said once, and read when it is mended; a replay says what it leaves out."""
+    old_and_sealed(root)
+    archive_sealed(root)
+    stored = min((root / "log/t").iterdir())
+    whole = stored.read_bytes()
+    forced(stored, whole[:-20])
+    indexer_said: list[str] = []
+    indexer = Indexer(root, say=indexer_said.append)
+    indexer.catch_up()
+    indexer.catch_up()
+    (said,) = indexer_said
+    assert said.startswith(f"left out for now: {stored}: cannot be read: damaged archive: ")
+    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(3,)]
+    (reason,) = replay.replay(root).unreadable
+    assert stored.name in reason
+    forced(stored, whole)
+    index(root)
+    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
+
+
+def test_a_segment_whose_permission_is_lost_is_not_taken_for_a_changed_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows stay, and no alarm is raised."""
+    path = segment(root, line(1))
+    index(root)
+    with path.open("ab") as file:
+        file.write(line(2))
+    real = os.open
+
+    def refused(name: object, *arguments: object, **options: object) -> int:
+        if name == path:
+            raise PermissionError(13, "Permission denied")
+        return real(name, *arguments, **options)  # type: ignore[arg-type]  # passed on as it came
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refused)
+        (said,) = index(root)
+    assert "Permission denied" in said
+    assert rows(root, "SELECT count(*) FROM events") == [(1,)]
+    index(root)
+    assert rows(root, "SELECT count(*) FROM events") == [(2,)]
+
+
+# -- pruning ---------------------------------------------------------------------------
+
+
+def test_pruned_rows_stay_and_the_log_says_what_is_gone(root: Path) -> None:
+    """Through a replay as well; verify stays truthful."""
+    paths = old_and_sealed(root)
+    index(root)
+    before = ReadStore(root).sql("SELECT event_id, payload FROM events WHERE event_type = 't' ORDER BY 1").rows
+    done = prune(root, 30 * 86400)
+    assert [each.segment for each in done.pruned] == [path.stem for path in paths]
+    assert done.kept == []
+    assert log.list_type(root, "t") == []
+    index(root)
+    assert replay.verify(root).equal
+    again = replay.replay(root)
+    assert again.pruned == []
+    after = ReadStore(root).sql("SELECT event_id, payload FROM events WHERE event_type = 't' ORDER BY 1").rows
+    assert after == before
+    assert rows(root, "SELECT count(*) FROM quarantine") == [(2,)]
+    verified = verification.verify(root)
+    assert verified.findings == []
+    assert verified.pruned_segments == 3
+    told = read_pruned(root)[paths[0].stem]
+    assert (told.segment_type, told.lines, told.size_bytes, told.indexed) == (
+        "t",
+        10,
+        sum(len(line(n)) for n in range(10)),
+        True,
+    )
+    assert told.sha256 == next(each.seal.sha256 for each in read_chain(root) if each.seal.segment == paths[0].stem)
+
+
+def test_once_the_index_is_lost_too_replay_says_what_is_missing(root: Path, run: Run) -> None:
+    """Rather than presenting what is left as the whole."""
+    old_and_sealed(root)
+    index(root)
+    prune(root, 30 * 86400)
+    (root / "index.duckdb").unlink()
+    done = run("replay")
+    assert "14 lines of 3 pruned segments are in no log and no index any more; no backup" in done.stderr
+
+
+def test_a_dry_run_says_the_same_and_does_nothing(root: Path) -> None:
+    """Not even in the index."""
+    old_and_sealed(root)
+    index(root)
+    before = {path: path.read_bytes() for path in sorted(root.rglob("*.jsonl"))}
+    would = prune(root, 30 * 86400, dry_run=True)
+    assert {path: path.read_bytes() for path in sorted(root.rglob("*.jsonl"))} == before
+    assert rows(root, "SELECT count(*) FROM segments WHERE released") == [(0,)]
+    assert prune(root, 30 * 86400) == would
+
+
+def unsealed(root: Path, paths: list[Path]) -> None:
+    aged(segment(root, line(90)))
+
+
+def not_indexed(root: Path, paths: list[Path]) -> None:
+    aged(segment(root, line(91)))
+    seal(root)
+
+
+def tampered(root: Path, paths: list[Path]) -> None:
+    data = bytearray(paths[0].read_bytes())
+    data[100] ^= 1
+    forced(paths[0], bytes(data))
+    aged(paths[0])
+
+
+KEPT = {
+    "not sealed": unsealed,
+    "not indexed yet": not_indexed,
+    "not what was sealed": tampered,
+}
+
+
+@pytest.mark.parametrize("reason", KEPT)
+def test_what_is_not_safe_elsewhere_is_kept(root: Path, reason: str) -> None:
+    """And the reason is said."""
+    paths = old_and_sealed(root)
+    index(root)
+    KEPT[reason](root, paths)
+    done = prune(root, 30 * 86400)
+    (kept,) = done.kept
+    assert reason in kept
+    assert len(log.list_type(root, "t")) == 1
+
+
+def test_without_an_index_only_what_is_backed_up_goes(root: Path) -> None:
+    """With the very content that was sealed."""
+    paths = old_and_sealed(root)
+    seals = {link.seal.segment: link.seal for link in read_chain(root)}
+    recorder = Recorder(Config(root=str(root), strict=True))
+    for path, digest in ((paths[0], seals[paths[0].stem].sha256), (paths[1], "0" * 64)):
+        recorder.emit(
+            "segments_backed_up",
+            {"destination": "/backup", "segments": [{"segment": path.stem, "sha256": digest, "size_bytes": 1}]},
+        )
+    recorder.shutdown()
+    done = prune(root, 30 * 86400)
+    assert [(each.segment, each.indexed, each.backups) for each in done.pruned] == [(paths[0].stem, False, ["/backup"])]
+    assert ["neither indexed nor backed up" in each for each in done.kept] == [True, True]
+
+
+def test_young_segments_other_types_and_bookkeeping_stay(root: Path) -> None:
+    """Age is that of the last write."""
+    old_and_sealed(root)
+    aged(segment(root, line(50, "u"), event_type="u"))
+    aged(segment(root, line(60)), days=10)
+    seal(root)
+    for path in (root / "log/segment_sealed").iterdir():
+        aged(path)
+    index(root)
+    prune(root, 30 * 86400, ["t"])
+    left = {(each.event_type, each.size) for each in log.list_log(root).segments if each.event_type in "tu"}
+    assert left == {("t", len(line(60))), ("u", len(line(50, "u")))}
+    prune(root, 0)
+    assert {each.event_type for each in log.list_log(root).segments} == {"segment_sealed", "segment_pruned"}
+    with pytest.raises(InvalidEvent, match="segment_sealed is kept for ever"):
+        prune(root, 0, ["segment_sealed"])
+
+
+@pytest.mark.parametrize("step", ["_release", "_tell", "_delete"])
+def test_a_crash_in_the_middle_is_completed_by_the_next_run(
+    root: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was done before it; nothing is told twice."""
+    old_and_sealed(root)
+    index(root)
+
+    class Crash(BaseException):
+        pass
+
+    def crash(*arguments: object) -> None:
+        raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, step, crash)
+        with pytest.raises(Crash):
+            prune(root, 30 * 86400)
+    assert verification.verify(root).findings == []
+    assert replay.verify(root).equal
+    prune(root, 30 * 86400)
+    assert log.list_type(root, "t") == []
+    index(root)
+    assert rows(
+        root, "SELECT count(*), count(DISTINCT payload ->> 'segment') FROM events WHERE event_type = 'segment_pruned'"
+    ) == [(3, 3)]
+    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
+    assert replay.verify(root).equal
+
+
+def test_a_pruned_segment_that_comes_back_is_a_segment_again(root: Path) -> None:
+    """As when it is restored from a backup: no row twice, and no need of the old index."""
+    paths = old_and_sealed(root)
+    data = {path: path.read_bytes() for path in paths}
+    index(root)
+    prune(root, 30 * 86400)
+    for path, each in data.items():
+        path.write_bytes(each)
+        path.chmod(0o400)
+    index(root)
+    assert replay.verify(root).equal
+    replay.replay(root)
+    assert rows(root, "SELECT count(*) FROM segments WHERE released") == [(0,)]
+    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
+
+
+def test_the_command_prunes(root: Path, run: Run) -> None:
+    """What it says, and what it refuses."""
+    paths = old_and_sealed(root)
+    run("index")
+    done = run("prune", "--older-than", "30d", "--dry-run")
+    assert done.stdout.splitlines()[0] == f"t/{paths[0].stem}  {paths[0].stat().st_size:,} bytes  indexed"
+    total = sum(path.stat().st_size for path in paths)
+    assert done.stdout.splitlines()[-1] == f"would delete 3 segments, {total:,} bytes"
+    done = run("prune", "--older-than", "4w")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"deleted 3 segments, {total:,} bytes")
+    assert run("prune", "--older-than", "soon").returncode == 2
+    assert run("prune").returncode == 2
+
+
+def test_verify_index_names_the_row_that_is_not_its_line(root: Path, run: Run) -> None:
+    """Changed, missing, or made up."""
+    path = segment(root, line(1), line(2), line(3))
+    run("index")
+    import duckdb
+
+    with duckdb.connect(str(root / "index.duckdb")) as connection:
+        connection.execute("""UPDATE events SET payload = '{"n":9}' WHERE line_offset = ?""", [len(line(1))])
+        connection.execute("DELETE FROM events WHERE line_offset = ?", [len(line(1)) * 2])
+    done = run("verify", "--index")
+    assert done.returncode == 1
+    assert f"t/{path.stem}: byte {len(line(1))}: the row differs from its line in payload" in done.stdout
+    assert f"t/{path.stem}: byte {len(line(1)) * 2}: the line has no row" in done.stdout
+    found = json.loads(run("verify", "--index", "--json").stdout)["index"]
+    assert [each["line_offset"] for each in found["differences"]] == [len(line(1)), len(line(1)) * 2]
+    run("replay")
+    assert run("verify", "--index").returncode == 0
