@@ -32,7 +32,7 @@ _TIME_ERROR = 5
 
 def oddities(scene: Scene) -> Iterator[Finding]:
     """What is in the log and is not read."""
-    odd = [each for each in scene.listing.oddities if not each.path.name.endswith(log.SUFFIX + ".zst")]
+    odd = scene.listing.oddities
     for each in odd[:_ODD_SHOWN]:
         yield warning(
             f"{scene.shown(each.path)} is left alone: {each.reason}",
