@@ -9,15 +9,21 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, TypeVar
 
 from faults.campaign import Plan
 
 _LIFE_MAX_S = 900
+_AT_A_TIME = 2
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["eventlog", "indexer.cli", "queries.store", "faults.oracle"])
@@ -35,9 +41,37 @@ def _live(target: Callable[..., object], arguments: tuple[Any, ...]) -> None:
     target(*arguments)
 
 
-def pipe() -> tuple[Any, Any]:
-    """Return the reading and the writing end of a pipe to hand to a child."""
-    return _context.Pipe(duplex=False)
+@contextmanager
+def hearing(target: Callable[..., object], *arguments: Any) -> Iterator[tuple[ForkServerProcess, Ear]]:
+    """Keep a child whose last parameter is a connection, to hear what it says; then kill it."""
+    receiving, sending = _context.Pipe(duplex=False)
+    with receiving:
+        process = start(target, *arguments, sending)
+        sending.close()
+        try:
+            yield process, Ear(receiving)
+        finally:
+            kill(process)
+
+
+class Ear:
+    """The hearing end of a child's connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def next(self, timeout_s: float = 120) -> Any:
+        """Return what the child says next, or, as a text, what became of it instead."""
+        try:
+            return self._connection.recv() if self._connection.poll(timeout_s) else f"nothing within {timeout_s:g} s"
+        except EOFError:
+            return "it ended without a word; its traceback stands above"
+
+
+def side_by_side(function: Callable[[T], R], shares: Iterable[T]) -> list[R]:
+    """Call a function, which waits for children mostly, for a few shares at a time."""
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        return list(pool.map(function, shares))
 
 
 def kill(process: BaseProcess) -> None:
