@@ -75,6 +75,7 @@ class Indexer:
         self._progress = progress
         self._sweep = Sweep(self.root, release=release, say=say)
         self._index_inode: int | None = None
+        self._index_id: tuple[int | None, str] | None = None
         self._alarms: set[str] = set()
 
     def catch_up(self) -> Counted:
@@ -141,17 +142,18 @@ class Indexer:
             self._say("the index is gone; making it anew from the log")
         if inode != self._index_inode:
             self._sweep.forget()
-            self._index_inode = None
+            self._index_inode = self._index_id = None
 
     def _recall_if_replaced(
         self, connection: duckdb.DuckDBPyConnection, waiting: list[SegmentFile]
     ) -> list[SegmentFile]:
         """Learn from another index how far it is, rather than open every segment to see; return what lags."""
-        inode, expected = index_file.inode_of(index_file.index_path(self.root)), self._index_inode
-        if inode == expected:
+        self._index_inode = index_file.inode_of(index_file.index_path(self.root))
+        # A new file may have the inode of a deleted one, and a backup has the identity of the original.
+        expected, self._index_id = self._index_id, (self._index_inode, schema.identity(connection))
+        if self._index_id == expected:
             return waiting
         self._sweep.recall(connection.execute("SELECT name, indexed_offset FROM segments").fetchall())
-        self._index_inode = inode
         if expected is not None:  # replaced while this one waited for its turn: it may be an older one
             return self._sweep.thorough()
         return [each for each in waiting if self._sweep.is_lagging(each)]

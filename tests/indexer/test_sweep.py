@@ -11,7 +11,7 @@ import pytest
 from eventlog.config import Config
 from eventlog.recorder import Recorder
 from eventlog.segment import Segment
-from indexer import index_file, sweep
+from indexer import index_file, projections, sweep
 from indexer.indexer import Indexer
 from indexer.sweep import Sweep
 from tests.indexer.support import COUNT, index, line, name, rows, segment
@@ -130,6 +130,23 @@ def test_an_index_that_is_replaced_while_the_indexer_waits_is_looked_at_anew(
     monkeypatch.setattr(Sweep, "quick", quick)
     indexer.keep_up()
     assert rows(root, COUNT) == [(3, 3)]
+
+
+def test_an_index_that_is_replaced_by_one_with_its_inode_is_found_out(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File systems give the number of a deleted file to the next one."""
+    monkeypatch.setattr(index_file, "inode_of", lambda path: 1 if path.exists() else None)
+    for n in range(3):
+        segment(root, line(n))
+    indexer = Indexer(root)
+    indexer.catch_up()
+    index_file.index_path(root).unlink()
+    with index_file.writing(root) as connection:
+        projections.create(connection)
+    segment(root, line(3))
+    indexer.catch_up()
+    assert rows(root, COUNT) == [(4, 4)]
 
 
 def test_catching_up_ends_while_producers_go_on(root: Path) -> None:
