@@ -169,35 +169,42 @@ def _check(root: Path, expected: _Content) -> None:
         raise FaultFound(f"{len(found)} events, {rejected} in quarantine; expected {expected}")
 
 
+def _undisturbed(root: Path, number: int, before: _Content, work: str) -> tuple[_Content, dict[str, int]]:
+    """Do some work to its end; return what the root should hold then, and the steps that were taken."""
+    with children.hearing(_live, root, number, before, _Kill(work, None)) as (_, indexer):
+        more = indexer.next()
+        steps = indexer.next()
+    if not isinstance(more, _Content) or not isinstance(steps, dict):
+        raise FaultFound(f"{work}, undisturbed: {more} {steps}")
+    return before.and_then(more), steps
+
+
+def _begun(root: Path, *, release: bool) -> _Content:
+    """Make a root that holds something already."""
+    return _undisturbed(root, 0, _Content(set(), set(), 0), "release" if release else "batch")[0]
+
+
+def _steps_of(plan: Plan, work: str) -> list[_Kill]:
+    """Let the work be done once; return a kill before each of its steps, and one at the end."""
+    root = plan.root
+    _, counts = _undisturbed(root, 1, _begun(root, release=_WORKS[work].release), work)
+    deaths = [Death(name, plan.rng.randrange(count), after=False) for name, count in counts.items()]
+    return [_Kill(work, death) for death in [*deaths, deaths[-1]._replace(after=True)]]
+
+
 def _kill_at_steps(share: _Share) -> int:
-    expected = _Content(set(), set(), 0)
-    before: object = "nothing"
-    for number, kill in enumerate(share.kills):
+    expected = _begun(share.root, release=_WORKS[share.kills[0].work].release)
+    before = "the beginning"
+    for number, kill in enumerate(share.kills, 1):
         with children.hearing(_live, share.root, number, expected, kill) as (process, indexer):
             said = indexer.next()
-            Plan.check(isinstance(said, _Content), f"after a kill at {before}: {said}")
+            Plan.check(isinstance(said, _Content), f"after {before}: {said}")
             process.join(60)
             ended = process.exitcode
         Plan.check(ended == -signal.SIGKILL, f"{kill.work} ended with {ended}, not {kill.death}")
         expected = expected.and_then(said)
-        before = f"{kill.work}, {kill.death}"
+        before = f"a kill at {kill.work}, {kill.death}"
     return oracle.judge(share.root, expected.event_ids | expected.changed_ids)
-
-
-def _steps_of(plan: Plan, work: str) -> list[_Kill]:
-    """Let the work be done once, undisturbed, and return a kill before each of its steps, and one at the end."""
-    root = plan.root
-    empty = _Content(set(), set(), 0)
-    before = "release" if _WORKS[work].release else "batch"
-    with children.hearing(_live, root, 0, empty, _Kill(before, None)) as (_, indexer):
-        expected = indexer.next()
-        indexer.next()
-    with children.hearing(_live, root, 1, expected, _Kill(work, None)) as (_, indexer):
-        indexer.next()
-        counts = indexer.next()
-    Plan.check(isinstance(counts, dict), f"{work}, undisturbed: {counts}")
-    kills = [_Kill(work, Death(name, plan.rng.randrange(count), after=False)) for name, count in counts.items()]
-    return [*kills, kills[-1]._replace(death=kills[-1].death._replace(after=True))]  # type: ignore[union-attr]
 
 
 @fault("SIGKILL of indexers, step by step", "before each named step of batch, release, rebuild, replay and swap")
