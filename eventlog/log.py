@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -90,8 +90,13 @@ def created_s(name: str) -> float | None:
         return None
 
 
-def list_log(root: str | Path, event_types: Iterable[str] | None = None) -> Listing:
-    """List the log, or only some types of it. A root without a log gives an empty listing."""
+def list_log(
+    root: str | Path, event_types: Iterable[str] | None = None, *, known: Container[str] = frozenset()
+) -> Listing:
+    """List the log, or only some types of it. A root without a log gives an empty listing.
+
+    Segments whose names are `known` are left out, which saves looking at them.
+    """
     wanted = None if event_types is None else frozenset(event_types)
     listing = Listing([], [])
     for folder in _entries(log_folder(root)):
@@ -104,7 +109,7 @@ def list_log(root: str | Path, event_types: Iterable[str] | None = None) -> List
         elif not EVENT_TYPE.fullmatch(folder.name):
             listing.oddities.append(Oddity(Path(folder.path), "the name is not an event type"))
         else:
-            _list_folder(folder, listing)
+            _list_folder(folder, listing, known)
     return _without_namesakes(listing)
 
 
@@ -147,11 +152,13 @@ def list_type(root: str | Path, event_type: str) -> list[SegmentFile]:
     return list_log(root, [event_type]).segments
 
 
-def _list_folder(folder: os.DirEntry[str], listing: Listing) -> None:
+def _list_folder(folder: os.DirEntry[str], listing: Listing, known: Container[str]) -> None:
     for entry in _entries(Path(folder.path)):
         if entry.name.endswith(PART_SUFFIX):
             continue
         name = entry.name.removesuffix(archive.SUFFIX).removesuffix(SUFFIX)
+        if name in known:
+            continue
         if entry.is_symlink():
             listing.oddities.append(Oddity(Path(entry.path), "a symbolic link, not followed"))
         elif entry.name not in (name + SUFFIX, name + ARCHIVE_SUFFIX) or created_s(name) is None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import random
 import sys
 from pathlib import Path
 
 import click
 
-import faults
-from faults.campaign import FAULTS, Outcome, run
+from faults.campaign import Outcome, discover, run
 from faults.report import write
 
 
@@ -25,21 +22,19 @@ from faults.report import write
 @click.option("--write", "writing", is_flag=True, help="Write the figures into docs/reliability.md.")
 def main(seed: int | None, names: tuple[str, ...], scale: float, listing: bool, writing: bool) -> None:
     """Break eventlog on purpose and see whether its promises hold."""
-    for module in pkgutil.iter_modules(faults.__path__):
-        if module.name.startswith("fault_"):
-            importlib.import_module(f"faults.{module.name}")
+    known = discover()
     if listing:
-        for each in FAULTS.values():
+        for each in known.values():
             click.echo(f"{each.name:24} {each.title}: {each.how}")
         return
-    unknown = set(names) - set(FAULTS)
+    unknown = set(names) - set(known)
     if unknown:
         raise click.UsageError(f"no fault is called {', '.join(sorted(unknown))}; see --list")
     seed = random.SystemRandom().randrange(10**9) if seed is None else seed
     click.echo(f"seed {seed}, scale {scale:g}")
     outcomes: list[Outcome] = []
-    for name in names or FAULTS:
-        outcome = run(FAULTS[name], seed=seed, scale=scale)
+    for name in names or known:
+        outcome = run(known[name], seed=seed, scale=scale)
         outcomes.append(outcome)
         click.echo(f"{outcome.verdict:8} {outcome.elapsed_s:6.1f} s  {outcome.title}: {outcome.figure}")
     if writing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import random
 import tempfile
 import time
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+
+import faults
 
 #: Shared by all faults of a full campaign, in proportion to their weights.
 CAMPAIGN_MAX_S = 15 * 60
@@ -80,6 +84,14 @@ def fault(title: str, how: str) -> Callable[[Try], Try]:
         return function
 
     return register
+
+
+def discover() -> dict[str, Fault]:
+    """Import every module of faults and return what they registered, by name."""
+    for module in pkgutil.iter_modules(faults.__path__):
+        if module.name.startswith("fault_"):
+            importlib.import_module(f"faults.{module.name}")
+    return FAULTS
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

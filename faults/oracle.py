@@ -7,12 +7,26 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from eventlog import log, reader
 from faults.campaign import FaultFound, Plan
 from queries.store import ReadStore
 
 _MAX_ROWS = 10_000_000
+
+
+class Acked(NamedTuple):
+    """An event whose emit returned, and the durability that was promised."""
+
+    event_id: str
+    level: str
+
+
+def reported(report: Path) -> list[Acked]:
+    """Read what a producer reported: lines of `id level`, the last one perhaps cut by a kill."""
+    lines = report.read_text().split("\n")[:-1] if report.exists() else []
+    return [Acked(*line.split(" ")) for line in lines]
 
 
 def eventlog(*arguments: str | Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
@@ -51,6 +65,15 @@ def judge(root: Path, acked: Iterable[str], *, timeout_s: float = 300) -> int:
     account(root, store)
     same_as_replay(root, timeout_s)
     return len(ids)
+
+
+def torn_tails(root: Path) -> int:
+    """Count the torn tails in quarantine, where nothing else may be."""
+    found = ReadStore(root).sql("SELECT reason, segment FROM quarantine", row_limit=_MAX_ROWS).rows
+    others = [reason for reason, _ in found if not reason.startswith("torn tail")]
+    Plan.check(not others, f"{len(others)} lines in quarantine were never torn, such as: {others[:1]}")
+    Plan.check(len(found) == len({segment for _, segment in found}), "a segment has two torn tails")
+    return len(found)
 
 
 def account(root: Path, store: ReadStore) -> None:

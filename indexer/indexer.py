@@ -1,35 +1,33 @@
 """The indexer: sweeps the log for what is new and indexes it, batch by batch.
 
-It never trusts a notification. A sweep lists the log and compares sizes; whatever is
-longer than what was seen is read on from its checkpoint. The index file is open only
-during a batch, so that readers get their turn.
+It never trusts a notification. A sweep compares sizes (indexer.sweep); whatever is longer
+than what was seen is read on from its checkpoint. The index file is open only during a
+batch, so that readers get their turn.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import duckdb
 import msgspec
 
-from eventlog import envelope, ids, log, timestamps
+from eventlog import envelope, ids, timestamps
 from eventlog.config import Config
 from eventlog.errors import IndexFailed
-from eventlog.log import Oddity, SegmentFile
+from eventlog.log import SegmentFile
 from eventlog.recorder import Recorder
 from eventlog.segment import is_owned, remove_if_finished
 from indexer import checkpoint, index_file, projections, schema
 from indexer.batch import Done, SegmentChanged, index_batch
 from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex
 from indexer.replay import Progress, replay
+from indexer.sweep import Sweep
 
 _logger = logging.getLogger("eventlog.indexer")
 
-_RETRY_UNREADABLE_S = 30.0
 ALARM_EVENT = "index_alarm"
 
 
@@ -41,13 +39,6 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
     indexed_offset: int
     size: int
     what: str
-
-
-class _Seen(NamedTuple):
-    """What the last look at a segment found: its size, and whether all of it is indexed."""
-
-    size: int
-    complete: bool
 
 
 class Counted(msgspec.Struct):
@@ -82,55 +73,69 @@ class Indexer:
         self._timeout_s = timeout_s
         self._say = say
         self._progress = progress
-        self._seen: dict[str, _Seen] = {}
+        self._sweep = Sweep(self.root, release=release, say=say)
         self._index_inode: int | None = None
-        self._oddities: set[Oddity] = set()
-        self._unreadable: dict[str, float] = {}  # name → when to try again
+        self._index_id: tuple[int | None, str] | None = None
         self._alarms: set[str] = set()
 
     def catch_up(self) -> Counted:
-        """Index until a sweep finds nothing new. Raises IndexBusy, IndexFailed."""
+        """Index what the log holds now. Raises IndexBusy, IndexFailed.
+
+        What is written meanwhile may be left for the next call: under steady load there is
+        always more, and this has an end.
+        """
+        return self._index_all(self._sweep.thorough)
+
+    def keep_up(self) -> Counted:
+        """Like `catch_up`, but most often look only where something new is likely."""
+        return self._index_all(self._sweep.quick)
+
+    def _index_all(self, find: Callable[[], list[SegmentFile]]) -> Counted:
         counted = Counted()
-        while self._step(counted):
-            pass
+        self._forget_if_replaced()
+        waiting = find()
+        while waiting or self._index_inode is None:
+            left = self._index_some(waiting, counted)
+            waiting = self._sweep.thorough() if left is None else left
         return counted
 
-    def _step(self, counted: Counted) -> bool:
-        self._forget_if_replaced()
+    def _index_some(self, waiting: list[SegmentFile], counted: Counted) -> list[SegmentFile] | None:
+        """Index one batch; return what is left to do, or None where the index was made anew."""
         inode = index_file.inode_of(index_file.index_path(self.root))
-        lagging = self._sweep()
-        if not lagging and self._index_inode is not None:
-            return False
         try:
             with index_file.writing(self.root, timeout_s=self._timeout_s) as connection:
                 self._prepare(connection)
-                done = index_batch(connection, lagging)
+                waiting = self._recall_if_replaced(connection, waiting)
+                done = index_batch(connection, waiting)
                 if self.releases:
                     self._release_segments(connection, done)
-            self._index_inode = index_file.inode_of(index_file.index_path(self.root))
         except SegmentChanged as error:
             self._alarm(error)
             self._rebuild(f"{error}; an alarm was logged and the index is rebuilt from the log")
-            return True
+            return None
         except _NeedsRebuild as error:
             self._rebuild(str(error))
-            return True
+            return None
         except BrokenIndex as error:
             aside = index_file.set_aside(self.root, inode, timeout_s=self._timeout_s)
             if aside is not None:
                 self._rebuild(f"{error}. It was set aside as {aside.name}; rebuilding from the log")
-            return True
+            return None
         for name, reason in done.unreadable.items():
-            if name not in self._unreadable:
-                self._say(f"left out for now: {reason}")
-            self._unreadable[name] = time.monotonic() + _RETRY_UNREADABLE_S
+            self._sweep.could_not_read(name, reason)
         for name, file in done.files.items():
-            self._unreadable.pop(name, None)
-            self._seen[name] = _Seen(file.size, done.segments[name].indexed_offset >= file.size)
+            self._sweep.saw(file, done.segments[name].indexed_offset)
         counted.events += done.events
         counted.rejected += done.rejected
         counted.bytes += done.bytes
-        return bool(done.bytes or done.rejected) or done.next < len(lagging)
+        return self._left(waiting, done)
+
+    @staticmethod
+    def _left(waiting: list[SegmentFile], done: Done) -> list[SegmentFile]:
+        """What a batch did not get to. A segment that is indexed as far as it was listed is done."""
+        left = waiting[done.next :]
+        mark = done.segments.get(left[0].name) if left else None
+        return left[1:] if mark is not None and mark.indexed_offset >= left[0].size else left
 
     def _forget_if_replaced(self) -> None:
         """The operator may have deleted or replayed the index: then all is to be looked at anew."""
@@ -138,26 +143,22 @@ class Indexer:
         if inode is None and self._index_inode is not None:
             self._say("the index is gone; making it anew from the log")
         if inode != self._index_inode:
-            self._seen.clear()
-            self._index_inode = None
+            self._sweep.forget()
+            self._index_inode = self._index_id = None
 
-    def _sweep(self) -> list[SegmentFile]:
-        listing = log.list_log(self.root)
-        for oddity in listing.oddities:
-            if oddity not in self._oddities:
-                self._oddities.add(oddity)
-                self._say(f"left alone: {str(oddity.path)!r}: {oddity.reason}")
-        return [each for each in listing.segments if self._is_lagging(each)]
-
-    def _is_lagging(self, segment: SegmentFile) -> bool:
-        if self._unreadable.get(segment.name, 0) > time.monotonic():
-            return False
-        seen = self._seen.get(segment.name)
-        if seen is None or seen.size != segment.size:
-            return True
-        # All that could be read has been. Only the end of its owner changes that: then there
-        # is a torn tail to account for, or a finished segment to release.
-        return (self.releases or not seen.complete) and not is_owned(segment.path)
+    def _recall_if_replaced(
+        self, connection: duckdb.DuckDBPyConnection, waiting: list[SegmentFile]
+    ) -> list[SegmentFile]:
+        """Learn from another index how far it is, rather than open every segment to see; return what lags."""
+        self._index_inode = index_file.inode_of(index_file.index_path(self.root))
+        # A new file may have the inode of a deleted one, and a backup has the identity of the original.
+        expected, self._index_id = self._index_id, (self._index_inode, schema.identity(connection))
+        if self._index_id == expected:
+            return waiting
+        self._sweep.recall(connection.execute("SELECT name, indexed_offset FROM segments").fetchall())
+        if expected is not None:  # replaced while this one waited for its turn: it may be an older one
+            return self._sweep.thorough()
+        return [each for each in waiting if self._sweep.is_lagging(each)]
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         found = schema.version(connection)

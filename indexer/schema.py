@@ -7,6 +7,8 @@ replay be compared with the live index, row for row.
 
 from __future__ import annotations
 
+import os
+
 import duckdb
 
 from eventlog import __version__
@@ -98,9 +100,15 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the tables in an empty database; `projections.create` does so, and adds the views."""
     connection.execute(_TABLES)
     connection.execute(
-        "INSERT INTO index_meta VALUES ('schema_version', ?), ('eventlog', ?), ('duckdb', ?)",
-        [str(SCHEMA_VERSION), __version__, duckdb.__version__],
+        "INSERT INTO index_meta VALUES ('schema_version', ?), ('eventlog', ?), ('duckdb', ?), ('id', ?)",
+        [str(SCHEMA_VERSION), __version__, duckdb.__version__, os.urandom(16).hex()],
     )
+
+
+def identity(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return what tells this index from any other, also from one with the same inode; "" for an early one."""
+    row = connection.execute("SELECT value FROM index_meta WHERE key = 'id'").fetchone()
+    return str(row[0]) if row else ""
 
 
 def version(connection: duckdb.DuckDBPyConnection) -> int | None:

@@ -44,7 +44,7 @@ def watch(
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for _ in _wakes(folder, stop, poll=poll, say=say):
         try:
-            counted = indexer.catch_up()
+            counted = indexer.catch_up() if stop.is_set() else indexer.keep_up()
         except EventlogError as error:
             say(f"{error}; trying again")
             stop.wait(SWEEP_S)

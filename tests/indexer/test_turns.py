@@ -98,12 +98,12 @@ def test_two_indexers_on_one_root_do_not_disturb_each_other(root: Path, monkeypa
     slow.catch_up()
     with path.open("ab") as file:
         file.write(line(2))
-    stale = slow._sweep()
+    stale = slow._sweep.thorough()
     with path.open("ab") as file:
         file.write(line(3))
     fast.catch_up()
     with monkeypatch.context() as patch:
-        patch.setattr(slow, "_sweep", iter([stale, []]).__next__)
+        patch.setattr(slow._sweep, "thorough", iter([stale]).__next__)
         slow.catch_up()
     assert rows(root, COUNT) == [(3, 3)]
 

@@ -1,0 +1,108 @@
+"""Processes that exist to be killed.
+
+They are forked from a server that has everything imported: starting an interpreter takes
+longer than most of them live.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
+
+from faults.campaign import Plan
+
+_LIFE_MAX_S = 900
+_AT_A_TIME = 2
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["eventlog", "indexer.cli", "queries.store", "faults.oracle"])
+
+
+def start(target: Callable[..., object], *arguments: Any) -> ForkServerProcess:
+    """Run a module-level function in a process of its own."""
+    process = _context.Process(target=_live, args=(target, arguments), daemon=True)
+    process.start()
+    return process
+
+
+def _live(target: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+    signal.alarm(_LIFE_MAX_S)  # a campaign that is killed itself leaves nothing behind for ever
+    target(*arguments)
+
+
+@contextmanager
+def hearing(target: Callable[..., object], *arguments: Any) -> Iterator[tuple[ForkServerProcess, Ear]]:
+    """Keep a child whose last parameter is a connection, to hear what it says; then kill it."""
+    receiving, sending = _context.Pipe(duplex=False)
+    with receiving:
+        process = start(target, *arguments, sending)
+        sending.close()
+        try:
+            yield process, Ear(receiving)
+        finally:
+            kill(process)
+
+
+class Ear:
+    """The hearing end of a child's connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def next(self, timeout_s: float = 120) -> Any:
+        """Return what the child says next, or, as a text, what became of it instead."""
+        try:
+            return self._connection.recv() if self._connection.poll(timeout_s) else f"nothing within {timeout_s:g} s"
+        except EOFError:
+            return "it ended without a word; its traceback stands above"
+
+
+def side_by_side(function: Callable[[T], R], shares: Iterable[T]) -> list[R]:
+    """Call a function, which waits for children mostly, for a few shares at a time."""
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        return list(pool.map(function, shares))
+
+
+def kill(process: BaseProcess) -> None:
+    """SIGKILL, and wait for the end."""
+    process.kill()
+    process.join()
+
+
+def finish(process: BaseProcess, what: str, timeout_s: float = 120) -> None:
+    """Wait for a child that should end well."""
+    process.join(timeout_s)
+    ended = process.exitcode
+    if ended is None:
+        kill(process)
+    Plan.check(ended == 0, f"{what}: {'not done in time' if ended is None else f'exit code {ended}, see above'}")
+
+
+@contextmanager
+def running(target: Callable[..., object], *arguments: Any) -> Iterator[ForkServerProcess]:
+    """Keep a child for the length of the block, then kill it."""
+    process = start(target, *arguments)
+    try:
+        yield process
+    finally:
+        kill(process)
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float) -> float:
+    """Return how long it took for the condition to hold; a broken promise where it took too long."""
+    started = time.monotonic()
+    while not condition():
+        Plan.check(time.monotonic() - started < timeout_s, f"{what}: not within {timeout_s:g} s")
+        time.sleep(0.01)
+    return time.monotonic() - started

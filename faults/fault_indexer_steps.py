@@ -1,0 +1,224 @@
+"""Indexers that are killed at every named step of a batch, a release, a rebuild and a replay."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import msgspec
+
+from eventlog import ids, log
+from faults import children, oracle
+from faults.campaign import FaultFound, Plan, fault
+from faults.fault_indexers import compare
+from faults.steps import Death, Steps
+from indexer import index_file, replay
+from indexer.indexer import Indexer
+
+#: Logs stay small, so that comparing with a replay after every kill is cheap.
+_KILLS_PER_ROOT = 20
+_CHANGED = "20260101T000000000000Z-0123456789abcdef"
+
+
+class _Content(NamedTuple):
+    """What a root should hold. Of the changed segment, only what was written last."""
+
+    event_ids: set[str]
+    changed_ids: set[str]
+    rejected: int
+
+    def and_then(self, more: _Content) -> _Content:
+        """Return what the root should hold after more was written."""
+        return _Content(
+            self.event_ids | more.event_ids, more.changed_ids or self.changed_ids, self.rejected + more.rejected
+        )
+
+
+# -- what an indexer finds -------------------------------------------------------------------
+
+
+def _line(key: str, event_type: str = "step", **more: object) -> tuple[str, bytes]:
+    event_id = ids.derived_id(1_700_000_000_000_000, key)
+    event = {
+        "event_id": event_id,
+        "event_type": event_type,
+        "timestamp": "2026-01-01T00:00:00.000000Z",
+        "payload": {"key": key},
+    }
+    return event_id, msgspec.json.encode(event | more) + b"\n"
+
+
+def _write(root: Path, event_type: str, data: bytes, name: str = "") -> None:
+    folder = root / "log" / event_type
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name or log.new_segment_name(time.time_ns())}.jsonl").write_bytes(data)
+
+
+def _write_more(root: Path, number: int) -> _Content:
+    """Add one of everything: a redelivery, a conflict, a bad line, a torn tail, a schema."""
+    (first, one), (second, two) = _line(f"{number}.1"), _line(f"{number}.2")
+    _, conflicting = _line(f"{number}.2", run_id="other")
+    schema = {"name": "step", "version": 1, "json_schema": {"properties": {"key": {"type": "string"}}}}
+    third, three = _line(f"{number}.3", "event_schema", payload=schema)
+    _write(root, "step", one + two + one + b"bad\n")
+    _write(root, "step", conflicting + b'{"torn')
+    _write(root, "event_schema", three)
+    return _Content({first, second, third}, set(), 3)
+
+
+def _change_segment(root: Path, number: int) -> _Content:
+    """Rewrite a segment that was indexed before, each time longer."""
+    if not log.segment_path(root, "changed", _CHANGED).exists():
+        _write(root, "changed", _line("unchanged", "changed")[1], _CHANGED)
+        _index(root)
+    lines = [_line(f"{number}.changed.{each}", "changed") for each in range(number + 1)]
+    _write(root, "changed", b"".join(line for _, line in lines), _CHANGED)
+    return _Content(set(), {event_id for event_id, _ in lines}, 0)
+
+
+def _outdate(root: Path, number: int) -> _Content:
+    with duckdb.connect(str(index_file.index_path(root))) as connection:
+        connection.execute("UPDATE index_meta SET value = '0' WHERE key = 'schema_version'")
+    return _write_more(root, number)
+
+
+def _break(root: Path, number: int) -> _Content:
+    index_file.index_path(root).write_bytes(b"nonsense" * 1000)
+    return _write_more(root, number)
+
+
+def _delete(root: Path, number: int) -> _Content:
+    index_file.index_path(root).unlink()
+    return _write_more(root, number)
+
+
+# -- what it does then -----------------------------------------------------------------------
+
+
+def _silent(message: str) -> None:
+    """What an indexer says in the middle of a campaign interests nobody."""
+
+
+def _index(root: Path) -> None:
+    Indexer(root, say=_silent).catch_up()
+
+
+def _release(root: Path) -> None:
+    Indexer(root, release=True, say=_silent).catch_up()
+
+
+class _Work(NamedTuple):
+    """A situation, and what an indexer does in it. `release` roots are those of db_only."""
+
+    prepare: Callable[[Path, int], _Content]
+    act: Callable[[Path], object]
+    release: bool = False
+
+
+_WORKS = {
+    "batch": _Work(_write_more, _index),
+    "first batch": _Work(_delete, _index),
+    "replay": _Work(_write_more, replay.replay),
+    "changed segment": _Work(_change_segment, _index),
+    "outdated index": _Work(_outdate, _index),
+    "broken index": _Work(_break, _index),
+    "release": _Work(_write_more, _release, release=True),
+    "replay of a spool": _Work(_write_more, replay.replay, release=True),
+    "outdated spool": _Work(_outdate, _release, release=True),
+}
+
+
+class _Kill(NamedTuple):
+    """One kill: in which work, and where."""
+
+    work: str
+    death: Death | None
+
+
+class _Share(NamedTuple):
+    """One root's part of the kills."""
+
+    root: Path
+    kills: list[_Kill]
+
+
+def _live(root: Path, number: int, expected: _Content, kill: _Kill, saying: Connection) -> None:
+    """Recover from the kill before, say so, and work up to the step at which to die."""
+    work = _WORKS[kill.work]
+    (_release if work.release else _index)(root)
+    _check(root, expected)
+    saying.send(work.prepare(root, number))
+    steps = Steps(kill.death)
+    with steps.watched():
+        work.act(root)
+    saying.send(dict(steps.counts))
+
+
+def _check(root: Path, expected: _Content) -> None:
+    compare(root)
+    with index_file.reading(root) as connection:
+        rows = connection.execute("SELECT event_id::VARCHAR, event_type FROM events").fetchall()
+        rejected = connection.execute("SELECT count(*) FROM quarantine").fetchone()
+    found = {event_id for event_id, event_type in rows if event_type != "index_alarm"}
+    if found != expected.event_ids | expected.changed_ids or rejected != (expected.rejected,):
+        raise FaultFound(f"{len(found)} events, {rejected} in quarantine; expected {expected}")
+
+
+def _undisturbed(root: Path, number: int, before: _Content, work: str) -> tuple[_Content, dict[str, int]]:
+    """Do some work to its end; return what the root should hold then, and the steps that were taken."""
+    with children.hearing(_live, root, number, before, _Kill(work, None)) as (_, indexer):
+        more = indexer.next()
+        steps = indexer.next()
+    if not isinstance(more, _Content) or not isinstance(steps, dict):
+        raise FaultFound(f"{work}, undisturbed: {more} {steps}")
+    return before.and_then(more), steps
+
+
+def _begun(root: Path, *, release: bool) -> _Content:
+    """Make a root that holds something already."""
+    return _undisturbed(root, 0, _Content(set(), set(), 0), "release" if release else "batch")[0]
+
+
+def _steps_of(plan: Plan, work: str) -> list[_Kill]:
+    """Let the work be done once; return a kill before each of its steps, and one at the end."""
+    root = plan.root
+    _, counts = _undisturbed(root, 1, _begun(root, release=_WORKS[work].release), work)
+    deaths = [Death(name, plan.rng.randrange(count), after=False) for name, count in counts.items()]
+    return [_Kill(work, death) for death in [*deaths, deaths[-1]._replace(after=True)]]
+
+
+def _kill_at_steps(share: _Share) -> int:
+    expected = _begun(share.root, release=_WORKS[share.kills[0].work].release)
+    before = "the beginning"
+    for number, kill in enumerate(share.kills, 1):
+        with children.hearing(_live, share.root, number, expected, kill) as (process, indexer):
+            said = indexer.next()
+            Plan.check(isinstance(said, _Content), f"after {before}: {said}")
+            process.join(60)
+            ended = process.exitcode
+        Plan.check(ended == -signal.SIGKILL, f"{kill.work} ended with {ended}, not {kill.death}")
+        expected = expected.and_then(said)
+        before = f"a kill at {kill.work}, {kill.death}"
+    return oracle.judge(share.root, expected.event_ids | expected.changed_ids)
+
+
+@fault("SIGKILL of indexers, step by step", "before each named step of batch, release, rebuild, replay and swap")
+def kill_indexer_steps(plan: Plan) -> str:
+    works = plan.rng.sample(sorted(_WORKS), min(plan.times(len(_WORKS)), len(_WORKS)))
+    found = dict(zip(works, children.side_by_side(lambda work: _steps_of(plan, work), works), strict=True))
+    shares = []
+    for release in (False, True):
+        kills = [kill for work, each in found.items() if _WORKS[work].release is release for kill in each]
+        kills = plan.rng.sample(kills, min(plan.times(len(kills)), len(kills)))
+        shares += [
+            _Share(plan.root, kills[start : start + _KILLS_PER_ROOT]) for start in range(0, len(kills), _KILLS_PER_ROOT)
+        ]
+    rows = children.side_by_side(_kill_at_steps, shares)
+    killed = sum(len(share.kills) for share in shares)
+    steps = sum(map(len, found.values()))
+    return f"{killed} kills at {steps} steps of {len(works)} works, {sum(rows):,} rows; equal to a replay after each"
