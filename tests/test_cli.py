@@ -23,6 +23,8 @@ LEAVES = [
     ("tail",),
     ("import", "jsonl"),
     ("import", "claude-code"),
+    ("backup",),
+    ("restore",),
     ("index",),
     ("replay",),
     ("status",),

@@ -33,6 +33,8 @@ COMMANDS = {
     "emit": ("eventlog.cli.emit", "emit", "cli"),
     "tail": ("eventlog.cli.tail", "tail", "cli"),
     "import": ("eventlog.cli.importing", "import_", "cli"),
+    "backup": ("eventlog.cli.backup", "backup", "cli"),
+    "restore": ("eventlog.cli.backup", "restore", "cli"),
     "index": ("indexer.cli", "index", "index"),
     "replay": ("indexer.cli", "replay", "index"),
     "status": ("queries.cli", "status", "index"),
