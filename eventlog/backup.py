@@ -127,7 +127,8 @@ def backup(
         raise
     run.flush()
     run.merge()
-    _announce(root, destination, known, present, extents)
+    finished = [segment for segment in present if extents[segment.name].finished]
+    _announce(root, _unannounced(root, destination.name, run, finished, extents, done), destination.name)
     return done
 
 
@@ -154,11 +155,13 @@ class _Run:
 
     def __init__(self, destination: Destination, known: Known, say: Say, progress: Progress | None, total: int) -> None:
         self._destination = destination
-        self._known = known
+        self.known = known
         self._say = say
         self._progress = progress
         # Each byte goes there, and comes back to be compared.
         self._steps_total, self._steps = 2 * total, 0
+        #: The entries of what this run has copied, by segment.
+        self.copied: dict[str, Entry] = {}
         self._pending: list[Entry] = []
         self._superfluous: list[str] = []
 
@@ -176,13 +179,12 @@ class _Run:
         else:
             done.copied += 1
             done.copied_bytes += entry.size_bytes
+            self.copied[segment.name] = entry
             self._note(entry)
         self._step_to(steps_after)
 
     def _copied(self, segment: SegmentFile, found: Extent) -> Entry:
-        shorter = [
-            each for each in self._known.copies(segment.event_type, segment.name) if each.size_bytes < found.size
-        ]
+        shorter = [each for each in self.known.copies(segment.event_type, segment.name) if each.size_bytes < found.size]
         size, sha256, beginnings = digests(
             uncompressed(segment.path, found.size), (each.size_bytes for each in shorter)
         )
@@ -219,7 +221,7 @@ class _Run:
 
     def note_seal(self, segment: SegmentFile, found: Extent) -> None:
         """A segment that was copied and sealed afterwards is to come back sealed."""
-        entry = covering(self._known, segment, found.size)
+        entry = covering(self.known, segment, found.size)
         if entry is not None and segment.sealed and not entry.sealed:
             self._note(msgspec.structs.replace(entry, sealed=True, replaces=()))
 
@@ -232,9 +234,9 @@ class _Run:
         """Make what was copied count. Raises BackupFailed."""
         if not self._pending:
             return
-        self._known.keys.append(manifest.write(self._destination, self._pending))
+        self.known.keys.append(manifest.write(self._destination, self._pending))
         for entry in self._pending:
-            self._known.add(entry)
+            self.known.add(entry)
         self._pending.clear()
         # Only now: until the manifest was stored, the shorter copies were the ones that counted.
         with self._tidying():
@@ -244,7 +246,7 @@ class _Run:
     def merge(self) -> None:
         """Keep the manifests few."""
         with self._tidying():
-            manifest.merge(self._destination, self._known)
+            manifest.merge(self._destination, self.known)
 
     @contextlib.contextmanager
     def _tidying(self) -> Iterator[None]:
@@ -277,32 +279,51 @@ def _readable(blocks: Iterable[bytes]) -> Iterator[bytes]:
         raise _SegmentChanged(f"could be read, and cannot any more: {error.strerror}; check the disk") from error
 
 
-def _announce(
+def _unannounced(
     root: str | Path,
-    destination: Destination,
-    known: Known,
-    segments: list[SegmentFile],
+    destination: str,
+    run: _Run,
+    finished: list[SegmentFile],
     extents: dict[str, Extent],
-) -> None:
-    """Record which finished segments can be had from the destination, unless the log says so already."""
-    said = _announced(root, destination.name)
-    fresh: list[BackedUpSegment] = []
-    for segment in segments:
-        found = extents[segment.name]
-        entry = covering(known, segment, found.size)
+    done: Done,
+) -> list[BackedUpSegment]:
+    """Return the finished segments of which the log does not say yet that they are backed up."""
+    said = _announced(root, destination)
+    found: list[BackedUpSegment] = []
+    for segment in finished:
         # The segment of these events grows with each of them: announcing it would never end.
-        ours = segment.event_type == BACKED_UP_EVENT and not segment.sealed
-        if entry is not None and found.finished and not ours and (segment.name, entry.sha256) not in said:
-            fresh.append(BackedUpSegment(segment.name, entry.sha256, entry.size_bytes))
-    if not fresh:
+        if segment.event_type == BACKED_UP_EVENT and not segment.sealed:
+            continue
+        size = extents[segment.name].size
+        entry = covering(run.known, segment, size)
+        if entry is None or (segment.name, entry.sha256) in said:
+            continue
+        # On this word a segment may be deleted, so name and size are not enough for it.
+        if segment.name not in run.copied:
+            try:
+                if digests(uncompressed(segment.path, size)).sha256 != entry.sha256:
+                    done.failures.append(
+                        f"{segment.path}: has other bytes than the copy of the same size at {destination}; "
+                        "use another prefix for this log, and look at which of them was changed"
+                    )
+                    continue
+            except FileNotFoundError:  # gone meanwhile: nothing to delete any more
+                continue
+            except OSError as error:
+                done.failures.append(_unreadable(segment, error))
+                continue
+        found.append(BackedUpSegment(segment.name, entry.sha256, entry.size_bytes))
+    return found
+
+
+def _announce(root: str | Path, segments: list[BackedUpSegment], destination: str) -> None:
+    if not segments:
         return
     recorder = Recorder(Config(root=str(root), strict=True))
     try:
-        for start in range(0, len(fresh), _ANNOUNCED_TOGETHER):
-            recorder.emit(
-                BACKED_UP_EVENT,
-                SegmentsBackedUp(destination.name, fresh[start : start + _ANNOUNCED_TOGETHER]),
-            )
+        for start in range(0, len(segments), _ANNOUNCED_TOGETHER):
+            together = segments[start : start + _ANNOUNCED_TOGETHER]
+            recorder.emit(BACKED_UP_EVENT, SegmentsBackedUp(destination, together))
     finally:
         recorder.shutdown()
 

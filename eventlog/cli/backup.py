@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ def restore(source: str, dry_run: bool, root: str | None) -> int:
     verb = "would restore" if dry_run else "restored"
     click.echo(f"{verb} {_segments(done.restored, done.restored_bytes)} to {folder}; {done.present:,} there already")
     if done.restored and not dry_run:
-        say(f"next: eventlog replay --root {folder}")
+        say(f"next: eventlog replay --root {shlex.quote(folder)}")
     return _exit_code(done.failures)
 
 

@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -352,6 +351,22 @@ def test_two_logs_that_went_on_under_one_name_are_told_apart(root: Path, tmp_pat
     assert len(found.failures) == 1
     assert "two logs went on under this name, and the longer one was restored; " in found.failures[0]
     assert only(tmp_path / "new", "t").read_bytes() == only(other, "t").read_bytes()
+
+
+def test_only_what_has_the_same_bytes_is_recorded_as_backed_up(root: Path, tmp_path: Path, place: Place) -> None:
+    """The copy may be another host's, of a log that went on in another way to the same size."""
+    emit(root, "t", 1)
+    other = tmp_path / "other"
+    shutil.copytree(root, other)
+    path = only(other, "t")
+    path.write_bytes(path.read_bytes().replace(b'"n":1', b'"n":2'))
+    backed_up(root, place)
+    done = backed_up(other, place)
+    assert done.failures == [
+        f"{path}: has other bytes than the copy of the same size at {place.text}; "
+        "use another prefix for this log, and look at which of them was changed"
+    ]
+    assert events(other) == []
 
 
 def test_an_older_copy_of_a_log_is_no_second_log(root: Path, tmp_path: Path, place: Place) -> None:
@@ -868,8 +883,11 @@ def test_a_restore_never_overwrites_what_differs(tmp_path: Path, place: Place, c
     path = new / "log" / "t" / owner.path.name
     path.write_bytes(here)
     holder = Segment.adopt(path) if owned else None
+    tried = restore(new, place.open(), dry_run=True)
     found = restored(new, place)
     assert path.read_bytes() == after
+    assert tried.present == found.present
+    assert owned is False or tried == found or message is None
     assert found.failures == ([f"t/{path.stem}: {message}"] if message else [])
     assert only(new, "u").read_bytes() == only(root, "u").read_bytes()
     if holder is not None:
