@@ -160,10 +160,9 @@ class _Run:
         self._progress = progress
         # Each byte goes there, and comes back to be compared.
         self._steps_total, self._steps = 2 * total, 0
-        #: The entries of what this run has copied, by segment.
-        self.copied: dict[str, Entry] = {}
+        #: The segments that this run has copied.
+        self.copied: set[str] = set()
         self._pending: list[Entry] = []
-        self._superfluous: list[str] = []
 
     def copy(self, segment: SegmentFile, found: Extent, done: Done) -> None:
         """Copy and verify one segment. What is wrong with it alone becomes a failure in `done`."""
@@ -179,7 +178,7 @@ class _Run:
         else:
             done.copied += 1
             done.copied_bytes += entry.size_bytes
-            self.copied[segment.name] = entry
+            self.copied.add(segment.name)
             self._note(entry)
         self._step_to(steps_after)
 
@@ -216,7 +215,6 @@ class _Run:
                 f"{self._destination.name}: {entry.key} does not read back as it was sent "
                 f"({back_bytes:,} of {stored_bytes:,} bytes); check the place's disk, and run the same again"
             )
-        self._superfluous += [each.key for each in replaced]
         return entry
 
     def note_seal(self, segment: SegmentFile, found: Extent) -> None:
@@ -235,13 +233,19 @@ class _Run:
         if not self._pending:
             return
         self.known.keys.append(manifest.write(self._destination, self._pending))
+        superfluous = [
+            copy.key
+            for entry in self._pending
+            for copy in self.known.copies(entry.event_type, entry.segment)
+            if copy.stored_sha256 in entry.replaces
+        ]
         for entry in self._pending:
             self.known.add(entry)
         self._pending.clear()
         # Only now: until the manifest was stored, the shorter copies were the ones that counted.
         with self._tidying():
-            while self._superfluous:
-                self._destination.delete(self._superfluous.pop())
+            for key in superfluous:
+                self._destination.delete(key)
 
     def merge(self) -> None:
         """Keep the manifests few."""
@@ -298,21 +302,19 @@ def _unannounced(
         entry = covering(run.known, segment, size)
         if entry is None or (segment.name, entry.sha256) in said:
             continue
-        # On this word a segment may be deleted, so name and size are not enough for it.
-        if segment.name not in run.copied:
-            try:
-                if digests(uncompressed(segment.path, size)).sha256 != entry.sha256:
-                    done.failures.append(
-                        f"{segment.path}: has other bytes than the copy of the same size at {destination}; "
-                        "use another prefix for this log, and look at which of them was changed"
-                    )
-                    continue
-            except FileNotFoundError:  # gone meanwhile: nothing to delete any more
-                continue
-            except OSError as error:
-                done.failures.append(_unreadable(segment, error))
-                continue
-        found.append(BackedUpSegment(segment.name, entry.sha256, entry.size_bytes))
+        try:
+            # On this word a segment may be deleted, so that name and size are not enough for it.
+            if segment.name in run.copied or digests(uncompressed(segment.path, size)).sha256 == entry.sha256:
+                found.append(BackedUpSegment(segment.name, entry.sha256, entry.size_bytes))
+            else:
+                done.failures.append(
+                    f"{segment.path}: has other bytes than the copy of the same size at {destination}; "
+                    "use another prefix for this log, and look at which of them was changed"
+                )
+        except FileNotFoundError:
+            pass  # gone meanwhile: there is nothing left to delete
+        except OSError as error:
+            done.failures.append(_unreadable(segment, error))
     return found
 
 
