@@ -171,11 +171,14 @@ class _Archived:
         self.close()
 
 
-def blocks(path: Path) -> Iterator[bytes]:
-    """Yield the bytes of a segment, plain or archived, from the front. Raises OSError, MissingExtra."""
+def blocks(path: Path, size: int | None = None) -> Iterator[bytes]:
+    """Yield the bytes of a segment, plain or archived, or the first `size` of them.
+
+    Raises OSError, and MissingExtra for an archive where there is no zstd.
+    """
     with open_segment(path) as file:
         offset = 0
-        while block := file.pread(BLOCK_BYTES, offset):
+        while block := file.pread(BLOCK_BYTES if size is None else min(BLOCK_BYTES, size - offset), offset):
             yield block
             offset += len(block)
 

@@ -12,6 +12,8 @@
     ├── IndexFailed            the index cannot do what was asked
     │   └── IndexBusy          another process held the index for longer than the bound
     ├── QueryFailed            the query is wrong, was refused, or ran past its limit
+    ├── BackupFailed           the place of a backup, or what is in it, cannot be used
+    │   └── ObjectMissing      the place has no object of that name
     └── MissingExtra           a feature needs `pip install 'eventlog[extra]'`
 
 Messages say what happened, where, and what to try next.
@@ -20,6 +22,7 @@ Messages say what happened, where, and what to try next.
 from __future__ import annotations
 
 __all__ = [
+    "BackupFailed",
     "ConfigError",
     "EventTypeConflict",
     "EventlogError",
@@ -29,6 +32,7 @@ __all__ = [
     "InvalidEvent",
     "MaintenanceBusy",
     "MissingExtra",
+    "ObjectMissing",
     "QueryFailed",
     "SegmentUnreadable",
     "WriteFailed",
@@ -88,6 +92,14 @@ class IndexBusy(IndexFailed):
 
 class QueryFailed(EventlogError):
     """The query is wrong, was refused, or ran past its limit."""
+
+
+class BackupFailed(EventlogError):
+    """The place of a backup cannot be used, or what it gives back is not what was stored."""
+
+
+class ObjectMissing(BackupFailed):
+    """The place of a backup has no object of that name."""
 
 
 class MissingExtra(EventlogError):

@@ -57,12 +57,12 @@ class Difference(NamedTuple):
 def fingerprint(path: Path, *, size: int | None = None) -> Fingerprint:
     """Take the fingerprint of a segment, or of its first `size` bytes. Raises OSError."""
     sha, lines, total = hashlib.sha256(), 0, 0
-    for block in _blocks(path, size):
+    for block in archive.blocks(path, size):
         sha.update(block)
         lines += block.count(b"\n")
         total += len(block)
     check_lines = max(1, -(-lines // _CHECKS_MAX))
-    groups = _groups(_blocks(path, size), check_lines)
+    groups = _groups(archive.blocks(path, size), check_lines)
     return Fingerprint(
         size_bytes=total,
         lines=lines,
@@ -85,16 +85,6 @@ class _Group(NamedTuple):
     start: int
     end: int
     check: int
-
-
-def _blocks(path: Path, size: int | None) -> Iterable[bytes]:
-    left = size
-    for block in archive.blocks(path):
-        part = block if left is None else block[:left]
-        if part:
-            yield part
-        if left is not None:
-            left -= len(part)
 
 
 def _groups(blocks: Iterable[bytes], check_lines: int) -> Iterable[_Group]:

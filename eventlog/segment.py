@@ -262,3 +262,27 @@ def remove_if_finished(path: Path, size: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def replace_if_finished(path: Path, size: int, new: Path, target: Path) -> bool:
+    """Move `new` to `target`, in place of a segment that nobody owns and that has exactly this size.
+
+    Returns False, with nothing moved, where that is not so. `target` is the segment's own path, or
+    that of its archived form, in which case the plain one goes. Raises OSError.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    with forks.held(fd):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        # A writer that adopts looks at size and inode after it has the lock, so it cannot get the old file.
+        if os.fstat(fd).st_size != size:
+            return False
+        os.rename(new, target)
+        if target != path:
+            os.unlink(path)
+    return True

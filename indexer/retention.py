@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from eventlog import envelope, ids, log, reader, timestamps
+from eventlog.backup import BACKED_UP_EVENT, SegmentsBackedUp
 from eventlog.config import Config
 from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent
@@ -34,7 +35,7 @@ from indexer import checkpoint, index_file
 from indexer.index_file import DEFAULT_TIMEOUT_S
 
 #: What the log says of itself, and what importers and views go on from: small, and kept for ever.
-KEPT_TYPES = frozenset({SEAL_EVENT, PRUNED_EVENT, SCHEMA_EVENT, "segments_backed_up", "import_checkpoint"})
+KEPT_TYPES = frozenset({SEAL_EVENT, PRUNED_EVENT, SCHEMA_EVENT, BACKED_UP_EVENT, "import_checkpoint"})
 
 
 class Pruning(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,22 +113,12 @@ def _judge(
     )
 
 
-class _BackedUp(msgspec.Struct):
-    segment: str
-    sha256: str
-
-
-class _Backup(msgspec.Struct):
-    destination: str
-    segments: list[_BackedUp]
-
-
 def _backups(root: str | Path) -> dict[str, dict[str, str]]:
     """Return, per segment, the destinations that hold a copy, and the hash of that."""
     found: dict[str, dict[str, str]] = {}
-    for located in reader.read_log(root, ["segments_backed_up"]):
+    for located in reader.read_log(root, [BACKED_UP_EVENT]):
         try:
-            backup = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=_Backup)
+            backup = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=SegmentsBackedUp)
         except (InvalidEvent, msgspec.ValidationError):
             continue
         for each in backup.segments:

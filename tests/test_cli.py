@@ -27,6 +27,8 @@ LEAVES = [
     ("verify",),
     ("archive",),
     ("prune",),
+    ("backup",),
+    ("restore",),
     ("index",),
     ("replay",),
     ("status",),

@@ -38,6 +38,8 @@ COMMANDS = {
     "verify": ("eventlog.cli.sealing", "verify", "cli"),
     "archive": ("eventlog.cli.sealing", "archive", "cli"),
     "prune": ("indexer.cli", "prune", "index"),
+    "backup": ("eventlog.cli.backup", "backup", "cli"),
+    "restore": ("eventlog.cli.backup", "restore", "cli"),
     "index": ("indexer.cli", "index", "index"),
     "replay": ("indexer.cli", "replay", "index"),
     "status": ("queries.cli", "status", "index"),

@@ -1,0 +1,340 @@
+"""Backing up a log, segment by segment, to a destination.
+
+What is copied
+    Of a segment that nobody owns, and of a sealed or archived one: everything, a torn tail
+    included. Of one that somebody writes to: up to the last newline; the rest follows with
+    a later run. Lines never change, so a segment of which the destination has a copy of the
+    same (uncompressed) size is done: name and size say which bytes these are.
+
+How
+    1. hash the bytes, and those shorter copies that they should begin with;
+    2. store them under a key that holds the hash;
+    3. read the object back, and compare the hash;
+    4. after some segments, store a manifest that names them: from here on they count;
+    5. delete the shorter copies that they replace;
+    6. record `segments_backed_up` for those that are finished, so that deleting them locally
+       can be allowed; what was recorded before is read from the log, not remembered.
+    A run that is killed anywhere is continued by the next one: what a manifest names is not
+    copied again.
+
+What happens meanwhile
+    Producers go on. A segment that vanishes (released, pruned, archived) is passed over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from eventlog import archive, log, manifest, reader
+from eventlog.config import Config
+from eventlog.content import Extent, digests, extent, stored
+from eventlog.destination import Destination
+from eventlog.envelope import decode
+from eventlog.errors import BackupFailed, InvalidEvent
+from eventlog.log import SegmentFile
+from eventlog.manifest import Entry, Known
+from eventlog.recorder import Recorder
+
+BACKED_UP_EVENT = "segments_backed_up"
+
+#: What a killed run has to do again, at most, apart from the segment it was at.
+FLUSH_SEGMENTS = 100
+FLUSH_BYTES = 256 * 1024 * 1024
+_ANNOUNCED_TOGETHER = 1000
+
+#: Called with the bytes done and the bytes to do.
+Progress = Callable[[int, int], None]
+Say = Callable[[str], None]
+
+
+class BackedUpSegment(msgspec.Struct, frozen=True):
+    """A finished segment of which a verified copy exists. Hash and size are of its uncompressed bytes."""
+
+    segment: str
+    sha256: str
+    size_bytes: int
+
+
+class SegmentsBackedUp(msgspec.Struct, frozen=True):
+    """Payload of `segments_backed_up`: these segments can be had from the destination."""
+
+    destination: str
+    segments: list[BackedUpSegment]
+
+
+class Done(msgspec.Struct):
+    """What a backup did. `failures` says, for each segment that could not be copied, why."""
+
+    copied: int = 0
+    copied_bytes: int = 0
+    present: int = 0
+    failures: list[str] = msgspec.field(default_factory=list)
+
+
+class _SegmentChanged(Exception):
+    """A segment is not what it was a moment ago; the message says in which way."""
+
+
+def backup(
+    root: str | Path,
+    destination: Destination,
+    *,
+    say: Say,
+    progress: Progress | None = None,
+    dry_run: bool = False,
+) -> Done:
+    """Copy to the destination what it does not have. Raises BackupFailed where it cannot be used.
+
+    With `dry_run` nothing is written anywhere; the result says what would be copied.
+    """
+    known = manifest.read(destination)
+    for damage in known.damages:
+        say(
+            f"{destination.name}/{damage.place} is damaged: {damage.reason}. What is named only there is copied "
+            "again; remove that file when every log that is backed up to this place has been"
+        )
+    listing = log.list_log(root)
+    for oddity in listing.oddities:
+        say(f"left out: {str(oddity.path)!r}: {oddity.reason}")
+    done = Done()
+    extents: dict[str, Extent] = {}
+    for segment in listing.segments:
+        try:
+            extents[segment.name] = extent(segment)
+        except OSError as error:
+            done.failures.append(_unreadable(segment, error))
+    present = [each for each in listing.segments if each.name in extents]
+    missing = [each for each in present if _is_missing(known, each, extents[each.name])]
+    total = sum(extents[each.name].size for each in missing)
+    done.present = len(present) - len(missing)
+    if dry_run:
+        done.copied, done.copied_bytes = len(missing), total
+        return done
+    run = _Run(destination, known, say, progress, total)
+    try:
+        for segment in missing:
+            run.copy(segment, extents[segment.name], done)
+        for segment in present:
+            run.note_seal(segment, extents[segment.name])
+    except BaseException:
+        # Interrupted, or the network is gone: then this fails as well, and the first error counts.
+        with contextlib.suppress(BackupFailed):
+            run.flush()
+        raise
+    run.flush()
+    run.merge()
+    finished = [segment for segment in present if extents[segment.name].finished]
+    _announce(root, _unannounced(root, destination.name, run, finished, extents, done), destination.name)
+    return done
+
+
+def covering(known: Known, segment: SegmentFile, size: int) -> Entry | None:
+    """Return the entry that makes copying these bytes needless, if there is one.
+
+    A segment's name and uncompressed size say what its bytes are, however they are stored:
+    one that was copied as it was, and archived afterwards, is not copied again.
+    """
+    for entry in known.copies(segment.event_type, segment.name):
+        if entry.size_bytes == size:
+            return entry
+    return None
+
+
+def _is_missing(known: Known, segment: SegmentFile, found: Extent) -> bool:
+    if found.size == 0 and not found.finished:
+        return False
+    return covering(known, segment, found.size) is None
+
+
+class _Run:
+    """One run: copies segments, and makes them count in batches. `flush` has to be called last."""
+
+    def __init__(self, destination: Destination, known: Known, say: Say, progress: Progress | None, total: int) -> None:
+        self._destination = destination
+        self.known = known
+        self._say = say
+        self._progress = progress
+        # Each byte goes there, and comes back to be compared.
+        self._steps_total, self._steps = 2 * total, 0
+        #: The segments that this run has copied.
+        self.copied: set[str] = set()
+        self._pending: list[Entry] = []
+
+    def copy(self, segment: SegmentFile, found: Extent, done: Done) -> None:
+        """Copy and verify one segment. What is wrong with it alone becomes a failure in `done`."""
+        steps_after = self._steps + 2 * found.size
+        try:
+            entry = self._copied(segment, found)
+        except FileNotFoundError:
+            self._say(f"{segment.path} is gone meanwhile (released, pruned or archived); passed over")
+        except _SegmentChanged as error:
+            done.failures.append(f"{segment.path}: {error}")
+        except OSError as error:
+            done.failures.append(_unreadable(segment, error))
+        else:
+            done.copied += 1
+            done.copied_bytes += entry.size_bytes
+            self.copied.add(segment.name)
+            self._note(entry)
+        self._step_to(steps_after)
+
+    def _copied(self, segment: SegmentFile, found: Extent) -> Entry:
+        shorter = [each for each in self.known.copies(segment.event_type, segment.name) if each.size_bytes < found.size]
+        size, sha256, beginnings = digests(
+            archive.blocks(segment.path, found.size), (each.size_bytes for each in shorter)
+        )
+        if size != found.size:
+            raise _SegmentChanged(f"has {size:,} bytes where there were {found.size:,}; look at who writes there")
+        replaced = [each for each in shorter if beginnings[each.size_bytes] == each.sha256]
+        if len(replaced) < len(shorter):
+            self._say(
+                f"{segment.path} does not begin with the copy that {self._destination.name} has of it: two logs "
+                "went on under one name. Both copies are kept; use another prefix for one of the logs"
+            )
+        stored_bytes, stored_sha256, _ = digests(stored(segment.path)) if segment.archived else (size, sha256, {})
+        entry = Entry(
+            event_type=segment.event_type,
+            segment=segment.name,
+            size_bytes=size,
+            sha256=sha256,
+            stored_bytes=stored_bytes,
+            stored_sha256=stored_sha256,
+            archived=segment.archived,
+            sealed=segment.sealed,
+            replaces=tuple(each.stored_sha256 for each in replaced),
+        )
+        self._destination.put(entry.key, _readable(self._counted(stored(segment.path, stored_bytes))))
+        back_bytes, back_sha256, _ = digests(self._counted(self._destination.get(entry.key)))
+        if back_sha256 != stored_sha256:
+            raise BackupFailed(
+                f"{self._destination.name}: {entry.key} does not read back as it was sent "
+                f"({back_bytes:,} of {stored_bytes:,} bytes); check the place's disk, and run the same again"
+            )
+        return entry
+
+    def note_seal(self, segment: SegmentFile, found: Extent) -> None:
+        """A segment that was copied and sealed afterwards is to come back sealed."""
+        entry = covering(self.known, segment, found.size)
+        if entry is not None and segment.sealed and not entry.sealed:
+            self._note(msgspec.structs.replace(entry, sealed=True, replaces=()))
+
+    def _note(self, entry: Entry) -> None:
+        self._pending.append(entry)
+        if len(self._pending) >= FLUSH_SEGMENTS or sum(each.stored_bytes for each in self._pending) >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make what was copied count. Raises BackupFailed."""
+        if not self._pending:
+            return
+        self.known.keys.append(manifest.write(self._destination, self._pending))
+        superfluous = [
+            copy.key
+            for entry in self._pending
+            for copy in self.known.copies(entry.event_type, entry.segment)
+            if copy.stored_sha256 in entry.replaces
+        ]
+        for entry in self._pending:
+            self.known.add(entry)
+        self._pending.clear()
+        # Only now: until the manifest was stored, the shorter copies were the ones that counted.
+        with self._tidying():
+            for key in superfluous:
+                self._destination.delete(key)
+
+    def merge(self) -> None:
+        """Keep the manifests few."""
+        with self._tidying():
+            manifest.merge(self._destination, self.known)
+
+    @contextlib.contextmanager
+    def _tidying(self) -> Iterator[None]:
+        """Whoever may write but not delete has a good backup, only a larger one."""
+        try:
+            yield
+        except BackupFailed as error:
+            self._say(f"superfluous objects stay where they are: {error}")
+
+    def _counted(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
+        for block in blocks:
+            yield block
+            self._step_to(self._steps + len(block))
+
+    def _step_to(self, steps: int) -> None:
+        self._steps = min(steps, self._steps_total)
+        if self._progress is not None:
+            self._progress(self._steps, self._steps_total)
+
+
+def _unreadable(segment: SegmentFile, error: OSError) -> str:
+    return f"{segment.path}: cannot be read: {error.strerror}; check its permissions and the disk"
+
+
+def _readable(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Tell an error of reading a segment from one of the folder that it is written to."""
+    try:
+        yield from blocks
+    except OSError as error:
+        raise _SegmentChanged(f"could be read, and cannot any more: {error.strerror}; check the disk") from error
+
+
+def _unannounced(
+    root: str | Path,
+    destination: str,
+    run: _Run,
+    finished: list[SegmentFile],
+    extents: dict[str, Extent],
+    done: Done,
+) -> list[BackedUpSegment]:
+    """Return the finished segments of which the log does not say yet that they are backed up."""
+    said = _announced(root, destination)
+    found: list[BackedUpSegment] = []
+    for segment in finished:
+        # The segment of these events grows with each of them: announcing it would never end.
+        if segment.event_type == BACKED_UP_EVENT and not segment.sealed:
+            continue
+        size = extents[segment.name].size
+        entry = covering(run.known, segment, size)
+        if entry is None or (segment.name, entry.sha256) in said:
+            continue
+        try:
+            # On this word a segment may be deleted, so that name and size are not enough for it.
+            if segment.name in run.copied or digests(archive.blocks(segment.path, size)).sha256 == entry.sha256:
+                found.append(BackedUpSegment(segment.name, entry.sha256, entry.size_bytes))
+            else:
+                done.failures.append(
+                    f"{segment.path}: has other bytes than the copy of the same size at {destination}; "
+                    "use another prefix for this log, and look at which of them was changed"
+                )
+        except FileNotFoundError:
+            pass  # gone meanwhile: there is nothing left to delete
+        except OSError as error:
+            done.failures.append(_unreadable(segment, error))
+    return found
+
+
+def _announce(root: str | Path, segments: list[BackedUpSegment], destination: str) -> None:
+    if not segments:
+        return
+    recorder = Recorder(Config(root=str(root), strict=True))
+    try:
+        for start in range(0, len(segments), _ANNOUNCED_TOGETHER):
+            together = segments[start : start + _ANNOUNCED_TOGETHER]
+            recorder.emit(BACKED_UP_EVENT, SegmentsBackedUp(destination, together))
+    finally:
+        recorder.shutdown()
+
+
+def _announced(root: str | Path, destination: str) -> set[tuple[str, str]]:
+    """Return (segment, sha256) of all that the log says to be at the destination."""
+    found: set[tuple[str, str]] = set()
+    for line in reader.read_log(root, [BACKED_UP_EVENT]):
+        with contextlib.suppress(InvalidEvent, msgspec.MsgspecError):
+            event = msgspec.json.decode(decode(line.data).envelope.payload, type=SegmentsBackedUp)
+            if event.destination == destination:
+                found.update((each.segment, each.sha256) for each in event.segments)
+    return found

@@ -1,0 +1,92 @@
+"""`eventlog backup` and `eventlog restore`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from eventlog import backup as backing
+from eventlog import restore as restoring
+from eventlog.cli.main import EXIT_FAILED, existing_root, printable, progress_bar, resolve_root, root_option, say
+from eventlog.destination import Destination, Folder, open_destination
+from eventlog.errors import ConfigError
+
+_SHOWN_FAILURES = 20
+
+
+@click.command()
+@click.argument("destination", metavar="DEST")
+@click.option("--dry-run", is_flag=True, help="Only say what would be copied.")
+@root_option
+def backup(destination: str, dry_run: bool, root: str | None) -> int:
+    """Copy the log to a folder or an S3 bucket: what is not there yet.
+
+    Each segment is read back and compared by SHA-256 before it counts. An interrupted run
+    is continued by the next one. A bucket needs eventlog[s3], and the usual AWS_* variables.
+
+    \b
+    Example:
+      eventlog backup /mnt/usb/eventlog
+      eventlog backup s3://my-bucket/laptop
+    """
+    folder = existing_root(root)
+    place = _outside(open_destination(destination), folder)
+    with progress_bar("backing up") as progress:
+        done = backing.backup(folder, place, say=_say, progress=progress, dry_run=dry_run)
+    verb = "would copy" if dry_run else "copied"
+    click.echo(f"{verb} {_segments(done.copied, done.copied_bytes)} to {place.name}; {done.present:,} there already")
+    return _exit_code(done.failures)
+
+
+@click.command()
+@click.argument("source", metavar="SRC")
+@click.option("--dry-run", is_flag=True, help="Only say what would be restored.")
+@root_option
+def restore(source: str, dry_run: bool, root: str | None) -> int:
+    """Bring back what a backup has and the log has not.
+
+    Into an empty folder, or a log that has some of it. A segment that is longer here, or
+    different, is never overwritten; the exit code is 1 where one differs or is damaged.
+
+    \b
+    Example:
+      eventlog restore s3://my-bucket/laptop --root ~/restored
+      eventlog replay --root ~/restored
+    """
+    folder = resolve_root(root)
+    place = _outside(open_destination(source), folder)
+    with progress_bar("restoring") as progress:
+        done = restoring.restore(folder, place, progress=progress, dry_run=dry_run)
+    verb = "would restore" if dry_run else "restored"
+    click.echo(f"{verb} {_segments(done.restored, done.restored_bytes)} to {folder}; {done.present:,} there already")
+    if done.restored and not dry_run:
+        say(f"next: eventlog replay --root {shlex.quote(folder)}")
+    return _exit_code(done.failures)
+
+
+def _outside(place: Destination, root: str) -> Destination:
+    """A backup inside the log would be taken for a part of it. Raises ConfigError."""
+    if isinstance(place, Folder) and place.path.resolve().is_relative_to(Path(root).resolve()):
+        raise ConfigError(f"{place.name} is inside {root}; keep the backup somewhere else, on another disk at best")
+    return place
+
+
+def _segments(count: int, size_bytes: int) -> str:
+    return f"{count:,} segment{'' if count == 1 else 's'} ({size_bytes:,} bytes)"
+
+
+def _exit_code(failures: list[str]) -> int:
+    for failure in failures[:_SHOWN_FAILURES]:
+        _say(failure)
+    if len(failures) > _SHOWN_FAILURES:
+        say(f"… and {len(failures) - _SHOWN_FAILURES:,} more")
+    if failures:
+        say(f"error: {len(failures):,} of them failed; the others are done")
+    return EXIT_FAILED if failures else 0
+
+
+def _say(message: str) -> None:
+    """What a manifest or a folder holds may be anybody's text."""
+    say(printable(message))

@@ -1,0 +1,252 @@
+"""Restoring a log from a backup, without ever losing a line that is there already.
+
+| the segment here                        | what happens                    |
+| --------------------------------------- | ------------------------------- |
+| is not there                            | it is restored                  |
+| has the same bytes                      | nothing                         |
+| begins with the backup's bytes          | nothing: it has gone on since   |
+| is a beginning of the backup's, unowned | it is replaced                  |
+| is that, but somebody writes to it      | it stays, and that is a failure |
+| has other bytes                         | it stays, and that is a failure |
+
+Each object is written to `<root>/restore.partial`, hashed on the way, synced, and only then
+moved into the log. A run that is killed leaves that file, which the next one writes anew;
+segments that are in the log by then are found to have the same bytes. One restore at a time
+works on a root: it holds a lock on `<root>/restore.lock`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from eventlog import archive, forks, log, manifest
+from eventlog.backup import Progress
+from eventlog.content import Digests, digests
+from eventlog.destination import Destination
+from eventlog.errors import BackupFailed, ObjectMissing
+from eventlog.manifest import Entry
+from eventlog.segment import is_owned, replace_if_finished, sync_folder
+
+
+class Restored(msgspec.Struct):
+    """What a restore did. `failures` says, for each segment that did not come back, why."""
+
+    restored: int = 0
+    restored_bytes: int = 0
+    present: int = 0
+    failures: list[str] = msgspec.field(default_factory=list)
+
+
+class _Refused(Exception):
+    """This segment is not restored; the message says why."""
+
+
+def restore(
+    root: str | Path,
+    source: Destination,
+    *,
+    progress: Progress | None = None,
+    dry_run: bool = False,
+) -> Restored:
+    """Bring back into the log of `root` what a backup has and the log has not.
+
+    Raises BackupFailed where there is no backup, it cannot be reached, or the disk is full.
+    With `dry_run` nothing is downloaded or written; the result says what would be tried.
+    """
+    known = manifest.read(source)
+    segments = known.segments()
+    if not segments and not known.damages:
+        raise BackupFailed(f"{source.name}: there is no backup (no manifests); check the name")
+    done = Restored(
+        failures=[
+            f"{source.name}/{place} is damaged: {reason}; what is named only there is not restored"
+            for place, reason in known.damages
+        ]
+    )
+    if dry_run:
+        for copies in segments:
+            _restore_one(_Run(Path(root), source, progress, 0, dry=True), copies, done)
+        return done
+    with _alone(Path(root)):
+        run = _Run(Path(root), source, progress, sum(copies[0].stored_bytes for copies in segments))
+        for copies in segments:
+            _restore_one(run, copies, done)
+    return done
+
+
+def _restore_one(run: _Run, copies: list[Entry], done: Restored) -> None:
+    entry = copies[0]
+    try:
+        fetched = run.restore(copies)
+    except (_Refused, ObjectMissing) as error:
+        done.failures.append(f"{entry.event_type}/{entry.segment}: {error}")
+    else:
+        if fetched:
+            done.restored += 1
+            done.restored_bytes += entry.stored_bytes
+        else:
+            done.present += 1
+
+
+class _Run:
+    """What one restore works with."""
+
+    def __init__(
+        self, root: Path, source: Destination, progress: Progress | None, total_bytes: int, *, dry: bool = False
+    ) -> None:
+        self._root = root
+        self._source = source
+        self._progress = progress
+        self._done_bytes, self._total_bytes = 0, total_bytes
+        self._dry = dry
+
+    def restore(self, copies: list[Entry]) -> bool:
+        """Restore a segment from its longest copy; return False where the log has it. Raises _Refused."""
+        entry = copies[0]
+        done_after = self._done_bytes + entry.stored_bytes
+        here = self._find(entry)
+        local = None if here is None else _compared(here, entry)
+        fetching = local is None or local.size < entry.size_bytes
+        if fetching and not self._dry:
+            self._bring(copies, here, local)
+        self._step_to(done_after)
+        return fetching
+
+    def _find(self, entry: Entry) -> Path | None:
+        """Return the segment's file in the log, plain or archived."""
+        plain = log.segment_path(self._root, entry.event_type, entry.segment)
+        if plain.parent.is_symlink():
+            raise _Refused(f"{plain.parent} is a symbolic link, which eventlog does not follow")
+        for path in (plain, plain.with_name(plain.name + archive.SUFFIX)):
+            try:
+                if not stat.S_ISREG(path.lstat().st_mode):
+                    raise _Refused(f"{path} is there, and is not a regular file; move it away")
+            except FileNotFoundError:
+                continue
+            return path
+        return None
+
+    def _bring(self, copies: list[Entry], here: Path | None, local: Digests | None) -> None:
+        entry, *shorter = copies
+        partial = self._root / ("restore.partial" + archive.SUFFIX * entry.archived)
+        try:
+            beginnings = self._fetch(copies, partial, set() if local is None else {local.size})
+            if local is not None and beginnings[local.size] != local.sha256:
+                raise _Refused("the log has other bytes than the backup; both stay as they are")
+            self._place(entry, partial, here, local)
+        finally:
+            partial.unlink(missing_ok=True)
+        strangers = [each.key for each in shorter if beginnings[each.size_bytes] != each.sha256]
+        if strangers:
+            raise _Refused(
+                "two logs went on under this name, and the longer one was restored; "
+                f"{self._source.name}/{strangers[0]} holds the other one"
+            )
+
+    def _fetch(self, copies: list[Entry], partial: Path, sizes: set[int]) -> dict[int, str]:
+        """Download and verify an object; return the hashes of the beginnings of the segment that are asked for."""
+        entry, *shorter = copies
+        sizes = sizes | {each.size_bytes for each in shorter}
+        whole = digests(self._written(entry, partial), () if entry.archived else sizes)
+        if (whole.size, whole.sha256) != (entry.stored_bytes, entry.stored_sha256):
+            raise _Refused(
+                f"{self._source.name}/{entry.key} is damaged: its SHA-256 is not what it was when it was backed up, "
+                "and nothing of it was restored. If its log still exists, remove the backup's folder manifests, and "
+                "back that log up again"
+            )
+        return digests(archive.blocks(partial), sizes).beginnings if entry.archived and sizes else whole.beginnings
+
+    def _written(self, entry: Entry, partial: Path) -> Iterator[bytes]:
+        """Yield the blocks of an object, each once it is in the file, which is synced with the last."""
+        left = entry.stored_bytes
+        with _writing(partial) as fd:
+            for block in self._source.get(entry.key):
+                left -= len(block)
+                if left < 0:  # do not fill the disk with what is refused anyway
+                    raise _Refused(f"{self._source.name}/{entry.key} is longer than it was when it was backed up")
+                rest = memoryview(block)
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
+                self._step_to(self._done_bytes + len(block))
+                yield block
+            os.fchmod(fd, 0o400 if entry.sealed else 0o600)
+            os.fsync(fd)
+
+    def _step_to(self, done_bytes: int) -> None:
+        self._done_bytes = done_bytes
+        if self._progress is not None:
+            self._progress(done_bytes, self._total_bytes)
+
+    def _place(self, entry: Entry, partial: Path, here: Path | None, local: Digests | None) -> None:
+        """Give the verified file its name in the log, durably."""
+        path = log.segment_path(self._root, entry.event_type, entry.segment).with_name(entry.file_name)
+        try:
+            for folder in (path.parent.parent, path.parent):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            if here is None or local is None:
+                # Nobody else makes a file of this name: it is random, and this is the only restore.
+                os.rename(partial, path)
+            elif not replace_if_finished(here, local.size, partial, path):
+                raise _Refused("somebody writes to the log's copy, which is shorter; stop it, and run the same again")
+            for folder in (path.parent, path.parent.parent, self._root):
+                sync_folder(folder)
+        except OSError as error:
+            raise _full(path, error) from error
+
+
+def _compared(here: Path, entry: Entry) -> Digests:
+    """Return size and hash of what the log has of the backup's bytes. Raises _Refused where they differ."""
+    try:
+        local = digests(archive.blocks(here, entry.size_bytes))
+    except OSError as error:
+        raise _Refused(f"{here} cannot be read: {error.strerror}; check its permissions and the disk") from error
+    if local.size == entry.size_bytes and local.sha256 != entry.sha256:
+        raise _Refused("the log has other bytes than the backup; both stay as they are")
+    if local.size < entry.size_bytes and here.suffix == archive.SUFFIX:
+        raise _Refused(f"{here} is archived, and yet shorter than the backup; move it away, and run the same again")
+    if local.size < entry.size_bytes and is_owned(here):
+        raise _Refused("somebody writes to the log's copy, which is shorter; stop it, and run the same again")
+    return local
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[int]:
+    try:
+        path.unlink(missing_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise _full(path, error) from error
+
+
+def _full(path: Path, error: OSError) -> BackupFailed:
+    return BackupFailed(
+        f"{path}: cannot be written: {error.strerror}; check permissions and free space, and run the same again: "
+        "what was restored stays"
+    )
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold the lock of restores, without waiting."""
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(root / "restore.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _full(root, error) from error
+    with forks.held(fd):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackupFailed(f"{root}: another restore is at work; wait for its end") from None
+        yield
