@@ -314,6 +314,30 @@ def test_the_command_prunes(root: Path, run: Run) -> None:
     assert run("prune").returncode == 2
 
 
+def test_the_whole_way_from_emit_to_restore(root: Path, tmp_path: Path, run: Run) -> None:
+    """Emit, index, seal, archive, back up, prune, lose the index, replay, restore, replay: the same rows."""
+    for n in range(20):
+        recorder = Recorder(Config(root=str(root), segment_max_bytes=4096, strict=True))
+        recorder.emit_many(f"kind{n % 3}", [{"n": n, "pad": "x" * 700} for _ in range(5)])
+        recorder.shutdown()
+    run("index")
+    rows_before = rows(root, "SELECT event_id, payload FROM events WHERE event_type LIKE 'kind%' ORDER BY 1")
+    place = str(tmp_path / "backup")
+    for command in (["seal"], ["archive"], ["backup", place], ["index"]):
+        assert run(*command).returncode == 0
+    assert run("prune", "--older-than", "0s").stdout.splitlines()[-1].startswith("deleted ")
+    assert not [each for each in log.list_log(root).segments if each.event_type.startswith("kind")]
+    assert run("verify").returncode == 0
+    (root / "index.duckdb").unlink()
+    done = run("replay")
+    assert f"are in no log and no index any more; try: eventlog restore {place}" in done.stderr
+    assert run("restore", place).returncode == 0
+    done = run("replay")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert rows(root, "SELECT event_id, payload FROM events WHERE event_type LIKE 'kind%' ORDER BY 1") == rows_before
+    assert run("verify", "--index").returncode == 0
+
+
 def test_verify_index_names_the_row_that_is_not_its_line(root: Path, run: Run) -> None:
     """Changed, missing, or made up."""
     path = segment(root, line(1), line(2), line(3))
