@@ -16,7 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from eventlog.envelope import EVENT_TYPE
+from eventlog.envelope import EVENT_TYPE, MAX_LINE_BYTES, decode
+from eventlog.errors import InvalidEvent
 
 SUFFIX = ".jsonl"
 _NAME = re.compile(r"([0-9]{8}T[0-9]{12}Z)-[0-9a-f]{16}")
@@ -100,13 +101,33 @@ def list_log(root: str | Path, event_types: Iterable[str] | None = None) -> List
 
 
 def _without_namesakes(listing: Listing) -> Listing:
-    """A name is an identity: a copy of a segment in another folder is not a second segment."""
-    first: dict[str, SegmentFile] = {}
+    """A name is an identity: a copy of a segment in another folder is not a second segment.
+
+    The one that is at home is the segment, or a stray copy would keep it from being read.
+    """
+    if len({segment.name for segment in listing.segments}) == len(listing.segments):
+        return listing
+    by_name: dict[str, list[SegmentFile]] = {}
     for segment in listing.segments:
-        holder = first.setdefault(segment.name, segment)
+        by_name.setdefault(segment.name, []).append(segment)
+    chosen = {name: next(filter(_is_at_home, found), found[0]) for name, found in by_name.items() if len(found) > 1}
+    for segment in listing.segments:
+        holder = chosen.get(segment.name, segment)
         if holder is not segment:
             listing.oddities.append(Oddity(segment.path, f"{holder.path} has the same name"))
-    return Listing(list(first.values()), listing.oddities)
+    kept = [segment for segment in listing.segments if chosen.get(segment.name, segment) is segment]
+    return Listing(kept, listing.oddities)
+
+
+def _is_at_home(segment: SegmentFile) -> bool:
+    """Say whether a segment begins with a line of the type of its folder."""
+    try:
+        fd = os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(fd, "rb") as file:
+            line = file.readline(MAX_LINE_BYTES + 1)
+        return decode(line.removesuffix(b"\n")).envelope.event_type == segment.event_type
+    except (OSError, InvalidEvent):
+        return False
 
 
 def refreshed(segment: SegmentFile) -> SegmentFile | None:

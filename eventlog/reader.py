@@ -53,11 +53,12 @@ def read_lines(path: Path, offset: int = 0, *, end: int | None = None, max_bytes
     the end of a line. A file that is gone yields nothing. Memory: one block, or one line.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # O_NONBLOCK: a FIFO that took the segment's place must not hold us up.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     try:
         budget_end = None if max_bytes is None else offset + max_bytes
         while True:
@@ -79,12 +80,13 @@ def read_lines(path: Path, offset: int = 0, *, end: int | None = None, max_bytes
             if budget_end is not None and offset >= budget_end:
                 return
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     finally:
         os.close(fd)
 
 
-def _unreadable(path: Path, error: OSError) -> EventlogError:
+def unreadable(path: Path, error: OSError) -> EventlogError:
+    """Make the error for a segment that is there and cannot be read."""
     return EventlogError(f"{path}: cannot be read: {error.strerror}; check its permissions and the disk")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 import msgspec
 
+from eventlog.reader import unreadable
 from indexer.schema import SEGMENTS
 from indexer.staging import as_table
 
@@ -59,13 +60,20 @@ def write(connection: duckdb.DuckDBPyConnection, checkpoints: Iterable[Checkpoin
 
 
 def tail_hash(path: Path, offset: int) -> str:
-    """Hash the bytes just before an offset; "" for a file that is gone."""
+    """Hash the bytes just before an offset; "" for a file that is gone.
+
+    Raises EventlogError where it is there and cannot be read: that is no change of it.
+    """
     start = max(offset - _TAIL_BYTES, 0)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
         return ""
+    except OSError as error:
+        raise unreadable(path, error) from error
     try:
         return hashlib.blake2b(os.pread(fd, offset - start, start), digest_size=16).hexdigest()
+    except OSError as error:
+        raise unreadable(path, error) from error
     finally:
         os.close(fd)
