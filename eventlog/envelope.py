@@ -79,7 +79,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def check_event_type(name: object) -> str:
     """Return `name` where it may be an event type, and so a folder; raise InvalidEvent else."""
     if isinstance(name, str) and EVENT_TYPE.fullmatch(name):
-        return name
+        return str.__str__(name)  # str() of a member of `class Kind(str, Enum)` is "Kind.CALL"
     shown = repr(name if len(repr(name)) <= 80 else repr(name)[:80] + "…")
     raise InvalidEvent(
         f"event type {shown} is refused: use 1 to 100 of a-z, 0-9, '_', '.', '-', beginning with a letter"
