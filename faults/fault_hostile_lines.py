@@ -42,10 +42,11 @@ def _index_peak_mb(root: Path) -> int:
     return int(done.stdout) // 1024
 
 
-def _lines(plan: Plan) -> list[bytes]:
+def _lines(plan: Plan, mutations: int) -> list[bytes]:
     lines = [*hostile_lines(plan.rng), *torture_files()]
     small = [line for line in lines if len(line) < 20_000]
-    lines += [mutated(plan.rng, plan.rng.choice(small)) for _ in range(plan.times(20_000))]
+    small += [event(plan.rng) for _ in small]
+    lines += [mutated(plan.rng, plan.rng.choice(small)) for _ in range(plan.times(mutations))]
     # A segment is cut at newlines, whoever wrote them.
     return [part for line in lines for part in line.split(b"\n")]
 
@@ -53,7 +54,7 @@ def _lines(plan: Plan) -> list[bytes]:
 @fault("Hostile lines in the log", "one of each kind, JSON torture files, random changes; a line of 100 MB")
 def hostile_log(plan: Plan) -> str:
     root = plan.root
-    lines = _lines(plan)
+    lines = _lines(plan, 20_000)
     plan.rng.shuffle(lines)
     good = [event(plan.rng) for _ in range(100)]
     _write(plan, root, [*good[:50], *lines, *good[50:]], segments=5)
@@ -87,7 +88,7 @@ def _long_lines(plan: Plan) -> str:
 @fault("Hostile lines to the importers", "the same lines, to jsonl and claude-code, plain and compressed, twice")
 def hostile_import(plan: Plan) -> str:
     root = plan.root
-    lines = [line for line in _lines(plan) if len(line) < 5_000_000]
+    lines = [line for line in _lines(plan, 5_000) if len(line) < 5_000_000]
     plain, packed = plan.folder / "source.jsonl", plan.folder / "other.jsonl.gz"
     plain.write_bytes(b"\n".join(lines))
     packed.write_bytes(gzip.compress(b"\r\n".join(lines[::7]) + b"\n" + b"z" * plan.times(40) * 1_000_000, 1))
