@@ -79,9 +79,13 @@ def check(query: str) -> str:
     if len(statements) != 1:
         raise QueryFailed(f"one statement at a time, not {len(statements)}; the index is read-only")
     statement = statements[0]
-    if statement.type not in _ALLOWED:
+    try:
+        kind = statement.type
+    except ValueError:  # one that DuckDB knows and its Python module does not
+        raise QueryFailed("this statement is refused: use SELECT, WITH, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN") from None
+    if kind not in _ALLOWED:
         raise QueryFailed(
-            f"{statement.type.name} is refused: the index is read-only and derived from the log; "
+            f"{kind.name} is refused: the index is read-only and derived from the log; "
             "use SELECT, WITH, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN"
         )
     return str(statement.query).strip().rstrip(";")

@@ -261,6 +261,7 @@ def attempts(outside: Path) -> dict[str, str]:
         "checkpoint": "CHECKPOINT",
         "prepare": "PREPARE x AS DELETE FROM events",
         "explain analyze of a write": "EXPLAIN ANALYZE DELETE FROM events",
+        "unknown to Python": "UPDATE EXTENSIONS",
         "operator by name": """SELECT "="({'a': 1}, 'x')""",
         "operator by name, explained": """EXPLAIN ANALYZE SELECT "<"({'a': 1}, [1])""",
         "operator by name, behind a comment": """/**/ EXPLAIN SELECT "!="({'a': 1}, [1])""",
