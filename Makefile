@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test faults lint clean
+.PHONY: demo test faults fuzz lint clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m fixtures.demo
@@ -15,6 +15,14 @@ test: lint
 # Breaks eventlog on purpose, for at most 15 minutes, and writes docs/reliability.md.
 faults: $(STAMP)
 	$(BIN)/python -m faults --write
+
+# Looks for lines that the decoder and the importers stumble over, for a minute.
+fuzz: $(STAMP)
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python -c 'from pathlib import Path; from random import Random; \
+		from faults.hostile_bytes import hostile_lines; folder = Path("$(VENV)/corpus"); folder.mkdir(exist_ok=True); \
+		[(folder / f"seed{n}").write_bytes(line) for n, line in enumerate(hostile_lines(Random(1))) if len(line) < 4000]'
+	$(BIN)/python -m faults.fuzz -max_total_time=60 -max_len=4096 -rss_limit_mb=4096 $(VENV)/corpus
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -102,7 +102,8 @@ def frame_content_size(header: bytes) -> int | None:
 
 class _Plain:
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # O_NONBLOCK: a FIFO that took the segment's place must not hold us up.
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
     def pread(self, size: int, offset: int) -> bytes:
         return os.pread(self._fd, size, offset)
@@ -121,6 +122,8 @@ class _Archived:
     """Decompresses forward. A step back beyond the last read starts again from the front."""
 
     def __init__(self, path: Path) -> None:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, "a symbolic link, not followed", str(path))
         self._path = path
         self._size = content_size(path)
         self._stream: io.BufferedReader | None = open_zst(path)

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -24,8 +25,8 @@ MAX_DEPTH = 256
 
 EVENT_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,99}", re.ASCII)
 _UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
-_BRACKETS = re.compile(rb"[\[\]{}]")
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _STEPS)
 
 Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -78,7 +79,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def check_event_type(name: object) -> str:
     """Return `name` where it may be an event type, and so a folder; raise InvalidEvent else."""
     if isinstance(name, str) and EVENT_TYPE.fullmatch(name):
-        return name
+        return str.__str__(name)  # str() of a member of `class Kind(str, Enum)` is "Kind.CALL"
     shown = repr(name if len(repr(name)) <= 80 else repr(name)[:80] + "…")
     raise InvalidEvent(
         f"event type {shown} is refused: use 1 to 100 of a-z, 0-9, '_', '.', '-', beginning with a letter"
@@ -215,9 +216,7 @@ def too_deep(line: bytes) -> bool:
     """
     if line.count(b"{") + line.count(b"[") <= MAX_DEPTH:
         return False
-    depth = 0
-    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", line)):
-        depth += 1 if bracket in b"[{" else -1
-        if depth > MAX_DEPTH:
-            return True
-    return False
+    # Not by a regular expression: on hostile lines its time is quadratic, or its stack huge.
+    outside_strings = line.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]
+    brackets = b"".join(outside_strings).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > MAX_DEPTH

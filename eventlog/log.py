@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eventlog import archive
-from eventlog.envelope import EVENT_TYPE
+from eventlog.envelope import EVENT_TYPE, MAX_LINE_BYTES, decode
+from eventlog.errors import EventlogError
 
 SUFFIX = ".jsonl"
 ARCHIVE_SUFFIX = SUFFIX + archive.SUFFIX
@@ -114,14 +115,33 @@ def list_log(
 
 
 def _without_namesakes(listing: Listing) -> Listing:
-    """A name is an identity: a copy of a segment in another folder is not a second segment."""
-    first: dict[str, SegmentFile] = {}
+    """A name is an identity: a copy of a segment in another folder is not a second segment.
+
+    The one that is at home is the segment, or a stray copy would keep it from being read.
+    """
+    if len({segment.name for segment in listing.segments}) == len(listing.segments):
+        return listing
+    by_name: dict[str, list[SegmentFile]] = {}
     for segment in listing.segments:
-        holder = first.setdefault(segment.name, segment)
+        by_name.setdefault(segment.name, []).append(segment)
+    chosen = {name: next(filter(_is_at_home, found), found[0]) for name, found in by_name.items() if len(found) > 1}
+    for segment in listing.segments:
+        holder = chosen.get(segment.name, segment)
         # Beside its archive, a plain file is one that archiving did not get to delete.
         if holder is not segment and holder.event_type != segment.event_type:
             listing.oddities.append(Oddity(segment.path, f"{holder.path} has the same name"))
-    return Listing(list(first.values()), listing.oddities)
+    kept = [segment for segment in listing.segments if chosen.get(segment.name, segment) is segment]
+    return Listing(kept, listing.oddities)
+
+
+def _is_at_home(segment: SegmentFile) -> bool:
+    """Say whether a segment begins with a line of the type of its folder."""
+    try:
+        with archive.open_segment(segment.path) as file:
+            line = file.pread(MAX_LINE_BYTES + 1, 0).partition(b"\n")[0]
+        return decode(line).envelope.event_type == segment.event_type
+    except (OSError, EventlogError):
+        return False
 
 
 def refreshed(segment: SegmentFile) -> SegmentFile | None:

@@ -201,12 +201,13 @@ class Segment:
 def held_still(path: Path) -> Iterator[bool]:
     """Keep a segment from being adopted during the block, if nobody owns it; yields whether so.
 
-    Nothing that is read inside can be the beginning of a line that somebody is writing.
+    Nothing that is read inside can be the beginning of a line that somebody is writing. What
+    cannot be looked at (no descriptors, no rights) counts as owned.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        yield True
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        yield isinstance(error, FileNotFoundError)
         return
     with forks.held(fd):
         try:
@@ -250,9 +251,9 @@ def remove_if_finished(path: Path, size: int) -> bool:
     The lock makes sure that no writer adopts it in between.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return True
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
     with forks.held(fd):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,7 +17,7 @@ import msgspec
 from eventlog import envelope
 from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say
 from eventlog.errors import QueryFailed
-from queries import render
+from queries import render, sandbox
 from queries.status import Status
 from queries.status import status as look
 from queries.store import Format, ReadStore
@@ -76,6 +76,7 @@ def sql(
     """
     if query == "-":
         query = sys.stdin.read()
+    sandbox.bound_process()
     store = ReadStore(existing_root(root), wait_s=wait_s, timeout_s=timeout_s, on_stuck=_give_up)
     if format_ != "table":
         _copy(store, query, [], format_, output, limit or _FILE_ROWS)

@@ -1,14 +1,18 @@
 """Running other people's SQL: read-only, without files or network, within limits.
 
-Three fences, each enough alone for most attempts: the index is opened read-only; DuckDB's
-access to anything outside it is switched off and the switch is locked; and only a single
-SELECT or EXPLAIN is let through.
+Four fences, each enough alone for most attempts: the index is opened read-only; DuckDB's
+access to anything outside it is switched off and the switch is locked; only a single
+SELECT or EXPLAIN is let through; and it may not call functions that hide a statement from
+this look, or that take the process down.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import resource
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,23 +20,46 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 
 from eventlog.errors import QueryFailed
 
 STUCK_S = 2.0
+#: What the process maps besides the query's data: libraries, and address space of threads.
+_PROCESS_BYTES = 2 * 1024**3
 _ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+_EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(\(\s*(analyze|format)\b[^)]*\)\s*)?", re.IGNORECASE)
+#: They run statements made of text, which may be put together where nobody sees it.
+_RUN_TEXT = frozenset({"query", "json_execute_serialized_sql"})
+_NAME = re.compile(r"\w+")
 
 
-def harden(connection: duckdb.DuckDBPyConnection, *, may_write: Path | None = None) -> None:
+def harden(connection: duckdb.DuckDBPyConnection, root: Path, *, may_write: Path | None = None) -> None:
     """Close a connection's ways out, for good; only the file `may_write` stays reachable."""
     if may_write is not None:
         connection.execute("SET allowed_paths = [?]", [str(may_write)])
     connection.execute(f"SET memory_limit = '{_memory_limit_bytes()}B'")
+    # What does not fit into memory goes to disk, which must stay free for the log beside it.
+    connection.execute(f"SET max_temp_directory_size = '{shutil.disk_usage(root).free // 10}B'")
     with contextlib.suppress(duckdb.CatalogException):  # a build without ICU knows no zones
         connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET allow_persistent_secrets = false")  # its error names the home folder
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
+
+
+def bound_process() -> None:
+    """Bound the memory of the whole process; for one that exists for a single query.
+
+    DuckDB's own limit does not count the values that one call makes, such as
+    `list_sum(range(3e8))` or `repeat('x', 1e8)` over many rows. Here they fail as out of
+    memory, instead of waking the kernel's killer.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = _memory_limit_bytes() + _PROCESS_BYTES
+    with contextlib.suppress(OSError, ValueError):  # systems that know no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (wanted if most < 0 else min(wanted, most), most))
 
 
 def _memory_limit_bytes() -> int:
@@ -52,12 +79,47 @@ def check(query: str) -> str:
     if len(statements) != 1:
         raise QueryFailed(f"one statement at a time, not {len(statements)}; the index is read-only")
     statement = statements[0]
-    if statement.type not in _ALLOWED:
+    try:
+        kind = statement.type
+    except ValueError:  # one that DuckDB knows and its Python module does not
+        raise QueryFailed("this statement is refused: use SELECT, WITH, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN") from None
+    if kind not in _ALLOWED:
         raise QueryFailed(
-            f"{statement.type.name} is refused: the index is read-only and derived from the log; "
+            f"{kind.name} is refused: the index is read-only and derived from the log; "
             "use SELECT, WITH, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN"
         )
     return str(statement.query).strip().rstrip(";")
+
+
+def check_calls(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Raise QueryFailed where a checked query calls a function that it may not.
+
+    An operator called by its quoted name, `"="({'a': 1}, 'x')`, gets types that DuckDB has not
+    converted, and crashes the process.
+    """
+    text = _EXPLAIN.sub("", query, count=1) if _EXPLAIN.match(query) else query
+    ((tree_text,),) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchall()
+    try:
+        tree = msgspec.json.decode(tree_text)
+    except RecursionError:
+        raise QueryFailed("the query is nested too deep; use WITH to take it apart") from None
+    if tree["error"]:
+        raise QueryFailed(f"the query cannot be checked, so it is refused: {tree['error_message']}")
+    for name, is_operator in _calls(tree):
+        if name.lower() in _RUN_TEXT or not (is_operator or _NAME.fullmatch(name)):
+            raise QueryFailed(f"a call of {name!r} is refused; write out what it would run")
+
+
+def _calls(tree: Any) -> Iterator[tuple[str, bool]]:
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            if "function_name" in node:
+                yield node["function_name"], bool(node.get("is_operator"))
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
 
 
 def failed(error: Exception) -> QueryFailed:
@@ -94,6 +156,8 @@ def time_limit(
         if expired.is_set():
             raise error_then from None
         raise failed(error) from None
+    except MemoryError:
+        raise QueryFailed("the answer does not fit into memory; narrow it, or export it to a file") from None
     finally:
         for timer in timers:
             timer.cancel()

@@ -261,7 +261,8 @@ class ReadStore:
 
         At most `row_limit` rows come back, and the result says whether there were more.
         """
-        with self._run(query, params, timeout_s) as cursor:
+        with self._asked(query, timeout_s) as (connection, statement):
+            cursor = sandbox.execute(connection, statement, params)
             described = cursor.description or []
             rows = cursor.fetchmany(row_limit + 1)
         columns = [column[0] for column in described]
@@ -270,16 +271,14 @@ class ReadStore:
     def arrow(self, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> Any:
         """Run one SELECT; return a `pyarrow.Table`. Raises MissingExtra without pyarrow."""
         _need("pyarrow", "arrow")
-        statement = sandbox.check(query)
-        with self._open() as connection, self._limit(connection, None):
-            relation = connection.sql(statement, params=params)
-            return relation.to_arrow_table()
+        with self._asked(query, None) as (connection, statement):
+            return connection.sql(statement, params=params).to_arrow_table()
 
     def pandas(self, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> Any:
         """Run one SELECT; return a `pandas.DataFrame`. Raises MissingExtra without pandas."""
         _need("pandas", "pandas")
-        with self._run(query, params, None) as cursor:
-            return cursor.df()
+        with self._asked(query, None) as (connection, statement):
+            return sandbox.execute(connection, statement, params).df()
 
     def copy(
         self,
@@ -292,7 +291,6 @@ class ReadStore:
         timeout_s: float | None = None,
     ) -> int:
         """Write the rows of one SELECT to a file; return how many. The file appears when it is whole."""
-        statement = sandbox.check(query)
         limit = "" if row_limit is None else f" LIMIT {int(row_limit)}"
         target = Path(os.path.realpath(path))
         # A device or a pipe is written to as it is; a file appears when it is whole.
@@ -302,12 +300,11 @@ class ReadStore:
             raise QueryFailed(f"there is no folder {target.parent} to write {target.name} to")
         destination = str(part).replace("'", "''")
         try:
-            with self._open(may_write=part) as connection, self._limit(connection, timeout_s):
-                if format_ in ("json", "jsonl"):
-                    statement = _finite(connection, statement, params)
+            with self._asked(query, timeout_s, may_write=part) as (connection, statement):
+                rows_of = _finite(connection, statement, params) if format_ in ("json", "jsonl") else statement
                 rows = sandbox.execute(
                     connection,
-                    f"COPY (SELECT * FROM (\n{statement}\n){limit}) TO '{destination}' ({_COPY[format_]})",
+                    f"COPY (SELECT * FROM (\n{rows_of}\n){limit}) TO '{destination}' ({_COPY[format_]})",
                     params,
                 ).fetchall()
             if is_file:
@@ -320,15 +317,15 @@ class ReadStore:
         return int(rows[0][0])
 
     @contextmanager
-    def _run(
-        self, query: str, params: Sequence[Any] | dict[str, Any] | None, timeout_s: float | None
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _asked(
+        self, query: str, timeout_s: float | None, *, may_write: Path | None = None
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+        """Open the index for a query of somebody else's, checked and within limits."""
         statement = sandbox.check(query)
-        with self._open() as connection, self._limit(connection, timeout_s):
-            yield sandbox.execute(connection, statement, params)
-
-    def _limit(self, connection: duckdb.DuckDBPyConnection, timeout_s: float | None) -> Any:
-        return sandbox.time_limit(connection, self._timeout_s if timeout_s is None else timeout_s, self._on_stuck)
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        with self._open(may_write=may_write) as connection, sandbox.time_limit(connection, limit_s, self._on_stuck):
+            sandbox.check_calls(connection, statement)
+            yield connection, statement
 
     @contextmanager
     def _open(self, *, may_write: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -342,7 +339,7 @@ class ReadStore:
                     f"{index_file.index_path(self.root)} has schema {found}, this eventlog reads "
                     f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
                 )
-            sandbox.harden(connection, may_write=may_write)
+            sandbox.harden(connection, self.root, may_write=may_write)
             yield connection
 
 

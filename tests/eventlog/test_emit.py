@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import enum
 import json
 import logging
 import math
@@ -406,3 +407,13 @@ def test_derived_ids_tell_the_parts_of_a_key_apart() -> None:
     assert ids.derived_id(0, "a", "bc") != ids.derived_id(0, "ab", "c")
     assert ids.derived_id(0, "a", b"\xff") == ids.derived_id(0, b"a", b"\xff")
     assert ids.derived_id(-5, "a")[:13] == "00000000-0000"
+
+
+class _Kind(str, enum.Enum):  # noqa: UP042 - the older way of writing it is the one that differs
+    CALL = "call"
+
+
+def test_an_enum_of_text_is_its_value(recorder: Recorder, root: Path) -> None:
+    """Its folder was once called `_Kind.CALL`, which no reader takes for an event type."""
+    recorder.emit(_Kind.CALL, {})
+    assert [folder.name for folder in (root / "log").iterdir()] == ["call"]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import log, reader
+from eventlog import log, reader, segment
 from eventlog.config import Config
 from eventlog.envelope import MAX_LINE_BYTES
 from eventlog.errors import EventlogError
 from eventlog.recorder import Recorder
+from indexer import checkpoint
 
 
 def test_only_complete_lines_are_read(tmp_path: Path) -> None:
@@ -107,3 +112,27 @@ def test_a_follower_waits_for_the_newline(root: Path) -> None:
     assert b'"n":0' in next(stream).data
     assert b'"n":1' in next(stream).data
     recorder.shutdown()
+
+
+@pytest.mark.parametrize("look", ["read_lines", "is_owned", "tail_hash", "remove_if_finished"])
+def test_a_fifo_in_the_place_of_a_segment_holds_nobody_up(tmp_path: Path, look: str) -> None:
+    """A segment may become one between the listing and the opening."""
+    path = tmp_path / "f"
+    os.mkfifo(path)
+    looks: dict[str, Callable[[], object]] = {
+        "read_lines": lambda: list(reader.read_lines(path)),
+        "is_owned": lambda: segment.is_owned(path),
+        "tail_hash": lambda: checkpoint.tail_hash(path, 1),
+        "remove_if_finished": lambda: segment.remove_if_finished(path, 1),
+    }
+    done = threading.Event()
+
+    def run() -> None:
+        with contextlib.suppress(EventlogError):
+            looks[look]()
+        done.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    came_back = done.wait(5)
+    os.close(os.open(path, os.O_RDWR))  # lets go of a thread that hangs
+    assert came_back

@@ -299,3 +299,21 @@ def test_symlinks_are_never_followed(root: Path, tmp_path: Path) -> None:
     assert [each.reason for each in listing.oddities] == ["a symbolic link, not followed"] * 2
     with pytest.raises(WriteFailed, match="symbolic link"):
         writer(root).write("linked", LINE % 2)
+
+
+def test_a_segment_that_cannot_be_opened_counts_as_owned(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without descriptors its writer was once taken for dead, and a line in the making for a torn one."""
+    owner = writer(root)
+    owner.write("t", LINE % 1)
+    (path,) = segments(root)
+
+    def no_descriptors(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", no_descriptors)
+        assert segment.is_owned(path)
+        assert not segment.remove_if_finished(path, path.stat().st_size)
+    owner.close()
+    assert not segment.is_owned(path)
+    assert not segment.is_owned(root / "nowhere")

@@ -265,3 +265,16 @@ def test_a_copy_of_a_segment_in_another_folder_is_left_alone(root: Path) -> None
     index(root)
     assert rows(root, "SELECT count(*) FROM segments") == [(1,)]
     assert replay.verify(root).equal
+
+
+@pytest.mark.parametrize("folder", ["a", "z"])
+def test_of_two_segments_of_one_name_the_one_at_home_counts(root: Path, folder: str) -> None:
+    """A stray copy in a folder that is listed earlier once kept the segment from being read on."""
+    path = segment(root, line(1), event_type="t")
+    index(root)
+    copy = segment(root, line(1), event_type=folder, name=path.stem)
+    with path.open("ab") as file:
+        file.write(line(2))
+    assert index(root) == [f"left alone: '{copy}': {path} has the same name"]
+    assert rows(root, "SELECT count(*) FROM events") == [(2,)]
+    assert replay.verify(root).equal

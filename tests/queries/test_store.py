@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from indexer import index_file
 from indexer.indexer import Indexer
 from queries.status import status
 from queries.store import Bucket, Count, ReadStore
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, Run
 from tests.indexer.support import digest_of, line, segment
 
 START = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)
@@ -272,6 +273,14 @@ def attempts(outside: Path) -> dict[str, str]:
         "checkpoint": "CHECKPOINT",
         "prepare": "PREPARE x AS DELETE FROM events",
         "explain analyze of a write": "EXPLAIN ANALYZE DELETE FROM events",
+        "unknown to Python": "UPDATE EXTENSIONS",
+        "operator by name": """SELECT "="({'a': 1}, 'x')""",
+        "operator by name, explained": """EXPLAIN ANALYZE SELECT "<"({'a': 1}, [1])""",
+        "operator by name, behind a comment": """/**/ EXPLAIN SELECT "!="({'a': 1}, [1])""",
+        "operator by name, as a method": """SELECT list_transform([1], lambda x: x."IS DISTINCT FROM"({'a': 1}))""",
+        "text as a query": "FROM query('SELECT 1')",
+        "JSON as a query": "FROM json_execute_serialized_sql(json_serialize_sql('SELECT 1'))",
+        "very deep": f"SELECT {'[' * 900}1{']' * 900}",
         "python variable": "SELECT * FROM secret_rows",
         "nothing": " ; ",
         "nonsense": "SELEC",
@@ -309,6 +318,30 @@ def test_a_query_that_runs_for_ever_is_stopped(store: ReadStore) -> None:
         store.sql("SELECT count(*) FROM range(10000000000) a, range(10000000000) b", timeout_s=0.3)
     assert time.monotonic() - started < 10
     assert store.sql("SELECT 1").rows == [(1,)]
+
+
+def test_what_does_not_fit_into_memory_leaves_the_disk_to_the_log(store: ReadStore, root: Path) -> None:
+    """At most a tenth of what is free is used to spill to."""
+    ((value,),) = store.sql("SELECT value FROM duckdb_settings() WHERE name = 'max_temp_directory_size'").rows
+    gib = float(value.removesuffix(" GiB")) if value.endswith("GiB") else 0.0
+    assert gib <= shutil.disk_usage(root).free / 2**30 / 9
+
+
+def test_home_is_nobody_elses_business(store: ReadStore) -> None:
+    """Errors do not name folders outside of the root."""
+    assert store.sql("FROM duckdb_secrets()").rows == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["SELECT list_sum(range(3000000000 // 2))", "SELECT repeat('x', 4000000000) FROM range(3)"],
+    ids=["one long list", "many long texts"],
+)
+def test_a_command_that_exhausts_memory_ends_with_an_error(store: ReadStore, run: Run, query: str) -> None:
+    """What DuckDB's own limit does not count is bounded, too: the kernel kills nobody."""
+    done = run("sql", query)
+    assert done.returncode == 2, done.stderr
+    assert "memory" in done.stderr.lower()
 
 
 def test_a_billion_rows_are_cut_at_the_limit(store: ReadStore) -> None:

@@ -1,0 +1,96 @@
+"""A coverage-guided fuzzer of what takes lines apart: `make fuzz`, or `python -m faults.fuzz -max_total_time=60`.
+
+Needs `pip install 'eventlog[fuzz]'`. Arguments are libFuzzer's; a failing input is left in
+the current folder, and is tried again by naming it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+from pathlib import Path
+
+import atheris
+import msgspec
+
+with atheris.instrument_imports(include=["eventlog"]):
+    from eventlog import envelope
+    from eventlog.envelope import Envelope
+    from eventlog.errors import ImportFailed, InvalidEvent
+    from eventlog.importers import source
+    from eventlog.importers.claude_code import ClaudeCode
+    from eventlog.importers.engine import Format, _rejected
+    from eventlog.importers.jsonl import Jsonl
+
+_FORMATS: list[Format] = [
+    ClaudeCode(workspace="w"),
+    Jsonl(type_="t", time_field="timestamp", id_field="payload.n"),
+    Jsonl(type_field="event_type"),
+]
+_HERE = Path("source.jsonl")
+
+
+def _decode(line: bytes) -> None:
+    """An envelope whose line can be written again, or InvalidEvent."""
+    try:
+        found, extra = envelope.decode(line)
+    except InvalidEvent:
+        return
+    assert not set(extra or {}) & set(envelope.FIELDS)
+    again, none = envelope.decode(envelope.encode(found).removesuffix(b"\n"))
+    assert none is None
+    assert msgspec.structs.astuple(again) == msgspec.structs.astuple(found), f"{again} is not {found}"
+
+
+def _take_apart(data: bytes) -> None:
+    """Every line has records that hold all of it, and each is an event or can be kept as rejected."""
+    lines = list(source.read_lines(_HERE, io.BufferedReader(io.BytesIO(data)), 0))
+    assert b"".join(line.data + b"\n" * line.terminated for line in lines) == data
+    for line in lines:
+        records = source.split_records(line)
+        if len(records) < 2:
+            assert sum(len(each.data) for each in records) == len(line.data.removeprefix(b"\xef\xbb\xbf").strip())
+        for record in records:
+            assert record.data in line.data
+            for format_ in _FORMATS:
+                envelope.decode(_event(format_, record).removesuffix(b"\n"))
+
+
+def _event(format_: Format, record: source.Record) -> bytes:
+    """As the import engine does it."""
+    made: Envelope | None = None
+    try:
+        if record.reason is None:
+            made = format_.envelope(record.data, "source", 0)
+            return envelope.encode(made)
+    except (ValueError, RecursionError, InvalidEvent):
+        pass
+    return envelope.encode(_rejected(format_.key, "source", record.data, len(record.data), 0, record.reason or "none"))
+
+
+def _archive(data: bytes) -> None:
+    """A damaged archive is said to be damaged."""
+    try:
+        packed = gzip.GzipFile(fileobj=io.BytesIO(data))
+        for _ in source.read_lines(_HERE, packed, 0):  # type: ignore[arg-type]  # reads like a buffered one
+            pass
+    except ImportFailed:
+        pass
+
+
+def one_input(data: bytes) -> None:
+    """What the fuzzer calls."""
+    _decode(data.replace(b"\n", b""))
+    _take_apart(data)
+    _archive(data)
+
+
+def main() -> None:
+    """Fuzz until told to stop, beginning with one valid line of each kind."""
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
