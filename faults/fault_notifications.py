@@ -41,7 +41,7 @@ def _fill_folders(plan: Plan) -> str:
         for number in range(plan.times(10)):
             acked += make_segments(root, [f"kind{number}.{each}" for each in range(20)], 1)
             worst_s = max(worst_s, watcher.wait_for(len(acked), "files in folders made at once", _BOUND_S))
-    oracle.judge(root, acked)
+    oracle.nothing_lost(root, acked)
     return f"{len(acked) - 1} folders filled at once: at most {worst_s:.1f} s"
 
 
@@ -57,7 +57,7 @@ def _limited(plan: Plan, what: str, *options: str, prefix: tuple[str, ...] = (),
             acked += make_segments(root, folders, plan.times(20), key=round_)
             worst_s = max(worst_s, watcher.wait_for(len(acked), f"{round_}, with {what}", _BOUND_S))
         plan.check(warning in watcher.said(), f"with {what} it did not say {warning!r}")
-    oracle.judge(root, acked)
+    oracle.nothing_lost(root, acked)
     return f"{what}: {worst_s:.1f} s"
 
 
