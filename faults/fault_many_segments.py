@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from faults import oracle
 from faults.campaign import Plan, fault
-from faults.watchers import emit_one, make_segments, watching
+from faults.watchers import emit_one, make_segments, root_in_memory, watching
 
 _TYPES = [f"kind{number}" for number in range(10)]
 _START_MAX_S = 5.0
@@ -16,7 +17,11 @@ _DESCRIPTORS = 64
 
 @fault("Many segments", "100,000 segments, 64 descriptors; start over an up-to-date index, then idle")
 def hold_many_segments(plan: Plan) -> str:
-    root = plan.root
+    with root_in_memory() as root:
+        return _hold(plan, root)
+
+
+def _hold(plan: Plan, root: Path) -> str:
     acked = make_segments(root, _TYPES, plan.times(10_000))
     few = ("sh", "-c", f'ulimit -n {_DESCRIPTORS} && exec "$@"', "sh")
     started = time.monotonic()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 from faults import oracle
 from faults.campaign import Plan, fault
-from faults.watchers import emit_one, make_segments, watching
+from faults.watchers import emit_one, make_segments, root_in_memory, watching
 from indexer.watch import SWEEP_S
 
 #: A sweep, and the time to index what it found on a busy machine.
@@ -17,7 +18,11 @@ _BOUND_S = SWEEP_S + 30
 
 def _overflow(plan: Plan) -> str:
     """Stop the watcher, make more files than its queue holds, let it go on."""
-    root = plan.root
+    with root_in_memory() as root:
+        return _stop_and_go(plan, root)
+
+
+def _stop_and_go(plan: Plan, root: Path) -> str:
     acked = [emit_one(root, "first")]
     with watching(root) as watcher:
         watcher.wait_for(1, "the first event", _BOUND_S)
