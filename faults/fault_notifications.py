@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 from faults import oracle
 from faults.campaign import Plan, fault
-from faults.watchers import emit_one, make_segments, watching
+from faults.watchers import emit_one, make_segments, root_in_memory, watching
 from indexer.watch import SWEEP_S
 
 #: A sweep, and the time to index what it found on a busy machine.
@@ -17,7 +18,11 @@ _BOUND_S = SWEEP_S + 30
 
 def _overflow(plan: Plan) -> str:
     """Stop the watcher, make more files than its queue holds, let it go on."""
-    root = plan.root
+    with root_in_memory() as root:
+        return _stop_and_go(plan, root)
+
+
+def _stop_and_go(plan: Plan, root: Path) -> str:
     acked = [emit_one(root, "first")]
     with watching(root) as watcher:
         watcher.wait_for(1, "the first event", _BOUND_S)
@@ -41,7 +46,7 @@ def _fill_folders(plan: Plan) -> str:
         for number in range(plan.times(10)):
             acked += make_segments(root, [f"kind{number}.{each}" for each in range(20)], 1)
             worst_s = max(worst_s, watcher.wait_for(len(acked), "files in folders made at once", _BOUND_S))
-    oracle.judge(root, acked)
+    oracle.nothing_lost(root, acked)
     return f"{len(acked) - 1} folders filled at once: at most {worst_s:.1f} s"
 
 
@@ -52,11 +57,12 @@ def _limited(plan: Plan, what: str, *options: str, prefix: tuple[str, ...] = (),
     with watching(root, *options, prefix=prefix) as watcher:
         watcher.wait_for(1, "the first event", _BOUND_S)
         worst_s = 0.0
-        for round_ in ("new folders", "folders that nobody watches"):
-            acked += make_segments(root, [f"kind{each}" for each in range(20)], plan.times(20), key=round_)
+        types = [f"kind{each:02d}" for each in range(20)]
+        for round_, folders in (("new folders", types), ("folders that nobody watches", types[10:])):
+            acked += make_segments(root, folders, plan.times(20), key=round_)
             worst_s = max(worst_s, watcher.wait_for(len(acked), f"{round_}, with {what}", _BOUND_S))
         plan.check(warning in watcher.said(), f"with {what} it did not say {warning!r}")
-    oracle.judge(root, acked)
+    oracle.nothing_lost(root, acked)
     return f"{what}: {worst_s:.1f} s"
 
 

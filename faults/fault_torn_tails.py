@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ def _lines(number: int) -> list[tuple[str, bytes]]:
 
 
 def _write_cut(folder: Path, number: int, missing: int) -> _Cut:
-    name = log.new_segment_name((1_700_000_000 + number) * 10**9)
+    name = log.new_segment_name(time.time_ns())
     lines = _lines(number)
     data = b"".join(line for _, line in lines)
     data = data[: len(data) - missing]

@@ -57,13 +57,19 @@ def judge(root: Path, acked: Iterable[str], *, timeout_s: float = 300) -> int:
     - the index equals a replay.
     """
     recover(root, timeout_s)
-    store = ReadStore(root, timeout_s=timeout_s)
-    ids = [str(row[0]) for row in store.sql("SELECT event_id FROM events", row_limit=_MAX_ROWS).rows]
+    rows = nothing_lost(root, acked)
+    account(root, ReadStore(root, timeout_s=timeout_s))
+    same_as_replay(root, timeout_s)
+    return rows
+
+
+def nothing_lost(root: Path, acked: Iterable[str]) -> int:
+    """Check that each acknowledged id is a row and each row is there once; return how many rows there are."""
+    found = ReadStore(root, timeout_s=300).sql("SELECT event_id FROM events", row_limit=_MAX_ROWS).rows
+    ids = [str(row[0]) for row in found]
     lost = set(acked) - set(ids)
     Plan.check(not lost, f"{len(lost)} acknowledged events are no rows, such as {sorted(lost)[:3]}")
     Plan.check(len(ids) == len(set(ids)), f"{len(ids) - len(set(ids))} events have more than one row")
-    account(root, store)
-    same_as_replay(root, timeout_s)
     return len(ids)
 
 
