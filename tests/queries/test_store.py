@@ -332,14 +332,9 @@ def test_home_is_nobody_elses_business(store: ReadStore) -> None:
     assert store.sql("FROM duckdb_secrets()").rows == []
 
 
-@pytest.mark.parametrize(
-    "query",
-    ["SELECT list_sum(range(3000000000 // 2))", "SELECT repeat('x', 4000000000) FROM range(3)"],
-    ids=["one long list", "many long texts"],
-)
-def test_a_command_that_exhausts_memory_ends_with_an_error(store: ReadStore, run: Run, query: str) -> None:
+def test_a_command_that_exhausts_memory_ends_with_an_error(store: ReadStore, run: Run) -> None:
     """What DuckDB's own limit does not count is bounded, too: the kernel kills nobody."""
-    done = run("sql", query)
+    done = run("sql", "SELECT list_sum(range(3000000000 // 2))")
     assert done.returncode == 2, done.stderr
     assert "memory" in done.stderr.lower()
 
