@@ -1,4 +1,10 @@
-"""Events that could not be written: counted, and told to the log when it takes lines again."""
+"""Events that could not be written: counted, and told to the log when it takes lines again.
+
+    add … → telling → (the log takes it) → told
+
+A report stays what it is until the log has taken it: where a try left it in the log after
+all, only unsynced, the next one repeats the same event id, and the index counts it once.
+"""
 
 from __future__ import annotations
 
@@ -34,19 +40,24 @@ class EventsDropped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drops:
-    """What one recorder has lost: in all, and not yet told. Threads may share it."""
+    """What one recorder has lost: in all, and not yet told. Threads may share it.
+
+    A signal handler or a finalizer that emits may be in here while its own thread is: what
+    changes is changed in steps that hold no call.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.total = 0
-        self._untold: Counter[str] = Counter()
+        self._untold: dict[str, int] = {}
         self._since_ns = self._until_ns = 0
         self._cause = ""
+        self._telling: Envelope | None = None
 
     @property
     def pending(self) -> bool:
         """Whether there is something to tell."""
-        return bool(self._untold)
+        return self._telling is not None or bool(self._untold)
 
     def add(self, event_type: str | None, count: int, cause: str, *, told: bool) -> None:
         """Count lost events. `event_type` is None where the error came before it was known.
@@ -55,40 +66,50 @@ class Drops:
         """
         if count <= 0:
             return
+        kind = event_type or _UNKNOWN_TYPE
+        now_ns = time.time_ns()
         with self._lock:
             self.total += count
             if told:
                 return
-            self._until_ns = time.time_ns()
-            self._since_ns = self._since_ns if self._untold else self._until_ns
-            self._untold[event_type or _UNKNOWN_TYPE] += count
+            self._until_ns = now_ns
+            if not self._untold:
+                self._since_ns = now_ns
             self._cause = cause
+            if kind not in self._untold:
+                self._untold[kind] = 0
+            self._untold[kind] += count
 
-    def take(self) -> EventsDropped | None:
-        """Return what is to be told, as told from now on; None where there is nothing."""
+    def telling(self, workspace: str | None, agent: str | None) -> Envelope | None:
+        """Return the event to write next, the same until it is `told`; None where there is none."""
         with self._lock:
-            untold, self._untold = self._untold, Counter()
-            if not untold:
-                return None
-            named = dict(untold.most_common(_TYPES_MAX))
-            other = untold.total() - sum(named.values())
-            return EventsDropped(
-                count=untold.total(),
-                event_types=named | ({"other": other} if other else {}),
-                since=timestamps.from_ns(self._since_ns),
-                until=timestamps.from_ns(self._until_ns),
-                cause=self._cause.encode("utf-8", "backslashreplace").decode(),
-                pid=os.getpid(),
-            )
+            if self._telling is None and self._untold:
+                nothing: dict[str, int] = {}
+                untold, self._untold = self._untold, nothing
+                self._telling = _envelope(self._report(untold), workspace, agent)
+            return self._telling
 
-    def put_back(self, report: EventsDropped) -> None:
-        """The report could not be written either: keep it for later."""
+    def told(self, report: Envelope) -> None:
+        """The log has taken the report."""
         with self._lock:
-            self._untold.update(report.event_types)
-            self._since_ns = timestamps.to_us(timestamps.parse(report.since)) * 1000
+            if self._telling is report:
+                self._telling = None
+
+    def _report(self, untold: dict[str, int]) -> EventsDropped:
+        count = sum(untold.values())
+        named = dict(Counter(untold).most_common(_TYPES_MAX))
+        other = count - sum(named.values())
+        return EventsDropped(
+            count=count,
+            event_types=named | ({"other": other} if other else {}),
+            since=timestamps.from_ns(self._since_ns),
+            until=timestamps.from_ns(self._until_ns),
+            cause=self._cause.encode("utf-8", "backslashreplace").decode(),
+            pid=os.getpid(),
+        )
 
 
-def drop_envelope(report: EventsDropped, workspace: str | None, agent: str | None) -> Envelope:
+def _envelope(report: EventsDropped, workspace: str | None, agent: str | None) -> Envelope:
     """Return the event that tells of lost ones."""
     now_ns = time.time_ns()
     return Envelope(

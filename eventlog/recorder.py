@@ -10,6 +10,7 @@ failures in a row the log is only probed now and then, and when it takes lines a
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
@@ -223,14 +224,12 @@ class Recorder:
 
     def _tell_drops(self) -> None:
         """The log takes lines: say in it what was lost."""
-        report = self._drops.take()
-        if report is None or self._log is not self._writer:
+        if self._log is not self._writer:
             return
-        try:
-            told = drops.drop_envelope(report, self.config.workspace, self.config.agent)
-            self._writer.write(told.event_type, envelope.encode(told))
-        except EventlogError:
-            self._drops.put_back(report)
+        with contextlib.suppress(EventlogError):  # what is not told stays to be told
+            while (report := self._drops.telling(self.config.workspace, self.config.agent)) is not None:
+                self._writer.write(report.event_type, envelope.encode(report))
+                self._drops.told(report)
 
     def _delivered(self, event_type: str, data: bytes, count: int) -> None:
         with self._count_lock:

@@ -40,17 +40,19 @@ import os
 import stat
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventlog import forks, log
+from eventlog import bounded, forks, log
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 #: Of lines that no sync has covered, this much is remembered; beyond it, the file is read.
 _REMEMBERED_MAX_BYTES = 16 * 1024 * 1024
 _SYNC_TIMEOUT_S = 30.0
+_CREATE_TRIES = 16
 
 
 class Segment:
@@ -66,6 +68,7 @@ class Segment:
         self._unsynced: deque[tuple[int, bytes]] = deque()  # (end, lines)
         self._failure: OSError | None = None
         self._syncing = threading.RLock()
+        _living.add(self)
 
     @classmethod
     def create(cls, folder: Path) -> Segment:
@@ -76,35 +79,43 @@ class Segment:
             part.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink():
             raise OSError(f"{folder} is a symbolic link, which eventlog does not follow")
-        path = folder / (log.new_segment_name(time.time_ns()) + log.SUFFIX)
-        fd = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600)
-        # Nobody adopts before the lock is taken: an adopter that was faster only makes
-        # this one wait its turn, so take no chances and never share.
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still_at(path, os.fstat(fd)):
-                return cls(fd, path, 0)
-        except (BlockingIOError, FileNotFoundError):
-            pass  # adopted, perhaps even indexed and released, before the lock
-        os.close(fd)
-        return cls.create(folder)
+        for _ in range(_CREATE_TRIES):
+            path = folder / (log.new_segment_name(time.time_ns()) + log.SUFFIX)
+            made = cls(os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600), path, 0)
+            # Nobody adopts before the lock is taken: an adopter that was faster only makes
+            # this one wait its turn, so take no chances and never share.
+            try:
+                fcntl.flock(made._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_still_at(path, os.fstat(made._fd)):
+                    return made
+            except (BlockingIOError, FileNotFoundError):
+                pass  # adopted, perhaps even indexed and released, before the lock
+            except BaseException:
+                made.drop()
+                raise
+            made.drop()
+        raise BlockingIOError(errno.EAGAIN, f"others took {_CREATE_TRIES} new segments before they could be locked")
 
     @classmethod
     def adopt(cls, path: Path) -> Segment | None:
         """Take over a segment whose owner is gone, or return None where that is not allowed."""
         try:
-            fd = os.open(path, _FLAGS)
+            made = cls(os.open(path, _FLAGS), path, 0)
         except OSError:
             return None
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(made._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Only now is the file ours to judge: all looks before the lock are stale.
-            found = os.fstat(fd)
-            if _adoptable(fd, found) and _is_still_at(path, found):
-                return cls(fd, path, found.st_size)
+            found = os.fstat(made._fd)
+            if _adoptable(made._fd, found) and _is_still_at(path, found):
+                made.size = made._synced_size = found.st_size
+                return made
         except OSError:
             pass  # locked by a living owner, or unlinked: both mean "not this one"
-        os.close(fd)
+        except BaseException:
+            made.drop()
+            raise
+        made.drop()
         return None
 
     def append(self, data: bytes) -> int:
@@ -172,15 +183,16 @@ class Segment:
         return remembered if len(remembered) == size - start else os.pread(self._fd, size - start, start)
 
     def close(self) -> None:
-        """Let go of the file and its lock. Closing twice is fine."""
+        """Let go of the file and its lock. Closing twice is fine. Raises TimeoutError where a sync hangs."""
         with self._turn_to_sync():
             self.drop()
 
     def drop(self) -> None:
-        """Close without a look at who is syncing: in a forked child, nobody is."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Close without a look at who is syncing: nobody is in a forked child, or knows of a segment in the making."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with contextlib.suppress(OSError):  # what a close complains about, the next sync would have said
+                os.close(fd)  # once: the number may be somebody else's file the moment after
 
     def remove(self) -> None:
         """Delete the file, as far as that is possible, while the lock keeps it from being adopted."""
@@ -189,12 +201,10 @@ class Segment:
 
     @contextmanager
     def _turn_to_sync(self) -> Iterator[None]:
-        if not self._syncing.acquire(timeout=_SYNC_TIMEOUT_S):
-            raise TimeoutError(errno.ETIMEDOUT, f"a sync has been running for {_SYNC_TIMEOUT_S:g} s")
-        try:
+        with bounded.held(self._syncing, _SYNC_TIMEOUT_S) as mine:
+            if not mine:
+                raise TimeoutError(errno.ETIMEDOUT, f"a sync has been running for {_SYNC_TIMEOUT_S:g} s")
             yield
-        finally:
-            self._syncing.release()
 
 
 @contextmanager
@@ -287,3 +297,15 @@ def replace_if_finished(path: Path, size: int, new: Path, target: Path) -> bool:
         if target != path:
             os.unlink(path)
     return True
+
+
+_living: weakref.WeakSet[Segment] = weakref.WeakSet()
+
+
+def _drop_in_child() -> None:
+    """A child that slept on with its parent's descriptors would hold the locks for as long as it lives."""
+    for each in list(_living):
+        each.drop()
+
+
+os.register_at_fork(after_in_child=_drop_in_child)

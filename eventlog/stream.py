@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventlog import log
+from eventlog import bounded, log
 from eventlog.errors import WriteFailed
 from eventlog.segment import Segment
 
@@ -50,6 +50,7 @@ class Stream:
         self._given_up: set[Path] = set()
         # Reentrant: a signal handler or a finalizer may emit in the middle of an emit.
         self._appending, self._settling = threading.RLock(), threading.RLock()
+        self._in_append = False
         self.appended = self.settled = 0
         self.segments_opened = self.failed_syncs = 0
 
@@ -57,19 +58,41 @@ class Stream:
 
     def append(self, data: bytes) -> int:
         """Append complete lines; return the position behind them. Raises WriteFailed."""
+        size = len(data)
         with self._turn(self._appending, _TURN_TIMEOUT_S, "another thread has been writing"):
             try:
                 self._append(data)
             except WriteFailed as error:
                 self.appended += error.bytes_written
                 raise
-            position = self.appended = self.appended + len(data)
+            self.appended += size  # with no call in it, which a signal handler that emits could interrupt
+            position = self.appended
         if len(self._left) > _LEFT_MAX:
-            with contextlib.suppress(WriteFailed):  # whoever settles next is told
-                self.settle(position)
+            self._settle_if_free(position)
         return position
 
     def _append(self, data: bytes) -> None:
+        """Append, to a segment of its own where this very thread is in the middle of appending.
+
+        A signal handler or a finalizer may emit at any point: after a short write, say, and
+        before its cut, or while a segment is being opened.
+        """
+        nested = self._in_append
+        interrupted = self._open if nested else None
+        try:
+            self._in_append = True
+            if nested:
+                self._open = None
+            try:
+                self._append_parts(data)
+            finally:
+                if nested:
+                    self._leave()
+                    self._open = interrupted
+        finally:
+            self._in_append = nested
+
+    def _append_parts(self, data: bytes) -> None:
         written = 0
         try:
             for part in _parts(data):
@@ -123,7 +146,7 @@ class Stream:
                 continue
             if not self._is_full(segment, size):
                 return segment
-            segment.close()
+            segment.drop()
         return None
 
     def _leave(self) -> None:
@@ -133,7 +156,7 @@ class Stream:
             return
         if segment.size == 0:
             segment.remove()
-            segment.close()
+            segment.drop()
             return
         self._given_up.add(segment.path)
         self._left.append(segment)
@@ -159,20 +182,30 @@ class Stream:
             reason = failure and (failure.strerror or failure)
             raise WriteFailed(f"{self._folder}: cannot be synced ({reason}); the disk may be failing") from failure
 
+    def _settle_if_free(self, position: int) -> None:
+        """Settle, unless somebody is at it, or hangs in it: then there is nothing to wait for."""
+        with bounded.held(self._settling, 0) as mine:
+            if mine:
+                with contextlib.suppress(WriteFailed):  # whoever settles next is told
+                    self.settle(position)
+
     def _sync_all(self) -> tuple[int, OSError | None]:
         """Sync every segment; return the position that is covered, and the last failure."""
         with self._turn(self._appending, _TURN_TIMEOUT_S, "another thread has been writing"):
-            target, segments = self.appended, [*self._left, *([self._open] if self._open else [])]
+            target, left, current = self.appended, list(self._left), self._open
         failure = None
-        for segment in segments:
+        for segment in [*left, *([current] if current else [])]:
             try:
                 segment.sync()
             except OSError as error:
                 failure = error
                 self.failed_syncs += 1
                 self._write_anew(segment)
-            if segment is not self._open:
-                self._let_go(segment)
+            else:
+                # The current one may have been left meanwhile, with lines that this sync did not see.
+                if segment is current:
+                    continue
+            self._let_go(segment)
         return target, failure
 
     def _write_anew(self, segment: Segment) -> None:
@@ -193,7 +226,7 @@ class Stream:
     def _let_go(self, segment: Segment) -> None:
         with contextlib.suppress(ValueError):  # let go of by another thread
             self._left.remove(segment)
-        with contextlib.suppress(OSError):  # nothing written is at stake in a close
+        with contextlib.suppress(TimeoutError):  # a sync hangs in there
             segment.close()
 
     # -- the end -----------------------------------------------------------------------
@@ -205,27 +238,22 @@ class Stream:
             self._open, self._left = None, []
             self._given_up.clear()
         for segment in segments:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(TimeoutError):
                 segment.close()
 
     def after_fork(self) -> None:
         """Start afresh in a child: own segments, and locks that no vanished thread holds."""
-        for segment in [*self._left, *([self._open] if self._open else [])]:
-            with contextlib.suppress(OSError):
-                segment.drop()  # the parent's lock lives on in the parent's own descriptors
-        self._open, self._left = None, []
+        self._open, self._left, self._in_append = None, [], False
         self._given_up.clear()
         self._appending, self._settling = threading.RLock(), threading.RLock()
         self.settled = self.appended  # what the parent wrote is the parent's to sync
 
     @contextmanager
     def _turn(self, lock: threading.RLock, timeout_s: float, what: str) -> Iterator[None]:
-        if not lock.acquire(timeout=timeout_s):
-            raise WriteFailed(f"{self._folder}: {what} for {timeout_s:g} s; the disk may be failing")
-        try:
+        with bounded.held(lock, timeout_s) as mine:
+            if not mine:
+                raise WriteFailed(f"{self._folder}: {what} for {timeout_s:g} s; the disk may be failing")
             yield
-        finally:
-            lock.release()
 
 
 def _parts(data: bytes) -> list[bytes]:

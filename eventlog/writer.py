@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import threading
 import time
 import weakref
@@ -48,7 +49,7 @@ class Writer:
         sync_interval_s: float = 0.0,
         on_failure: Callable[[WriteFailed], None] = lambda _: None,
     ) -> None:
-        self.root = Path(root)
+        self.root = Path(os.path.abspath(root))  # wherever the program changes to
         self._max_bytes = segment_max_bytes
         self._max_age_s = segment_max_age_s
         self._synced = durability is Durability.SYNCED

@@ -121,7 +121,7 @@ def test_what_was_lost_is_told_at_the_end_at_the_latest(root: Path, disk: Full) 
 
 
 def test_a_report_that_cannot_be_written_is_kept(root: Path, disk: Full) -> None:
-    """And what is lost until then is added."""
+    """And what is lost until then is told beside it."""
     obs.configure(root=root)
     disk.full = True
     obs.emit("t")
@@ -130,7 +130,7 @@ def test_a_report_that_cannot_be_written_is_kept(root: Path, disk: Full) -> None
     disk.full = False
     obs.shutdown()
     obs.shutdown()
-    assert [report["count"] for report in told(root)] == [2]
+    assert sum(int(str(report["count"])) for report in told(root)) == 2
 
 
 def test_strict_raises_and_leaves_the_telling_to_the_caller(root: Path, disk: Full, clock: list[float]) -> None:
