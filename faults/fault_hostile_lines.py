@@ -71,7 +71,8 @@ def hostile_log(plan: Plan) -> str:
 def _long_lines(plan: Plan) -> str:
     """Memory does not grow with the length of a line, nor time with its square."""
     peaks = []
-    for size in (1, plan.times(100) * 1_000_000, plan.times(100) * 3_000_000):
+    size_mb = max(plan.times(100), 20)  # over the limit of a line, which is kept whole
+    for size in (1, size_mb * 1_000_000, 3 * size_mb * 1_000_000):
         root = plan.root
         long = with_value(plan.rng, b'"' + b"x" * size + b'"')
         _write(plan, root, [event(plan.rng), long, event(plan.rng), b"x" * size])
@@ -82,7 +83,7 @@ def _long_lines(plan: Plan) -> str:
     rest, one, three = peaks
     Plan.check(three - one < 64, f"indexing took {one} MB at one length of line and {three} MB at three times that")
     Plan.check(three - rest < 256, f"indexing took {three} MB with long lines and {rest} MB without")
-    return f"a line of {plan.times(100)} MB: peak {one} MB, {plan.times(300)} MB: {three} MB (none: {rest} MB)"
+    return f"a line of {size_mb} MB: peak {one} MB, {3 * size_mb} MB: {three} MB (none: {rest} MB)"
 
 
 @fault("Hostile lines to the importers", "the same lines, to jsonl and claude-code, plain and compressed, twice")

@@ -123,7 +123,7 @@ def hostile_sql(plan: Plan) -> str:
     digest, tree = ReadStore(root).digest(), _tree(plan.folder)
     ways_out = refused(secret, root)
     if plan.scale < 1:
-        ways_out = plan.rng.sample(ways_out, max(plan.times(len(ways_out)), 200))
+        ways_out = plan.rng.sample(ways_out, max(plan.times(len(ways_out)), 100))
     asked = [("sql", query) for query in ways_out]
     asked += [(plan.rng.choice(["arrow", "copy"]), query) for query in ways_out[::5]]
     for (way, query), said in zip(asked, _ask(plan, root, asked), strict=True):
@@ -140,7 +140,7 @@ def hostile_sql(plan: Plan) -> str:
 def greedy_sql(plan: Plan) -> str:
     root = _index(plan)
     digest = ReadStore(root).digest()
-    queries = plan.rng.sample(ENDLESS, max(plan.times(len(ENDLESS)), 3))
+    queries = plan.rng.sample(ENDLESS, max(plan.times(len(ENDLESS)), 2))
     started = time.monotonic()
     for query, said in zip(queries, _ask(plan, root, [("sql", query) for query in queries]), strict=True):
         Plan.check(said.verdict in ("refused", "answered", "stopped"), f"{query!r} {said.verdict}: {said.text[:500]}")
@@ -148,7 +148,7 @@ def greedy_sql(plan: Plan) -> str:
     Plan.check(
         mean_s < 3 * _LIMIT_S + _START_S / len(queries), f"{mean_s:.1f} s per query, at a limit of {_LIMIT_S:g} s"
     )
-    greedy = plan.rng.sample(GREEDY, max(plan.times(len(GREEDY)), 3))
+    greedy = plan.rng.sample(GREEDY, max(plan.times(len(GREEDY)), 2))
     longest_s = 0.0
     for query in greedy:
         started = time.monotonic()

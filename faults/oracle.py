@@ -99,7 +99,7 @@ def account(root: Path, store: ReadStore) -> None:
             end = line.offset + line.length
             if (segment.name, line.offset) not in lengths:
                 event_id = json.loads(line.data, parse_int=str).get("event_id")  # numbers may be of any length
-                Plan.check(event_id in known, f"{segment.path}: the line at byte {line.offset} is nowhere")
+                Plan.check(str(event_id).lower() in known, f"{segment.path}: the line at byte {line.offset} is nowhere")
         if end < segment.size:
             tail = lengths.get((segment.name, end))
             Plan.check(
