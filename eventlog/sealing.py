@@ -113,11 +113,12 @@ def seal(root: str | Path, event_types: Iterable[str] | None = None, *, only: Fi
         chain = _Chain(root)
         try:
             for file in log.list_log(root, event_types).segments:
-                if file.event_type != SEAL_EVENT and (only is None or only.holds(file)):
+                if file.event_type != SEAL_EVENT and (only is None or file.sealed or only.holds(file)):
                     chain.add(file)
             chain.finish()
             for file in log.list_type(root, SEAL_EVENT):
-                if chain.made if only is None else only.holds(file):
+                # A read-only one was about to be sealed when an earlier run ended.
+                if file.sealed or (chain.made if only is None else only.holds(file)):
                     chain.add(file)
         finally:
             chain.finish()

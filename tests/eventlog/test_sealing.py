@@ -151,6 +151,28 @@ def test_a_run_that_was_killed_is_completed_by_the_next(root: Path) -> None:
     assert found(root) == []
 
 
+@pytest.mark.parametrize("only", [None, Finished()])
+def test_a_run_that_was_killed_while_it_sealed_seals_is_completed_too(root: Path, only: Finished | None) -> None:
+    """Also when there is nothing else to seal by then, and whatever counts as finished."""
+    sealed_root(root)
+    (unsealed,) = [path for path in seal_segments(root) if path.stat().st_mode & 0o222]
+    unsealed.chmod(0o444)
+    assert [what for _, _, what in found(root)] == [
+        "read-only, but no seal names it: its seal was removed, or never made"
+    ]
+    seal(root, only=only)
+    assert found(root) == []
+
+
+def test_an_archive_in_the_making_that_was_left_is_made_anew(root: Path) -> None:
+    """Whatever it is: a read-only file cannot be opened for writing."""
+    part = Path(f"{sealed_root(root)['a']}.zst.part")
+    part.symlink_to("nowhere")
+    archive_sealed(root)
+    assert not part.is_symlink()
+    assert found(root) == []
+
+
 def test_one_maintenance_command_at_a_time(root: Path) -> None:
     """The chain has one end."""
     segment(root, line(1))
