@@ -74,10 +74,13 @@ class Head(NamedTuple):
         return f"{self.number}:{self.sha256}"
 
 
-def read_chain(root: str | Path) -> list[Link]:
-    """Return all seals in the order of their numbers. Lines that are none are left out."""
+def read_chain(root: str | Path, *, damaged: dict[str, str] | None = None) -> list[Link]:
+    """Return all seals in the order of their numbers. Lines that are none are left out.
+
+    Raises SegmentUnreadable, unless `damaged` is given (see reader.read_log).
+    """
     links = []
-    for located in reader.read_log(root, [SEAL_EVENT]):
+    for located in reader.read_log(root, [SEAL_EVENT], damaged=damaged):
         try:
             seal = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=Seal)
         except (InvalidEvent, msgspec.ValidationError):

@@ -19,7 +19,7 @@ import pytest
 from eventlog import envelope, fingerprint, log, sealing, verification
 from eventlog.archiving import archive_sealed
 from eventlog.config import Config
-from eventlog.errors import MaintenanceBusy
+from eventlog.errors import MaintenanceBusy, SegmentUnreadable
 from eventlog.maintenance import maintenance
 from eventlog.recorder import Recorder
 from eventlog.sealing import Finished, Head, Seal, read_chain, seal
@@ -440,6 +440,21 @@ def test_archived_segments_are_verified_the_same(root: Path) -> None:
     forced(stored, bytes(data))
     (finding,) = found(root)
     assert finding[0] == paths["b"].stem
+
+
+def test_a_damaged_archive_of_seals_is_a_finding_and_the_rest_is_compared(root: Path) -> None:
+    """Verify is for damaged logs: it does not fall over one. Sealing does, rather than begin a second chain."""
+    paths = sealed_root(root)
+    change_a_byte(paths)
+    archive_sealed(root, [sealing.SEAL_EVENT])
+    damaged = next(path for path in seal_segments(root) if path.suffix == ".zst")
+    data = bytearray(damaged.read_bytes())
+    data[18:] = b"\xff" * len(data[18:])  # behind the header that says the size
+    forced(damaged, bytes(data))
+    whats = {name: what for name, _, what in found(root)}
+    assert "cannot be read: [Errno 5] damaged archive" in whats[damaged.name.removesuffix(".jsonl.zst")]
+    with pytest.raises(SegmentUnreadable, match="damaged archive"):
+        seal(root)
 
 
 def test_segments_of_very_many_lines_have_bounded_seals(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
