@@ -71,6 +71,7 @@ def _archive(file: SegmentFile, seal: Seal, level: int) -> int:
     target = archive.archived_path(file.path)
     part = target.with_name(target.name + log.PART_SUFFIX)
     stat = file.path.stat()
+    part.unlink(missing_ok=True)  # one that a killed run left is read-only, perhaps
     try:
         archive.compress(file.path, part, level=level)
         os.utime(part, ns=(stat.st_atime_ns, stat.st_mtime_ns))

@@ -29,10 +29,10 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     backups: list[str]
 
 
-def read_pruned(root: str | Path) -> dict[str, Pruned]:
-    """Return what was pruned, by the name of the segment."""
+def read_pruned(root: str | Path, *, damaged: dict[str, str] | None = None) -> dict[str, Pruned]:
+    """Return what was pruned, by the name of the segment. `damaged` is that of reader.read_log."""
     found: dict[str, Pruned] = {}
-    for located in reader.read_log(root, [PRUNED_EVENT]):
+    for located in reader.read_log(root, [PRUNED_EVENT], damaged=damaged):
         try:
             pruned = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=Pruned)
         except (InvalidEvent, msgspec.ValidationError):

@@ -115,11 +115,21 @@ def read_line_at(path: Path, offset: int) -> bytes | None:
     return None
 
 
-def read_log(root: str | Path, event_types: Iterable[str] | None = None) -> Iterator[Located]:
-    """Yield every complete line of the log, segment after segment."""
+def read_log(
+    root: str | Path, event_types: Iterable[str] | None = None, *, damaged: dict[str, str] | None = None
+) -> Iterator[Located]:
+    """Yield every complete line of the log, segment after segment.
+
+    Raises SegmentUnreadable; with `damaged`, puts there the name and the reason, and goes on behind.
+    """
     for segment in log.list_log(root, event_types).segments:
-        for line in read_lines(segment.path):
-            yield Located(segment.event_type, segment.name, line.offset, line.data)
+        try:
+            for line in read_lines(segment.path):
+                yield Located(segment.event_type, segment.name, line.offset, line.data)
+        except SegmentUnreadable as error:
+            if damaged is None:
+                raise
+            damaged[segment.name] = str(error)
 
 
 def last_lines(segment: log.SegmentFile, count: int) -> list[Located]:

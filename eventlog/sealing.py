@@ -75,10 +75,13 @@ class Head(NamedTuple):
         return f"{self.number}:{self.sha256}"
 
 
-def read_chain(root: str | Path) -> list[Link]:
-    """Return all seals in the order of their numbers. Lines that are none are left out."""
+def read_chain(root: str | Path, *, damaged: dict[str, str] | None = None) -> list[Link]:
+    """Return all seals in the order of their numbers. Lines that are none are left out.
+
+    Raises SegmentUnreadable, unless `damaged` is given (see reader.read_log).
+    """
     links = []
-    for located in reader.read_log(root, [SEAL_EVENT]):
+    for located in reader.read_log(root, [SEAL_EVENT], damaged=damaged):
         try:
             seal = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=Seal)
         except (InvalidEvent, msgspec.ValidationError):
@@ -117,11 +120,12 @@ def seal(root: str | Path, event_types: Iterable[str] | None = None, *, only: Fi
         chain = _Chain(root)
         try:
             for file in log.list_log(root, event_types).segments:
-                if file.event_type != SEAL_EVENT and (only is None or only.holds(file)):
+                if file.event_type != SEAL_EVENT and (only is None or file.sealed or only.holds(file)):
                     chain.add(file)
             chain.finish()
             for file in log.list_type(root, SEAL_EVENT):
-                if chain.made if only is None else only.holds(file):
+                # A read-only one was about to be sealed when an earlier run ended.
+                if file.sealed or (chain.made if only is None else only.holds(file)):
                     chain.add(file)
         finally:
             chain.finish()

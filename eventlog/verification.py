@@ -52,9 +52,10 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 
 def verify(root: str | Path, *, head: Head | None = None, progress: Progress | None = None) -> Verified:
     """Compare the log with its seals, and the chain with a head that was kept elsewhere, if given."""
-    chain = read_chain(root)
+    damaged: dict[str, str] = {}
+    chain = read_chain(root, damaged=damaged)
     files = {file.name: file for file in log.list_log(root).segments}
-    pruned = read_pruned(root)
+    pruned = read_pruned(root, damaged=damaged)
     seals: dict[str, Link] = {}
     for link in chain:
         seals.setdefault(link.seal.segment, link)  # a later one cannot make good what the first says
@@ -73,6 +74,9 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
     for file in files.values():
         if file.sealed and file.name not in seals:
             findings.append(_of_file(file, 0, "read-only, but no seal names it: its seal was removed, or never made"))
+    findings += [
+        _of_file(files[name], 0, reason) for name, reason in damaged.items() if name in files and name not in seals
+    ]
     loose = [file for file in files.values() if file.name not in seals]
     newest = head_of(chain)
     return Verified(

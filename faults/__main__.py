@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import sys
+import time
 from pathlib import Path
 
 import click
 
-from faults.campaign import Outcome, discover, run
+from faults.campaign import CAMPAIGN_MAX_S, Outcome, discover, out_of_time, run
 from faults.report import write
 
 
@@ -33,8 +34,10 @@ def main(seed: int | None, names: tuple[str, ...], scale: float, listing: bool, 
     seed = random.SystemRandom().randrange(10**9) if seed is None else seed
     click.echo(f"seed {seed}, scale {scale:g}")
     outcomes: list[Outcome] = []
+    deadline = time.monotonic() + CAMPAIGN_MAX_S
     for name in names or known:
-        outcome = run(known[name], seed=seed, scale=scale)
+        left_s = deadline - time.monotonic()
+        outcome = run(known[name], seed=seed, scale=scale) if left_s > 0 else out_of_time(known[name])
         outcomes.append(outcome)
         click.echo(f"{outcome.verdict:8} {outcome.elapsed_s:6.1f} s  {outcome.title}: {outcome.figure}")
     if writing:

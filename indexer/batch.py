@@ -7,6 +7,7 @@ A crash anywhere leaves the transaction undone, and the same lines are read agai
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 
 import duckdb
@@ -102,7 +103,10 @@ def index_batch(
         checkpoint.write(connection, done.changed)
         connection.commit()
     except BaseException:
-        connection.rollback()
+        with contextlib.suppress(
+            duckdb.Error
+        ):  # a commit that failed has undone itself, or the whole database is closed
+            connection.rollback()
         raise
     return done
 

@@ -19,7 +19,7 @@ import pytest
 from eventlog import envelope, fingerprint, log, sealing, verification
 from eventlog.archiving import archive_sealed
 from eventlog.config import Config
-from eventlog.errors import MaintenanceBusy
+from eventlog.errors import MaintenanceBusy, SegmentUnreadable
 from eventlog.maintenance import maintenance
 from eventlog.recorder import Recorder
 from eventlog.sealing import Finished, Head, Seal, read_chain, seal
@@ -148,6 +148,28 @@ def test_a_run_that_was_killed_is_completed_by_the_next(root: Path) -> None:
         "read-only, but no seal names it: its seal was removed, or never made"
     ]
     seal(root)
+    assert found(root) == []
+
+
+@pytest.mark.parametrize("only", [None, Finished()])
+def test_a_run_that_was_killed_while_it_sealed_seals_is_completed_too(root: Path, only: Finished | None) -> None:
+    """Also when there is nothing else to seal by then, and whatever counts as finished."""
+    sealed_root(root)
+    (unsealed,) = [path for path in seal_segments(root) if path.stat().st_mode & 0o222]
+    unsealed.chmod(0o444)
+    assert [what for _, _, what in found(root)] == [
+        "read-only, but no seal names it: its seal was removed, or never made"
+    ]
+    seal(root, only=only)
+    assert found(root) == []
+
+
+def test_an_archive_in_the_making_that_was_left_is_made_anew(root: Path) -> None:
+    """Whatever it is: a read-only file cannot be opened for writing."""
+    part = Path(f"{sealed_root(root)['a']}.zst.part")
+    part.symlink_to("nowhere")
+    archive_sealed(root)
+    assert not part.is_symlink()
     assert found(root) == []
 
 
@@ -418,6 +440,21 @@ def test_archived_segments_are_verified_the_same(root: Path) -> None:
     forced(stored, bytes(data))
     (finding,) = found(root)
     assert finding[0] == paths["b"].stem
+
+
+def test_a_damaged_archive_of_seals_is_a_finding_and_the_rest_is_compared(root: Path) -> None:
+    """Verify is for damaged logs: it does not fall over one. Sealing does, rather than begin a second chain."""
+    paths = sealed_root(root)
+    change_a_byte(paths)
+    archive_sealed(root, [sealing.SEAL_EVENT])
+    damaged = next(path for path in seal_segments(root) if path.suffix == ".zst")
+    data = bytearray(damaged.read_bytes())
+    data[18:] = b"\xff" * len(data[18:])  # behind the header that says the size
+    forced(damaged, bytes(data))
+    whats = {name: what for name, _, what in found(root)}
+    assert "cannot be read: [Errno 5] damaged archive" in whats[damaged.name.removesuffix(".jsonl.zst")]
+    with pytest.raises(SegmentUnreadable, match="damaged archive"):
+        seal(root)
 
 
 def test_segments_of_very_many_lines_have_bounded_seals(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

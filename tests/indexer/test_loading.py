@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import duckdb
 import pytest
 
-from eventlog import ids
-from indexer import replay
+from eventlog import ids, log
+from indexer import batch, index_file, projections, replay
 from tests.indexer.support import digest_of, index, line, name, rows, segment
 
 WITHOUT_PLACE = "SELECT * EXCLUDE (segment, line_offset, line_length) FROM events ORDER BY event_id"
@@ -196,8 +197,6 @@ def test_the_index_does_not_depend_on_the_order_in_which_lines_were_found(tmp_pa
 
 def test_many_lines_in_many_batches(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are bounded in bytes; all lines come through, once."""
-    from indexer import batch
-
     monkeypatch.setattr(batch.index_batch, "__kwdefaults__", {"limits": None, "max_bytes": 3000})
     for i in range(20):
         segment(root, *(line(n) for n in range(i * 50, i * 50 + 60)))
@@ -278,3 +277,28 @@ def test_of_two_segments_of_one_name_the_one_at_home_counts(root: Path, folder: 
     assert index(root) == [f"left alone: '{copy}': {path} has the same name"]
     assert rows(root, "SELECT count(*) FROM events") == [(2,)]
     assert replay.verify(root).equal
+
+
+def test_a_commit_that_fails_says_why(root: Path) -> None:
+    """DuckDB has rolled back by then, and a second rollback would only say that."""
+
+    class Full:
+        """A connection whose commits fail as on a full disk."""
+
+        def __init__(self, real: duckdb.DuckDBPyConnection) -> None:
+            self.real = real
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.real, name)
+
+        def commit(self) -> None:
+            self.real.rollback()
+            raise duckdb.IOException("No space left on device")
+
+    segment(root, line(1))
+    with index_file.writing(root) as connection:
+        projections.create(connection)
+        with pytest.raises(duckdb.IOException, match="No space left"):
+            batch.index_batch(Full(connection), log.list_log(root).segments)  # type: ignore[arg-type]
+    index(root)
+    assert rows(root, "SELECT count(*) FROM events") == [(1,)]
