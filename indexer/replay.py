@@ -158,10 +158,13 @@ def _build(
 
 def _finish(root: str | Path, path: Path, limits: Mapping[str, int] | None) -> Digest:
     """Carry over what only the live index has, and take the digest of the new one."""
+    present = [segment.name for segment in log.list_log(root).segments]
     with contextlib.closing(duckdb.connect(str(path))) as connection:
+        if limits is None:
+            _keep_what_vanished(connection, present)
         if _has_released(root):
             _attach_live(root, connection)
-            _carry_released(connection, limits)
+            _carry_released(connection, limits, present)
             connection.execute("DETACH live")
         projections.create_typed_views(connection)
         return digest(connection)
@@ -206,16 +209,24 @@ def _has_released(root: str | Path) -> bool:
         return False
 
 
-def _carry_released(connection: duckdb.DuckDBPyConnection, limits: Mapping[str, int] | None) -> None:
-    """Copy the rows of released segments, up to the limits if there are any."""
+def _keep_what_vanished(connection: duckdb.DuckDBPyConnection, present: list[str]) -> None:
+    """Segments that were pruned after this replay had read them have no home but this index now."""
+    connection.execute("UPDATE segments SET released = true WHERE name NOT IN (SELECT unnest(?))", [present])
+
+
+def _carry_released(
+    connection: duckdb.DuckDBPyConnection, limits: Mapping[str, int] | None, present: list[str]
+) -> None:
+    """Copy the rows of released segments that are not `present` in the log, up to the limits if there are any."""
     if limits is None:
         # One that was restored from a backup is in the log again, and needs no carrying.
         connection.execute(
             """
             CREATE TEMP TABLE gone AS SELECT name, NULL::BIGINT AS upto FROM live.segments old
-            WHERE released AND NOT EXISTS
-                (FROM segments WHERE segments.name = old.name AND segments.indexed_offset >= old.indexed_offset)
-            """
+            WHERE released AND NOT (name IN (SELECT unnest(?)) AND EXISTS
+                (FROM segments WHERE segments.name = old.name AND segments.indexed_offset >= old.indexed_offset))
+            """,
+            [present],
         )
     else:
         rows = (msgspec.json.encode({"name": name, "upto": upto}) for name, upto in limits.items())

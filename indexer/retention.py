@@ -7,21 +7,26 @@ truthful account of where its content is:
     2. the index says that the rows of this segment have no other home (`released`), durably
     3. a `segment_pruned` event says so in the log, durably
     4. the file is deleted
+
+Steps 2 to 4 are taken in one turn at the index, so that a replay, which swaps its own index
+in under that turn, comes before or after all of them.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import duckdb
 import msgspec
 
 from eventlog import envelope, ids, log, reader, timestamps
 from eventlog.backup import BACKED_UP_EVENT, SegmentsBackedUp
 from eventlog.config import Config
 from eventlog.envelope import Envelope
-from eventlog.errors import InvalidEvent
+from eventlog.errors import IndexBusy, InvalidEvent
 from eventlog.fingerprint import sha256
 from eventlog.log import SegmentFile
 from eventlog.maintenance import maintenance
@@ -31,7 +36,7 @@ from eventlog.schemas import SCHEMA_EVENT
 from eventlog.sealing import SEAL_EVENT, Seal, read_chain
 from eventlog.segment import remove_if_finished
 from eventlog.writer import Durability
-from indexer import checkpoint, index_file
+from indexer import checkpoint, index_file, turns
 from indexer.index_file import DEFAULT_TIMEOUT_S
 
 #: What the log says of itself, and what importers and views go on from: small, and kept for ever.
@@ -76,12 +81,25 @@ def prune(
             else:
                 done.pruned.append(verdict)
                 files[file.name] = file
-        if not dry_run:
-            _release(root, [each for each in done.pruned if each.indexed], timeout_s)
-            _tell(root, done.pruned)
-            for file in files.values():
-                _delete(file)
+        if done.pruned and not dry_run:
+            # In one turn at the index: a replay that ends meanwhile sees all of it or nothing.
+            with _turn(root, timeout_s, indexed is not None) as connection:
+                if connection is not None:
+                    _release(connection, done.pruned)
+                _tell(root, done.pruned)
+                for file in files.values():
+                    _delete(file)
         return done
+
+
+@contextmanager
+def _turn(root: str | Path, timeout_s: float, has_index: bool) -> Iterator[duckdb.DuckDBPyConnection | None]:
+    if has_index:
+        with index_file.writing(root, timeout_s=timeout_s) as connection:
+            yield connection
+    else:
+        with turns.turn(root, exclusive=True, timeout_s=timeout_s):
+            yield None
 
 
 def _judge(
@@ -134,18 +152,21 @@ def _indexed_offsets(root: str | Path, timeout_s: float) -> dict[str, int] | Non
         return {name: mark.indexed_offset for name, mark in checkpoint.read(connection).items()}
 
 
-def _release(root: str | Path, pruned: list[Pruned], timeout_s: float) -> None:
-    """Have the index keep rows whose segments are about to go, also through a replay."""
-    if not pruned:
-        return
-    with index_file.writing(root, timeout_s=timeout_s) as connection:
-        marks = checkpoint.read(connection, [each.segment for each in pruned])
-        for mark in marks.values():
-            mark.released = True
-        connection.begin()
-        checkpoint.write(connection, marks.values())
-        connection.commit()
-        connection.execute("CHECKPOINT")
+def _release(connection: duckdb.DuckDBPyConnection, pruned: list[Pruned]) -> None:
+    """Have the index keep rows whose segments are about to go, also through a replay.
+
+    Raises IndexBusy where they are not all in there any more: it was replaced since they were looked at.
+    """
+    marks = checkpoint.read(connection, [each.segment for each in pruned])
+    for each in pruned:
+        mark = marks.get(each.segment)
+        if mark is None or mark.indexed_offset != each.size_bytes:
+            raise IndexBusy(f"{each.segment_type}/{each.segment}: the index was replaced meanwhile; try again")
+        mark.released = True
+    connection.begin()
+    checkpoint.write(connection, marks.values())
+    connection.commit()
+    connection.execute("CHECKPOINT")
 
 
 def _tell(root: str | Path, pruned: list[Pruned]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -282,6 +283,27 @@ def test_a_crash_in_the_middle_is_completed_by_the_next_run(
     ) == [(3, 3)]
     assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
     assert replay.verify(root).equal
+
+
+def test_a_replay_that_had_read_what_was_pruned_meanwhile_keeps_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its index is the only home of those rows from now on, and says so to the next replay."""
+    old_and_sealed(root)
+    index(root)
+    real = replay._build
+
+    def build(*arguments: Any) -> tuple[int, list[str]]:
+        found = real(*arguments)
+        assert len(prune(root, 30 * 86400).pruned) == 3
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replay, "_build", build)
+        replay.replay(root)
+    index(root)
+    for _ in range(2):
+        assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
+        assert rows(root, "SELECT count(*) FROM segments WHERE released") == [(3,)]
+        replay.replay(root)
 
 
 def test_a_pruned_segment_that_comes_back_is_a_segment_again(root: Path) -> None:
