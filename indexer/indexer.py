@@ -86,7 +86,10 @@ class Indexer:
         self._alarms: set[str] = set()
 
     def catch_up(self) -> Counted:
-        """Index until a sweep finds nothing new. Raises IndexBusy, IndexFailed."""
+        """Index what is there now, and what comes meanwhile as far as it is met. Raises IndexBusy, IndexFailed.
+
+        Not until nothing is new: while somebody keeps writing, that would never be.
+        """
         counted = Counted()
         while self._step(counted):
             pass
@@ -122,7 +125,7 @@ class Indexer:
         counted.events += done.events
         counted.rejected += done.rejected
         counted.bytes += done.bytes
-        return bool(done.bytes or done.rejected) or done.next < len(lagging)
+        return done.next < len(lagging)
 
     def _forget_if_replaced(self) -> None:
         """The operator may have deleted or replayed the index: then all is to be looked at anew."""

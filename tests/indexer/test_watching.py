@@ -12,7 +12,7 @@ import pytest
 
 from eventlog.config import Config
 from eventlog.recorder import Recorder
-from indexer.indexer import Indexer
+from indexer.indexer import Counted, Indexer
 from indexer.watch import watch
 from tests.indexer.support import COUNT, line, rows, segment, wait_for
 
@@ -75,3 +75,17 @@ def test_the_watching_command_ends_on_a_signal(root: Path, number: signal.Signal
     assert process.returncode == 0
     assert b"Traceback" not in err
     assert rows(root, COUNT) == [(2, 2)]
+
+
+def test_catching_up_ends_while_somebody_keeps_writing(root: Path) -> None:
+    """Something new was there after every batch, so `index --watch` could not be stopped."""
+    path = segment(root, line(1))
+    numbers = iter(range(2, 10**6))
+
+    class Busy(Indexer):
+        def _step(self, counted: Counted) -> bool:
+            with path.open("ab") as file:
+                file.write(line(next(numbers)))
+            return super()._step(counted)
+
+    assert Busy(root).catch_up().events == 2
