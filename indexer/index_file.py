@@ -23,6 +23,8 @@ from indexer import turns
 
 DEFAULT_TIMEOUT_S = 60.0
 _RETRY_S = 0.02
+#: More than DuckDB opens for one batch or query.
+_DESCRIPTORS = 16
 _TRY_TIMEOUT_S = 60.0
 _CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
@@ -76,6 +78,7 @@ def connect(root: str | Path, *, read_only: bool, timeout_s: float) -> duckdb.Du
     """
     path = index_path(root)
     deadline = time.monotonic() + timeout_s
+    _need_descriptors(path)
     while True:
         try:
             return duckdb.connect(str(path), read_only=read_only, config=dict(_CONFIG))
@@ -94,6 +97,18 @@ def connect(root: str | Path, *, read_only: bool, timeout_s: float) -> duckdb.Du
                 raise IndexFailed(f"{path} cannot be opened here, though it seems sound: {reason}") from error
             else:
                 time.sleep(_RETRY_S)
+
+
+def _need_descriptors(path: Path) -> None:
+    """Raise IndexFailed where DuckDB would run out of descriptors: it may then end the whole process."""
+    taken: list[int] = []
+    try:
+        taken.extend(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_DESCRIPTORS))
+    except OSError as error:
+        raise IndexFailed(f"{path} is not opened: {error.strerror}; close some files, or raise `ulimit -n`") from None
+    finally:
+        for fd in taken:
+            os.close(fd)
 
 
 def _is_locked(path: Path) -> bool:

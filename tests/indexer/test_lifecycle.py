@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -323,4 +325,25 @@ def test_replay_keeps_a_broken_index_that_may_be_the_only_copy(root: Path) -> No
     replay.replay(root)
     (aside,) = root.glob("index.duckdb.broken-*")
     assert aside.read_bytes() == b"broken"
+    assert rows(root, COUNT) == [(1, 1)]
+
+
+def test_without_descriptors_the_index_is_not_opened(root: Path) -> None:
+    """DuckDB would end the whole process, and with it the agent of mode `dual`."""
+    segment(root, line(1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 20, hard))
+    taken: list[int] = []
+    try:
+        with contextlib.suppress(OSError):
+            taken.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(10**6))
+        for _ in range(8):
+            os.close(taken.pop())
+        with pytest.raises(IndexFailed, match=r"Too many open files; close some files, or raise `ulimit -n`"):
+            index(root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in taken:
+            os.close(fd)
+    index(root)
     assert rows(root, COUNT) == [(1, 1)]

@@ -14,7 +14,7 @@ import pytest
 from eventlog import log
 from eventlog.config import Config
 from eventlog.recorder import Recorder
-from indexer.indexer import Indexer
+from indexer.indexer import Counted, Indexer
 from indexer.watch import watch
 from tests.indexer.support import COUNT, line, rows, segment, wait_for
 
@@ -114,3 +114,17 @@ def test_released_segments_are_not_sealed_first(root: Path, monkeypatch: pytest.
         stop.set()
         thread.join()
     assert log.list_log(root).segments == []
+
+
+def test_catching_up_ends_while_somebody_keeps_writing(root: Path) -> None:
+    """Something new was there after every batch, so `index --watch` could not be stopped."""
+    path = segment(root, line(1))
+    numbers = iter(range(2, 10**6))
+
+    class Busy(Indexer):
+        def _index_some(self, waiting: list[log.SegmentFile], counted: Counted) -> list[log.SegmentFile] | None:
+            with path.open("ab") as file:
+                file.write(line(next(numbers)))
+            return super()._index_some(waiting, counted)
+
+    assert Busy(root).catch_up().events == 2
