@@ -28,7 +28,7 @@ from indexer import index_file, replay, retention
 from indexer.indexer import Indexer
 
 _ERRORS = ("EIO", "ENOSPC", "EDQUOT")
-_BY_PYTHON, _BY_STRACE = 36, 10
+_BY_PYTHON, _BY_STRACE = 20, 6
 _WAIT_S = 2.0
 #: What a command may raise to say that it could not do its work.
 _SAID = (EventlogError, OSError, duckdb.Error)
