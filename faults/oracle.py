@@ -111,3 +111,19 @@ def same_as_replay(root: Path, timeout_s: float = 300) -> None:
     """Check that the live index and a replay have the same content hash."""
     done = eventlog("replay", "--verify", "--root", root, timeout_s=timeout_s)
     Plan.check(done.returncode == 0, f"the index differs from a replay: {done.stdout}{done.stderr}")
+
+
+def read_whole(root: Path) -> tuple[set[str], int]:
+    """Return the ids in a log, and how many lost events it tells of. Raises FaultFound for a fused line."""
+    there: set[str] = set()
+    dropped: dict[str, int] = {}
+    for path in sorted(log.log_folder(root).glob("*/*")):
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                raise FaultFound(f"{path}: a complete line is no event: {line[:60]!r} … {line[-60:]!r}") from None
+            there.add(event["event_id"])
+            if event["event_type"] == "events_dropped":
+                dropped[event["event_id"]] = event["payload"]["count"]
+    return there, sum(dropped.values())
