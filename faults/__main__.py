@@ -39,7 +39,7 @@ def main(seed: int | None, names: tuple[str, ...], scale: float, listing: bool, 
         left_s = deadline - time.monotonic()
         outcome = run(known[name], seed=seed, scale=scale) if left_s > 0 else out_of_time(known[name])
         outcomes.append(outcome)
-        click.echo(f"{outcome.verdict:8} {outcome.elapsed_s:6.1f} s  {outcome.title}: {outcome.figure}")
+        click.echo(f"{outcome.verdict:8} {outcome.elapsed_s:6.1f} s  {outcome.name}: {outcome.figure}")
     if writing:
         write(Path("docs/reliability.md"), outcomes, seed)
     broken = [outcome.name for outcome in outcomes if outcome.verdict == "broken"]

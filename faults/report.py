@@ -14,7 +14,7 @@ _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 def table(outcomes: Iterable[Outcome], seed: int) -> str:
     """Return the outcomes as a Markdown table, with what they were found on."""
     rows = [
-        f"| {each.title} | {each.how} | {each.verdict}: {each.figure.strip().splitlines()[-1]} | {each.elapsed_s:g} s |"
+        f"| {_cell(each.title)} | {_cell(each.how)} | {_cell(f'{each.verdict}: {each.figure}')} | {each.elapsed_s:g} s |"
         for each in outcomes
     ]
     head = "| fault | how | figure | took |\n| --- | --- | --- | --- |"
@@ -26,6 +26,12 @@ def table(outcomes: Iterable[Outcome], seed: int) -> str:
             *rows,
         ]
     )
+
+
+def _cell(text: str) -> str:
+    """Fit text into a table: its last line, with no bar in it, and a capital first."""
+    line = text.strip().splitlines()[-1].replace("|", "/")
+    return line[:1].upper() + line[1:]
 
 
 def write(path: Path, outcomes: Iterable[Outcome], seed: int) -> None:
