@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ import msgspec
 
 from eventlog import ids, log
 from faults import children, oracle
-from faults.campaign import FaultFound, Plan, fault
+from faults.campaign import FaultFound, Plan, fault, memory
 from faults.fault_indexers import compare
 from faults.steps import Death, Steps
 from indexer import index_file, replay
@@ -184,11 +184,14 @@ def _begun(root: Path, *, release: bool) -> _Content:
     return _undisturbed(root, 0, _Content(set(), set(), 0), "release" if release else "batch")[0]
 
 
-def _steps_of(plan: Plan, work: str) -> list[_Kill]:
-    """Let the work be done once; return a kill before each of its steps, and one at the end."""
-    root = plan.root
-    _, counts = _undisturbed(root, 1, _begun(root, release=_WORKS[work].release), work)
-    deaths = [Death(name, plan.rng.randrange(count), after=False) for name, count in counts.items()]
+def _steps_of(root: Path, work: str) -> dict[str, int]:
+    """Let some work be done once; return which steps it takes, and how often each."""
+    return _undisturbed(root, 1, _begun(root, release=_WORKS[work].release), work)[1]
+
+
+def _kills(plan: Plan, work: str, steps: dict[str, int]) -> list[_Kill]:
+    """Return a kill before each step, and one after the last."""
+    deaths = [Death(name, plan.rng.randrange(count), after=False) for name, count in steps.items()]
     return [_Kill(work, death) for death in [*deaths, deaths[-1]._replace(after=True)]]
 
 
@@ -209,16 +212,20 @@ def _kill_at_steps(share: _Share) -> int:
 
 @fault("SIGKILL of indexers, step by step", "before each named step of batch, release, rebuild, replay and swap")
 def kill_indexer_steps(plan: Plan) -> str:
-    works = plan.rng.sample(sorted(_WORKS), min(plan.times(len(_WORKS)), len(_WORKS)))
-    found = dict(zip(works, children.side_by_side(lambda work: _steps_of(plan, work), works), strict=True))
-    shares = []
-    for release in (False, True):
-        kills = [kill for work, each in found.items() if _WORKS[work].release is release for kill in each]
-        kills = plan.rng.sample(kills, min(plan.times(len(kills)), len(kills)))
-        shares += [
-            _Share(plan.root, kills[start : start + _KILLS_PER_ROOT]) for start in range(0, len(kills), _KILLS_PER_ROOT)
-        ]
-    rows = children.side_by_side(_kill_at_steps, shares)
+    with memory() as folder:
+        works = plan.rng.sample(sorted(_WORKS), min(plan.times(len(_WORKS)), len(_WORKS)))
+        steps = children.side_by_side(lambda work: _steps_of(folder / work, work), works)
+        found = [kill for work, each in zip(works, steps, strict=True) for kill in _kills(plan, work, each)]
+        shares = list(_shares(folder, plan.rng.sample(found, min(plan.times(len(found)), len(found)))))
+        rows = children.side_by_side(_kill_at_steps, shares)
     killed = sum(len(share.kills) for share in shares)
-    steps = sum(map(len, found.values()))
-    return f"{killed} kills at {steps} steps of {len(works)} works, {sum(rows):,} rows; equal to a replay after each"
+    return (
+        f"{killed} kills at {len(found)} steps of {len(works)} works, {sum(rows):,} rows; equal to a replay after each"
+    )
+
+
+def _shares(folder: Path, kills: list[_Kill]) -> Iterator[_Share]:
+    for release in (False, True):
+        alike = [kill for kill in kills if _WORKS[kill.work].release is release]
+        for start in range(0, len(alike), _KILLS_PER_ROOT):
+            yield _Share(folder / f"root {release} {start}", alike[start : start + _KILLS_PER_ROOT])

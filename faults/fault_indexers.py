@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import eventlog as obs
 from faults import children, oracle
-from faults.campaign import FaultFound, Plan, fault
+from faults.campaign import FaultFound, Plan, fault, memory
 from indexer import replay
 from indexer.indexer import Indexer
 from indexer.watch import watch
@@ -29,7 +29,7 @@ def _produce(root: Path, seed: float, report: Path) -> None:
             event_id = obs.emit(f"kind{rng.randint(0, 2)}", {"pad": "x" * int(100 * 100 ** rng.random())})
             if event_id:
                 out.write(f"{event_id} written\n".encode())
-            time.sleep(rng.random() * 0.01)
+            time.sleep(rng.random() * 0.04)
 
 
 def _index(root: Path, release: bool, ready: Connection) -> None:
@@ -57,11 +57,11 @@ class _Share(NamedTuple):
     kills: int
 
 
-def _shares(plan: Plan, kills: int) -> list[_Share]:
+def _shares(plan: Plan, folder: Path, kills: int) -> list[_Share]:
     sizes = [min(_KILLS_PER_ROOT, kills - start) for start in range(0, kills, _KILLS_PER_ROOT)]
     return [
         _Share(
-            plan.root,
+            folder / f"root{number}",
             [plan.folder / f"report{number}.{each}" for each in range(2)],
             bool(number % 2),
             plan.rng.random(),
@@ -88,6 +88,7 @@ def _kill_at_random(share: _Share) -> int:
 
 @fault("SIGKILL of indexers", "random moments under load; modes file_only and db_only; each recovery against a replay")
 def kill_indexers(plan: Plan) -> str:
-    shares = _shares(plan, plan.times(100))
-    rows = children.side_by_side(_kill_at_random, shares)
+    with memory() as folder:
+        shares = _shares(plan, folder, plan.times(100))
+        rows = children.side_by_side(_kill_at_random, shares)
     return f"{sum(share.kills for share in shares)} kills, {sum(rows):,} rows; equal to a replay after each"

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 from faults import oracle
-from faults.campaign import Plan, fault
-from faults.watchers import emit_one, make_segments, root_in_memory, watching
+from faults.campaign import Plan, fault, memory
+from faults.watchers import emit_one, make_segments, watching
 
 _TYPES = [f"kind{number}" for number in range(10)]
 _START_MAX_S = 5.0
@@ -17,8 +17,8 @@ _DESCRIPTORS = 64
 
 @fault("Many segments", "100,000 segments, 64 descriptors; start over an up-to-date index, then idle")
 def hold_many_segments(plan: Plan) -> str:
-    with root_in_memory() as root:
-        return _hold(plan, root)
+    with memory() as folder:
+        return _hold(plan, folder / "root")
 
 
 def _hold(plan: Plan, root: Path) -> str:

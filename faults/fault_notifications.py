@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 from faults import oracle
-from faults.campaign import Plan, fault
-from faults.watchers import emit_one, make_segments, root_in_memory, watching
+from faults.campaign import Plan, fault, memory
+from faults.watchers import emit_one, make_segments, watching
 from indexer.watch import SWEEP_S
 
 #: A sweep, and the time to index what it found on a busy machine.
@@ -18,8 +18,8 @@ _BOUND_S = SWEEP_S + 30
 
 def _overflow(plan: Plan) -> str:
     """Stop the watcher, make more files than its queue holds, let it go on."""
-    with root_in_memory() as root:
-        return _stop_and_go(plan, root)
+    with memory() as folder:
+        return _stop_and_go(plan, folder / "root")
 
 
 def _stop_and_go(plan: Plan, root: Path) -> str:

@@ -12,7 +12,7 @@ from faults.campaign import Plan, fault
 from faults.oracle import Acked
 
 #: What each producer may be asked to promise.
-LEVELS = ("written",)
+LEVELS = ("written", "synced")
 _SMALLEST, _LARGEST = 100, 8 * 1024 * 1024
 _SEGMENT_MAX_BYTES = 32 * 1024 * 1024
 
@@ -20,8 +20,7 @@ _SEGMENT_MAX_BYTES = 32 * 1024 * 1024
 def produce(root: Path, seed: float, level: str, report: Path) -> None:
     """Emit until killed, and report each id together with what was promised about it."""
     rng = random.Random(seed)
-    settings = {} if level == "written" else {"durability": level}
-    obs.configure(root=root, segment_max_bytes=_SEGMENT_MAX_BYTES, **settings)
+    obs.configure(root=root, segment_max_bytes=_SEGMENT_MAX_BYTES, durability=level)
     largest = _SMALLEST * (_LARGEST / _SMALLEST) ** rng.random()
     with report.open("ab", buffering=0) as out:
         while True:

@@ -14,7 +14,7 @@ _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 def table(outcomes: Iterable[Outcome], seed: int) -> str:
     """Return the outcomes as a Markdown table, with what they were found on."""
     rows = [
-        f"| {_cell(each.title)} | {_cell(each.how)} | {_cell(f'{each.verdict}: {each.figure}')} | {each.elapsed_s:g} s |"
+        f"| {_cell(each.title)} | {_cell(each.how)} | {each.verdict}: {_cell(each.figure)} | {each.elapsed_s:g} s |"
         for each in outcomes
     ]
     head = "| fault | how | figure | took |\n| --- | --- | --- | --- |"

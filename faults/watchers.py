@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,6 @@ from eventlog import ids, log
 from faults import children
 from faults.campaign import Plan
 
-_ROOM_BYTES = 2 * 1024**3
 _INDEXED = re.compile(r"indexed ([0-9,]+) events")
 
 
@@ -65,15 +62,6 @@ def watching(root: Path, *options: str, prefix: Sequence[str] = ()) -> Iterator[
     finally:
         process.kill()
         process.wait()
-
-
-@contextmanager
-def root_in_memory() -> Iterator[Path]:
-    """Lend a root on a file system in memory, if there is one: making 100,000 files is the disk's work, not ours."""
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM_BYTES
-    with tempfile.TemporaryDirectory(prefix="eventlog-", dir=memory if roomy else None) as folder:
-        yield Path(folder) / "root"
 
 
 def make_segments(root: Path, event_types: list[str], per_type: int, key: str = "") -> list[str]:
