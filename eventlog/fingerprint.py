@@ -24,7 +24,7 @@ import msgspec
 from eventlog import archive
 
 _PRIME = 65521
-_CHECKS_MAX = 65536
+_CHECKS_MAX = 262_144
 #: Lines longer than this are not searched for the very byte.
 _SEARCHED_MAX_BYTES = 60_000
 

@@ -114,8 +114,6 @@ def seal(root: str | Path, event_types: Iterable[str] | None = None, *, only: Fi
     Without `only`, the seals that were made are sealed as well, at the end. Raises
     MaintenanceBusy, WriteFailed, and SegmentUnreadable behind all that could be sealed.
     """
-    if only is not None and not any(only.holds(file) for file in log.list_log(root).segments if not file.sealed):
-        return []  # without a look at the chain: this is asked every minute
     with maintenance(root):
         chain = _Chain(root)
         try:
@@ -132,6 +130,14 @@ def seal(root: str | Path, event_types: Iterable[str] | None = None, *, only: Fi
         if chain.unreadable:
             raise SegmentUnreadable("; ".join(chain.unreadable))
         return chain.made
+
+
+def has_finished(root: str | Path, only: Finished) -> bool:
+    """Say whether a run would find something to seal, without a look at the chain: this is asked every minute.
+
+    What an interrupted run has left is not found by it.
+    """
+    return any(only.holds(file) for file in log.list_log(root).segments if not file.sealed)
 
 
 class _Chain:

@@ -16,7 +16,7 @@ import msgspec
 
 from eventlog import envelope, ids, timestamps
 from eventlog.config import Config
-from eventlog.errors import IndexFailed
+from eventlog.errors import IndexFailed, SegmentUnreadable
 from eventlog.log import SegmentFile
 from eventlog.recorder import Recorder
 from eventlog.segment import is_owned, remove_if_finished
@@ -158,7 +158,27 @@ class Indexer:
         self._sweep.recall(connection.execute("SELECT name, indexed_offset FROM segments").fetchall())
         if expected is not None:  # replaced while this one waited for its turn: it may be an older one
             return self._sweep.thorough()
+        self._check_tails(connection)
         return [each for each in waiting if self._sweep.is_lagging(each)]
+
+    def _check_tails(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Look whether what was indexed last is still there. Raises SegmentChanged.
+
+        After a power cut the index may be ahead of the log, and a file as long as before, with
+        other bytes: nothing would make anybody look at it again.
+        """
+        done = [each for each in self._sweep.likely if not each.sealed and not self._sweep.is_lagging(each)]
+        marks = checkpoint.read(connection, [each.name for each in done])
+        for segment in done:
+            mark = marks[segment.name]
+            try:
+                found = checkpoint.tail_hash(segment.path, mark.indexed_offset)
+            except SegmentUnreadable as error:
+                self._sweep.could_not_read(segment.name, str(error))
+                continue
+            if mark.tail_hash and found not in (mark.tail_hash, ""):
+                what = "the bytes before the indexed offset are not the same"
+                raise SegmentChanged(segment, mark.indexed_offset, what)
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         found = schema.version(connection)

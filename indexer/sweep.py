@@ -93,6 +93,11 @@ class Sweep:
         self._next_thorough = time.monotonic() + (cost_s * _SHARE if cost_s > _CHEAP_S else 0)
         return found
 
+    @property
+    def likely(self) -> list[SegmentFile]:
+        """The segments that may have been written to most recently, as the last sweep saw them."""
+        return list(self._likely.values())
+
     def quick(self) -> list[SegmentFile]:
         """Look at those that are likely to have grown; at all of them when it is time again."""
         if time.monotonic() >= self._next_thorough:

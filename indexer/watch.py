@@ -18,7 +18,7 @@ import watchfiles
 
 from eventlog import log
 from eventlog.errors import EventlogError, MaintenanceBusy
-from eventlog.sealing import Finished, seal
+from eventlog.sealing import Finished, has_finished, seal
 from indexer.indexer import Counted, Indexer
 
 SWEEP_S = 1.0
@@ -62,6 +62,7 @@ class _Sealer:
         self._root = root
         self._say = say
         self._next = time.monotonic() + SEAL_S
+        self._first = True  # then also what an interrupted run has left
         self._said: set[str] = set()
 
     def seal_now_and_then(self) -> None:
@@ -69,7 +70,9 @@ class _Sealer:
             return
         self._next = time.monotonic() + SEAL_S
         try:
-            seal(self._root, only=Finished())
+            if self._first or has_finished(self._root, Finished()):
+                seal(self._root, only=Finished())
+            self._first = False
         except MaintenanceBusy:
             pass  # somebody else is at it
         except (EventlogError, OSError) as error:

@@ -228,6 +228,20 @@ def test_verify_compares_the_bytes_that_are_indexed_and_no_others(root: Path) ->
 # -- crashes ---------------------------------------------------------------------------------
 
 
+def test_bytes_that_a_power_cut_took_back_are_noticed_at_the_next_start(root: Path) -> None:
+    """The index was synced, the log was not: same size, other bytes. An alarm, and what is there is what counts."""
+    path = segment(root, line(1), line(2))
+    index(root)
+    path.write_bytes(line(1) + b"\0" * len(line(2)))
+    (said,) = index(root)
+    assert "the bytes before the indexed offset are not the same" in said
+    assert rows(root, "SELECT payload ->> 'n' FROM events WHERE event_type = 't'") == [("1",)]
+    assert rows(root, "SELECT line_offset, length FROM quarantine") == [(len(line(1)), len(line(2)))]
+    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 'index_alarm'") == [(1,)]
+    assert index(root) == []
+    assert replay.verify(root).equal
+
+
 def test_an_indexer_killed_at_random_moments_loses_and_doubles_nothing(root: Path) -> None:
     """SIGKILL while producers emit and replays swap; afterwards live equals replay."""
     recorder = Recorder(Config(root=str(root), segment_max_bytes=20_000, strict=True))

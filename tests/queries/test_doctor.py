@@ -19,8 +19,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from eventlog.archiving import archive_sealed
 from eventlog.config import Config
 from eventlog.recorder import Recorder
+from eventlog.sealing import seal
 from eventlog.segment import Segment
 from indexer import turns
 from indexer.indexer import Indexer
@@ -428,8 +430,9 @@ def test_a_large_log_is_looked_into_in_part(healthy: Path, monkeypatch: pytest.M
 
 def test_archived_segments_are_no_oddity(healthy: Path) -> None:
     """Nor gone."""
-    (path,) = (healthy / "log/t").iterdir()
-    path.rename(f"{path}.zst")
+    seal(healthy)
+    archive_sealed(healthy)
+    Indexer(healthy).catch_up()
     assert said(diagnose(str(healthy))) == []
 
 
