@@ -7,21 +7,27 @@ truthful account of where its content is:
     2. the index says that the rows of this segment have no other home (`released`), durably
     3. a `segment_pruned` event says so in the log, durably
     4. the file is deleted
+
+Steps 2 to 4 hold the index's turn, or a replay that was begun before could be swapped in between
+them, and its index does not know that these rows have no other home.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import duckdb
 import msgspec
 
 from eventlog import envelope, ids, log, reader, timestamps
 from eventlog.backup import BACKED_UP_EVENT, SegmentsBackedUp
 from eventlog.config import Config
 from eventlog.envelope import Envelope
-from eventlog.errors import InvalidEvent
+from eventlog.errors import IndexFailed, InvalidEvent
 from eventlog.fingerprint import sha256
 from eventlog.log import SegmentFile
 from eventlog.maintenance import maintenance
@@ -31,7 +37,7 @@ from eventlog.schemas import SCHEMA_EVENT
 from eventlog.sealing import SEAL_EVENT, Seal, read_chain
 from eventlog.segment import remove_if_finished
 from eventlog.writer import Durability
-from indexer import checkpoint, index_file
+from indexer import checkpoint, index_file, turns
 from indexer.index_file import DEFAULT_TIMEOUT_S
 
 #: What the log says of itself, and what importers and views go on from: small, and kept for ever.
@@ -55,7 +61,8 @@ def prune(
 ) -> Pruning:
     """Delete segments that were last written over `older_than_s` seconds ago, as far as that is safe.
 
-    Raises InvalidEvent for a type that is kept for ever, MaintenanceBusy, IndexBusy.
+    Raises InvalidEvent for a type that is kept for ever, MaintenanceBusy, IndexBusy, and
+    IndexFailed where the index is replaced meanwhile; nothing is deleted then.
     """
     types = None if event_types is None else set(event_types)
     if types and types & KEPT_TYPES:
@@ -76,11 +83,12 @@ def prune(
             else:
                 done.pruned.append(verdict)
                 files[file.name] = file
-        if not dry_run:
-            _release(root, [each for each in done.pruned if each.indexed], timeout_s)
-            _tell(root, done.pruned)
-            for file in files.values():
-                _delete(file)
+        if done.pruned and not dry_run:
+            with _alone_with_index(root, timeout_s) as connection:
+                _release(root, connection, done.pruned)
+                _tell(root, done.pruned)
+                for file in files.values():
+                    _delete(file)
         return done
 
 
@@ -134,18 +142,38 @@ def _indexed_offsets(root: str | Path, timeout_s: float) -> dict[str, int] | Non
         return {name: mark.indexed_offset for name, mark in checkpoint.read(connection).items()}
 
 
-def _release(root: str | Path, pruned: list[Pruned], timeout_s: float) -> None:
+@contextmanager
+def _alone_with_index(root: str | Path, timeout_s: float) -> Iterator[duckdb.DuckDBPyConnection | None]:
+    """Hold the index for the length of the block; yields None where there is none."""
+    with turns.turn(root, exclusive=True, timeout_s=timeout_s):
+        if not index_file.index_path(root).exists():
+            yield None
+            return
+        with contextlib.closing(index_file.connect(root, read_only=False, timeout_s=timeout_s)) as connection:
+            yield connection
+
+
+def _release(root: str | Path, connection: duckdb.DuckDBPyConnection | None, pruned: list[Pruned]) -> None:
     """Have the index keep rows whose segments are about to go, also through a replay."""
-    if not pruned:
+    marks = {} if connection is None else checkpoint.read(connection, [each.segment for each in pruned])
+    for each in pruned:
+        mark = marks.get(each.segment)
+        # Judged by an index that may be gone by now: one that was replayed since may lack the rows.
+        if (connection is not None, mark and mark.indexed_offset) != (
+            each.indexed,
+            each.size_bytes if each.indexed else None,
+        ):
+            raise IndexFailed(
+                f"{index_file.index_path(root)} was replaced meanwhile, and nothing was deleted; run the same again"
+            )
+    if connection is None:
         return
-    with index_file.writing(root, timeout_s=timeout_s) as connection:
-        marks = checkpoint.read(connection, [each.segment for each in pruned])
-        for mark in marks.values():
-            mark.released = True
-        connection.begin()
-        checkpoint.write(connection, marks.values())
-        connection.commit()
-        connection.execute("CHECKPOINT")
+    for mark in marks.values():
+        mark.released = True
+    connection.begin()
+    checkpoint.write(connection, marks.values())
+    connection.commit()
+    connection.execute("CHECKPOINT")
 
 
 def _tell(root: str | Path, pruned: list[Pruned]) -> None:

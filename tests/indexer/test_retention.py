@@ -8,17 +8,18 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eventlog import archive, log, verification
 from eventlog.archiving import archive_sealed
 from eventlog.config import Config
-from eventlog.errors import InvalidEvent
+from eventlog.errors import IndexFailed, InvalidEvent
 from eventlog.pruned import read_pruned
 from eventlog.recorder import Recorder
 from eventlog.sealing import read_chain, seal
-from indexer import replay, retention
+from indexer import index_file, replay, retention
 from indexer.indexer import Indexer
 from indexer.retention import prune
 from queries.store import ReadStore
@@ -298,6 +299,46 @@ def test_a_pruned_segment_that_comes_back_is_a_segment_again(root: Path) -> None
     replay.replay(root)
     assert rows(root, "SELECT count(*) FROM segments WHERE released") == [(0,)]
     assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
+
+
+def test_what_is_pruned_while_a_replay_builds_keeps_its_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through that replay, which had read the segments, and through the next, which cannot."""
+    old_and_sealed(root)
+    index(root)
+    real = replay._build
+
+    def build(*arguments: Any) -> tuple[int, list[str]]:
+        built = real(*arguments)
+        prune(root, 30 * 86400)
+        return built
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replay, "_build", build)
+        replay.replay(root)
+    assert log.list_type(root, "t") == []
+    replay.replay(root)
+    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
+
+
+def test_an_index_that_is_replaced_after_the_verdict_is_asked_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may lack the rows on whose account the segments were to go: nothing goes."""
+    paths = old_and_sealed(root)
+    index(root)
+    real = retention._judge
+
+    def judge(*arguments: Any) -> Any:
+        verdict = real(*arguments)
+        with index_file.writing(root) as connection:  # as one that was replayed from an earlier listing
+            connection.execute("DELETE FROM segments WHERE event_type = 't'")
+        return verdict
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "_judge", judge)
+        with pytest.raises(IndexFailed, match="replaced meanwhile, and nothing was deleted"):
+            prune(root, 30 * 86400)
+    assert all(path.exists() for path in paths)
 
 
 def test_the_command_prunes(root: Path, run: Run) -> None:
