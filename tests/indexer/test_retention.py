@@ -320,6 +320,21 @@ def test_what_is_pruned_while_a_replay_builds_keeps_its_rows(root: Path, monkeyp
     assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
 
 
+def test_a_damaged_account_of_what_was_pruned_does_not_stop_a_replay(root: Path) -> None:
+    """It is left out and named like any other damaged segment; the pruned rows are carried over."""
+    old_and_sealed(root)
+    index(root)
+    prune(root, 30 * 86400)
+    seal(root)
+    archive_sealed(root)
+    (path,) = (each.path for each in log.list_type(root, "segment_pruned"))
+    data = path.read_bytes()
+    forced(path, data[:-10] + bytes([data[-10] ^ 0xFF]) + data[-9:])
+    done = replay.replay(root)
+    assert [path.name in each for each in done.unreadable] == [True]
+    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
+
+
 def test_an_index_that_is_replaced_after_the_verdict_is_asked_again(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
