@@ -69,6 +69,12 @@ def segment_path(root: str | Path, event_type: str, name: str) -> Path:
     return log_folder(root) / event_type / (name + SUFFIX)
 
 
+def exists(root: str | Path, event_type: str, name: str) -> bool:
+    """Say whether the log has a segment, plain or archived."""
+    path = segment_path(root, event_type, name)
+    return os.path.lexists(path) or os.path.lexists(archive_of(path))
+
+
 def new_segment_name(created_ns: int) -> str:
     """Return `<created, UTC>-<64 random bits>`: unique without asking anybody, sorted by creation."""
     created = datetime.fromtimestamp(created_ns // 1_000_000_000, UTC).replace(

@@ -8,12 +8,13 @@ truthful account of where its content is:
     3. a `segment_pruned` event says so in the log, durably
     4. the file is deleted
 
-Steps 2 to 4 are taken in one turn at the index, so that a replay, which swaps its own index
-in under that turn, comes before or after all of them.
+Steps 2 to 4 hold the index's turn, or a replay that was begun before could be swapped in between
+them, and its index does not know that these rows have no other home.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from eventlog import envelope, ids, log, reader, timestamps
 from eventlog.backup import BACKED_UP_EVENT, SegmentsBackedUp
 from eventlog.config import Config
 from eventlog.envelope import Envelope
-from eventlog.errors import IndexBusy, InvalidEvent
+from eventlog.errors import IndexFailed, InvalidEvent
 from eventlog.fingerprint import sha256
 from eventlog.log import SegmentFile
 from eventlog.maintenance import maintenance
@@ -60,7 +61,8 @@ def prune(
 ) -> Pruning:
     """Delete segments that were last written over `older_than_s` seconds ago, as far as that is safe.
 
-    Raises InvalidEvent for a type that is kept for ever, MaintenanceBusy, IndexBusy.
+    Raises InvalidEvent for a type that is kept for ever, MaintenanceBusy, IndexBusy, and
+    IndexFailed where the index is replaced meanwhile; nothing is deleted then.
     """
     types = None if event_types is None else set(event_types)
     if types and types & KEPT_TYPES:
@@ -82,24 +84,12 @@ def prune(
                 done.pruned.append(verdict)
                 files[file.name] = file
         if done.pruned and not dry_run:
-            # In one turn at the index: a replay that ends meanwhile sees all of it or nothing.
-            with _turn(root, timeout_s, indexed is not None) as connection:
-                if connection is not None:
-                    _release(connection, done.pruned)
+            with _alone_with_index(root, timeout_s) as connection:
+                _release(root, connection, done.pruned)
                 _tell(root, done.pruned)
                 for file in files.values():
                     _delete(file)
         return done
-
-
-@contextmanager
-def _turn(root: str | Path, timeout_s: float, has_index: bool) -> Iterator[duckdb.DuckDBPyConnection | None]:
-    if has_index:
-        with index_file.writing(root, timeout_s=timeout_s) as connection:
-            yield connection
-    else:
-        with turns.turn(root, exclusive=True, timeout_s=timeout_s):
-            yield None
 
 
 def _judge(
@@ -152,16 +142,33 @@ def _indexed_offsets(root: str | Path, timeout_s: float) -> dict[str, int] | Non
         return {name: mark.indexed_offset for name, mark in checkpoint.read(connection).items()}
 
 
-def _release(connection: duckdb.DuckDBPyConnection, pruned: list[Pruned]) -> None:
-    """Have the index keep rows whose segments are about to go, also through a replay.
+@contextmanager
+def _alone_with_index(root: str | Path, timeout_s: float) -> Iterator[duckdb.DuckDBPyConnection | None]:
+    """Hold the index for the length of the block; yields None where there is none."""
+    with turns.turn(root, exclusive=True, timeout_s=timeout_s):
+        if not index_file.index_path(root).exists():
+            yield None
+            return
+        with contextlib.closing(index_file.connect(root, read_only=False, timeout_s=timeout_s)) as connection:
+            yield connection
 
-    Raises IndexBusy where they are not all in there any more: it was replaced since they were looked at.
-    """
-    marks = checkpoint.read(connection, [each.segment for each in pruned])
+
+def _release(root: str | Path, connection: duckdb.DuckDBPyConnection | None, pruned: list[Pruned]) -> None:
+    """Have the index keep rows whose segments are about to go, also through a replay."""
+    marks = {} if connection is None else checkpoint.read(connection, [each.segment for each in pruned])
     for each in pruned:
         mark = marks.get(each.segment)
-        if mark is None or mark.indexed_offset != each.size_bytes:
-            raise IndexBusy(f"{each.segment_type}/{each.segment}: the index was replaced meanwhile; try again")
+        # Judged by an index that may be gone by now: one that was replayed since may lack the rows.
+        if (connection is not None, mark and mark.indexed_offset) != (
+            each.indexed,
+            each.size_bytes if each.indexed else None,
+        ):
+            raise IndexFailed(
+                f"{index_file.index_path(root)} was replaced meanwhile, and nothing was deleted; run the same again"
+            )
+    if connection is None:
+        return
+    for mark in marks.values():
         mark.released = True
     connection.begin()
     checkpoint.write(connection, marks.values())

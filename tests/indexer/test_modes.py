@@ -104,6 +104,25 @@ def test_verify_in_db_only_compares_the_same_moment(root: Path, monkeypatch: pyt
     assert found.equal
 
 
+def test_what_is_released_while_a_replay_builds_keeps_its_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through that replay, which had read the segment, and through the next, which cannot."""
+    segment(root, line(1), line(2))
+    index(root)
+    real = replay._build
+
+    def build(*arguments: Any) -> tuple[int, list[str]]:
+        built = real(*arguments)
+        Indexer(root, release=True).catch_up()
+        return built
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replay, "_build", build)
+        replay.replay(root)
+    assert log.list_log(root).segments == []
+    replay.replay(root)
+    assert rows(root, COUNT) == [(2, 2)]
+
+
 def test_a_crash_while_releasing_leaves_the_checkpoint(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or its segment would be read, and its bad lines counted, once more."""
     segment(root, line(1), b"bad\n")

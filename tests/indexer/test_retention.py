@@ -15,11 +15,11 @@ import pytest
 from eventlog import archive, log, verification
 from eventlog.archiving import archive_sealed
 from eventlog.config import Config
-from eventlog.errors import InvalidEvent
+from eventlog.errors import IndexFailed, InvalidEvent
 from eventlog.pruned import read_pruned
 from eventlog.recorder import Recorder
 from eventlog.sealing import read_chain, seal
-from indexer import replay, retention
+from indexer import index_file, replay, retention
 from indexer.indexer import Indexer
 from indexer.retention import prune
 from queries.store import ReadStore
@@ -320,6 +320,61 @@ def test_a_pruned_segment_that_comes_back_is_a_segment_again(root: Path) -> None
     replay.replay(root)
     assert rows(root, "SELECT count(*) FROM segments WHERE released") == [(0,)]
     assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
+
+
+def test_what_is_pruned_while_a_replay_builds_keeps_its_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through that replay, which had read the segments, and through the next, which cannot."""
+    old_and_sealed(root)
+    index(root)
+    real = replay._build
+
+    def build(*arguments: Any) -> tuple[int, list[str]]:
+        built = real(*arguments)
+        prune(root, 30 * 86400)
+        return built
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replay, "_build", build)
+        replay.replay(root)
+    assert log.list_type(root, "t") == []
+    replay.replay(root)
+    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
+
+
+def test_a_damaged_account_of_what_was_pruned_does_not_stop_a_replay(root: Path) -> None:
+    """It is left out and named like any other damaged segment; the pruned rows are carried over."""
+    old_and_sealed(root)
+    index(root)
+    prune(root, 30 * 86400)
+    seal(root)
+    archive_sealed(root)
+    (path,) = (each.path for each in log.list_type(root, "segment_pruned"))
+    data = path.read_bytes()
+    forced(path, data[:-10] + bytes([data[-10] ^ 0xFF]) + data[-9:])
+    done = replay.replay(root)
+    assert [path.name in each for each in done.unreadable] == [True]
+    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
+
+
+def test_an_index_that_is_replaced_after_the_verdict_is_asked_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may lack the rows on whose account the segments were to go: nothing goes."""
+    paths = old_and_sealed(root)
+    index(root)
+    real = retention._judge
+
+    def judge(*arguments: Any) -> Any:
+        verdict = real(*arguments)
+        with index_file.writing(root) as connection:  # as one that was replayed from an earlier listing
+            connection.execute("DELETE FROM segments WHERE event_type = 't'")
+        return verdict
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "_judge", judge)
+        with pytest.raises(IndexFailed, match="replaced meanwhile, and nothing was deleted"):
+            prune(root, 30 * 86400)
+    assert all(path.exists() for path in paths)
 
 
 def test_the_command_prunes(root: Path, run: Run) -> None:
