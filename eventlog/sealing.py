@@ -22,7 +22,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -108,18 +108,33 @@ class Finished(NamedTuple):
         return finished and not is_owned(file.path)
 
 
-def seal(root: str | Path, event_types: Iterable[str] | None = None, *, only: Finished | None = None) -> list[Seal]:
+def seal(
+    root: str | Path,
+    event_types: Iterable[str] | None = None,
+    *,
+    only: Finished | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Seal]:
     """Seal every segment that nobody owns, or `only` those that are finished; return the new seals.
 
-    Without `only`, the seals that were made are sealed as well, at the end. Raises
-    MaintenanceBusy, WriteFailed, and SegmentUnreadable behind all that could be sealed.
+    Without `only`, the seals that were made are sealed as well, at the end. `progress` is called
+    with bytes done and bytes in all. Raises MaintenanceBusy, WriteFailed, and SegmentUnreadable
+    behind all that could be sealed.
     """
     with maintenance(root):
         chain = _Chain(root)
         try:
-            for file in log.list_log(root, event_types).segments:
-                if file.event_type != SEAL_EVENT and (only is None or file.sealed or only.holds(file)):
-                    chain.add(file)
+            files = [
+                file
+                for file in log.list_log(root, event_types).segments
+                if file.event_type != SEAL_EVENT and (only is None or file.sealed or only.holds(file))
+            ]
+            total, done = sum(file.size for file in files), 0
+            for file in files:
+                chain.add(file)
+                done += file.size
+                if progress is not None:
+                    progress(done, total)
             chain.finish()
             for file in log.list_type(root, SEAL_EVENT):
                 # A read-only one was about to be sealed when an earlier run ended.
@@ -239,5 +254,8 @@ def _taken(path: Path) -> Iterator[int | None]:
 
 
 def _ends_whole(file: SegmentFile) -> bool:
-    with archive.open_segment(file.path) as opened:
-        return not file.size or opened.pread(1, file.size - 1) == b"\n"
+    try:
+        with archive.open_segment(file.path) as opened:
+            return not file.size or opened.pread(1, file.size - 1) == b"\n"
+    except OSError:  # gone meanwhile, or not readable: then it is not known to be torn
+        return True

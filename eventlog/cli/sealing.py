@@ -37,7 +37,8 @@ def seal(event_types: tuple[str, ...], root: str | None) -> None:
       eventlog seal
     """
     folder = existing_root(root)
-    made = sealing.seal(folder, _checked(event_types))
+    with progress_bar("sealing") as progress:
+        made = sealing.seal(folder, _checked(event_types), progress=progress)
     data = [each for each in made if each.segment_type != sealing.SEAL_EVENT]
     click.echo(f"sealed {len(data):,} segments, {sum(each.size_bytes for each in data):,} bytes")
     head = sealing.head_of(sealing.read_chain(folder))
