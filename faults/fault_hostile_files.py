@@ -135,14 +135,15 @@ def tampered_segments(plan: Plan) -> str:
 
 
 def _unseen_edits(plan: Plan) -> str:
-    """What does not grow or shrink is not looked at; replay --verify finds it. Deletions and moves are harmless."""
+    """What does not grow or shrink is not looked at, but for its end; replay --verify finds it. Deletions and moves are harmless."""
     root = plan.root
     edited, deleted, moved = (_segment(plan, root) for _ in range(3))
     late = _segment(plan, root)
     oracle.recover(root)
     stat = edited.stat()
-    with edited.open("r+b") as file:
-        file.write(_edited(plan, edited.read_bytes()))
+    data = edited.read_bytes()
+    with edited.open("r+b") as file:  # not in the last 4 KiB, which an indexer looks at when it starts
+        file.write(_edited(plan, data[:-5000]) + data[-5000:])
     os.utime(edited, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     deleted.unlink()
     again = _segment(plan, root, lines=1)  # the file system likes to give the inode of the one that was deleted
