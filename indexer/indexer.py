@@ -76,7 +76,7 @@ class Indexer:
         self._sweep = Sweep(self.root, release=release, say=say)
         self._index_inode: int | None = None
         self._index_id: tuple[int | None, str] | None = None
-        self._alarms: set[str] = set()
+        self._alarms: dict[str, bool] = {}  # id → whether the index was rebuilt for it
 
     def catch_up(self) -> Counted:
         """Index what the log holds now. Raises IndexBusy, IndexFailed.
@@ -110,8 +110,9 @@ class Indexer:
                 if self.releases:
                     self._release_segments(connection, done)
         except SegmentChanged as error:
-            self._alarm(error)
+            event_id = self._alarm(error)
             self._rebuild(f"{error}; an alarm was logged and the index is rebuilt from the log")
+            self._alarms[event_id] = True  # not before: a rebuild that failed is tried again
             return None
         except _NeedsRebuild as error:
             self._rebuild(str(error))
@@ -203,8 +204,8 @@ class Indexer:
         for reason in done.unreadable:
             self._say(f"left out for now: {reason}")
 
-    def _alarm(self, error: SegmentChanged) -> None:
-        """Log what was found: the index is about to be rebuilt, and an alarm must survive that.
+    def _alarm(self, error: SegmentChanged) -> str:
+        """Log what was found: the index is about to be rebuilt, and an alarm must survive that. Returns its id.
 
         The same finding by two indexers, or twice, has the same id and is one event.
         """
@@ -220,9 +221,10 @@ class Indexer:
         )
         moment_ns = segment.mtime_ns
         event_id = ids.derived_id(moment_ns // 1000, ALARM_EVENT, bytes(payload))
-        if event_id in self._alarms:
+        if self._alarms.get(event_id):
             raise IndexFailed(f"{error}: found again right after a rebuild; look at who writes there") from None
-        self._alarms.add(event_id)
+        if event_id in self._alarms:
+            return event_id
         recorder = Recorder(Config(root=str(self.root), strict=True))
         recorder.record(
             [
@@ -235,6 +237,8 @@ class Indexer:
             ]
         )
         recorder.shutdown()
+        self._alarms[event_id] = False
+        return event_id
 
     def _release_segments(self, connection: duckdb.DuckDBPyConnection, done: Done) -> None:
         """Delete finished segments: first say so in the index, durably, and only then delete.

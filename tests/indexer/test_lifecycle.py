@@ -102,6 +102,21 @@ def test_a_changed_segment_raises_an_alarm_and_the_index_follows_the_log(root: P
     assert ("20",) in rows(root, "SELECT payload ->> 'n' FROM events")
 
 
+def test_a_rebuild_after_an_alarm_that_fails_is_tried_again(root: Path) -> None:
+    """By the same indexer: one that watches would else stand still until somebody restarts it."""
+    path = segment(root, line(1), line(2))
+    index(root)
+    path.write_bytes(line(7) + line(8) + line(9))
+    indexer = Indexer(root, say=lambda _: None)
+    with replay._work_file(root), pytest.raises(IndexFailed, match="is running already"):
+        indexer.catch_up()
+    indexer.catch_up()
+    assert rows(root, "SELECT event_type, count(*) FROM events GROUP BY ALL ORDER BY 1") == [
+        ("index_alarm", 1),
+        ("t", 3),
+    ]
+
+
 def _set_version(root: Path, version: str) -> None:
     with duckdb.connect(str(index_file.index_path(root))) as connection:
         connection.execute("UPDATE index_meta SET value = ? WHERE key = 'schema_version'", [version])
