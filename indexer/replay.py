@@ -176,7 +176,7 @@ def _marks(path: Path) -> dict[str, checkpoint.Checkpoint]:
 
 
 def _pruned_without_rows(root: str | Path, path: Path) -> list[Pruned]:
-    pruned = read_pruned(root)
+    pruned = read_pruned(root, damaged={})  # a damaged segment is among the unreadable ones already
     marks = _marks(path) if pruned else {}
     return [each for name, each in pruned.items() if name not in marks]
 

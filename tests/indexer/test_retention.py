@@ -322,6 +322,21 @@ def test_a_pruned_segment_that_comes_back_is_a_segment_again(root: Path) -> None
     assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
 
 
+def test_a_damaged_account_of_what_was_pruned_does_not_stop_a_replay(root: Path) -> None:
+    """It is left out and named like any other damaged segment; the pruned rows are carried over."""
+    old_and_sealed(root)
+    index(root)
+    prune(root, 30 * 86400)
+    seal(root)
+    archive_sealed(root)
+    (path,) = (each.path for each in log.list_type(root, "segment_pruned"))
+    data = path.read_bytes()
+    forced(path, data[:-10] + bytes([data[-10] ^ 0xFF]) + data[-9:])
+    done = replay.replay(root)
+    assert [path.name in each for each in done.unreadable] == [True]
+    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
+
+
 def test_the_command_prunes(root: Path, run: Run) -> None:
     """What it says, and what it refuses."""
     paths = old_and_sealed(root)
