@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,7 +23,7 @@ from eventlog.config import Config
 from eventlog.errors import MaintenanceBusy, SegmentUnreadable
 from eventlog.maintenance import maintenance
 from eventlog.recorder import Recorder
-from eventlog.sealing import Finished, Head, Seal, read_chain, seal
+from eventlog.sealing import Finished, Head, Link, Seal, read_chain, seal
 from tests.indexer.support import line, segment
 
 
@@ -455,6 +456,26 @@ def test_a_damaged_archive_of_seals_is_a_finding_and_the_rest_is_compared(root: 
     assert "cannot be read: [Errno 5] damaged archive" in whats[damaged.name.removesuffix(".jsonl.zst")]
     with pytest.raises(SegmentUnreadable, match="damaged archive"):
         seal(root)
+
+
+def test_what_is_sealed_while_it_verifies_is_no_finding(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watching indexer seals at any moment: after the chain was read, and while one was in the making."""
+    segment(root, line(1), line(2))
+    real = sealing.read_chain
+
+    def chain(*arguments: Any, **options: Any) -> list[Link]:
+        links = real(*arguments, **options)
+        seal(root)
+        return links
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verification, "read_chain", chain)
+        assert verification.verify(root).findings == []
+    being_sealed = segment(root, line(3))
+    with sealing._taken(being_sealed):
+        being_sealed.chmod(0o400)
+        assert verification.verify(root).findings == []
+    assert [each[0] for each in found(root)] == [being_sealed.stem]
 
 
 def test_segments_of_very_many_lines_have_bounded_seals(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from eventlog import archive, log, verification
+from eventlog import archive, fingerprint, log, verification
 from eventlog.archiving import archive_sealed
 from eventlog.config import Config
 from eventlog.errors import InvalidEvent
@@ -335,6 +335,21 @@ def test_a_damaged_account_of_what_was_pruned_does_not_stop_a_replay(root: Path)
     done = replay.replay(root)
     assert [path.name in each for each in done.unreadable] == [True]
     assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
+
+
+def test_what_is_pruned_while_it_verifies_is_no_finding(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparing a large log takes long enough for that."""
+    old_and_sealed(root)
+    index(root)
+    real = fingerprint.first_difference
+
+    def first_difference(*arguments: Any) -> Any:
+        prune(root, 30 * 86400)
+        return real(*arguments)
+
+    monkeypatch.setattr(verification, "first_difference", first_difference)
+    assert verification.verify(root).findings == []
+    assert log.list_type(root, "t") == []
 
 
 def test_the_command_prunes(root: Path, run: Run) -> None:
