@@ -88,7 +88,12 @@ def prune(
                     _release(connection, done.pruned)
                 _tell(root, done.pruned)
                 for file in files.values():
-                    _delete(file)
+                    if not _delete(file):
+                        done.pruned[:] = [each for each in done.pruned if each.segment != file.name]
+                        done.kept.append(
+                            f"{file.event_type}/{file.name}: not deleted: somebody holds it, or the folder "
+                            "cannot be written; run the same again"
+                        )
         return done
 
 
@@ -184,8 +189,7 @@ def _envelope(pruned: Pruned) -> Envelope:
     )
 
 
-def _delete(file: SegmentFile) -> None:
-    """Delete a segment, and its other form if archiving was interrupted in between."""
-    for path in {file.path, log.archive_of(file.path)}:
-        if path.exists():
-            remove_if_finished(path, path.stat().st_size)
+def _delete(file: SegmentFile) -> bool:
+    """Delete a segment, and its other form if archiving was interrupted in between; say whether it is gone."""
+    there = [path for path in {file.path, log.archive_of(file.path)} if path.exists()]
+    return all([remove_if_finished(path, path.stat().st_size) for path in there])

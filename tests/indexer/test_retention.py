@@ -19,6 +19,7 @@ from eventlog.errors import InvalidEvent
 from eventlog.pruned import read_pruned
 from eventlog.recorder import Recorder
 from eventlog.sealing import read_chain, seal
+from eventlog.segment import held_still
 from indexer import replay, retention
 from indexer.indexer import Indexer
 from indexer.retention import prune
@@ -349,6 +350,18 @@ def test_what_is_pruned_while_it_verifies_is_no_finding(root: Path, monkeypatch:
 
     monkeypatch.setattr(verification, "first_difference", first_difference)
     assert verification.verify(root).findings == []
+    assert log.list_type(root, "t") == []
+
+
+def test_what_could_not_be_deleted_is_not_called_deleted(root: Path, run: Run) -> None:
+    """An indexer looks at it this very moment, say. The next run deletes it."""
+    held, *_ = old_and_sealed(root)
+    index(root)
+    with held_still(held):
+        done = run("prune", "--older-than", "30d")
+    assert done.stdout.splitlines()[-1].startswith("deleted 2 segments, ")
+    assert done.stderr.startswith(f"kept: t/{held.stem}: not deleted: somebody holds it")
+    assert [each.segment for each in prune(root, 30 * 86400).pruned] == [held.stem]
     assert log.list_type(root, "t") == []
 
 
