@@ -192,4 +192,4 @@ def _envelope(pruned: Pruned) -> Envelope:
 def _delete(file: SegmentFile) -> bool:
     """Delete a segment, and its other form if archiving was interrupted in between; say whether it is gone."""
     there = [path for path in {file.path, log.archive_of(file.path)} if path.exists()]
-    return all([remove_if_finished(path, path.stat().st_size) for path in there])
+    return all(remove_if_finished(path, path.stat().st_size) for path in there)
