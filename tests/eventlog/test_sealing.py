@@ -119,6 +119,14 @@ def test_the_same_segment_has_the_same_seal_whenever_it_is_made(root: Path, tmp_
     assert one.sha256 == other.sha256
 
 
+def test_a_sealed_segment_that_can_be_written_again_is_protected_by_the_next_run(root: Path) -> None:
+    """Its mode was lost on the way, in a copy or a power cut."""
+    path = sealed_root(root)["a"]
+    path.chmod(0o600)
+    assert seal(root) == []
+    assert not path.stat().st_mode & 0o222
+
+
 def test_what_is_being_written_is_not_sealed(root: Path) -> None:
     """Nor is what is empty."""
     recorder = Recorder(Config(root=str(root), strict=True))
