@@ -26,7 +26,7 @@ from eventlog import envelope, ids, log, reader, timestamps
 from eventlog.backup import BACKED_UP_EVENT, SegmentsBackedUp
 from eventlog.config import Config
 from eventlog.envelope import Envelope
-from eventlog.errors import IndexBusy, InvalidEvent
+from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent
 from eventlog.fingerprint import sha256
 from eventlog.log import SegmentFile
 from eventlog.maintenance import maintenance
@@ -36,7 +36,7 @@ from eventlog.schemas import SCHEMA_EVENT
 from eventlog.sealing import SEAL_EVENT, Seal, read_chain
 from eventlog.segment import remove_if_finished
 from eventlog.writer import Durability
-from indexer import checkpoint, index_file, turns
+from indexer import checkpoint, index_file, schema, turns
 from indexer.index_file import DEFAULT_TIMEOUT_S
 
 #: What the log says of itself, and what importers and views go on from: small, and kept for ever.
@@ -104,6 +104,8 @@ def _turn(root: str | Path, timeout_s: float, has_index: bool) -> Iterator[duckd
             yield connection
     else:
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
+            if index_file.index_path(root).exists():  # then it is to have all that goes
+                raise IndexBusy(f"{index_file.index_path(root)} was made meanwhile; try again")
             yield None
 
 
@@ -154,6 +156,8 @@ def _indexed_offsets(root: str | Path, timeout_s: float) -> dict[str, int] | Non
     if not index_file.index_path(root).exists():
         return None
     with index_file.reading(root, timeout_s=timeout_s) as connection:
+        if schema.version(connection) != schema.SCHEMA_VERSION:
+            raise IndexFailed(f"{index_file.index_path(root)} is not an index of this version; try: eventlog index")
         return {name: mark.indexed_offset for name, mark in checkpoint.read(connection).items()}
 
 

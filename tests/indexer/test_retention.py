@@ -10,12 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from eventlog import archive, fingerprint, log, verification
 from eventlog.archiving import archive_sealed
+from eventlog.backup import backup
 from eventlog.config import Config
-from eventlog.errors import InvalidEvent
+from eventlog.destination import open_destination
+from eventlog.errors import IndexBusy, InvalidEvent
 from eventlog.pruned import read_pruned
 from eventlog.recorder import Recorder
 from eventlog.sealing import read_chain, seal
@@ -353,6 +356,35 @@ def test_what_is_pruned_while_it_verifies_is_no_finding(root: Path, monkeypatch:
     assert log.list_type(root, "t") == []
 
 
+def test_an_index_that_is_made_after_the_verdict_is_to_have_all_that_goes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one, a backup is enough. Else its rows would be gone with its next replay."""
+    paths = old_and_sealed(root)
+    backup(root, open_destination(str(tmp_path / "backup")), say=print)
+    real = retention._judge
+
+    def judge(*arguments: Any) -> Any:
+        index(root)
+        return real(*arguments)
+
+    monkeypatch.setattr(retention, "_judge", judge)
+    with pytest.raises(IndexBusy, match="was made meanwhile; try again"):
+        prune(root, 30 * 86400)
+    assert all(path.exists() for path in paths)
+
+
+def test_a_file_that_is_no_index_is_named(root: Path, run: Run) -> None:
+    """As any other command does."""
+    old_and_sealed(root)
+    duckdb.connect(str(root / "index.duckdb")).execute("CREATE TABLE t (n INTEGER)").close()
+    done = run("prune", "--older-than", "30d")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: {root}/index.duckdb is not an index of this version; try: eventlog index\n",
+    )
+
+
 def test_what_could_not_be_deleted_is_not_called_deleted(root: Path, run: Run) -> None:
     """An indexer looks at it this very moment, say. The next run deletes it."""
     held, *_ = old_and_sealed(root)
@@ -407,7 +439,6 @@ def test_verify_index_names_the_row_that_is_not_its_line(root: Path, run: Run) -
     """Changed, missing, or made up."""
     path = segment(root, line(1), line(2), line(3))
     run("index")
-    import duckdb
 
     with duckdb.connect(str(root / "index.duckdb")) as connection:
         connection.execute("""UPDATE events SET payload = '{"n":9}' WHERE line_offset = ?""", [len(line(1))])
