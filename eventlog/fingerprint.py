@@ -22,6 +22,7 @@ from typing import NamedTuple
 import msgspec
 
 from eventlog import archive
+from eventlog.content import digests
 
 _PRIME = 65521
 _CHECKS_MAX = 262_144
@@ -75,10 +76,7 @@ def fingerprint(path: Path, *, size: int | None = None) -> Fingerprint:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a segment's bytes, in hex. Raises OSError."""
-    digest = hashlib.sha256()
-    for block in archive.blocks(path):
-        digest.update(block)
-    return digest.hexdigest()
+    return digests(archive.blocks(path)).sha256
 
 
 class _Group(NamedTuple):
@@ -123,8 +121,8 @@ def _torn_bytes(path: Path, size: int) -> int:
 
 def first_difference(path: Path, sealed: Fingerprint) -> Difference | None:
     """Compare a segment with its fingerprint; None where they are the same. Raises OSError."""
-    found = fingerprint(path)
-    if found.size_bytes == sealed.size_bytes and found.sha256 == sealed.sha256:
+    found = digests(archive.blocks(path))
+    if (found.size, found.sha256) == (sealed.size_bytes, sealed.sha256):
         return None
     groups = list(_groups(archive.blocks(path), sealed.check_lines))
     checks = [check for (check,) in struct.iter_unpack(">I", sealed.checks)]
@@ -133,10 +131,10 @@ def first_difference(path: Path, sealed: Fingerprint) -> Difference | None:
             return _look_closer(path, sealed, groups, checks, number)
     end = groups[-1].end if groups else 0
     if len(groups) < len(checks):
-        return Difference(end, f"cut off: {sealed.size_bytes - found.size_bytes:,} bytes are missing", True)
+        return Difference(end, f"cut off: {sealed.size_bytes - found.size:,} bytes are missing", True)
     if len(groups) > len(checks):
         start = groups[len(checks)].start
-        return Difference(start, f"{found.size_bytes - start:,} bytes were added behind the sealed end", True)
+        return Difference(start, f"{found.size - start:,} bytes were added behind the sealed end", True)
     return Difference(0, "changed in a way that keeps all checks of its lines", False)
 
 

@@ -152,9 +152,14 @@ def _is_at_home(segment: SegmentFile) -> bool:
 
 def refreshed(segment: SegmentFile) -> SegmentFile | None:
     """Look at a listed segment again; None where it is gone."""
-    for path in dict.fromkeys((segment.path, archive_of(segment.path))):
+    return _look_again(segment.event_type, segment.name, segment.path)
+
+
+def _look_again(event_type: str, name: str, listed: Path) -> SegmentFile | None:
+    """Describe a segment that may have been archived, or deleted, since it was listed."""
+    for path in dict.fromkeys((listed, archive_of(listed))):
         try:
-            return _look(segment.event_type, segment.name, path, path.lstat())
+            return _look(event_type, name, path, path.lstat())
         except FileNotFoundError:
             pass
     return None
@@ -194,8 +199,10 @@ def _list_folder(folder: os.DirEntry[str], listing: Listing, known: Container[st
         else:
             try:
                 found = _look(folder.name, name, Path(entry.path), entry.stat(follow_symlinks=False))
-            except FileNotFoundError:  # deleted between the listing and the look
-                continue
+            except FileNotFoundError:  # deleted between the listing and the look, or archived
+                found = _look_again(folder.name, name, Path(entry.path))
+                if found is None:
+                    continue
             if found is None:
                 listing.oddities.append(Oddity(Path(entry.path), "not a zstd file that says its content size"))
             else:

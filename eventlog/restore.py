@@ -26,7 +26,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import archive, forks, log, manifest
+from eventlog import archive, forks, log, manifest, sealing
 from eventlog.backup import Progress
 from eventlog.content import Digests, digests
 from eventlog.destination import Destination
@@ -78,7 +78,19 @@ def restore(
         run = _Run(Path(root), source, progress, sum(copies[0].stored_bytes for copies in segments))
         for copies in segments:
             _restore_one(run, copies, done)
+        _protect_sealed(Path(root))
     return done
+
+
+def _protect_sealed(root: Path) -> None:
+    """A backup may have a segment from before it was sealed, and its seal: nobody may continue it."""
+    sealed = {link.seal.segment for link in sealing.read_chain(root, damaged={})}
+    try:
+        for file in log.list_log(root).segments:
+            if file.name in sealed:
+                sealing.protect(file)
+    except OSError as error:
+        raise _full(root, error) from error
 
 
 def _restore_one(run: _Run, copies: list[Entry], done: Restored) -> None:

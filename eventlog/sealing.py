@@ -6,7 +6,8 @@ re-make all that follow. The segments that hold seals are sealed into the same c
 
 Sealing one segment, in this order:
     1. take its lock, so that nobody owns or adopts it
-    2. sync it, then take away its write permission: from now on no writer adopts it
+    2. take away its write permission, and sync it: from now on no writer adopts it, also after
+       a power cut that the seal survives
     3. take the fingerprint
     4. append the seal; sync the seals when all are made
 
@@ -170,6 +171,7 @@ class _Chain:
     def add(self, file: SegmentFile) -> None:
         """Seal a segment, unless it is sealed, owned or empty."""
         if file.name in self._sealed or file.archived:
+            protect(file)
             return
         with _taken(file.path) as fd:
             if fd is None:
@@ -178,8 +180,7 @@ class _Chain:
             if not stat.S_ISREG(found.st_mode) or not found.st_size:
                 return
             try:
-                os.fsync(fd)
-                os.fchmod(fd, stat.S_IMODE(found.st_mode) & ~0o222)
+                _protect(fd, found)
                 self._append(file, found.st_mtime_ns)
             except (OSError, SegmentUnreadable) as error:
                 self.unreadable.append(f"{file.path}: cannot be sealed: {error}")
@@ -209,6 +210,23 @@ class _Chain:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def protect(file: SegmentFile) -> None:
+    """Take write permission from a segment that a seal names, or a writer would go on behind the sealed end.
+
+    It has it where a backup copied it before it was sealed, and the seals after. Raises OSError.
+    """
+    if file.sealed:
+        return
+    with _taken(file.path) as fd:
+        if fd is not None:
+            _protect(fd, os.fstat(fd))
+
+
+def _protect(fd: int, found: os.stat_result) -> None:
+    os.fchmod(fd, stat.S_IMODE(found.st_mode) & ~0o222)
+    os.fsync(fd)
 
 
 def _envelope(made: Seal, written_ns: int) -> Envelope:

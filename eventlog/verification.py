@@ -4,10 +4,14 @@ Three things are compared: the chain (each seal names the one before it), each s
 segment, and the folder with the chain (read-only segments without a seal, seals without a
 segment). What cannot be seen from here: changes to segments that are not sealed yet, and a
 folder whose whole chain was re-made, which only a head kept elsewhere gives away.
+
+Sealing, archiving and pruning may go on meanwhile: what looks wrong because it was sealed or
+pruned since the log was read is looked up again before it becomes a finding.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,8 +20,9 @@ import msgspec
 from eventlog import log
 from eventlog.errors import MissingExtra
 from eventlog.fingerprint import first_difference
-from eventlog.pruned import read_pruned
+from eventlog.pruned import Pruned, read_pruned
 from eventlog.sealing import SEAL_EVENT, Head, Link, head_of, read_chain
+from eventlog.segment import is_owned
 
 #: Called with bytes done and bytes in all.
 Progress = Callable[[int, int], None]
@@ -55,29 +60,28 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
     damaged: dict[str, str] = {}
     chain = read_chain(root, damaged=damaged)
     files = {file.name: file for file in log.list_log(root).segments}
-    pruned = read_pruned(root, damaged=damaged)
     seals: dict[str, Link] = {}
     for link in chain:
         seals.setdefault(link.seal.segment, link)  # a later one cannot make good what the first says
     findings = [*_chain_findings(chain), *_head_findings(chain, head)]
     present = [link for name, link in seals.items() if name in files]
     total, done = sum(link.seal.size_bytes for link in present), 0
-    for name, link in seals.items():
-        if name not in files:
-            if name not in pruned or pruned[name].sha256 != link.seal.sha256:
-                findings.append(_missing(link))
-            continue
-        findings += _segment_findings(files[name], link)
+    gone = [link for name, link in seals.items() if name not in files]
+    for link in present:
+        try:
+            findings += _segment_findings(files[link.seal.segment], link)
+        except FileNotFoundError:
+            gone.append(link)
         done += link.seal.size_bytes
         if progress is not None:
             progress(done, total)
-    for file in files.values():
-        if file.sealed and file.name not in seals:
-            findings.append(_of_file(file, 0, "read-only, but no seal names it: its seal was removed, or never made"))
+    pruned = read_pruned(root, damaged=damaged)  # last: an account of it is written before a segment is deleted
+    findings += [_missing(link) for link in gone if not _is_told(link, pruned)]
+    loose = [file for file in files.values() if file.name not in seals]
+    findings += _unnamed(root, [file for file in loose if file.sealed])
     findings += [
         _of_file(files[name], 0, reason) for name, reason in damaged.items() if name in files and name not in seals
     ]
-    loose = [file for file in files.values() if file.name not in seals]
     newest = head_of(chain)
     return Verified(
         findings=findings,
@@ -89,6 +93,20 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
         unsealed_bytes=sum(file.size for file in loose),
         head=None if newest is None else str(newest),
     )
+
+
+def _is_told(link: Link, pruned: dict[str, Pruned]) -> bool:
+    told = pruned.get(link.seal.segment)
+    return told is not None and told.sha256 == link.seal.sha256
+
+
+def _unnamed(root: str | Path, files: list[log.SegmentFile]) -> list[Finding]:
+    """Return findings for read-only segments that no seal names, by now either."""
+    # Whoever seals a segment holds it until the seal is written, so first this and then the chain.
+    idle = [file for file in files if not os.access(file.path, os.R_OK) or not is_owned(file.path)]
+    named = {link.seal.segment for link in read_chain(root, damaged={})} if idle else set()
+    what = "read-only, but no seal names it: its seal was removed, or never made"
+    return [_of_file(file, 0, what) for file in idle if file.name not in named]
 
 
 def _chain_findings(chain: list[Link]) -> Iterator[Finding]:
@@ -139,10 +157,13 @@ def _head_findings(chain: list[Link], head: Head | None) -> Iterator[Finding]:
 
 
 def _segment_findings(file: log.SegmentFile, link: Link) -> Iterator[Finding]:
+    """Compare one segment. Raises FileNotFoundError where it is gone since it was listed."""
     if file.event_type != link.seal.segment_type:
         yield _of_file(file, 0, f"it was sealed as a segment of {link.seal.segment_type}")
     try:
         difference = first_difference(file.path, link.seal)
+    except FileNotFoundError:
+        raise
     except (OSError, MissingExtra) as error:
         yield _of_file(file, 0, f"cannot be read: {error}")
         return

@@ -135,7 +135,10 @@ def tampered_segments(plan: Plan) -> str:
 
 
 def _unseen_edits(plan: Plan) -> str:
-    """What does not grow or shrink is not looked at, but for its end; replay --verify finds it. Deletions and moves are harmless."""
+    """What neither grows nor shrinks is looked at only at its end; replay --verify finds the rest.
+
+    Deletions and moves are harmless.
+    """
     root = plan.root
     edited, deleted, moved = (_segment(plan, root) for _ in range(3))
     late = _segment(plan, root)

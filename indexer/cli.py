@@ -9,7 +9,16 @@ import threading
 import click
 
 from eventlog import envelope, timestamps
-from eventlog.cli.main import EXIT_FAILED, existing_root, printable, progress_bar, resolve_root, root_option, say
+from eventlog.cli.main import (
+    EXIT_FAILED,
+    counted,
+    existing_root,
+    printable,
+    progress_bar,
+    resolve_root,
+    root_option,
+    say,
+)
 from eventlog.errors import QueryFailed
 from indexer import replay as replaying
 from indexer import retention
@@ -90,7 +99,7 @@ def prune(age: str, event_types: tuple[str, ...], dry_run: bool, wait_s: float, 
     for kept in done.kept:
         say(printable(f"kept: {kept}"))
     total = sum(each.size_bytes for each in done.pruned)
-    click.echo(f"{'would delete' if dry_run else 'deleted'} {len(done.pruned):,} segments, {total:,} bytes")
+    click.echo(f"{'would delete' if dry_run else 'deleted'} {counted(len(done.pruned), 'segment')}, {total:,} bytes")
 
 
 @click.command()
@@ -113,8 +122,9 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
         with progress_bar("replaying") as progress:
             done = replaying.replay(folder, progress=progress, timeout_s=wait_s)
         click.echo(
-            f"replayed {done.digest.events:,} events from {done.segments:,} segments in {done.elapsed_s:.1f} s, "
-            f"{done.digest.quarantined:,} lines in quarantine\ncontent hash {done.digest.content}"
+            f"replayed {counted(done.digest.events, 'event')} from {counted(done.segments, 'segment')} "
+            f"in {done.elapsed_s:.1f} s, {counted(done.digest.quarantined, 'line')} in quarantine\n"
+            f"content hash {done.digest.content}"
         )
         for reason in done.unreadable:
             say(f"left out: {reason}")
@@ -122,7 +132,8 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
             lines = sum(each.lines for each in done.pruned)
             homes = sorted({home for each in done.pruned for home in each.backups})
             say(
-                f"{lines:,} lines of {len(done.pruned):,} pruned segments are in no log and no index any more; "
+                f"{counted(lines, 'line')} of {counted(len(done.pruned), 'pruned segment')} "
+                "are in no log and no index any more; "
                 + (f"try: eventlog restore {homes[0]}" if homes else "no backup of them is known")
             )
         if not done.segments and not done.digest.events:
@@ -144,7 +155,7 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
     return EXIT_FAILED
 
 
-def _report(counted: Counted) -> None:
-    rejected = f", {counted.rejected:,} lines to quarantine" if counted.rejected else ""
-    click.echo(f"indexed {counted.events:,} events ({counted.bytes:,} bytes){rejected}")
+def _report(done: Counted) -> None:
+    rejected = f", {counted(done.rejected, 'line')} to quarantine" if done.rejected else ""
+    click.echo(f"indexed {counted(done.events, 'event')} ({done.bytes:,} bytes){rejected}")
     sys.stdout.flush()

@@ -24,7 +24,7 @@ from indexer import checkpoint, index_file, projections, schema
 from indexer.batch import Done, SegmentChanged, index_batch
 from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex
 from indexer.replay import Progress, replay
-from indexer.sweep import Sweep
+from indexer.sweep import Sweep, is_spooled
 
 _logger = logging.getLogger("eventlog.indexer")
 
@@ -249,7 +249,9 @@ class Indexer:
         finished = [
             (file, mark)
             for name, file in done.files.items()
-            if (mark := done.segments[name]).indexed_offset == file.size > 0 and not is_owned(file.path)
+            if is_spooled(file)
+            and (mark := done.segments[name]).indexed_offset == file.size > 0
+            and not is_owned(file.path)
         ]
         for _, mark in finished:
             mark.released = True

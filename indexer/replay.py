@@ -5,8 +5,8 @@ reads the old one, and a crash leaves the old one in place:
 
     1. build <root>/index.duckdb.replay from all segments
     2. take the index's turn, so that nobody has it open
-    3. carry over the rows of segments that were released (mode db_only) or pruned: the index
-       is their only home, and for those that went after step 1 had read them, the new one is
+    3. carry over the rows of segments that were released (mode db_only): the index is
+       their only home
     4. drop the old index's WAL, rename the new file over the old one, sync the folder
 """
 
@@ -158,16 +158,14 @@ def _build(
 
 def _finish(root: str | Path, path: Path, limits: Mapping[str, int] | None) -> Digest:
     """Carry over what only the live index has, and take the digest of the new one."""
-    released: set[str] = set()
+    present = [segment.name for segment in log.list_log(root).segments]
     with contextlib.closing(duckdb.connect(str(path))) as connection:
+        if limits is None:
+            _keep_what_vanished(connection, present)
         if _has_released(root):
             _attach_live(root, connection)
-            rows = connection.execute("SELECT name FROM live.segments WHERE released").fetchall()
-            released = {row[0] for row in rows}
-            _carry_released(connection, limits)
+            _carry_released(connection, limits, present)
             connection.execute("DETACH live")
-        if limits is None:
-            _release_gone(root, connection, released)
         projections.create_typed_views(connection)
         return digest(connection)
 
@@ -211,16 +209,24 @@ def _has_released(root: str | Path) -> bool:
         return False
 
 
-def _carry_released(connection: duckdb.DuckDBPyConnection, limits: Mapping[str, int] | None) -> None:
-    """Copy the rows of released segments, up to the limits if there are any."""
+def _keep_what_vanished(connection: duckdb.DuckDBPyConnection, present: list[str]) -> None:
+    """Segments that were pruned after this replay had read them have no home but this index now."""
+    connection.execute("UPDATE segments SET released = true WHERE name NOT IN (SELECT unnest(?))", [present])
+
+
+def _carry_released(
+    connection: duckdb.DuckDBPyConnection, limits: Mapping[str, int] | None, present: list[str]
+) -> None:
+    """Copy the rows of released segments that are not `present` in the log, up to the limits if there are any."""
     if limits is None:
         # One that was restored from a backup is in the log again, and needs no carrying.
         connection.execute(
             """
             CREATE TEMP TABLE gone AS SELECT name, NULL::BIGINT AS upto FROM live.segments old
-            WHERE released AND NOT EXISTS
-                (FROM segments WHERE segments.name = old.name AND segments.indexed_offset >= old.indexed_offset)
-            """
+            WHERE released AND NOT (name IN (SELECT unnest(?)) AND EXISTS
+                (FROM segments WHERE segments.name = old.name AND segments.indexed_offset >= old.indexed_offset))
+            """,
+            [present],
         )
     else:
         rows = (msgspec.json.encode({"name": name, "upto": upto}) for name, upto in limits.items())
@@ -239,16 +245,6 @@ def _carry_released(connection: duckdb.DuckDBPyConnection, limits: Mapping[str, 
     connection.execute("DELETE FROM segments WHERE name IN (SELECT name FROM gone)")
     connection.execute("INSERT INTO segments BY NAME FROM live.segments SEMI JOIN gone USING (name)")
     connection.commit()
-
-
-def _release_gone(root: str | Path, connection: duckdb.DuckDBPyConnection, released: set[str]) -> None:
-    """Note which segments were deleted on purpose after they were read here: this index is the home of their rows."""
-    names = sorted(released | set(read_pruned(root, damaged={})))
-    here = checkpoint.read(connection, names).values()
-    gone = [each for each in here if not log.exists(root, each.event_type, each.name)]
-    for mark in gone:
-        mark.released = True
-    checkpoint.write(connection, gone)
 
 
 def _live_columns(connection: duckdb.DuckDBPyConnection, table: str) -> str:

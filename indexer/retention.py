@@ -8,13 +8,12 @@ truthful account of where its content is:
     3. a `segment_pruned` event says so in the log, durably
     4. the file is deleted
 
-Steps 2 to 4 hold the index's turn, or a replay that was begun before could be swapped in between
-them, and its index does not know that these rows have no other home.
+Steps 2 to 4 are taken in one turn at the index, so that a replay, which swaps its own index
+in under that turn, comes before or after all of them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from eventlog import envelope, ids, log, reader, timestamps
 from eventlog.backup import BACKED_UP_EVENT, SegmentsBackedUp
 from eventlog.config import Config
 from eventlog.envelope import Envelope
-from eventlog.errors import IndexFailed, InvalidEvent
+from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent
 from eventlog.fingerprint import sha256
 from eventlog.log import SegmentFile
 from eventlog.maintenance import maintenance
@@ -37,7 +36,7 @@ from eventlog.schemas import SCHEMA_EVENT
 from eventlog.sealing import SEAL_EVENT, Seal, read_chain
 from eventlog.segment import remove_if_finished
 from eventlog.writer import Durability
-from indexer import checkpoint, index_file, turns
+from indexer import checkpoint, index_file, schema, turns
 from indexer.index_file import DEFAULT_TIMEOUT_S
 
 #: What the log says of itself, and what importers and views go on from: small, and kept for ever.
@@ -61,8 +60,7 @@ def prune(
 ) -> Pruning:
     """Delete segments that were last written over `older_than_s` seconds ago, as far as that is safe.
 
-    Raises InvalidEvent for a type that is kept for ever, MaintenanceBusy, IndexBusy, and
-    IndexFailed where the index is replaced meanwhile; nothing is deleted then.
+    Raises InvalidEvent for a type that is kept for ever, MaintenanceBusy, IndexBusy.
     """
     types = None if event_types is None else set(event_types)
     if types and types & KEPT_TYPES:
@@ -84,12 +82,31 @@ def prune(
                 done.pruned.append(verdict)
                 files[file.name] = file
         if done.pruned and not dry_run:
-            with _alone_with_index(root, timeout_s) as connection:
-                _release(root, connection, done.pruned)
+            # In one turn at the index: a replay that ends meanwhile sees all of it or nothing.
+            with _turn(root, timeout_s, indexed is not None) as connection:
+                if connection is not None:
+                    _release(connection, done.pruned)
                 _tell(root, done.pruned)
                 for file in files.values():
-                    _delete(file)
+                    if not _delete(file):
+                        done.pruned[:] = [each for each in done.pruned if each.segment != file.name]
+                        done.kept.append(
+                            f"{file.event_type}/{file.name}: not deleted: somebody holds it, or the folder "
+                            "cannot be written; run the same again"
+                        )
         return done
+
+
+@contextmanager
+def _turn(root: str | Path, timeout_s: float, has_index: bool) -> Iterator[duckdb.DuckDBPyConnection | None]:
+    if has_index:
+        with index_file.writing(root, timeout_s=timeout_s) as connection:
+            yield connection
+    else:
+        with turns.turn(root, exclusive=True, timeout_s=timeout_s):
+            if index_file.index_path(root).exists():  # then it is to have all that goes
+                raise IndexBusy(f"{index_file.index_path(root)} was made meanwhile; try again")
+            yield None
 
 
 def _judge(
@@ -139,36 +156,21 @@ def _indexed_offsets(root: str | Path, timeout_s: float) -> dict[str, int] | Non
     if not index_file.index_path(root).exists():
         return None
     with index_file.reading(root, timeout_s=timeout_s) as connection:
+        if schema.version(connection) != schema.SCHEMA_VERSION:
+            raise IndexFailed(f"{index_file.index_path(root)} is not an index of this version; try: eventlog index")
         return {name: mark.indexed_offset for name, mark in checkpoint.read(connection).items()}
 
 
-@contextmanager
-def _alone_with_index(root: str | Path, timeout_s: float) -> Iterator[duckdb.DuckDBPyConnection | None]:
-    """Hold the index for the length of the block; yields None where there is none."""
-    with turns.turn(root, exclusive=True, timeout_s=timeout_s):
-        if not index_file.index_path(root).exists():
-            yield None
-            return
-        with contextlib.closing(index_file.connect(root, read_only=False, timeout_s=timeout_s)) as connection:
-            yield connection
+def _release(connection: duckdb.DuckDBPyConnection, pruned: list[Pruned]) -> None:
+    """Have the index keep rows whose segments are about to go, also through a replay.
 
-
-def _release(root: str | Path, connection: duckdb.DuckDBPyConnection | None, pruned: list[Pruned]) -> None:
-    """Have the index keep rows whose segments are about to go, also through a replay."""
-    marks = {} if connection is None else checkpoint.read(connection, [each.segment for each in pruned])
+    Raises IndexBusy where they are not all in there any more: it was replaced since they were looked at.
+    """
+    marks = checkpoint.read(connection, [each.segment for each in pruned])
     for each in pruned:
         mark = marks.get(each.segment)
-        # Judged by an index that may be gone by now: one that was replayed since may lack the rows.
-        if (connection is not None, mark and mark.indexed_offset) != (
-            each.indexed,
-            each.size_bytes if each.indexed else None,
-        ):
-            raise IndexFailed(
-                f"{index_file.index_path(root)} was replaced meanwhile, and nothing was deleted; run the same again"
-            )
-    if connection is None:
-        return
-    for mark in marks.values():
+        if mark is None or mark.indexed_offset != each.size_bytes:
+            raise IndexBusy(f"{each.segment_type}/{each.segment}: the index was replaced meanwhile; try again")
         mark.released = True
     connection.begin()
     checkpoint.write(connection, marks.values())
@@ -191,8 +193,7 @@ def _envelope(pruned: Pruned) -> Envelope:
     )
 
 
-def _delete(file: SegmentFile) -> None:
-    """Delete a segment, and its other form if archiving was interrupted in between."""
-    for path in {file.path, log.archive_of(file.path)}:
-        if path.exists():
-            remove_if_finished(path, path.stat().st_size)
+def _delete(file: SegmentFile) -> bool:
+    """Delete a segment, and its other form if archiving was interrupted in between; say whether it is gone."""
+    there = [path for path in {file.path, log.archive_of(file.path)} if path.exists()]
+    return all(remove_if_finished(path, path.stat().st_size) for path in there)

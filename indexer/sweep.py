@@ -22,6 +22,8 @@ from typing import NamedTuple
 
 from eventlog import log
 from eventlog.log import Listing, Oddity, SegmentFile
+from eventlog.pruned import PRUNED_EVENT
+from eventlog.sealing import SEAL_EVENT
 from eventlog.segment import is_owned
 
 _SHARE = 20
@@ -31,6 +33,11 @@ _CHEAP_S = 0.01
 _NEWEST = 64
 #: A folder may change again within one tick of the clock that stamps it.
 _TICK_NS = 1_000_000_000
+
+
+def is_spooled(segment: SegmentFile) -> bool:
+    """Say whether mode `db_only` may delete a segment: not one that was sealed, nor what tells of such."""
+    return not segment.sealed and segment.event_type not in (SEAL_EVENT, PRUNED_EVENT)
 
 
 class _Seen(NamedTuple):
@@ -120,7 +127,7 @@ class Sweep:
             return True
         # All that could be read has been. Only the end of its owner changes that: then there
         # is a torn tail to account for, or a finished segment to release.
-        return (self._release or not seen.complete) and not is_owned(segment.path)
+        return ((self._release and is_spooled(segment)) or not seen.complete) and not is_owned(segment.path)
 
     def _chosen(self, segments: list[SegmentFile]) -> Iterator[SegmentFile]:
         for _, group in groupby(segments, key=lambda each: each.event_type):

@@ -45,7 +45,7 @@ def watch(
     for _ in _wakes(folder, stop, poll=poll, say=say):
         try:
             counted = indexer.catch_up() if stop.is_set() else indexer.keep_up()
-        except EventlogError as error:
+        except (EventlogError, OSError) as error:
             say(f"{error}; trying again")
             stop.wait(SWEEP_S)
         else:

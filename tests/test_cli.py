@@ -63,7 +63,7 @@ def test_the_way_of_an_event_on_the_command_line(run: Run, root: Path) -> None:
         "agent": "ci",
         "payload": {"version": "1.2", "ok": True},
     }  # fmt: skip
-    assert run("index").stdout == f"indexed 1 events ({len(tailed.stdout)} bytes)\n"
+    assert run("index").stdout == f"indexed 1 event ({len(tailed.stdout)} bytes)\n"
     status = json.loads(run("status", "--json").stdout)
     assert (status["segments"], status["events"], status["rows"], status["quarantined"]) == (1, 1, 1, 0)
     assert (status["lag_bytes"], status["lag_s"], status["held_by"], status["root"]) == (0, 0.0, [], str(root))
@@ -77,7 +77,7 @@ def test_the_way_of_an_event_on_the_command_line(run: Run, root: Path) -> None:
     (row,) = [json.loads(line) for line in run("export", "deploy", "--format", "jsonl").stdout.splitlines()]
     assert (row["event_id"], row["payload"]) == (event_id, {"version": "1.2", "ok": True})
     hash_ = re.fullmatch(
-        r"replayed 1 events from 1 segments in \d+\.\d s, 0 lines in quarantine\ncontent hash ([0-9a-f]{16})\n",
+        r"replayed 1 event from 1 segment in \d+\.\d s, 0 lines in quarantine\ncontent hash ([0-9a-f]{16})\n",
         run("replay").stdout,
     )
     assert hash_

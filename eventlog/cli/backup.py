@@ -9,7 +9,16 @@ import click
 
 from eventlog import backup as backing
 from eventlog import restore as restoring
-from eventlog.cli.main import EXIT_FAILED, existing_root, printable, progress_bar, resolve_root, root_option, say
+from eventlog.cli.main import (
+    EXIT_FAILED,
+    counted,
+    existing_root,
+    printable,
+    progress_bar,
+    resolve_root,
+    root_option,
+    say,
+)
 from eventlog.destination import Destination, Folder, open_destination
 from eventlog.errors import ConfigError
 
@@ -74,7 +83,7 @@ def _outside(place: Destination, root: str) -> Destination:
 
 
 def _segments(count: int, size_bytes: int) -> str:
-    return f"{count:,} segment{'' if count == 1 else 's'} ({size_bytes:,} bytes)"
+    return f"{counted(count, 'segment')} ({size_bytes:,} bytes)"
 
 
 def _exit_code(failures: list[str]) -> int:

@@ -3,7 +3,7 @@
     0    done
     1    something failed, or a comparison found a difference
     2    the command line, the event or the query is wrong
-    3    the index was held by another process for too long; try again
+    3    another process held the index for too long, or does maintenance on the root; try again
     130  interrupted
 
 Subcommands are loaded by name when they are asked for: `eventlog emit` does not wait for
@@ -25,7 +25,15 @@ from typing import Any, TypeVar
 import click
 
 from eventlog import __version__, config
-from eventlog.errors import ConfigError, EventlogError, IndexBusy, InvalidEvent, MissingExtra, QueryFailed
+from eventlog.errors import (
+    ConfigError,
+    EventlogError,
+    IndexBusy,
+    InvalidEvent,
+    MaintenanceBusy,
+    MissingExtra,
+    QueryFailed,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -143,6 +151,11 @@ def printable(text: str) -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """Return `1 segment`, `2 segments`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """Lend a function of bytes done and bytes in all, shown on standard error if that is a terminal."""
@@ -214,7 +227,7 @@ def _failed(error: Exception, message: str, arguments: Sequence[str]) -> int:
     if "--debug" in arguments:
         traceback.print_exc()
     click.echo(f"error: {message}", err=True)
-    if isinstance(error, IndexBusy):
+    if isinstance(error, IndexBusy | MaintenanceBusy):
         return EXIT_BUSY
     if isinstance(error, ConfigError | InvalidEvent | QueryFailed | MissingExtra):
         return EXIT_USAGE

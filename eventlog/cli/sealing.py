@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from eventlog import archiving, envelope, sealing, verification
-from eventlog.cli.main import EXIT_FAILED, existing_root, printable, progress_bar, root_option, say
+from eventlog.cli.main import EXIT_FAILED, counted, existing_root, printable, progress_bar, root_option, say
 from eventlog.errors import MissingExtra, QueryFailed
 
 _TYPES = click.option(
@@ -40,7 +40,9 @@ def seal(event_types: tuple[str, ...], root: str | None) -> None:
     with progress_bar("sealing") as progress:
         made = sealing.seal(folder, _checked(event_types), progress=progress)
     data = [each for each in made if each.segment_type != sealing.SEAL_EVENT]
-    click.echo(f"sealed {len(data):,} segments, {sum(each.size_bytes for each in data):,} bytes")
+    size_bytes = sum(each.size_bytes for each in data)
+    nothing_new = "" if data else "; all that nobody is writing is sealed already"
+    click.echo(f"sealed {counted(len(data), 'segment')}, {size_bytes:,} bytes{nothing_new}")
     head = sealing.head_of(sealing.read_chain(folder))
     if head is not None:
         click.echo(f"head {head}")
@@ -65,12 +67,14 @@ def verify(with_index: bool, kept: str | None, as_json: bool, root: str | None) 
     folder = existing_root(root)
     with progress_bar("verifying") as progress:
         found = verification.verify(folder, head=_head(kept), progress=progress)
+    if not as_json:
+        _show(found)  # before the index, which may not be there
     rows = _verify_index(folder) if with_index else None
     if as_json:
         answer = msgspec.structs.asdict(found) | ({} if rows is None else {"index": rows})
         click.echo(msgspec.json.encode(answer))
-    else:
-        _show(found, rows)
+    elif rows is not None:
+        _show_rows(rows)
     return EXIT_FAILED if found.findings or (rows is not None and not rows.equal) else 0
 
 
@@ -78,7 +82,7 @@ def _head(text: str | None) -> sealing.Head | None:
     if text is None:
         return None
     number, _, sha256 = text.partition(":")
-    if not number.isdigit() or len(sha256) != 64:
+    if not (number.isascii() and number.isdigit() and len(sha256) == 64):
         raise QueryFailed(f"{text!r} is not a head; it looks like 12:9f86d0… (64 digits), as `eventlog seal` prints it")
     return sealing.Head(int(number), sha256.lower())
 
@@ -93,25 +97,27 @@ def _verify_index(folder: str) -> Any:
         return replay.verify(folder, progress=progress)
 
 
-def _show(found: verification.Verified, rows: Any) -> None:
+def _show(found: verification.Verified) -> None:
     for each in found.findings:
         place = f"{each.event_type}/{each.segment}" if each.segment else each.event_type
         about = "" if each.exact else " or later in this line"
         click.echo(printable(f"{place}: byte {each.offset:,}{about}: {each.what}"))
+    verdict = "all as sealed" if found.sealed_segments else "nothing to compare (try: eventlog seal)"
     click.echo(
-        f"{found.sealed_segments:,} sealed segments ({found.sealed_bytes:,} bytes), "
-        f"{'all as sealed' if not found.findings else f'{len(found.findings):,} findings'}; "
+        f"{counted(found.sealed_segments, 'sealed segment')} ({found.sealed_bytes:,} bytes), "
+        f"{counted(len(found.findings), 'finding') if found.findings else verdict}; "
         f"{found.pruned_segments:,} pruned; {found.unsealed_segments:,} not sealed yet ({found.unsealed_bytes:,} bytes)"
     )
     if found.head is not None:
         click.echo(f"head {found.head}")
-    if rows is None:
-        return
+
+
+def _show_rows(rows: Any) -> None:
     for row in rows.differences:
         click.echo(printable(f"{row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.what}"))
     carried = f", but {rows.carried:,} whose segment was pruned or released" if rows.carried else ""
     verdict = f"each equal to its line{carried}" if rows.equal else "not all as the log has them; try: eventlog replay"
-    click.echo(f"{rows.live.events:,} rows, {verdict}")
+    click.echo(f"{counted(rows.live.events, 'row')}, {verdict}")
 
 
 @click.command()
@@ -133,5 +139,9 @@ def archive(event_types: tuple[str, ...], level: int, root: str | None) -> int:
     for reason in done.refused:
         say(f"left as it is: {reason}")
     ratio = f" ({done.bytes_after / done.bytes_before:.0%})" if done.bytes_before else ""
-    click.echo(f"archived {done.segments:,} segments: {done.bytes_before:,} bytes are now {done.bytes_after:,}{ratio}")
+    click.echo(
+        f"archived {counted(done.segments, 'segment')}: {done.bytes_before:,} bytes are now {done.bytes_after:,}{ratio}"
+        if done.segments
+        else "archived nothing: no sealed segment waits for it; eventlog seal makes some"
+    )
     return EXIT_FAILED if done.refused else 0

@@ -140,8 +140,10 @@ def privacy(scene: Scene) -> Iterator[Finding]:
     modes = {path: found.st_mode for path, found in scene.stats.items()} | {path: path.stat().st_mode for path in index}
     exposed = [path for path, mode in modes.items() if mode & 0o077]
     yield note(
-        f"other users may get at the root (mode {stat.S_IMODE(modes[scene.root]):04o}), "
-        f"and {len(exposed) - 1:,} files and folders in it are not private either",
+        f"other users may get at the root (mode {stat.S_IMODE(modes[scene.root]):04o})"
+        + (
+            f", and at {_counted(len(exposed) - 1, 'file or folder', 'files and folders')} in it" if exposed[1:] else ""
+        ),
         f"if that is not meant: chmod -R go= {_quoted(scene.root)}",
         scene.root,
     )

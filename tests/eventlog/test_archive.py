@@ -109,6 +109,23 @@ def test_beside_its_archive_a_plain_file_is_read_once(root: Path) -> None:
     assert len(list(reader.read_log(root, ["t"]))) == 2
 
 
+def test_a_segment_that_is_archived_while_it_is_listed_is_listed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between reading the names in a folder and looking at each, or a replay would leave it out."""
+    path = segment(root, line(1))
+    seal(root)
+    real, moments = log._entries, iter([archive_sealed])
+
+    def entries(folder: Path) -> list[os.DirEntry[str]]:
+        found = real(folder)
+        if folder.name == "t":
+            for archive_now in moments:
+                archive_now(root)
+        return found
+
+    monkeypatch.setattr(log, "_entries", entries)
+    assert [(each.name, each.archived) for each in log.list_type(root, "t")] == [(path.stem, True)]
+
+
 def test_what_is_not_as_sealed_is_not_archived(root: Path) -> None:
     """The plain file is evidence."""
     path = segment(root, line(1), line(2))
@@ -200,7 +217,7 @@ def test_the_command_archives(root: Path, run: Callable[..., subprocess.Complete
     run("seal")
     done = run("archive", "--type", "t", "--level", "19")
     assert done.returncode == 0
-    assert done.stdout.startswith(f"archived 1 segments: {sum(len(line(n)) for n in range(50)):,} bytes are now ")
+    assert done.stdout.startswith(f"archived 1 segment: {sum(len(line(n)) for n in range(50)):,} bytes are now ")
     newest = [json.loads(each)["payload"]["n"] for each in run("tail", "t", "-n", "3").stdout.splitlines()]
     assert newest == [47, 48, 49]
     assert archiving.LEVEL == 12

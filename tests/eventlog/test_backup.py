@@ -15,7 +15,9 @@ from eventlog import backup as backing
 from eventlog.backup import Done, backup
 from eventlog.errors import BackupFailed
 from eventlog.restore import Restored, restore
+from eventlog.sealing import seal
 from eventlog.segment import Segment
+from eventlog.verification import verify
 from indexer.replay import replay
 from tests.eventlog.backups import Place, backed_up, emit, events, only, restored, tree
 
@@ -110,6 +112,30 @@ def test_a_segment_that_was_sealed_after_it_was_copied_comes_back_sealed(
     count = len(place.files())
     backed_up(root, place)
     assert len(place.files()) == count
+
+
+def test_a_copy_from_before_the_seal_comes_back_sealed_where_the_seal_does(
+    root: Path, tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backup was killed between the two; a writer would go on behind the sealed end."""
+    emit(root, "a", 1, 2)
+    backed_up(root, place)
+    seal(root)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*arguments: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backing._Run, "note_seal", killed)
+        with pytest.raises(Killed):
+            backed_up(root, place)
+    new = tmp_path / "new"
+    restored(new, place)
+    emit(new, "a", 3)
+    assert verify(new).findings == []
 
 
 def archived(root: Path) -> Path:

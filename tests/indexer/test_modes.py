@@ -10,9 +10,11 @@ from typing import Any, cast
 import duckdb
 import pytest
 
-from eventlog import log
+from eventlog import log, verification
+from eventlog.archiving import archive_sealed
 from eventlog.config import Config, Mode
 from eventlog.recorder import Recorder
+from eventlog.sealing import seal
 from eventlog.segment import Segment
 from indexer import index_file, replay
 from indexer.batch import Done
@@ -121,6 +123,23 @@ def test_what_is_released_while_a_replay_builds_keeps_its_rows(root: Path, monke
     assert log.list_log(root).segments == []
     replay.replay(root)
     assert rows(root, COUNT) == [(2, 2)]
+
+
+@pytest.mark.parametrize("archiving", [False, True])
+def test_what_was_sealed_is_no_spool(root: Path, archiving: bool) -> None:
+    """Or the chain of seals would break, and verify find segments gone that nobody has taken."""
+    segment(root, line(1), line(2))
+    seal(root)
+    if archiving:
+        archive_sealed(root)
+    spooled = segment(root, line(3))
+    indexer = Indexer(root, release=True)
+    indexer.catch_up()
+    assert not spooled.exists()
+    assert verification.verify(root).sealed_segments == 2
+    assert verification.verify(root).findings == []
+    assert indexer._sweep.thorough() == []
+    assert rows(root, "SELECT count(*) FROM segments WHERE released") == [(1,)]
 
 
 def test_a_crash_while_releasing_leaves_the_checkpoint(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,16 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
-from eventlog import archive, log, verification
+from eventlog import archive, fingerprint, log, verification
 from eventlog.archiving import archive_sealed
+from eventlog.backup import backup
 from eventlog.config import Config
-from eventlog.errors import IndexFailed, InvalidEvent
+from eventlog.destination import open_destination
+from eventlog.errors import IndexBusy, InvalidEvent
 from eventlog.pruned import read_pruned
 from eventlog.recorder import Recorder
 from eventlog.sealing import read_chain, seal
-from indexer import index_file, replay, retention
+from eventlog.segment import held_still
+from indexer import replay, retention
 from indexer.indexer import Indexer
 from indexer.retention import prune
 from queries.store import ReadStore
@@ -322,25 +326,6 @@ def test_a_pruned_segment_that_comes_back_is_a_segment_again(root: Path) -> None
     assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
 
 
-def test_what_is_pruned_while_a_replay_builds_keeps_its_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through that replay, which had read the segments, and through the next, which cannot."""
-    old_and_sealed(root)
-    index(root)
-    real = replay._build
-
-    def build(*arguments: Any) -> tuple[int, list[str]]:
-        built = real(*arguments)
-        prune(root, 30 * 86400)
-        return built
-
-    with monkeypatch.context() as patch:
-        patch.setattr(replay, "_build", build)
-        replay.replay(root)
-    assert log.list_type(root, "t") == []
-    replay.replay(root)
-    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
-
-
 def test_a_damaged_account_of_what_was_pruned_does_not_stop_a_replay(root: Path) -> None:
     """It is left out and named like any other damaged segment; the pruned rows are carried over."""
     old_and_sealed(root)
@@ -356,25 +341,60 @@ def test_a_damaged_account_of_what_was_pruned_does_not_stop_a_replay(root: Path)
     assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
 
 
-def test_an_index_that_is_replaced_after_the_verdict_is_asked_again(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It may lack the rows on whose account the segments were to go: nothing goes."""
-    paths = old_and_sealed(root)
+def test_what_is_pruned_while_it_verifies_is_no_finding(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparing a large log takes long enough for that."""
+    old_and_sealed(root)
     index(root)
+    real = fingerprint.first_difference
+
+    def first_difference(*arguments: Any) -> Any:
+        prune(root, 30 * 86400)
+        return real(*arguments)
+
+    monkeypatch.setattr(verification, "first_difference", first_difference)
+    assert verification.verify(root).findings == []
+    assert log.list_type(root, "t") == []
+
+
+def test_an_index_that_is_made_after_the_verdict_is_to_have_all_that_goes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one, a backup is enough. Else its rows would be gone with its next replay."""
+    paths = old_and_sealed(root)
+    backup(root, open_destination(str(tmp_path / "backup")), say=print)
     real = retention._judge
 
     def judge(*arguments: Any) -> Any:
-        verdict = real(*arguments)
-        with index_file.writing(root) as connection:  # as one that was replayed from an earlier listing
-            connection.execute("DELETE FROM segments WHERE event_type = 't'")
-        return verdict
+        index(root)
+        return real(*arguments)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(retention, "_judge", judge)
-        with pytest.raises(IndexFailed, match="replaced meanwhile, and nothing was deleted"):
-            prune(root, 30 * 86400)
+    monkeypatch.setattr(retention, "_judge", judge)
+    with pytest.raises(IndexBusy, match="was made meanwhile; try again"):
+        prune(root, 30 * 86400)
     assert all(path.exists() for path in paths)
+
+
+def test_a_file_that_is_no_index_is_named(root: Path, run: Run) -> None:
+    """As any other command does."""
+    old_and_sealed(root)
+    duckdb.connect(str(root / "index.duckdb")).execute("CREATE TABLE t (n INTEGER)").close()
+    done = run("prune", "--older-than", "30d")
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: {root}/index.duckdb is not an index of this version; try: eventlog index\n",
+    )
+
+
+def test_what_could_not_be_deleted_is_not_called_deleted(root: Path, run: Run) -> None:
+    """An indexer looks at it this very moment, say. The next run deletes it."""
+    held, *_ = old_and_sealed(root)
+    index(root)
+    with held_still(held):
+        done = run("prune", "--older-than", "30d")
+    assert done.stdout.splitlines()[-1].startswith("deleted 2 segments, ")
+    assert done.stderr.startswith(f"kept: t/{held.stem}: not deleted: somebody holds it")
+    assert [each.segment for each in prune(root, 30 * 86400).pruned] == [held.stem]
+    assert log.list_type(root, "t") == []
 
 
 def test_the_command_prunes(root: Path, run: Run) -> None:
@@ -419,7 +439,6 @@ def test_verify_index_names_the_row_that_is_not_its_line(root: Path, run: Run) -
     """Changed, missing, or made up."""
     path = segment(root, line(1), line(2), line(3))
     run("index")
-    import duckdb
 
     with duckdb.connect(str(root / "index.duckdb")) as connection:
         connection.execute("""UPDATE events SET payload = '{"n":9}' WHERE line_offset = ?""", [len(line(1))])

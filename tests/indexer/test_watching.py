@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,6 +79,27 @@ def test_the_watching_command_ends_on_a_signal(root: Path, number: signal.Signal
     assert process.returncode == 0
     assert b"Traceback" not in err
     assert rows(root, COUNT) == [(2, 2)]
+
+
+def test_a_log_that_cannot_be_read_for_a_moment_does_not_end_the_watch(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No rights, no descriptors: what passes by itself is said, and waited out."""
+    segment(root, line(1))
+    stop, real, said = threading.Event(), log.list_log, list[str]()
+    answers = iter([PermissionError(errno.EACCES, "Permission denied", "log/t")])
+
+    def listing(*arguments: Any, **options: Any) -> log.Listing:
+        for error in answers:
+            raise error
+        stop.set()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(log, "list_log", listing)
+    monkeypatch.setattr("indexer.watch.SWEEP_S", 0.01)
+    watch(Indexer(root), stop, poll=True, say=said.append)
+    assert said == ["[Errno 13] Permission denied: 'log/t'; trying again"]
+    assert rows(root, COUNT) == [(1, 1)]
 
 
 def test_what_is_finished_is_sealed_by_the_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,8 @@ def no_log(root: Path) -> Said:
 def open_to_all(root: Path) -> Said:
     root.chmod(0o755)
     (root / "log/t").chmod(0o750)
-    return "privacy", "note", r"other users may get at the root \(mode 0755\), and 1 files", "chmod -R go= "
+    what = r"other users may get at the root \(mode 0755\), and at 1 file or folder in it"
+    return "privacy", "note", what, "chmod -R go= "
 
 
 def foreign_files(root: Path) -> Said:
