@@ -95,7 +95,11 @@ class Indexer:
         self._forget_if_replaced()
         waiting = find()
         while waiting or self._index_inode is None:
-            left = self._index_some(waiting, counted)
+            try:
+                left = self._index_some(waiting, counted)
+            except duckdb.Error as error:  # a full disk, most likely; the batch is undone
+                path, reason = index_file.index_path(self.root), str(error).splitlines()[0]
+                raise IndexFailed(f"{path} could not be written: {reason}. The log is not affected") from error
             waiting = self._sweep.thorough() if left is None else left
         return counted
 
