@@ -34,7 +34,7 @@ from eventlog.config import Config
 from eventlog.content import Extent, digests, extent, stored
 from eventlog.destination import Destination
 from eventlog.envelope import decode
-from eventlog.errors import BackupFailed, InvalidEvent
+from eventlog.errors import BackupFailed, InvalidEvent, WriteFailed
 from eventlog.log import SegmentFile
 from eventlog.manifest import Entry, Known
 from eventlog.recorder import Recorder
@@ -128,7 +128,10 @@ def backup(
     run.flush()
     run.merge()
     finished = [segment for segment in present if extents[segment.name].finished]
-    _announce(root, _unannounced(root, destination.name, run, finished, extents, done), destination.name)
+    try:
+        _announce(root, _unannounced(root, destination.name, run, finished, extents, done), destination.name)
+    except WriteFailed as error:  # a log that can only be read (a rescued disk) can be backed up
+        say(f"the log does not say that it is backed up, so that prune will not count on it: {error}")
     return done
 
 

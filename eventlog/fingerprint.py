@@ -119,10 +119,15 @@ def _torn_bytes(path: Path, size: int) -> int:
 # -- where bytes differ ----------------------------------------------------------------
 
 
+def is_same(path: Path, sealed: Fingerprint) -> bool:
+    """Say whether a segment has the bytes of a fingerprint. Raises OSError."""
+    found = digests(archive.blocks(path))
+    return (found.size, found.sha256) == (sealed.size_bytes, sealed.sha256)
+
+
 def first_difference(path: Path, sealed: Fingerprint) -> Difference | None:
     """Compare a segment with its fingerprint; None where they are the same. Raises OSError."""
-    found = digests(archive.blocks(path))
-    if (found.size, found.sha256) == (sealed.size_bytes, sealed.sha256):
+    if is_same(path, sealed):
         return None
     groups = list(_groups(archive.blocks(path), sealed.check_lines))
     checks = [check for (check,) in struct.iter_unpack(">I", sealed.checks)]
@@ -131,10 +136,10 @@ def first_difference(path: Path, sealed: Fingerprint) -> Difference | None:
             return _look_closer(path, sealed, groups, checks, number)
     end = groups[-1].end if groups else 0
     if len(groups) < len(checks):
-        return Difference(end, f"cut off: {sealed.size_bytes - found.size:,} bytes are missing", True)
+        return Difference(end, f"cut off: {sealed.size_bytes - end:,} bytes are missing", True)
     if len(groups) > len(checks):
         start = groups[len(checks)].start
-        return Difference(start, f"{found.size - start:,} bytes were added behind the sealed end", True)
+        return Difference(start, f"{end - start:,} bytes were added behind the sealed end", True)
     return Difference(0, "changed in a way that keeps all checks of its lines", False)
 
 

@@ -58,7 +58,10 @@ class Seal(Fingerprint, frozen=True, kw_only=True):
 
 
 class Link(NamedTuple):
-    """A seal, the hash of its line, and where that stands in the log."""
+    """A seal, the hash of its line, and where that stands in the log.
+
+    `seal` comes without `checks`, which are by far the most of it: `whole_seal` reads them.
+    """
 
     seal: Seal
     sha256: str
@@ -87,8 +90,18 @@ def read_chain(root: str | Path, *, damaged: dict[str, str] | None = None) -> li
             seal = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=Seal)
         except (InvalidEvent, msgspec.ValidationError):
             continue
+        seal = msgspec.structs.replace(seal, checks=b"")
         links.append(Link(seal, hashlib.sha256(located.data).hexdigest(), located.segment, located.offset))
     return sorted(links, key=lambda link: (link.seal.number, link.place, link.offset))
+
+
+def whole_seal(root: str | Path, link: Link) -> Seal:
+    """Return a seal with its `checks`. Raises SegmentUnreadable."""
+    path = log.segment_path(root, SEAL_EVENT, link.place)
+    line = reader.read_line_at(path, link.offset)
+    if line is None or hashlib.sha256(line).hexdigest() != link.sha256:
+        raise SegmentUnreadable(f"{path}: the seal at byte {link.offset:,} is not there any more")
+    return msgspec.json.decode(envelope.decode(line).envelope.payload, type=Seal)
 
 
 def head_of(chain: list[Link]) -> Head | None:

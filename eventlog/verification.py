@@ -18,10 +18,10 @@ from pathlib import Path
 import msgspec
 
 from eventlog import log
-from eventlog.errors import MissingExtra
-from eventlog.fingerprint import first_difference
+from eventlog.errors import MissingExtra, SegmentUnreadable
+from eventlog.fingerprint import first_difference, is_same
 from eventlog.pruned import Pruned, read_pruned
-from eventlog.sealing import SEAL_EVENT, Head, Link, head_of, read_chain
+from eventlog.sealing import SEAL_EVENT, Head, Link, head_of, read_chain, whole_seal
 from eventlog.segment import is_owned
 
 #: Called with bytes done and bytes in all.
@@ -69,7 +69,7 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
     gone = [link for name, link in seals.items() if name not in files]
     for link in present:
         try:
-            findings += _segment_findings(files[link.seal.segment], link)
+            findings += _segment_findings(root, files[link.seal.segment], link)
         except FileNotFoundError:
             gone.append(link)
         done += link.seal.size_bytes
@@ -156,14 +156,20 @@ def _head_findings(chain: list[Link], head: Head | None) -> Iterator[Finding]:
         )
 
 
-def _segment_findings(file: log.SegmentFile, link: Link) -> Iterator[Finding]:
+def _segment_findings(root: str | Path, file: log.SegmentFile, link: Link) -> Iterator[Finding]:
     """Compare one segment. Raises FileNotFoundError where it is gone since it was listed."""
     if file.event_type != link.seal.segment_type:
         yield _of_file(file, 0, f"it was sealed as a segment of {link.seal.segment_type}")
     try:
-        difference = first_difference(file.path, link.seal)
+        if is_same(file.path, link.seal):
+            return
+        difference = first_difference(file.path, whole_seal(root, link))
     except FileNotFoundError:
         raise
+    except SegmentUnreadable as error:
+        finding = _of_file(file, 0, f"not as sealed; in what place, its seal cannot say: {error}")
+        yield msgspec.structs.replace(finding, exact=False)
+        return
     except (OSError, MissingExtra) as error:
         yield _of_file(file, 0, f"cannot be read: {error}")
         return

@@ -92,7 +92,7 @@ def connect(root: str | Path, *, read_only: bool, timeout_s: float) -> duckdb.Du
                 time.sleep(_RETRY_S)
             elif _is_broken(path):
                 raise broken(path, error) from error
-            elif time.monotonic() >= deadline:
+            elif time.monotonic() >= deadline or not os.access(path, os.R_OK if read_only else os.R_OK | os.W_OK):
                 reason = str(error).splitlines()[0]
                 raise IndexFailed(f"{path} cannot be opened here, though it seems sound: {reason}") from error
             else:

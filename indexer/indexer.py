@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from eventlog import envelope, ids, timestamps
+from eventlog import envelope, ids, log, timestamps
 from eventlog.config import Config
 from eventlog.errors import IndexFailed, SegmentUnreadable
 from eventlog.log import SegmentFile
@@ -95,7 +95,11 @@ class Indexer:
         self._forget_if_replaced()
         waiting = find()
         while waiting or self._index_inode is None:
-            left = self._index_some(waiting, counted)
+            try:
+                left = self._index_some(waiting, counted)
+            except duckdb.Error as error:  # a full disk, most likely; the batch is undone
+                path, reason = index_file.index_path(self.root), str(error).splitlines()[0]
+                raise IndexFailed(f"{path} could not be written: {reason}. The log is not affected") from error
             waiting = self._sweep.thorough() if left is None else left
         return counted
 
@@ -249,7 +253,7 @@ class Indexer:
         finished = [
             (file, mark)
             for name, file in done.files.items()
-            if is_spooled(file)
+            if _is_still_spooled(file)
             and (mark := done.segments[name]).indexed_offset == file.size > 0
             and not is_owned(file.path)
         ]
@@ -260,4 +264,11 @@ class Indexer:
         connection.commit()
         connection.execute("CHECKPOINT")
         for file, mark in finished:
-            remove_if_finished(file.path, mark.indexed_offset)
+            if _is_still_spooled(file):
+                remove_if_finished(file.path, mark.indexed_offset)
+
+
+def _is_still_spooled(file: SegmentFile) -> bool:
+    """Somebody may have sealed it since it was listed."""
+    now = log.refreshed(file)
+    return now is not None and is_spooled(now)

@@ -114,6 +114,16 @@ def test_a_segment_that_was_sealed_after_it_was_copied_comes_back_sealed(
     assert len(place.files()) == count
 
 
+def test_a_log_that_cannot_be_written_is_backed_up_all_the_same(root: Path, tmp_path: Path, place: Place) -> None:
+    """A rescued disk, mounted read-only. It is only not recorded in the log."""
+    emit(root, "a", 1, 2)
+    (root / "log" / backing.BACKED_UP_EVENT).write_text("in the way")
+    said: list[str] = []
+    assert backed_up(root, place, said).copied == 1
+    assert [each for each in said if each.startswith("the log does not say that it is backed up")]
+    assert restored(tmp_path / "new", place).restored == 1
+
+
 def test_a_copy_from_before_the_seal_comes_back_sealed_where_the_seal_does(
     root: Path, tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,17 @@ def test_each_seal_names_the_line_of_the_one_before(root: Path) -> None:
     assert [payload["segment_type"] for payload in payloads] == ["t", "t", "t", "segment_sealed", "u", "segment_sealed"]
 
 
+def test_a_long_chain_takes_little_memory(root: Path) -> None:
+    """A seal has 4 bytes for each line of its segment: in a large log, all of them together are too much to hold."""
+    for n in range(3):
+        segment(root, *(b'{"n":%d}\n' % n for _ in range(20_000)))
+    made = seal(root)
+    chain = read_chain(root)
+    assert sum(len(link.seal.checks) for link in chain) == 0
+    assert sealing.whole_seal(root, chain[0]) == made[0]
+    assert len(made[0].checks) == 80_000
+
+
 def test_sealing_again_does_nothing(root: Path) -> None:
     """Not even one more seal of seals."""
     sealed_root(root)

@@ -16,7 +16,7 @@ from eventlog.config import Config, Mode
 from eventlog.recorder import Recorder
 from eventlog.sealing import seal
 from eventlog.segment import Segment
-from indexer import index_file, replay
+from indexer import batch, index_file, replay
 from indexer.batch import Done
 from indexer.indexer import Indexer
 from tests.indexer.support import COUNT, index, line, rows, segment
@@ -140,6 +140,21 @@ def test_what_was_sealed_is_no_spool(root: Path, archiving: bool) -> None:
     assert verification.verify(root).findings == []
     assert indexer._sweep.thorough() == []
     assert rows(root, "SELECT count(*) FROM segments WHERE released") == [(1,)]
+
+
+def test_what_is_sealed_while_it_is_indexed_is_no_spool(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if it was none when the batch began."""
+    segment(root, line(1))
+    real = batch.index_batch
+
+    def index_batch(*arguments: Any) -> Done:
+        done = real(*arguments)
+        seal(root)
+        return done
+
+    monkeypatch.setattr("indexer.indexer.index_batch", index_batch)
+    Indexer(root, release=True).catch_up()
+    assert verification.verify(root).findings == []
 
 
 def test_a_crash_while_releasing_leaves_the_checkpoint(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -345,13 +345,13 @@ def test_what_is_pruned_while_it_verifies_is_no_finding(root: Path, monkeypatch:
     """Comparing a large log takes long enough for that."""
     old_and_sealed(root)
     index(root)
-    real = fingerprint.first_difference
+    real = fingerprint.is_same
 
-    def first_difference(*arguments: Any) -> Any:
+    def is_same(*arguments: Any) -> bool:
         prune(root, 30 * 86400)
         return real(*arguments)
 
-    monkeypatch.setattr(verification, "first_difference", first_difference)
+    monkeypatch.setattr(verification, "is_same", is_same)
     assert verification.verify(root).findings == []
     assert log.list_type(root, "t") == []
 

@@ -182,6 +182,22 @@ def test_an_index_that_cannot_be_opened_for_want_of_something_is_not_broken(
     assert rows(root, COUNT) == [(1, 1)]
 
 
+def test_an_index_that_may_not_be_written_is_not_waited_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only file system does not pass by itself."""
+    segment(root, line(1))
+    index(root)
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise duckdb.IOException("Cannot open file: Read-only file system")
+
+    monkeypatch.setattr(duckdb, "connect", refuse)
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    started = time.monotonic()
+    with pytest.raises(IndexFailed, match="Read-only file system"), index_file.writing(root, timeout_s=60):
+        pass
+    assert time.monotonic() - started < 30
+
+
 def test_the_index_is_for_its_owner_alone(root: Path) -> None:
     """Like the log: it holds the same."""
     segment(root, line(1))

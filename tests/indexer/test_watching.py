@@ -11,11 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from eventlog import log
 from eventlog.config import Config
 from eventlog.recorder import Recorder
+from indexer import loader
 from indexer.indexer import Counted, Indexer
 from indexer.watch import watch
 from tests.indexer.support import COUNT, line, rows, segment, wait_for
@@ -99,6 +101,30 @@ def test_a_log_that_cannot_be_read_for_a_moment_does_not_end_the_watch(
     monkeypatch.setattr("indexer.watch.SWEEP_S", 0.01)
     watch(Indexer(root), stop, poll=True, say=said.append)
     assert said == ["[Errno 13] Permission denied: 'log/t'; trying again"]
+    assert rows(root, COUNT) == [(1, 1)]
+
+
+def test_an_index_that_cannot_be_written_for_a_moment_does_not_end_the_watch(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: it goes on by itself once there is room."""
+    segment(root, line(1))
+    stop, real, said = threading.Event(), loader.store, list[str]()
+    answers = iter([duckdb.IOException("IO Error: No space left on device")])
+
+    def store(*arguments: Any) -> None:
+        for error in answers:
+            raise error
+        stop.set()
+        real(*arguments)
+
+    monkeypatch.setattr(loader, "store", store)
+    monkeypatch.setattr("indexer.watch.SWEEP_S", 0.01)
+    watch(Indexer(root), stop, poll=True, say=said.append)
+    assert said == [
+        f"{root}/index.duckdb could not be written: IO Error: No space left on device. "
+        "The log is not affected; trying again"
+    ]
     assert rows(root, COUNT) == [(1, 1)]
 
 
