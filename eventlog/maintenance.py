@@ -9,16 +9,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eventlog import forks
-from eventlog.errors import MaintenanceBusy
+from eventlog.errors import MaintenanceBusy, WriteFailed
 
 LOCK_NAME = "maintenance.lock"
 
 
 @contextmanager
 def maintenance(root: str | Path) -> Iterator[None]:
-    """Hold the root's maintenance lock for the length of the block. Raises MaintenanceBusy at once."""
+    """Hold the root's maintenance lock for the length of the block.
+
+    Raises MaintenanceBusy at once, and WriteFailed where the root cannot be written.
+    """
     path = Path(root) / LOCK_NAME
-    with forks.held(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as fd:
+    try:
+        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise WriteFailed(
+            f"{path}: {error.strerror}; whoever seals, archives or prunes has to be allowed to write to the root"
+        ) from error
+    with forks.held(opened) as fd:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

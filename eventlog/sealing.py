@@ -41,6 +41,7 @@ from eventlog.segment import is_owned
 from eventlog.writer import Writer
 
 SEAL_EVENT = "segment_sealed"
+_LOCK_TRIES, _LOCK_RETRY_S = 3, 0.01
 
 
 class Seal(Fingerprint, frozen=True, kw_only=True):
@@ -276,12 +277,19 @@ def _taken(path: Path) -> Iterator[int | None]:
         yield None
         return
     with forks.held(fd):
+        yield fd if _locked(fd) else None
+
+
+def _locked(fd: int) -> bool:
+    """Lock a segment. An indexer that looks at its tail holds it for a moment, a writer for long."""
+    for _ in range(_LOCK_TRIES):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield None
+            time.sleep(_LOCK_RETRY_S)
         else:
-            yield fd
+            return True
+    return False
 
 
 def _ends_whole(file: SegmentFile) -> bool:

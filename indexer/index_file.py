@@ -177,9 +177,22 @@ def inode_of(path: Path) -> int | None:
         return None
 
 
+def keep(path: Path) -> Path:
+    """Give an index that is about to be replaced, and its WAL, a second name; to be done while holding the turn."""
+    kept = _beside(path, "replaced")
+    for each, name in ((path, kept), (wal_path(path), wal_path(kept))):
+        with contextlib.suppress(FileNotFoundError):
+            os.link(each, name)
+    return kept
+
+
+def _beside(path: Path, why: str) -> Path:
+    return path.with_name(f"{path.name}.{why}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(4).hex()}")
+
+
 def move_aside(path: Path) -> Path:
     """Rename an index and its WAL; to be done while holding the turn."""
-    aside = path.with_name(f"{path.name}.broken-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(4).hex()}")
+    aside = _beside(path, "broken")
     with contextlib.suppress(FileNotFoundError):
         os.replace(wal_path(path), wal_path(aside))
     with contextlib.suppress(FileNotFoundError):

@@ -207,6 +207,8 @@ class Indexer:
         done = replay(self.root, progress=self._progress, timeout_s=self._timeout_s)
         for reason in done.unreadable:
             self._say(f"left out for now: {reason}")
+        if done.kept is not None:
+            self._say(f"{done.kept_events:,} events of segments that are in the log no more are kept in {done.kept}")
 
     def _alarm(self, error: SegmentChanged) -> str:
         """Log what was found: the index is about to be rebuilt, and an alarm must survive that. Returns its id.

@@ -7,7 +7,9 @@ reads the old one, and a crash leaves the old one in place:
     2. take the index's turn, so that nobody has it open
     3. carry over the rows of segments that were released (mode db_only): the index is
        their only home
-    4. drop the old index's WAL, rename the new file over the old one, sync the folder
+    4. if the old index has rows of segments that are neither in the log nor released (somebody
+       has deleted them), keep it under another name
+    5. drop the old index's WAL, rename the new file over the old one, sync the folder
 """
 
 from __future__ import annotations
@@ -43,13 +45,16 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """The new index: its digest, and how long building it took.
 
     `unreadable` says which segments are missing from it, and why. `pruned` are those that
-    retention had deleted and whose rows no index had kept: only a backup has them.
+    retention had deleted and whose rows no index had kept: only a backup has them. `kept` is
+    the old index, where that had rows of segments that are in the log no more: `kept_events`.
     """
 
     digest: Digest
     segments: int
     unreadable: list[str]
     pruned: list[Pruned]
+    kept: str | None
+    kept_events: int
     elapsed_s: float
 
 
@@ -81,9 +86,18 @@ def replay(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
             found = _finish(root, path, None)
             pruned = _pruned_without_rows(root, path)
+            only_there = _events_only_in_live(root, path)
+            kept = str(index_file.keep(index_file.index_path(root))) if only_there else None
             _swap(root, path)
-    elapsed_s = time.monotonic() - started
-    return Replayed(digest=found, segments=segments, unreadable=unreadable, pruned=pruned, elapsed_s=elapsed_s)
+    return Replayed(
+        digest=found,
+        segments=segments,
+        unreadable=unreadable,
+        pruned=pruned,
+        kept=kept,
+        kept_events=only_there,
+        elapsed_s=time.monotonic() - started,
+    )
 
 
 def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Verified:
@@ -192,21 +206,41 @@ def _attach_live(root: str | Path, connection: duckdb.DuckDBPyConnection) -> Non
     connection.execute(f"ATTACH '{quoted}' AS live (READ_ONLY)")
 
 
+def _events_only_in_live(root: str | Path, path: Path) -> int:
+    """Count the events of segments that the live index knows, and neither the log nor the new one does."""
+    if not _in_live(root, "SELECT count(*) FROM segments"):
+        return 0
+    with contextlib.closing(duckdb.connect(str(path))) as connection:
+        _attach_live(root, connection)
+        here = [segment.name for segment in log.list_log(root).segments]
+        connection.execute(
+            "CREATE TEMP TABLE here AS SELECT name FROM segments UNION SELECT unnest(?::VARCHAR[])", [here]
+        )
+        return _number(connection, "SELECT sum(events) FROM live.segments old ANTI JOIN here USING (name)")
+
+
 def _has_released(root: str | Path) -> bool:
     """Say whether the live index holds rows that the log no longer does."""
+    return bool(_in_live(root, "SELECT count(*) FROM segments WHERE released"))
+
+
+def _in_live(root: str | Path, query: str) -> int:
+    """Ask the live index for a number; 0 where it is none of ours."""
     live = index_file.index_path(root)
     if not live.exists():
-        return False
+        return 0
     try:
         with contextlib.closing(index_file.connect(root, read_only=True, timeout_s=1)) as connection:
-            if schema.version(connection) in (None, -1):
-                return False
-            row = connection.execute("SELECT count(*) FROM segments WHERE released").fetchone()
-            return bool(row and row[0])
+            return 0 if schema.version(connection) in (None, -1) else _number(connection, query)
     except index_file.BrokenIndex:
         # It may have been the only home of some rows: keep it for whoever can read it.
         index_file.move_aside(live)
-        return False
+        return 0
+
+
+def _number(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    row = connection.execute(query).fetchone()
+    return int(row[0] or 0) if row else 0
 
 
 def _keep_what_vanished(connection: duckdb.DuckDBPyConnection, present: list[str]) -> None:

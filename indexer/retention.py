@@ -14,6 +14,7 @@ in under that turn, comes before or after all of them.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ def prune(
     types = None if event_types is None else set(event_types)
     if types and types & KEPT_TYPES:
         raise InvalidEvent(f"{min(types & KEPT_TYPES)} is kept for ever: the log would not be understood without it")
-    with maintenance(root):
+    with contextlib.nullcontext() if dry_run else maintenance(root):
         before_ns = time.time_ns() - int(older_than_s * 1e9)
         old = [each for each in log.list_log(root, types).segments if each.mtime_ns < before_ns]
         done = Pruning(pruned=[], kept=[])

@@ -233,7 +233,9 @@ def _of_replays(found: dict[str, Path]) -> Iterator[Finding]:
 
 
 def _of_broken_indexes(found: dict[str, Path]) -> Iterator[Finding]:
-    broken = [path for name, path in found.items() if name.startswith("index.duckdb.broken-")]
+    broken = [
+        path for name, path in found.items() if name.startswith(("index.duckdb.broken-", "index.duckdb.replaced-"))
+    ]
     if broken:
         yield warning(
             f"{_counted(len(broken), 'file')} of an index that could not be opened "

@@ -451,3 +451,29 @@ def test_verify_index_names_the_row_that_is_not_its_line(root: Path, run: Run) -
     assert [each["line_offset"] for each in found["differences"]] == [len(line(1)), len(line(1)) * 2]
     run("replay")
     assert run("verify", "--index").returncode == 0
+
+
+def test_a_replay_keeps_an_index_that_has_more_than_the_log(root: Path, run: Run) -> None:
+    """A folder was deleted by hand: the log is the truth, but what only the index has is not thrown away."""
+    segment(root, line(1), line(2))
+    other = segment(root, line(3, "u"), event_type="u")
+    run("index")
+    other.unlink()
+    done = run("replay")
+    assert done.returncode == 0
+    (kept,) = root.glob("index.duckdb.replaced-*")
+    assert f"the old index had 1 event of segments that are in the log no more; it was kept as {kept}" in done.stderr
+    assert rows(root, "SELECT count(*) FROM events") == [(2,)]
+    with duckdb.connect(str(kept), read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchall() == [(3,)]
+    assert run("replay").stderr == ""
+    assert len(list(root.glob("index.duckdb.replaced-*"))) == 1
+
+
+def test_a_dry_run_needs_no_right_to_write(root: Path) -> None:
+    """It does not even make the lock file."""
+    old_and_sealed(root)
+    index(root)
+    (root / "maintenance.lock").unlink()
+    assert len(prune(root, 30 * 86400, dry_run=True).pruned) == 3
+    assert not (root / "maintenance.lock").exists()
