@@ -14,7 +14,7 @@ from eventlog import ids, log
 from faults import children
 from faults.campaign import Plan
 
-_INDEXED = re.compile(r"indexed ([0-9,]+) events")
+_INDEXED = re.compile(r"indexed ([0-9,]+) events? ")
 
 
 class Watcher:
