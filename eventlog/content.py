@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from eventlog import log
+from eventlog import archive, log
 from eventlog.log import SegmentFile
 from eventlog.segment import held_still
 
@@ -48,7 +48,7 @@ def extent(segment: SegmentFile) -> Extent:
             return Extent(0, False)
         if still:
             return Extent(found.size, True)
-    return Extent(_whole_lines_end(found.path, found.size), False)
+    return Extent(whole_lines_end(found.path, found.size), False)
 
 
 def stored(path: Path, size: int | None = None) -> Iterator[bytes]:
@@ -82,17 +82,14 @@ def digests(blocks: Iterable[bytes], sizes: Iterable[int] = ()) -> Digests:
     return Digests(length, running.hexdigest(), beginnings)
 
 
-def _whole_lines_end(path: Path, size: int) -> int:
-    """Return where the last complete line ends, within the first `size` bytes."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
+def whole_lines_end(path: Path, size: int) -> int:
+    """Return where the last complete line ends, within the first `size` bytes. Raises OSError."""
+    with archive.open_segment(path) as file:
         end = size
         while end > 0:
-            start = max(end - 64 * 1024, 0)
-            newline = os.pread(fd, end - start, start).rfind(b"\n")
+            start = max(end - BLOCK_BYTES, 0)
+            newline = file.pread(end - start, start).rfind(b"\n")
             if newline >= 0:
                 return start + newline + 1
             end = start
-        return 0
-    finally:
-        os.close(fd)
+    return 0

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 
 from eventlog import archive
-from eventlog.content import digests
+from eventlog.content import digests, whole_lines_end
 
 _PRIME = 65521
 _CHECKS_MAX = 262_144
@@ -55,19 +55,19 @@ class Difference(NamedTuple):
     exact: bool
 
 
-def fingerprint(path: Path, *, size: int | None = None) -> Fingerprint:
-    """Take the fingerprint of a segment, or of its first `size` bytes. Raises OSError."""
+def fingerprint(path: Path) -> Fingerprint:
+    """Take the fingerprint of a segment. Raises OSError."""
     sha, lines, total = hashlib.sha256(), 0, 0
-    for block in archive.blocks(path, size):
+    for block in archive.blocks(path):
         sha.update(block)
         lines += block.count(b"\n")
         total += len(block)
     check_lines = max(1, -(-lines // _CHECKS_MAX))
-    groups = _groups(archive.blocks(path, size), check_lines)
+    groups = _groups(archive.blocks(path), check_lines)
     return Fingerprint(
         size_bytes=total,
         lines=lines,
-        torn_bytes=_torn_bytes(path, total),
+        torn_bytes=total - whole_lines_end(path, total),
         sha256=sha.hexdigest(),
         check_lines=check_lines,
         checks=b"".join(struct.pack(">I", group.check) for group in groups),
@@ -102,18 +102,6 @@ def _groups(blocks: Iterable[bytes], check_lines: int) -> Iterable[_Group]:
         position += len(block)
     if position > start:
         yield _Group(start, position, check)
-
-
-def _torn_bytes(path: Path, size: int) -> int:
-    with archive.open_segment(path) as file:
-        step = end = size
-        while step > 0:
-            start = max(step - archive.BLOCK_BYTES, 0)
-            newline = file.pread(step - start, start).rfind(b"\n")
-            if newline >= 0:
-                return end - (start + newline + 1)
-            step = start
-    return end
 
 
 # -- where bytes differ ----------------------------------------------------------------

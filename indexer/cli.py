@@ -159,7 +159,8 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
 
 def _kept(done: replaying.Replayed) -> str:
     return (
-        f"the old index had {counted(done.kept_events, 'event')} of segments that are in the log no more; "
+        f"the old index had {counted(done.kept_events, 'event')} of segments that the log has no more, "
+        "or that cannot be read; "
         f"it was kept as {done.kept}. Delete it if they may go, or bring the segments back and replay again"
     )
 

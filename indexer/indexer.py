@@ -208,7 +208,9 @@ class Indexer:
         for reason in done.unreadable:
             self._say(f"left out for now: {reason}")
         if done.kept is not None:
-            self._say(f"{done.kept_events:,} events of segments that are in the log no more are kept in {done.kept}")
+            self._say(
+                f"{done.kept_events:,} events of segments that the log has no more, or that cannot be read, are kept in {done.kept}"
+            )
 
     def _alarm(self, error: SegmentChanged) -> str:
         """Log what was found: the index is about to be rebuilt, and an alarm must survive that. Returns its id.

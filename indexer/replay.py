@@ -8,7 +8,7 @@ reads the old one, and a crash leaves the old one in place:
     3. carry over the rows of segments that were released (mode db_only): the index is
        their only home
     4. if the old index has rows of segments that are neither in the log nor released (somebody
-       has deleted them), keep it under another name
+       has deleted them), or that cannot be read, keep it under another name
     5. drop the old index's WAL, rename the new file over the old one, sync the folder
 """
 
@@ -18,7 +18,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,7 @@ import msgspec
 from eventlog import forks, log
 from eventlog.errors import IndexFailed
 from eventlog.pruned import Pruned, read_pruned
+from eventlog.segment import sync_folder
 from indexer import checkpoint, index_file, loader, projections, schema, turns
 from indexer.batch import SegmentChanged, index_batch
 from indexer.digest import Digest, digest
@@ -46,7 +47,7 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
 
     `unreadable` says which segments are missing from it, and why. `pruned` are those that
     retention had deleted and whose rows no index had kept: only a backup has them. `kept` is
-    the old index, where that had rows of segments that are in the log no more: `kept_events`.
+    the old index, where that had rows of segments that the log has no more, or cannot be read: `kept_events`.
     """
 
     digest: Digest
@@ -86,13 +87,13 @@ def replay(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
             found = _finish(root, path, None)
             pruned = _pruned_without_rows(root, path)
-            only_there = _events_only_in_live(root, path)
+            only_there = _events_only_in_live(root, path, unreadable)
             kept = str(index_file.keep(index_file.index_path(root))) if only_there else None
             _swap(root, path)
     return Replayed(
         digest=found,
         segments=segments,
-        unreadable=unreadable,
+        unreadable=list(unreadable.values()),
         pruned=pruned,
         kept=kept,
         kept_events=only_there,
@@ -145,14 +146,14 @@ def _remove(path: Path) -> None:
 
 def _build(
     root: str | Path, path: Path, limits: Mapping[str, int] | None, progress: Progress | None
-) -> tuple[int, list[str]]:
-    """Fill a new index; return how many segments there are, and which could not be read."""
+) -> tuple[int, dict[str, str]]:
+    """Fill a new index; return how many segments there are, and which could not be read and why."""
     segments = log.list_log(root).segments
     if limits is not None:
         segments = [each for each in segments if each.name in limits]
     total = sum(each.size for each in segments)
     done_bytes = 0
-    unreadable: list[str] = []
+    unreadable: dict[str, str] = {}
     with contextlib.closing(duckdb.connect(str(path))) as connection:
         path.chmod(0o600)
         projections.create(connection)
@@ -163,7 +164,7 @@ def _build(
             except SegmentChanged as error:
                 raise IndexFailed(f"{error}, while it was replayed; try again when nobody edits the log") from None
             done_bytes += done.bytes
-            unreadable += done.unreadable.values()
+            unreadable |= done.unreadable
             waiting = waiting[done.next :]
             if progress is not None:
                 progress(min(done_bytes, total), total)
@@ -206,13 +207,13 @@ def _attach_live(root: str | Path, connection: duckdb.DuckDBPyConnection) -> Non
     connection.execute(f"ATTACH '{quoted}' AS live (READ_ONLY)")
 
 
-def _events_only_in_live(root: str | Path, path: Path) -> int:
-    """Count the events of segments that the live index knows, and neither the log nor the new one does."""
+def _events_only_in_live(root: str | Path, path: Path, unreadable: Container[str]) -> int:
+    """Count the events of segments that the live index knows, and neither the readable log nor the new one does."""
     if not _in_live(root, "SELECT count(*) FROM segments"):
         return 0
     with contextlib.closing(duckdb.connect(str(path))) as connection:
         _attach_live(root, connection)
-        here = [segment.name for segment in log.list_log(root).segments]
+        here = [each.name for each in log.list_log(root).segments if each.name not in unreadable]
         connection.execute(
             "CREATE TEMP TABLE here AS SELECT name FROM segments UNION SELECT unnest(?::VARCHAR[])", [here]
         )
@@ -298,8 +299,4 @@ def _swap(root: str | Path, path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         index_file.wal_path(live).unlink()
     os.replace(path, live)
-    fd = os.open(live.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)  # the rename is durable only when the folder is
-    finally:
-        os.close(fd)
+    sync_folder(live.parent)  # the rename is durable only when the folder is

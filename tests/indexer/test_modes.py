@@ -92,7 +92,7 @@ def test_verify_in_db_only_compares_the_same_moment(root: Path, monkeypatch: pyt
     Indexer(root).catch_up()
     real = replay._build
 
-    def build(*arguments: Any) -> tuple[int, list[str]]:
+    def build(*arguments: Any) -> tuple[int, dict[str, str]]:
         with first.open("ab") as file:
             file.write(line(3))
         segment(root, line(4), b"bad\n")
@@ -112,7 +112,7 @@ def test_what_is_released_while_a_replay_builds_keeps_its_rows(root: Path, monke
     index(root)
     real = replay._build
 
-    def build(*arguments: Any) -> tuple[int, list[str]]:
+    def build(*arguments: Any) -> tuple[int, dict[str, str]]:
         built = real(*arguments)
         Indexer(root, release=True).catch_up()
         return built

@@ -295,7 +295,7 @@ def test_a_replay_that_had_read_what_was_pruned_meanwhile_keeps_it(root: Path, m
     index(root)
     real = replay._build
 
-    def build(*arguments: Any) -> tuple[int, list[str]]:
+    def build(*arguments: Any) -> tuple[int, dict[str, str]]:
         found = real(*arguments)
         assert len(prune(root, 30 * 86400).pruned) == 3
         return found
@@ -462,12 +462,29 @@ def test_a_replay_keeps_an_index_that_has_more_than_the_log(root: Path, run: Run
     done = run("replay")
     assert done.returncode == 0
     (kept,) = root.glob("index.duckdb.replaced-*")
-    assert f"the old index had 1 event of segments that are in the log no more; it was kept as {kept}" in done.stderr
+    assert (
+        f"the old index had 1 event of segments that the log has no more, or that cannot be read; it was kept as {kept}"
+        in done.stderr
+    )
     assert rows(root, "SELECT count(*) FROM events") == [(2,)]
     with duckdb.connect(str(kept), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchall() == [(3,)]
     assert run("replay").stderr == ""
     assert len(list(root.glob("index.duckdb.replaced-*"))) == 1
+
+
+def test_a_replay_keeps_the_rows_of_an_archive_that_is_damaged(root: Path) -> None:
+    """The index may be the only one that still knows them."""
+    old_and_sealed(root)
+    archive_sealed(root)
+    index(root)
+    stored = min((root / "log/t").iterdir())
+    forced(stored, stored.read_bytes()[:-20])
+    done = replay.replay(root)
+    assert len(done.unreadable) == 1
+    assert done.kept_events == 10
+    with duckdb.connect(str(done.kept), read_only=True) as connection:
+        assert connection.execute("SELECT count(*) FROM events WHERE event_type = 't'").fetchall() == [(13,)]
 
 
 def test_a_dry_run_needs_no_right_to_write(root: Path) -> None:
