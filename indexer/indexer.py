@@ -209,7 +209,8 @@ class Indexer:
             self._say(f"left out for now: {reason}")
         if done.kept is not None:
             self._say(
-                f"{done.kept_events:,} events of segments that the log has no more, or that cannot be read, are kept in {done.kept}"
+                f"{done.kept_events:,} events of segments that the log has no more, or that cannot be read, "
+                f"are kept in {done.kept}"
             )
 
     def _alarm(self, error: SegmentChanged) -> str:
