@@ -115,8 +115,11 @@ def _in_use(uid: int) -> tuple[int, int]:
 def _watches_of(process: Path) -> Iterator[int]:
     """Yield how many watches each inotify instance of a process has."""
     for descriptor in os.listdir(process / "fd"):
-        if os.readlink(process / "fd" / descriptor) == "anon_inode:inotify":
-            yield (process / "fdinfo" / descriptor).read_text().count("inotify wd:")
+        try:
+            if os.readlink(process / "fd" / descriptor) == "anon_inode:inotify":
+                yield (process / "fdinfo" / descriptor).read_text().count("inotify wd:")
+        except OSError:  # closed since it was listed
+            continue
 
 
 def _number(path: Path) -> int | None:
