@@ -16,7 +16,7 @@ from eventlog.archive import SegmentBytes, open_segment
 from eventlog.envelope import MAX_LINE_BYTES
 from eventlog.errors import SegmentUnreadable
 
-_BLOCK_BYTES = 4 * 1024 * 1024
+_BLOCK_BYTES = 1024 * 1024
 #: What is kept of a line that is over the limit, as evidence.
 OVERSIZED_KEPT_BYTES = 64 * 1024
 
@@ -37,6 +37,31 @@ class Line(NamedTuple):
         return self.length > len(self.data) + 1
 
 
+class Block(NamedTuple):
+    """Consecutive complete lines, newlines included; or one line that is over the limit, in part.
+
+    `length` counts the bytes in the file; `data` is shorter only where a line is over the limit.
+    """
+
+    offset: int
+    length: int
+    data: bytes
+
+    @property
+    def oversized(self) -> bool:
+        return self.length > len(self.data)
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the lines one by one."""
+        if self.oversized:
+            yield Line(self.offset, self.length, self.data)
+            return
+        offset = self.offset
+        for data in self.data[:-1].split(b"\n"):
+            yield Line(offset, len(data) + 1, data)
+            offset += len(data) + 1
+
+
 class Located(NamedTuple):
     """A line and where it stands."""
 
@@ -49,9 +74,23 @@ class Located(NamedTuple):
 def read_lines(path: Path, offset: int = 0, *, end: int | None = None, max_bytes: int | None = None) -> Iterator[Line]:
     """Yield the complete lines of a file from a byte offset, which must be the start of one.
 
-    `end` bounds the bytes that are looked at; at about `max_bytes` the reading stops, at
-    the end of a line. A file that is gone yields nothing. Memory: one block, or one line.
-    Raises SegmentUnreadable.
+    As `read_blocks`, line by line; the reading stops at the end of the line that reaches `max_bytes`.
+    """
+    budget_end = None if max_bytes is None else offset + max_bytes
+    for block in read_blocks(path, offset, end=end, max_bytes=max_bytes):
+        for line in block.lines():
+            yield line
+            if budget_end is not None and line.offset + line.length >= budget_end:
+                return
+
+
+def read_blocks(
+    path: Path, offset: int = 0, *, end: int | None = None, max_bytes: int | None = None
+) -> Iterator[Block]:
+    """Yield the complete lines of a file from a byte offset, which must be the start of one, in blocks.
+
+    `end` bounds the bytes that are looked at; no block is begun behind `max_bytes`. A file that
+    is gone yields nothing. Memory: one block, or one line. Raises SegmentUnreadable.
     """
     try:
         file = open_segment(path)
@@ -61,24 +100,19 @@ def read_lines(path: Path, offset: int = 0, *, end: int | None = None, max_bytes
         raise unreadable(path, error) from error
     try:
         budget_end = None if max_bytes is None else offset + max_bytes
-        while True:
+        while budget_end is None or offset < budget_end:
             size = _BLOCK_BYTES if end is None else min(_BLOCK_BYTES, end - offset)
-            block = file.pread(size, offset) if size > 0 else b""
-            last = block.rfind(b"\n")
-            if last < 0:
-                line = _long_line(file, block, offset, end) if len(block) == _BLOCK_BYTES else None
+            data = file.pread(size, offset) if size > 0 else b""
+            whole = data.rfind(b"\n") + 1
+            if whole:
+                block = Block(offset, whole, data if whole == len(data) else data[:whole])
+            else:
+                line = _long_line(file, data, offset, end) if len(data) == _BLOCK_BYTES else None
                 if line is None:
                     return
-                yield line
-                offset += line.length
-            else:
-                for data in block[:last].split(b"\n"):
-                    yield Line(offset, len(data) + 1, data)
-                    offset += len(data) + 1
-                    if budget_end is not None and offset >= budget_end:
-                        return
-            if budget_end is not None and offset >= budget_end:
-                return
+                block = Block(offset, line.length, line.data if line.oversized else line.data + b"\n")
+            yield block
+            offset += block.length
     except OSError as error:
         raise unreadable(path, error) from error
     finally:

@@ -1,14 +1,18 @@
 """One batch: what new lines say, and how far that got, in one transaction.
 
-    segments + checkpoints → slices → rows + checkpoints, committed together
+    segments + checkpoints → parts of them → rows + checkpoints, committed together, part by part
 
-A crash anywhere leaves the transaction undone, and the same lines are read again.
+A crash anywhere leaves the transaction undone, and the same lines are read again. While DuckDB
+stores one part, the next one is read and proven.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 
 import duckdb
 import msgspec
@@ -16,14 +20,18 @@ import msgspec
 from eventlog import archive, log
 from eventlog.errors import MissingExtra, SegmentUnreadable
 from eventlog.log import SegmentFile
-from eventlog.reader import OVERSIZED_KEPT_BYTES, Line, read_lines, unreadable
+from eventlog.reader import OVERSIZED_KEPT_BYTES, Block, read_blocks, unreadable
+from eventlog.schemas import SCHEMA_EVENT
 from eventlog.segment import held_still
 from indexer import checkpoint, loader
+from indexer.bulk import Bulk, bulks
 from indexer.checkpoint import Checkpoint
-from indexer.loader import Rejected, Slice
+from indexer.loader import Checked, Rejected, Slice
 
-BATCH_BYTES = 32 * 1024 * 1024
-#: Segments looked at in one transaction, so that many tiny ones do not make a huge batch.
+BATCH_BYTES = 64 * 1024 * 1024
+#: One transaction. Much smaller ones make many small row groups, and leave a core idle.
+PART_BYTES = 64 * 1024 * 1024
+#: Segments looked at in one batch, so that many tiny ones do not make a huge one.
 BATCH_SEGMENTS = 4096
 
 
@@ -55,6 +63,54 @@ class Done(msgspec.Struct):
     bytes: int = 0
 
 
+class _Reached(msgspec.Struct):
+    """How far the reading of a segment got by the end of a part."""
+
+    file: SegmentFile
+    offset: int
+    lines: int = 0
+
+
+class _Part(msgspec.Struct):
+    """Lines of some segments: proven ones in `bulk`, others in `slices`, torn tails in `torn`."""
+
+    bulk: Bulk
+    slices: list[Slice] = []
+    torn: list[Rejected] = []
+    reached: dict[str, _Reached] = {}
+    bytes: int = 0
+    is_last: bool = False
+
+    def reach(self, segment: SegmentFile, offset: int) -> _Reached:
+        """Note that a segment was read up to an offset."""
+        reached = self.reached.setdefault(segment.name, _Reached(segment, offset))
+        reached.offset = offset
+        return reached
+
+    def add(self, segment: SegmentFile, block: Block) -> None:
+        """Take a block, the next one of its segment."""
+        lines = self.bulk.add(segment.name, segment.event_type, block)
+        if not lines:
+            self.slices.append(Slice(segment.name, segment.event_type, list(block.lines())))
+            lines = len(self.slices[-1].lines)
+        self.bytes += block.length
+        self.reach(segment, block.offset + block.length).lines += lines
+
+    def add_torn_tail(self, segment: SegmentFile, tail: Rejected) -> None:
+        """Take what is left at the end of a segment."""
+        self.torn.append(tail)
+        self.reach(segment, tail.offset + tail.length)
+
+    @property
+    def has_schemas(self) -> bool:
+        return any(each.file.event_type == SCHEMA_EVENT for each in self.reached.values())
+
+    def distrust(self) -> None:
+        """Have every line looked at one by one."""
+        self.slices += [Slice(name, kind, list(block.lines())) for name, kind, block in self.bulk.blocks()]
+        self.bulk.clear()
+
+
 def index_batch(
     connection: duckdb.DuckDBPyConnection,
     segments: Iterable[SegmentFile],
@@ -62,84 +118,120 @@ def index_batch(
     limits: Mapping[str, int] | None = None,
     max_bytes: int = BATCH_BYTES,
 ) -> Done:
-    """Index what is new in the segments, up to about `max_bytes`, in one transaction.
+    """Index what is new in the segments, up to about `max_bytes`, in one transaction per part.
 
     `limits` gives the byte at which to stop in each segment (a replay up to where the live
     index is). Raises SegmentChanged where a checkpoint no longer fits its file.
     """
     asked = list(segments)[:BATCH_SEGMENTS]
     known = checkpoint.read(connection, [each.name for each in asked])
-    done = Done(next=len(asked))
-    slices: list[Slice] = []
-    torn: list[Rejected] = []
-    for position, listed in enumerate(asked):
-        # The listing may be older than the turn that is held now, and another indexer may
-        # have been further in between: look again.
-        segment = log.refreshed(listed)
-        if segment is None:
-            continue
-        mark = known.get(segment.name) or Checkpoint(segment.name, segment.event_type)
-        limit = None if limits is None else limits.get(segment.name, 0)
-        try:
-            part, tail = _read(segment, mark, limit, max_bytes - done.bytes)
-        except (SegmentUnreadable, MissingExtra) as error:
-            done.unreadable[segment.name] = str(error)
-            continue
-        done.segments[segment.name] = mark
-        done.files[segment.name] = segment
-        if part:
-            slices.append(Slice(segment.name, segment.event_type, part))
-        if tail is not None:
-            torn.append(tail)
-        done.bytes += sum(line.length for line in part)
-        if done.bytes >= max_bytes:
-            done.next = position  # there may be more in this one
-            break
-    checked = loader.check(connection, slices)
-    _account(done, checked.events, [*checked.rejected, *torn])
-    connection.begin()
-    try:
-        loader.store(connection, checked._replace(rejected=[*checked.rejected, *torn]))
-        checkpoint.write(connection, done.changed)
-        connection.commit()
-    except BaseException:
-        with contextlib.suppress(
-            duckdb.Error
-        ):  # a commit that failed has undone itself, or the whole database is closed
-            connection.rollback()
-        raise
+    with bulks(2) as lent:
+        reading = _Reading(asked, known, limits, max_bytes, lent)
+        done = Done()
+        for part in _read_ahead(reading.parts()):
+            _store(connection, part, known, done)
+    done.unreadable, done.next = reading.unreadable, reading.next
     return done
 
 
-def _read(
-    segment: SegmentFile, mark: Checkpoint, limit: int | None, max_bytes: int
-) -> tuple[list[Line], Rejected | None]:
-    """Read the new lines of a segment and move its checkpoint; with a dead one's torn tail."""
-    size = segment.size if limit is None else min(limit, segment.size)
-    if size < mark.indexed_offset:
-        raise SegmentChanged(segment, mark.indexed_offset, "it is shorter than what was indexed")
-    if size == mark.indexed_offset:
-        return [], None
-    if mark.indexed_offset and checkpoint.tail_hash(segment.path, mark.indexed_offset) != mark.tail_hash:
-        raise SegmentChanged(segment, mark.indexed_offset, "the bytes before the indexed offset are not the same")
-    if segment.archived:  # whose checksum comes last: no line of it is believed before
-        _check(segment)
-    mark.released = False  # a released segment with new bytes was adopted in the meantime
-    lines = list(read_lines(segment.path, mark.indexed_offset, end=limit, max_bytes=max_bytes))
-    tail = None
-    if _move(mark, lines) < size and sum(line.length for line in lines) < max_bytes:
-        with held_still(segment.path) as still:
-            if still or limit is not None:
-                # Its owner is gone, and nobody can adopt it now: what is there is final, and
-                # all of it is seen, whatever was in the middle of being written before.
-                more = list(read_lines(segment.path, mark.indexed_offset, end=limit))
-                _move(mark, more)
-                lines += more
-                tail = _torn_tail(segment, mark, limit)
-    mark.size_bytes = max(segment.size, mark.indexed_offset)
-    mark.sealed = segment.sealed
-    mark.lines += len(lines)
-    return lines, tail
+def in_order(segments: Iterable[SegmentFile]) -> list[SegmentFile]:
+    """Return segments in the order that is best to read them in: schemas, then the oldest first.
+
+    Ids are ordered by time, and so the index has most often met none that are about to come.
+    """
+    return sorted(segments, key=lambda each: (each.event_type != SCHEMA_EVENT, each.name))
+
+
+# -- reading ---------------------------------------------------------------------------------
+
+
+class _Reading:
+    """Reads segments on from their checkpoints, and hands out what is new in parts.
+
+    `next` is the position in the list to go on from, and `unreadable` says what could not be read.
+    """
+
+    def __init__(
+        self,
+        segments: list[SegmentFile],
+        known: Mapping[str, Checkpoint],
+        limits: Mapping[str, int] | None,
+        max_bytes: int,
+        lent: Iterable[Bulk],
+    ) -> None:
+        self._segments = segments
+        self._known = known
+        self._limits = limits
+        self._bulks = cycle(lent)
+        self._room = max_bytes
+        self._part = self._new_part()
+        self.next = len(segments)
+        self.unreadable: dict[str, str] = {}
+
+    def parts(self) -> Iterator[_Part]:
+        """Yield parts, each valid until the one after the next is asked for; the last one says so."""
+        for position, listed in enumerate(self._segments):
+            # The listing may be older than the turn that is held now, and another indexer may
+            # have been further in between: look again.
+            segment = log.refreshed(listed)
+            if segment is None:
+                continue
+            if self._part.has_schemas and segment.event_type != SCHEMA_EVENT:
+                yield self._full_part()  # what a type's first rows become depends on its schema
+            try:
+                for block in self._read(segment):
+                    self._part.add(segment, block)
+                    self._room -= block.length
+                    if self._part.bytes >= PART_BYTES:
+                        yield self._full_part()
+            except (SegmentUnreadable, MissingExtra) as error:
+                self.unreadable[segment.name] = str(error)
+            if self._room <= 0:
+                self.next = position  # there may be more in this one
+                break
+        self._part.is_last = True
+        yield self._part
+
+    def _new_part(self) -> _Part:
+        bulk = next(self._bulks)
+        bulk.clear()
+        return _Part(bulk=bulk)
+
+    def _full_part(self) -> _Part:
+        full, self._part = self._part, self._new_part()
+        return full
+
+    def _read(self, segment: SegmentFile) -> Iterator[Block]:
+        """Yield what is new in a segment, and account for a torn tail at its end."""
+        mark = self._known.get(segment.name) or Checkpoint(segment.name, segment.event_type)
+        offset, limit = mark.indexed_offset, None
+        if self._limits is not None:
+            limit = self._limits.get(segment.name, 0)
+        size = segment.size if limit is None else min(limit, segment.size)
+        if size < offset:
+            raise SegmentChanged(segment, offset, "it is shorter than what was indexed")
+        if size > offset:
+            if offset and checkpoint.tail_hash(segment.path, offset) != mark.tail_hash:
+                raise SegmentChanged(segment, offset, "the bytes before the indexed offset are not the same")
+            if segment.archived:  # whose checksum comes last: no line of it is believed before
+                _check(segment)
+        self._part.reach(segment, offset)
+        if size == offset:
+            return
+        for block in read_blocks(segment.path, offset, end=limit, max_bytes=self._room):
+            offset = block.offset + block.length
+            yield block
+        if offset < size and self._room > 0:
+            with held_still(segment.path) as still:
+                if still or limit is not None:
+                    # Its owner is gone, and nobody can adopt it now: what is there is final, and
+                    # all of it is seen, whatever was in the middle of being written before.
+                    for block in read_blocks(segment.path, offset, end=limit):
+                        offset = block.offset + block.length
+                        yield block
+                    tail = _torn_tail(segment, offset, limit)
+                    if tail is not None:
+                        self._part.add_torn_tail(segment, tail)
 
 
 def _check(segment: SegmentFile) -> None:
@@ -149,14 +241,7 @@ def _check(segment: SegmentFile) -> None:
         raise unreadable(segment.path, error) from error
 
 
-def _move(mark: Checkpoint, lines: list[Line]) -> int:
-    if lines:
-        mark.indexed_offset = lines[-1].offset + lines[-1].length
-    return mark.indexed_offset
-
-
-def _torn_tail(segment: SegmentFile, mark: Checkpoint, limit: int | None) -> Rejected | None:
-    offset = mark.indexed_offset
+def _torn_tail(segment: SegmentFile, offset: int, limit: int | None) -> Rejected | None:
     now = log.refreshed(segment)
     size = 0 if now is None else now.size if limit is None else limit
     if now is None or size <= offset:
@@ -168,19 +253,66 @@ def _torn_tail(segment: SegmentFile, mark: Checkpoint, limit: int | None) -> Rej
         return None
     except OSError as error:
         raise unreadable(now.path, error) from error
-    mark.indexed_offset = size
     return Rejected(segment.name, offset, size - offset, "torn tail: its writer died inside this line", raw)
 
 
-def _account(done: Done, events: Mapping[str, int], rejected: list[Rejected]) -> None:
-    """Complete the checkpoints of the segments that were read."""
-    for name, count in events.items():
-        done.segments[name].events += count
-        done.events += count
-    for each in rejected:
-        done.segments[each.segment].rejected += 1
-        done.rejected += 1
-    for name in {*events, *(each.segment for each in rejected)}:
-        mark = done.segments[name]
-        mark.tail_hash = checkpoint.tail_hash(done.files[name].path, mark.indexed_offset)
-        done.changed.append(mark)
+def _read_ahead(parts: Iterator[_Part]) -> Iterator[_Part]:
+    """Have the next part read while one is at work on this one; a single part needs no thread."""
+    part = next(parts)
+    if part.is_last:
+        yield part
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="eventlog-read") as pool:
+        while not part.is_last:
+            upcoming = pool.submit(next, parts)
+            yield part
+            part = upcoming.result()
+        yield part
+
+
+# -- storing ---------------------------------------------------------------------------------
+
+
+def _store(connection: duckdb.DuckDBPyConnection, part: _Part, known: dict[str, Checkpoint], done: Done) -> None:
+    """Commit a part, and with it how far its segments were read."""
+    checked = loader.check(connection, part.slices)
+    connection.begin()
+    try:
+        loader.store(connection, part.bulk, checked._replace(rejected=[*checked.rejected, *part.torn]))
+        changed = _account(part, checked, known, done)
+        checkpoint.write(connection, changed)
+        connection.commit()
+    except loader.Refused:
+        connection.rollback()
+        part.distrust()
+        _store(connection, part, known, done)
+    except BaseException:
+        # A commit that failed has undone itself, or the whole database is closed.
+        with contextlib.suppress(duckdb.Error):
+            connection.rollback()
+        raise
+
+
+def _account(part: _Part, checked: Checked, known: dict[str, Checkpoint], done: Done) -> list[Checkpoint]:
+    """Move the checkpoints of the segments that were read; return those that moved."""
+    events = part.bulk.events + Counter(checked.events)
+    rejected = Counter(each.segment for each in (*checked.rejected, *part.torn))
+    moved = []
+    for name, reached in part.reached.items():
+        mark = known.setdefault(name, Checkpoint(name, reached.file.event_type))
+        done.segments[name], done.files[name] = mark, reached.file
+        if reached.offset == mark.indexed_offset:
+            continue
+        mark.indexed_offset = reached.offset
+        mark.size_bytes = max(reached.file.size, reached.offset)
+        mark.lines += reached.lines
+        mark.events += events[name]
+        mark.rejected += rejected[name]
+        mark.sealed = reached.file.sealed
+        mark.released = False  # a released segment with new bytes was adopted in the meantime
+        mark.tail_hash = checkpoint.tail_hash(reached.file.path, mark.indexed_offset)
+        moved.append(mark)
+    done.events += events.total()
+    done.rejected += rejected.total()
+    done.bytes += part.bytes
+    return moved

@@ -81,11 +81,11 @@ def connect(root: str | Path, *, read_only: bool, timeout_s: float) -> duckdb.Du
     _need_descriptors(path)
     while True:
         try:
-            return duckdb.connect(str(path), read_only=read_only, config=dict(_CONFIG))
+            return duckdb.connect(str(path), read_only=True, config=dict(_CONFIG)) if read_only else open_file(path)
         except duckdb.Error as error:
             # This very process may have the file open in another way, perhaps in a notebook;
             # to look at the file's locks from here would then take them away.
-            own = isinstance(error, duckdb.ConnectionException)
+            own = isinstance(error, duckdb.ConnectionException | duckdb.ResourceInUseException)
             if own or _is_locked(path):
                 if time.monotonic() >= deadline:
                     raise turns.busy(root, timeout_s) from error
@@ -97,6 +97,33 @@ def connect(root: str | Path, *, read_only: bool, timeout_s: float) -> duckdb.Du
                 raise IndexFailed(f"{path} cannot be opened here, though it seems sound: {reason}") from error
             else:
                 time.sleep(_RETRY_S)
+
+
+def open_file(path: Path, *, wal: bool = True) -> duckdb.DuckDBPyConnection:
+    """Open a file read-write, or make it, as one that is written to in batches.
+
+    Without a write-ahead log what was committed is safe when the connection was closed, and not before.
+
+    Row groups: DuckDB compresses and writes one when it is full, with one thread. Those of its own
+    size (122,880 rows) are more than most batches, and with rows of kilobytes hundreds of megabytes.
+    Vacuum: it would rewrite what a batch leaves half full at each checkpoint, as much again as the batch.
+    """
+    connection = duckdb.connect(config=dict(_CONFIG))
+    try:
+        options = "ROW_GROUP_SIZE 30720" if wal else "ROW_GROUP_SIZE 30720, RECOVERY_MODE no_wal_writes"
+        connection.execute(f"ATTACH {quoted(path)} AS eventlog_index ({options})")
+        connection.execute("USE eventlog_index")
+        connection.execute("SET max_vacuum_tasks = 0")
+        connection.execute("SET preserve_insertion_order = false")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def quoted(path: Path) -> str:
+    """Return a path as SQL text."""
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _need_descriptors(path: Path) -> None:

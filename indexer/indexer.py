@@ -21,7 +21,7 @@ from eventlog.log import SegmentFile
 from eventlog.recorder import Recorder
 from eventlog.segment import is_owned, remove_if_finished
 from indexer import checkpoint, index_file, projections, schema
-from indexer.batch import Done, SegmentChanged, index_batch
+from indexer.batch import Done, SegmentChanged, in_order, index_batch
 from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex
 from indexer.replay import Progress, replay
 from indexer.sweep import Sweep, is_spooled
@@ -93,14 +93,14 @@ class Indexer:
     def _index_all(self, find: Callable[[], list[SegmentFile]]) -> Counted:
         counted = Counted()
         self._forget_if_replaced()
-        waiting = find()
+        waiting = in_order(find())
         while waiting or self._index_inode is None:
             try:
                 left = self._index_some(waiting, counted)
             except duckdb.Error as error:  # a full disk, most likely; the batch is undone
                 path, reason = index_file.index_path(self.root), str(error).splitlines()[0]
                 raise IndexFailed(f"{path} could not be written: {reason}. The log is not affected") from error
-            waiting = self._sweep.thorough() if left is None else left
+            waiting = in_order(self._sweep.thorough()) if left is None else left
         return counted
 
     def _index_some(self, waiting: list[SegmentFile], counted: Counted) -> list[SegmentFile] | None:
@@ -162,7 +162,7 @@ class Indexer:
             return waiting
         self._sweep.recall(connection.execute("SELECT name, indexed_offset FROM segments").fetchall())
         if expected is not None:  # replaced while this one waited for its turn: it may be an older one
-            return self._sweep.thorough()
+            return in_order(self._sweep.thorough())
         self._check_tails(connection)
         return [each for each in waiting if self._sweep.is_lagging(each)]
 

@@ -1,6 +1,10 @@
 """From lines to rows, one batch at a time.
 
-    lines → checked one by one → temporary table `batch` → events, or a reason in quarantine
+    blocks → proven as a whole (indexer.bulk)                     ┐
+    lines  → checked one by one → `batch`, or a reason in quarantine ┴→ event_rows
+
+Most lines go the first way, straight into the table. Those of a block with anything odd in it go
+the second, and so do all of a batch whose ids the index has met before.
 
 Nothing here depends on the order in which batches arrive. Of the lines that carry one
 event_id, each distinct content is kept once, at its first place (segment, offset); the
@@ -23,7 +27,8 @@ from eventlog import envelope
 from eventlog.errors import InvalidEvent
 from eventlog.reader import Line
 from eventlog.schemas import SCHEMA_EVENT
-from indexer import projections
+from indexer import typed
+from indexer.bulk import Bulk
 from indexer.schema import CONTENT, PLACE, REJECTED, columns
 from indexer.staging import as_table
 
@@ -88,18 +93,52 @@ def check(connection: duckdb.DuckDBPyConnection, slices: Iterable[Slice]) -> Che
                 staged.append(_stage(part, line))
             except InvalidEvent as error:
                 rejected.append(_reject(part.segment, line, str(error)))
+    if not staged:
+        return Checked({}, rejected, frozenset(event_types))
     staged, refused = _fill_batch(connection, staged)
     events = Counter(each.segment for each in staged)
     return Checked(events, rejected + refused, frozenset(event_types))
 
 
-def store(connection: duckdb.DuckDBPyConnection, checked: Checked) -> None:
-    """Move what was checked to where it belongs; inside the caller's transaction."""
-    if checked.events:
+def store(connection: duckdb.DuckDBPyConnection, bulk: Bulk, checked: Checked) -> None:
+    """Move what was proven, and what was checked, to where it belongs; inside the caller's transaction.
+
+    Raises Refused where DuckDB refuses a proven line; the transaction is of no use then.
+    """
+    waiting = bool(checked.events)
+    try:
+        typed.prepare(connection, {"batch": checked.event_types if waiting else (), bulk.rows: bulk.event_types})
+        if bulk.events:
+            if _is_met(connection, bulk):
+                into = "INSERT INTO batch" if waiting else "CREATE OR REPLACE TEMP TABLE batch AS"
+                connection.execute(f"{into} SELECT {_ALL} FROM {bulk.rows}")
+                waiting = True
+            else:
+                typed.insert(connection, bulk.rows, bulk.event_types)
+    except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
+        raise Refused(str(error).splitlines()[0]) from error
+    if waiting:
         merge_batch(connection)
     insert_rejected(connection, checked.rejected)
-    if SCHEMA_EVENT in checked.event_types:
-        projections.create_typed_views(connection)
+    if SCHEMA_EVENT in checked.event_types | bulk.event_types:
+        typed.create_views(connection)
+
+
+class Refused(Exception):
+    """DuckDB's JSON reader refuses a line that is proven: all lines must be looked at one by one."""
+
+
+def _is_met(connection: duckdb.DuckDBPyConnection, bulk: Bulk) -> bool:
+    """Say whether the index has any of these ids.
+
+    Ids are ordered by time, so their range lets DuckDB skip nearly all of the index by its zone maps.
+    """
+    in_range = "SELECT 1 FROM event_rows WHERE event_id BETWEEN ?::UUID AND ?::UUID"
+    low_high = [bulk.lowest, bulk.highest]
+    if connection.execute(f"{in_range} LIMIT 1", low_high).fetchone() is None:
+        return False
+    among = f"event_id IN (SELECT event_id FROM {bulk.places})"
+    return connection.execute(f"{in_range} AND {among} LIMIT 1", low_high).fetchone() is not None
 
 
 def insert_rejected(connection: duckdb.DuckDBPyConnection, rejected: list[Rejected]) -> None:
@@ -201,20 +240,20 @@ def _close_look(line: bytes) -> str | None:
 
 
 def merge_batch(connection: duckdb.DuckDBPyConnection) -> None:
-    """Move `batch` into `events` and `conflicts`, by the rule at the top of this module."""
+    """Move `batch` into `event_rows` and `conflicts`, by the rule at the top of this module."""
     known = _drop_redelivered(connection)
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE contended AS
             SELECT event_id FROM batch GROUP BY event_id HAVING count(*) > 1
-            {"UNION SELECT b.event_id FROM batch b SEMI JOIN events USING (event_id)" if known else ""}
+            {"UNION SELECT b.event_id FROM batch b SEMI JOIN event_rows USING (event_id)" if known else ""}
         """
     )
     row = connection.execute("SELECT count(*) FROM contended").fetchone()
     if not row or not row[0]:
-        connection.execute(f"INSERT INTO events SELECT {_ALL} FROM batch")
+        typed.insert(connection, "batch")
         return
-    connection.execute(f"INSERT INTO events SELECT {_ALL} FROM batch ANTI JOIN contended USING (event_id)")
+    typed.insert(connection, "batch ANTI JOIN contended USING (event_id)")
     _settle_contended(connection)
 
 
@@ -222,12 +261,12 @@ def _drop_redelivered(connection: duckdb.DuckDBPyConnection) -> bool:
     """Drop the plain case of redelivery from `batch`: same id, same content, a later place.
 
     Returns whether any id of the batch is already in the index. Ids are ordered by time, so
-    the range of the batch lets DuckDB skip nearly all of `events` by its zone maps.
+    the range of the batch lets DuckDB skip nearly all of the index by its zone maps.
     """
     low_high = connection.execute("SELECT min(event_id)::VARCHAR, max(event_id)::VARCHAR FROM batch").fetchone()
     connection.execute(
         f"""
-        CREATE OR REPLACE TEMP TABLE met AS SELECT {_ALL} FROM events
+        CREATE OR REPLACE TEMP TABLE met AS SELECT {_ALL} FROM event_rows
         WHERE event_id BETWEEN ?::UUID AND ?::UUID AND event_id IN (SELECT event_id FROM batch)
         """,
         low_high,
@@ -253,7 +292,7 @@ def _settle_contended(connection: duckdb.DuckDBPyConnection) -> None:
         CREATE OR REPLACE TEMP TABLE versions AS
         WITH pool AS (
             SELECT {_ALL} FROM batch SEMI JOIN contended USING (event_id)
-            UNION ALL SELECT {_ALL} FROM events SEMI JOIN contended USING (event_id)
+            UNION ALL SELECT {_ALL} FROM event_rows SEMI JOIN contended USING (event_id)
             UNION ALL SELECT {_ALL} FROM conflicts SEMI JOIN contended USING (event_id)
         ), contents AS (
             SELECT {content}, min((segment, line_offset, line_length)) AS place FROM pool GROUP BY {content}
@@ -263,6 +302,7 @@ def _settle_contended(connection: duckdb.DuckDBPyConnection) -> None:
         FROM contents
         """
     )
-    for table, which in (("events", "position = 1"), ("conflicts", "position > 1")):
+    for table in ("event_rows", "conflicts"):
         connection.execute(f"DELETE FROM {table} WHERE event_id IN (SELECT event_id FROM contended)")
-        connection.execute(f"INSERT INTO {table} SELECT {_ALL} FROM versions WHERE {which}")
+    typed.insert(connection, "versions WHERE position = 1")
+    connection.execute(f"INSERT INTO conflicts SELECT {_ALL} FROM versions WHERE position > 1")

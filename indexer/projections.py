@@ -1,31 +1,13 @@
-"""Views made from events: pure rules, from what was logged to what is asked.
+"""Views over imported transcripts: pure rules, from what was logged to what is asked.
 
-Two kinds: typed views, one per registered event type, written from the JSON Schema that
-producers log; and views over imported transcripts, which read the foreign lines as they
-are, so that a better rule here improves the past as well.
+They read the foreign lines as they are, so that a better rule here improves the past as well.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import duckdb
-import msgspec
 
-from eventlog.envelope import EVENT_TYPE
-from eventlog.schemas import RESERVED, SCHEMA_EVENT, EventSchema
 from indexer import schema
-from indexer.schema import CONTENT, PLACE
-
-_FIELDS_MAX = 1000
-_SCALARS = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
-_FORMATS = {
-    "date-time": "TIMESTAMP",
-    "date": "DATE",
-    "time": "TIME",
-    "uuid": "UUID",
-    "decimal": "DECIMAL(38, 12)",
-}
 
 
 def create(connection: duckdb.DuckDBPyConnection) -> None:
@@ -36,99 +18,7 @@ def create(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(_SESSIONS)
 
 
-def create_typed_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make one view per event type whose schema is in the log.
-
-    Where a type changed over time its view has the columns of all its versions, a later
-    version deciding the type of a column that it shares with an earlier one. A field that has
-    two types in one version is JSON: nothing says which of them is right.
-    """
-    found = connection.execute(
-        f"SELECT payload FROM events WHERE event_type = '{SCHEMA_EVENT}'"
-        " ORDER BY TRY_CAST(payload ->> 'version' AS BIGINT), event_id"
-    ).fetchall()
-    fields_by_type: dict[str, dict[str, str]] = {}
-    decided: dict[tuple[str, str], int] = {}
-    for (payload,) in found:
-        try:
-            logged = msgspec.json.decode(payload, type=EventSchema)
-        except msgspec.MsgspecError:
-            continue  # logged by a program that is not ours: it stays visible as an event
-        if not EVENT_TYPE.fullmatch(logged.name) or logged.name in RESERVED:
-            continue
-        fields = fields_by_type.setdefault(logged.name, {})
-        for field, kind in list_columns(logged.json_schema).items():
-            same_version = decided.get((logged.name, field)) == logged.version
-            fields[field] = "JSON" if same_version and fields[field] != kind else kind
-            decided[logged.name, field] = logged.version
-    for name, fields in fields_by_type.items():
-        connection.execute(_typed_view(name, dict(list(fields.items())[:_FIELDS_MAX])))
-
-
-def list_columns(json_schema: dict[str, Any]) -> dict[str, str]:
-    """Return the top-level fields of a JSON Schema with their DuckDB types."""
-    top = _resolve(json_schema, json_schema)
-    properties = top.get("properties")
-    if not isinstance(properties, dict):
-        return {}
-    return {name: _column_type(part, json_schema) for name, part in properties.items() if name}
-
-
-def _resolve(part: Any, whole: dict[str, Any]) -> dict[str, Any]:
-    """Follow one reference into `$defs`; msgspec writes no chains of them."""
-    if not isinstance(part, dict):
-        return {}
-    reference = part.get("$ref")
-    if isinstance(reference, str) and reference.startswith("#/$defs/"):
-        definitions = whole.get("$defs")
-        target = definitions.get(reference.removeprefix("#/$defs/")) if isinstance(definitions, dict) else None
-        return target if isinstance(target, dict) else {}
-    return part
-
-
-def _column_type(part: Any, whole: dict[str, Any]) -> str:
-    part = _resolve(part, whole)
-    options = part.get("anyOf")
-    if isinstance(options, list):
-        parts = [_resolve(option, whole) for option in options]
-        kinds = {_plain_type(each) for each in parts if each.get("type") != "null"}
-        return kinds.pop() if len(kinds) == 1 else "JSON"
-    return _plain_type(part)
-
-
-def _plain_type(part: dict[str, Any]) -> str:
-    values = part.get("enum")
-    is_text = isinstance(values, list) and values and all(isinstance(value, str) for value in values)
-    if is_text or part.get("type") == "string":
-        return _FORMATS.get(str(part.get("format")), "VARCHAR")
-    return _SCALARS.get(str(part.get("type")), "JSON")
-
-
-def quoted(name: str) -> str:
-    """Quote an identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _typed_view(event_type: str, fields: dict[str, str]) -> str:
-    envelope_columns = [name for name in CONTENT if name not in ("event_type", "payload", "extra")]
-    taken = {name.lower() for name in (*envelope_columns, *PLACE)}
-    parts = list(envelope_columns)
-    for field, kind in fields.items():
-        column = field
-        while column.lower() in taken:  # DuckDB compares names without case
-            column = f"payload_{column}"
-        taken.add(column.lower())
-        pointer = "/" + field.replace("~", "~0").replace("/", "~1")  # RFC 6901: any name can be said
-        path = "'" + pointer.replace("'", "''") + "'"
-        value = f"payload -> {path}" if kind == "JSON" else f"TRY_CAST(payload ->> {path} AS {kind})"
-        parts.append(f"{value} AS {quoted(column)}")
-    return (
-        f"CREATE OR REPLACE VIEW {quoted(event_type)} AS SELECT {', '.join([*parts, *PLACE])} "
-        f"FROM events WHERE event_type = '{event_type}'"
-    )
-
-
-# -- imported Claude Code transcripts --------------------------------------------------------
+# Imported Claude Code transcripts.
 #
 # The rules come from looking at real transcripts: one model message spans several lines
 # that all repeat its usage, growing from line to line, and forked sessions repeat whole

@@ -29,8 +29,8 @@ from eventlog import forks, log
 from eventlog.errors import IndexFailed
 from eventlog.pruned import Pruned, read_pruned
 from eventlog.segment import sync_folder
-from indexer import checkpoint, index_file, loader, projections, schema, turns
-from indexer.batch import SegmentChanged, index_batch
+from indexer import checkpoint, index_file, loader, projections, schema, turns, typed
+from indexer.batch import SegmentChanged, in_order, index_batch
 from indexer.digest import Digest, digest
 from indexer.index_file import DEFAULT_TIMEOUT_S
 from indexer.parity import Difference, differences
@@ -39,7 +39,7 @@ from indexer.staging import as_table
 #: Called with bytes done and bytes in all.
 Progress = Callable[[int, int], None]
 
-_REPLAY_BATCH_BYTES = 64 * 1024 * 1024
+_REPLAY_BATCH_BYTES = 1024 * 1024 * 1024
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,12 +82,13 @@ def replay(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
     live index are then as they were.
     """
     started = time.monotonic()
-    with _work_file(root) as path:
-        segments, unreadable = _build(root, path, None, progress)
+    with _work_file(root) as path, contextlib.closing(_open_new(path)) as connection:
+        segments, unreadable = _build(connection, root, None, progress)
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
-            found = _finish(root, path, None)
-            pruned = _pruned_without_rows(root, path)
-            only_there = _events_only_in_live(root, path, unreadable)
+            found = _finish(connection, root, None)
+            pruned = _pruned_without_rows(connection, root)
+            only_there = _events_only_in_live(connection, root, unreadable)
+            connection.close()  # there is no write-ahead log: only now is the file what it should be
             kept = str(index_file.keep(index_file.index_path(root))) if only_there else None
             _swap(root, path)
     return Replayed(
@@ -108,14 +109,21 @@ def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
             raise IndexFailed(f"{index_file.index_path(root)} has another schema version; try: eventlog replay")
         live = digest(connection)
         marks = checkpoint.read(connection)
-    with _work_file(root) as path:
+    with _work_file(root) as path, contextlib.closing(_open_new(path)) as connection:
         limits = {name: mark.indexed_offset for name, mark in marks.items()}
-        _build(root, path, limits, progress)
+        _build(connection, root, limits, progress)
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
-            replayed = _finish(root, path, limits)
-            found = [] if live == replayed else _differences(root, path, limits)
-            carried = sum(mark.events for mark in _marks(path).values() if mark.released)
+            replayed = _finish(connection, root, limits)
+            found = [] if live == replayed else _differences(connection, root, limits)
+            carried = sum(mark.events for mark in checkpoint.read(connection).values() if mark.released)
             return Verified(live=live, replayed=replayed, carried=carried, differences=found)
+
+
+def _open_new(path: Path) -> duckdb.DuckDBPyConnection:
+    connection = index_file.open_file(path, wal=False)
+    path.chmod(0o600)  # DuckDB makes it readable for everybody
+    projections.create(connection)
+    return connection
 
 
 @contextmanager
@@ -145,75 +153,70 @@ def _remove(path: Path) -> None:
 
 
 def _build(
-    root: str | Path, path: Path, limits: Mapping[str, int] | None, progress: Progress | None
+    connection: duckdb.DuckDBPyConnection, root: str | Path, limits: Mapping[str, int] | None, progress: Progress | None
 ) -> tuple[int, dict[str, str]]:
     """Fill a new index; return how many segments there are, and which could not be read and why."""
-    segments = log.list_log(root).segments
+    segments = in_order(log.list_log(root).segments)
     if limits is not None:
         segments = [each for each in segments if each.name in limits]
     total = sum(each.size for each in segments)
     done_bytes = 0
     unreadable: dict[str, str] = {}
-    with contextlib.closing(duckdb.connect(str(path))) as connection:
-        path.chmod(0o600)
-        projections.create(connection)
-        waiting = segments
-        while waiting:
-            try:
-                done = index_batch(connection, waiting, limits=limits, max_bytes=_REPLAY_BATCH_BYTES)
-            except SegmentChanged as error:
-                raise IndexFailed(f"{error}, while it was replayed; try again when nobody edits the log") from None
-            done_bytes += done.bytes
-            unreadable |= done.unreadable
-            waiting = waiting[done.next :]
-            if progress is not None:
-                progress(min(done_bytes, total), total)
+    waiting = segments
+    while waiting:
+        try:
+            done = index_batch(connection, waiting, limits=limits, max_bytes=_REPLAY_BATCH_BYTES)
+        except SegmentChanged as error:
+            raise IndexFailed(f"{error}, while it was replayed; try again when nobody edits the log") from None
+        done_bytes += done.bytes
+        unreadable |= done.unreadable
+        waiting = waiting[done.next :]
+        if progress is not None:
+            progress(min(done_bytes, total), total)
+    connection.execute("CHECKPOINT")  # now, rather than while others wait for the turn
     return len(segments), unreadable
 
 
-def _finish(root: str | Path, path: Path, limits: Mapping[str, int] | None) -> Digest:
+def _finish(connection: duckdb.DuckDBPyConnection, root: str | Path, limits: Mapping[str, int] | None) -> Digest:
     """Carry over what only the live index has, and take the digest of the new one."""
     present = [segment.name for segment in log.list_log(root).segments]
-    with contextlib.closing(duckdb.connect(str(path))) as connection:
-        if limits is None:
-            _keep_what_vanished(connection, present)
-        if _has_released(root):
-            _attach_live(root, connection)
+    if limits is None:
+        _keep_what_vanished(connection, present)
+    if _has_released(root):
+        with _live_attached(connection, root):
             _carry_released(connection, limits, present)
-            connection.execute("DETACH live")
-        projections.create_typed_views(connection)
-        return digest(connection)
+    typed.create_views(connection)
+    return digest(connection)
 
 
-def _marks(path: Path) -> dict[str, checkpoint.Checkpoint]:
-    with contextlib.closing(duckdb.connect(str(path), read_only=True)) as connection:
-        return checkpoint.read(connection)
-
-
-def _pruned_without_rows(root: str | Path, path: Path) -> list[Pruned]:
+def _pruned_without_rows(connection: duckdb.DuckDBPyConnection, root: str | Path) -> list[Pruned]:
     pruned = read_pruned(root, damaged={})  # a damaged segment is among the unreadable ones already
-    marks = _marks(path) if pruned else {}
+    marks = checkpoint.read(connection) if pruned else {}
     return [each for name, each in pruned.items() if name not in marks]
 
 
-def _differences(root: str | Path, path: Path, limits: Mapping[str, int]) -> list[Difference]:
-    with contextlib.closing(duckdb.connect(str(path))) as connection:
-        _attach_live(root, connection)
+def _differences(
+    connection: duckdb.DuckDBPyConnection, root: str | Path, limits: Mapping[str, int]
+) -> list[Difference]:
+    with _live_attached(connection, root):
         return differences(connection, limits)
 
 
-def _attach_live(root: str | Path, connection: duckdb.DuckDBPyConnection) -> None:
-    quoted = str(index_file.index_path(root)).replace("'", "''")
-    connection.execute(f"ATTACH '{quoted}' AS live (READ_ONLY)")
+@contextmanager
+def _live_attached(connection: duckdb.DuckDBPyConnection, root: str | Path) -> Iterator[None]:
+    connection.execute(f"ATTACH {index_file.quoted(index_file.index_path(root))} AS live (READ_ONLY)")
+    try:
+        yield
+    finally:
+        connection.execute("DETACH live")
 
 
-def _events_only_in_live(root: str | Path, path: Path, unreadable: Container[str]) -> int:
+def _events_only_in_live(connection: duckdb.DuckDBPyConnection, root: str | Path, unreadable: Container[str]) -> int:
     """Count the events of segments that the live index knows, and neither the readable log nor the new one does."""
     if not _in_live(root, "SELECT count(*) FROM segments"):
         return 0
-    with contextlib.closing(duckdb.connect(str(path))) as connection:
-        _attach_live(root, connection)
-        here = [each.name for each in log.list_log(root).segments if each.name not in unreadable]
+    here = [each.name for each in log.list_log(root).segments if each.name not in unreadable]
+    with _live_attached(connection, root):
         connection.execute(
             "CREATE TEMP TABLE here AS SELECT name FROM segments UNION SELECT unnest(?::VARCHAR[])", [here]
         )

@@ -15,7 +15,7 @@ from eventlog import __version__
 
 #: Raise it whenever a table, a projection or the meaning of a column changes: indexes that
 #: carry another number are rebuilt from the log.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: Envelope columns, in order, with their DuckDB types. Together they are an event's content.
 CONTENT = {
@@ -70,8 +70,10 @@ def _ddl(*parts: dict[str, str]) -> str:
     return ", ".join(f"{name} {kind}{compressed.get(name, '')}" for part in parts for name, kind in part.items())
 
 
+#: `event_rows` also has the typed columns (indexer.typed); `events` is what there is to see of it.
 _TABLES = f"""
-CREATE TABLE events ({_ddl(CONTENT, PLACE)});
+CREATE TABLE event_rows ({_ddl(CONTENT, PLACE)});
+CREATE VIEW events AS SELECT {columns(CONTENT, PLACE)} FROM event_rows;
 CREATE TABLE conflicts ({_ddl(CONTENT, PLACE)});
 CREATE TABLE rejected ({_ddl(REJECTED)});
 CREATE TABLE segments ({_ddl(SEGMENTS)});
@@ -111,9 +113,12 @@ def identity(connection: duckdb.DuckDBPyConnection) -> str:
     return str(row[0]) if row else ""
 
 
+_OWN_TABLES = "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
+
+
 def version(connection: duckdb.DuckDBPyConnection) -> int | None:
     """Return the schema version of an index; None for an empty file; -1 for one that is not ours."""
-    tables = {row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    tables = {row[0] for row in connection.execute(_OWN_TABLES).fetchall()}
     if not tables:
         return None
     if "index_meta" not in tables:

@@ -1,16 +1,57 @@
-"""Handing rows to DuckDB: as JSON in memory, read by DuckDB's own parallel reader.
+"""Handing rows to DuckDB: as text in memory, read by DuckDB's own parallel readers.
 
 Building rows in Python and binding them one by one is far slower.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 _OBJECT_BYTES = 16 * 1024 * 1024
+
+
+class MemoryFile:
+    """A file that only this process sees, in memory where the system has such files; to be closed."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._is_named = not hasattr(os, "memfd_create")
+        if self._is_named:
+            self._fd, self._path = tempfile.mkstemp(prefix="eventlog-")
+        else:
+            self._fd = os.memfd_create("eventlog", os.MFD_CLOEXEC)
+            self._path = f"/proc/self/fd/{self._fd}"
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._fd, view, self._size)
+            self._size += written
+            view = view[written:]
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return what was written."""
+        return os.pread(self._fd, size, offset)
+
+    def finished(self) -> str:
+        """Return the path under which to read what was written since it was made or cleared."""
+        os.ftruncate(self._fd, self._size)
+        return self._path
+
+    def clear(self) -> None:
+        """Begin anew. The memory stays, since to get it again costs more than to fill it."""
+        self._size = 0
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._fd)
+        if self._is_named:
+            os.unlink(self._path)
 
 
 @contextmanager
@@ -21,31 +62,11 @@ def as_table(rows: Iterable[bytes], columns: str) -> Iterator[str]:
     """
     rows = list(rows)
     largest = max([_OBJECT_BYTES, *map(len, rows)]) + 1024
-    # The last row needs its newline, too: without it DuckDB 2.0 fails on large rows that it
-    # reads in parallel ("Malformed JSON … at byte 1").
-    with _file(b"".join(part for row in rows for part in (row, b"\n"))) as path:
+    with contextlib.closing(MemoryFile()) as file:
+        # The last row needs its newline, too: without it DuckDB 2.0 fails on large rows that it
+        # reads in parallel ("Malformed JSON … at byte 1").
+        file.write(b"".join(part for row in rows for part in (row, b"\n")))
         yield (
-            f"read_json('{path}', format = 'newline_delimited', auto_detect = false, "
+            f"read_json('{file.finished()}', format = 'newline_delimited', auto_detect = false, "
             f"maximum_object_size = {largest}, columns = {{{columns}}})"
         )
-
-
-@contextmanager
-def _file(data: bytes) -> Iterator[str]:
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("eventlog", os.MFD_CLOEXEC)
-        try:
-            _write_all(fd, data)
-            yield f"/proc/self/fd/{fd}"
-        finally:
-            os.close(fd)
-    else:
-        with tempfile.NamedTemporaryFile(suffix=".json") as file:
-            _write_all(file.fileno(), data)
-            yield file.name
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -25,7 +25,7 @@ from eventlog import log, reader, timestamps
 from eventlog.errors import IndexBusy, IndexFailed, MissingExtra, QueryFailed
 from indexer import index_file, schema
 from indexer.digest import Digest, digest
-from indexer.projections import quoted
+from indexer.typed import quoted
 from queries import sandbox
 
 Format = Literal["json", "jsonl", "csv", "parquet"]

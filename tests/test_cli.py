@@ -342,7 +342,7 @@ def test_a_difference_is_exit_code_1(run: Run, root: Path) -> None:
     run("emit", "t")
     run("index")
     with index_file.writing(root) as connection:
-        connection.execute("DELETE FROM events")
+        connection.execute("DELETE FROM event_rows")
     done = run("replay", "--verify")
     assert done.returncode == 1
     assert done.stdout.startswith("the live index differs from a replay of its log:\n  events: live 0, replayed 1\n")

@@ -441,8 +441,8 @@ def test_verify_index_names_the_row_that_is_not_its_line(root: Path, run: Run) -
     run("index")
 
     with duckdb.connect(str(root / "index.duckdb")) as connection:
-        connection.execute("""UPDATE events SET payload = '{"n":9}' WHERE line_offset = ?""", [len(line(1))])
-        connection.execute("DELETE FROM events WHERE line_offset = ?", [len(line(1)) * 2])
+        connection.execute("""UPDATE event_rows SET payload = '{"n":9}' WHERE line_offset = ?""", [len(line(1))])
+        connection.execute("DELETE FROM event_rows WHERE line_offset = ?", [len(line(1)) * 2])
     done = run("verify", "--index")
     assert done.returncode == 1
     assert f"t/{path.stem}: byte {len(line(1))}: the row differs from its line in payload" in done.stdout

@@ -1,0 +1,238 @@
+"""Typed events in the index: columns made from payloads, and the views that show them.
+
+A registered event type logs its JSON Schema, and from then on has a view with a column per
+field. What such a column says is a rule over the payload (`_value`). Where a type's schema is
+there before its first row, the columns with numbers, times, booleans and short texts are also kept
+beside the payload, made by the same rule: reading them is up to a hundred times faster. Which
+columns are kept changes no answer, so it may depend on what arrived first; a replay reads
+schemas first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import duckdb
+import msgspec
+
+from eventlog.envelope import EVENT_TYPE
+from eventlog.schemas import RESERVED, SCHEMA_EVENT, EventSchema
+from indexer.schema import CONTENT, PLACE, columns
+
+_FIELDS_MAX = 1000
+#: Every column costs each batch about 0.1 ms, whether anything is in it or not.
+KEPT_MAX = 200
+_TEXT_MEAN_MAX_BYTES = 128
+_SAMPLE_ROWS = 1000
+_SCALARS = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
+_FORMATS = {
+    "date-time": "TIMESTAMP",
+    "date": "DATE",
+    "time": "TIME",
+    "uuid": "UUID",
+    "decimal": "DECIMAL(38,12)",
+}
+
+
+class Kept(NamedTuple):
+    """A field of a typed event that has a column in `event_rows`."""
+
+    event_type: str
+    field: str
+    kind: str
+
+    @property
+    def column(self) -> str:
+        return f"{self.event_type}/{self.field}"
+
+
+# -- schemas ---------------------------------------------------------------------------------
+
+
+def logged_fields(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
+    """Return the fields of each event type whose schema is in the log, with their DuckDB types.
+
+    Where a type changed over time these are the fields of all its versions, a later version
+    deciding the type of one that it shares with an earlier one. A field that has two types
+    in one version is JSON: nothing says which of them is right.
+    """
+    found = connection.execute(
+        f"SELECT payload FROM events WHERE event_type = '{SCHEMA_EVENT}'"
+        " ORDER BY TRY_CAST(payload ->> 'version' AS BIGINT), event_id"
+    ).fetchall()
+    fields_by_type: dict[str, dict[str, str]] = {}
+    decided: dict[tuple[str, str], int] = {}
+    for (payload,) in found:
+        try:
+            logged = msgspec.json.decode(payload, type=EventSchema)
+        except msgspec.MsgspecError:
+            continue  # logged by a program that is not ours: it stays visible as an event
+        if not EVENT_TYPE.fullmatch(logged.name) or logged.name in RESERVED:
+            continue
+        fields = fields_by_type.setdefault(logged.name, {})
+        for field, kind in list_columns(logged.json_schema).items():
+            same_version = decided.get((logged.name, field)) == logged.version
+            fields[field] = "JSON" if same_version and fields[field] != kind else kind
+            decided[logged.name, field] = logged.version
+    return {name: dict(list(fields.items())[:_FIELDS_MAX]) for name, fields in fields_by_type.items()}
+
+
+def list_columns(json_schema: dict[str, Any]) -> dict[str, str]:
+    """Return the top-level fields of a JSON Schema with their DuckDB types."""
+    top = _resolve(json_schema, json_schema)
+    properties = top.get("properties")
+    if not isinstance(properties, dict):
+        return {}
+    return {name: _column_type(part, json_schema) for name, part in properties.items() if name}
+
+
+def _resolve(part: Any, whole: dict[str, Any]) -> dict[str, Any]:
+    """Follow one reference into `$defs`; msgspec writes no chains of them."""
+    if not isinstance(part, dict):
+        return {}
+    reference = part.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#/$defs/"):
+        definitions = whole.get("$defs")
+        target = definitions.get(reference.removeprefix("#/$defs/")) if isinstance(definitions, dict) else None
+        return target if isinstance(target, dict) else {}
+    return part
+
+
+def _column_type(part: Any, whole: dict[str, Any]) -> str:
+    part = _resolve(part, whole)
+    options = part.get("anyOf")
+    if isinstance(options, list):
+        parts = [_resolve(option, whole) for option in options]
+        kinds = {_plain_type(each) for each in parts if each.get("type") != "null"}
+        return kinds.pop() if len(kinds) == 1 else "JSON"
+    return _plain_type(part)
+
+
+def _plain_type(part: dict[str, Any]) -> str:
+    values = part.get("enum")
+    is_text = isinstance(values, list) and values and all(isinstance(value, str) for value in values)
+    if is_text or part.get("type") == "string":
+        return _FORMATS.get(str(part.get("format")), "VARCHAR")
+    return _SCALARS.get(str(part.get("type")), "JSON")
+
+
+# -- kept columns ----------------------------------------------------------------------------
+
+
+def prepare(connection: duckdb.DuckDBPyConnection, sources: Mapping[str, Iterable[str]]) -> None:
+    """Make the kept columns of event types that are about to get their first rows.
+
+    `sources` maps a FROM clause to the event types of what it holds; of texts, a sample tells
+    whether they are short.
+    """
+    coming = {name: source for source, names in sources.items() for name in names}
+    rows = connection.execute(
+        "SELECT DISTINCT event_type FROM segments WHERE events > 0 AND event_type IN (SELECT unnest(?))", [list(coming)]
+    ).fetchall()
+    new = coming.keys() - {row[0] for row in rows} - {SCHEMA_EVENT}
+    if not new:
+        return
+    logged = logged_fields(connection)
+    kept = kept_columns(connection)
+    taken = {each.column.lower() for each in kept}
+    made = False
+    for event_type in sorted(new & logged.keys()):
+        fields = _worth_keeping(connection, coming[event_type], event_type, logged[event_type])
+        for field, kind in fields.items():
+            column = Kept(event_type, field, kind).column
+            if column.lower() in taken or len(taken) >= KEPT_MAX:  # DuckDB compares names without case
+                continue
+            connection.execute(f"ALTER TABLE event_rows ADD COLUMN {quoted(column)} {kind}")
+            taken.add(column.lower())
+            made = True
+    if made:
+        create_views(connection)
+
+
+def _worth_keeping(
+    connection: duckdb.DuckDBPyConnection, source: str, event_type: str, fields: Mapping[str, str]
+) -> dict[str, str]:
+    """Choose the fields whose values are small."""
+    texts = [field for field, kind in fields.items() if kind == "VARCHAR"]
+    means: tuple[float | None, ...] = ()
+    if texts:
+        lengths = ", ".join(f"avg(strlen(payload ->> {_pointer(field)}))" for field in texts)
+        sample = f"(SELECT payload FROM {source} WHERE event_type = '{event_type}' LIMIT {_SAMPLE_ROWS})"
+        means = connection.execute(f"SELECT {lengths} FROM {sample}").fetchone() or ()
+    long = {field for field, mean in zip(texts, means, strict=True) if (mean or 0) > _TEXT_MEAN_MAX_BYTES}
+    return {field: kind for field, kind in fields.items() if kind != "JSON" and field not in long}
+
+
+def kept_columns(connection: duckdb.DuckDBPyConnection) -> list[Kept]:
+    """Return the columns that are kept, in their order."""
+    found = connection.execute("PRAGMA table_info('event_rows')").fetchall()
+    places = ((name.partition("/"), kind) for _, name, kind, *_ in found)
+    return [Kept(event_type, field, kind) for (event_type, slash, field), kind in places if slash]
+
+
+def insert(connection: duckdb.DuckDBPyConnection, source: str, event_types: Collection[str] | None = None) -> None:
+    """Insert events from a FROM clause, kept columns included; the types, if known, save looking for others."""
+    by_type: dict[str, list[Kept]] = {}
+    for each in kept_columns(connection):
+        if event_types is None or each.event_type in event_types:
+            by_type.setdefault(each.event_type, []).append(each)
+    # All fields of a payload are taken out in one go: each `->>` would parse it again.
+    texts = [
+        f"CASE WHEN event_type = '{event_type}' THEN "
+        f"json_extract_string(payload, [{', '.join(_pointer(each.field) for each in kept)}]) END AS texts_{number}"
+        for number, (event_type, kept) in enumerate(by_type.items())
+    ]
+    values = [
+        f"TRY_CAST(texts_{number}[{place}] AS {each.kind})"
+        for number, kept in enumerate(by_type.values())
+        for place, each in enumerate(kept, start=1)
+    ]
+    names = [quoted(each.column) for kept in by_type.values() for each in kept]
+    fixed = columns(CONTENT, PLACE)
+    connection.execute(
+        f"INSERT INTO event_rows ({', '.join([fixed, *names])}) "
+        f"SELECT {', '.join([fixed, *values])} FROM (SELECT {', '.join([fixed, *texts])} FROM {source})"
+    )
+
+
+# -- views -----------------------------------------------------------------------------------
+
+
+def create_views(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make one view per event type whose schema is in the log."""
+    kept = set(kept_columns(connection))
+    for event_type, fields in logged_fields(connection).items():
+        connection.execute(_view(event_type, fields, kept))
+
+
+def _view(event_type: str, fields: Mapping[str, str], kept: Collection[Kept]) -> str:
+    envelope_columns = [name for name in CONTENT if name not in ("event_type", "payload", "extra")]
+    taken = {name.lower() for name in (*envelope_columns, *PLACE)}
+    parts = list(envelope_columns)
+    for field, kind in fields.items():
+        column = field
+        while column.lower() in taken:  # DuckDB compares names without case
+            column = f"payload_{column}"
+        taken.add(column.lower())
+        found = Kept(event_type, field, kind)
+        parts.append(f"{quoted(found.column) if found in kept else _value(field, kind)} AS {quoted(column)}")
+    return (
+        f"CREATE OR REPLACE VIEW {quoted(event_type)} AS SELECT {', '.join([*parts, *PLACE])} "
+        f"FROM event_rows WHERE event_type = '{event_type}'"
+    )
+
+
+def _value(field: str, kind: str) -> str:
+    """Return what a field of a payload is, as an expression."""
+    return f"payload -> {_pointer(field)}" if kind == "JSON" else f"TRY_CAST(payload ->> {_pointer(field)} AS {kind})"
+
+
+def _pointer(field: str) -> str:
+    pointer = "/" + field.replace("~", "~0").replace("/", "~1")  # RFC 6901: any name can be said
+    return "'" + pointer.replace("'", "''") + "'"
+
+
+def quoted(name: str) -> str:
+    """Quote an identifier."""
+    return '"' + name.replace('"', '""') + '"'
