@@ -33,7 +33,7 @@ class Breaker:
 
     def allows(self) -> bool:
         """Say whether to try now. While the breaker is open, one caller per wait is told yes."""
-        if not self.is_open:
+        if self._failures < _FAILURES_TO_OPEN:
             return True
         with self._lock:
             now = self._clock()

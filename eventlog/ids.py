@@ -11,23 +11,31 @@ import hashlib
 import os
 
 _MS_MAX = (1 << 48) - 1
+#: Random numbers of 64 bits, fetched many at a time: asking the kernel for one costs ten times as much.
+_random: list[int] = []
+_FETCH_BYTES = 1024
 
 
-def _text(value: int) -> str:
-    digits = f"{value:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+def _text(high: int, low: int) -> str:
+    return "%08x-%04x-%04x-%04x-%012x" % (  # noqa: UP031 - twice as fast as an f-string
+        high >> 32, high >> 16 & 0xFFFF, high & 0xFFFF, low >> 48, low & 0xFFFF_FFFF_FFFF,
+    )  # fmt: skip
 
 
 def new_id(time_ns: int) -> str:
     """Return a UUIDv7: 48 bits of ms, 12 bits of the fraction of the ms, 62 random bits.
 
     The fraction (RFC 9562, section 6.2, method 3) keeps ids of one process in order
-    within a millisecond. Randomness comes from the kernel, so forks never repeat it.
+    within a millisecond. Randomness comes from the kernel, and forks never repeat it.
     """
+    try:
+        random = _random.pop()  # one step: no thread and no signal handler gets the same number
+    except IndexError:
+        _random.extend(memoryview(os.urandom(_FETCH_BYTES)).cast("Q"))
+        return new_id(time_ns)
     ms, rest_ns = divmod(time_ns, 1_000_000)
     fraction = (rest_ns << 12) // 1_000_000
-    random = int.from_bytes(os.urandom(8), "big") >> 2
-    return _text((ms & _MS_MAX) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | random)
+    return _text((ms & _MS_MAX) << 16 | 0x7000 | fraction, 0b10 << 62 | random >> 2)
 
 
 def derived_id(time_us: int, *key: str | bytes) -> str:
@@ -44,4 +52,7 @@ def derived_id(time_us: int, *key: str | bytes) -> str:
     bits = int.from_bytes(digest.digest(), "big")
     high, low = bits >> 68, bits & ((1 << 62) - 1)
     ms = min(max(time_us // 1000, 0), _MS_MAX)
-    return _text(ms << 80 | 0x8 << 76 | high << 64 | 0b10 << 62 | low)
+    return _text(ms << 16 | 0x8000 | high, 0b10 << 62 | low)
+
+
+os.register_at_fork(after_in_child=_random.clear)
