@@ -40,9 +40,8 @@ class Shared(NamedTuple):
 _current = contextvars.ContextVar("eventlog", default=Shared({}, {}))  # noqa: B039 - a cache that all may share
 
 
-def current() -> Shared:
-    """Return what is in force here."""
-    return _current.get()
+#: Returns what is in force here.
+current = _current.get
 
 
 @contextmanager

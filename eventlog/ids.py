@@ -16,10 +16,9 @@ _random: list[int] = []
 _FETCH_BYTES = 1024
 
 
-def _text(high: int, low: int) -> str:
-    return "%08x-%04x-%04x-%04x-%012x" % (  # noqa: UP031 - twice as fast as an f-string
-        high >> 32, high >> 16 & 0xFFFF, high & 0xFFFF, low >> 48, low & 0xFFFF_FFFF_FFFF,
-    )  # fmt: skip
+def _text(value: int) -> str:
+    digits = value.to_bytes(16, "big").hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def new_id(time_ns: int) -> str:
@@ -35,7 +34,7 @@ def new_id(time_ns: int) -> str:
         return new_id(time_ns)
     ms, rest_ns = divmod(time_ns, 1_000_000)
     fraction = (rest_ns << 12) // 1_000_000
-    return _text((ms & _MS_MAX) << 16 | 0x7000 | fraction, 0b10 << 62 | random >> 2)
+    return _text((ms & _MS_MAX) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | random >> 2)
 
 
 def derived_id(time_us: int, *key: str | bytes) -> str:
@@ -52,7 +51,7 @@ def derived_id(time_us: int, *key: str | bytes) -> str:
     bits = int.from_bytes(digest.digest(), "big")
     high, low = bits >> 68, bits & ((1 << 62) - 1)
     ms = min(max(time_us // 1000, 0), _MS_MAX)
-    return _text(ms << 16 | 0x8000 | high, 0b10 << 62 | low)
+    return _text(ms << 80 | 0x8 << 76 | high << 64 | 0b10 << 62 | low)
 
 
 os.register_at_fork(after_in_child=_random.clear)

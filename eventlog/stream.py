@@ -53,7 +53,7 @@ class Stream:
         # Names that this stream gave up, full or faulty: it must not adopt them again.
         self._given_up: set[Path] = set()
         # Reentrant: a signal handler or a finalizer may emit in the middle of an emit.
-        self._appending, self._settling = threading.RLock(), threading.RLock()
+        self._appending, self._settling = bounded.lock(), bounded.lock()
         #: A gate that opens when the sync that runs has ended. A bare lock: handlers may come at any point.
         self._syncing = _closed()
         self._in_append = False
@@ -64,18 +64,20 @@ class Stream:
 
     def append(self, data: bytes) -> int:
         """Append complete lines; return the position behind them. Raises WriteFailed."""
-        lock = self._appending
-        nested = bounded.is_mine(lock)
+        lock = self._appending  # as in `bounded.held`
+        nested = lock._is_owned()
         try:
             try:
-                if not nested and not bounded.take(lock, _TURN_TIMEOUT_S):
+                if not (nested or lock.acquire(blocking=False) or lock.acquire(timeout=_TURN_TIMEOUT_S)):
                     raise self._too_late(_TURN_TIMEOUT_S, _BUSY)
                 self._append(data)
                 position = self.appended
             finally:
-                bounded.let_go(lock, nested)
+                if not nested and lock._is_owned():
+                    lock.release()
         finally:
-            bounded.let_go(lock, nested)
+            if not nested and lock._is_owned():
+                lock.release()
         if len(self._left) > _LEFT_MAX:
             with contextlib.suppress(WriteFailed):  # whoever settles next is told
                 self._settle_if_free(position)
@@ -266,11 +268,11 @@ class Stream:
         """Start afresh in a child: own segments, and locks that no vanished thread holds."""
         self._open, self._left, self._in_append = None, [], False
         self._given_up.clear()
-        self._appending, self._settling, self._syncing = threading.RLock(), threading.RLock(), _closed()
+        self._appending, self._settling, self._syncing = bounded.lock(), bounded.lock(), _closed()
         self.settled = self.appended  # what the parent wrote is the parent's to sync
 
     @contextmanager
-    def _turn(self, lock: threading.RLock, timeout_s: float, what: str) -> Iterator[None]:
+    def _turn(self, lock: bounded.Lock, timeout_s: float, what: str) -> Iterator[None]:
         with bounded.held(lock, timeout_s) as mine:
             if not mine:
                 raise self._too_late(timeout_s, what)

@@ -23,7 +23,7 @@ import msgspec
 import pytest
 
 import eventlog as obs
-from eventlog import ids, timestamps
+from eventlog import bounded, ids, timestamps
 from eventlog.config import Config
 from eventlog.recorder import Recorder
 from tests.conftest import lines_of
@@ -299,7 +299,7 @@ def test_a_forked_child_writes_segments_of_its_own(root: Path) -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with stream._settling, stream._appending:
+        with bounded.held(stream._settling, 1), bounded.held(stream._appending, 1):
             held.set()
             done.wait(10)
 
