@@ -127,7 +127,7 @@ def test_many_waiters_share_one_sync(root: Path, disk: Disk) -> None:
     for thread in threads:
         thread.join()
     assert len(disk.lines(root)) == 320
-    assert disk.syncs < 60  # 40 where nothing else runs
+    assert disk.syncs < 80  # 40 where nothing else runs
 
 
 def test_the_background_syncs_within_its_interval(root: Path, disk: Disk) -> None:
