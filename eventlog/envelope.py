@@ -82,6 +82,10 @@ class _Strict(Envelope, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
 
+class _StrictFields(_Fields, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
 class Decoded(NamedTuple):
     """A valid line: its envelope, and the envelope fields this version does not know."""
 
@@ -95,7 +99,7 @@ _lenient = msgspec.json.Decoder(Envelope)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _WRITTEN_AS_IT_IS = (dict, msgspec.Struct)
 _any_json = msgspec.json.Decoder(msgspec.Raw)
-_shared_fields = msgspec.json.Decoder(_Fields)
+_shared_fields = msgspec.json.Decoder(_StrictFields)
 _event_id = msgspec.json.Decoder(EventId)
 
 
@@ -214,8 +218,8 @@ def encode_fields(values: Mapping[str, Any]) -> bytes:
 
     Raises InvalidEvent for a wrong one.
     """
-    data = _written(_Fields(**values))
-    _read_back(_shared_fields, data)
+    read_back = _read_back(_shared_fields, _written(_StrictFields(**values)))
+    data = _encoder.encode(read_back)  # what was read, not what was written: a value may be raw JSON with a newline
     return b"," + data[1:-1] if len(data) > len(b"{}") else b""
 
 

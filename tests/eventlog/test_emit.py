@@ -152,6 +152,9 @@ def test_a_dead_disk_costs_events_but_no_exception(tmp_path: Path) -> None:
         ({"schema_version": 0}, ">= 1"),
         ({"timestamp": "yesterday"}, "'yesterday' is not a time"),
         ({"timestamp": 12}, "12 is not a time"),
+        ({"run_id": msgspec.Raw(b'"x","payload":{}')}, "unknown field `payload`"),
+        ({"run_id": msgspec.Raw(b'"x"}\n{"y":1')}, "trailing characters"),
+        ({"run_id": "r", "agent": msgspec.Raw(b'"a","more":1')}, "unknown field `more`"),
         ({"event_id": "nope"}, "matching regex"),
         ({"event_id": "01a1fc0e-90e7-7614-b5c5-39cd6cbb2847\n"}, "matching regex"),
     ],
@@ -239,6 +242,15 @@ def test_the_caller_may_give_the_id(root: Path, recorder: Recorder) -> None:
     text = "01a1fc0e-90e7-7614-b5c5-39cd6cbb2847"
     assert recorder.emit("t", {}, event_id=text) == recorder.emit("t", {}, event_id=UUID(text)) == text
     assert {event["event_id"] for event in events_of(root, "t")} == {text}
+
+
+def test_raw_json_as_an_envelope_field_cannot_break_a_line(root: Path, recorder: Recorder) -> None:
+    """What is written is what was read of it."""
+    recorder.emit(
+        "t", {}, run_id=msgspec.Raw(b'\n "a" '), event_id=msgspec.Raw(b'\n"01a1fc0e-90e7-7614-b5c5-39cd6cbb2847"')
+    )
+    (event,) = events_of(root, "t")
+    assert (event["run_id"], event["event_id"]) == ("a", "01a1fc0e-90e7-7614-b5c5-39cd6cbb2847")
 
 
 def test_emit_many_gives_the_same_fields_to_all(root: Path, recorder: Recorder) -> None:
