@@ -68,7 +68,7 @@ def emit(event: msgspec.Struct, /, **fields: Any) -> str | None: ...
 def emit(event: str, payload: object = None, /, **fields: Any) -> str | None: ...
 def emit(event: str | msgspec.Struct, payload: object = None, /, **fields: Any) -> str | None:
     """Record one event; return its id, or None where it was not recorded. See Recorder.emit."""
-    return (_recorder or recorder()).emit(event, payload, **fields)
+    return (_recorder or recorder()).emit_with(event, payload, fields)
 
 
 @overload

@@ -21,7 +21,8 @@ class Breaker:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.RLock()
-        self._failures = 0
+        #: How many tries in a row have failed by now.
+        self.failures = 0
         self._next_probe = 0.0
         #: Why the last try failed.
         self.cause = ""
@@ -29,11 +30,11 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         """Whether writing is suspended."""
-        return self._failures >= _FAILURES_TO_OPEN
+        return self.failures >= _FAILURES_TO_OPEN
 
     def allows(self) -> bool:
         """Say whether to try now. While the breaker is open, one caller per wait is told yes."""
-        if not self.is_open:
+        if self.failures < _FAILURES_TO_OPEN:
             return True
         with self._lock:
             now = self._clock()
@@ -46,13 +47,13 @@ class Breaker:
         """A try has failed."""
         with self._lock:
             self.cause = cause
-            self._failures += 1
+            self.failures += 1
             self._next_probe = self._clock() + self._wait_s()
 
     def succeeded(self) -> None:
         """A try has worked."""
-        self._failures = 0
+        self.failures = 0
 
     def _wait_s(self) -> float:
-        doubled = min(self._failures - _FAILURES_TO_OPEN, 10)
+        doubled = min(self.failures - _FAILURES_TO_OPEN, 10)
         return min(_WAIT_MIN_S * 2.0**doubled, _WAIT_MAX_S)

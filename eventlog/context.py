@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from eventlog.errors import InvalidEvent
 
@@ -27,12 +27,21 @@ FIELDS = frozenset(
 )  # fmt: skip
 
 ContextValue = str | int | None
-_current: contextvars.ContextVar[dict[str, ContextValue]] = contextvars.ContextVar("eventlog", default={})  # noqa: B039 - never mutated: each `context` sets a new dict
 
 
-def current() -> dict[str, ContextValue]:
-    """Return the fields in force here. Do not change the dict: it is shared."""
-    return _current.get()
+class Shared(NamedTuple):
+    """The fields in force in one place, and what recorders have made of them. `values` never changes."""
+
+    values: dict[str, ContextValue]
+    #: (defaults of the recorder, schema version) → the fields as they stand in a line
+    encoded: dict[tuple[str | None, str | None, int], bytes]
+
+
+_current = contextvars.ContextVar("eventlog", default=Shared({}, {}))  # noqa: B039 - a cache that all may share
+
+
+#: Returns what is in force here.
+current = _current.get
 
 
 @contextmanager
@@ -45,7 +54,7 @@ def context(**fields: ContextValue) -> Iterator[None]:
     unknown = sorted(fields.keys() - FIELDS)
     if unknown:
         raise InvalidEvent(f"unknown context field {unknown[0]!r}; known: {', '.join(sorted(FIELDS))}")
-    token = _current.set({**_current.get(), **fields})
+    token = _current.set(Shared({**_current.get().values, **fields}, {}))
     try:
         yield
     finally:

@@ -1,9 +1,15 @@
 """The envelope: one event, and the line of bytes that stands for it.
 
 A line is one JSON object in UTF-8, without a raw newline inside, at most
-`MAX_LINE_BYTES` long and nested at most `MAX_DEPTH` deep. `encode` makes lines at emit
-and `decode` checks them at indexing; both keep the same limits, so that what emit
-accepts the index accepts. Unknown envelope fields are kept in `Decoded.extra`.
+`MAX_LINE_BYTES` long and nested at most `MAX_DEPTH` deep. `decode` checks lines at
+indexing. They are made in two ways, which keep the same limits, so that what is written
+the index accepts:
+
+    encode   of a finished envelope
+    line     at emit, of parts: an id, a time, the fields that events share (checked once
+             by `encode_fields`), and a payload (checked by `payload_json`)
+
+Unknown envelope fields are kept in `Decoded.extra`.
 """
 
 from __future__ import annotations
@@ -25,20 +31,21 @@ MAX_DEPTH = 256
 
 EVENT_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,99}", re.ASCII)
 _UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
+#: What is shorter is not nested too deep: each level but that of the envelope takes two brackets of the payload.
+_DEEP_MIN_BYTES = 2 * MAX_DEPTH
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NEWLINE = ord("\n")  # looking for a number in bytes is faster than for bytes
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _STEPS)
 
 Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 AuditLevel = Literal["turn", "session", "export"]
+EventId = Annotated[str, msgspec.Meta(pattern=_UUID)]
 
 
-class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One event. Absent means absent: a field at its default is left out of the line."""
+class _Fields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What events of one context share."""
 
-    event_id: Annotated[str, msgspec.Meta(pattern=_UUID)]
-    event_type: Annotated[str, msgspec.Meta(pattern=rf"^{EVENT_TYPE.pattern}\Z", max_length=100)]
-    timestamp: Annotated[str, msgspec.Meta(pattern=timestamps.PATTERN)]
     run_id: Text | None = None
     request_id: Text | None = None
     session_id: Text | None = None
@@ -49,6 +56,18 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     workspace: Text | None = None
     agent: Text | None = None
     schema_version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] = 1
+
+
+# In a line the fields stand between these and the payload: msgspec puts those first that are not `kw_only`.
+class _Named(_Fields, frozen=True, omit_defaults=True):
+    event_id: EventId
+    event_type: Annotated[str, msgspec.Meta(pattern=rf"^{EVENT_TYPE.pattern}\Z", max_length=100)]
+    timestamp: Annotated[str, msgspec.Meta(pattern=timestamps.PATTERN)]
+
+
+class Envelope(_Named, frozen=True, kw_only=True, omit_defaults=True):
+    """One event. Absent means absent: a field at its default is left out of the line."""
+
     payload: msgspec.Raw
 
     def data(self) -> dict[str, Any]:
@@ -63,6 +82,10 @@ class _Strict(Envelope, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
 
 
+class _StrictFields(_Fields, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
 class Decoded(NamedTuple):
     """A valid line: its envelope, and the envelope fields this version does not know."""
 
@@ -74,6 +97,10 @@ _encoder = msgspec.json.Encoder()
 _strict = msgspec.json.Decoder(_Strict)
 _lenient = msgspec.json.Decoder(Envelope)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_WRITTEN_AS_IT_IS = (dict, msgspec.Struct)
+_any_json = msgspec.json.Decoder(msgspec.Raw)
+_shared_fields = msgspec.json.Decoder(_StrictFields)
+_event_id = msgspec.json.Decoder(EventId)
 
 
 def check_event_type(name: object) -> str:
@@ -89,11 +116,17 @@ def check_event_type(name: object) -> str:
 def encode_payload(payload: object) -> msgspec.Raw:
     """Encode a payload as a JSON object; raise InvalidEvent naming what cannot be written.
 
-    Takes a mapping, a msgspec Struct, a dataclass, or `msgspec.Raw` holding a JSON object.
+    Takes a mapping, a msgspec Struct, a dataclass, or `msgspec.Raw` holding a JSON object. Raw
+    JSON inside of it is left to `check_json` or `encode`.
     """
+    return msgspec.Raw(payload_json(payload))
+
+
+def payload_json(payload: object) -> bytes:
+    """Like `encode_payload`, as bytes."""
     if isinstance(payload, msgspec.Raw):
         return _checked_raw(payload)
-    if isinstance(payload, Mapping) and not isinstance(payload, dict):
+    if not isinstance(payload, _WRITTEN_AS_IT_IS) and isinstance(payload, Mapping):
         payload = dict(payload)
     try:
         data = _encoder.encode(payload)
@@ -103,16 +136,36 @@ def encode_payload(payload: object) -> msgspec.Raw:
         raise InvalidEvent(f"payload holds text that is not Unicode (a lone surrogate): {error}") from None
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise InvalidEvent(f"payload cannot be written as JSON: {error}") from None
-    if data[:1] != b"{":
+    if not data.startswith(b"{"):
         raise InvalidEvent(f"payload must be a JSON object, not {type(payload).__name__}; wrap it: {{'value': …}}")
-    if b"\n" in data:
+    if _NEWLINE in data:
         raise InvalidEvent("payload holds raw JSON with a newline in it; re-encode it on one line")
+    if not data.isascii():
+        _refuse_not_utf8(data)
     if b"null" in data:  # msgspec writes NaN and infinities as null: look only where it matters
-        _refuse_non_finite(msgspec.to_builtins(payload), "payload")
-    return msgspec.Raw(data)
+        check_json(data)
+        plain = msgspec.to_builtins(payload)
+        if plain != msgspec.json.decode(data):  # else each null is a None; walking takes longer than comparing
+            _refuse_non_finite(plain, "payload")
+    return data
 
 
-def _checked_raw(raw: msgspec.Raw) -> msgspec.Raw:
+def check_json(data: bytes) -> None:
+    """Raise InvalidEvent where a payload is not JSON, for raw JSON in it."""
+    try:
+        _any_json.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidEvent(f"payload is not JSON: {error}") from None
+
+
+def _refuse_not_utf8(data: bytes) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidEvent(f"payload holds raw JSON that is not UTF-8: {error}") from None
+
+
+def _checked_raw(raw: msgspec.Raw) -> bytes:
     data = bytes(raw)
     if b"\n" in data:
         raise InvalidEvent("raw payload holds a newline; re-encode it on one line")
@@ -121,7 +174,7 @@ def _checked_raw(raw: msgspec.Raw) -> msgspec.Raw:
         _fields.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent(f"raw payload is not a JSON object: {error}") from None
-    return msgspec.Raw(data)
+    return data
 
 
 def _refuse_non_finite(value: object, path: str) -> None:
@@ -141,24 +194,64 @@ def encode(envelope: Envelope) -> bytes:
     The line is read back before it is returned (struct constructors check nothing), so a wrong
     field or a passed limit raises InvalidEvent here and does not end in quarantine later.
     """
+    line = _written(envelope) + b"\n"
+    _check_limits(line)
+    _read_back(_strict, line)
+    return line
+
+
+def line(event_id: str, event_type: str, timestamp: str, fields: bytes, payload: bytes) -> bytes:
+    """Return the line of an event, newline included, of parts that are valid each.
+
+    They are, in this order, of `ids` or `encode_event_id`, `check_event_type`, `timestamps`,
+    `encode_fields`, and `payload_json` with `check_json`. Raises InvalidEvent for a passed limit.
+    """
+    start = f'{{"event_id":"{event_id}","event_type":"{event_type}","timestamp":"{timestamp}"'
+    line = b"".join((start.encode(), fields, b',"payload":', payload, b"}\n"))
+    if len(payload) >= _DEEP_MIN_BYTES:
+        _check_limits(line)
+    return line
+
+
+def encode_fields(values: Mapping[str, Any]) -> bytes:
+    """Return the fields that events share as they stand in a line, a comma before each.
+
+    Raises InvalidEvent for a wrong one.
+    """
+    read_back = _read_back(_shared_fields, _written(_StrictFields(**values)))
+    data = _encoder.encode(read_back)  # what was read, not what was written: a value may be raw JSON with a newline
+    return b"," + data[1:-1] if len(data) > len(b"{}") else b""
+
+
+def encode_event_id(value: object) -> str:
+    """Return an event id as it stands in a line. Raises InvalidEvent where it is no UUID."""
+    return str(_read_back(_event_id, _written(value)))
+
+
+def _written(value: object) -> bytes:
     try:
-        line = _encoder.encode(envelope)
+        return _encoder.encode(value)
     except UnicodeEncodeError as error:
         raise InvalidEvent(f"an envelope field holds a lone surrogate: {error}") from None
     except (TypeError, OverflowError) as error:
         raise InvalidEvent(f"an envelope field cannot be written as JSON: {error}") from None
-    if len(line) > MAX_LINE_BYTES:
+
+
+def _read_back(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
+    try:
+        return decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise InvalidEvent(f"envelope is not valid: {error}") from None
+
+
+def _check_limits(line: bytes) -> None:
+    if len(line) > MAX_LINE_BYTES + len(b"\n"):
         raise InvalidEvent(
-            f"event of {len(line):,} bytes is over the limit of {MAX_LINE_BYTES:,}; "
+            f"event of {len(line) - 1:,} bytes is over the limit of {MAX_LINE_BYTES:,}; "
             "store the large part as a file and log its path and hash"
         )
     if too_deep(line):
         raise InvalidEvent(f"payload is nested deeper than {MAX_DEPTH} levels; flatten it")
-    try:
-        _strict.decode(line)
-    except msgspec.MsgspecError as error:
-        raise InvalidEvent(f"envelope is not valid: {error}") from None
-    return line + b"\n"
 
 
 def decode(line: bytes) -> Decoded:

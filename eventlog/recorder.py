@@ -17,10 +17,10 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -37,7 +37,11 @@ _REPORT_WINDOW_S = 60.0
 _STOP_TIMEOUT_S = 10.0
 _SCHEMA_SCAN_MAX_BYTES = 1024 * 1024
 
-_FIELDS = context.FIELDS | {"schema_version", "timestamp", "event_id", "dedupe_key"}
+#: Envelope fields that the caller may give, and those of them that no two events share.
+_OF_ONE_EVENT = ("event_id", "timestamp", "dedupe_key")
+_FIELDS = context.FIELDS | {"schema_version", *_OF_ONE_EVENT}
+
+T = TypeVar("T")
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +87,7 @@ class Recorder:
         self._drops = drops.Drops()
         self._log: Sink = self._writer
         self._sinks: tuple[Sink, ...] = ()
-        self._defaults = {"workspace": config.workspace, "agent": config.agent}
+        self._workspace, self._agent = config.workspace, config.agent
         self._announced: set[schemas.Registered] = set()
         self._background: Background | None = None
         # Reentrant: a signal handler may emit while the program is in here.
@@ -102,16 +106,20 @@ class Recorder:
         fields; `timestamp` (datetime or ISO text) says when it happened, and `dedupe_key`
         gives the event an id derived from it and the time, so that a redelivery is one row.
         """
+        return self.emit_with(event, payload, fields)
+
+    def emit_with(self, event: str | msgspec.Struct, payload: object, fields: dict[str, Any]) -> str | None:
+        """Do what `emit` does. Unpacking fields once more takes as long as `write` itself."""
         if self.off:
             return None
-        made = None
+        event_type = None
         try:
-            made = self._envelope(event, payload, fields)
-            self._deliver(made.event_type, envelope.encode(made), 1)
+            event_type, event_id, line = self._line(event, payload, fields)
+            self._deliver(event_type, line, 1)
         except Exception as error:  # noqa: BLE001 - the promise of emit: no error of ours stops an agent
-            self._failed(error, 1, made.event_type if made else None)
+            self._failed(error, 1, event_type)
             return None
-        return made.event_id
+        return event_id
 
     def emit_many(
         self, events: str | Iterable[msgspec.Struct], payloads: Iterable[object] = (), /, **fields: Any
@@ -123,29 +131,30 @@ class Recorder:
         """
         if self.off:
             return []
-        pairs = ((events, payload) for payload in payloads) if isinstance(events, str) else ((e, None) for e in events)
-        made: list[Envelope] = []
-        for event, payload in pairs:
-            try:
-                made.append(self._envelope(event, payload, fields))
-            except Exception as error:  # noqa: BLE001 - as in emit
-                self._failed(error, 1)
-        return self.record(made)
+        pairs: Iterable[tuple[str | msgspec.Struct, object]] = (
+            ((events, payload) for payload in payloads)
+            if isinstance(events, str)
+            else ((each, None) for each in events)
+        )
+        return self._record(lambda pair: self._line(*pair, fields), pairs)
 
     def record(self, envelopes: Iterable[Envelope]) -> list[str]:
         """Record finished envelopes, as importers make them; return the ids of those recorded."""
         if self.off:
             return []
+        return self._record(lambda each: (each.event_type, each.event_id, envelope.encode(each)), envelopes)
+
+    def _record(self, line_of: Callable[[T], tuple[str, str, bytes]], events: Iterable[T]) -> list[str]:
         lines: dict[str, list[bytes]] = {}
         event_ids: dict[str, list[str]] = {}
-        for each in envelopes:
+        for each in events:
             try:
-                line = envelope.encode(each)
-            except InvalidEvent as error:
+                event_type, event_id, line = line_of(each)
+            except Exception as error:  # noqa: BLE001 - as in emit
                 self._failed(error, 1)
             else:
-                lines.setdefault(each.event_type, []).append(line)
-                event_ids.setdefault(each.event_type, []).append(each.event_id)
+                lines.setdefault(event_type, []).append(line)
+                event_ids.setdefault(event_type, []).append(event_id)
         return [
             event_id
             for event_type in lines
@@ -166,7 +175,8 @@ class Recorder:
             return 0
         return len(lines)
 
-    def _envelope(self, event: str | msgspec.Struct, payload: object, fields: dict[str, Any]) -> Envelope:
+    def _line(self, event: str | msgspec.Struct, payload: object, given: dict[str, Any]) -> tuple[str, str, bytes]:
+        """Return event type, event id and line of what was given to `emit`. Raises InvalidEvent."""
         if isinstance(event, str):
             event_type = envelope.check_event_type(event)
             registered = schemas.of_name(event_type)
@@ -176,16 +186,51 @@ class Recorder:
                 raise InvalidEvent("emit takes a typed event alone, or an event type and a payload")
             registered = schemas.of_struct(type(event))
             event_type, body = registered.name, event
+        data = envelope.payload_json(body)
+        version = 1
         if registered is None:
-            raw = envelope.encode_payload(body)
+            envelope.check_json(data)
         else:
-            raw = schemas.checked_payload(registered, body)
+            schemas.check(registered, data)
             if registered not in self._announced:
                 self._announce(registered)
-        settings = {**self._defaults, **context.current(), **fields}
-        if registered is not None:
-            settings.setdefault("schema_version", registered.version)
-        return _build(event_type, raw, settings)
+            version = registered.version
+        if given:
+            event_id, timestamp, fields = self._given(event_type, version, given)
+        else:
+            now_ns = time.time_ns()
+            event_id, timestamp, fields = ids.new_id(now_ns), timestamps.from_ns(now_ns), self._shared(version)
+        return event_type, event_id, envelope.line(event_id, event_type, timestamp, fields, data)
+
+    def _shared(self, version: int) -> bytes:
+        """Return the fields of events to which the caller gave none: encoded once per context."""
+        here = context.current()
+        key = (self._workspace, self._agent, version)
+        if key not in here.encoded:
+            here.encoded[key] = self._encoded(version, {})
+        return here.encoded[key]
+
+    def _encoded(self, version: int, given: Mapping[str, Any]) -> bytes:
+        defaults = {"workspace": self._workspace, "agent": self._agent, "schema_version": version}
+        settings = {**defaults, **context.current().values, **given}
+        return envelope.encode_fields({name: value for name, value in settings.items() if value is not None})
+
+    def _given(self, event_type: str, version: int, given: dict[str, Any]) -> tuple[str, str, bytes]:
+        """Return event id, timestamp and encoded fields where the caller gave some of them."""
+        if given.keys() - _FIELDS:
+            unknown = min(given.keys() - _FIELDS)
+            raise InvalidEvent(f"unknown envelope field {unknown!r}; known: {', '.join(sorted(_FIELDS))}")
+        event_id, moment, key = (given.get(name) for name in _OF_ONE_EVENT)
+        now_ns = time.time_ns()
+        timestamp = timestamps.from_ns(now_ns) if moment is None else _event_time(moment)
+        if event_id is not None:
+            event_id = envelope.encode_event_id(event_id)
+        elif key is None:
+            event_id = ids.new_id(now_ns)
+        else:
+            event_id = ids.derived_id(timestamps.to_us(timestamps.parse(timestamp)), event_type, str(key))
+        shared = {name: value for name, value in given.items() if name not in _OF_ONE_EVENT}
+        return event_id, timestamp, self._encoded(version, shared)
 
     def _announce(self, registered: schemas.Registered) -> None:
         """Record the schema of a type once per log: the indexer may be another program."""
@@ -207,19 +252,21 @@ class Recorder:
         )
 
     def _deliver(self, event_type: str, data: bytes, count: int) -> None:
-        if not self._breaker.allows():
+        breaker = self._breaker
+        if breaker.failures and not breaker.allows():
             raise WritingSuspended(f"writing is suspended, since it keeps failing: {self._breaker.cause}")
         try:
             self._log.write(event_type, data)
         except WriteFailed as error:
-            self._breaker.failed(str(error))
+            breaker.failed(str(error))
             written = data[: error.bytes_written]
             if written:
                 self._delivered(event_type, written, error.lines_written)
             raise
-        self._breaker.succeeded()
+        if breaker.failures:
+            breaker.succeeded()
         self._delivered(event_type, data, count)
-        if self._drops.pending:
+        if self._drops.total and self._drops.pending:
             self._tell_drops()
 
     def _tell_drops(self) -> None:
@@ -352,23 +399,6 @@ class Recorder:
             "%s (so far %d refused, %d lost; more is counted in stats(), silent for %d s)",
             message, refused, lost, _REPORT_WINDOW_S,
         )  # fmt: skip
-
-
-def _build(event_type: str, payload: msgspec.Raw, settings: Mapping[str, Any]) -> Envelope:
-    if settings.keys() - _FIELDS:
-        unknown = min(settings.keys() - _FIELDS)
-        raise InvalidEvent(f"unknown envelope field {unknown!r}; known: {', '.join(sorted(_FIELDS))}")
-    values = {name: value for name, value in settings.items() if value is not None}
-    moment, key = values.pop("timestamp", None), values.pop("dedupe_key", None)
-    now_ns = time.time_ns()
-    timestamp = timestamps.from_ns(now_ns) if moment is None else _event_time(moment)
-    if "event_id" not in values:
-        values["event_id"] = (
-            ids.new_id(now_ns)
-            if key is None
-            else ids.derived_id(timestamps.to_us(timestamps.parse(timestamp)), event_type, str(key))
-        )
-    return Envelope(event_type=event_type, timestamp=timestamp, payload=payload, **values)
 
 
 def _event_time(moment: object) -> str:

@@ -12,7 +12,7 @@ another process, or a replay years later, can give the type a view with typed co
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -40,7 +40,7 @@ class EventSchema(msgspec.Struct, frozen=True, kw_only=True):
     json_schema: dict[str, Any]
 
 
-class Registered(NamedTuple):
+class Registered(msgspec.Struct, frozen=True, eq=False):
     """A struct, its type name and payload version, and the decoder that checks a payload."""
 
     name: str
@@ -104,14 +104,12 @@ def of_name(name: str) -> Registered | None:
     return _by_name.get(name)
 
 
-def checked_payload(registered: Registered, payload: object) -> msgspec.Raw:
-    """Encode a payload and check it against its struct. Unknown fields are kept."""
-    raw = envelope.encode_payload(payload)
+def check(registered: Registered, data: bytes) -> None:
+    """Raise InvalidEvent where an encoded payload does not fit its struct. Unknown fields do."""
     try:
-        registered.decoder.decode(raw)
-    except msgspec.ValidationError as error:
+        registered.decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise InvalidEvent(f"{registered.name}: {error} ({_path(registered.struct)})") from None
-    return raw
 
 
 def schema_envelope(registered: Registered) -> envelope.Envelope:

@@ -38,7 +38,6 @@ import errno
 import fcntl
 import os
 import stat
-import threading
 import time
 import weakref
 from collections import deque
@@ -67,7 +66,7 @@ class Segment:
         self._name_synced = False
         self._unsynced: deque[tuple[int, bytes]] = deque()  # (end, lines)
         self._failure: OSError | None = None
-        self._syncing = threading.RLock()
+        self._syncing = bounded.lock()
         _living.add(self)
 
     @classmethod
@@ -126,23 +125,21 @@ class Segment:
         other exception, never append here again.
         """
         written = os.write(self._fd, data)
-        if written == len(data):
-            self.size += written
-            self._remember(data)
-            return written
-        kept = data.rfind(b"\n", 0, written) + 1
-        # Cut back before anything else happens: the next append would be glued to the torn line.
-        start = os.lseek(self._fd, 0, os.SEEK_CUR) - written
-        os.ftruncate(self._fd, start + kept)
-        self.size = start + kept
-        self._remember(data[:kept])
-        return kept
-
-    def _remember(self, data: bytes) -> None:
+        if written != len(data):
+            # Cut back before anything else happens: the next append would be glued to the torn line.
+            data = self._cut_back(data, written)
+        self.size += len(data)
         if self.size - self._synced_size > _REMEMBERED_MAX_BYTES:
             self._unsynced = deque()
         else:
             self._unsynced.append((self.size, data))
+        return len(data)
+
+    def _cut_back(self, data: bytes, written: int) -> bytes:
+        """Take a torn line off the end; return the whole lines before it."""
+        kept = data.rfind(b"\n", 0, written) + 1
+        os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - written + kept)
+        return data[:kept]
 
     def sync(self) -> None:
         """Make what was appended before the call survive a power cut.

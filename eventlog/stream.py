@@ -3,11 +3,12 @@
     append → the open segment | a fresh one when it is full, old or faulty
     settle → every segment synced up to a position | its lines written anew elsewhere
 
-A stream counts the bytes that it was given: after `append` returns position p, everything
+A stream counts the bytes that it has appended: after `append` returns position p, everything
 before p survives a kill of the process, and after `settle(p)` a power cut.
 
-Group commit: threads that wait to settle queue at one lock. The first one syncs all that
-was appended until then, and most of the others find themselves covered when their turn comes.
+Group commit: the first thread that wants to settle syncs all that was appended until then.
+The others wait for the end of that sync, not for its lock, which a fast thread would take
+again before they wake: most find themselves covered, and one of the rest syncs for the rest.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ _TRIES = 3
 #: A thread that hangs in the kernel must not take all others with it.
 _TURN_TIMEOUT_S = 5.0
 _SETTLE_TIMEOUT_S = 30.0
+_BUSY = "another thread has been writing"
+#: Who waits for a sync looks again after this long, should an interrupt have kept it from saying that it ended.
+_LOOK_AGAIN_S = 1.0
 #: Segments that were left and wait for their sync are descriptors that stay open.
 _LEFT_MAX = 16
 
@@ -49,7 +53,9 @@ class Stream:
         # Names that this stream gave up, full or faulty: it must not adopt them again.
         self._given_up: set[Path] = set()
         # Reentrant: a signal handler or a finalizer may emit in the middle of an emit.
-        self._appending, self._settling = threading.RLock(), threading.RLock()
+        self._appending, self._settling = bounded.lock(), bounded.lock()
+        #: A gate that opens when the sync that runs has ended. A bare lock: handlers may come at any point.
+        self._syncing = _closed()
         self._in_append = False
         self.appended = self.settled = 0
         self.segments_opened = self.failed_syncs = 0
@@ -58,17 +64,23 @@ class Stream:
 
     def append(self, data: bytes) -> int:
         """Append complete lines; return the position behind them. Raises WriteFailed."""
-        size = len(data)
-        with self._turn(self._appending, _TURN_TIMEOUT_S, "another thread has been writing"):
+        lock = self._appending  # as in `bounded.held`
+        nested = lock._is_owned()
+        try:
             try:
+                if not (nested or lock.acquire(blocking=False) or lock.acquire(timeout=_TURN_TIMEOUT_S)):
+                    raise self._too_late(_TURN_TIMEOUT_S, _BUSY)
                 self._append(data)
-            except WriteFailed as error:
-                self.appended += error.bytes_written
-                raise
-            self.appended += size  # with no call in it, which a signal handler that emits could interrupt
-            position = self.appended
+                position = self.appended
+            finally:
+                if not nested and lock._is_owned():
+                    lock.release()
+        finally:
+            if not nested and lock._is_owned():
+                lock.release()
         if len(self._left) > _LEFT_MAX:
-            self._settle_if_free(position)
+            with contextlib.suppress(WriteFailed):  # whoever settles next is told
+                self._settle_if_free(position)
         return position
 
     def _append(self, data: bytes) -> None:
@@ -84,7 +96,7 @@ class Stream:
             if nested:
                 self._open = None
             try:
-                self._append_parts(data)
+                self._append_lines(data)
             finally:
                 if nested:
                     self._leave()
@@ -92,37 +104,33 @@ class Stream:
         finally:
             self._in_append = nested
 
-    def _append_parts(self, data: bytes) -> None:
-        written = 0
-        try:
-            for part in _parts(data):
-                for kept in self._append_part(part):
-                    written += kept
-        except WriteFailed as error:
-            error.bytes_written = written
-            error.lines_written = data.count(b"\n", 0, written)
-            raise
-
-    def _append_part(self, data: bytes) -> Iterator[int]:
-        """Append one part, yielding how many bytes each segment kept."""
-        for attempt in range(_TRIES):
+    def _append_lines(self, data: bytes) -> None:
+        """Append part by part, to as many segments as it takes."""
+        written = tries = 0
+        while written < len(data):
+            part = data if len(data) <= _WRITE_MAX_BYTES and not written else _part(data, written)
+            tries += 1
             try:
-                kept = self._segment_for(len(data)).append(data)
+                kept = self._segment_for(len(part)).append(part)
             except OSError as error:
                 place = self._open.path if self._open else self._folder
                 self._leave()
-                if attempt + 1 == _TRIES:
-                    raise WriteFailed(f"{place}: {error.strerror or error}; {len(data)} bytes not written") from error
+                if tries == _TRIES:
+                    reason = f"{place}: {error.strerror or error}; {len(part)} bytes not written"
+                    raise _failed(reason, data, written) from error
                 continue
             except BaseException:  # an interrupt, perhaps between a short write and its cut
                 self._leave()
                 raise
-            yield kept
-            data = data[kept:]
-            if not data:
-                return
+            written += kept
+            self.appended += kept  # with no call in it, which a signal handler that emits could interrupt
+            if kept == len(part):
+                tries = 0
+                continue
             self._leave()  # a short write: never append behind it
-        raise WriteFailed(f"{self._folder}: no space for {len(data)} bytes; free some or move the root")
+            if tries == _TRIES:
+                left = len(part) - kept
+                raise _failed(f"{self._folder}: no space for {left} bytes; free some or move the root", data, written)
 
     def _segment_for(self, size: int) -> Segment:
         if self._open is not None and self._is_full(self._open, size):
@@ -168,30 +176,45 @@ class Stream:
 
         Raises WriteFailed: the lines are in the log, and may not be there after a power cut.
         """
-        if self.settled >= position:
-            return
-        with self._turn(self._settling, _SETTLE_TIMEOUT_S, "a sync has been running"):
-            if self.settled >= position:
+        give_up_s = None
+        while self.settled < position:
+            syncing = self._syncing  # taken before the look at who is at it, or its end could be missed
+            if self._settle_if_free(position):
                 return
-            failure: OSError | None = None
-            for _ in range(_TRIES):
-                target, failure = self._sync_all()
-                if failure is None:
-                    self.settled = max(self.settled, target)
-                    return
-            reason = failure and (failure.strerror or failure)
-            raise WriteFailed(f"{self._folder}: cannot be synced ({reason}); the disk may be failing") from failure
+            now_s = time.monotonic()
+            give_up_s = give_up_s or now_s + _SETTLE_TIMEOUT_S
+            if now_s >= give_up_s:
+                raise self._too_late(_SETTLE_TIMEOUT_S, "a sync has been running")
+            if syncing.acquire(timeout=min(give_up_s - now_s, _LOOK_AGAIN_S)):
+                syncing.release()  # for the next one who waits
 
-    def _settle_if_free(self, position: int) -> None:
-        """Settle, unless somebody is at it, or hangs in it: then there is nothing to wait for."""
-        with bounded.held(self._settling, 0) as mine:
-            if mine:
-                with contextlib.suppress(WriteFailed):  # whoever settles next is told
-                    self.settle(position)
+    def _settle_if_free(self, position: int) -> bool:
+        """Settle, unless somebody is at it, or hangs in it; say whether so. Raises WriteFailed."""
+        mine = False
+        try:
+            with bounded.held(self._settling, 0) as mine:
+                if mine and self.settled < position:
+                    self._settle()
+        finally:
+            if mine:  # those who wait for this sync go on, now that the lock is free for one of them
+                next_one = _closed()
+                ended, self._syncing = self._syncing, next_one  # with no call in it: each gate is opened once
+                ended.release()
+        return mine
+
+    def _settle(self) -> None:
+        failure: OSError | None = None
+        for _ in range(_TRIES):
+            target, failure = self._sync_all()
+            if failure is None:
+                self.settled = max(self.settled, target)
+                return
+        reason = failure and (failure.strerror or failure)
+        raise WriteFailed(f"{self._folder}: cannot be synced ({reason}); the disk may be failing") from failure
 
     def _sync_all(self) -> tuple[int, OSError | None]:
         """Sync every segment; return the position that is covered, and the last failure."""
-        with self._turn(self._appending, _TURN_TIMEOUT_S, "another thread has been writing"):
+        with self._turn(self._appending, _TURN_TIMEOUT_S, _BUSY):
             target, left, current = self.appended, list(self._left), self._open
         failure = None
         for segment in [*left, *([current] if current else [])]:
@@ -213,7 +236,7 @@ class Stream:
 
         They may then be in the log twice, which is one row: they carry the same ids.
         """
-        with self._turn(self._appending, _TURN_TIMEOUT_S, "another thread has been writing"):
+        with self._turn(self._appending, _TURN_TIMEOUT_S, _BUSY):
             if segment is self._open:
                 self._leave()
             try:
@@ -233,7 +256,7 @@ class Stream:
 
     def abandon(self) -> None:
         """Let go of all segments without a sync. The next append opens others."""
-        with self._turn(self._appending, _TURN_TIMEOUT_S, "another thread has been writing"):
+        with self._turn(self._appending, _TURN_TIMEOUT_S, _BUSY):
             segments = [*self._left, *([self._open] if self._open else [])]
             self._open, self._left = None, []
             self._given_up.clear()
@@ -245,26 +268,33 @@ class Stream:
         """Start afresh in a child: own segments, and locks that no vanished thread holds."""
         self._open, self._left, self._in_append = None, [], False
         self._given_up.clear()
-        self._appending, self._settling = threading.RLock(), threading.RLock()
+        self._appending, self._settling, self._syncing = bounded.lock(), bounded.lock(), _closed()
         self.settled = self.appended  # what the parent wrote is the parent's to sync
 
     @contextmanager
-    def _turn(self, lock: threading.RLock, timeout_s: float, what: str) -> Iterator[None]:
+    def _turn(self, lock: bounded.Lock, timeout_s: float, what: str) -> Iterator[None]:
         with bounded.held(lock, timeout_s) as mine:
             if not mine:
-                raise WriteFailed(f"{self._folder}: {what} for {timeout_s:g} s; the disk may be failing")
+                raise self._too_late(timeout_s, what)
             yield
 
+    def _too_late(self, timeout_s: float, what: str) -> WriteFailed:
+        return WriteFailed(f"{self._folder}: {what} for {timeout_s:g} s; the disk may be failing")
 
-def _parts(data: bytes) -> list[bytes]:
-    """Split at line ends so that each part but a single long line is at most the maximum."""
-    if len(data) <= _WRITE_MAX_BYTES:
-        return [data]
-    parts, start = [], 0
-    while start < len(data):
-        end = data.rfind(b"\n", start, start + _WRITE_MAX_BYTES) + 1
-        if end <= start:
-            end = data.index(b"\n", start) + 1
-        parts.append(data[start:end])
-        start = end
-    return parts
+
+def _closed() -> threading.Lock:
+    gate = threading.Lock()
+    gate.acquire()
+    return gate
+
+
+def _part(data: bytes, start: int) -> bytes:
+    """Return the lines from a place on that go into one write: one long line, or as many as fit."""
+    end = data.rfind(b"\n", start, start + _WRITE_MAX_BYTES) + 1
+    return data[start : end or data.index(b"\n", start) + 1]
+
+
+def _failed(reason: str, data: bytes, written: int) -> WriteFailed:
+    error = WriteFailed(reason)
+    error.bytes_written, error.lines_written = written, data.count(b"\n", 0, written)
+    return error

@@ -18,9 +18,19 @@ UNKNOWN = "1970-01-01T00:00:00.000000Z"
 PATTERN = r"^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-([0-2][0-9]|3[01])T([01][0-9]|2[0-3])(:[0-5][0-9]){2}\.[0-9]{6}Z\Z"
 
 
+#: The second that was formatted last, up to its point: events come many to a second.
+_last_second = (0, UNKNOWN[:20])
+
+
 def from_ns(time_ns: int) -> str:
     """Format nanoseconds since the epoch; what is below a microsecond is cut off."""
-    return to_text(_EPOCH + timedelta(microseconds=time_ns // 1000))
+    global _last_second
+    second, rest_ns = divmod(time_ns, 1_000_000_000)
+    known, text = _last_second
+    if second != known:
+        text = to_text(_EPOCH + timedelta(seconds=second))[:20]
+        _last_second = second, text  # both at once: threads share it
+    return f"{text}{rest_ns // 1000:06d}Z"
 
 
 def to_text(moment: datetime) -> str:

@@ -78,6 +78,37 @@ def test_importing_and_emitting_loads_msgspec_and_the_standard_library_only() ->
     assert third_party - {"typing_extensions"} == {"eventlog", "msgspec"}  # which msgspec uses where it is there
 
 
+def test_emitting_imports_nothing_any_more(root: Path) -> None:
+    """A process may have given up its rights, its root folder or its last descriptor after `import eventlog`."""
+    program = f"""
+        import os, sys
+        import eventlog as obs, msgspec
+        sys.meta_path.clear()
+
+        @obs.event("reading")
+        class Reading(msgspec.Struct):
+            celsius: float
+
+        obs.configure(root={str(root)!r}, durability="synced", sync_interval_s=0.01)
+        with obs.context(run_id="r"):
+            assert obs.emit(Reading(1.5))
+            assert obs.emit("t", {{"n": None}}, dedupe_key="k", timestamp="2026-01-02")
+            assert obs.emit("t", {{"n": float("nan")}}) is None
+        blocker = {str(root / "log/u")!r}
+        open(blocker, "w").close()
+        assert obs.emit("u") is None
+        os.unlink(blocker)
+        assert obs.emit("u")
+        assert obs.flush()
+        assert (obs.stats().emitted, obs.stats().refused, obs.stats().lost) == (3, 1, 1)
+        obs.shutdown()
+    """
+    code = textwrap.dedent(program)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert {folder.name for folder in (root / "log").iterdir()} >= {"reading", "t", "u", "events_dropped"}
+
+
 def test_the_emit_command_does_not_load_the_index_side() -> None:
     """A hook that runs once per event should not wait for DuckDB."""
     program = """

@@ -113,7 +113,7 @@ def test_a_new_name_is_synced_before_the_first_synced_line_is_acknowledged(
 
 
 def test_many_waiters_share_one_sync(root: Path, disk: Disk) -> None:
-    """Group commit: 16 threads with 20 events each need far fewer than 320 syncs."""
+    """Group commit: while one sync runs, the other 15 threads get ready for the next one."""
     disk.delay_s = 0.002
     made = writer(root, Durability.SYNCED)
 
@@ -127,7 +127,7 @@ def test_many_waiters_share_one_sync(root: Path, disk: Disk) -> None:
     for thread in threads:
         thread.join()
     assert len(disk.lines(root)) == 320
-    assert disk.syncs < 100
+    assert disk.syncs < 80  # 40 where nothing else runs
 
 
 def test_the_background_syncs_within_its_interval(root: Path, disk: Disk) -> None:

@@ -23,7 +23,7 @@ import msgspec
 import pytest
 
 import eventlog as obs
-from eventlog import ids, timestamps
+from eventlog import bounded, ids, timestamps
 from eventlog.config import Config
 from eventlog.recorder import Recorder
 from tests.conftest import lines_of
@@ -80,7 +80,10 @@ REFUSED: dict[str, tuple[str, object, str]] = {
     "lone surrogate": ("t", {"a": "\ud800"}, "not Unicode"),
     "raw newline": ("t", msgspec.Raw(b'{"a":\n1}'), "newline"),
     "nested raw newline": ("t", {"a": msgspec.Raw(b"[1,\n2]")}, "newline"),
-    "nested raw nonsense": ("t", {"a": msgspec.Raw(b"nonsense")}, "envelope is not valid"),
+    "nested raw nonsense": ("t", {"a": msgspec.Raw(b"nonsense")}, "payload is not JSON"),
+    "nested raw nonsense beside null": ("t", {"a": msgspec.Raw(b"nonsense"), "b": None}, "payload is not JSON"),
+    "nested raw not UTF-8": ("t", {"a": msgspec.Raw(b'"\xff"')}, "not UTF-8"),
+    "not a number beside null": ("t", {"n": None, "a": [(1, -math.inf)]}, "payload.a[0][1] is -inf"),
     "raw nonsense": ("t", msgspec.Raw(b"{nope}"), "not a JSON object"),
     "raw not UTF-8": ("t", msgspec.Raw(b'{"a":"\xff"}'), "not a JSON object"),
     "list": ("t", [1, 2], "must be a JSON object, not list"),
@@ -149,6 +152,9 @@ def test_a_dead_disk_costs_events_but_no_exception(tmp_path: Path) -> None:
         ({"schema_version": 0}, ">= 1"),
         ({"timestamp": "yesterday"}, "'yesterday' is not a time"),
         ({"timestamp": 12}, "12 is not a time"),
+        ({"run_id": msgspec.Raw(b'"x","payload":{}')}, "unknown field `payload`"),
+        ({"run_id": msgspec.Raw(b'"x"}\n{"y":1')}, "trailing characters"),
+        ({"run_id": "r", "agent": msgspec.Raw(b'"a","more":1')}, "unknown field `more`"),
         ({"event_id": "nope"}, "matching regex"),
         ({"event_id": "01a1fc0e-90e7-7614-b5c5-39cd6cbb2847\n"}, "matching regex"),
     ],
@@ -158,6 +164,26 @@ def test_a_bad_envelope_field_is_refused(recorder: Recorder, fields: dict[str, A
     with pytest.raises(obs.InvalidEvent) as caught:
         recorder.emit("t", {}, **fields)
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [7, "x" * 10_001, "\ud800"])
+def test_a_bad_context_field_is_refused_each_time(recorder: Recorder, root: Path, value: Any) -> None:
+    """Fields of a context are encoded once, and good ones only."""
+    with obs.context(run_id=value):
+        for _ in range(2):
+            with pytest.raises(obs.InvalidEvent):
+                recorder.emit("t")
+    assert not (root / "log").exists()
+
+
+def test_recorders_with_other_defaults_share_a_context(tmp_path: Path) -> None:
+    """What one has made of the context is not what the other writes."""
+    with obs.context(run_id="r"):
+        for agent in ("a", "b", None, "a"):
+            recorder = Recorder(Config(root=str(tmp_path), agent=agent, strict=True))
+            with recorder.capture() as captured:
+                recorder.emit("t")
+            assert [(event.run_id, event.agent) for event in captured] == [("r", agent)]
 
 
 @pytest.mark.parametrize(
@@ -211,6 +237,31 @@ def test_payloads_may_be_of_several_kinds(root: Path, recorder: Recorder, payloa
     assert events_of(root, "t")[0]["payload"] == {"x": 1}
 
 
+def test_the_caller_may_give_the_id(root: Path, recorder: Recorder) -> None:
+    """As text or as a UUID; what is returned is what the log says."""
+    text = "01a1fc0e-90e7-7614-b5c5-39cd6cbb2847"
+    assert recorder.emit("t", {}, event_id=text) == recorder.emit("t", {}, event_id=UUID(text)) == text
+    assert {event["event_id"] for event in events_of(root, "t")} == {text}
+
+
+def test_raw_json_as_an_envelope_field_cannot_break_a_line(root: Path, recorder: Recorder) -> None:
+    """What is written is what was read of it."""
+    recorder.emit(
+        "t", {}, run_id=msgspec.Raw(b'\n "a" '), event_id=msgspec.Raw(b'\n"01a1fc0e-90e7-7614-b5c5-39cd6cbb2847"')
+    )
+    (event,) = events_of(root, "t")
+    assert (event["run_id"], event["event_id"]) == ("a", "01a1fc0e-90e7-7614-b5c5-39cd6cbb2847")
+
+
+def test_emit_many_gives_the_same_fields_to_all(root: Path, recorder: Recorder) -> None:
+    """One time and one key, so one id: a redelivery in itself."""
+    got = recorder.emit_many("t", [{"n": 0}, {"n": 1}], timestamp="2026-01-02", dedupe_key="k", cycle=4)
+    assert got == [ids.derived_id(1767312000000000, "t", "k")] * 2
+    assert [(event["timestamp"], event["cycle"]) for event in events_of(root, "t")] == [
+        ("2026-01-02T00:00:00.000000Z", 4)
+    ] * 2
+
+
 def test_emit_many_writes_all_and_names_those_recorded(root: Path) -> None:
     """One bad payload does not cost the others."""
     obs.configure(root=root)
@@ -260,7 +311,7 @@ def test_a_forked_child_writes_segments_of_its_own(root: Path) -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with stream._settling, stream._appending:
+        with bounded.held(stream._settling, 1), bounded.held(stream._appending, 1):
             held.set()
             done.wait(10)
 
@@ -407,6 +458,40 @@ def test_derived_ids_tell_the_parts_of_a_key_apart() -> None:
     assert ids.derived_id(0, "a", "bc") != ids.derived_id(0, "ab", "c")
     assert ids.derived_id(0, "a", b"\xff") == ids.derived_id(0, b"a", b"\xff")
     assert ids.derived_id(-5, "a")[:13] == "00000000-0000"
+
+
+def test_ids_of_one_moment_differ_also_across_a_fork() -> None:
+    """Random numbers are fetched many at a time; a child must not use up what its parent has left."""
+    ours = [ids.new_id(10**18)]
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(writing, ",".join(ids.new_id(10**18) for _ in range(500)).encode())
+        os._exit(0)
+    ours += [ids.new_id(10**18) for _ in range(500)]
+    os.close(writing)
+    with open(reading, encoding="ascii") as pipe:
+        theirs = pipe.read().split(",")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert len({*ours, *theirs}) == 1001
+    assert all(UUID(each).version == 7 and UUID(each).variant == "specified in RFC 4122" for each in ours)
+
+
+@pytest.mark.parametrize(
+    ("time_ns", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000000Z"),
+        (999_999_999, "1970-01-01T00:00:00.999999Z"),
+        (1_000_000_000, "1970-01-01T00:00:01.000000Z"),
+        (-1, "1969-12-31T23:59:59.999999Z"),
+        (1_767_323_045_000_001_999, "2026-01-02T03:04:05.000001Z"),
+        (1_767_323_045_999_999_999, "2026-01-02T03:04:05.999999Z"),
+    ],
+)
+def test_the_time_of_an_event_is_exact_to_the_microsecond(time_ns: int, text: str) -> None:
+    """Also across the second that was formatted before."""
+    assert timestamps.from_ns(time_ns) == text
+    assert timestamps.from_ns(time_ns) == text
 
 
 class _Kind(str, enum.Enum):  # noqa: UP042 - the older way of writing it is the one that differs

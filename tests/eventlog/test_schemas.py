@@ -49,6 +49,21 @@ def test_values_are_checked_at_emit(root: Path, recorder: Recorder) -> None:
     assert not (root / "log").exists()
 
 
+def test_raw_json_in_a_struct_is_checked_too(root: Path, recorder: Recorder) -> None:
+    """It is refused, and not taken for a failing disk."""
+
+    @obs.event("wrapped")
+    class Wrapped(msgspec.Struct):
+        raw: msgspec.Raw
+
+    for nonsense, reason in [(b"nonsense", "wrapped: JSON is malformed"), (b'"\xff"', "not UTF-8")]:
+        with pytest.raises(obs.InvalidEvent, match=reason):
+            recorder.emit(Wrapped(msgspec.Raw(nonsense)))
+    recorder.emit(Wrapped(msgspec.Raw(b"[1]")))
+    assert json.loads(lines_of(root, "wrapped")[0])["payload"] == {"raw": [1]}
+    assert (recorder.stats().refused, recorder.stats().lost) == (2, 0)
+
+
 def test_a_dict_under_a_registered_name_is_checked_too_and_keeps_unknown_fields(root: Path, recorder: Recorder) -> None:
     """One rule for the type, however it is emitted."""
     reading()
