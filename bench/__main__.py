@@ -9,7 +9,7 @@ import click
 
 from bench import report
 from bench.case import ROUNDS, Outcome, discover, run
-from bench.data import Data, default_folder
+from bench.data import Data, InUse, default_folder
 from bench.machine import describe
 from bench.npm import versions as npm_versions
 
@@ -34,7 +34,10 @@ def main(names: tuple[str, ...], scale: float, rounds: int, seed: int, listing: 
     unknown = set(names) - set(known)
     if unknown:
         raise click.UsageError(f"no case is called {', '.join(sorted(unknown))}; see --list")
-    data = Data(default_folder(), seed)
+    try:
+        data = Data(default_folder(), seed)
+    except InUse as error:
+        raise click.ClickException(str(error)) from None
     started = time.monotonic()
     outcomes: list[Outcome] = []
     for name in names or known:

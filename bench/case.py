@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import shutil
 import tempfile
 import time
@@ -178,12 +179,18 @@ def run(chosen: Case, *, scale: float, rounds: int, data: Data) -> Iterator[Outc
                 started = time.monotonic()
         except Skipped as skipped:
             verdict, reason = "skipped", str(skipped)
-        except Exception:  # noqa: BLE001 - the other cases are measured all the same
-            reason = traceback.format_exc()
+        except Exception as error:  # noqa: BLE001 - the other cases are measured all the same
+            traceback.print_exc()
+            reason = _without_paths(f"{type(error).__name__}: {error}")
     for claim in waiting.values():
         yield Outcome(
             case=chosen.name, claim=claim, verdict=verdict, reason=reason, took_s=round(time.monotonic() - started, 1)
         )
+
+
+def _without_paths(text: str) -> str:
+    """Leave of each path its last part: figures are published, and where they were made is nobody's business."""
+    return re.sub(r"/[^\s'\"]*/(?=[^\s/])", "…/", text)
 
 
 def _outcome(chosen: Case, claim: Claim, found: Found, took_s: float) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
@@ -28,6 +29,10 @@ def default_folder() -> Path:
     return Path(tempfile.gettempdir()) / "eventlog-bench-data"
 
 
+class InUse(Exception):
+    """Another run of the benchmarks works with these data, and would be measured as well."""
+
+
 class Data:
     """Generated logs of one seed. A log is made of hard links to kept shards, so it costs next to nothing.
 
@@ -37,11 +42,14 @@ class Data:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.seed = seed
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(folder / "lock")
         self._shards = folder / f"v{generator.VERSION}-seed{seed}"
         self._shards.mkdir(parents=True, exist_ok=True)
         #: For the folders of cases: on the same disk, or links would be copies.
         self.work = folder / "work"
-        self.work.mkdir(exist_ok=True)
+        shutil.rmtree(self.work, ignore_errors=True)  # left by a run that was killed
+        self.work.mkdir()
 
     def root(self, path: Path, events: int, *, after: int = 0, copies: bool = False) -> Path:
         """Make a log of so many events at `path`; `after` so many earlier ones. Returns the path."""
@@ -71,6 +79,17 @@ class Data:
         with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1)) as pool:
             for done in [pool.submit(_make, self._path(shard), self.seed, *shard) for shard in missing]:
                 done.result()
+
+
+def _lock(path: Path) -> int:
+    """Take the data for this process, until it ends. Raises InUse."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        raise InUse("another benchmark is running; wait for it, or both would measure each other") from None
+    return fd
 
 
 def _make(path: Path, seed: int, number: int, events: int) -> None:
