@@ -34,6 +34,8 @@ def main(names: tuple[str, ...], scale: float, rounds: int, seed: int, listing: 
     unknown = set(names) - set(known)
     if unknown:
         raise click.UsageError(f"no case is called {', '.join(sorted(unknown))}; see --list")
+    if writing and names:
+        raise click.UsageError("--write takes all cases, since they are to be of one run; leave out --only")
     try:
         data = Data(default_folder(), seed)
     except InUse as error:

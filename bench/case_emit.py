@@ -17,7 +17,8 @@ _PEERS: dict[str, tuple[str, float, Callable[..., object], tuple[str, ...]]] = {
     "logging": ("logging, JSON formatter", 0.3, emitters.with_logging, ()),
     "loguru": ("loguru, serialize", 1.0, emitters.with_loguru, ("loguru",)),
     "sqlite": ("sqlite3, WAL, autocommit", 1.0, emitters.with_sqlite, ()),
-    "opentelemetry": ("OpenTelemetry SDK, simple", 0.05, emitters.with_opentelemetry, ("opentelemetry.sdk",)),
+    "spans": ("OpenTelemetry SDK, spans", 0.05, emitters.with_spans, ("opentelemetry.sdk",)),
+    "log-records": ("OpenTelemetry SDK, log records", 1.0, emitters.with_log_records, ("opentelemetry.sdk",)),
     "bare": ("os.write of the same bytes", 5.0, emitters.with_bare_write, ()),
 }
 

@@ -10,6 +10,7 @@ from bench.case import Bench, Claim, Found, Side, case, compare
 from bench.figures import median
 from bench.measure import Command, call, eventlog, interleave, run
 
+_ASKED, _IN_SHELL = 1_000_000, 5_000_000
 _WORDS = {
     "tokens": "tokens and p95 latency by model",
     "failures": "tool failures by hour",
@@ -36,7 +37,7 @@ def aggregates(bench: Bench) -> Iterator[Found]:
     """A typed view, the same question by JSON extraction from `events` in the same file, and SQLite
     with the envelope in columns, the payload as text, an index on (event_type, timestamp), ANALYZE,
     and a cache that holds it all. Open connections, warm, in one process; all answers are equal."""
-    events = bench.times(1_000_000, at_least=5000)
+    events = bench.times(_ASKED, at_least=5000)
     root = bench.data.root(bench.folder / "root", events)
     run(eventlog("replay", "--root", root), bench.home)
     sqlite = bench.folder / "events.sqlite"
@@ -46,7 +47,7 @@ def aggregates(bench: Bench) -> Iterator[Found]:
         typed = _side(seconds["typed"])
         for way in _WAYS:
             peer = _side(seconds[way])
-            yield Found(f"{question}-{way}", peer.value / typed.value, typed, peer, f"{events:,} events")
+            yield Found(f"{question}-{way}", peer.value / typed.value, typed, peer, bench.sized(events, _ASKED))
 
 
 _QUERY = "SELECT event_type, count(*) AS events FROM events GROUP BY ALL ORDER BY ALL"
@@ -61,7 +62,7 @@ def sql_in_the_shell(bench: Bench) -> Iterator[Found]:
     """From the start of the process to its end: `eventlog sql`, which waits for its turn, opens the
     index read-only, hardens it and prints a table, against a fresh interpreter that imports duckdb,
     opens the same file and prints the same rows."""
-    events = bench.times(5_000_000, at_least=1000)
+    events = bench.times(_IN_SHELL, at_least=1000)
     root = bench.data.root(bench.folder / "root", events)
     run(eventlog("replay", "--root", root), bench.home)
     by_hand: Command = [sys.executable, "-c", _PROGRAM, root / "index.duckdb", _QUERY]
@@ -72,4 +73,4 @@ def sql_in_the_shell(bench: Bench) -> Iterator[Found]:
             "duckdb": lambda: run(by_hand, bench.home),
         },
     )
-    yield compare("time", taken["ours"], taken["duckdb"], note=f"{events:,} events")
+    yield compare("time", taken["ours"], taken["duckdb"], note=bench.sized(events, _IN_SHELL))

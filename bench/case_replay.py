@@ -13,6 +13,7 @@ from bench.measure import Sample, call, eventlog, interleave, run
 
 _READ_JSON = "DuckDB, CREATE TABLE AS read_json"
 _PEAK_GIB = 1.5
+_BEHIND = 1_000_000
 
 
 def replay(bench: Bench, root: Path) -> Sample:
@@ -37,7 +38,7 @@ def _replay(bench: Bench, events: int) -> Iterator[Found]:
     scaled = bench.times(events, at_least=1000)
     root = bench.data.root(bench.folder / "root", scaled)
     taken = beside_read_json(bench, root, bench.rounds)
-    found = compare("time", taken["ours"], taken["duckdb"], note=f"{scaled:,} events")
+    found = compare("time", taken["ours"], taken["duckdb"], note=bench.sized(scaled, events))
     yield found
     peak = max(sample.peak_bytes for sample in taken["ours"]) / 1024**3
     yield Found("memory", peak, _only_peak(taken["ours"]), _only_peak(taken["duckdb"]))
@@ -73,7 +74,7 @@ def replay_5m(bench: Bench) -> Iterator[Found]:
 def catch_up(bench: Bench) -> Iterator[Found]:
     """`eventlog index` on a log of 2M events of which the index has the earlier half, against
     `eventlog replay` of a log that holds the later half only: time per event."""
-    events = bench.times(1_000_000, at_least=1000)
+    events = bench.times(_BEHIND, at_least=1000)
     behind = bench.data.root(bench.folder / "behind", events)
     run(eventlog("index", "--root", behind), bench.home)
     saved = bench.folder / "saved.duckdb"
@@ -93,4 +94,4 @@ def catch_up(bench: Bench) -> Iterator[Found]:
     rows = call(engines.count_rows, bench.home, path=behind / "index.duckdb").value()
     if rows < 2 * events:
         raise RuntimeError(f"the index has {rows:,} rows, not {2 * events:,}")
-    yield compare("time", taken["ours"], taken["replay"], note=f"{events:,} events")
+    yield compare("time", taken["ours"], taken["replay"], note=bench.sized(events, _BEHIND))

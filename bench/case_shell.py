@@ -25,7 +25,7 @@ _EXPECTED = {"eventlog", "msgspec", "typing_extensions"}  # the last by msgspec,
     Claim(name="import", what="import eventlog", against=_AGAINST, limit=1.5),
     Claim(name="emit", what="eventlog emit, from a shell", against=_AGAINST, limit=1.5),
     Claim(
-        name="modules", what="packages that the import loads beyond msgspec and the standard library", against="",
+        name="modules", what="packages that the import loads, besides msgspec", against="",
         limit=0, unit="",
     ),
 )  # fmt: skip

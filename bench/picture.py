@@ -14,14 +14,14 @@ from xml.sax.saxutils import escape
 from bench.case import Claim, Outcome
 from bench.figures import digits
 
-WIDTH = 900
-_LABELS, _BARS = 430, 330
+WIDTH = 1000
+_LABELS, _BARS = 490, 340
 _ROW, _TOP, _BOTTOM = 22, 46, 14
 _LEAST, _MOST = 1 / 30, 3.0
 _TICKS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 _STYLE = """
-text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #1f2328 }
+text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, sans-serif; font-size: 12px; fill: #1f2328 }
 .quiet { fill: #59636e }
 .head { font-weight: 600 }
 .met { fill: #1a7f64 }
@@ -40,9 +40,10 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-s
 
 def share_of_target(claim: Claim, value: float) -> float:
     """Return how much of its target a figure uses up; 1 and less is met."""
-    if not claim.at_least:
-        return value / claim.limit
-    return claim.limit / value if value else math.inf
+    used, allowed = (claim.limit, value) if claim.at_least else (value, claim.limit)
+    if allowed:
+        return used / allowed
+    return math.inf if used else 0.0
 
 
 def place(share: float) -> float:
@@ -67,7 +68,7 @@ def draw(outcomes: Sequence[Outcome]) -> str:
 
 
 def _axis(height: int) -> list[str]:
-    parts = [_text(0, 14, "eventlog beside its peers: each figure as a share of its target", "head")]
+    parts = [_text(8, 14, "eventlog beside its peers: each figure as a share of its target", "head")]
     for share in _TICKS:
         x = _LABELS + place(share) * _BARS
         kind = "target" if share == 1 else "grid"

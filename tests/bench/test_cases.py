@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.case import Bench, Case, Claim, Found, Outcome, Skipped, discover, run
+from bench.case import MODULES, Bench, Case, Claim, Found, Outcome, Skipped, discover, run
 from bench.data import Data, InUse
+from bench.measure import PROJECT
 
 PROMISED = {
-    "emit": 6, "emit-many": 1, "emit-synced": 1, "start": 3, "replay-1m": 2, "replay-5m": 2, "replay-real": 3,
+    "emit": 7, "emit-many": 1, "emit-synced": 1, "start": 3, "replay-1m": 2, "replay-5m": 2, "replay-real": 3,
     "import-claude-code": 1, "cost-daily": 1, "catch-up": 1, "freshness": 2, "growth": 1, "aggregates": 6,
     "sizes": 2, "sql-in-the-shell": 1, "idle": 2,
 }  # fmt: skip
@@ -22,6 +23,12 @@ QUICK = ("emit-many", "replay-1m", "aggregates", "growth")
 @pytest.fixture
 def data(tmp_path: Path) -> Data:
     return Data(tmp_path / "data", seed=1)
+
+
+def test_every_module_of_cases_has_its_place() -> None:
+    """In the order of the table."""
+    found = {path.stem for path in (PROJECT / "bench").glob("case_*.py")}
+    assert found == set(MODULES)
 
 
 def test_every_promise_is_a_case_with_a_target() -> None:

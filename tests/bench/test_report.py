@@ -92,4 +92,7 @@ def test_shares_of_a_target() -> None:
     assert picture.share_of_target(FASTER, 5) == 2
     assert picture.place(picture.share_of_target(FASTER, 0)) == 1
     assert picture.place(0) == 0
+    nothing = Claim(name="n", what="", against="", limit=0)
+    assert picture.place(picture.share_of_target(nothing, 0)) == 0
+    assert picture.place(picture.share_of_target(nothing, 1)) == 1
     assert picture.draw([]).startswith("<svg")
