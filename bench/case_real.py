@@ -34,14 +34,15 @@ def replay_real(bench: Bench) -> Iterator[Found]:
 @case(Claim(name="time", what="import and index Claude Code sessions", against="agentsview sync", limit=0.5))
 def import_claude_code(bench: Bench) -> Iterator[Found]:
     """From nothing: `eventlog import claude-code` and then `eventlog index`, against agentsview, with an
-    empty home and data folder, the same sessions, no daemon (its own advice for a single run), and
+    empty home and data folder, the same sessions, no daemon (its own advice for a single run), no telemetry, and
     without the Python wrapper around its Go program."""
     real.files_of("claude-code")
     program = _agentsview()
     root, data, home = bench.folder / "root", bench.folder / "agentsview", bench.folder / "agentsview-home"
     sessions = REAL_DATA / "claude-code"
     settings = {
-        "AGENTSVIEW_DATA_DIR": str(data), "AGENTSVIEW_NO_DAEMON": "1", "CLAUDE_PROJECTS_DIR": str(sessions),
+        "AGENTSVIEW_DATA_DIR": str(data), "AGENTSVIEW_NO_DAEMON": "1", "AGENTSVIEW_TELEMETRY_ENABLED": "0",
+        "CLAUDE_PROJECTS_DIR": str(sessions),
     }  # fmt: skip
 
     def ours() -> Sample:

@@ -75,6 +75,9 @@ class Child:
         except subprocess.TimeoutExpired:
             self.kill()
             raise ChildFailed(f"{self._name} did not end within {limit_s:g} s") from None
+        except BaseException:  # Ctrl-C does not reach a session of its own
+            self.kill()
+            raise
         said, errors = (_rest(file) for file in (self._output, self._errors))
         if code:
             words = (errors or said).decode(errors="replace").strip().splitlines() or ["(it said nothing)"]
