@@ -92,7 +92,7 @@ def growth(bench: Bench) -> Iterator[Found]:
     for name, events in sizes.items():
         roots[name] = bench.data.root(bench.folder / name, events)
         run(eventlog("replay", "--root", roots[name]), bench.home)
-    batches, batch_events = bench.times(60, at_least=10), 1000
+    batches, batch_events = bench.times(60, at_least=6), 1000
     lines = bench.data.root(bench.folder / "lines", batches * batch_events, after=sizes["large"])
     sample = call(
         live.index_in_turn, bench.home, small=roots["small"], large=roots["large"], lines=lines / "log",

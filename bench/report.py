@@ -76,7 +76,7 @@ def header(found: Results) -> str:
     """Say what the figures were measured on, and how."""
     size = "full size" if found.scale == 1 else f"scale {found.scale:g}: too small for conclusions"
     return (
-        f"{found.machine.words()}. Seed {found.seed}, {size}, medians of {found.rounds} rounds; "
+        f"{found.machine.words()}. Seed {found.seed}, {size}, medians of {found.rounds} rounds or more; "
         "memory is the peak of the whole process."
     )
 
