@@ -199,9 +199,14 @@ def _without_paths(text: str) -> str:
 def _outcome(chosen: Case, claim: Claim, found: Found, took_s: float) -> Outcome:
     if found.value is None:
         return Outcome(
-            case=chosen.name, claim=claim, verdict="skipped", reason=_without_paths(found.skipped), took_s=round(took_s, 1),
-            ours=found.ours, peer=found.peer,
-        )  # fmt: skip
+            case=chosen.name,
+            claim=claim,
+            verdict="skipped",
+            reason=_without_paths(found.skipped),
+            ours=found.ours,
+            peer=found.peer,
+            took_s=round(took_s, 1),
+        )
     return Outcome(
         case=chosen.name,
         claim=claim,
