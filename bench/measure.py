@@ -54,7 +54,7 @@ class Child:
         pass_fds: Sequence[int] = (),
     ) -> None:
         self._name = Path(command[0]).name
-        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it was read
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed when it was read, or by `kill`
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
             [str(part) for part in command],
@@ -94,6 +94,8 @@ class Child:
         if self._process.poll() is None:
             os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
+        for file in (self._output, self._errors):
+            file.close()
 
 
 def _rest(file: IO[bytes]) -> bytes:
@@ -146,6 +148,7 @@ def interleave(rounds: int, sides: Mapping[str, Callable[[], Sample]], *, warm: 
     The first `warm` rounds fill caches and do not count. Every second round goes backwards.
     """
     taken: dict[str, list[Sample]] = {name: [] for name in sides}
+    os.sync()  # or what the set-up has left in memory would be written meanwhile
     for number in range(warm + rounds):
         for name in sides if number % 2 else reversed(list(sides)):
             sample = sides[name]()
