@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test faults fuzz lint clean
+.PHONY: demo test faults fuzz bench lint clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m fixtures.demo
@@ -15,6 +15,11 @@ test: lint
 # Breaks eventlog on purpose, for at most 15 minutes, and writes docs/reliability.md.
 faults: $(STAMP)
 	$(BIN)/python -m faults --write
+
+# Measures eventlog beside what one would take instead, and writes bench/results.json and docs/.
+bench: $(STAMP)
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m bench --write
 
 # Looks for lines that the decoder and the importers stumble over, for a minute.
 fuzz: $(STAMP)

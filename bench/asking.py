@@ -1,0 +1,128 @@
+"""Questions that people ask of agents' logs, in three ways: by typed views, by JSON in the same file, in SQLite.
+
+All three are asked over connections that stay open, in one process, one after the other, and give
+the same rows; what differs is where a value comes from.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+
+class Question(NamedTuple):
+    """One question, as SQL for each of the three."""
+
+    typed: str
+    json: str
+    sqlite: str
+
+
+QUESTIONS = {
+    "tokens": Question(
+        typed="""
+            SELECT model, count(*), sum(input_tokens), sum(output_tokens), quantile_disc(latency_ms, 0.95)
+            FROM llm_call GROUP BY model ORDER BY model
+        """,
+        json="""
+            SELECT payload ->> '/model' AS model, count(*), sum((payload ->> '/input_tokens')::BIGINT),
+                   sum((payload ->> '/output_tokens')::BIGINT),
+                   quantile_disc((payload ->> '/latency_ms')::BIGINT, 0.95)
+            FROM events WHERE event_type = 'llm_call' GROUP BY model ORDER BY model
+        """,
+        sqlite="""
+            WITH calls AS (
+                SELECT json_extract(payload, '$.model') AS model,
+                       json_extract(payload, '$.input_tokens') AS input_tokens,
+                       json_extract(payload, '$.output_tokens') AS output_tokens,
+                       json_extract(payload, '$.latency_ms') AS latency_ms
+                FROM events WHERE event_type = 'llm_call'
+            ), ranked AS (
+                SELECT *, row_number() OVER (PARTITION BY model ORDER BY latency_ms) AS place,
+                       count(*) OVER (PARTITION BY model) AS calls
+                FROM calls
+            )
+            SELECT model, count(*), sum(input_tokens), sum(output_tokens),
+                   max(latency_ms) FILTER (WHERE place = (calls * 95 + 99) / 100)
+            FROM ranked GROUP BY model ORDER BY model
+        """,
+    ),
+    "failures": Question(
+        typed="""
+            SELECT strftime(timestamp, '%Y-%m-%d %H') AS hour, tool, count(*) FILTER (NOT ok), max(duration_ms)
+            FROM tool_call GROUP BY hour, tool ORDER BY hour, tool
+        """,
+        json="""
+            SELECT strftime(timestamp, '%Y-%m-%d %H') AS hour, payload ->> '/tool' AS tool,
+                   count(*) FILTER (NOT (payload ->> '/ok')::BOOLEAN), max((payload ->> '/duration_ms')::BIGINT)
+            FROM events WHERE event_type = 'tool_call' GROUP BY hour, tool ORDER BY hour, tool
+        """,
+        sqlite="""
+            SELECT strftime('%Y-%m-%d %H', timestamp) AS hour, json_extract(payload, '$.tool') AS tool,
+                   count(*) FILTER (WHERE NOT json_extract(payload, '$.ok')),
+                   max(json_extract(payload, '$.duration_ms'))
+            FROM events WHERE event_type = 'tool_call' GROUP BY hour, tool ORDER BY hour, tool
+        """,
+    ),
+    "runs": Question(
+        typed="""
+            SELECT agent, status, count(*), sum(steps), max(duration_ms)
+            FROM run_finished GROUP BY agent, status ORDER BY agent, status
+        """,
+        json="""
+            SELECT agent, payload ->> '/status' AS status, count(*), sum((payload ->> '/steps')::BIGINT),
+                   max((payload ->> '/duration_ms')::BIGINT)
+            FROM events WHERE event_type = 'run_finished' GROUP BY agent, status ORDER BY agent, status
+        """,
+        sqlite="""
+            SELECT agent, json_extract(payload, '$.status') AS status, count(*),
+                   sum(json_extract(payload, '$.steps')), max(json_extract(payload, '$.duration_ms'))
+            FROM events WHERE event_type = 'run_finished' GROUP BY agent, status ORDER BY agent, status
+        """,
+    ),
+}
+
+Rows = list[list[Any]]
+
+
+def _rows(fetched: list[Any]) -> Rows:
+    return [[int(cell) if isinstance(cell, Decimal | float) else cell for cell in row] for row in fetched]
+
+
+def ask_all(index: str, sqlite: str, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Ask every question every way, so many rounds; return the seconds, by question and way.
+
+    Raises AssertionError where two ways do not agree.
+    """
+    import duckdb
+
+    ours = duckdb.connect(index, read_only=True)
+    theirs = sqlite3.connect(sqlite)
+    theirs.execute("PRAGMA mmap_size = 8589934592")
+    theirs.execute("PRAGMA cache_size = -1000000")
+    taken: dict[str, dict[str, list[float]]] = {}
+    for name, question in QUESTIONS.items():
+        ways: dict[str, Callable[[], Rows]] = {
+            "typed": lambda query=question.typed: _rows(ours.execute(query).fetchall()),  # type: ignore[misc]  # bound now
+            "json": lambda query=question.json: _rows(ours.execute(query).fetchall()),  # type: ignore[misc]
+            "sqlite": lambda query=question.sqlite: _rows(theirs.execute(query).fetchall()),  # type: ignore[misc]
+        }
+        taken[name] = _ask(name, ways, rounds)
+    return taken
+
+
+def _ask(name: str, ways: dict[str, Callable[[], Rows]], rounds: int) -> dict[str, list[float]]:
+    answers = {way: ask() for way, ask in ways.items()}  # and all is warm
+    for way, answer in answers.items():
+        if not answer or answer != answers["typed"]:
+            raise AssertionError(f"{name}: {way} answers {answer[:3]}…, typed {answers['typed'][:3]}…")
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way, ask in ways.items():
+            started = time.perf_counter()
+            ask()
+            seconds[way].append(time.perf_counter() - started)
+    return seconds

@@ -1,0 +1,219 @@
+"""What a case is, and the list of them.
+
+A case measures one thing; a claim is one line of the table, with its target. A case has at least
+one claim, and each of its claims ends in an outcome: met, missed, skipped with a reason, or failed
+with one. None disappears.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from bench.data import Data
+from bench.figures import in_words, median
+from bench.measure import Sample
+
+ROUNDS = 5
+_ROUNDS_MIN = 5
+
+
+class Skipped(Exception):
+    """The case, or what is left of it, cannot be measured here; the message says why."""
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the table. `limit` is a ratio unless `unit` says otherwise."""
+
+    name: str
+    what: str
+    against: str
+    limit: float
+    unit: str = "×"
+    at_least: bool = False
+
+    def is_met(self, value: float) -> bool:
+        """Say whether a figure is what was promised."""
+        return value >= self.limit if self.at_least else value <= self.limit
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """What one side of a comparison took: a median, with the samples that it is of."""
+
+    value: float
+    unit: str
+    samples: list[float] = []
+    peak_bytes: int | None = None
+    note: str = ""
+
+    def words(self) -> str:
+        peak = "" if self.peak_bytes is None else f", {in_words(self.peak_bytes, 'B')}"
+        note = f" ({self.note})" if self.note else ""
+        return in_words(self.value, self.unit) + note + peak
+
+
+class Found(NamedTuple):
+    """What a case found out about one of its claims; or, with `skipped`, why it did not."""
+
+    claim: str
+    value: float | None = None
+    ours: Side | None = None
+    peer: Side | None = None
+    note: str = ""
+    skipped: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one claim. `verdict` is met, missed, skipped or failed."""
+
+    case: str
+    claim: Claim
+    verdict: str
+    value: float | None = None
+    ours: Side | None = None
+    peer: Side | None = None
+    note: str = ""
+    reason: str = ""
+    took_s: float = 0
+
+
+class Bench:
+    """What a case works with: its size, its data, and a folder of its own on a disk."""
+
+    def __init__(self, *, scale: float, rounds: int, data: Data, folder: Path) -> None:
+        self.scale = scale
+        self.rounds = rounds
+        self.data = data
+        self.seed = data.seed
+        self.folder = folder
+        self.home = folder / "home"
+        self.home.mkdir(parents=True, exist_ok=True)
+
+    def times(self, count: int, *, at_least: int = 1) -> int:
+        """Scale a count of the full run."""
+        return max(at_least, round(count * self.scale))
+
+    def sized(self, events: int, full: int) -> str:
+        """Say a size that is not the one in the words of the claim."""
+        return "" if events == full else f"{events:,} events"
+
+    def fresh(self, name: str) -> Path:
+        """Return a path in the case's folder where nothing is."""
+        path = self.folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        return path
+
+
+Measure = Callable[[Bench], Iterator[Found]]
+
+
+class Case(NamedTuple):
+    """A case: `name` for the command line, its claims, and how they are measured."""
+
+    name: str
+    how: str
+    claims: tuple[Claim, ...]
+    measure: Measure
+
+
+#: In the order of the table: writing, loading, reading, living with it.
+MODULES = ("case_emit", "case_shell", "case_replay", "case_real", "case_queries", "case_live")
+CASES: dict[str, Case] = {}
+
+
+def case(*claims: Claim) -> Callable[[Measure], Measure]:
+    """Register a function as a case; its docstring says how it measures, and what is fair about it."""
+
+    def register(function: Measure) -> Measure:
+        name = function.__name__.replace("_", "-")
+        CASES[name] = Case(name, " ".join((function.__doc__ or "").split()), claims, function)
+        return function
+
+    return register
+
+
+def discover() -> dict[str, Case]:
+    """Import every module of cases and return what they registered, by name, in the order of the table."""
+    for module in MODULES:
+        importlib.import_module(f"bench.{module}")
+    return CASES
+
+
+def compare(claim: str, ours: Sequence[Sample], peer: Sequence[Sample], *, per: float = 1, note: str = "") -> Found:
+    """Compare two sides by the medians of their times, each divided by `per`."""
+    mine, theirs = timed(ours, per=per), timed(peer, per=per)
+    return Found(claim, mine.value / theirs.value, mine, theirs, _with_rounds(note, len(ours)))
+
+
+def timed(samples: Sequence[Sample], *, per: float = 1, note: str = "") -> Side:
+    """Return what one side took, start of the process to its end, and its peak memory."""
+    times = [sample.elapsed_s / per for sample in samples]
+    return Side(
+        value=median(times), unit="s", samples=times, peak_bytes=max(each.peak_bytes for each in samples), note=note
+    )
+
+
+def _with_rounds(note: str, rounds: int) -> str:
+    """Rounds are five and more; fewer are said."""
+    few = f"{rounds} rounds" if rounds < _ROUNDS_MIN else ""
+    return ", ".join(filter(None, [note, few]))
+
+
+def run(chosen: Case, *, scale: float, rounds: int, data: Data) -> Iterator[Outcome]:
+    """Measure one case; yield an outcome for each of its claims, whatever happens."""
+    waiting = {claim.name: claim for claim in chosen.claims}
+    started = time.monotonic()
+    verdict, reason = "failed", "the case ended without a word about it"
+    with tempfile.TemporaryDirectory(prefix=f"{chosen.name}-", dir=data.work, ignore_cleanup_errors=True) as folder:
+        try:
+            for found in chosen.measure(Bench(scale=scale, rounds=rounds, data=data, folder=Path(folder))):
+                yield _outcome(chosen, waiting.pop(found.claim), found, time.monotonic() - started)
+                started = time.monotonic()
+        except Skipped as skipped:
+            verdict, reason = "skipped", str(skipped)
+        except Exception as error:  # noqa: BLE001 - the other cases are measured all the same
+            traceback.print_exc()
+            reason = _without_paths(f"{type(error).__name__}: {error}")
+    for claim in waiting.values():
+        yield Outcome(
+            case=chosen.name, claim=claim, verdict=verdict, reason=reason, took_s=round(time.monotonic() - started, 1)
+        )
+
+
+def _without_paths(text: str) -> str:
+    """Leave of each path its last part: figures are published, and where they were made is nobody's business."""
+    return re.sub(r"/[^\s'\"]*/(?=[^\s/])", "…/", text)
+
+
+def _outcome(chosen: Case, claim: Claim, found: Found, took_s: float) -> Outcome:
+    if found.value is None:
+        return Outcome(
+            case=chosen.name,
+            claim=claim,
+            verdict="skipped",
+            reason=_without_paths(found.skipped),
+            ours=found.ours,
+            peer=found.peer,
+            took_s=round(took_s, 1),
+        )
+    return Outcome(
+        case=chosen.name,
+        claim=claim,
+        verdict="met" if claim.is_met(found.value) else "missed",
+        value=found.value,
+        ours=found.ours,
+        peer=found.peer,
+        note=found.note,
+        took_s=round(took_s, 1),
+    )

@@ -1,0 +1,130 @@
+"""Real files: replay, import and size, where such files are beside the project."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench import real
+from bench.case import Bench, Claim, Found, Side, Skipped, case, compare, timed
+from bench.case_replay import beside_read_json
+from bench.data import REAL_DATA, log_bytes
+from bench.figures import in_words
+from bench.measure import ChildFailed, Sample, eventlog, interleave, run
+from bench.npm import ccusage
+
+
+@case(
+    *(
+        Claim(name=name, what=f"replay, real files: {name}", against="DuckDB, CREATE TABLE AS read_json", limit=0.8)
+        for name in real.IMPORTS
+    )
+)
+def replay_real(bench: Bench) -> Iterator[Found]:
+    """The replay of real files, imported beforehand, as that of generated ones; with a process each,
+    small files measure how fast the two start."""
+    for name in real.IMPORTS:
+        root = real.import_into(bench, bench.folder / name, name)
+        taken = beside_read_json(bench, root, max(bench.rounds, 9))
+        yield compare(name, taken["ours"], taken["duckdb"], note=in_words(log_bytes(root), "B"))
+
+
+@case(Claim(name="time", what="import and index Claude Code sessions", against="agentsview sync", limit=0.5))
+def import_claude_code(bench: Bench) -> Iterator[Found]:
+    """From nothing: `eventlog import claude-code` and then `eventlog index`, against agentsview, with an
+    empty home and data folder, the same sessions, no daemon (its own advice for a single run), no telemetry, and
+    without the Python wrapper around its Go program."""
+    real.files_of("claude-code")
+    program = _agentsview()
+    root, data, home = bench.folder / "root", bench.folder / "agentsview", bench.folder / "agentsview-home"
+    sessions = REAL_DATA / "claude-code"
+    settings = {
+        "AGENTSVIEW_DATA_DIR": str(data), "AGENTSVIEW_NO_DAEMON": "1", "AGENTSVIEW_TELEMETRY_ENABLED": "0",
+        "CLAUDE_PROJECTS_DIR": str(sessions),
+    }  # fmt: skip
+
+    def ours() -> Sample:
+        shutil.rmtree(root, ignore_errors=True)
+        imported = run(eventlog("import", "claude-code", sessions, "--root", root), bench.home)
+        indexed = run(eventlog("index", "--root", root), bench.home)
+        peak = max(imported.peak_bytes, indexed.peak_bytes)
+        return Sample(imported.elapsed_s + indexed.elapsed_s, peak, indexed.said)
+
+    def theirs() -> Sample:
+        for folder in (data, home):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        sample = run([program, "sync"], home, settings)
+        if b"sessions synced" not in sample.said:
+            raise RuntimeError("agentsview found no sessions")
+        return sample
+
+    taken = interleave(bench.rounds, {"ours": ours, "agentsview": theirs})
+    yield compare("time", taken["ours"], taken["agentsview"])
+
+
+def _agentsview() -> Path:
+    """Return the Go program inside the Python package. Raises Skipped where it is not installed."""
+    found = importlib.util.find_spec("agentsview")
+    if found is None or found.origin is None:
+        raise Skipped("agentsview is not installed; try: make bench")
+    program = Path(found.origin).parent / "bin" / "agentsview"
+    program.chmod(0o755)  # its wrapper would
+    return program
+
+
+@case(Claim(name="time", what="eventlog cost daily", against="ccusage daily --offline", limit=1.0))
+def cost_daily(bench: Bench) -> Iterator[Found]:
+    """From the shell, over an index of the sessions, against ccusage, which reads the sessions
+    themselves; its native program, without the Node.js wrapper around it."""
+    real.files_of("claude-code")
+    program = ccusage()
+    if isinstance(program, str):
+        raise Skipped(program)
+    config = bench.folder / "claude"
+    config.mkdir()
+    (config / "projects").symlink_to(REAL_DATA / "claude-code")
+    root = real.import_into(bench, bench.folder / "root", "claude-code")
+    run(eventlog("index", "--root", root), bench.home)
+
+    def theirs() -> Sample:
+        return run([program, "daily", "--offline"], bench.home, {"CLAUDE_CONFIG_DIR": str(config)})
+
+    try:
+        run(eventlog("cost", "daily", "--help"), bench.home)
+    except ChildFailed:
+        peer = timed([theirs() for _ in range(bench.rounds)])
+        yield Found("time", peer=peer, skipped="eventlog has no command cost yet")
+        return
+    taken = interleave(
+        max(bench.rounds, 9),
+        {"ours": lambda: run(eventlog("cost", "daily", "--root", root), bench.home), "ccusage": theirs},
+    )
+    yield compare("time", taken["ours"], taken["ccusage"])
+
+
+@case(
+    Claim(name="index", what="index of real files", against="bytes of the log", limit=0.25),
+    Claim(name="archive", what="archived segments of real files", against="bytes of the log", limit=0.15),
+)
+def sizes(bench: Bench) -> Iterator[Found]:
+    """All data sets in one log: the index file after `eventlog index`, and all segments after
+    `eventlog seal` and `eventlog archive`, beside the lines as they were written."""
+    root = bench.folder / "root"
+    for name in real.IMPORTS:
+        real.import_into(bench, root, name)
+    raw = log_bytes(root)
+    run(eventlog("index", "--root", root), bench.home)
+    index = (root / "index.duckdb").stat().st_size
+    yield _share("index", index, raw)
+    run(eventlog("seal", "--root", root), bench.home)
+    run(eventlog("archive", "--root", root), bench.home)
+    raw = log_bytes(root)
+    archived = sum(path.stat().st_size for path in (root / "log").rglob("*") if path.is_file())
+    yield _share("archive", archived, raw)
+
+
+def _share(claim: str, size: int, raw: int) -> Found:
+    return Found(claim, size / raw, Side(value=size, unit="B"), Side(value=raw, unit="B"))

@@ -1,0 +1,109 @@
+"""What a run of the benchmarks leaves behind: the table, the page, the file of figures, the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from bench import picture
+from bench.case import Claim, Outcome
+from bench.figures import digits
+from bench.machine import Machine
+from bench.measure import PROJECT
+
+RESULTS, PICTURE, PAGE = "bench/results.json", "docs/bench.svg", "docs/performance.md"
+WRITTEN = (RESULTS, PICTURE, PAGE)
+COLUMNS = ("what", "against", "ours", "peer", "ratio", "target", "met")
+_BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+class Results(msgspec.Struct, frozen=True, kw_only=True):
+    """One run: what it was made on and with, and all outcomes."""
+
+    machine: Machine
+    seed: int
+    scale: float
+    rounds: int
+    took_s: float
+    outcomes: list[Outcome]
+
+
+def target(claim: Claim) -> str:
+    """Say a target: ≤ 0.5 ×, ≥ 20 ×, ≤ 250 ms."""
+    return f"{'≥' if claim.at_least else '≤'} {digits(claim.limit)} {claim.unit}"
+
+
+def _figure(outcome: Outcome) -> str:
+    return "" if outcome.value is None else f"{digits(outcome.value)} {outcome.claim.unit}"
+
+
+def verdict(outcome: Outcome) -> str:
+    """Say what became of a claim, and why where it was not measured."""
+    if outcome.verdict in ("met", "missed"):
+        return {"met": "met", "missed": "not met"}[outcome.verdict]
+    return f"{outcome.verdict}: {_last_line(outcome.reason)}"
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1]
+
+
+def row(outcome: Outcome) -> tuple[str, ...]:
+    """Return the cells of one claim, in the order of COLUMNS."""
+    claim = outcome.claim
+    return (
+        claim.what + (f" ({outcome.note})" if outcome.note else ""),
+        claim.against,
+        outcome.ours.words() if outcome.ours else "",
+        outcome.peer.words() if outcome.peer else "",
+        _figure(outcome),
+        target(claim),
+        verdict(outcome),
+    )
+
+
+def line(outcome: Outcome) -> str:
+    """Say one outcome as it comes in."""
+    what, against, ours, peer, ratio, wanted, met = row(outcome)
+    sides = " against ".join(filter(None, [ours, peer]))
+    figure = f": {ratio or '-'} (target {wanted})" + (f"; {sides}" if sides else "")
+    return f"{outcome.took_s:6.1f} s  {outcome.case}: {what} | {against}{figure}; {met}"
+
+
+def header(found: Results) -> str:
+    """Say what the figures were measured on, and how."""
+    size = "full size" if found.scale == 1 else f"scale {found.scale:g}: too small for conclusions"
+    return (
+        f"{found.machine.words()}. Seed {found.seed}, {size}, medians of {found.rounds} rounds or more; "
+        "memory is the peak of the whole process."
+    )
+
+
+def plain_table(found: Results) -> str:
+    """Return the table for a terminal."""
+    rows = [COLUMNS, *map(row, found.outcomes)]
+    widths = [max(len(cells[place]) for cells in rows) for place in range(len(COLUMNS) - 1)]
+    return "\n".join(
+        "  ".join([*(cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=True)), cells[-1]]).rstrip()
+        for cells in rows
+    )
+
+
+def markdown_table(outcomes: Sequence[Outcome]) -> str:
+    """Return the table for the page."""
+    rows = [COLUMNS, ("---",) * len(COLUMNS), *map(row, outcomes)]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |" for cells in rows)
+
+
+def write(found: Results, project: Path = PROJECT) -> None:
+    """Write all three: the figures, the picture, and the page between its markers."""
+    pretty = msgspec.json.format(msgspec.json.encode(found), indent=1)
+    (project / RESULTS).write_bytes(pretty + b"\n")
+    (project / PICTURE).write_text(picture.draw(found.outcomes))
+    page = project / PAGE
+    before, _, rest = page.read_text().partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    shown = f"![Each figure against its target](bench.svg)\n\n{header(found)}\n\n{markdown_table(found.outcomes)}"
+    page.write_text(f"{before}{_BEGIN}\n{shown}\n{_END}{after}")
