@@ -9,8 +9,8 @@ What is asked here, and what is left to DuckDB's JSON reader, which parses every
 refuses the whole batch where one is at fault:
 
     msgspec     JSON grammar, field types and limits, no unknown fields, payload is an object
-    here        one event per line, the event type of the folder, ids, the form of times, depth
-    DuckDB      UTF-8, repeated envelope fields, days that do not exist
+    here        as many events as lines, the event type of the folder, ids, the form of times, depth
+    DuckDB      a record ends with its line, UTF-8, repeated envelope fields, days that do not exist
 """
 
 from __future__ import annotations
