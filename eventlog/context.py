@@ -38,8 +38,6 @@ class Shared(NamedTuple):
 
 
 _current = contextvars.ContextVar("eventlog", default=Shared({}, {}))  # noqa: B039 - a cache that all may share
-
-
 #: Returns what is in force here.
 current = _current.get
 

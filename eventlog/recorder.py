@@ -206,9 +206,10 @@ class Recorder:
         """Return the fields of events to which the caller gave none: encoded once per context."""
         here = context.current()
         key = (self._workspace, self._agent, version)
-        if key not in here.encoded:
-            here.encoded[key] = self._encoded(version, {})
-        return here.encoded[key]
+        fields = here.encoded.get(key)
+        if fields is None:
+            fields = here.encoded[key] = self._encoded(version, {})
+        return fields
 
     def _encoded(self, version: int, given: Mapping[str, Any]) -> bytes:
         defaults = {"workspace": self._workspace, "agent": self._agent, "schema_version": version}
