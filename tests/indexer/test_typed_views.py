@@ -16,8 +16,8 @@ import eventlog as obs
 from eventlog import schemas
 from eventlog.config import Config
 from eventlog.recorder import Recorder
-from indexer import replay
-from tests.indexer.support import index, line, rows, segment
+from indexer import replay, typed
+from tests.indexer.support import index, line, name, rows, segment
 
 
 @pytest.fixture(autouse=True)
@@ -179,3 +179,123 @@ def test_two_types_for_a_field_in_one_version_are_json(root: Path) -> None:
     recorder.shutdown()
     index(root)
     assert sorted(rows(root, "SELECT n, same FROM reading")) == [('"abc"', 3), ("1", 3), ("2", 3)]
+
+
+# -- columns that are kept beside the payload ------------------------------------------------
+
+
+def _schema(name: str = "t", version: int = 1, **kinds: str) -> bytes:
+    """A line of `event_schema`: field names with their JSON types."""
+    properties = {field: {"type": kind} for field, kind in kinds.items()}
+    payload = {"name": name, "version": version, "json_schema": {"type": "object", "properties": properties}}
+    return line(1000 + version + len(name) * 10, "event_schema", payload=payload)
+
+
+def _kept(root: Path) -> list[str]:
+    query = "SELECT column_name FROM duckdb_columns() WHERE table_name = 'event_rows' AND contains(column_name, '/')"
+    return [row[0] for row in rows(root, f"{query} ORDER BY column_index")]
+
+
+_VALUES = [
+    {"count": 1, "ratio": 0.5, "ok": True, "model": "m", "prompt": "x" * 1000, "deep": {"a": [1]}},
+    {"count": "7", "ratio": 1, "ok": "yes", "model": "é" * 500, "prompt": "", "deep": None},
+    {"count": 2.5, "ratio": "nan", "ok": 0, "model": 5, "prompt": ["p"]},
+    {"count": 10**30, "ratio": None, "ok": None, "model": {"a": 1}, "deep": "text"},
+    {},
+]
+_KINDS = {
+    "count": "integer",
+    "ratio": "number",
+    "ok": "boolean",
+    "model": "string",
+    "prompt": "string",
+    "deep": "array",
+}
+_QUERY = "SELECT line_offset, count, ratio, ok, model, prompt, deep FROM t ORDER BY 1"
+
+
+def test_small_fields_are_kept_and_long_texts_are_not(root: Path) -> None:
+    """A prompt would double the index; what is asked of in aggregates is small."""
+    segment(root, _schema(**_KINDS), event_type="event_schema")
+    values = [*[{"model": "m", "prompt": "word " * 100}] * 9, *_VALUES]
+    segment(root, *(line(n, payload=value) for n, value in enumerate(values)))
+    index(root)
+    assert _kept(root) == ["t/count", "t/ratio", "t/ok", "t/model"]
+    assert rows(root, "SELECT * FROM events LIMIT 0") == []
+    assert not any("/" in name for (name,) in rows(root, "SELECT column_name FROM (DESCRIBE events)"))
+
+
+def test_kept_or_not_the_answers_are_the_same(root: Path) -> None:
+    """Whether the schema came first, later, or all is replayed; for values that fit and that do not."""
+    path = segment(root, *(line(n, payload=value) for n, value in enumerate(_VALUES)))
+    index(root)
+    segment(root, _schema(**_KINDS), event_type="event_schema")
+    with path.open("ab") as file:
+        file.write(line(99, payload=_VALUES[0]))
+    index(root)
+    assert _kept(root) == []  # there were rows already
+    unkept = rows(root, _QUERY)
+    assert unkept[0][1:4] == (1, 0.5, True)
+    replay.replay(root)
+    assert "t/count" in _kept(root)
+    assert str(rows(root, _QUERY)) == str(unkept)  # NaN is not equal to itself
+    assert replay.verify(root).equal
+
+
+def test_lines_that_were_looked_at_one_by_one_have_their_kept_columns(root: Path) -> None:
+    """As have redelivered ones, and the winners of conflicts."""
+    segment(root, _schema(n="integer"), event_type="event_schema")
+    later = segment(root, line(1), line(2, zz=1), b"bad\n", line(3, payload={"n": 30}), name=name(9))
+    index(root)
+    segment(root, line(2, zz=1), line(3), line(4), name=name(1))
+    index(root)
+    assert _kept(root) == ["t/n"]
+    found = rows(root, "SELECT \"t/n\", (payload ->> 'n')::BIGINT, segment FROM event_rows WHERE event_type = 't'")
+    assert min(found) == (1, 1, later.stem)
+    assert [each[0] for each in sorted(found)] == [1, 2, 3, 4]
+    assert all(kept == said for kept, said, _ in found)
+    assert rows(root, "SELECT n FROM t ORDER BY 1") == [(1,), (2,), (3,), (4,)]
+
+
+def test_a_later_schema_changes_what_is_asked_not_what_is_kept(root: Path) -> None:
+    """The column of another type is not used any more; a replay keeps the right one."""
+    segment(root, _schema(n="integer", old="integer"), event_type="event_schema")
+    segment(root, line(1))
+    index(root)
+    segment(root, _schema(version=2, n="string", new="integer"), event_type="event_schema")
+    segment(root, line(2, payload={"n": "two", "new": 5}))
+    index(root)
+    expected = [("1", None, None), ("two", None, 5)]
+    assert _kept(root) == ["t/n", "t/old"]
+    assert rows(root, "SELECT n, old, new FROM t ORDER BY 1") == expected
+    replay.replay(root)
+    assert _kept(root) == ["t/n", "t/old", "t/new"]
+    assert rows(root, "SELECT n, old, new FROM t ORDER BY 1") == expected
+
+
+def test_only_so_many_columns_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs every batch a little. The others are read from the payload."""
+    monkeypatch.setattr(typed, "KEPT_MAX", 2)
+    segment(root, _schema(a="integer", b="integer", c="integer"), event_type="event_schema")
+    segment(root, line(1, payload={"a": 1, "b": 2, "c": 3}))
+    index(root)
+    assert _kept(root) == ["t/a", "t/b"]
+    assert rows(root, "SELECT a, b, c FROM t") == [(1, 2, 3)]
+
+
+def test_names_that_differ_in_case_alone_or_hold_anything(root: Path) -> None:
+    """DuckDB takes the first two for one."""
+    fields = {"n": "integer", "N": "integer", "a/b~'\"": "integer"}
+    segment(root, _schema(**fields), event_type="event_schema")
+    segment(root, line(1, payload={"n": 1, "N": 2, "a/b~'\"": 3}))
+    index(root)
+    assert _kept(root) == ["t/n", "t/a/b~'\""]
+    assert rows(root, 'SELECT n, "payload_N", "a/b~\'""" FROM t') == [(1, 2, 3)]
+
+
+def test_the_schema_in_the_same_batch_comes_first(root: Path) -> None:
+    """Whatever the names of the segments say."""
+    segment(root, line(1), name=name(1))
+    segment(root, _schema(n="integer"), event_type="event_schema", name=name(2))
+    index(root)
+    assert _kept(root) == ["t/n"]
