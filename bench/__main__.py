@@ -29,7 +29,7 @@ def main(names: tuple[str, ...], scale: float, rounds: int, seed: int, listing: 
     if listing:
         for each in known.values():
             for claim in each.claims:
-                click.echo(f"{each.name:16} {claim.what} | {claim.against} | {report.target(claim)}")
+                click.echo(f"{each.name:20} {claim.what} | {claim.against} | {report.target(claim)}")
         return
     unknown = set(names) - set(known)
     if unknown:

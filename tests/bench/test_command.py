@@ -15,7 +15,7 @@ def test_the_list_names_each_claim_with_its_target() -> None:
     assert done.exit_code == 0
     lines = done.output.splitlines()
     assert len(lines) == sum(len(each.claims) for each in discover().values())
-    assert "replay-1m        replay, 1M events | DuckDB, CREATE TABLE AS read_json | ≤ 0.8 ×" in lines
+    assert "replay-1m            replay, 1M events | DuckDB, CREATE TABLE AS read_json | ≤ 0.8 ×" in lines
 
 
 @pytest.mark.parametrize(
