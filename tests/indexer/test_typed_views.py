@@ -184,11 +184,11 @@ def test_two_types_for_a_field_in_one_version_are_json(root: Path) -> None:
 # -- columns that are kept beside the payload ------------------------------------------------
 
 
-def _schema(name: str = "t", version: int = 1, **kinds: str) -> bytes:
-    """A line of `event_schema`: field names with their JSON types."""
+def _schema(kinds: dict[str, str], version: int = 1) -> bytes:
+    """A line of `event_schema` for the type `t`: field names with their JSON types."""
     properties = {field: {"type": kind} for field, kind in kinds.items()}
-    payload = {"name": name, "version": version, "json_schema": {"type": "object", "properties": properties}}
-    return line(1000 + version + len(name) * 10, "event_schema", payload=payload)
+    payload = {"name": "t", "version": version, "json_schema": {"type": "object", "properties": properties}}
+    return line(1000 + version, "event_schema", payload=payload)
 
 
 def _kept(root: Path) -> list[str]:
@@ -216,7 +216,7 @@ _QUERY = "SELECT line_offset, count, ratio, ok, model, prompt, deep FROM t ORDER
 
 def test_small_fields_are_kept_and_long_texts_are_not(root: Path) -> None:
     """A prompt would double the index; what is asked of in aggregates is small."""
-    segment(root, _schema(**_KINDS), event_type="event_schema")
+    segment(root, _schema(_KINDS), event_type="event_schema")
     values = [*[{"model": "m", "prompt": "word " * 100}] * 9, *_VALUES]
     segment(root, *(line(n, payload=value) for n, value in enumerate(values)))
     index(root)
@@ -229,7 +229,7 @@ def test_kept_or_not_the_answers_are_the_same(root: Path) -> None:
     """Whether the schema came first, later, or all is replayed; for values that fit and that do not."""
     path = segment(root, *(line(n, payload=value) for n, value in enumerate(_VALUES)))
     index(root)
-    segment(root, _schema(**_KINDS), event_type="event_schema")
+    segment(root, _schema(_KINDS), event_type="event_schema")
     with path.open("ab") as file:
         file.write(line(99, payload=_VALUES[0]))
     index(root)
@@ -244,7 +244,7 @@ def test_kept_or_not_the_answers_are_the_same(root: Path) -> None:
 
 def test_lines_that_were_looked_at_one_by_one_have_their_kept_columns(root: Path) -> None:
     """As have redelivered ones, and the winners of conflicts."""
-    segment(root, _schema(n="integer"), event_type="event_schema")
+    segment(root, _schema({"n": "integer"}), event_type="event_schema")
     later = segment(root, line(1), line(2, zz=1), b"bad\n", line(3, payload={"n": 30}), name=name(9))
     index(root)
     segment(root, line(2, zz=1), line(3), line(4), name=name(1))
@@ -259,10 +259,10 @@ def test_lines_that_were_looked_at_one_by_one_have_their_kept_columns(root: Path
 
 def test_a_later_schema_changes_what_is_asked_not_what_is_kept(root: Path) -> None:
     """The column of another type is not used any more; a replay keeps the right one."""
-    segment(root, _schema(n="integer", old="integer"), event_type="event_schema")
+    segment(root, _schema({"n": "integer", "old": "integer"}), event_type="event_schema")
     segment(root, line(1))
     index(root)
-    segment(root, _schema(version=2, n="string", new="integer"), event_type="event_schema")
+    segment(root, _schema({"n": "string", "new": "integer"}, version=2), event_type="event_schema")
     segment(root, line(2, payload={"n": "two", "new": 5}))
     index(root)
     expected = [("1", None, None), ("two", None, 5)]
@@ -276,7 +276,7 @@ def test_a_later_schema_changes_what_is_asked_not_what_is_kept(root: Path) -> No
 def test_only_so_many_columns_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs every batch a little. The others are read from the payload."""
     monkeypatch.setattr(typed, "KEPT_MAX", 2)
-    segment(root, _schema(a="integer", b="integer", c="integer"), event_type="event_schema")
+    segment(root, _schema({"a": "integer", "b": "integer", "c": "integer"}), event_type="event_schema")
     segment(root, line(1, payload={"a": 1, "b": 2, "c": 3}))
     index(root)
     assert _kept(root) == ["t/a", "t/b"]
@@ -286,7 +286,7 @@ def test_only_so_many_columns_are_kept(root: Path, monkeypatch: pytest.MonkeyPat
 def test_names_that_differ_in_case_alone_or_hold_anything(root: Path) -> None:
     """DuckDB takes the first two for one."""
     fields = {"n": "integer", "N": "integer", "a/b~'\"": "integer"}
-    segment(root, _schema(**fields), event_type="event_schema")
+    segment(root, _schema(fields), event_type="event_schema")
     segment(root, line(1, payload={"n": 1, "N": 2, "a/b~'\"": 3}))
     index(root)
     assert _kept(root) == ["t/n", "t/a/b~'\""]
@@ -296,6 +296,6 @@ def test_names_that_differ_in_case_alone_or_hold_anything(root: Path) -> None:
 def test_the_schema_in_the_same_batch_comes_first(root: Path) -> None:
     """Whatever the names of the segments say."""
     segment(root, line(1), name=name(1))
-    segment(root, _schema(n="integer"), event_type="event_schema", name=name(2))
+    segment(root, _schema({"n": "integer"}), event_type="event_schema", name=name(2))
     index(root)
     assert _kept(root) == ["t/n"]
