@@ -106,6 +106,8 @@ class _Connection:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._real, name)
+        if name == "cursor":
+            return lambda: _Connection(found(), self._steps)
         return self._steps.step(name, found) if name in _CONNECTION_STEPS else found
 
 

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,13 +20,13 @@ import duckdb
 
 from eventlog.errors import IndexFailed
 from indexer import turns
+from indexer.engine import CONFIG, Engine
 
 DEFAULT_TIMEOUT_S = 60.0
 _RETRY_S = 0.02
 #: More than DuckDB opens for one batch or query.
 _DESCRIPTORS = 16
 _TRY_TIMEOUT_S = 60.0
-_CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
 
 def index_path(root: str | Path) -> Path:
@@ -40,20 +40,30 @@ def wal_path(path: Path) -> Path:
 
 
 @contextmanager
-def writing(root: str | Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the index read-write, made if need be. Raises IndexBusy, and IndexFailed where it is broken."""
+def writing(
+    root: str | Path, *, timeout_s: float = DEFAULT_TIMEOUT_S, engine: Engine | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the index read-write, made if need be. Raises IndexBusy, and IndexFailed where it is broken.
+
+    With an `engine`, that stays for the next time.
+    """
     Path(root).mkdir(parents=True, exist_ok=True, mode=0o700)
     with turns.turn(root, exclusive=True, timeout_s=timeout_s):
         path = index_path(root)
         if not path.exists():  # a log left by a file that is gone must not be played into a new one
             with contextlib.suppress(FileNotFoundError):
                 wal_path(path).unlink()
-        connection = connect(root, read_only=False, timeout_s=timeout_s)
-        path.chmod(0o600)  # DuckDB makes it readable for everybody
+        used = engine or Engine()
+        connection = _opened(root, lambda: used.attach(path), os.R_OK | os.W_OK, timeout_s)
         try:
+            path.chmod(0o600)  # DuckDB makes it readable for everybody
             yield connection
-        finally:
-            connection.close()
+            used.detach()
+        except BaseException:
+            used.close()
+            raise
+        if engine is None:
+            used.close()
 
 
 @contextmanager
@@ -63,14 +73,22 @@ def reading(root: str | Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterat
     if not path.exists():
         raise IndexFailed(f"there is no index at {path}; try: eventlog index")
     with turns.turn(root, exclusive=False, timeout_s=timeout_s):
-        connection = connect(root, read_only=True, timeout_s=timeout_s)
+        connection = connect(root, timeout_s=timeout_s)
         try:
             yield connection
         finally:
             connection.close()
 
 
-def connect(root: str | Path, *, read_only: bool, timeout_s: float) -> duckdb.DuckDBPyConnection:
+def connect(root: str | Path, *, timeout_s: float) -> duckdb.DuckDBPyConnection:
+    """Open the index read-only while holding a turn. Raises IndexBusy, BrokenIndex and IndexFailed."""
+    path = str(index_path(root))
+    return _opened(root, lambda: duckdb.connect(path, read_only=True, config=dict(CONFIG)), os.R_OK, timeout_s)
+
+
+def _opened(
+    root: str | Path, open_: Callable[[], duckdb.DuckDBPyConnection], rights: int, timeout_s: float
+) -> duckdb.DuckDBPyConnection:
     """Open the index while holding a turn. Programs that know no turns are waited for, too.
 
     Raises IndexBusy past the bound, BrokenIndex where it is certain that the file is no good,
@@ -81,7 +99,7 @@ def connect(root: str | Path, *, read_only: bool, timeout_s: float) -> duckdb.Du
     _need_descriptors(path)
     while True:
         try:
-            return duckdb.connect(str(path), read_only=True, config=dict(_CONFIG)) if read_only else open_file(path)
+            return open_()
         except duckdb.Error as error:
             # This very process may have the file open in another way, perhaps in a notebook;
             # to look at the file's locks from here would then take them away.
@@ -92,38 +110,11 @@ def connect(root: str | Path, *, read_only: bool, timeout_s: float) -> duckdb.Du
                 time.sleep(_RETRY_S)
             elif _is_broken(path):
                 raise broken(path, error) from error
-            elif time.monotonic() >= deadline or not os.access(path, os.R_OK if read_only else os.R_OK | os.W_OK):
+            elif time.monotonic() >= deadline or not os.access(path, rights):
                 reason = str(error).splitlines()[0]
                 raise IndexFailed(f"{path} cannot be opened here, though it seems sound: {reason}") from error
             else:
                 time.sleep(_RETRY_S)
-
-
-def open_file(path: Path, *, wal: bool = True) -> duckdb.DuckDBPyConnection:
-    """Open a file read-write, or make it, as one that is written to in batches.
-
-    Without a write-ahead log what was committed is safe when the connection was closed, and not before.
-
-    Row groups: DuckDB compresses and writes one when it is full, with one thread. Those of its own
-    size (122,880 rows) are more than most batches, and with rows of kilobytes hundreds of megabytes.
-    Vacuum: it would rewrite what a batch leaves half full at each checkpoint, as much again as the batch.
-    """
-    connection = duckdb.connect(config=dict(_CONFIG))
-    try:
-        options = "ROW_GROUP_SIZE 30720" if wal else "ROW_GROUP_SIZE 30720, RECOVERY_MODE no_wal_writes"
-        connection.execute(f"ATTACH {quoted(path)} AS eventlog_index ({options})")
-        connection.execute("USE eventlog_index")
-        connection.execute("SET max_vacuum_tasks = 0")
-        connection.execute("SET preserve_insertion_order = false")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def quoted(path: Path) -> str:
-    """Return a path as SQL text."""
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 def _need_descriptors(path: Path) -> None:

@@ -22,6 +22,7 @@ from eventlog.recorder import Recorder
 from eventlog.segment import is_owned, remove_if_finished
 from indexer import checkpoint, index_file, projections, schema
 from indexer.batch import Done, SegmentChanged, in_order, index_batch
+from indexer.engine import Engine
 from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex
 from indexer.replay import Progress, replay
 from indexer.sweep import Sweep, is_spooled
@@ -73,6 +74,7 @@ class Indexer:
         self._timeout_s = timeout_s
         self._say = say
         self._progress = progress
+        self._engine = Engine()
         self._sweep = Sweep(self.root, release=release, say=say)
         self._index_inode: int | None = None
         self._index_id: tuple[int | None, str] | None = None
@@ -107,7 +109,7 @@ class Indexer:
         """Index one batch; return what is left to do, or None where the index was made anew."""
         inode = index_file.inode_of(index_file.index_path(self.root))
         try:
-            with index_file.writing(self.root, timeout_s=self._timeout_s) as connection:
+            with index_file.writing(self.root, timeout_s=self._timeout_s, engine=self._engine) as connection:
                 self._prepare(connection)
                 waiting = self._recall_if_replaced(connection, waiting)
                 done = index_batch(connection, waiting)

@@ -19,7 +19,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -29,7 +29,7 @@ from eventlog import forks, log
 from eventlog.errors import IndexFailed
 from eventlog.pruned import Pruned, read_pruned
 from eventlog.segment import sync_folder
-from indexer import checkpoint, index_file, loader, projections, schema, turns, typed
+from indexer import checkpoint, engine, index_file, loader, projections, schema, turns, typed
 from indexer.batch import SegmentChanged, in_order, index_batch
 from indexer.digest import Digest, digest
 from indexer.index_file import DEFAULT_TIMEOUT_S
@@ -82,13 +82,14 @@ def replay(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
     live index are then as they were.
     """
     started = time.monotonic()
-    with _work_file(root) as path, contextlib.closing(_open_new(path)) as connection:
+    with _work_file(root) as path, ExitStack() as stack:
+        connection = stack.enter_context(_new_index(path))
         segments, unreadable = _build(connection, root, None, progress)
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
             found = _finish(connection, root, None)
             pruned = _pruned_without_rows(connection, root)
             only_there = _events_only_in_live(connection, root, unreadable)
-            connection.close()  # there is no write-ahead log: only now is the file what it should be
+            stack.close()  # there is no write-ahead log: only now is the file what it should be
             kept = str(index_file.keep(index_file.index_path(root))) if only_there else None
             _swap(root, path)
     return Replayed(
@@ -109,7 +110,7 @@ def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
             raise IndexFailed(f"{index_file.index_path(root)} has another schema version; try: eventlog replay")
         live = digest(connection)
         marks = checkpoint.read(connection)
-    with _work_file(root) as path, contextlib.closing(_open_new(path)) as connection:
+    with _work_file(root) as path, _new_index(path) as connection:
         limits = {name: mark.indexed_offset for name, mark in marks.items()}
         _build(connection, root, limits, progress)
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
@@ -119,11 +120,13 @@ def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
             return Verified(live=live, replayed=replayed, carried=carried, differences=found)
 
 
-def _open_new(path: Path) -> duckdb.DuckDBPyConnection:
-    connection = index_file.open_file(path, wal=False)
-    path.chmod(0o600)  # DuckDB makes it readable for everybody
-    projections.create(connection)
-    return connection
+@contextmanager
+def _new_index(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Make an empty index; it is whole, and let go of, when the block ends."""
+    with engine.new_file(path) as connection:
+        path.chmod(0o600)  # DuckDB makes it readable for everybody
+        projections.create(connection)
+        yield connection
 
 
 @contextmanager
@@ -204,7 +207,7 @@ def _differences(
 
 @contextmanager
 def _live_attached(connection: duckdb.DuckDBPyConnection, root: str | Path) -> Iterator[None]:
-    connection.execute(f"ATTACH {index_file.quoted(index_file.index_path(root))} AS live (READ_ONLY)")
+    connection.execute(f"ATTACH {engine.quoted(index_file.index_path(root))} AS live (READ_ONLY)")
     try:
         yield
     finally:
@@ -234,7 +237,7 @@ def _in_live(root: str | Path, query: str) -> int:
     if not live.exists():
         return 0
     try:
-        with contextlib.closing(index_file.connect(root, read_only=True, timeout_s=1)) as connection:
+        with contextlib.closing(index_file.connect(root, timeout_s=1)) as connection:
             return 0 if schema.version(connection) in (None, -1) else _number(connection, query)
     except index_file.BrokenIndex:
         # It may have been the only home of some rows: keep it for whoever can read it.

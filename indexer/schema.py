@@ -113,15 +113,11 @@ def identity(connection: duckdb.DuckDBPyConnection) -> str:
     return str(row[0]) if row else ""
 
 
-_OWN_TABLES = "SELECT table_name FROM duckdb_tables() WHERE database_name = current_database()"
-
-
 def version(connection: duckdb.DuckDBPyConnection) -> int | None:
     """Return the schema version of an index; None for an empty file; -1 for one that is not ours."""
-    tables = {row[0] for row in connection.execute(_OWN_TABLES).fetchall()}
-    if not tables:
-        return None
-    if "index_meta" not in tables:
-        return -1
-    row = connection.execute("SELECT value FROM index_meta WHERE key = 'schema_version'").fetchone()
+    try:
+        row = connection.execute("SELECT value FROM index_meta WHERE key = 'schema_version'").fetchone()
+    except (duckdb.CatalogException, duckdb.BinderException):  # no such table, or one of somebody else's
+        tables = "SELECT count(*) FROM duckdb_tables() WHERE database_name = current_database()"
+        return None if connection.execute(tables).fetchone() == (0,) else -1
     return int(row[0]) if row and str(row[0]).isdigit() else -1
