@@ -26,7 +26,7 @@ SCHEMA_EVENT = "event_schema"
 #: Names that the index gives to its own tables and views (docs/schema.md).
 RESERVED = frozenset(
     {
-        "events", "conflicts", "rejected", "quarantine", "segments", "index_meta", "event_types",
+        "events", "event_rows", "conflicts", "rejected", "quarantine", "segments", "index_meta", "event_types",
         "llm_calls", "tool_calls", "sessions", SCHEMA_EVENT,
     }
 )  # fmt: skip

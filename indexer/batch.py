@@ -276,9 +276,10 @@ def _read_ahead(parts: Iterator[_Part]) -> Iterator[_Part]:
 def _store(connection: duckdb.DuckDBPyConnection, part: _Part, known: dict[str, Checkpoint], done: Done) -> None:
     """Commit a part, and with it how far its segments were read."""
     checked = loader.check(connection, part.slices)
+    known_types = {mark.event_type for mark in known.values() if mark.events}
     connection.begin()
     try:
-        loader.store(connection, part.bulk, checked._replace(rejected=[*checked.rejected, *part.torn]))
+        loader.store(connection, part.bulk, checked._replace(rejected=[*checked.rejected, *part.torn]), known_types)
         changed = _account(part, checked, known, done)
         checkpoint.write(connection, changed)
         connection.commit()

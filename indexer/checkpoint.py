@@ -17,7 +17,6 @@ import msgspec
 from eventlog import reader
 from eventlog.archive import open_segment
 from indexer.schema import SEGMENTS
-from indexer.staging import as_table
 
 _TAIL_BYTES = 4096
 
@@ -49,14 +48,14 @@ def read(connection: duckdb.DuckDBPyConnection, names: Iterable[str] | None = No
 
 def write(connection: duckdb.DuckDBPyConnection, checkpoints: Iterable[Checkpoint]) -> None:
     """Store checkpoints, replacing earlier ones of the same segments."""
-    rows = [msgspec.json.encode(each) for each in checkpoints]
+    rows = list(checkpoints)
     if not rows:
         return
-    kinds = ", ".join(f"{name}: '{kind}'" for name, kind in SEGMENTS.items())
-    with as_table(rows, kinds) as table:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT * FROM {table}")
-        connection.execute("DELETE FROM segments WHERE name IN (SELECT name FROM fresh)")
-        connection.execute(f"INSERT INTO segments SELECT {', '.join(SEGMENTS)} FROM fresh")
+    connection.execute("DELETE FROM segments WHERE name IN (SELECT unnest(?))", [[each.name for each in rows]])
+    columns = ", ".join(f"unnest(?::{kind}[])" for kind in SEGMENTS.values())
+    connection.execute(
+        f"INSERT INTO segments SELECT {columns}", [[getattr(each, name) for each in rows] for name in SEGMENTS]
+    )
 
 
 def tail_hash(path: Path, offset: int) -> str:

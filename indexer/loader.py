@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -100,14 +100,18 @@ def check(connection: duckdb.DuckDBPyConnection, slices: Iterable[Slice]) -> Che
     return Checked(events, rejected + refused, frozenset(event_types))
 
 
-def store(connection: duckdb.DuckDBPyConnection, bulk: Bulk, checked: Checked) -> None:
+def store(
+    connection: duckdb.DuckDBPyConnection, bulk: Bulk, checked: Checked, known_types: Collection[str] = ()
+) -> None:
     """Move what was proven, and what was checked, to where it belongs; inside the caller's transaction.
 
-    Raises Refused where DuckDB refuses a proven line; the transaction is of no use then.
+    Of the types that are known the index has rows already. Raises Refused where DuckDB refuses a
+    proven line; the transaction is of no use then.
     """
     waiting = bool(checked.events)
     try:
-        typed.prepare(connection, {"batch": checked.event_types if waiting else (), bulk.rows: bulk.event_types})
+        coming = {"batch": checked.event_types if waiting else (), bulk.rows: bulk.event_types}
+        typed.prepare(connection, coming, known_types)
         if bulk.events:
             if _is_met(connection, bulk):
                 into = "INSERT INTO batch" if waiting else "CREATE OR REPLACE TEMP TABLE batch AS"

@@ -120,13 +120,17 @@ def _plain_type(part: dict[str, Any]) -> str:
 # -- kept columns ----------------------------------------------------------------------------
 
 
-def prepare(connection: duckdb.DuckDBPyConnection, sources: Mapping[str, Iterable[str]]) -> None:
+def prepare(
+    connection: duckdb.DuckDBPyConnection, sources: Mapping[str, Iterable[str]], known: Collection[str] = ()
+) -> None:
     """Make the kept columns of event types that are about to get their first rows.
 
     `sources` maps a FROM clause to the event types of what it holds; of texts, a sample tells
-    whether they are short.
+    whether they are short. Of the types that are `known` there are rows already.
     """
-    coming = {name: source for source, names in sources.items() for name in names}
+    coming = {name: source for source, names in sources.items() for name in names if name not in known}
+    if not coming:
+        return
     rows = connection.execute(
         "SELECT DISTINCT event_type FROM segments WHERE events > 0 AND event_type IN (SELECT unnest(?))", [list(coming)]
     ).fetchall()

@@ -12,7 +12,7 @@ import pytest
 from eventlog import log
 from eventlog.config import Config
 from eventlog.recorder import Recorder
-from indexer import index_file
+from indexer import index_file, schema
 from indexer.indexer import Indexer
 
 NOBODY = 65534
@@ -175,7 +175,12 @@ def a_broken_index(root: Path) -> Said:
 def an_index_of_another_version(root: Path) -> Said:
     with index_file.writing(root) as connection:
         connection.execute("UPDATE index_meta SET value = '99' WHERE key = 'schema_version'")
-    return "index", "problem", ".* has schema 99, this eventlog reads 1", "a newer one needs the newer"
+    return (
+        "index",
+        "problem",
+        f".* has schema 99, this eventlog reads {schema.SCHEMA_VERSION}",
+        "a newer one needs the newer",
+    )
 
 
 def an_index_from_elsewhere(root: Path) -> Said:
