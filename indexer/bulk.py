@@ -14,9 +14,10 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from eventlog.reader import Block
+from indexer import typed
 from indexer.proof import prove
 from indexer.schema import CONTENT, PLACE
-from indexer.staging import MemoryFile
+from indexer.staging import MemoryFile, as_table
 
 _READ = {name: kind for name, kind in CONTENT.items() if name != "extra"}
 _DEFAULTS = {"audit_level": "coalesce(audit_level, 'turn')", "schema_version": "coalesce(schema_version, 1)"}
@@ -92,6 +93,16 @@ class Bulk:
             f"(SELECT {_CONTENT}, NULL::JSON AS extra, segment, line_offset, line_length "
             f"FROM {lines} line JOIN {self.places} place ON place.event_id = line.event_id)"
         )
+
+    def sample(self, event_type: str) -> typed.Sample | None:
+        """Lend a FROM clause of some events of a type; None where there are none here."""
+        start = 0
+        for each in self._taken:
+            if each.event_type == event_type:
+                lines = self._lines.read(each.length, start).splitlines()[: typed.SAMPLE_ROWS]
+                return as_table(lines, _struct({"event_type": "VARCHAR", "payload": "JSON"}))
+            start += each.length
+        return None
 
     def blocks(self) -> Iterator[tuple[str, str, Block]]:
         """Give back what was taken: segment, event type and block."""

@@ -15,8 +15,9 @@ rule can be applied to any part of the log in any order and ends the same.
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Set
 from datetime import datetime
 from typing import NamedTuple
 
@@ -101,7 +102,7 @@ def check(connection: duckdb.DuckDBPyConnection, slices: Iterable[Slice]) -> Che
 
 
 def store(
-    connection: duckdb.DuckDBPyConnection, bulk: Bulk, checked: Checked, known_types: Collection[str] = ()
+    connection: duckdb.DuckDBPyConnection, bulk: Bulk, checked: Checked, known_types: Set[str] = frozenset()
 ) -> None:
     """Move what was proven, and what was checked, to where it belongs; inside the caller's transaction.
 
@@ -110,8 +111,9 @@ def store(
     """
     waiting = bool(checked.events)
     try:
-        coming = {"batch": checked.event_types if waiting else (), bulk.rows: bulk.event_types}
-        typed.prepare(connection, coming, known_types)
+        coming = (bulk.event_types | (checked.event_types if waiting else set())) - known_types
+        if coming:
+            typed.prepare(connection, coming, lambda name: bulk.sample(name) or contextlib.nullcontext("batch"))
         if bulk.events:
             if _is_met(connection, bulk):
                 into = "INSERT INTO batch" if waiting else "CREATE OR REPLACE TEMP TABLE batch AS"

@@ -10,7 +10,8 @@ schemas first.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import duckdb
@@ -24,7 +25,7 @@ _FIELDS_MAX = 1000
 #: Every column costs each batch about 0.1 ms, whether anything is in it or not.
 KEPT_MAX = 200
 _TEXT_MEAN_MAX_BYTES = 128
-_SAMPLE_ROWS = 1000
+SAMPLE_ROWS = 1000
 _SCALARS = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
 _FORMATS = {
     "date-time": "TIMESTAMP",
@@ -33,6 +34,10 @@ _FORMATS = {
     "uuid": "UUID",
     "decimal": "DECIMAL(38,12)",
 }
+
+
+#: Lends a FROM clause.
+Sample = AbstractContextManager[str]
 
 
 class Kept(NamedTuple):
@@ -121,28 +126,25 @@ def _plain_type(part: dict[str, Any]) -> str:
 
 
 def prepare(
-    connection: duckdb.DuckDBPyConnection, sources: Mapping[str, Iterable[str]], known: Collection[str] = ()
+    connection: duckdb.DuckDBPyConnection, event_types: Collection[str], sample: Callable[[str], Sample]
 ) -> None:
-    """Make the kept columns of event types that are about to get their first rows.
+    """Make the kept columns of those event types that are about to get their first rows.
 
-    `sources` maps a FROM clause to the event types of what it holds; of texts, a sample tells
-    whether they are short. Of the types that are `known` there are rows already.
+    `sample` lends a FROM clause with events of a type: of texts, it tells whether they are short.
     """
-    coming = {name: source for source, names in sources.items() for name in names if name not in known}
-    if not coming:
-        return
     rows = connection.execute(
-        "SELECT DISTINCT event_type FROM segments WHERE events > 0 AND event_type IN (SELECT unnest(?))", [list(coming)]
+        "SELECT DISTINCT event_type FROM segments WHERE events > 0 AND event_type IN (SELECT unnest(?))",
+        [list(event_types)],
     ).fetchall()
-    new = coming.keys() - {row[0] for row in rows} - {SCHEMA_EVENT}
+    new = set(event_types) - {row[0] for row in rows} - {SCHEMA_EVENT}
     if not new:
         return
     logged = logged_fields(connection)
-    kept = kept_columns(connection)
-    taken = {each.column.lower() for each in kept}
+    taken = {each.column.lower() for each in kept_columns(connection)}
     made = False
     for event_type in sorted(new & logged.keys()):
-        fields = _worth_keeping(connection, coming[event_type], event_type, logged[event_type])
+        with sample(event_type) as source:
+            fields = _worth_keeping(connection, source, event_type, logged[event_type])
         for field, kind in fields.items():
             column = Kept(event_type, field, kind).column
             if column.lower() in taken or len(taken) >= KEPT_MAX:  # DuckDB compares names without case
@@ -162,7 +164,7 @@ def _worth_keeping(
     means: tuple[float | None, ...] = ()
     if texts:
         lengths = ", ".join(f"avg(strlen(payload ->> {_pointer(field)}))" for field in texts)
-        sample = f"(SELECT payload FROM {source} WHERE event_type = '{event_type}' LIMIT {_SAMPLE_ROWS})"
+        sample = f"(SELECT payload FROM {source} WHERE event_type = '{event_type}' LIMIT {SAMPLE_ROWS})"
         means = connection.execute(f"SELECT {lengths} FROM {sample}").fetchone() or ()
     long = {field for field, mean in zip(texts, means, strict=True) if (mean or 0) > _TEXT_MEAN_MAX_BYTES}
     return {field: kind for field, kind in fields.items() if kind != "JSON" and field not in long}

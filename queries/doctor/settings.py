@@ -19,7 +19,7 @@ _NO_FILE = {_FILE: os.devnull}
 #: What may be installed, the oldest version that will do, and what it is for.
 _PARTS = {
     "msgspec": ((0, 20), "everything", "msgspec"),
-    "duckdb": ((1, 5), "the index and all questions to it", "eventlog[index]"),
+    "duckdb": ((2, 0), "the index and all questions to it", "eventlog[index]"),
     "watchfiles": ((1, 0), "index --watch", "eventlog[index]"),
     "zstandard": ((0, 23), "importing .zst files", "eventlog[zstd]"),
 }

@@ -521,7 +521,7 @@ def test_an_old_part_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(each.level.value, each.what, each.what_to_do) for each in found] == [
         (
             "problem",
-            "duckdb 1.4.4 is too old for the index and all questions to it: 1.5 or newer is needed",
+            "duckdb 1.4.4 is too old for the index and all questions to it: 2.0 or newer is needed",
             "pip install --upgrade 'eventlog[index]'",
         )
     ]
