@@ -17,7 +17,8 @@ from unittest import mock
 
 import duckdb
 
-from indexer import checkpoint, index_file, indexer, loader, projections, replay
+from indexer import checkpoint, index_file, indexer, loader, projections, replay, typed
+from indexer.engine import Engine
 
 _TRACED: tuple[tuple[Any, str], ...] = (
     (loader, "check"),
@@ -26,7 +27,11 @@ _TRACED: tuple[tuple[Any, str], ...] = (
     (loader, "insert_rejected"),
     (checkpoint, "write"),
     (projections, "create"),
-    (projections, "create_typed_views"),
+    (typed, "prepare"),
+    (typed, "insert"),
+    (typed, "create_views"),
+    (Engine, "attach"),
+    (Engine, "detach"),
     (indexer, "index_batch"),
     (indexer, "remove_if_finished"),
     (indexer.Indexer, "_release_segments"),
