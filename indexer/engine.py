@@ -20,7 +20,11 @@ CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": 
 _NAME = "eventlog_index"
 #: DuckDB compresses and writes a row group when it is full, with one thread. Those of its own size
 #: (122,880 rows) are more than most batches, and with rows of kilobytes hundreds of megabytes.
-_ROW_GROUP_ROWS = 30_720
+_ROW_GROUP_ROWS = 30720
+#: Full row groups wait for others to be compressed with, up to so much per thread. There is no limit to
+#: the memory as a whole: 2,048 rows are looked at together, whatever their size, and that must not fail.
+_BUFFER_BYTES = 64 * 1024**2
+
 #: Every commit makes row groups of its own, and each checkpoint may merge this many times three of
 #: them. Without that, queries slow down with every small batch; with DuckDB's own 100, the first
 #: batch after a replay rewrites much of it. A new file is written in large parts, and not merged.
@@ -44,7 +48,7 @@ class Engine:
         self._in_use.acquire()
         try:
             if self._instance is None:
-                self._instance = _new_instance()
+                self._instance = _new_instance(path)
             self._connection = self._instance.cursor()
             self._connection.execute(f"SET max_vacuum_tasks = {_MERGES if wal else 0}")
             options = f"ROW_GROUP_SIZE {_ROW_GROUP_ROWS}" + ("" if wal else ", RECOVERY_MODE no_wal_writes")
@@ -95,8 +99,11 @@ class Engine:
         self._in_use = threading.Lock()
 
 
-def _new_instance() -> duckdb.DuckDBPyConnection:
+def _new_instance(path: Path) -> duckdb.DuckDBPyConnection:
     instance = duckdb.connect(config=dict(CONFIG))
+    # What does not fit goes to disk, beside the file; by default it would be the current folder.
+    instance.execute(f"SET temp_directory = {quoted(path.with_name(path.name + '.tmp'))}")
+    instance.execute(f"SET write_buffer_row_group_memory_limit = '{_BUFFER_BYTES}B'")
     instance.execute("SET preserve_insertion_order = false")
     return instance
 
