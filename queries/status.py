@@ -12,7 +12,7 @@ from eventlog.drops import DROPPED_EVENT
 from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent
 from eventlog.log import SegmentFile
 from indexer import index_file, turns
-from indexer.indexer import ALARM_EVENT
+from indexer.alarm import ALARM_EVENT
 from queries.store import ReadStore, SegmentState
 
 _TROUBLE = f"""

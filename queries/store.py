@@ -321,11 +321,9 @@ class ReadStore:
         self, query: str, timeout_s: float | None, *, may_write: Path | None = None
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         """Open the index for a query of somebody else's, checked and within limits."""
-        statement = sandbox.check(query)
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         with self._open(may_write=may_write) as connection, sandbox.time_limit(connection, limit_s, self._on_stuck):
-            sandbox.check_calls(connection, statement)
-            yield connection, statement
+            yield connection, sandbox.check(connection, query)
 
     @contextmanager
     def _open(self, *, may_write: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -333,13 +331,13 @@ class ReadStore:
             _one_at_a_time(self.root, self._wait_s),
             index_file.reading(self.root, timeout_s=self._wait_s) as connection,
         ):
+            sandbox.harden(connection, self.root, may_write=may_write)
             found = schema.version(connection)
             if found != schema.SCHEMA_VERSION:
                 raise IndexFailed(
                     f"{index_file.index_path(self.root)} has schema {found}, this eventlog reads "
                     f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
                 )
-            sandbox.harden(connection, self.root, may_write=may_write)
             yield connection
 
 
