@@ -159,7 +159,7 @@ def test_counts_per_type_and_bucket(store: ReadStore, bucket: Bucket | None) -> 
 def test_segments_and_their_lag(store: ReadStore, root: Path) -> None:
     """What is new in the log is lag until it is indexed."""
     segment(root, line(1), event_type="new")
-    found = {state.event_type: state for state in store.segments()}
+    found = {state.event_type: state for state in store.state().segments}
     assert (found["new"].lag_bytes, found["new"].events, found["new"].indexed_offset) == (len(line(1)), 0, 0)
     assert (found["a"].lag_bytes, found["a"].events, found["a"].rejected) == (0, 30, 0)
     assert (found["c"].lag_bytes, found["c"].events, found["c"].rejected) == (0, 0, 1)
