@@ -143,7 +143,7 @@ def test_a_query_loads_nothing_but_what_answers_it(root: Path) -> None:
 _NEEDS = "needs an optional dependency; try: pip install 'eventlog[index]'\n"
 WITHOUT = {
     "duckdb": (["sql", "SELECT 1"], f"error: eventlog sql (duckdb is missing) {_NEEDS}"),
-    "watchfiles": (["index"], f"error: eventlog index (watchfiles is missing) {_NEEDS}"),
+    "watchfiles": (["index", "--watch"], f"error: eventlog index --watch (watchfiles is missing) {_NEEDS}"),
     "click": (
         ["emit", "t"],
         "error: the eventlog command needs click; try: pip install 'eventlog[cli]' (or 'eventlog[all]')\n",
