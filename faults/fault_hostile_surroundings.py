@@ -217,7 +217,7 @@ def rights(plan: Plan) -> str:
 _READ = """
 import os, sys
 # First, since whoever is nobody may not read this program.
-import encodings.idna, eventlog.cli.tail, indexer.cli, queries.cli, queries.render, rich.table
+import encodings.idna, eventlog.cli.tail, indexer.cli, queries.cli, queries.render, rich.console, rich.table
 from eventlog.cli.main import run
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(run(sys.argv[1:]))

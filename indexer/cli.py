@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import click
 
@@ -19,12 +20,10 @@ from eventlog.cli.main import (
     root_option,
     say,
 )
-from eventlog.errors import QueryFailed
+from eventlog.errors import MissingExtra, QueryFailed
 from indexer import replay as replaying
-from indexer import retention
 from indexer.index_file import DEFAULT_TIMEOUT_S
 from indexer.indexer import Counted, Indexer
-from indexer.watch import watch
 
 _WAIT = click.option(
     "--wait",
@@ -57,11 +56,21 @@ def index(watching: bool, poll: bool, wait_s: float, root: str | None) -> None:
         if not watching:
             _report(indexer.catch_up())
             return
+        watch = _watch()
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
         say(f"watching {folder}; stop with Ctrl-C")
         watch(indexer, stop, poll=poll, say=say, on_batch=_report)
+
+
+def _watch() -> Callable[..., None]:
+    """Load what watches: an index run by a timer does without. Raises MissingExtra."""
+    try:
+        from indexer.watch import watch
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"eventlog index --watch ({error.name} is missing)", "index") from None
+    return watch
 
 
 _AGE = click.option(
@@ -86,6 +95,8 @@ def prune(age: str, event_types: tuple[str, ...], dry_run: bool, wait_s: float, 
       eventlog prune --older-than 30d --dry-run
       eventlog prune --older-than 30d --type debug
     """
+    from indexer import retention
+
     folder = existing_root(root)
     age_s = timestamps.age_s(age)
     if age_s is None:

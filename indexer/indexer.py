@@ -21,6 +21,7 @@ from eventlog.log import SegmentFile
 from eventlog.recorder import Recorder
 from eventlog.segment import is_owned, remove_if_finished
 from indexer import checkpoint, index_file, projections, schema
+from indexer.alarm import ALARM_EVENT, Alarm
 from indexer.batch import Done, SegmentChanged, in_order, index_batch
 from indexer.engine import Engine
 from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex
@@ -28,18 +29,6 @@ from indexer.replay import Progress, replay
 from indexer.sweep import Sweep, is_spooled
 
 _logger = logging.getLogger("eventlog.indexer")
-
-ALARM_EVENT = "index_alarm"
-
-
-class Alarm(msgspec.Struct, frozen=True, kw_only=True):
-    """Payload of `index_alarm`: something in the log is not as the indexer left it."""
-
-    segment: str
-    segment_type: str
-    indexed_offset: int
-    size: int
-    what: str
 
 
 class Counted(msgspec.Struct):

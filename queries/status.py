@@ -8,28 +8,17 @@ from pathlib import Path
 import msgspec
 
 from eventlog import envelope, log, reader, timestamps
-from eventlog.drops import DROPPED_EVENT
 from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent
 from eventlog.log import SegmentFile
 from indexer import index_file, turns
-from indexer.indexer import ALARM_EVENT
-from queries.store import ReadStore, SegmentState
+from queries.store import ReadStore, SegmentState, State
 
-_TROUBLE = f"""
-    SELECT coalesce(sum(TRY_CAST(payload ->> 'count' AS BIGINT)) FILTER (event_type = '{DROPPED_EVENT}'), 0)::BIGINT,
-           count(*) FILTER (event_type = '{ALARM_EVENT}')
-    FROM events WHERE event_type IN ('{DROPPED_EVENT}', '{ALARM_EVENT}')
-"""
 #: Of how many lagging segments the first waiting event is looked at.
 _LAG_SAMPLES_MAX = 1000
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """What `eventlog status` shows. Sizes in bytes; None is "not known", for want of an index.
-
-    `dropped` sums up what producers could not write and told of later (`events_dropped`);
-    `alarms` counts segments that were not as the indexer left them (`index_alarm`).
-    """
+    """What `eventlog status` shows. Sizes in bytes; None is "not known", for want of an index."""
 
     root: str
     segments: int
@@ -52,20 +41,15 @@ def status(root: str | Path, *, wait_s: float = 5.0) -> Status:
     listing = log.list_log(root)
     path = index_file.index_path(root)
     held_by = turns.index_holders(root)
-    store = ReadStore(root, wait_s=wait_s)
-    states: list[SegmentState] | None = None
-    rows = quarantined = dropped = alarms = None
+    state: State | None = None
     try:
-        states = store.segments()
-        rows = sum(count.events for count in store.counts())
-        quarantined = store.quarantined()
-        ((dropped, alarms),) = store.sql(_TROUBLE).rows
+        state = ReadStore(root, wait_s=wait_s).state()
         found = "ok"
     except IndexBusy:
         found = "busy"
     except IndexFailed as error:
         found = "none" if not path.exists() else str(error)
-    lagging = [] if states is None else [state for state in states if state.lag_bytes and not state.released]
+    lagging = [each for each in state.segments if each.lag_bytes and not each.released] if state else []
     return Status(
         root=str(root),
         segments=len(listing.segments),
@@ -73,13 +57,13 @@ def status(root: str | Path, *, wait_s: float = 5.0) -> Status:
         oddities=[_text(f"{oddity.path}: {oddity.reason}") for oddity in listing.oddities],
         index=found,
         index_bytes=path.stat().st_size if path.exists() else 0,
-        events=None if states is None else sum(state.events for state in states),
-        rows=rows,
-        quarantined=quarantined,
-        dropped=dropped,
-        alarms=alarms,
-        lag_bytes=None if states is None else sum(state.lag_bytes for state in lagging),
-        lag_s=None if states is None else _lag_s(lagging, {each.name: each for each in listing.segments}),
+        events=sum(each.events for each in state.segments) if state else None,
+        rows=state.rows if state else None,
+        quarantined=state.quarantined if state else None,
+        dropped=state.dropped if state else None,
+        alarms=state.alarms if state else None,
+        lag_bytes=sum(each.lag_bytes for each in lagging) if state else None,
+        lag_s=_lag_s(lagging, {each.name: each for each in listing.segments}) if state else None,
         held_by=held_by,
     )
 

@@ -22,8 +22,10 @@ import duckdb
 import msgspec
 
 from eventlog import log, reader, timestamps
+from eventlog.drops import DROPPED_EVENT
 from eventlog.errors import IndexBusy, IndexFailed, MissingExtra, QueryFailed
 from indexer import index_file, schema
+from indexer.alarm import ALARM_EVENT
 from indexer.digest import Digest, digest
 from indexer.typed import quoted
 from queries import sandbox
@@ -33,6 +35,13 @@ Bucket = Literal["minute", "hour", "day", "week", "month"]
 
 LIMIT_MAX = 10_000
 _BUCKETS: tuple[Bucket, ...] = ("minute", "hour", "day", "week", "month")
+_TOTALS = f"""
+    SELECT (SELECT count(*) FROM events),
+           (SELECT count(*) FROM quarantine),
+           (SELECT coalesce(sum(TRY_CAST(payload ->> 'count' AS BIGINT)), 0)::BIGINT
+            FROM events WHERE event_type = '{DROPPED_EVENT}'),
+           (SELECT count(*) FROM events WHERE event_type = '{ALARM_EVENT}')
+"""
 _TIME = "TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
 _COPY = {
     "json": f"FORMAT json, ARRAY true, {_TIME}",
@@ -105,6 +114,20 @@ class SegmentState(msgspec.Struct, frozen=True, kw_only=True):
     sealed: bool
     released: bool
     lag_bytes: int
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What the index holds at one moment.
+
+    `dropped` sums up what producers could not write and told of later (`events_dropped`);
+    `alarms` counts segments that were not as the indexer left them (`index_alarm`).
+    """
+
+    segments: list[SegmentState]
+    rows: int
+    quarantined: int
+    dropped: int
+    alarms: int
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -213,12 +236,17 @@ class ReadStore:
 
     # -- the state of log and index ----------------------------------------------------
 
-    def segments(self) -> list[SegmentState]:
-        """Return every segment that the log or the index knows, with its lag."""
+    def state(self) -> State:
+        """Return what the index holds, and how far it is behind the log."""
         names = [name for name in SegmentState.__struct_fields__ if name != "lag_bytes"]
         with self._open() as connection:
-            rows = connection.execute(f"SELECT {', '.join(names)} FROM segments").fetchall()
-        known = {row[0]: dict(zip(names, row, strict=True)) for row in rows}
+            ((rows, quarantined, dropped, alarms),) = connection.execute(_TOTALS).fetchall()
+            found = connection.execute(f"SELECT {', '.join(names)} FROM segments").fetchall()
+        segments = self._segments({row[0]: dict(zip(names, row, strict=True)) for row in found})
+        return State(segments=segments, rows=rows, quarantined=quarantined, dropped=dropped, alarms=alarms)
+
+    def _segments(self, known: dict[str, dict[str, Any]]) -> list[SegmentState]:
+        """Return every segment that the log or the index knows, with its lag."""
         files = log.list_log(self.root).segments
         for file in files:
             state = known.setdefault(
@@ -235,12 +263,6 @@ class ReadStore:
             for name, state in known.items()
         ]
         return sorted(states, key=lambda state: (state.event_type, state.name))
-
-    def quarantined(self) -> int:
-        """Return how many lines are in quarantine."""
-        with self._open() as connection:
-            rows = connection.execute("SELECT count(*) FROM quarantine").fetchall()
-        return int(rows[0][0])
 
     def digest(self) -> Digest:
         """Return the content hash of the index."""
@@ -321,11 +343,9 @@ class ReadStore:
         self, query: str, timeout_s: float | None, *, may_write: Path | None = None
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         """Open the index for a query of somebody else's, checked and within limits."""
-        statement = sandbox.check(query)
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         with self._open(may_write=may_write) as connection, sandbox.time_limit(connection, limit_s, self._on_stuck):
-            sandbox.check_calls(connection, statement)
-            yield connection, statement
+            yield connection, sandbox.check(connection, query)
 
     @contextmanager
     def _open(self, *, may_write: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -333,13 +353,13 @@ class ReadStore:
             _one_at_a_time(self.root, self._wait_s),
             index_file.reading(self.root, timeout_s=self._wait_s) as connection,
         ):
+            sandbox.harden(connection, self.root, may_write=may_write)
             found = schema.version(connection)
             if found != schema.SCHEMA_VERSION:
                 raise IndexFailed(
                     f"{index_file.index_path(self.root)} has schema {found}, this eventlog reads "
                     f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
                 )
-            sandbox.harden(connection, self.root, may_write=may_write)
             yield connection
 
 

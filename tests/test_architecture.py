@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from eventlog.config import Config
+from eventlog.recorder import Recorder
+from indexer.indexer import Indexer
 from tests.conftest import PROJECT
 
 PACKAGES = ("eventlog", "indexer", "queries")
@@ -120,10 +123,27 @@ def test_the_emit_command_does_not_load_the_index_side() -> None:
     assert not loaded_by(program) & (HEAVY - {"click", "asyncio"})
 
 
+def test_a_query_loads_nothing_but_what_answers_it(root: Path) -> None:
+    """Loading takes longer than most queries: no terminal, no drawing; and nothing that only the indexer needs."""
+    program = f"""
+        import contextlib, io, sys
+        from eventlog.cli.main import run
+        with contextlib.redirect_stdout(io.StringIO()) as answer:
+            assert run(["sql", "SELECT 1 AS one", "--root", {str(root)!r}]) == 0
+        assert "one" in answer.getvalue()
+        print(*sorted({{"rich", "watchfiles", "asyncio", "indexer.indexer"}} & set(sys.modules)))
+    """
+    Recorder(Config(root=str(root), strict=True)).emit("t")
+    Indexer(root).catch_up()
+    code = textwrap.dedent(program)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
 _NEEDS = "needs an optional dependency; try: pip install 'eventlog[index]'\n"
 WITHOUT = {
     "duckdb": (["sql", "SELECT 1"], f"error: eventlog sql (duckdb is missing) {_NEEDS}"),
-    "watchfiles": (["index"], f"error: eventlog index (watchfiles is missing) {_NEEDS}"),
+    "watchfiles": (["index", "--watch"], f"error: eventlog index --watch (watchfiles is missing) {_NEEDS}"),
     "click": (
         ["emit", "t"],
         "error: the eventlog command needs click; try: pip install 'eventlog[cli]' (or 'eventlog[all]')\n",

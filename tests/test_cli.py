@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from uuid import UUID
@@ -394,6 +395,32 @@ def test_the_console_script_and_the_module_are_the_same(root: Path) -> None:
     script = Path(sys.executable).with_name("eventlog")
     done = subprocess.run([script, "--version"], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.startswith("eventlog, version ")
+
+
+def test_the_end_is_quick_and_nothing_is_lost(root: Path) -> None:
+    """What was printed and what was left for the end is done; what was loaded is not taken apart."""
+    program = """
+        import atexit, sys
+        from eventlog.cli import main
+
+        class Loaded:
+            def __del__(self):
+                print("taken apart")
+
+        loaded = Loaded()
+        atexit.register(print, "left for the end")
+        print("printed")
+        print("told", end="", file=sys.stderr)
+        sys.argv[1:] = ["sql", "SELECT 1"]
+        main()
+    """
+    root.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], env={**os.environ, "EVENTLOG_DIR": str(root)},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "printed\nleft for the end\n")
+    assert done.stderr.startswith("tolderror: there is no index at ")
 
 
 def test_tail_looks_past_what_is_no_event(run: Run, root: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
+from typing import NoReturn
 
 _HINT = "error: the eventlog command needs click; try: pip install 'eventlog[cli]' (or 'eventlog[all]')"
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the console command; the exit code says how it went (see eventlog.cli.main)."""
     try:
         import click  # noqa: F401 - only to see whether it is there
@@ -16,4 +19,20 @@ def main() -> None:
         raise SystemExit(2) from None
     from eventlog.cli.main import run
 
-    raise SystemExit(run(sys.argv[1:]))
+    _end(run(sys.argv[1:]))
+
+
+def _end(code: int) -> NoReturn:
+    """End the process at once, with what was printed and what was left for the end done.
+
+    Python would take apart all that was loaded, DuckDB too, piece by piece, which takes
+    longer than a query; the kernel lets go of it as a whole. Commands close what they open.
+    """
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # a daemon may have none
+                stream.flush()
+    except (OSError, ValueError):  # Python has words for it
+        raise SystemExit(code) from None
+    os._exit(code)

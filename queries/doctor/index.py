@@ -11,8 +11,8 @@ from typing import NamedTuple
 from eventlog import log
 from eventlog.errors import IndexBusy, IndexFailed
 from indexer import index_file, turns
+from indexer.alarm import ALARM_EVENT
 from indexer.index_file import BrokenIndex
-from indexer.indexer import ALARM_EVENT
 from queries.doctor.finding import Finding, note, ok, problem, several, warning
 from queries.doctor.scene import Scene
 from queries.store import ReadStore

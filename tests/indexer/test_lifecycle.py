@@ -142,16 +142,17 @@ def test_an_index_of_a_newer_version_is_left_alone(root: Path) -> None:
         index(root)
 
 
-def _foreign(path: Path) -> None:
+def _foreign(path: Path, table: str = "mine") -> None:
     path.unlink()
     with duckdb.connect(str(path)) as connection:
-        connection.execute("CREATE TABLE mine AS SELECT 42 AS answer")
+        connection.execute(f"CREATE TABLE {table} AS SELECT 42 AS answer")
 
 
 BROKEN: dict[str, Callable[[Path], object]] = {
     "nonsense": lambda path: path.write_bytes(b"this is no database" * 1000),
     "cut": lambda path: path.write_bytes(path.read_bytes()[:5000]),
     "of somebody else": _foreign,
+    "of somebody else, with a table that is called as ours": lambda path: _foreign(path, "index_meta"),
     "a text file": lambda path: path.write_text("hello"),
 }
 

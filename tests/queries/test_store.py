@@ -21,6 +21,7 @@ from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
 from eventlog.recorder import Recorder
 from indexer import index_file
 from indexer.indexer import Indexer
+from queries import sandbox
 from queries.status import status
 from queries.store import Bucket, Count, ReadStore
 from tests.conftest import PROJECT, Run
@@ -159,7 +160,7 @@ def test_counts_per_type_and_bucket(store: ReadStore, bucket: Bucket | None) -> 
 def test_segments_and_their_lag(store: ReadStore, root: Path) -> None:
     """What is new in the log is lag until it is indexed."""
     segment(root, line(1), event_type="new")
-    found = {state.event_type: state for state in store.segments()}
+    found = {state.event_type: state for state in store.state().segments}
     assert (found["new"].lag_bytes, found["new"].events, found["new"].indexed_offset) == (len(line(1)), 0, 0)
     assert (found["a"].lag_bytes, found["a"].events, found["a"].rejected) == (0, 30, 0)
     assert (found["c"].lag_bytes, found["c"].events, found["c"].rejected) == (0, 0, 1)
@@ -325,6 +326,23 @@ def test_what_does_not_fit_into_memory_leaves_the_disk_to_the_log(store: ReadSto
     ((value,),) = store.sql("SELECT value FROM duckdb_settings() WHERE name = 'max_temp_directory_size'").rows
     gib = float(value.removesuffix(" GiB")) if value.endswith("GiB") else 0.0
     assert gib <= shutil.disk_usage(root).free / 2**30 / 9
+
+
+def test_a_question_is_put_to_the_hardened_duckdb_alone(store: ReadStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The functions of the module would start another one, with all ways out open."""
+    for name in ("extract_statements", "execute", "sql", "query"):
+        monkeypatch.setattr(duckdb, name, None)
+    parsed_under = []
+
+    def check(connection: duckdb.DuckDBPyConnection, query: str) -> str:
+        settings = "SELECT current_setting('enable_external_access'), current_setting('lock_configuration')"
+        parsed_under.append(connection.execute(settings).fetchone())
+        return real(connection, query)
+
+    real = sandbox.check
+    monkeypatch.setattr(sandbox, "check", check)
+    assert store.sql("SELECT 1").rows == [(1,)]
+    assert parsed_under == [(False, True)]
 
 
 def test_home_is_nobody_elses_business(store: ReadStore) -> None:

@@ -290,7 +290,7 @@ def test_real_jsonl_is_imported_whole(root: Path, real_data: Path, name: str) ->
         assert len(rows) == len(ids)
     else:
         assert len(rows) == len(lines)
-    assert store.quarantined() == rejected
+    assert store.state().quarantined == rejected
     assert {json.dumps(json.loads(row[0]), sort_keys=True) for row in rows} <= {
         json.dumps(json.loads(line), sort_keys=True) for line in lines
     }
