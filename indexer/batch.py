@@ -28,9 +28,9 @@ from indexer.bulk import Bulk, bulks
 from indexer.checkpoint import Checkpoint
 from indexer.loader import Checked, Rejected, Slice
 
-BATCH_BYTES = 64 * 1024 * 1024
+BATCH_BYTES = 128 * 1024 * 1024
 #: One transaction. Much smaller ones make many small row groups, and leave a core idle.
-PART_BYTES = 64 * 1024 * 1024
+PART_BYTES = 128 * 1024 * 1024
 #: Segments looked at in one batch, so that many tiny ones do not make a huge one.
 BATCH_SEGMENTS = 4096
 

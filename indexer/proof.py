@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventlog.envelope import MAX_DEPTH, Envelope, too_deep
+from eventlog.envelope import MAX_DEPTH, Envelope, opening_brackets, too_deep
 from eventlog.reader import Block
 
 
@@ -53,7 +53,7 @@ _ID_BYTES, _TIME_BYTES = 37, 28  # with a newline
 _HEX = b"0123456789abcdef"
 _DIGITS = b"0123456789"
 #: So many lines are looked at together for their depth.
-_GROUP = 16
+_GROUP = 32
 
 
 def prove(block: Block, event_type: str) -> Proof | None:
@@ -117,8 +117,7 @@ def _is_any_too_deep(data: bytes, lengths: list[int]) -> bool:
     for first in range(0, len(lengths), _GROUP):
         group = lengths[first : first + _GROUP]
         end = start + sum(group)
-        brackets = data.count(b"{", start, end) + data.count(b"[", start, end)
-        if brackets > MAX_DEPTH and _is_one_too_deep(data, start, group):
+        if opening_brackets(data[start:end]) > MAX_DEPTH and _is_one_too_deep(data, start, group):
             return True
         start = end
     return False

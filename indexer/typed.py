@@ -24,7 +24,7 @@ from indexer.schema import CONTENT, PLACE, columns
 _FIELDS_MAX = 1000
 #: Every column costs each batch about 0.1 ms, whether anything is in it or not.
 KEPT_MAX = 200
-_TEXT_MEAN_MAX_BYTES = 128
+_TEXT_MEAN_MAX_BYTES = 40
 SAMPLE_ROWS = 1000
 _SCALARS = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
 _FORMATS = {

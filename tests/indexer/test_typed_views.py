@@ -217,7 +217,7 @@ _QUERY = "SELECT line_offset, count, ratio, ok, model, prompt, deep FROM t ORDER
 def test_small_fields_are_kept_and_long_texts_are_not(root: Path) -> None:
     """A prompt would double the index; what is asked of in aggregates is small."""
     segment(root, _schema(_KINDS), event_type="event_schema")
-    values = [*[{"model": "m", "prompt": "word " * 100}] * 9, *_VALUES]
+    values = [*[{"model": "m", "prompt": "word " * 100}] * 50, *_VALUES]
     segment(root, *(line(n, payload=value) for n, value in enumerate(values)))
     index(root)
     assert _kept(root) == ["t/count", "t/ratio", "t/ok", "t/model"]
