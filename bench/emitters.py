@@ -60,7 +60,7 @@ def samples(seed: int) -> list[Fields]:
     ]
 
 
-def _time(record: Callable[[Any], object], each: list[Any], events: int) -> Timings:
+def time_each(record: Callable[[Any], object], each: list[Any], events: int) -> Timings:
     """Call `record` so many times; return mean and p99 of a call, in seconds, without what the timing costs."""
     for number in range(_WARM):
         record(each[number % len(each)])
@@ -100,7 +100,7 @@ def with_eventlog(folder: str, events: int, seed: int) -> Timings:
 
     obs.configure(root=folder)
     with obs.context(**CONTEXT):
-        found = _time(lambda fields: obs.emit(LlmCall(**fields)), samples(seed), events)
+        found = time_each(lambda fields: obs.emit(LlmCall(**fields)), samples(seed), events)
     obs.shutdown()
     _check_lines(_only_segment(folder), events)
     return found
@@ -127,7 +127,7 @@ def with_structlog(folder: str, events: int, seed: int) -> Timings:
         )
         logger = structlog.get_logger().bind()
         with structlog.contextvars.bound_contextvars(**CONTEXT):
-            found = _time(lambda fields: logger.info("llm_call", **fields), samples(seed), events)
+            found = time_each(lambda fields: logger.info("llm_call", **fields), samples(seed), events)
         _check_lines(path, events)
     return found
 
@@ -167,7 +167,7 @@ def with_logging(folder: str, events: int, seed: int) -> Timings:
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     _context.set(CONTEXT)
-    found = _time(lambda fields: logger.info("llm_call", extra={"fields": fields}), samples(seed), events)
+    found = time_each(lambda fields: logger.info("llm_call", extra={"fields": fields}), samples(seed), events)
     _check_lines(path, events)
     return found
 
@@ -180,7 +180,7 @@ def with_loguru(folder: str, events: int, seed: int) -> Timings:
     logger.remove()
     logger.add(path, serialize=True, format="{message}", backtrace=False, diagnose=False)
     with logger.contextualize(**CONTEXT):
-        found = _time(lambda fields: logger.info("llm_call", **fields), samples(seed), events)
+        found = time_each(lambda fields: logger.info("llm_call", **fields), samples(seed), events)
     _check_lines(path, events)
     return found
 
@@ -200,7 +200,7 @@ def with_sqlite(folder: str, events: int, seed: int) -> Timings:
         row = (str(uuid.uuid4()), "llm_call", now, *CONTEXT.values(), json.dumps(fields))
         connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
-    found = _time(record, samples(seed), events)
+    found = time_each(record, samples(seed), events)
     (rows,) = connection.execute("SELECT count(*) FROM events").fetchone()
     if rows != events + _WARM:
         raise RuntimeError(f"{rows} rows were written, not {events + _WARM}")
@@ -224,7 +224,7 @@ def with_spans(folder: str, events: int, seed: int) -> Timings:
             with tracer.start_as_current_span("llm_call", attributes={**CONTEXT, **fields}):
                 pass
 
-        found = _time(record, samples(seed), events)
+        found = time_each(record, samples(seed), events)
         provider.shutdown()
         _check_lines(path, events)
     return found
@@ -246,7 +246,7 @@ def with_log_records(folder: str, events: int, seed: int) -> Timings:
         def record(fields: Fields) -> None:
             logger.emit(LogRecord(timestamp=time.time_ns(), body="llm_call", attributes={**CONTEXT, **fields}))
 
-        found = _time(record, samples(seed), events)
+        found = time_each(record, samples(seed), events)
         provider.shutdown()
         _check_lines(path, events)
     return found
@@ -269,7 +269,7 @@ def with_bare_write(folder: str, events: int, seed: int) -> Timings:
     lines = lines_of_eventlog(folder, seed)
     path = Path(folder) / "bare.jsonl"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    found = _time(lambda line: os.write(fd, line), lines, events)
+    found = time_each(lambda line: os.write(fd, line), lines, events)
     os.close(fd)
     _check_lines(path, events)
     return found
@@ -289,7 +289,7 @@ def many_with_eventlog(folder: str, batches: int, seed: int) -> Timings:
     each = [fields[at : at + BATCH] for at in range(0, len(fields), BATCH)]
     obs.configure(root=folder)
     with obs.context(**CONTEXT):
-        found = _time(lambda batch: obs.emit_many([LlmCall(**fields) for fields in batch]), each, batches)
+        found = time_each(lambda batch: obs.emit_many([LlmCall(**fields) for fields in batch]), each, batches)
     obs.shutdown()
     return found
 
@@ -299,7 +299,7 @@ def many_with_bare_write(folder: str, batches: int, seed: int) -> Timings:
     lines = lines_of_eventlog(folder, seed)
     each = [b"".join(lines[at : at + BATCH]) for at in range(0, len(lines), BATCH)]
     fd = os.open(Path(folder) / "bare.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    found = _time(lambda batch: os.write(fd, batch), each, batches)
+    found = time_each(lambda batch: os.write(fd, batch), each, batches)
     os.close(fd)
     return found
 

@@ -41,7 +41,9 @@ _FLOORS = {
     "emit": Floor("encode, make id and time, os.write; all else hard-coded", "structlog + orjson", 0.5),
     "emit-bare": Floor("the same", "os.write of the same bytes", 5.0),
     "batch": Floor("encode 100 events and write them; no ids, no times", "os.write of the same batch", 2.5),
-    "synced": Floor("one write and fdatasync for 16 events, one thread", "write + fdatasync per event, 16 threads", 0.2),
+    "synced": Floor(
+        "one write and fdatasync for 16 events, one thread", "write + fdatasync per event, 16 threads", 0.2
+    ),
     "import": Floor("python -c 'import msgspec'", "python -c 'import logging, json'", 1.5),
     "load": Floor("CREATE TABLE AS read_json, the payload compressed with zstd", "the same, default settings", 0.8),
     "check": Floor("reading all lines and proving them to be events, one thread", "CREATE TABLE AS read_json", 0.8),
@@ -66,10 +68,12 @@ def emit_least(folder: str, events: int, seed: int) -> Timings:
 
     def record(fields: dict[str, Any]) -> None:
         moment = now()
-        head = f'{{"event_id":"{ids.new_id(moment)}","event_type":"llm_call","timestamp":"{timestamps.from_ns(moment)}",'
-        write(fd, b"%b%b,\"payload\":%b}\n" % (head.encode(), shared, encode(LlmCall(**fields))))
+        head = (
+            f'{{"event_id":"{ids.new_id(moment)}","event_type":"llm_call","timestamp":"{timestamps.from_ns(moment)}",'
+        )
+        write(fd, b'%b%b,"payload":%b}\n' % (head.encode(), shared, encode(LlmCall(**fields))))
 
-    return emitters._time(record, emitters.samples(seed), events)
+    return emitters.time_each(record, emitters.samples(seed), events)
 
 
 def batch_least(folder: str, batches: int, seed: int) -> Timings:
@@ -82,7 +86,7 @@ def batch_least(folder: str, batches: int, seed: int) -> Timings:
     fields = emitters.samples(seed)
     each = [fields[at : at + BATCH] for at in range(0, len(fields), BATCH)]
     fd = os.open(Path(folder) / "least.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    return emitters._time(
+    return emitters.time_each(
         lambda batch: os.write(fd, b"\n".join([encode(LlmCall(**fields)) for fields in batch])), each, batches
     )
 
@@ -96,25 +100,26 @@ def sync_least(folder: str, events: int, seed: int) -> Timings:
         os.write(fd, line * THREADS)
         os.fdatasync(fd)
 
-    found = emitters._time(record, lines, events // THREADS)
+    found = emitters.time_each(record, lines, events // THREADS)
     return {name: value / THREADS for name, value in found.items()}
 
 
 def load_compressed(log: str, path: str) -> int:
-    """As `engines.load_with_duckdb`, into a payload column with zstd, in small row groups, in any order."""
+    """As `engines.load_with_duckdb`, into a payload column with zstd, in small row groups."""
     import duckdb
 
     files = sorted(map(str, Path(log).glob("*/*.jsonl")))
     columns = ", ".join(f"{name}: '{kind}'" for name, kind in engines.COLUMNS.items())
     made = ", ".join(
-        f"{name} {kind}{' USING COMPRESSION zstd' if name == 'payload' else ''}" for name, kind in engines.COLUMNS.items()
+        f"{name} {kind}{' USING COMPRESSION zstd' if name == 'payload' else ''}"
+        for name, kind in engines.COLUMNS.items()
     )
     with duckdb.connect() as connection:
-        connection.execute("SET preserve_insertion_order = false")
-        connection.execute(f"ATTACH '{path}' AS x (ROW_GROUP_SIZE 30720)")
+        connection.execute(f"ATTACH '{path}' AS x (ROW_GROUP_SIZE 10240)")
         connection.execute(f"CREATE TABLE x.events ({made})")
         connection.execute(
-            f"INSERT INTO x.events SELECT * FROM read_json({files}, format = 'newline_delimited', columns = {{{columns}}})"
+            f"INSERT INTO x.events SELECT * FROM read_json({files}, format = 'newline_delimited',"
+            f" columns = {{{columns}}})"
         )
         row = connection.execute("SELECT count(*) FROM x.events").fetchone()
         connection.execute("DETACH x")

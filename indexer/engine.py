@@ -19,8 +19,9 @@ import duckdb
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 _NAME = "eventlog_index"
 #: DuckDB compresses and writes a row group when it is full, with one thread. Those of its own size
-#: (122,880 rows) are more than most batches, and with rows of kilobytes hundreds of megabytes.
-_ROW_GROUP_ROWS = 30720
+#: (122,880 rows) are more than most batches, and with rows of kilobytes hundreds of megabytes. The last
+#: ones are rewritten whenever there is something to merge, so their size is also the longest pause.
+_ROW_GROUP_ROWS = 10_240
 #: Full row groups wait for others to be compressed with, up to so much per thread. There is no limit to
 #: the memory as a whole: 2,048 rows are looked at together, whatever their size, and that must not fail.
 _BUFFER_BYTES = 64 * 1024**2
@@ -104,7 +105,6 @@ def _new_instance(path: Path) -> duckdb.DuckDBPyConnection:
     # What does not fit goes to disk, beside the file; by default it would be the current folder.
     instance.execute(f"SET temp_directory = {quoted(path.with_name(path.name + '.tmp'))}")
     instance.execute(f"SET write_buffer_row_group_memory_limit = '{_BUFFER_BYTES}B'")
-    instance.execute("SET preserve_insertion_order = false")
     return instance
 
 

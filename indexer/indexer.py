@@ -29,6 +29,7 @@ from indexer.replay import Progress, replay
 from indexer.sweep import Sweep, is_spooled
 
 _logger = logging.getLogger("eventlog.indexer")
+_LARGE_BATCH_BYTES = 4 * 1024 * 1024
 
 
 class Counted(msgspec.Struct):
@@ -121,6 +122,8 @@ class Indexer:
             self._sweep.could_not_read(name, reason)
         for name, file in done.files.items():
             self._sweep.saw(file, done.segments[name].indexed_offset)
+        if done.bytes > _LARGE_BATCH_BYTES:
+            self._engine.close()  # which gives back the memory that it took
         counted.events += done.events
         counted.rejected += done.rejected
         counted.bytes += done.bytes

@@ -24,7 +24,7 @@ from indexer.indexer import Counted, Indexer
 SWEEP_S = 1.0
 SEAL_S = 60.0
 #: How long watchfiles gathers changes before it wakes us: the price in freshness.
-_DEBOUNCE_MS, _STEP_MS = 15, 5
+_DEBOUNCE_MS, _STEP_MS = 15, 10
 
 
 def watch(
