@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 
@@ -31,6 +31,8 @@ from indexer.loader import Checked, Rejected, Slice
 BATCH_BYTES = 128 * 1024 * 1024
 #: One transaction. Much smaller ones make many small row groups, and leave a core idle.
 PART_BYTES = 128 * 1024 * 1024
+#: Lines that are looked at one by one take far more memory than their bytes.
+PART_LINES = 200_000
 #: Segments looked at in one batch, so that many tiny ones do not make a huge one.
 BATCH_SEGMENTS = 4096
 
@@ -56,7 +58,6 @@ class Done(msgspec.Struct):
     segments: dict[str, Checkpoint] = {}
     files: dict[str, SegmentFile] = {}
     unreadable: dict[str, str] = {}
-    changed: list[Checkpoint] = []
     next: int = 0
     events: int = 0
     rejected: int = 0
@@ -68,6 +69,8 @@ class _Reached(msgspec.Struct):
 
     file: SegmentFile
     offset: int
+    #: The last bytes before the offset, as they were read: what the checkpoint is to be recognised by.
+    tail: bytes
     lines: int = 0
 
 
@@ -78,28 +81,32 @@ class _Part(msgspec.Struct):
     slices: list[Slice] = []
     torn: list[Rejected] = []
     reached: dict[str, _Reached] = {}
-    bytes: int = 0
+    size_bytes: int = 0
     is_last: bool = False
 
-    def reach(self, segment: SegmentFile, offset: int) -> _Reached:
+    def reach(self, segment: SegmentFile, offset: int, tail: bytes) -> _Reached:
         """Note that a segment was read up to an offset."""
-        reached = self.reached.setdefault(segment.name, _Reached(segment, offset))
-        reached.offset = offset
+        reached = self.reached.setdefault(segment.name, _Reached(segment, offset, tail))
+        reached.offset, reached.tail = offset, tail
         return reached
 
-    def add(self, segment: SegmentFile, block: Block) -> None:
-        """Take a block, the next one of its segment."""
+    def add(self, segment: SegmentFile, block: Block, tail: bytes) -> None:
+        """Take a block, the next one of its segment, which ends in `tail`."""
         lines = self.bulk.add(segment.name, segment.event_type, block)
         if not lines:
             self.slices.append(Slice(segment.name, segment.event_type, list(block.lines())))
             lines = len(self.slices[-1].lines)
-        self.bytes += block.length
-        self.reach(segment, block.offset + block.length).lines += lines
+        self.size_bytes += block.length
+        self.reach(segment, block.offset + block.length, tail).lines += lines
 
-    def add_torn_tail(self, segment: SegmentFile, tail: Rejected) -> None:
+    def add_torn_tail(self, segment: SegmentFile, torn: Rejected, tail: bytes) -> None:
         """Take what is left at the end of a segment."""
-        self.torn.append(tail)
-        self.reach(segment, tail.offset + tail.length)
+        self.torn.append(torn)
+        self.reach(segment, torn.offset + torn.length, tail)
+
+    @property
+    def is_full(self) -> bool:
+        return self.size_bytes >= PART_BYTES or sum(len(each.lines) for each in self.slices) >= PART_LINES
 
     @property
     def has_schemas(self) -> bool:
@@ -128,18 +135,23 @@ def index_batch(
     with bulks(2) as lent:
         reading = _Reading(asked, known, limits, max_bytes, lent)
         done = Done()
-        for part in _read_ahead(reading.parts()):
-            _store(connection, part, known, done)
+        with contextlib.closing(_read_ahead(reading.parts())) as parts:
+            for part in parts:
+                _store(connection, part, known, done)
     done.unreadable, done.next = reading.unreadable, reading.next
     return done
 
 
 def in_order(segments: Iterable[SegmentFile]) -> list[SegmentFile]:
-    """Return segments in the order that is best to read them in: schemas, then the oldest first.
+    """Return segments in the order that is best to read them in.
 
-    Ids are ordered by time, and so the index has most often met none that are about to come.
+    Schemas first, and then one segment of each type: what a type's first rows become depends on
+    its schema, and to make columns for them costs the less the fewer rows there are. Then the
+    oldest: ids are ordered by time, so the index has most often met none that are about to come.
     """
-    return sorted(segments, key=lambda each: (each.event_type != SCHEMA_EVENT, each.name))
+    by_name = sorted(segments, key=lambda each: each.name)
+    first = {each.event_type: each.name for each in reversed(by_name)}
+    return sorted(by_name, key=lambda each: (each.event_type != SCHEMA_EVENT, first[each.event_type] != each.name))
 
 
 # -- reading ---------------------------------------------------------------------------------
@@ -169,7 +181,10 @@ class _Reading:
         self.unreadable: dict[str, str] = {}
 
     def parts(self) -> Iterator[_Part]:
-        """Yield parts, each valid until the one after the next is asked for; the last one says so."""
+        """Yield parts; the last one says that it is.
+
+        A part is valid until the one after the next is asked for: while one is stored, one more is read.
+        """
         for position, listed in enumerate(self._segments):
             # The listing may be older than the turn that is held now, and another indexer may
             # have been further in between: look again.
@@ -177,13 +192,15 @@ class _Reading:
             if segment is None:
                 continue
             if self._part.has_schemas and segment.event_type != SCHEMA_EVENT:
-                yield self._full_part()  # what a type's first rows become depends on its schema
+                yield self._part  # what a type's first rows become depends on its schema
+                self._part = self._new_part()
             try:
-                for block in self._read(segment):
-                    self._part.add(segment, block)
+                for block, tail in self._read(segment):
+                    self._part.add(segment, block, tail)
                     self._room -= block.length
-                    if self._part.bytes >= PART_BYTES:
-                        yield self._full_part()
+                    if self._part.is_full:
+                        yield self._part
+                        self._part = self._new_part()  # not before it is asked for: see there
             except (SegmentUnreadable, MissingExtra) as error:
                 self.unreadable[segment.name] = str(error)
             if self._room <= 0:
@@ -193,16 +210,14 @@ class _Reading:
         yield self._part
 
     def _new_part(self) -> _Part:
+        """Begin another part, in the memory of the one before the last: that one must have been stored."""
         bulk = next(self._bulks)
         bulk.clear()
         return _Part(bulk=bulk)
 
-    def _full_part(self) -> _Part:
-        full, self._part = self._part, self._new_part()
-        return full
-
-    def _read(self, segment: SegmentFile) -> Iterator[Block]:
-        """Yield what is new in a segment, and account for a torn tail at its end."""
+    def _read(self, segment: SegmentFile) -> Iterator[tuple[Block, bytes]]:
+        """Yield what is new in a segment, each block with the last bytes up to its end, and
+        account for a torn tail at the end of the segment."""
         mark = self._known.get(segment.name) or Checkpoint(segment.name, segment.event_type)
         offset, limit = mark.indexed_offset, None
         if self._limits is not None:
@@ -210,17 +225,20 @@ class _Reading:
         size = segment.size if limit is None else min(limit, segment.size)
         if size < offset:
             raise SegmentChanged(segment, offset, "it is shorter than what was indexed")
+        tail = b""
         if size > offset:
-            if offset and checkpoint.tail_hash(segment.path, offset) != mark.tail_hash:
+            tail = checkpoint.read_tail(segment.path, offset) or b""
+            if offset and checkpoint.hash_of(tail) != mark.tail_hash:
                 raise SegmentChanged(segment, offset, "the bytes before the indexed offset are not the same")
             if segment.archived:  # whose checksum comes last: no line of it is believed before
                 _check(segment)
-        self._part.reach(segment, offset)
+        self._part.reach(segment, offset, tail)
         if size == offset:
             return
         for block in read_blocks(segment.path, offset, end=limit, max_bytes=self._room):
             offset = block.offset + block.length
-            yield block
+            tail = _tail_behind(segment, tail, block)
+            yield block, tail
         if offset < size and self._room > 0:
             with held_still(segment.path) as still:
                 if still or limit is not None:
@@ -228,10 +246,22 @@ class _Reading:
                     # all of it is seen, whatever was in the middle of being written before.
                     for block in read_blocks(segment.path, offset, end=limit):
                         offset = block.offset + block.length
-                        yield block
-                    tail = _torn_tail(segment, offset, limit)
-                    if tail is not None:
-                        self._part.add_torn_tail(segment, tail)
+                        tail = _tail_behind(segment, tail, block)
+                        yield block, tail
+                    torn = _torn_tail(segment, offset, limit)
+                    if torn is not None:
+                        tail = _tail_behind(segment, tail, Block(torn.offset, torn.length, torn.raw))
+                        self._part.add_torn_tail(segment, torn, tail)
+
+
+def _tail_behind(segment: SegmentFile, tail: bytes, block: Block) -> bytes:
+    """Return the last bytes before the end of a block, of which those before it are known.
+
+    As they were read: the file may be another one by the time that this is stored.
+    """
+    if block.oversized:
+        return checkpoint.read_tail(segment.path, block.offset + block.length) or b""
+    return (tail + block.data)[-checkpoint.TAIL_BYTES :]
 
 
 def _check(segment: SegmentFile) -> None:
@@ -256,7 +286,7 @@ def _torn_tail(segment: SegmentFile, offset: int, limit: int | None) -> Rejected
     return Rejected(segment.name, offset, size - offset, "torn tail: its writer died inside this line", raw)
 
 
-def _read_ahead(parts: Iterator[_Part]) -> Iterator[_Part]:
+def _read_ahead(parts: Iterator[_Part]) -> Generator[_Part]:
     """Have the next part read while one is at work on this one; a single part needs no thread."""
     part = next(parts)
     if part.is_last:
@@ -264,9 +294,14 @@ def _read_ahead(parts: Iterator[_Part]) -> Iterator[_Part]:
         return
     with ThreadPoolExecutor(1, thread_name_prefix="eventlog-read") as pool:
         while not part.is_last:
-            upcoming = pool.submit(next, parts)
-            yield part
-            part = upcoming.result()
+            try:
+                upcoming = pool.submit(next, parts)
+            except RuntimeError:  # the interpreter is ending, and starts no more threads
+                yield part
+                part = next(parts)
+            else:
+                yield part
+                part = upcoming.result()
         yield part
 
 
@@ -285,6 +320,8 @@ def _store(connection: duckdb.DuckDBPyConnection, part: _Part, known: dict[str, 
         connection.commit()
     except loader.Refused:
         connection.rollback()
+        if not part.bulk.events:
+            raise
         part.distrust()
         _store(connection, part, known, done)
     except BaseException:
@@ -311,9 +348,9 @@ def _account(part: _Part, checked: Checked, known: dict[str, Checkpoint], done: 
         mark.rejected += rejected[name]
         mark.sealed = reached.file.sealed
         mark.released = False  # a released segment with new bytes was adopted in the meantime
-        mark.tail_hash = checkpoint.tail_hash(reached.file.path, mark.indexed_offset)
+        mark.tail_hash = checkpoint.hash_of(reached.tail)
         moved.append(mark)
     done.events += events.total()
     done.rejected += rejected.total()
-    done.bytes += part.bytes
+    done.bytes += part.size_bytes
     return moved

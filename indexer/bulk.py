@@ -99,7 +99,7 @@ class Bulk:
         start = 0
         for each in self._taken:
             if each.event_type == event_type:
-                lines = self._lines.read(each.length, start).splitlines()[: typed.SAMPLE_ROWS]
+                lines = self._lines.read(each.length, start).split(b"\n")[: typed.SAMPLE_ROWS]
                 return as_table(lines, _struct({"event_type": "VARCHAR", "payload": "JSON"}))
             start += each.length
         return None

@@ -18,7 +18,7 @@ from eventlog import reader
 from eventlog.archive import open_segment
 from indexer.schema import SEGMENTS
 
-_TAIL_BYTES = 4096
+TAIL_BYTES = 4096
 
 
 class Checkpoint(msgspec.Struct):
@@ -60,11 +60,22 @@ def write(connection: duckdb.DuckDBPyConnection, checkpoints: Iterable[Checkpoin
 
 def tail_hash(path: Path, offset: int) -> str:
     """Hash the bytes just before an offset; "" for a file that is gone. Raises SegmentUnreadable."""
-    start = max(offset - _TAIL_BYTES, 0)
+    tail = read_tail(path, offset)
+    return "" if tail is None else hash_of(tail)
+
+
+def read_tail(path: Path, offset: int) -> bytes | None:
+    """Return the bytes just before an offset; None for a file that is gone. Raises SegmentUnreadable."""
+    start = max(offset - TAIL_BYTES, 0)
     try:
         with open_segment(path) as file:
-            return hashlib.blake2b(file.pread(offset - start, start), digest_size=16).hexdigest()
+            return file.pread(offset - start, start)
     except FileNotFoundError:
-        return ""
+        return None
     except OSError as error:
         raise reader.unreadable(path, error) from error
+
+
+def hash_of(tail: bytes) -> str:
+    """Hash the bytes just before an offset."""
+    return hashlib.blake2b(tail, digest_size=16).hexdigest()

@@ -103,7 +103,7 @@ class Engine:
 def _new_instance(path: Path) -> duckdb.DuckDBPyConnection:
     instance = duckdb.connect(config=dict(CONFIG))
     # What does not fit goes to disk, beside the file; by default it would be the current folder.
-    instance.execute(f"SET temp_directory = {quoted(path.with_name(path.name + '.tmp'))}")
+    instance.execute(f"SET temp_directory = {quoted(spill_path(path))}")
     instance.execute(f"SET write_buffer_row_group_memory_limit = '{_BUFFER_BYTES}B'")
     return instance
 
@@ -118,6 +118,11 @@ def new_file(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         engine.detach()
     finally:
         engine.close()
+
+
+def spill_path(path: Path) -> Path:
+    """Return where DuckDB puts what does not fit into memory."""
+    return path.with_name(path.name + ".tmp")
 
 
 def quoted(path: Path) -> str:

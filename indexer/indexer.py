@@ -169,7 +169,9 @@ class Indexer:
         done = [each for each in self._sweep.likely if not each.sealed and not self._sweep.is_lagging(each)]
         marks = checkpoint.read(connection, [each.name for each in done])
         for segment in done:
-            mark = marks[segment.name]
+            mark = marks.get(segment.name)
+            if mark is None:  # it could not be read so far
+                continue
             try:
                 found = checkpoint.tail_hash(segment.path, mark.indexed_offset)
             except SegmentUnreadable as error:

@@ -120,7 +120,9 @@ def store(
                 connection.execute(f"{into} SELECT {_ALL} FROM {bulk.rows}")
                 waiting = True
             else:
-                typed.insert(connection, bulk.rows, bulk.event_types)
+                stored = typed.insert(connection, bulk.rows, bulk.event_types)
+                if stored != bulk.events.total():
+                    raise Refused(f"{stored:,} of {bulk.events.total():,} lines came through")
     except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
         raise Refused(str(error).splitlines()[0]) from error
     if waiting:

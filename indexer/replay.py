@@ -17,8 +17,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -153,6 +154,7 @@ def _remove(path: Path) -> None:
     for each in (path, index_file.wal_path(path)):
         with contextlib.suppress(FileNotFoundError):
             each.unlink()
+    shutil.rmtree(engine.spill_path(path), ignore_errors=True)
 
 
 def _build(
@@ -214,14 +216,16 @@ def _live_attached(connection: duckdb.DuckDBPyConnection, root: str | Path) -> I
         connection.execute("DETACH live")
 
 
-def _events_only_in_live(connection: duckdb.DuckDBPyConnection, root: str | Path, unreadable: Container[str]) -> int:
+def _events_only_in_live(connection: duckdb.DuckDBPyConnection, root: str | Path, unreadable: Collection[str]) -> int:
     """Count the events of segments that the live index knows, and neither the readable log nor the new one does."""
     if not _in_live(root, "SELECT count(*) FROM segments"):
         return 0
     here = [each.name for each in log.list_log(root).segments if each.name not in unreadable]
     with _live_attached(connection, root):
         connection.execute(
-            "CREATE TEMP TABLE here AS SELECT name FROM segments UNION SELECT unnest(?::VARCHAR[])", [here]
+            "CREATE TEMP TABLE here AS SELECT name FROM segments WHERE name NOT IN (SELECT unnest(?::VARCHAR[])) "
+            "UNION SELECT unnest(?::VARCHAR[])",
+            [list(unreadable), here],
         )
         return _number(connection, "SELECT sum(events) FROM live.segments old ANTI JOIN here USING (name)")
 

@@ -49,7 +49,8 @@ class MemoryFile:
 
     def close(self) -> None:
         """Let go of it."""
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1
+        os.close(fd)
         if self._is_named:
             os.unlink(self._path)
 

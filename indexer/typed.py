@@ -26,6 +26,9 @@ _FIELDS_MAX = 1000
 KEPT_MAX = 200
 _TEXT_MEAN_MAX_BYTES = 40
 SAMPLE_ROWS = 1000
+#: DuckDB writes out a new column for all rows that there are, in memory. A type that comes when that would
+#: be more than this has its columns after the next replay, which reads something of each type first.
+NEW_CELLS_MAX = 20_000_000
 _SCALARS = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
 _FORMATS = {
     "date-time": "TIMESTAMP",
@@ -139,12 +142,15 @@ def prepare(
     new = set(event_types) - {row[0] for row in rows} - {SCHEMA_EVENT}
     if not new:
         return
+    rows_before = _count(connection)
     logged = logged_fields(connection)
     taken = {each.column.lower() for each in kept_columns(connection)}
     made = False
     for event_type in sorted(new & logged.keys()):
         with sample(event_type) as source:
             fields = _worth_keeping(connection, source, event_type, logged[event_type])
+        if rows_before * len(fields) > NEW_CELLS_MAX:
+            continue
         for field, kind in fields.items():
             column = Kept(event_type, field, kind).column
             if column.lower() in taken or len(taken) >= KEPT_MAX:  # DuckDB compares names without case
@@ -154,6 +160,11 @@ def prepare(
             made = True
     if made:
         create_views(connection)
+
+
+def _count(connection: duckdb.DuckDBPyConnection) -> int:
+    row = connection.execute("SELECT count(*) FROM event_rows").fetchone()
+    return int(row[0]) if row else 0
 
 
 def _worth_keeping(
@@ -177,8 +188,11 @@ def kept_columns(connection: duckdb.DuckDBPyConnection) -> list[Kept]:
     return [Kept(event_type, field, kind) for (event_type, slash, field), kind in places if slash]
 
 
-def insert(connection: duckdb.DuckDBPyConnection, source: str, event_types: Collection[str] | None = None) -> None:
-    """Insert events from a FROM clause, kept columns included; the types, if known, save looking for others."""
+def insert(connection: duckdb.DuckDBPyConnection, source: str, event_types: Collection[str] | None = None) -> int:
+    """Insert events from a FROM clause, kept columns included; return how many.
+
+    The types, if known, save looking for others.
+    """
     by_type: dict[str, list[Kept]] = {}
     for each in kept_columns(connection):
         if event_types is None or each.event_type in event_types:
@@ -196,10 +210,11 @@ def insert(connection: duckdb.DuckDBPyConnection, source: str, event_types: Coll
     ]
     names = [quoted(each.column) for kept in by_type.values() for each in kept]
     fixed = columns(CONTENT, PLACE)
-    connection.execute(
+    row = connection.execute(
         f"INSERT INTO event_rows ({', '.join([fixed, *names])}) "
         f"SELECT {', '.join([fixed, *values])} FROM (SELECT {', '.join([fixed, *texts])} FROM {source})"
-    )
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 # -- views -----------------------------------------------------------------------------------

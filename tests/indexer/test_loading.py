@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from uuid import UUID
 import duckdb
 import pytest
 
-from eventlog import ids, log
-from indexer import batch, index_file, projections, replay
-from tests.indexer.support import digest_of, index, line, name, rows, segment
+from eventlog import ids, log, reader
+from indexer import batch, index_file, loader, projections, replay
+from tests.indexer.support import COUNT, digest_of, index, line, name, rows, segment
 
 WITHOUT_PLACE = "SELECT * EXCLUDE (segment, line_offset, line_length) FROM events ORDER BY event_id"
 
@@ -302,3 +303,63 @@ def test_a_commit_that_fails_says_why(root: Path) -> None:
             batch.index_batch(Full(connection), log.list_log(root).segments)  # type: ignore[arg-type]
     index(root)
     assert rows(root, "SELECT count(*) FROM events") == [(1,)]
+
+
+@pytest.mark.parametrize("odd", [b"", line(7, zz=1), line(7, timestamp="2026-02-30T00:00:00.000000Z")])
+def test_a_part_is_stored_while_the_next_is_read(root: Path, monkeypatch: pytest.MonkeyPatch, odd: bytes) -> None:
+    """However long storing takes: the memory of a part is not taken from under it."""
+    monkeypatch.setattr(batch, "PART_BYTES", 4000)
+    real = loader.store
+
+    def slowly(*arguments: Any) -> None:
+        time.sleep(0.05)
+        real(*arguments)
+
+    monkeypatch.setattr(loader, "store", slowly)
+    segment(root, line(5000, "event_schema", payload=_N), event_type="event_schema")
+    for i in range(6):
+        segment(root, *(line(n) for n in range(100 + i * 50, 150 + i * 50)), odd)
+    index(root)
+    events = 1 + 300 + (b"zz" in odd)
+    assert rows(root, COUNT) == [(events, events)]
+    lines = 6 if b"zz" in odd else 0  # redelivered ones are events of their segments, too
+    assert rows(root, "SELECT sum(events)::INT, sum(lines)::INT FROM segments") == [(301 + lines, 301 + 6 * bool(odd))]
+    assert rows(root, "SELECT count(*) FROM quarantine") == [(6 if b"02-30" in odd else 0,)]
+    assert rows(root, "SELECT count(n) FROM t") == [(events - 1,)]
+    assert replay.verify(root).equal
+
+
+_N = {"name": "t", "version": 1, "json_schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
+
+
+def test_many_odd_lines_make_parts_of_few_bytes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes far more memory than its one byte."""
+    monkeypatch.setattr(batch, "PART_LINES", 50)
+    monkeypatch.setattr(reader, "_BLOCK_BYTES", 64)
+    segment(root, line(1), b"\n" * 1000, line(2))
+    index(root)
+    assert rows(root, "SELECT lines, events, rejected FROM segments") == [(1002, 2, 1000)]
+    assert replay.verify(root).equal
+
+
+def test_a_file_rewritten_while_it_is_stored_is_found_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint tells of the bytes that were read, not of those that are there by then."""
+    path = segment(root, line(1), line(2))
+    real = loader.store
+
+    def rewriting(*arguments: Any) -> None:
+        real(*arguments)
+        path.write_bytes(line(3) + line(4))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loader, "store", rewriting)
+        index(root)
+    with path.open("ab") as file:
+        file.write(line(5))
+    assert any("alarm" in said for said in index(root))
+    assert replay.verify(root).equal
+    assert rows(root, "SELECT payload ->> 'n' FROM events WHERE event_type = 't' ORDER BY 1") == [
+        ("3",),
+        ("4",),
+        ("5",),
+    ]
