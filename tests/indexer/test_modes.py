@@ -41,6 +41,27 @@ def test_modes_differ_in_what_is_left_when_the_program_ends(root: Path, mode: Mo
     assert rows(root, COUNT) == [(100, 100)]
 
 
+TYPED_PROGRAM = """
+import msgspec
+import eventlog as obs
+@obs.event("reading")
+class Reading(msgspec.Struct):
+    celsius: float
+obs.configure(root={root!r}, mode={mode!r})
+for n in range(100):
+    obs.emit(Reading(n))
+"""
+
+
+@pytest.mark.parametrize("mode", ["dual", "db_only"])
+def test_a_typed_program_that_ends_has_indexed_all_of_it(root: Path, mode: str) -> None:
+    """Its last batch has two parts, and at the end of an interpreter no thread can be started to read ahead."""
+    command = [sys.executable, "-c", TYPED_PROGRAM.format(root=str(root), mode=mode)]
+    done = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True)
+    assert done.stderr == ""
+    assert rows(root, "SELECT count(*), sum(celsius) FROM reading") == [(100, 4950.0)]
+
+
 def test_rows_of_released_segments_survive_replays(root: Path) -> None:
     """In db_only the index is their only home; what is still in the log joins them."""
     for n in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from eventlog import archive, fingerprint, log, verification
+from eventlog import archive, fingerprint, log, reader, verification
 from eventlog.archiving import archive_sealed
 from eventlog.backup import backup
 from eventlog.config import Config
@@ -485,6 +486,27 @@ def test_a_replay_keeps_the_rows_of_an_archive_that_is_damaged(root: Path) -> No
     assert done.kept_events == 10
     with duckdb.connect(str(done.kept), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM events WHERE event_type = 't'").fetchall() == [(13,)]
+
+
+def test_a_replay_keeps_the_rows_of_a_segment_that_cannot_be_read_to_its_end(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first lines are in the new index, and the others only in the old one."""
+    path = segment(root, *(line(n) for n in range(20)))
+    index(root)
+    monkeypatch.setattr(reader, "_BLOCK_BYTES", 1024)
+    real = archive._Plain.pread
+
+    def failing(self: archive._Plain, size: int, offset: int) -> bytes:
+        if offset > 1500:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(self, size, offset)
+
+    monkeypatch.setattr(archive._Plain, "pread", failing)
+    done = replay.replay(root)
+    assert [path.name in each for each in done.unreadable] == [True]
+    assert done.kept_events == 20
+    assert 0 < rows(root, "SELECT count(*) FROM events")[0][0] < 20
 
 
 def test_a_dry_run_needs_no_right_to_write(root: Path) -> None:
