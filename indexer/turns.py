@@ -26,6 +26,7 @@ from eventlog import forks
 from eventlog.errors import IndexBusy
 
 _TURN, _GATE = "index.turn", "index.gate"
+_LOOKS = 3
 
 
 @contextmanager
@@ -63,11 +64,13 @@ def holders(path: str | Path) -> list[str] | None:
 def held_files() -> dict[str, set[int]] | None:
     """Return the processes that hold locks, by `lock_key` of the file; None where the kernel does not tell."""
     try:
-        locks = Path("/proc/locks").read_text()
+        # More than once: the kernel hands the list out page by page, and skips an entry
+        # where a lock before it goes away between two pages.
+        locks = [line for _ in range(_LOOKS) for line in Path("/proc/locks").read_text().splitlines()]
     except OSError:
         return None
     held: dict[str, set[int]] = {}
-    for words in map(str.split, locks.splitlines()):
+    for words in map(str.split, locks):
         if len(words) >= 6 and words[1] != "->":
             held.setdefault(words[5], set()).add(int(words[4]))
     return held
