@@ -1,7 +1,7 @@
 """Proving, for a whole block of lines at once, that all of them are events.
 
 `envelope.decode` looks at one line and says what is wrong with it. Nearly always nothing is, and
-then the same questions are answered for thousands of lines together in a fifth of the time. A block
+then the same questions are answered for thousands of lines together, far faster. A block
 that is not proven is looked at line by line: a proof may fail without need, and must never hold
 where `decode` would refuse a line.
 

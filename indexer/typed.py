@@ -3,7 +3,7 @@
 A registered event type logs its JSON Schema, and from then on has a view with a column per
 field. What such a column says is a rule over the payload (`_value`). Where a type's schema is
 there before its first row, the columns with numbers, times, booleans and short texts are also kept
-beside the payload, made by the same rule: reading them is up to a hundred times faster. Which
+beside the payload, made by the same rule: reading them is far faster. Which
 columns are kept changes no answer, so it may depend on what arrived first; a replay reads
 schemas first.
 """
@@ -22,7 +22,7 @@ from eventlog.schemas import RESERVED, SCHEMA_EVENT, EventSchema
 from indexer.schema import CONTENT, PLACE, columns
 
 _FIELDS_MAX = 1000
-#: Every column costs each batch about 0.1 ms, whether anything is in it or not.
+#: Every column costs each batch a little, whether anything is in it or not.
 KEPT_MAX = 200
 _TEXT_MEAN_MAX_BYTES = 40
 SAMPLE_ROWS = 1000
