@@ -10,6 +10,7 @@ needed to write them; `pip install 'eventlog[index]'` adds the SQL index over th
 
 from __future__ import annotations
 
+from eventlog import events
 from eventlog.api import (
     add_sink,
     capture,
@@ -70,6 +71,7 @@ __all__ = [
     "emit",
     "emit_many",
     "event",
+    "events",
     "flush",
     "recorder",
     "remove_sink",

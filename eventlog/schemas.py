@@ -27,7 +27,7 @@ SCHEMA_EVENT = "event_schema"
 RESERVED = frozenset(
     {
         "events", "event_rows", "conflicts", "rejected", "quarantine", "segments", "index_meta", "event_types",
-        "llm_calls", "tool_calls", "sessions", SCHEMA_EVENT,
+        "runs", "steps", "llm_calls", "llm_costs", "tool_calls", "sessions", SCHEMA_EVENT,
     }
 )  # fmt: skip
 
@@ -47,6 +47,8 @@ class Registered(msgspec.Struct, frozen=True, eq=False):
     version: int
     struct: type[msgspec.Struct]
     decoder: msgspec.json.Decoder[Any]
+    #: One of eventlog.events: a program may have its own in its place.
+    built_in: bool = False
 
 
 _by_name: dict[str, Registered] = {}
@@ -70,17 +72,27 @@ def event(name: str, *, version: int = 1) -> Callable[[S], S]:
     return register
 
 
-def _register(name: str, version: int, struct: type[msgspec.Struct]) -> None:
+def built_in(name: str) -> Callable[[S], S]:
+    """Register one of eventlog's own events (eventlog.events)."""
+
+    def register(struct: S) -> S:
+        _register(name, 1, struct, built_in=True)
+        return struct
+
+    return register
+
+
+def _register(name: str, version: int, struct: type[msgspec.Struct], *, built_in: bool = False) -> None:
     if not issubclass(struct, msgspec.Struct):
         raise InvalidEvent(f"@event({name!r}) takes a msgspec.Struct, not {struct!r}")
     if struct.__struct_config__.array_like:
         raise InvalidEvent(f"{_path(struct)} is array_like, and a payload is a JSON object")
     holder = _by_name.get(name)
-    if holder is not None and _path(holder.struct) != _path(struct):
+    if holder is not None and not holder.built_in and _path(holder.struct) != _path(struct):
         raise EventTypeConflict(
             f"event type {name!r} is claimed by both {_path(holder.struct)} and {_path(struct)}; rename one"
         )
-    registered = Registered(name, version, struct, msgspec.json.Decoder(struct))
+    registered = Registered(name, version, struct, msgspec.json.Decoder(struct), built_in)
     _by_name[name] = _by_struct[struct] = registered
 
 

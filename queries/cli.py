@@ -18,6 +18,7 @@ from eventlog import envelope
 from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say
 from eventlog.errors import QueryFailed
 from queries import render, sandbox
+from queries.cli_options import wait_option
 from queries.status import Status
 from queries.status import status as look
 from queries.store import Format, ReadStore
@@ -31,14 +32,6 @@ _OUTPUT = click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write to a file instead of standard output.",
-)
-_WAIT = click.option(
-    "--wait",
-    "wait_s",
-    default=30.0,
-    type=click.FloatRange(min=0),
-    show_default=True,
-    help="Seconds to wait for the indexer to let go of the index.",
 )
 
 
@@ -54,7 +47,7 @@ _WAIT = click.option(
 @click.option(
     "--timeout", "timeout_s", default=60.0, show_default=True, type=click.FloatRange(min=0.01), help="Seconds."
 )
-@_WAIT
+@wait_option
 @root_option
 def sql(
     query: str,
@@ -93,7 +86,7 @@ def sql(
 @click.argument("event_types", metavar="TYPE...", nargs=-1, required=True)
 @click.option("--format", "format_", type=click.Choice(["parquet", "csv", "jsonl"]), required=True)
 @_OUTPUT
-@_WAIT
+@wait_option
 @root_option
 def export(event_types: tuple[str, ...], format_: str, output: Path | None, wait_s: float, root: str | None) -> None:
     """Write all events of some types to a file or a pipe.

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,12 +21,13 @@ import msgspec
 
 from eventlog import log, reader, timestamps
 from eventlog.drops import DROPPED_EVENT
-from eventlog.errors import IndexBusy, IndexFailed, MissingExtra, QueryFailed
-from indexer import index_file, schema
+from eventlog.errors import MissingExtra, QueryFailed
+from indexer import schema
 from indexer.alarm import ALARM_EVENT
 from indexer.digest import Digest, digest
 from indexer.typed import quoted
 from queries import sandbox
+from queries.opening import Opening
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
 Bucket = Literal["minute", "hour", "day", "week", "month"]
@@ -143,24 +142,11 @@ class Result(msgspec.Struct, frozen=True):
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-class ReadStore:
+class ReadStore(Opening):
     """Reads one root. Raises IndexFailed where it has no index, IndexBusy past `wait_s`.
 
     SQL is stopped after `timeout_s`; see `sandbox.time_limit` for what `on_stuck` is for.
     """
-
-    def __init__(
-        self,
-        root: str | Path,
-        *,
-        wait_s: float = 30.0,
-        timeout_s: float = 60.0,
-        on_stuck: Callable[[QueryFailed], None] | None = None,
-    ) -> None:
-        self.root = Path(root)
-        self._on_stuck = on_stuck
-        self._wait_s = wait_s
-        self._timeout_s = timeout_s
 
     # -- events ------------------------------------------------------------------------
 
@@ -337,49 +323,6 @@ class ReadStore:
             if is_file:
                 part.unlink(missing_ok=True)
         return int(rows[0][0])
-
-    @contextmanager
-    def _asked(
-        self, query: str, timeout_s: float | None, *, may_write: Path | None = None
-    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-        """Open the index for a query of somebody else's, checked and within limits."""
-        limit_s = self._timeout_s if timeout_s is None else timeout_s
-        with self._open(may_write=may_write) as connection, sandbox.time_limit(connection, limit_s, self._on_stuck):
-            yield connection, sandbox.check(connection, query)
-
-    @contextmanager
-    def _open(self, *, may_write: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        with (
-            _one_at_a_time(self.root, self._wait_s),
-            index_file.reading(self.root, timeout_s=self._wait_s) as connection,
-        ):
-            sandbox.harden(connection, self.root, may_write=may_write)
-            found = schema.version(connection)
-            if found != schema.SCHEMA_VERSION:
-                raise IndexFailed(
-                    f"{index_file.index_path(self.root)} has schema {found}, this eventlog reads "
-                    f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
-                )
-            yield connection
-
-
-_locks: dict[str, threading.Lock] = {}
-
-
-@contextmanager
-def _one_at_a_time(root: Path, wait_s: float) -> Iterator[None]:
-    """Let threads of this process in one by one; processes read side by side.
-
-    Connections of one process to one file share a DuckDB instance, and so its settings: the
-    file that one thread may write would be open to all, or to none.
-    """
-    lock = _locks.setdefault(str(root.absolute()), threading.Lock())
-    if not lock.acquire(timeout=wait_s):
-        raise IndexBusy(f"other threads of this process read {root} for over {wait_s:g} s; allow more time")
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _finite(

@@ -16,15 +16,17 @@ import difflib
 import importlib
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from eventlog import __version__, config
+from eventlog import __version__, config, timestamps
 from eventlog.errors import (
     ConfigError,
     EventlogError,
@@ -142,6 +144,19 @@ def existing_root(given: str | None) -> str:
     if not Path(found).is_dir():
         raise ConfigError(f"there is no folder {found}; give --root DIR or set EVENTLOG_DIR, or emit an event first")
     return found
+
+
+def moment(text: str | None) -> str | None:
+    """Read a time, or an age like `2h`; return it as events have it. Raises QueryFailed."""
+    if text is None:
+        return None
+    age_s = timestamps.age_s(text)
+    try:
+        if age_s is not None:
+            return timestamps.to_text(datetime.fromtimestamp(time.time(), UTC) - timedelta(seconds=age_s))
+        return timestamps.to_text(timestamps.parse(text))
+    except (ValueError, OverflowError):
+        raise QueryFailed(f"{text!r} is not a time; use ISO 8601 or an age like 90s, 15m, 2h, 7d") from None
 
 
 def printable(text: str) -> str:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import heapq
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import click
 
 from eventlog import envelope, log, reader, timestamps
-from eventlog.cli.main import existing_root, printable, resolve_root, root_option, say
+from eventlog.cli.main import existing_root, moment, printable, resolve_root, root_option, say
 from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.reader import Located
@@ -60,7 +58,7 @@ def tail(
     for name in event_types:
         envelope.check_event_type(name)
     types = event_types or None
-    start, end = _moment(since), _moment(until)
+    start, end = moment(since), moment(until)
     if start is not None and end is not None and start >= end:
         raise QueryFailed(f"--since {since} is not before --until {until}; nothing can match")
     show = _show_pretty if sys.stdout.isatty() and not as_json else _show_json
@@ -148,16 +146,3 @@ def _show_pretty(entry: _Entry) -> None:
         f"{click.style(event.timestamp, dim=True)}  {click.style(event.event_type, fg='cyan')}"
         f"{'  ' + click.style(who, fg='green') if who else ''}  {printable(payload)}"
     )
-
-
-def _moment(text: str | None) -> str | None:
-    """Read a time or an age. Raises QueryFailed."""
-    if text is None:
-        return None
-    age_s = timestamps.age_s(text)
-    try:
-        if age_s is not None:
-            return timestamps.to_text(datetime.fromtimestamp(time.time(), UTC) - timedelta(seconds=age_s))
-        return timestamps.to_text(timestamps.parse(text))
-    except (ValueError, OverflowError):
-        raise QueryFailed(f"{text!r} is not a time; use ISO 8601 or an age like 90s, 15m, 2h, 7d") from None
