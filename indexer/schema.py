@@ -15,7 +15,7 @@ from eventlog import __version__
 
 #: Raise it whenever a table, a projection or the meaning of a column changes: indexes that
 #: carry another number are rebuilt from the log.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: Envelope columns, in order, with their DuckDB types. Together they are an event's content.
 CONTENT = {
@@ -71,8 +71,8 @@ def _ddl(*parts: dict[str, str]) -> str:
 
 
 #: `event_rows` also has the typed columns (indexer.typed); `events` is what there is to see of it.
+_EVENT_ROWS = "CREATE TABLE event_rows ({});"
 _TABLES = f"""
-CREATE TABLE event_rows ({_ddl(CONTENT, PLACE)});
 CREATE VIEW events AS SELECT {columns(CONTENT, PLACE)} FROM event_rows;
 CREATE TABLE conflicts ({_ddl(CONTENT, PLACE)});
 CREATE TABLE rejected ({_ddl(REJECTED)});
@@ -98,8 +98,12 @@ CREATE VIEW event_types AS
 """
 
 
-def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the tables in an empty database; `projections.create` does so, and adds the views."""
+def create_tables(connection: duckdb.DuckDBPyConnection, kept: dict[str, str]) -> None:
+    """Make the tables in an empty database; `projections.create` does so, and adds the views.
+
+    `kept` are the columns beside the payload that are there from the start, by their quoted names.
+    """
+    connection.execute(_EVENT_ROWS.format(_ddl(CONTENT, PLACE, kept)))
     connection.execute(_TABLES)
     connection.execute(
         "INSERT INTO index_meta VALUES ('schema_version', ?), ('eventlog', ?), ('duckdb', ?), ('id', ?)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -88,9 +89,16 @@ def test_every_table_and_every_column_is_documented(root: Path) -> None:
         "ORDER BY table_name, column_index"
     )
     for table, column, kind in rows(root, query):
-        found.setdefault(table, []).append((column, kind))
+        if "/" not in column:  # the kept ones, which no reader sees
+            found.setdefault(table, []).append((column, kind))
     documented = {
-        heading: re.findall(r"^\| `?(\w+)`? \| ([A-Z][^|]+?) \|", text, re.MULTILINE)
+        heading: [
+            column
+            for names, kinds in re.findall(r"^\| `?(\w+(?:, \w+)*)`? \| ([A-Z][^|]+?) \|", text, re.MULTILINE)
+            for column in itertools.zip_longest(
+                names.split(", "), kinds.split(", "), fillvalue=kinds if ", " not in kinds else None
+            )
+        ]
         for heading, text in re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", SCHEMA, re.MULTILINE | re.DOTALL)
     }
     assert documented == found

@@ -1,0 +1,169 @@
+"""What programs record with the built-in events, as runs, steps and calls."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from eventlog import events
+from eventlog.config import Config
+from eventlog.recorder import Recorder
+from indexer import recorded
+from tests.indexer.support import index, rows
+
+START = datetime(2026, 3, 1, 23, 59, 50, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def naive(seconds: float) -> datetime:
+    return at(seconds).replace(tzinfo=None)
+
+
+def emit(root: Path, *given: tuple[float, msgspec.Struct, dict[str, Any]]) -> list[str]:
+    """Emit events at seconds after START; return their ids."""
+    recorder = Recorder(Config(root=str(root), strict=True))
+    ids = [recorder.emit(event, timestamp=at(seconds), **fields) for seconds, event, fields in given]
+    recorder.shutdown()
+    index(root)
+    return [each for each in ids if each]
+
+
+def test_a_run_and_what_happened_in_it(root: Path) -> None:
+    """Counts, sums and times of one run; events of others are not in it."""
+    ids = emit(
+        root,
+        (0, events.RunStarted(name="nightly", task="tidy", host="h", boot="b", pid=7), {"run_id": "r", "agent": "a"}),
+        (2, events.LlmCall(request_model="m", uncached_input_tokens=10, output_tokens=3), {"run_id": "r"}),
+        (3, events.LlmCall(request_model="m", cache_read_tokens=5, error_type="Timeout"), {"run_id": "r"}),
+        (4, events.ToolCall(tool_name="t"), {"run_id": "r"}),
+        (5, events.ToolCall(tool_name="t", ok=False), {"run_id": "r"}),
+        (6, events.ToolCall(tool_name="t", error_type="E"), {"run_id": "r"}),
+        (7, events.Step(name="s"), {"run_id": "r"}),
+        (8, events.Error(error_type="E"), {"run_id": "r"}),
+        (9, events.LlmCall(output_tokens=1000), {"run_id": "other"}),
+        (20, events.RunFinished(status="error", duration_ms=2e4, error_type="E", error_message="no"), {"run_id": "r"}),
+    )  # fmt: skip
+    assert rows(
+        root,
+        "SELECT run_id, name, task, agent, status, started, finished, last_event, duration_ms, error_type, "
+        "error_message, events, steps, llm_calls, llm_failures, tool_calls, tool_failures, errors, "
+        "uncached_input_tokens, cache_read_tokens, output_tokens, host, boot, pid, event_id::VARCHAR FROM runs",
+    ) == [
+        ("r", "nightly", "tidy", "a", "error", naive(0), naive(20), naive(20), 20_000, "E", "no",
+         9, 1, 2, 1, 3, 2, 1, 10, 5, 3, "h", "b", 7, ids[0])
+    ]  # fmt: skip
+
+
+STORIES: dict[str, tuple[list[tuple[float, msgspec.Struct]], tuple[str, float | None]]] = {
+    "finished": ([(0, events.RunStarted(name="n")), (5, events.RunFinished())], ("ok", 5000)),
+    "finished, late event": (
+        [(0, events.RunStarted(name="n")), (5, events.RunFinished()), (9, events.Step(name="s"))], ("ok", 5000),
+    ),
+    "only its end": ([(5, events.RunFinished(status="cancelled", duration_ms=4000.0))], ("cancelled", 4000)),
+    "no end, long ago": ([(0, events.RunStarted(name="n")), (5, events.Step(name="s"))], ("abandoned", None)),
+    "begun again": (
+        [(0, events.RunStarted(name="n")), (5, events.RunFinished()), (6, events.RunStarted(name="n"))],
+        ("abandoned", None),
+    ),
+    "begun and finished again": (
+        [(0, events.RunStarted(name="n")), (5, events.RunFinished(status="error")), (6, events.RunStarted(name="n")),
+         (8, events.RunFinished())],
+        ("ok", 8000),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_how_a_run_ended(root: Path, story: str) -> None:
+    """As its events say; without an end, by how long nothing has come from it."""
+    told, expected = STORIES[story]
+    emit(root, *((seconds, event, {"run_id": "r"}) for seconds, event in told))
+    assert rows(root, "SELECT status, duration_ms FROM runs") == [expected]
+
+
+def test_a_run_that_still_says_something_is_running(root: Path) -> None:
+    """Until nothing has come from it for a while."""
+    now = datetime.now(UTC)
+    recorder = Recorder(Config(root=str(root), strict=True))
+    after_s = recorded.ABANDONED_AFTER_S
+    for run, silent_s in (("fresh", 0), ("quiet", after_s - 60), ("gone", after_s + 60)):
+        recorder.emit(events.RunStarted(name="n"), run_id=run, timestamp=now - timedelta(days=1))
+        recorder.emit("anything", run_id=run, timestamp=now - timedelta(seconds=silent_s))
+    index(root)
+    assert rows(root, "SELECT run_id, status FROM runs ORDER BY 1") == [
+        ("fresh", "running"), ("gone", "abandoned"), ("quiet", "running"),
+    ]  # fmt: skip
+
+
+def test_events_with_a_run_id_alone_make_no_run(root: Path) -> None:
+    """Nobody said that it began, or is over."""
+    emit(root, (0, events.Step(name="s"), {"run_id": "r"}))
+    assert rows(root, "SELECT count(*) FROM runs") == [(0,)]
+
+
+def test_steps_begin_before_their_events(root: Path) -> None:
+    """By their duration, to the microsecond; one without a duration has no length, an absurd one does no harm."""
+    emit(
+        root,
+        (10, events.Step(name="retrieve", kind="plan", duration_ms=1500.25), {"run_id": "r", "parent_event_id": "p"}),
+        (20, events.Step(name="now", error_type="ValueError", error_message="no"), {}),
+        (30, events.Step(name="for ever", duration_ms=1e300), {}),
+    )
+    assert rows(
+        root,
+        "SELECT name, kind, run_id, parent_event_id, started, finished, ok, error_type, error_message "
+        "FROM steps ORDER BY finished",
+    ) == [
+        ("retrieve", "plan", "r", "p", naive(10 - 1.50025), naive(10), True, None, None),
+        ("now", "action", None, None, naive(20), naive(20), False, "ValueError", "no"),
+        ("for ever", "action", None, None, naive(30), naive(30), True, None, None),
+    ]  # fmt: skip
+
+
+def test_calls_of_models_and_tools(root: Path) -> None:
+    """With what their producer said, and nothing else."""
+    call = events.LlmCall(
+        provider_name="openai", request_model="m", response_model="m-2026", response_id="x", finish_reasons=["stop"],
+        uncached_input_tokens=1, cache_write_1h_tokens=2, output_tokens=3, reasoning_tokens=1, service_tier="batch",
+        latency_ms=12.5, time_to_first_token_ms=2.5, cost_usd=Decimal("0.000000000001"), raw_usage={"a": 1},
+    )  # fmt: skip
+    emit(
+        root,
+        (0, call, {"run_id": "r", "request_id": "q"}),
+        (1, events.ToolCall(tool_name="t", tool_call_id="c", arguments={"a": 1}, result="r", duration_ms=250.0), {}),
+    )
+    assert rows(
+        root,
+        "SELECT source, provider, model, request_model, message_id, request_id, run_id, stop_reason, "
+        "uncached_input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens, "
+        "reasoning_tokens, service_tier, latency_ms, ttft_ms, ok, reported_cost_usd, raw_usage, timestamp "
+        "FROM llm_calls",
+    ) == [
+        ("llm_call", "openai", "m-2026", "m", "x", "q", "r", "stop", 1, 0, 0, 2, 3, 1, "batch", 12.5, 2.5, True,
+         Decimal("0.000000000001"), '{"a":1}', naive(0))
+    ]  # fmt: skip
+    assert rows(root, "SELECT source, tool, tool_call_id, input, output, timestamp, finished, ok FROM tool_calls") == [
+        ("tool_call", "t", "c", '{"a":1}', '"r"', naive(0.75), naive(1), True)
+    ]
+
+
+def test_a_program_may_have_its_own_event_of_that_name(root: Path) -> None:
+    """Fields of other types are read where they can be, and else are NULL in these views."""
+    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder.emit("llm_call", {"model": "mine", "extra": {"a": 1}})
+    recorder.record_lines(
+        "llm_call",
+        [b'{"event_id":"01a1fc0e-90e7-7614-b5c5-39cd6cbb2847","event_type":"llm_call","timestamp":"2026-01-01T00:00:00.000000Z","payload":{"request_model":{"a":1},"output_tokens":"many","latency_ms":"7"}}\n'],
+    )  # fmt: skip
+    index(root)
+    assert rows(root, "SELECT model, output_tokens, latency_ms FROM llm_calls ORDER BY timestamp") == [
+        ('{"a":1}', 0, 7.0), (None, 0, None),
+    ]  # fmt: skip
