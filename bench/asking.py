@@ -24,19 +24,20 @@ class Question(NamedTuple):
 QUESTIONS = {
     "tokens": Question(
         typed="""
-            SELECT model, count(*), sum(input_tokens), sum(output_tokens), quantile_disc(latency_ms, 0.95)
+            SELECT request_model AS model, count(*), sum(uncached_input_tokens), sum(output_tokens),
+                   quantile_disc(latency_ms, 0.95)
             FROM llm_call GROUP BY model ORDER BY model
         """,
         json="""
-            SELECT payload ->> '/model' AS model, count(*), sum((payload ->> '/input_tokens')::BIGINT),
+            SELECT payload ->> '/request_model' AS model, count(*), sum((payload ->> '/uncached_input_tokens')::BIGINT),
                    sum((payload ->> '/output_tokens')::BIGINT),
                    quantile_disc((payload ->> '/latency_ms')::BIGINT, 0.95)
             FROM events WHERE event_type = 'llm_call' GROUP BY model ORDER BY model
         """,
         sqlite="""
             WITH calls AS (
-                SELECT json_extract(payload, '$.model') AS model,
-                       json_extract(payload, '$.input_tokens') AS input_tokens,
+                SELECT json_extract(payload, '$.request_model') AS model,
+                       json_extract(payload, '$.uncached_input_tokens') AS input_tokens,
                        json_extract(payload, '$.output_tokens') AS output_tokens,
                        json_extract(payload, '$.latency_ms') AS latency_ms
                 FROM events WHERE event_type = 'llm_call'
@@ -52,16 +53,17 @@ QUESTIONS = {
     ),
     "failures": Question(
         typed="""
-            SELECT strftime(timestamp, '%Y-%m-%d %H') AS hour, tool, count(*) FILTER (NOT ok), max(duration_ms)
+            SELECT strftime(timestamp, '%Y-%m-%d %H') AS hour, tool_name AS tool, count(*) FILTER (NOT ok),
+                   max(duration_ms)
             FROM tool_call GROUP BY hour, tool ORDER BY hour, tool
         """,
         json="""
-            SELECT strftime(timestamp, '%Y-%m-%d %H') AS hour, payload ->> '/tool' AS tool,
+            SELECT strftime(timestamp, '%Y-%m-%d %H') AS hour, payload ->> '/tool_name' AS tool,
                    count(*) FILTER (NOT (payload ->> '/ok')::BOOLEAN), max((payload ->> '/duration_ms')::BIGINT)
             FROM events WHERE event_type = 'tool_call' GROUP BY hour, tool ORDER BY hour, tool
         """,
         sqlite="""
-            SELECT strftime('%Y-%m-%d %H', timestamp) AS hour, json_extract(payload, '$.tool') AS tool,
+            SELECT strftime('%Y-%m-%d %H', timestamp) AS hour, json_extract(payload, '$.tool_name') AS tool,
                    count(*) FILTER (WHERE NOT json_extract(payload, '$.ok')),
                    max(json_extract(payload, '$.duration_ms'))
             FROM events WHERE event_type = 'tool_call' GROUP BY hour, tool ORDER BY hour, tool
@@ -69,17 +71,17 @@ QUESTIONS = {
     ),
     "runs": Question(
         typed="""
-            SELECT agent, status, count(*), sum(steps), max(duration_ms)
+            SELECT agent, status, count(*), sum(duration_ms), max(duration_ms)
             FROM run_finished GROUP BY agent, status ORDER BY agent, status
         """,
         json="""
-            SELECT agent, payload ->> '/status' AS status, count(*), sum((payload ->> '/steps')::BIGINT),
+            SELECT agent, payload ->> '/status' AS status, count(*), sum((payload ->> '/duration_ms')::BIGINT),
                    max((payload ->> '/duration_ms')::BIGINT)
             FROM events WHERE event_type = 'run_finished' GROUP BY agent, status ORDER BY agent, status
         """,
         sqlite="""
             SELECT agent, json_extract(payload, '$.status') AS status, count(*),
-                   sum(json_extract(payload, '$.steps')), max(json_extract(payload, '$.duration_ms'))
+                   sum(json_extract(payload, '$.duration_ms')), max(json_extract(payload, '$.duration_ms'))
             FROM events WHERE event_type = 'run_finished' GROUP BY agent, status ORDER BY agent, status
         """,
     ),

@@ -59,8 +59,8 @@ def emit_least(folder: str, events: int, seed: int) -> Timings:
 
     import msgspec
 
-    from bench.events import LlmCall
     from eventlog import ids, timestamps
+    from eventlog.events import LlmCall
 
     shared = json.dumps(CONTEXT, separators=(",", ":"))[1:-1].encode()
     encode, write, now = msgspec.json.Encoder().encode, os.write, time.time_ns
@@ -80,7 +80,7 @@ def batch_least(folder: str, batches: int, seed: int) -> Timings:
     """A hundred payloads as lines in a file."""
     import msgspec
 
-    from bench.events import LlmCall
+    from eventlog.events import LlmCall
 
     encode = msgspec.json.Encoder().encode
     fields = emitters.samples(seed)

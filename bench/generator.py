@@ -24,11 +24,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.events import EVENTS
 from bench.prose import Prose
-from eventlog import envelope, log, schemas, timestamps
+from eventlog import envelope, events, log, schemas, timestamps
 
-VERSION = 1
+VERSION = 2
 SHARD_EVENTS = 250_000
 SEGMENT_MAX_BYTES = 64 * 1024 * 1024
 #: For a look at the free space; measured, rounded up.
@@ -39,6 +38,11 @@ _START_US = int(datetime(2026, 1, 5, tzinfo=UTC).timestamp()) * 1_000_000
 _RUNS_AT_A_TIME = 12
 _TEXT_MAX = 200_000
 _FLUSH_BYTES = 4 * 1024 * 1024
+
+#: What its agents emit.
+EVENTS = (
+    events.RunStarted, events.RunFinished, events.Step, events.LlmCall, events.ToolCall, events.DecisionTrace,
+)  # fmt: skip
 
 _AGENTS = (b"planner", b"coder", b"reviewer", b"researcher", b"operator", b"support")
 _WORKSPACES = (b"atlas", b"borealis", b"cinder")
@@ -52,7 +56,7 @@ _MODELS = (
     (b"qwen3-coder-30b", b"local", 55.0),
 )
 _TOOLS = (b"bash", b"read_file", b"edit_file", b"web_search", b"sql", b"grep", b"browser_click", b"http_get")
-_STATES = (b"thinking", b"acting", b"waiting", b"done")
+_KINDS = (b"thought", b"plan", b"action", b"observation")
 _ERRORS = (b"timeout after 30 s", b"exit code 1", b"permission denied", b"no such file", b"HTTP 503")
 
 
@@ -169,11 +173,11 @@ class _Run:
         yield b"run_started", self._run_started()
         for number in range(1, steps + 1):
             self._turn = number
-            yield b"step", self._step(number)
+            yield b"step", self._step()
             if rng.random() < 0.62:
                 yield b"llm_call", self._llm_call()
             if rng.random() < 0.7:
-                yield b"decision", self._decision()
+                yield b"decision_trace", self._decision()
             for _ in range(1 + (rng.random() < 0.2)):
                 yield b"tool_call", self._tool_call()
         yield b"run_finished", self._run_finished(steps)
@@ -183,22 +187,21 @@ class _Run:
         return min(int(self._rng.lognormvariate(0, sigma) * median), _TEXT_MAX)
 
     def _run_started(self) -> bytes:
-        return b'{"agent":"%b","task":"%b","host_kind":"container","budget_usd":%.2f}' % (
-            self.agent, self._prose.take(self._size(120, 0.6)), 1 + self._rng.random() * 9,
+        return b'{"name":"%b","task":"%b","host":"host-%d","attributes":{"budget_usd":%.2f}}' % (
+            self.agent, self._prose.take(self._size(120, 0.6)), self._rng.random() * 8, 1 + self._rng.random() * 9,
         )  # fmt: skip
 
     def _run_finished(self, steps: int) -> bytes:
         rng = self._rng
-        status = b"ok" if rng.random() < 0.93 else b"failed"
-        return b'{"agent":"%b","status":"%b","steps":%d,"duration_ms":%d,"cost_usd":%.4f,"summary":"%b"}' % (
-            self.agent, status, steps, steps * (2000 + rng.random() * 9000), steps * rng.random() * 0.05,
-            self._prose.take(self._size(200, 0.6)),
+        status = b"ok" if rng.random() < 0.93 else b"error"
+        return b'{"status":"%b","duration_ms":%d,"output":"%b"}' % (
+            status, steps * (2000 + rng.random() * 9000), self._prose.take(self._size(200, 0.6)),
         )  # fmt: skip
 
-    def _step(self, number: int) -> bytes:
+    def _step(self) -> bytes:
         rng = self._rng
-        return b'{"number":%d,"name":"%b","state":"%b","elapsed_ms":%d}' % (
-            number, self._prose.take(12), rng.choice(_STATES), 20 + rng.expovariate(1 / 4000),
+        return b'{"name":"%b","kind":"%b","duration_ms":%d}' % (
+            self._prose.take(12), rng.choice(_KINDS), 20 + rng.expovariate(1 / 4000),
         )  # fmt: skip
 
     def _llm_call(self) -> bytes:
@@ -209,21 +212,22 @@ class _Run:
         output_tokens = len(completion) // 4
         ttft_ms = 120 + rng.expovariate(1 / 400)
         return (
-            b'{"model":"%b","provider":"%b","prompt":"%b","completion":"%b","input_tokens":%d,"output_tokens":%d,'
-            b'"cache_read_tokens":%d,"latency_ms":%d,"ttft_ms":%d,"finish_reason":"%b","temperature":%.1f}'
+            b'{"provider_name":"%b","request_model":"%b","request_temperature":%.1f,"input_messages":"%b",'
+            b'"output_messages":"%b","finish_reasons":["%b"],"uncached_input_tokens":%d,"cache_read_tokens":%d,'
+            b'"output_tokens":%d,"latency_ms":%d,"time_to_first_token_ms":%d}'
         ) % (
-            model, provider, prompt, completion, len(prompt) // 4, output_tokens,
-            rng.random() * 20_000, ttft_ms + output_tokens * 1000 / tokens_per_s, ttft_ms,
-            b"tool_use" if rng.random() < 0.6 else b"end_turn", rng.random(),
+            provider, model, rng.random(), prompt, completion, b"tool_use" if rng.random() < 0.6 else b"end_turn",
+            len(prompt) // 4, rng.random() * 20_000, output_tokens,
+            ttft_ms + output_tokens * 1000 / tokens_per_s, ttft_ms,
         )  # fmt: skip
 
     def _tool_call(self) -> bytes:
         rng = self._rng
         ok = rng.random() < 0.94
-        error = b"" if ok else b',"error":"%b"' % rng.choice(_ERRORS)
+        error = b"" if ok else b',"error_type":"%b"' % rng.choice(_ERRORS)
         return (
-            b'{"tool":"%b","ok":%b,"duration_ms":%d,'
-            b'"arguments":{"query":"%b","limit":%d,"path":"src/%06x.py"},"output":"%b"%b}'
+            b'{"tool_name":"%b","ok":%b,"duration_ms":%d,'
+            b'"arguments":{"query":"%b","limit":%d,"path":"src/%06x.py"},"result":"%b"%b}'
         ) % (
             rng.choice(_TOOLS), b"true" if ok else b"false", 1 + rng.expovariate(1 / 800),
             self._prose.take(30), rng.random() * 100, rng.getrandbits(24),

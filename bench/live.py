@@ -14,7 +14,7 @@ _PAUSE_S = 0.002
 def produce(root: str, name: str, events: int, per_second: float) -> list[int]:
     """Emit steps at a steady pace; return when each emit had returned (monotonic ns)."""
     import eventlog as obs
-    from bench.events import Step
+    from eventlog.events import Step
 
     obs.configure(root=root, agent=name, strict=True)
     returned = []
@@ -23,7 +23,7 @@ def produce(root: str, name: str, events: int, per_second: float) -> list[int]:
         pause_s = started + number / per_second - time.monotonic()
         if pause_s > 0:
             time.sleep(pause_s)
-        obs.emit(Step(number=number, name="look at the next file", state="acting", elapsed_ms=number))
+        obs.emit(Step(name="look at the next file", kind="thought", duration_ms=number))
         returned.append(time.monotonic_ns())
     obs.shutdown()
     return returned

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from bench import generator
-from bench.events import EVENTS
+from bench.generator import EVENTS
 from eventlog import envelope, log, schemas
 
 EVENTS_MADE = 3000
@@ -89,7 +89,9 @@ def test_sizes_are_those_of_agents(made: Path) -> None:
 def test_text_is_unique_and_compresses_like_prose(made: Path) -> None:
     """A repeated string would flatter every index."""
     prompts = [
-        msgspec.json.decode(line)["payload"]["prompt"] for line in lines(made) if b'"event_type":"llm_call"' in line
+        msgspec.json.decode(line)["payload"]["input_messages"]
+        for line in lines(made)
+        if b'"event_type":"llm_call"' in line
     ]
     assert len(set(prompts)) > 0.98 * len(prompts)
     text = "\n".join(prompts).encode()
