@@ -16,7 +16,6 @@ import logging
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -24,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from eventlog import context, drops, envelope, ids, log, reader, schemas, timestamps
+from eventlog import context, drops, envelope, forks, ids, log, reader, schemas, timestamps
 from eventlog.breaker import Breaker
 from eventlog.config import Config, Mode
 from eventlog.envelope import Envelope
@@ -409,11 +408,11 @@ def _event_time(moment: object) -> str:
         raise InvalidEvent(f"timestamp {moment!r} is not a time; use a datetime or ISO 8601 text") from None
 
 
-_living: weakref.WeakSet[Recorder] = weakref.WeakSet()
+_living = forks.Living[Recorder]()
 
 
 def _after_fork() -> None:
-    for recorder in list(_living):
+    for recorder in _living:
         recorder.after_fork()
 
 

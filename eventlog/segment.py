@@ -39,7 +39,6 @@ import fcntl
 import os
 import stat
 import time
-import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,6 +186,7 @@ class Segment:
     def drop(self) -> None:
         """Close without a look at who is syncing: nobody is in a forked child, or knows of a segment in the making."""
         fd, self._fd = self._fd, -1
+        _living.discard(self)
         if fd >= 0:
             with contextlib.suppress(OSError):  # what a close complains about, the next sync would have said
                 os.close(fd)  # once: the number may be somebody else's file the moment after
@@ -296,12 +296,12 @@ def replace_if_finished(path: Path, size: int, new: Path, target: Path) -> bool:
     return True
 
 
-_living: weakref.WeakSet[Segment] = weakref.WeakSet()
+_living = forks.Living[Segment]()
 
 
 def _drop_in_child() -> None:
     """A child that slept on with its parent's descriptors would hold the locks for as long as it lives."""
-    for each in list(_living):
+    for each in _living:
         each.drop()
 
 

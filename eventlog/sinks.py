@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections.abc import Iterator
 from typing import IO, Protocol
 
 import msgspec
 
+from eventlog import forks
 from eventlog.envelope import Envelope
 
 _decoder = msgspec.json.Decoder(Envelope)
@@ -106,9 +106,9 @@ class StreamSink:
 
 def _renew_locks() -> None:
     """In a forked child, no thread is left that could let go of a lock."""
-    for sink in list(_living):
+    for sink in _living:
         sink._lock = threading.RLock()
 
 
-_living: weakref.WeakSet[MemorySink | StreamSink] = weakref.WeakSet()
+_living = forks.Living[MemorySink | StreamSink]()
 os.register_at_fork(after_in_child=_renew_locks)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+
+from eventlog import forks
 
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 _NAME = "eventlog_index"
@@ -130,17 +131,17 @@ def quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-_living: weakref.WeakSet[Engine] = weakref.WeakSet()
+_living = forks.Living[Engine]()
 _abandoned: list[object] = []
 
 
 def _before_fork() -> None:
-    for each in list(_living):
+    for each in _living:
         each.before_fork()
 
 
 def _after_fork() -> None:
-    for each in list(_living):
+    for each in _living:
         each.after_fork()
 
 

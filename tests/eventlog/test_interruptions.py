@@ -214,6 +214,39 @@ def test_an_interrupt_at_any_line_leaves_a_writer_that_works(
     assert when > 50
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_at_any_call_reaches_the_program(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also at the end of segments that others had filled: Python throws away what is raised in a finalizer."""
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda _: None)
+    calls = when = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == when:
+            raise KeyboardInterrupt
+
+    interrupted = True
+    while interrupted:
+        when, calls, interrupted = when + 1, 0, False
+        others, made = (writer(root / str(when), max_bytes=1) for _ in range(2))
+        for n in range(3):
+            others.write("t", LINE % n)
+        others.close()
+        sys.settrace(trace)
+        try:
+            made.write("t", LINE % 3)
+            made.close()
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            sys.settrace(None)
+        made.abandon()
+        assert interrupted == (calls >= when), f"call {when} was interrupted, and nobody was told"
+    assert when > 100
+
+
 def test_a_hanging_sync_does_not_hold_up_who_only_writes(
     root: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
