@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
@@ -25,6 +26,10 @@ _AT_A_TIME = 2
 T = TypeVar("T")
 R = TypeVar("R")
 
+#: An exit code is read once, from a pipe. Starting a child looks for others that have ended, and where
+#: one thread does so while another asks for the code, both read, and the later one makes it 255.
+_codes = threading.Lock()
+
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["eventlog", "indexer.cli", "queries.store", "faults.oracle"])
 
@@ -32,7 +37,8 @@ _context.set_forkserver_preload(["eventlog", "indexer.cli", "queries.store", "fa
 def start(target: Callable[..., object], *arguments: Any) -> ForkServerProcess:
     """Run a module-level function in a process of its own."""
     process = _context.Process(target=_live, args=(target, arguments), daemon=True)
-    process.start()
+    with _codes:
+        process.start()
     return process
 
 
@@ -77,16 +83,22 @@ def side_by_side(function: Callable[[T], R], shares: Iterable[T]) -> list[R]:
 def kill(process: BaseProcess) -> None:
     """SIGKILL, and wait for the end."""
     process.kill()
-    process.join()
+    ended(process, None)
+
+
+def ended(process: BaseProcess, timeout_s: float | None) -> int | None:
+    """Wait for the end of a child; return its exit code, or None where it lives on."""
+    wait([process.sentinel], timeout_s)
+    with _codes:
+        return process.exitcode
 
 
 def finish(process: BaseProcess, what: str, timeout_s: float = 120) -> None:
     """Wait for a child that should end well."""
-    process.join(timeout_s)
-    ended = process.exitcode
-    if ended is None:
+    code = ended(process, timeout_s)
+    if code is None:
         kill(process)
-    Plan.check(ended == 0, f"{what}: {'not done in time' if ended is None else f'exit code {ended}, see above'}")
+    Plan.check(code == 0, f"{what}: {'not done in time' if code is None else f'exit code {code}, see above'}")
 
 
 @contextmanager

@@ -202,8 +202,7 @@ def _kill_at_steps(share: _Share) -> int:
         with children.hearing(_live, share.root, number, expected, kill) as (process, indexer):
             said = indexer.next()
             Plan.check(isinstance(said, _Content), f"after {before}: {said}")
-            process.join(60)
-            ended = process.exitcode
+            ended = children.ended(process, 60)
         Plan.check(ended == -signal.SIGKILL, f"{kill.work} ended with {ended}, not {kill.death}")
         expected = expected.and_then(said)
         before = f"a kill at {kill.work}, {kill.death}"

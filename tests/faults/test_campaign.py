@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing.forkserver
+import os
 import random
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import wait
 
 import pytest
 
+from faults import children
 from faults.campaign import Fault, FaultFound, Plan, Skipped, discover, run
 
 #: For most faults: a hundredth of the full campaign, which is seconds each.
@@ -65,3 +72,25 @@ def test_a_seed_repeats_the_choices() -> None:
     assert choice("a", 1) == choice("a", 1)
     assert len({choice("a", 1), choice("a", 2), choice("b", 1)}) == 3
     assert issubclass(FaultFound, AssertionError)
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_exit_code_is_right_when_another_thread_starts_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To start one is to look which have ended, and the code of each can be read once."""
+    real = multiprocessing.forkserver.read_signed
+
+    def slow(fd: int) -> object:
+        time.sleep(0.2)
+        return real(fd)
+
+    process = children.start(_die)
+    assert wait([process.sentinel], 30)
+    monkeypatch.setattr("multiprocessing.forkserver.read_signed", slow)
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(children.start, _die)
+        assert pool.submit(children.ended, process, 30).result() == -signal.SIGKILL
+        children.kill(other.result())
+    assert process.exitcode == -signal.SIGKILL
