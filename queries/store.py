@@ -19,9 +19,9 @@ from uuid import UUID
 import duckdb
 import msgspec
 
-from eventlog import log, reader, timestamps
+from eventlog import envelope, log, reader, timestamps
 from eventlog.drops import DROPPED_EVENT
-from eventlog.errors import MissingExtra, QueryFailed
+from eventlog.errors import InvalidEvent, MissingExtra, QueryFailed
 from indexer import schema
 from indexer.alarm import ALARM_EVENT
 from indexer.digest import Digest, digest
@@ -179,7 +179,7 @@ class ReadStore(Opening):
             f"SELECT {', '.join(Event.__struct_fields__)} FROM events WHERE {' AND '.join(conditions)} "
             f"ORDER BY timestamp {order}, event_id {order} LIMIT {limit + 1}"
         )
-        with self._open() as connection:
+        with self._open(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, params).fetchall()
         events = [_event(row) for row in rows[:limit]]
         return Page(events, _cursor(events[-1]) if len(rows) > limit else None)
@@ -187,7 +187,7 @@ class ReadStore(Opening):
     def event(self, event_id: str) -> FoundEvent | None:
         """Return one event with its raw line, or None."""
         query = f"SELECT {', '.join(Event.__struct_fields__)} FROM events WHERE event_id = ?::UUID"
-        with self._open() as connection:
+        with self._open(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, [_uuid(event_id)]).fetchall()
         if not rows:
             return None
@@ -196,6 +196,8 @@ class ReadStore(Opening):
         if not path.exists() and log.archive_of(path).exists():
             path = log.archive_of(path)
         line = reader.read_line_at(path, event.line_offset)
+        if line is not None and self.workspace is not None and not _is_line_of(line, event):
+            line = None  # the segment is not what it was when it was indexed: this may be anybody's
         return FoundEvent(event=event, path=str(path), line=line)
 
     def counts(
@@ -216,7 +218,7 @@ class ReadStore(Opening):
             f"SELECT event_type, {start} AS start, count(*) FROM events WHERE {' AND '.join(conditions)} "
             "GROUP BY ALL ORDER BY start, event_type"
         )
-        with self._open() as connection:
+        with self._open(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, params).fetchall()
         return [Count(row[0], _utc(row[1]) if row[1] else None, row[2]) for row in rows]
 
@@ -224,6 +226,7 @@ class ReadStore(Opening):
 
     def state(self) -> State:
         """Return what the index holds, and how far it is behind the log."""
+        self._refuse_in_workspace("state()")
         names = [name for name in SegmentState.__struct_fields__ if name != "lag_bytes"]
         with self._open() as connection:
             ((rows, quarantined, dropped, alarms),) = connection.execute(_TOTALS).fetchall()
@@ -252,6 +255,7 @@ class ReadStore(Opening):
 
     def digest(self) -> Digest:
         """Return the content hash of the index."""
+        self._refuse_in_workspace("digest()")
         with self._open() as connection:
             return digest(connection)
 
@@ -356,7 +360,8 @@ def _conditions(
     for name, value in where.items():
         if name not in schema.CONTENT or name in ("payload", "extra", "timestamp"):
             raise QueryFailed(f"cannot filter by {name!r}; use an envelope column such as run_id, or sql()")
-        conditions.append(f"{name} = ?")
+        # Cast what is compared with, never the column: that could fail on the value of a row, and tell it.
+        conditions.append(f"{name} = ?::{schema.CONTENT[name]}")
         params.append(_uuid(str(value)) if name == "event_id" else value)
     return conditions, params
 
@@ -373,6 +378,14 @@ def _uuid(text: str) -> str:
         return str(UUID(text))
     except ValueError:
         raise QueryFailed(f"{text!r} is not an event id; it looks like 01a1fc0e-90e7-7614-b5c5-39cd6cbb2847") from None
+
+
+def _is_line_of(line: bytes, event: Event) -> bool:
+    try:
+        found = envelope.decode(line).envelope
+    except InvalidEvent:
+        return False
+    return (found.event_id, found.workspace) == (event.event_id, event.workspace)
 
 
 def _cursor(event: Event) -> str:
