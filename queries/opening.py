@@ -12,6 +12,7 @@ import duckdb
 from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
 from indexer import index_file, schema
 from queries import sandbox
+from queries.cost import costs
 
 
 class Opening:
@@ -42,7 +43,10 @@ class Opening:
         """Open the index for a query of somebody else's, checked and within limits."""
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         with self._open(may_write=may_write) as connection, sandbox.time_limit(connection, limit_s, self._on_stuck):
-            yield connection, sandbox.check(connection, query)
+            checked = sandbox.check(connection, query)
+            if costs.mentioned(checked):
+                costs.provide(connection)
+            yield connection, checked
 
     @contextmanager
     def _open(self, *, may_write: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -17,8 +17,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
-from decimal import ROUND_HALF_EVEN, Decimal, localcontext
+from decimal import ROUND_HALF_EVEN, Decimal
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -99,7 +100,7 @@ def rates_for(key: Key, price_sets: Iterable[SetPrice], library: Listed) -> list
 
 def _periods(changes: set[datetime]) -> Iterator[tuple[datetime | None, datetime | None]]:
     points = [None, *sorted(changes), None]
-    return zip(points, points[1:], strict=False)
+    return pairwise(points)
 
 
 def _between(rate: Rate, start: datetime | None, end: datetime | None) -> Rate:
@@ -236,7 +237,7 @@ def _hours(info: ModelInfo) -> Iterator[tuple[int, int]]:
         if hasattr(constraint, "start_time"):
             points |= {_hour_us(constraint.start_time), _hour_us(constraint.end_time)}
     ordered = sorted(points)
-    return zip(ordered, ordered[1:], strict=False)
+    return pairwise(ordered)
 
 
 def _hour_us(of_day: time) -> int:
@@ -267,9 +268,8 @@ def _bands(price: ModelPrice, matched: str, version_: str, tier: str) -> Iterato
     points = [-1, *sorted(thresholds)]
     for above, up_to in zip(points, [*points[1:], None], strict=True):
         named = {kind: _at(amount, above) for kind, amount in amounts.items()}
-        requests = getattr(price, "requests_kcount", None)
-        with localcontext(prec=50):
-            named["request"] = None if requests is None else _at(requests, above) / 1000  # type: ignore[operator]
+        requests = _at(getattr(price, "requests_kcount", None), above)
+        named["request"] = None if requests is None else requests.scaleb(-3)
         over = f"over {above:,} input tokens" if above >= 0 else ""
         at_most = f"up to {up_to:,} input tokens" if up_to is not None and above < 0 else ""
         words = [tier if tier != "standard" else "", over or at_most]
