@@ -32,10 +32,6 @@ _COUNT = "DECIMAL(12,0)"
 _TOKENS = ("uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
 _PRICED = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
 
-#: Claude Code tells of Anthropic's fast mode as a speed of its own. (A recorded call names it as its tier, so
-#: that its raw usage, which is in the payload, is not read.)
-_TIER = """CASE WHEN source = 'claude_code' AND raw_usage ->> 'speed' = 'fast' THEN 'fast' ELSE service_tier END"""
-
 
 class Resolved(msgspec.Struct, frozen=True):
     """The rates of each kind of call, which workspaces have prices of their own, and what is wrong with prices."""
@@ -110,7 +106,7 @@ def _workspace(workspaces: Sequence[str]) -> str:
 
 def _keys(workspaces: Sequence[str]) -> str:
     return f"""
-        SELECT {_workspace(workspaces)}, provider, model, {_TIER}
+        SELECT {_workspace(workspaces)}, provider, model, service_tier
         FROM llm_calls GROUP BY ALL ORDER BY count(*) DESC, 3, 2, 4, 1 LIMIT {KEYS_MAX + 1}
     """
 
@@ -165,14 +161,14 @@ def _view(workspaces: Sequence[str]) -> str:
         for kind in ("cache_read", "cache_write_5m", "cache_write_1h")
     )
     helpers = [
-        "key_workspace", "key_tier", "input_total", "hour_us", "countable", "told", "reasoning", "output_only",
+        "key_workspace", "input_total", "hour_us", "countable", "told", "reasoning", "output_only",
         "reported", "computed", *(rate(kind) for kind in _PRICED), "request_usd", "input_usd", "cache_read_usd",
         "cache_write_usd", "output_usd", "saved_usd", "matched", "version", "band",
     ]  # fmt: skip
     return f"""
 CREATE OR REPLACE TEMP VIEW {COSTS} AS
 WITH calls AS (
-    SELECT *, {_workspace(workspaces)} AS key_workspace, {_TIER} AS key_tier,
+    SELECT *, {_workspace(workspaces)} AS key_workspace,
            {countable} AS countable,
            CASE WHEN countable THEN {" + ".join(_TOKENS)} END AS input_total,
            epoch_us(timestamp - date_trunc('day', timestamp)) AS hour_us,
@@ -186,7 +182,7 @@ WITH calls AS (
            r.price_key AS matched, r.price_version AS version, r.price_band AS band
     FROM calls LEFT JOIN {RATES} r
       ON calls.key_workspace IS NOT DISTINCT FROM r.workspace AND calls.provider IS NOT DISTINCT FROM r.provider
-     AND calls.model IS NOT DISTINCT FROM r.model AND calls.key_tier IS NOT DISTINCT FROM r.service_tier
+     AND calls.model IS NOT DISTINCT FROM r.model AND calls.service_tier IS NOT DISTINCT FROM r.service_tier
      AND calls.timestamp >= r.valid_from AND calls.timestamp < r.valid_until
      AND calls.hour_us >= r.hour_from_us AND calls.hour_us < r.hour_until_us
      AND calls.input_total >= r.input_from AND calls.input_total < r.input_until
