@@ -17,7 +17,7 @@ from eventlog.errors import QueryFailed
 from queries.cost import costs, rates
 from queries.cost.costs import COSTS, USD
 from queries.cost.price_sets import PriceEvent
-from queries.cost.rates import Rate
+from queries.cost.rates import Key, Rate
 
 Period = Literal["day", "week", "month"]
 By = Literal["model", "agent", "workspace", "session", "project"]
@@ -227,13 +227,17 @@ def prices_in_use(
     """Return the rates of the calls in the index, of those whose model's name has `model` in it; and notes."""
     resolved = costs.resolve(connection, price_events)
     found = []
-    for key in sorted(resolved.rates, key=lambda each: tuple(part or "" for part in msgspec.structs.astuple(each))):
+    for key in sorted(resolved.rates, key=_by_name):
         if model is not None and model.casefold() not in (key.model or "").casefold():
             continue
         known: list[Rate | None] = [*resolved.rates[key]] or [None]
         tier = rates.tier_name(key.service_tier)
         found += [PriceInUse(key.workspace, key.provider, key.model, tier, rate) for rate in known]
     return found, resolved.notes
+
+
+def _by_name(key: Key) -> tuple[str, ...]:
+    return tuple(part or "" for part in (key.model, key.provider, key.service_tier, key.workspace))
 
 
 _SUMS = ", ".join(

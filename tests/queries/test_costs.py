@@ -258,7 +258,7 @@ def test_a_correction_that_comes_later_changes_the_past(root: Path) -> None:
     assert ReadStore(root).sql("SELECT cost_usd FROM llm_costs").rows == [(Decimal(4),)]
 
 
-WRONG = {
+WRONG: dict[str, dict[str, Any]] = {
     "negative": {"input_usd_per_mtok": "-1"},
     "nan": {"input_usd_per_mtok": "NaN"},
     "huge": {"input_usd_per_mtok": "1e6"},
@@ -372,13 +372,12 @@ def test_a_call_belongs_to_the_day_of_its_time(root: Path) -> None:
         call("2026-03-02T00:30:00+01:00", "claude-opus-4-5", 4 * MILLION),
         call("2026-03-02T00:00:00Z", "claude-opus-4-5", 8 * MILLION),
     )
-    assert {
-        period: [(row.start, row.cost_usd) for row in read.costs(period).rows] for period in report.PERIODS
-    } == {
-        "day": [(utc("2026-02-28"), 5), (utc("2026-03-01"), 30), (utc("2026-03-02"), 40)],
-        "week": [(utc("2026-02-23"), 35), (utc("2026-03-02"), 40)],
-        "month": [(utc("2026-02-01"), 5), (utc("2026-03-01"), 70)],
-    }  # fmt: skip
+    days = {"2026-02-28": 5, "2026-03-01": 30, "2026-03-02": 40}
+    weeks = {"2026-02-23": 35, "2026-03-02": 40}
+    months = {"2026-02-01": 5, "2026-03-01": 70}
+    for period, expected in zip(report.PERIODS, (days, weeks, months), strict=True):
+        found = {f"{row.start:%Y-%m-%d}": row.cost_usd for row in read.costs(period).rows}
+        assert found == {start: Decimal(usd) for start, usd in expected.items()}
     assert [row.cost_usd for row in read.costs(since=utc("2026-03-01"), until=utc("2026-03-02")).rows] == [30]
 
 
@@ -405,7 +404,7 @@ def test_the_running_day(root: Path) -> None:
             usd_per_hour=Decimal("2.5"), projected_usd=Decimal(60),
         )  # fmt: skip
     midnight = read.costs(now=utc("2026-11-22")).today
-    assert (midnight.calls, midnight.cost_usd, midnight.projected_usd) == (0, 0, 0)
+    assert (midnight.calls, midnight.cost_usd, midnight.projected_usd) == (0, Decimal(0), Decimal(0))
 
 
 def test_unpriced_calls_are_counted_and_listed(root: Path) -> None:
@@ -415,7 +414,7 @@ def test_unpriced_calls_are_counted_and_listed(root: Path) -> None:
         call("2026-01-02", "claude-opus-4-5", 7, service_tier="priority"), call(NOON, "claude-opus-4-5", MILLION),
     )  # fmt: skip
     found = read.costs("month")
-    assert (found.total.calls, found.total.unpriced_calls, found.total.cost_usd) == (4, 3, 5)
+    assert (found.total.calls, found.total.unpriced_calls, found.total.cost_usd) == (4, 3, Decimal(5))
     assert [(row.unpriced_calls, row.cost_usd) for row in found.rows] == [(3, None), (0, 5)]
     because = "no price is known"
     assert found.unpriced == [
@@ -448,7 +447,9 @@ def test_past_calls_at_the_prices_of_another_time(root: Path) -> None:
         (None, 6, Decimal("15.755"), Decimal("20.98"), Decimal("5.225"), 1, 0),
     ]
     within = read.recomputed_costs(utc("2026-02-01"), by="agent", since=utc("2026-06-01"))
-    assert [(row.old_usd, row.new_usd, row.difference_usd) for row in within.rows] == [(3, 1, -2)]
+    assert [(row.old_usd, row.new_usd, row.difference_usd) for row in within.rows] == [
+        (Decimal(3), Decimal(1), Decimal(-2))
+    ]
     assert read.costs(None).total.cost_usd == Decimal("15.755")
 
 
@@ -464,11 +465,11 @@ def test_prices_in_use(root: Path) -> None:
         (each.workspace, each.model, each.service_tier, each.rate and (each.rate.input, each.rate.band))
         for each in found
     ] == [
-        (None, "m", "standard", None),
         (None, "claude-sonnet-4-5", "standard", (Decimal(3), "up to 200,000 input tokens")),
         (None, "claude-sonnet-4-5", "standard", (Decimal(6), "over 200,000 input tokens")),
         (None, "claude-sonnet-4-5", "batch", (Decimal("1.5"), "batch, up to 200,000 input tokens")),
         (None, "claude-sonnet-4-5", "batch", (Decimal(3), "batch, over 200,000 input tokens")),
+        (None, "m", "standard", None),
         ("w", "m", "standard", (Decimal("1.5"), "standard")),
     ]
     assert [each.model for each in read.prices_in_use("SONNET")[0]] == ["claude-sonnet-4-5"] * 4
@@ -486,7 +487,7 @@ def test_there_is_a_limit_to_kinds_of_calls(root: Path, monkeypatch: pytest.Monk
 def test_nothing_costs_nothing(root: Path) -> None:
     """Without a call there are no rows, and no cost is known."""
     found = store(root, price("m", "1", "1")).costs()
-    assert (found.rows, found.total.calls, found.total.cost_usd, found.today.cost_usd) == ([], 0, None, 0)
+    assert (found.rows, found.total.calls, found.total.cost_usd, found.today.cost_usd) == ([], 0, None, Decimal(0))
     assert found.notes == []
 
 
