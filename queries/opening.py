@@ -16,6 +16,12 @@ from queries import sandbox
 from queries.workspace import Workspace, settle, unguessable, without_hints
 
 
+def _make_costs(connection: duckdb.DuckDBPyConnection) -> None:
+    from queries.cost import costs  # noqa: PLC0415 - most questions are not about costs
+
+    costs.provide(connection)
+
+
 class Opening:
     """What a ReadStore opens its index with. Raises IndexFailed where there is none, IndexBusy past `wait_s`.
 
@@ -25,8 +31,10 @@ class Opening:
     workspace is in none.
     """
 
-    #: Views that are made when a query mentions them: by their names, what makes them from the other views.
-    _on_demand: ClassVar[Mapping[str, Callable[[duckdb.DuckDBPyConnection], None]]] = {}
+    #: Tables and views that are made when a query mentions them: by their names, what makes them from the others.
+    _on_demand: ClassVar[Mapping[str, Callable[[duckdb.DuckDBPyConnection], None]]] = dict.fromkeys(
+        ("llm_costs", "llm_rates"), _make_costs
+    )
 
     def __init__(
         self,
@@ -77,9 +85,9 @@ class Opening:
             yield connection
 
     def _provide(self, connection: duckdb.DuckDBPyConnection, mentioned: Collection[str]) -> None:
-        """Make those views that are made on demand, where a query mentions them."""
-        for name in sorted(self._on_demand.keys() & set(mentioned)):
-            self._on_demand[name](connection)
+        """Make what is made on demand, where a query mentions it."""
+        for make in {self._on_demand[name] for name in self._on_demand.keys() & set(mentioned)}:
+            make(connection)
 
     @contextmanager
     def _hardened(self, *, may_write: Path | None = None) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:

@@ -27,6 +27,7 @@ from indexer.alarm import ALARM_EVENT
 from indexer.digest import Digest, digest
 from indexer.typed import quoted
 from queries import sandbox
+from queries.cost import report
 from queries.opening import Opening
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
@@ -258,6 +259,38 @@ class ReadStore(Opening):
         self._refuse_in_workspace("digest()")
         with self._open() as connection:
             return digest(connection)
+
+    # -- cost --------------------------------------------------------------------------
+
+    def costs(
+        self,
+        period: report.Period | None = "day",
+        *,
+        by: report.By | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        now: datetime | None = None,
+    ) -> report.CostReport:
+        """Return what model calls cost per period of UTC time, and per model, agent, … with `by`; see docs/cost.md."""
+        with self._open() as connection:
+            return report.report(connection, period=period, by=by, since=since, until=until, now=now)
+
+    def recomputed_costs(
+        self,
+        as_of: datetime,
+        *,
+        by: report.By = "model",
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> report.Recomputed:
+        """Return what model calls would have cost at the prices of one moment, beside what they cost."""
+        with self._open() as connection:
+            return report.recompute(connection, as_of, by=by, since=since, until=until)
+
+    def prices_in_use(self, model: str | None = None) -> tuple[list[report.PriceInUse], list[str]]:
+        """Return the rates of the models in use (of those with `model` in their names), and notes on prices."""
+        with self._open() as connection:
+            return report.prices_in_use(connection, model)
 
     # -- SQL ---------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@
     │ events, runs, llm_calls, …    │ the index's own definitions, over
     │ event_rows, conflicts         │ ── rows WHERE workspace = 'w' LIMIT all of them ──→  event_rows, conflicts
     │ rejected                      │ no rows: what is no event has no workspace
+    │ price_events                  │ also those without a workspace: prices that were set for all
     └───────────────────────────────┘
 
 Nothing of a view is left out by a condition that comes later: the index's definitions are computed over the rows of the
@@ -73,10 +74,14 @@ class Workspace:
                 "SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal", [index]
             ).fetchall()
         )
-        self._made = {"event_rows", "conflicts", "rejected"}
+        self._made = {"event_rows", "conflicts", "rejected", "price_events"}
         connection.execute("USE memory")
         for table in ("event_rows", "conflicts"):
             connection.execute(f"CREATE VIEW {table} AS {self._rows_of(table)}")
+        connection.execute(
+            f"CREATE VIEW price_events AS SELECT event_id, timestamp, workspace, payload FROM {index}.main.event_rows "
+            f"WHERE event_type = 'price_set' AND (workspace IS NULL OR workspace = {self._name}){self._limit}"
+        )
         connection.execute(f"CREATE VIEW rejected AS SELECT * FROM {index}.main.rejected LIMIT 0")
         if fenced:
             _prove(connection)
