@@ -27,7 +27,8 @@ SCHEMA_EVENT = "event_schema"
 RESERVED = frozenset(
     {
         "events", "event_rows", "conflicts", "rejected", "quarantine", "segments", "index_meta", "event_types",
-        "runs", "steps", "llm_calls", "llm_costs", "tool_calls", "sessions", SCHEMA_EVENT,
+        "runs", "steps", "llm_calls", "llm_costs", "llm_rates", "tool_calls", "sessions",
+        "price_events", SCHEMA_EVENT,
     }
 )  # fmt: skip
 

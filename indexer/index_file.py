@@ -20,7 +20,7 @@ import duckdb
 
 from eventlog.errors import IndexFailed
 from indexer import turns
-from indexer.engine import CONFIG, Engine
+from indexer.engine import CONFIG, Engine, quoted, spill_path
 
 DEFAULT_TIMEOUT_S = 60.0
 _RETRY_S = 0.02
@@ -67,23 +67,45 @@ def writing(
 
 
 @contextmanager
-def reading(root: str | Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the index read-only. Raises IndexFailed where there is none, IndexBusy past the bound."""
+def reading(
+    root: str | Path, *, timeout_s: float = DEFAULT_TIMEOUT_S, attached_as: str | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open the index read-only. Raises IndexFailed where there is none, IndexBusy past the bound.
+
+    With `attached_as` the connection is to an empty database of its own, with the index beside it under that name.
+    """
     path = index_path(root)
     if not path.exists():
         raise IndexFailed(f"there is no index at {path}; try: eventlog index")
     with turns.turn(root, exclusive=False, timeout_s=timeout_s):
-        connection = connect(root, timeout_s=timeout_s)
+        connection = connect(root, timeout_s=timeout_s, attached_as=attached_as)
         try:
             yield connection
         finally:
             connection.close()
 
 
-def connect(root: str | Path, *, timeout_s: float) -> duckdb.DuckDBPyConnection:
+def connect(root: str | Path, *, timeout_s: float, attached_as: str | None = None) -> duckdb.DuckDBPyConnection:
     """Open the index read-only while holding a turn. Raises IndexBusy, BrokenIndex and IndexFailed."""
-    path = str(index_path(root))
-    return _opened(root, lambda: duckdb.connect(path, read_only=True, config=dict(CONFIG)), os.R_OK, timeout_s)
+    path = index_path(root)
+
+    def open_() -> duckdb.DuckDBPyConnection:
+        if attached_as is None:
+            return duckdb.connect(str(path), read_only=True, config=dict(CONFIG))
+        return _beside_an_empty_one(path, attached_as)
+
+    return _opened(root, open_, os.R_OK, timeout_s)
+
+
+def _beside_an_empty_one(path: Path, name: str) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config=dict(CONFIG))
+    try:
+        connection.execute(f"SET temp_directory = {quoted(spill_path(path))}")
+        connection.execute(f"ATTACH {quoted(path)} AS {name} (READ_ONLY)")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _opened(

@@ -53,5 +53,11 @@ FROM lines LEFT JOIN calls USING (session_id) LEFT JOIN tools USING (session_id)
 _LLM_CALLS = f"CREATE VIEW llm_calls AS FROM ({transcripts.LLM_CALLS}) UNION ALL FROM ({recorded.LLM_CALLS})"
 _TOOL_CALLS = f"CREATE VIEW tool_calls AS FROM ({transcripts.TOOL_CALLS}) UNION ALL FROM ({recorded.TOOL_CALLS})"
 
+# A view of its own, since a store of one workspace sees in it what was set for all, too.
+_PRICE_EVENTS = """
+CREATE VIEW price_events AS
+SELECT event_id, timestamp, workspace, payload FROM event_rows WHERE event_type = 'price_set'
+"""
+
 #: In the order in which they can be made.
-VIEWS = (_LLM_CALLS, _TOOL_CALLS, recorded.RUNS, recorded.STEPS, _SESSIONS)
+VIEWS = (_LLM_CALLS, _TOOL_CALLS, recorded.RUNS, recorded.STEPS, _SESSIONS, _PRICE_EVENTS)

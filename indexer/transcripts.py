@@ -56,7 +56,10 @@ SELECT message_id, request_id, run_id, session_id, parent_event_id, subagent_id,
        coalesce(written_5m, TRY(cache_write_tokens - coalesce(written_1h, 0)), 0) AS cache_write_5m_tokens,
        coalesce(written_1h, 0) AS cache_write_1h_tokens,
        coalesce(output_tokens, 0) AS output_tokens, NULL::BIGINT AS reasoning_tokens,
-       message ->> 'stop_reason' AS stop_reason, usage ->> 'service_tier' AS service_tier, usage AS raw_usage,
+       message ->> 'stop_reason' AS stop_reason,
+       -- Anthropic's fast mode is a speed beside the tier, and has prices of its own as tiers have
+       CASE WHEN usage ->> 'speed' = 'fast' THEN 'fast' ELSE usage ->> 'service_tier' END AS service_tier,
+       usage AS raw_usage,
        NULL::DOUBLE AS latency_ms, NULL::DOUBLE AS ttft_ms, true AS ok, NULL::VARCHAR AS error_type,
        NULL::DECIMAL(38,12) AS reported_cost_usd,
        first_timestamp AS timestamp, last_timestamp, event_id

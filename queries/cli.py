@@ -18,7 +18,7 @@ from eventlog import envelope
 from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say
 from eventlog.errors import QueryFailed
 from queries import render, sandbox
-from queries.cli_options import wait_option
+from queries.cli_options import reading
 from queries.status import Status
 from queries.status import status as look
 from queries.store import Format, ReadStore
@@ -47,14 +47,14 @@ _OUTPUT = click.option(
 @click.option(
     "--timeout", "timeout_s", default=60.0, show_default=True, type=click.FloatRange(min=0.01), help="Seconds."
 )
-@wait_option
-@root_option
+@reading
 def sql(
     query: str,
     format_: str,
     output: Path | None,
     limit: int | None,
     timeout_s: float,
+    workspace: str | None,
     wait_s: float,
     root: str | None,
 ) -> None:
@@ -70,7 +70,7 @@ def sql(
     if query == "-":
         query = sys.stdin.read()
     sandbox.bound_process()
-    store = ReadStore(existing_root(root), wait_s=wait_s, timeout_s=timeout_s, on_stuck=_give_up)
+    store = ReadStore(existing_root(root), workspace=workspace, wait_s=wait_s, timeout_s=timeout_s, on_stuck=_give_up)
     if format_ != "table":
         _copy(store, query, [], format_, output, limit or _FILE_ROWS)
         return
@@ -86,9 +86,15 @@ def sql(
 @click.argument("event_types", metavar="TYPE...", nargs=-1, required=True)
 @click.option("--format", "format_", type=click.Choice(["parquet", "csv", "jsonl"]), required=True)
 @_OUTPUT
-@wait_option
-@root_option
-def export(event_types: tuple[str, ...], format_: str, output: Path | None, wait_s: float, root: str | None) -> None:
+@reading
+def export(
+    event_types: tuple[str, ...],
+    format_: str,
+    output: Path | None,
+    workspace: str | None,
+    wait_s: float,
+    root: str | None,
+) -> None:
     """Write all events of some types to a file or a pipe.
 
     They are rows of `events`, in order of time.
@@ -100,7 +106,7 @@ def export(event_types: tuple[str, ...], format_: str, output: Path | None, wait
     """
     for name in event_types:
         envelope.check_event_type(name)
-    store = ReadStore(existing_root(root), wait_s=wait_s, timeout_s=24 * 3600)
+    store = ReadStore(existing_root(root), workspace=workspace, wait_s=wait_s, timeout_s=24 * 3600)
     unknown = set(event_types) - {count.event_type for count in store.counts(event_types)}
     if unknown:
         raise QueryFailed(f"no events of type {', '.join(sorted(unknown))}; try: eventlog sql 'FROM event_types'")

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import duckdb
 
 from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
 from indexer import index_file, schema
 from queries import sandbox
+from queries.workspace import Workspace, settle, unguessable, without_hints
+
+
+def _make_costs(connection: duckdb.DuckDBPyConnection) -> None:
+    from queries.cost import costs  # noqa: PLC0415 - most questions are not about costs
+
+    costs.provide(connection)
 
 
 class Opening:
     """What a ReadStore opens its index with. Raises IndexFailed where there is none, IndexBusy past `wait_s`.
 
     SQL is stopped after `timeout_s`; see `sandbox.time_limit` for what `on_stuck` is for.
+
+    With a `workspace`, answers are as if the log held its events and nothing else (queries.workspace). What names no
+    workspace is in none.
     """
+
+    #: Tables and views that are made when a query mentions them: by their names, what makes them from the others.
+    _on_demand: ClassVar[Mapping[str, Callable[[duckdb.DuckDBPyConnection], None]]] = dict.fromkeys(
+        ("llm_costs", "llm_rates"), _make_costs
+    )
 
     def __init__(
         self,
@@ -29,6 +45,8 @@ class Opening:
         timeout_s: float = 60.0,
         on_stuck: Callable[[QueryFailed], None] | None = None,
     ) -> None:
+        if workspace is not None and not isinstance(workspace, str):
+            raise QueryFailed(f"the name of a workspace is a text, not {workspace!r}")
         self.root = Path(root)
         self.workspace = workspace
         self._on_stuck = on_stuck
@@ -41,15 +59,47 @@ class Opening:
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         """Open the index for a query of somebody else's, checked and within limits."""
         limit_s = self._timeout_s if timeout_s is None else timeout_s
-        with self._open(may_write=may_write) as connection, sandbox.time_limit(connection, limit_s, self._on_stuck):
-            yield connection, sandbox.check(connection, query)
+        with (
+            self._hardened(may_write=may_write) as (connection, index),
+            _hints_withheld(self.workspace is not None),
+            sandbox.time_limit(connection, limit_s, self._on_stuck),
+        ):
+            checked = sandbox.check(connection, query)
+            statement = checked.statement
+            if self.workspace is not None:
+                statement = Workspace(connection, index, self.workspace).admit(checked, self._on_demand)
+            self._provide(connection, checked.tables)
+            yield connection, statement
 
     @contextmanager
-    def _open(self, *, may_write: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _open(
+        self, *, views: Collection[str] | None = None, fenced: bool = True
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the index for a question of our own. In a workspace it has that workspace's views, and no other tables.
+
+        Naming the `views` that are read saves making the others. `fenced` is explained at Workspace.
+        """
+        with self._hardened() as (connection, index):
+            if self.workspace is not None:
+                Workspace(connection, index, self.workspace, fenced=fenced).make(views)
+            yield connection
+
+    def _provide(self, connection: duckdb.DuckDBPyConnection, mentioned: Collection[str]) -> None:
+        """Make what is made on demand, where a query mentions it."""
+        for make in {self._on_demand[name] for name in self._on_demand.keys() & set(mentioned)}:
+            make(connection)
+
+    @contextmanager
+    def _hardened(self, *, may_write: Path | None = None) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+        """Open the index; for a workspace, attach it under a name that comes with the connection."""
+        index = "" if self.workspace is None else unguessable()
         with (
             _one_at_a_time(self.root, self._wait_s),
-            index_file.reading(self.root, timeout_s=self._wait_s) as connection,
+            index_file.reading(self.root, timeout_s=self._wait_s, attached_as=index or None) as connection,
         ):
+            if index:
+                settle(connection)
+                connection.execute(f"USE {index}")
             sandbox.harden(connection, self.root, may_write=may_write)
             found = schema.version(connection)
             if found != schema.SCHEMA_VERSION:
@@ -57,7 +107,21 @@ class Opening:
                     f"{index_file.index_path(self.root)} has schema {found}, this eventlog reads "
                     f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
                 )
-            yield connection
+            yield connection, index
+
+    def _refuse_in_workspace(self, what: str) -> None:
+        if self.workspace is not None:
+            raise QueryFailed(f"{what} is of the whole log, and this store is of the workspace {self.workspace!r}")
+
+
+@contextmanager
+def _hints_withheld(wanted: bool) -> Iterator[None]:
+    try:
+        yield
+    except QueryFailed as error:
+        if not wanted:
+            raise
+        raise QueryFailed(without_hints(str(error))) from None
 
 
 _locks: dict[str, threading.Lock] = {}

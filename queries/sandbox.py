@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
@@ -32,6 +32,16 @@ _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(\(\s*(analyze|format)\b[^)]*\
 #: They run statements made of text, which may be put together where nobody sees it.
 _RUN_TEXT = frozenset({"query", "json_execute_serialized_sql"})
 _NAME = re.compile(r"\w+")
+
+
+class Checked(NamedTuple):
+    """A query that may run: its text, its parse tree, and the names that it mentions as tables (in lower case)."""
+
+    statement: str
+    tree: dict[str, Any]
+    tables: frozenset[str]
+    #: The tree of an EXPLAIN is that of what it explains.
+    is_explain: bool
 
 
 def harden(connection: duckdb.DuckDBPyConnection, root: Path, *, may_write: Path | None = None) -> None:
@@ -68,8 +78,8 @@ def _memory_limit_bytes() -> int:
     return min(total // 2, 4 * 1024**3)
 
 
-def check(connection: duckdb.DuckDBPyConnection, query: str) -> str:
-    """Return the query if it is one SELECT (or EXPLAIN) that calls nothing that it may not; raise QueryFailed.
+def check(connection: duckdb.DuckDBPyConnection, query: str) -> Checked:
+    """Return the query, parsed, if it is one SELECT (or EXPLAIN) that calls nothing that it may not; raise QueryFailed.
 
     The connection, hardened before, only parses it. (The parser of the module itself, `duckdb.extract_statements`,
     would start a second DuckDB for that, which is neither hardened nor cheap.)
@@ -93,36 +103,46 @@ def check(connection: duckdb.DuckDBPyConnection, query: str) -> str:
             "use SELECT, WITH, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN"
         )
     checked = str(statement.query).strip().rstrip(";")
-    _check_calls(connection, checked)
-    return checked
+    tree = _parsed(connection, checked)
+    is_explain = kind is duckdb.StatementType.EXPLAIN or _EXPLAIN.match(checked) is not None
+    return Checked(checked, tree, _check_nodes(tree), is_explain)
 
 
-def _check_calls(connection: duckdb.DuckDBPyConnection, query: str) -> None:
-    """Raise QueryFailed where a checked query calls a function that it may not.
-
-    An operator called by its quoted name, `"="({'a': 1}, 'x')`, gets types that DuckDB has not
-    converted, and crashes the process.
-    """
+def _parsed(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]:
     text = _EXPLAIN.sub("", query, count=1) if _EXPLAIN.match(query) else query
     ((tree_text,),) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchall()
     try:
-        tree = msgspec.json.decode(tree_text)
+        tree: dict[str, Any] = msgspec.json.decode(tree_text)
     except RecursionError:
         raise QueryFailed("the query is nested too deep; use WITH to take it apart") from None
     if tree["error"]:
         raise QueryFailed(f"the query cannot be checked, so it is refused: {tree['error_message']}")
-    for name, is_operator in _calls(tree):
-        if name.lower() in _RUN_TEXT or not (is_operator or _NAME.fullmatch(name)):
-            raise QueryFailed(f"a call of {name!r} is refused; write out what it would run")
+    return tree
 
 
-def _calls(tree: Any) -> Iterator[tuple[str, bool]]:
+def _check_nodes(tree: dict[str, Any]) -> frozenset[str]:
+    """Return the names that stand for tables. Raises QueryFailed for a call of a function that may not be called.
+
+    An operator called by its quoted name, `"="({'a': 1}, 'x')`, gets types that DuckDB has not
+    converted, and crashes the process.
+    """
+    tables = set()
+    for node in _nodes(tree):
+        if "function_name" in node:
+            name, is_operator = node["function_name"], node.get("is_operator")
+            if name.lower() in _RUN_TEXT or not (is_operator or _NAME.fullmatch(name)):
+                raise QueryFailed(f"a call of {name!r} is refused; write out what it would run")
+        if "table_name" in node:
+            tables.add(node["table_name"].lower())
+    return frozenset(tables)
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
     waiting = [tree]
     while waiting:
         node = waiting.pop()
         if isinstance(node, dict):
-            if "function_name" in node:
-                yield node["function_name"], bool(node.get("is_operator"))
+            yield node
             waiting += node.values()
         elif isinstance(node, list):
             waiting += node

@@ -19,14 +19,15 @@ from uuid import UUID
 import duckdb
 import msgspec
 
-from eventlog import log, reader, timestamps
+from eventlog import envelope, log, reader, timestamps
 from eventlog.drops import DROPPED_EVENT
-from eventlog.errors import MissingExtra, QueryFailed
+from eventlog.errors import InvalidEvent, MissingExtra, QueryFailed
 from indexer import schema
 from indexer.alarm import ALARM_EVENT
 from indexer.digest import Digest, digest
 from indexer.typed import quoted
 from queries import sandbox
+from queries.cost import report
 from queries.opening import Opening
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
@@ -179,7 +180,7 @@ class ReadStore(Opening):
             f"SELECT {', '.join(Event.__struct_fields__)} FROM events WHERE {' AND '.join(conditions)} "
             f"ORDER BY timestamp {order}, event_id {order} LIMIT {limit + 1}"
         )
-        with self._open() as connection:
+        with self._open(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, params).fetchall()
         events = [_event(row) for row in rows[:limit]]
         return Page(events, _cursor(events[-1]) if len(rows) > limit else None)
@@ -187,7 +188,7 @@ class ReadStore(Opening):
     def event(self, event_id: str) -> FoundEvent | None:
         """Return one event with its raw line, or None."""
         query = f"SELECT {', '.join(Event.__struct_fields__)} FROM events WHERE event_id = ?::UUID"
-        with self._open() as connection:
+        with self._open(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, [_uuid(event_id)]).fetchall()
         if not rows:
             return None
@@ -196,6 +197,8 @@ class ReadStore(Opening):
         if not path.exists() and log.archive_of(path).exists():
             path = log.archive_of(path)
         line = reader.read_line_at(path, event.line_offset)
+        if line is not None and self.workspace is not None and not _is_line_of(line, event):
+            line = None  # the segment is not what it was when it was indexed: this may be anybody's
         return FoundEvent(event=event, path=str(path), line=line)
 
     def counts(
@@ -216,7 +219,7 @@ class ReadStore(Opening):
             f"SELECT event_type, {start} AS start, count(*) FROM events WHERE {' AND '.join(conditions)} "
             "GROUP BY ALL ORDER BY start, event_type"
         )
-        with self._open() as connection:
+        with self._open(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, params).fetchall()
         return [Count(row[0], _utc(row[1]) if row[1] else None, row[2]) for row in rows]
 
@@ -224,6 +227,7 @@ class ReadStore(Opening):
 
     def state(self) -> State:
         """Return what the index holds, and how far it is behind the log."""
+        self._refuse_in_workspace("state()")
         names = [name for name in SegmentState.__struct_fields__ if name != "lag_bytes"]
         with self._open() as connection:
             ((rows, quarantined, dropped, alarms),) = connection.execute(_TOTALS).fetchall()
@@ -252,8 +256,41 @@ class ReadStore(Opening):
 
     def digest(self) -> Digest:
         """Return the content hash of the index."""
+        self._refuse_in_workspace("digest()")
         with self._open() as connection:
             return digest(connection)
+
+    # -- cost --------------------------------------------------------------------------
+
+    def costs(
+        self,
+        period: report.Period | None = "day",
+        *,
+        by: report.By | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        now: datetime | None = None,
+    ) -> report.CostReport:
+        """Return what model calls cost per period of UTC time, and per model, agent, … with `by`; see docs/cost.md."""
+        with self._open() as connection:
+            return report.report(connection, period=period, by=by, since=since, until=until, now=now)
+
+    def recomputed_costs(
+        self,
+        as_of: datetime,
+        *,
+        by: report.By = "model",
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> report.Recomputed:
+        """Return what model calls would have cost at the prices of one moment, beside what they cost."""
+        with self._open() as connection:
+            return report.recompute(connection, as_of, by=by, since=since, until=until)
+
+    def prices_in_use(self, model: str | None = None) -> tuple[list[report.PriceInUse], list[str]]:
+        """Return the rates of the models in use (of those with `model` in their names), and notes on prices."""
+        with self._open() as connection:
+            return report.prices_in_use(connection, model)
 
     # -- SQL ---------------------------------------------------------------------------
 
@@ -356,7 +393,8 @@ def _conditions(
     for name, value in where.items():
         if name not in schema.CONTENT or name in ("payload", "extra", "timestamp"):
             raise QueryFailed(f"cannot filter by {name!r}; use an envelope column such as run_id, or sql()")
-        conditions.append(f"{name} = ?")
+        # Cast what is compared with, never the column: that could fail on the value of a row, and tell it.
+        conditions.append(f"{name} = ?::{schema.CONTENT[name]}")
         params.append(_uuid(str(value)) if name == "event_id" else value)
     return conditions, params
 
@@ -373,6 +411,14 @@ def _uuid(text: str) -> str:
         return str(UUID(text))
     except ValueError:
         raise QueryFailed(f"{text!r} is not an event id; it looks like 01a1fc0e-90e7-7614-b5c5-39cd6cbb2847") from None
+
+
+def _is_line_of(line: bytes, event: Event) -> bool:
+    try:
+        found = envelope.decode(line).envelope
+    except InvalidEvent:
+        return False
+    return (found.event_id, found.workspace) == (event.event_id, event.workspace)
 
 
 def _cursor(event: Event) -> str:

@@ -36,6 +36,11 @@ LEAVES = [
     ("doctor",),
     ("sql",),
     ("export",),
+    ("cost", "daily"),
+    ("cost", "weekly"),
+    ("cost", "monthly"),
+    ("cost", "recompute"),
+    ("cost", "prices"),
 ]
 
 

@@ -88,7 +88,9 @@ def test_every_table_and_every_column_is_documented(root: Path) -> None:
         "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE NOT internal "
         "ORDER BY table_name, column_index"
     )
-    for table, column, kind in rows(root, query):
+    # What is made for a query that names it is there for one that does.
+    made = "WITH named AS (SELECT (SELECT count(*) FROM llm_costs) + (SELECT count(*) FROM llm_rates)) "
+    for table, column, kind in ReadStore(root).sql(made + query).rows:
         if "/" not in column:  # the kept ones, which no reader sees
             found.setdefault(table, []).append((column, kind))
     documented = {

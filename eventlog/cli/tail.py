@@ -18,6 +18,21 @@ from eventlog.reader import Located
 _PREVIEW_CHARS = 100
 
 
+class _Wanted(NamedTuple):
+    """From when on, before when, and whose."""
+
+    start: str | None
+    end: str | None
+    workspace: str | None
+
+    def has(self, event: Envelope) -> bool:
+        return (
+            (self.start is None or event.timestamp >= self.start)
+            and (self.end is None or event.timestamp < self.end)
+            and (self.workspace is None or event.workspace == self.workspace)
+        )
+
+
 class _Entry(NamedTuple):
     timestamp: str
     segment: str
@@ -34,6 +49,7 @@ class _Entry(NamedTuple):
 @click.option(
     "-n", "--lines", default=None, type=click.IntRange(0, 1_000_000), help="How many; 10, or all with --since."
 )
+@click.option("--workspace", metavar="W", help="Only events whose envelope names this workspace.")
 @click.option("--json", "as_json", is_flag=True, help="Print whole lines as logged; so it is, too, when piped.")
 @root_option
 def tail(
@@ -42,6 +58,7 @@ def tail(
     since: str | None,
     until: str | None,
     lines: int | None,
+    workspace: str | None,
     as_json: bool,
     root: str | None,
 ) -> None:
@@ -58,8 +75,8 @@ def tail(
     for name in event_types:
         envelope.check_event_type(name)
     types = event_types or None
-    start, end = moment(since), moment(until)
-    if start is not None and end is not None and start >= end:
+    wanted = _Wanted(moment(since), moment(until), workspace)
+    if wanted.start is not None and wanted.end is not None and wanted.start >= wanted.end:
         raise QueryFailed(f"--since {since} is not before --until {until}; nothing can match")
     show = _show_pretty if sys.stdout.isatty() and not as_json else _show_json
     follower = reader.Follower(folder, types) if follow else None
@@ -70,47 +87,48 @@ def tail(
         segments = [each._replace(size=ends[each.name]) for each in segments if each.name in ends]
     if types and not segments:
         there = ", ".join(sorted({each.event_type for each in log.list_log(folder).segments})) or "none"
-        say(f"no events of type {', '.join(types)}; there are: {there}")
-    for entry in _select(segments, start, end, count):
+        others = "" if workspace is not None else f"; there are: {there}"
+        say(f"no events of type {', '.join(types)}{others}")
+    for entry in _select(segments, wanted, count):
         show(entry)
     if follower is not None:
         sys.stdout.flush()
         for located in follower.follow():
-            new = _entry(located, start, end)
+            new = _entry(located, wanted)
             if new is not None:
                 show(new)
                 sys.stdout.flush()
 
 
-def _select(segments: list[log.SegmentFile], start: str | None, end: str | None, count: int | None) -> Iterator[_Entry]:
+def _select(segments: list[log.SegmentFile], wanted: _Wanted, count: int | None) -> Iterator[_Entry]:
     """Return entries in the order of their times: all in a range, or the newest `count`.
 
     Without a range only the last lines of each segment are looked at, not the whole log.
     """
     segments = sorted(segments, key=lambda each: each.mtime_ns, reverse=True)
-    if start is not None:
+    if wanted.start is not None:
         # A line is written after it happens: a file last written before then holds nothing newer.
-        since_ns = timestamps.to_us(timestamps.parse(start)) * 1000 - 1_000_000_000
+        since_ns = timestamps.to_us(timestamps.parse(wanted.start)) * 1000 - 1_000_000_000
         segments = [each for each in segments if each.mtime_ns >= since_ns]
     newest: list[_Entry] = []
     for segment in segments:
-        if count is not None and start is None and end is None:
+        if count is not None and wanted.start is None and wanted.end is None:
             if len(newest) >= count and (not count or timestamps.from_ns(segment.mtime_ns) < newest[0].timestamp):
                 break
-            entries: Iterable[_Entry] = _last_entries(segment, count)
+            entries: Iterable[_Entry] = _last_entries(segment, count, wanted)
         else:
-            entries = (entry for located in _all_lines(segment) if (entry := _entry(located, start, end)))
+            entries = (entry for located in _all_lines(segment) if (entry := _entry(located, wanted)))
         for entry in entries:
             (heapq.heappush if count is None or len(newest) < count else heapq.heappushpop)(newest, entry)
     return iter(sorted(newest) if count != 0 else [])
 
 
-def _last_entries(segment: log.SegmentFile, count: int) -> list[_Entry]:
-    """Return the last events of a segment, looking further back where lines are none."""
+def _last_entries(segment: log.SegmentFile, count: int, wanted: _Wanted) -> list[_Entry]:
+    """Return the last events of a segment, looking further back where lines are none, or of others."""
     asked = count
     while True:
         lines = reader.last_lines(segment, asked)
-        entries = [entry for located in lines if (entry := _entry(located, None, None))]
+        entries = [entry for located in lines if (entry := _entry(located, wanted))]
         if len(entries) >= count or len(lines) < asked:
             return entries[-count:]
         asked *= 4
@@ -121,13 +139,13 @@ def _all_lines(segment: log.SegmentFile) -> Iterator[Located]:
         yield Located(segment.event_type, segment.name, line.offset, line.data)
 
 
-def _entry(located: Located, start: str | None, end: str | None) -> _Entry | None:
-    """Decode a line; None for one that is no event (the index has it in quarantine) or out of range."""
+def _entry(located: Located, wanted: _Wanted) -> _Entry | None:
+    """Decode a line; None for one that is no event (the index has it in quarantine) or not wanted."""
     try:
         event = envelope.decode(located.data).envelope
     except InvalidEvent:
         return None
-    if (start is not None and event.timestamp < start) or (end is not None and event.timestamp >= end):
+    if not wanted.has(event):
         return None
     return _Entry(event.timestamp, located.segment, located.offset, located.data, event)
 

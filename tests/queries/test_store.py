@@ -334,7 +334,7 @@ def test_a_question_is_put_to_the_hardened_duckdb_alone(store: ReadStore, monkey
         monkeypatch.setattr(duckdb, name, None)
     parsed_under = []
 
-    def check(connection: duckdb.DuckDBPyConnection, query: str) -> str:
+    def check(connection: duckdb.DuckDBPyConnection, query: str) -> sandbox.Checked:
         settings = "SELECT current_setting('enable_external_access'), current_setting('lock_configuration')"
         parsed_under.append(connection.execute(settings).fetchone())
         return real(connection, query)

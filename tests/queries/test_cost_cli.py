@@ -1,0 +1,173 @@
+"""`eventlog cost`, as people and programs see it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from indexer.indexer import Indexer
+from queries import units
+from queries.cost import cli
+from queries.store import ReadStore
+from tests.conftest import Run
+from tests.queries.calls import call, price, recorded
+
+
+def some(root: Path) -> None:
+    recorded(
+        root,
+        call("2026-03-01T10:00:00Z", "claude-opus-4-5", 150_000, 1_000_000, agent="planner"),
+        call("2026-03-01T11:00:00Z", "claude-opus-4-5", 0, 0, 0, 0, 100_000, agent="coder"),
+        call("2026-03-03T11:00:00Z", "claude-haiku-4-5", 123, 0, 0, 0, 4, agent="coder"),
+        call("2026-03-03T12:00:00Z", "qwen's \x1b[31m", 1_500, agent="coder", provider_name="local"),
+    )
+
+
+def cells(output: str) -> list[list[str]]:
+    """The cells of a plain table, row by row."""
+    lines = [line.strip("|") for line in output.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split("|")] for line in lines]
+
+
+def test_costs_per_day_by_agent(run: Run, root: Path) -> None:
+    """A table with a total, a plot, and below it what has no price, with the command that gives it one."""
+    some(root)
+    done = run("cost", "daily", "--by", "agent")
+    assert (done.returncode, done.stderr) == (0, "")
+    table, plot = done.stdout.split("+\n2026", 1)
+    assert table.splitlines()[1:] == [
+        "|day        | agent   | calls | tokens |    cost | cache savings | unpriced calls|",
+        "+-----------+---------+-------+--------+---------+---------------+---------------+",
+        "|2026-03-01 | coder   |     1 | 100.0k |   $2.50 |         $0.00 |               |",
+        "|2026-03-01 | planner |     1 |   1.1M |   $1.25 |         $4.50 |               |",
+        "|2026-03-03 | coder   |     2 |   1.6k | $0.0001 |         $0.00 |              1|",
+        "|total      |         |     4 |   1.3M |   $3.75 |         $4.50 |              1|",
+        "+-----------+---------+-------+--------+---------+---------------+---------------",
+    ]
+    bars = ("2026" + plot).splitlines()
+    assert bars[0] == f"2026-03-01  {'█' * 59}    $3.75"
+    assert bars[1] == f"2026-03-03  ▏{' ' * 58}  $0.0001"
+    assert all(len(bar) == 80 for bar in bars[:2])
+    assert bars[2:4] == [
+        "1 call has no price, and so no place in these sums:",
+        "  qwen's �[31m (local): 1 call, 1.5k tokens, 2026-03-03; no price is known",
+    ]
+    assert bars[4].startswith("    → eventlog emit price_set ")
+
+
+def test_the_command_that_is_proposed_gives_the_price(run: Run, root: Path) -> None:
+    """With amounts in place of the dots, it works as it stands, from the first call on."""
+    recorded(root, call("2026-03-03T12:00:00Z", "it's", 2_000_000, provider_name="local", service_tier="turbo"))
+    (proposed,) = re.findall(r"→ eventlog (.*)$", run("cost").stdout, re.MULTILINE)
+    assert run(*shlex.split(proposed.replace("…", "1.5"))).returncode == 0
+    Indexer(root).catch_up()
+    assert ReadStore(root).costs().total.cost_usd == 3
+
+
+def test_daily_is_what_cost_does_if_nothing_else_is_said(run: Run, root: Path) -> None:
+    """With all of its options."""
+    some(root)
+    for options in ([], ["--by", "model"], ["--since", "2026-03-02", "--json"]):
+        assert (
+            run("cost", *options).stdout.split('"elapsed_s"')[0]
+            == (run("cost", "daily", *options).stdout.split('"elapsed_s"')[0])
+        )
+
+
+def test_json_has_decimals_as_text(run: Run, root: Path) -> None:
+    """All that the report holds, to the last digit."""
+    some(root)
+    found = json.loads(run("cost", "monthly", "--by", "model", "--json").stdout)
+    assert [(row["start"], row["group"], row["cost_usd"]) for row in found["rows"]] == [
+        ("2026-03-01T00:00:00Z", "claude-opus-4-5", "3.75"),
+        ("2026-03-01T00:00:00Z", "claude-haiku-4-5", "0.000143"),
+        ("2026-03-01T00:00:00Z", "qwen's \x1b[31m", None),
+    ]
+    assert found["total"]["cost_usd"] == "3.750143"
+    assert found["unpriced"][0]["because"] == "no price is known"
+    assert found["today"]["cost_usd"] == "0"
+
+
+def test_weeks_have_their_numbers(run: Run, root: Path) -> None:
+    """Those of ISO 8601; one period needs no plot."""
+    some(root)
+    lines = run("cost", "weekly").stdout.splitlines()
+    assert [line.split("|")[1].strip() for line in lines if line.startswith("|")] == [
+        "week",
+        "2026-W09",
+        "2026-W10",
+        "total",
+    ]
+    assert "█" not in run("cost", "monthly").stdout  # fmt: skip
+
+
+def test_recompute_shows_old_new_and_difference(run: Run, root: Path) -> None:
+    """And changes nothing."""
+    recorded(
+        root, price("m", "1", "1"), price("m", "3", "1", effective_from="2026-06-01T00:00:00Z"),
+        call("2026-03-01", "m", 1_000_000), call("2026-03-01", "nobody", 1),
+    )  # fmt: skip
+    done = run("cost", "recompute", "--as-of", "2026-07-01")
+    assert cells(done.stdout) == [
+        ["model", "calls", "at their time", "as of 2026-07-01 00:00Z", "difference", "unpriced calls"],
+        ["m", "1", "$1.00", "$3.00", "$2.00", ""],
+        ["nobody", "1", "–", "–", "–", "1 → 1"],
+        ["total", "2", "$1.00", "$3.00", "$2.00", "1 → 1"],
+    ]
+    as_json = json.loads(run("cost", "recompute", "--as-of", "2026-07-01", "--by", "agent", "--json").stdout)
+    assert (as_json["as_of"], as_json["total"]["difference_usd"]) == ("2026-07-01T00:00:00Z", "2")
+    assert run("cost", "recompute", "--as-of", "soon").returncode == 2
+    assert run("cost", "recompute").returncode == 2
+
+
+def test_prices_of_the_models_in_use(run: Run, root: Path) -> None:
+    """With band, times, match and version."""
+    recorded(root, call("2026-03-01", "claude-opus-4-6", 1), call("2026-03-01", "nobody", 1))
+    rows = cells(run("cost", "prices").stdout)
+    assert rows[1] == [
+        "claude-opus-4-6 (anthropic)", "up to 200,000 input tokens", "", "2026-03-13", "5", "0.5", "6.25", "10", "25",
+        "anthropic:claude-opus-4-6", "genai-prices 0.2.3",
+    ]  # fmt: skip
+    assert rows[4][:2] + rows[4][9:] == ["nobody", "standard", "no price", ""]
+    found = json.loads(run("cost", "prices", "opus", "--json").stdout)
+    assert [each["rate"]["output"] for each in found["prices"]] == ["25", "25", "37.5"]
+    missing = run("cost", "prices", "gpt")
+    assert (missing.returncode, missing.stderr) == (
+        2, "error: no such model is in use; `eventlog cost prices` shows all that are\n",
+    )  # fmt: skip
+
+
+def test_an_index_without_calls(run: Run, root: Path) -> None:
+    """Says so."""
+    recorded(root, price("m", "1", "1"))
+    done = run("cost")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "no model calls are indexed for this; `eventlog index` makes rows of what was logged\n"
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        (None, "–"), ("0", "$0.00"), ("0.00004", "under $0.0001"), ("0.0001", "$0.0001"), ("0.99995", "$1.0000"),
+        ("1", "$1.00"), ("1234567.895", "$1,234,567.90"), ("-2.5", "-$2.50"),
+    ],
+)  # fmt: skip
+def test_amounts_as_people_read_them(amount: str | None, text: str) -> None:
+    """What is something never reads as nothing, and what is unknown never as zero."""
+    assert units.usd(None if amount is None else Decimal(amount)) == text
+
+
+def test_bars_are_as_long_as_their_part() -> None:
+    """In eighths of a character, one at least."""
+    assert [cli._bar(Decimal(part), 4) for part in ("0", "0.0001", "0.25", "0.28125", "1")] == [
+        "",
+        "▏",
+        "█",
+        "█▏",
+        "████",
+    ]
