@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from uuid import UUID
 
 import duckdb
@@ -28,6 +29,8 @@ from indexer.digest import Digest, digest
 from indexer.typed import quoted
 from queries import sandbox
 from queries.cost import report
+from queries.health import score
+from queries.metrics import measured, priced
 from queries.opening import Opening
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
@@ -148,6 +151,8 @@ class ReadStore(Opening):
 
     SQL is stopped after `timeout_s`; see `sandbox.time_limit` for what `on_stuck` is for.
     """
+
+    _on_demand: ClassVar[Mapping[str, Callable[[duckdb.DuckDBPyConnection], None]]] = {"llm_costs": priced.provide}
 
     # -- events ------------------------------------------------------------------------
 
@@ -291,6 +296,37 @@ class ReadStore(Opening):
         """Return the rates of the models in use (of those with `model` in their names), and notes on prices."""
         with self._open() as connection:
             return report.prices_in_use(connection, model)
+
+    # -- metrics and health ------------------------------------------------------------
+
+    def metrics(
+        self,
+        bucket: measured.Bucket = "day",
+        by: Collection[measured.Group] = (),
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        agent: str | None = None,
+        now: datetime | None = None,
+    ) -> list[measured.Metrics]:
+        """Count runs, calls, errors, tokens, cost and latencies per day or hour of UTC; see `measured.metrics`."""
+        with self._counting() as connection:
+            return measured.metrics(connection, bucket, by, since=since, until=until, agent=agent, now=now)
+
+    def health(
+        self, agent: str | None = None, *, now: datetime | None = None, window: timedelta = score.WINDOW
+    ) -> list[score.Health]:
+        """Score agents, with what was taken off for which reason, and the SQL behind it; see `score.health`."""
+        with self._counting() as connection:
+            return score.health(connection, agent, now=now, window=window)
+
+    @contextmanager
+    def _counting(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with (
+            self._open(views=("events", "runs", "llm_calls", "tool_calls"), fenced=False) as connection,
+            sandbox.time_limit(connection, self._timeout_s, self._on_stuck),
+        ):
+            yield connection
 
     # -- SQL ---------------------------------------------------------------------------
 

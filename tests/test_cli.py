@@ -34,6 +34,8 @@ LEAVES = [
     ("replay",),
     ("status",),
     ("doctor",),
+    ("metrics",),
+    ("health",),
     ("sql",),
     ("export",),
     ("cost", "daily"),

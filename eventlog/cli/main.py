@@ -54,6 +54,8 @@ COMMANDS = {
     "replay": ("indexer.cli", "replay", "index"),
     "status": ("queries.cli", "status", "index"),
     "doctor": ("queries.doctor.cli", "doctor", "cli"),
+    "metrics": ("queries.metrics.cli", "metrics", "index"),
+    "health": ("queries.health.cli", "health", "index"),
     "sql": ("queries.cli", "sql", "index"),
     "export": ("queries.cli", "export", "index"),
     "cost": ("queries.cost.cli", "cost", "index"),

@@ -1,0 +1,1 @@
+"""How well agents are, as a score with its reasons."""
