@@ -40,6 +40,8 @@ class Shared(NamedTuple):
 _current = contextvars.ContextVar("eventlog", default=Shared({}, {}))  # noqa: B039 - a cache that all may share
 #: Returns what is in force here.
 current = _current.get
+#: Puts a `Shared` in force here. Who does so puts back what was in force before.
+install = _current.set
 
 
 @contextmanager
