@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import msgspec
 
@@ -22,38 +22,43 @@ Emit = Callable[[msgspec.Struct], str | None]
 _MESSAGE_MAX_CHARS = 10_000
 
 
-class LlmCallFields(TypedDict, total=False):
-    """What can be said of a call of a model: the fields of `llm_call`, see docs/events.md."""
+if TYPE_CHECKING:
 
-    operation_name: str | None
-    provider_name: str | None
-    request_model: str | None
-    response_model: str | None
-    response_id: str | None
-    request_temperature: float | None
-    request_top_p: float | None
-    request_max_tokens: int | None
-    request_parameters: dict[str, Any] | None
-    system_instructions: Any
-    input_messages: Any
-    output_messages: Any
-    tool_definitions: Any
-    context_statistics: dict[str, Any] | None
-    finish_reasons: list[str] | str | None
-    uncached_input_tokens: int | None
-    cache_read_tokens: int | None
-    cache_write_5m_tokens: int | None
-    cache_write_1h_tokens: int | None
-    output_tokens: int | None
-    reasoning_tokens: int | None
-    service_tier: str | None
-    raw_usage: dict[str, Any] | None
-    latency_ms: float | None
-    time_to_first_token_ms: float | None
-    cost_usd: Decimal | float | str | None
-    error_type: str | None
-    error_message: str | None
-    attributes: dict[str, Any] | None
+    class LlmCallFields(TypedDict, total=False):
+        """What can be said of a call of a model: the fields of `llm_call`, see docs/events.md."""
+
+        operation_name: str | None
+        provider_name: str | None
+        request_model: str | None
+        response_model: str | None
+        response_id: str | None
+        request_temperature: float | None
+        request_top_p: float | None
+        request_max_tokens: int | None
+        request_parameters: dict[str, Any] | None
+        system_instructions: Any
+        input_messages: Any
+        output_messages: Any
+        tool_definitions: Any
+        context_statistics: dict[str, Any] | None
+        finish_reasons: list[str] | str | None
+        uncached_input_tokens: int | None
+        cache_read_tokens: int | None
+        cache_write_5m_tokens: int | None
+        cache_write_1h_tokens: int | None
+        output_tokens: int | None
+        reasoning_tokens: int | None
+        service_tier: str | None
+        raw_usage: dict[str, Any] | None
+        latency_ms: float | None
+        time_to_first_token_ms: float | None
+        cost_usd: Decimal | float | str | None
+        error_type: str | None
+        error_message: str | None
+        attributes: dict[str, Any] | None
+
+else:
+    LlmCallFields = dict[str, Any]  # making the other at run time takes as long as importing three modules
 
 
 class Block:

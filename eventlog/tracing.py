@@ -10,7 +10,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, TypeVar, overload
+
+import msgspec
 
 from eventlog import recording
 from eventlog.context import Shared, current, install
@@ -19,7 +21,7 @@ from eventlog.recording import Step
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _How(NamedTuple):
+class _How(msgspec.Struct, frozen=True):
     """What is recorded of each call."""
 
     name: str

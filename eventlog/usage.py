@@ -18,7 +18,7 @@ as it is at Anthropic where none is asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -32,7 +32,7 @@ Path = tuple[str, ...]
 _COUNT_MAX = 2**53
 
 
-class _Dialect(NamedTuple):
+class _Dialect(msgspec.Struct, frozen=True):
     """How one kind of usage object is told from others, and where in it what stands.
 
     Of alternative paths the first that holds a number counts; of `input` and `output`, all are added.
