@@ -30,13 +30,14 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import Token
 from typing import Any, Self, Unpack
 
 import msgspec
 
 from eventlog import api, calls, events, heartbeats, ids, mending, totals
 from eventlog.calls import Block, LlmCallFields, TimedLlmCall, TimedToolCall
-from eventlog.context import Shared, current, install
+from eventlog.context import Shared, current, install, restore
 
 _FIELD_MAX_CHARS = 1_000
 _STACKTRACE_MAX_CHARS = 20_000
@@ -52,12 +53,17 @@ def record(event: msgspec.Struct, fields: dict[str, Any] | None = None) -> str |
 
 @contextmanager
 def _in_force(shared: Shared) -> Iterator[None]:
-    before = current()
-    install(shared)
+    token = install(shared)
     try:
         yield
     finally:
-        install(before)
+        restore(token)
+
+
+def _put_back(token: Token[Shared]) -> None:
+    """Leave a block's context. In another one (a generator that somebody else closes) there is nothing to leave."""
+    with contextlib.suppress(ValueError, RuntimeError):
+        restore(token)
 
 
 class Scope:
@@ -272,8 +278,7 @@ class Step(Block):
     """A block of a run. `id` is its event's id, from its beginning on; `output` and `attributes` may be set."""
 
     __slots__ = (
-        "_before", "_began", "_inner", "_outer", "_pid", "_scope",
-        "attributes", "id", "input", "kind", "name", "output",
+        "_began", "_outer", "_pid", "_scope", "_token", "attributes", "id", "input", "kind", "name", "output",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, name: str, kind: str, given: Any, attributes: dict[str, Any] | None) -> None:
@@ -287,24 +292,22 @@ class Step(Block):
 
     def __enter__(self) -> Self:
         self.id = ids.new_id(time.time_ns())
-        self._before = current()
         self._outer = self._scope._shared()
-        self._inner = Shared({**self._outer.values, "parent_event_id": self.id}, {})
         self._pid = os.getpid()
         self._began = time.perf_counter()
-        install(self._inner)
+        self._token = install(Shared({**self._outer.values, "parent_event_id": self.id}, {}))
         return self
 
     def _end(self, error: BaseException | None) -> None:
         took_ms = calls.since_ms(self._began)
-        here = current()
-        install(self._outer)
-        try:
-            if os.getpid() == self._pid:  # a forked child leaves the block as well; the parent tells of it
+        _put_back(self._token)
+        if os.getpid() != self._pid:  # a forked child leaves the block as well; the parent tells of it
+            return
+        if self._outer is current():
+            self._record(took_ms, error)
+        else:
+            with _in_force(self._outer):
                 self._record(took_ms, error)
-        finally:
-            # Where somebody else's block is still open in here, or this is another context, nothing is put back.
-            install(self._before if here is self._inner else here)
 
     def _record(self, took_ms: float, error: BaseException | None) -> None:
         error_type, error_message = calls.described(error)
@@ -350,7 +353,7 @@ class Run(Scope, Block):
         own = {"agent": agent, "workspace": workspace, "session_id": session_id}
         self._own = {field: text for field, value in own.items() if (text := _field(value)) is not None}
         self._interval_s = heartbeat_s if isinstance(heartbeat_s, int | float) else 0.0
-        self._before = self._inner = Shared({}, {})
+        self._inner = Shared({}, {})
         self._pid, self._began = 0, 0.0
         self._took_ms: float | None = None
         self._is_open = False
@@ -365,8 +368,7 @@ class Run(Scope, Block):
         return self
 
     def __enter__(self) -> Self:
-        self._before = current()
-        outer = self._before.values
+        outer = current().values
         self._inner = Shared({**outer, **self._own, "run_id": self.id, "parent_event_id": None}, {})
         self._pid, self._began, self._is_open = os.getpid(), time.perf_counter(), True
         _open[self.id] = self
@@ -374,26 +376,23 @@ class Run(Scope, Block):
         event = self._started
         if isinstance(parent, str) and parent != self.id:
             event = msgspec.structs.replace(event, parent_run_id=parent)
-        install(self._inner)
+        self._token = install(self._inner)
         try:
             record(event, {"parent_event_id": inside} if inside else None)
         except Exception:  # a strict recorder
             self._close()
-            install(self._before)
+            restore(self._token)
             raise
         if self._interval_s > 0 and not api.recorder().off:
             heartbeats.start(id(self), self._beat, self._interval_s)
         return self
 
     def _end(self, error: BaseException | None) -> None:
-        here = current()
-        try:
-            status = "ok"
-            if error is not None and not (isinstance(error, SystemExit) and not error.code):
-                status = "error" if isinstance(error, Exception) else "cancelled"
-            self.finish(status, *calls.described(error))
-        finally:
-            install(self._before if here is self._inner else here)
+        _put_back(self._token)
+        status = "ok"
+        if error is not None and not (isinstance(error, SystemExit) and not error.code):
+            status = "error" if isinstance(error, Exception) else "cancelled"
+        self.finish(status, *calls.described(error))
 
     def finish(self, status: str = "ok", error_type: str | None = None, error_message: str | None = None) -> None:
         """Record the end of the run: done on exit, and only once."""
