@@ -486,8 +486,8 @@ def _host() -> str:
 def _boot() -> str | None:
     """The id of the machine's boot: a pid means the same process only within one."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read(64).strip()
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # text would import its encoding
+            return file.read(64).decode().strip()
     except (OSError, ValueError):
         return None
 
