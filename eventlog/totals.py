@@ -37,11 +37,11 @@ class RunStats(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: float
     models: list[str]
     steps: int
-    failed_steps: int
+    step_failures: int
     llm_calls: int
-    failed_llm_calls: int
+    llm_failures: int
     tool_calls: int
-    failed_tool_calls: int
+    tool_failures: int
     errors: int
     uncached_input_tokens: int
     cache_read_tokens: int
@@ -73,9 +73,9 @@ class Totals:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._models: set[str] = set()
-        self._steps = self._failed_steps = 0
-        self._llm_calls = self._failed_llm_calls = 0
-        self._tool_calls = self._failed_tool_calls = 0
+        self._steps = self._step_failures = 0
+        self._llm_calls = self._llm_failures = 0
+        self._tool_calls = self._tool_failures = 0
         self._errors = self._unpriced = self._priced = 0
         self._tokens = dict.fromkeys(TOKENS, 0)
         self._latency_ms = 0.0
@@ -91,18 +91,18 @@ class Totals:
         with self._lock:
             if isinstance(event, events.Step):
                 self._steps += 1
-                self._failed_steps += event.error_type is not None
+                self._step_failures += event.error_type is not None
             elif isinstance(event, events.LlmCall):
                 self._add_llm_call(event)
             elif isinstance(event, events.ToolCall):
                 self._tool_calls += 1
-                self._failed_tool_calls += event.error_type is not None or not event.ok
+                self._tool_failures += event.error_type is not None or not event.ok
             elif isinstance(event, events.Error):
                 self._errors += 1
 
     def _add_llm_call(self, event: events.LlmCall) -> None:
         self._llm_calls += 1
-        self._failed_llm_calls += event.error_type is not None
+        self._llm_failures += event.error_type is not None
         model = event.response_model or event.request_model
         if isinstance(model, str):
             self._models.add(model)
@@ -144,11 +144,11 @@ class Totals:
                 duration_ms=duration_ms,
                 models=sorted(self._models),
                 steps=self._steps,
-                failed_steps=self._failed_steps,
+                step_failures=self._step_failures,
                 llm_calls=self._llm_calls,
-                failed_llm_calls=self._failed_llm_calls,
+                llm_failures=self._llm_failures,
                 tool_calls=self._tool_calls,
-                failed_tool_calls=self._failed_tool_calls,
+                tool_failures=self._tool_failures,
                 errors=self._errors,
                 llm_latency_ms=round(self._latency_ms, 3),
                 cost_usd=None if self._unpriced and not self._priced else self._cost_usd,

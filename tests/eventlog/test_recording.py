@@ -439,7 +439,7 @@ def test_totals_add_up_what_the_run_recorded(captured: MemorySink) -> None:
     assert 60 <= latency < 10_000
     assert found == {
         "run_id": run.id, "name": "r", "duration_ms": stats.duration_ms, "models": ["a", "b"], "steps": 3,
-        "failed_steps": 2, "llm_calls": 42, "failed_llm_calls": 1, "tool_calls": 2, "failed_tool_calls": 1, "errors": 1,
+        "step_failures": 2, "llm_calls": 42, "llm_failures": 1, "tool_calls": 2, "tool_failures": 1, "errors": 1,
         "uncached_input_tokens": 80, "cache_read_tokens": 5, "cache_write_5m_tokens": 0, "cache_write_1h_tokens": 0,
         "output_tokens": 120, "reasoning_tokens": 0, "cost_usd": "0.42", "unpriced_calls": 0,
     }  # fmt: skip
