@@ -13,24 +13,39 @@ from tests.eventlog.test_recording import in_child
 from tests.indexer.support import index, rows
 
 
+class Failed(Exception):
+    """Says no."""
+
+    def __init__(self, step_id: str) -> None:
+        super().__init__("no")
+        self.step_id = step_id
+
+
+def work(run: obs.Run) -> None:
+    """Use a tool twice, think once, and fail."""
+    with run:
+        with obs.timed_tool_call("search", arguments={"q": "x"}) as tool:
+            tool.result = [1]
+        obs.tool_call("search", ok=False)
+        with obs.step("think", kind="thought") as think:
+            obs.llm_call(
+                provider_name="anthropic", request_model="m", response_model="m-1", response_id="msg_1",
+                usage={
+                    "input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 7,
+                    "cache_creation": {"ephemeral_1h_input_tokens": 5},
+                },
+                latency_ms=250, finish_reasons="end_turn", cost_usd="0.000000000001",
+            )  # fmt: skip
+        raise Failed(think.id)
+
+
 def test_the_index_and_the_run_itself_agree(root: Path) -> None:
     """Row by row, and count by count."""
     obs.configure(root=root, strict=True)
     with obs.run("outer", agent="planner", session_id="s1", task="tidy") as outer, outer.step("delegate") as delegate:
-        with pytest.raises(ValueError, match="no"), obs.run("inner", agent="worker") as inner:
-            with obs.timed_tool_call("search", arguments={"q": "x"}) as tool:
-                tool.result = [1]
-            obs.tool_call("search", ok=False)
-            with obs.step("think", kind="thought") as think:
-                obs.llm_call(
-                    provider_name="anthropic", request_model="m", response_model="m-1", response_id="msg_1",
-                    usage={
-                        "input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 7,
-                        "cache_creation": {"ephemeral_1h_input_tokens": 5},
-                    },
-                    latency_ms=250, finish_reasons="end_turn", cost_usd="0.000000000001",
-                )  # fmt: skip
-            raise ValueError("no")
+        inner = obs.run("inner", agent="worker")
+        with pytest.raises(Failed) as failed:
+            work(inner)
     obs.shutdown()
     index(root)
     stats = inner.stats()
@@ -44,22 +59,22 @@ def test_the_index_and_the_run_itself_agree(root: Path) -> None:
     assert stats.cost_usd == Decimal("0.000000000001")
     assert rows(
         root,
-        "SELECT name, task, agent, session_id, status, duration_ms, error_type, error_message, parent_run_id, host, pid "
-        "FROM runs ORDER BY started",
+        "SELECT name, task, agent, session_id, status, duration_ms, error_type, error_message, parent_run_id, host, "
+        "pid FROM runs ORDER BY started",
     ) == [
         (
             "outer", "tidy", "planner", "s1", "ok", outer.stats().duration_ms, None, None, None, os.uname().nodename,
             os.getpid(),
         ),
         (
-            "inner", None, "worker", "s1", "error", stats.duration_ms, "ValueError", "no", outer.id,
+            "inner", None, "worker", "s1", "error", stats.duration_ms, f"{__name__}.Failed", "no", outer.id,
             os.uname().nodename, os.getpid(),
         ),
     ]  # fmt: skip
     assert rows(
         root, "SELECT event_id::VARCHAR, run_id, parent_event_id, name, kind, ok FROM steps ORDER BY finished"
     ) == [
-        (think.id, inner.id, None, "think", "thought", True),
+        (failed.value.step_id, inner.id, None, "think", "thought", True),
         (delegate.id, outer.id, None, "delegate", "action", True),
     ]
     assert rows(
@@ -68,7 +83,7 @@ def test_the_index_and_the_run_itself_agree(root: Path) -> None:
         "reported_cost_usd, ok, source FROM llm_calls",
     ) == [
         (
-            "msg_1", inner.id, think.id, "anthropic", "m-1", "m", 250.0, "end_turn", Decimal("0.000000000001"), True,
+            "msg_1", inner.id, failed.value.step_id, "anthropic", "m-1", "m", 250.0, "end_turn", Decimal("0.000000000001"), True,
             "llm_call",
         )
     ]  # fmt: skip
