@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import math
@@ -23,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventlog as obs
-from eventlog import heartbeats
+from eventlog import calls, events, heartbeats
 from eventlog.context import current
 from eventlog.envelope import Envelope
 from eventlog.sinks import MemorySink
@@ -406,6 +407,16 @@ def test_a_field_that_no_call_has_is_a_programming_error() -> None:
     """Said at once, as Python does."""
     with pytest.raises(TypeError, match="modle"):
         obs.llm_call(modle="m")  # type: ignore[call-arg]  # the point of the test
+
+
+def test_the_fields_of_a_call_are_those_of_its_event() -> None:
+    """The types that editors and mypy see are made by hand."""
+    tree = ast.parse(Path(calls.__file__).read_text())
+    (typed,) = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "LlmCallFields")
+    names = [
+        node.target.id for node in typed.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    ]
+    assert tuple(names) == events.LlmCall.__struct_fields__
 
 
 # -- totals ----------------------------------------------------------------------------

@@ -83,8 +83,8 @@ def test_the_index_and_the_run_itself_agree(root: Path) -> None:
         "reported_cost_usd, ok, source FROM llm_calls",
     ) == [
         (
-            "msg_1", inner.id, failed.value.step_id, "anthropic", "m-1", "m", 250.0, "end_turn", Decimal("0.000000000001"), True,
-            "llm_call",
+            "msg_1", inner.id, failed.value.step_id, "anthropic", "m-1", "m", 250.0, "end_turn",
+            Decimal("0.000000000001"), True, "llm_call",
         )
     ]  # fmt: skip
     assert rows(root, "SELECT tool, input, ok FROM tool_calls ORDER BY finished") == [
