@@ -21,6 +21,10 @@ from eventlog import usage as usages
 Emit = Callable[[msgspec.Struct], str | None]
 _MESSAGE_MAX_CHARS = 10_000
 
+#: Differs between a process and its forked children: a child leaves its parent's blocks as well, and must
+#: not tell of them. Asking for the pid would be a system call per block.
+generation = 0
+
 
 if TYPE_CHECKING:
 
@@ -97,7 +101,7 @@ class _Timed(Block):
     _FIELDS: frozenset[str]
 
     def __init__(self, emit: Emit, fields: dict[str, Any]) -> None:
-        self.__dict__.update(_emit=emit, _said=fields, _attributes={}, _began=0.0, _pid=0)
+        self.__dict__.update(_emit=emit, _said=fields, _attributes={}, _began=0.0, _generation=-1)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Say something of the call. What is no field of it becomes one of its `attributes`."""
@@ -109,12 +113,12 @@ class _Timed(Block):
         raise AttributeError(f"{type(self).__name__} has no field {name!r}; known: {', '.join(sorted(self._FIELDS))}")
 
     def __enter__(self) -> Self:
-        self.__dict__.update(_began=time.perf_counter(), _pid=os.getpid())
+        self.__dict__.update(_began=time.perf_counter(), _generation=generation)
         return self
 
     def _end(self, error: BaseException | None) -> None:
         took_ms = since_ms(self._began)
-        if os.getpid() != self._pid:  # a forked child leaves the block as well; the parent tells of it
+        if generation != self._generation:
             return
         error_type, error_message = described(error)
         said = {"error_type": error_type, "error_message": error_message, **self._said}
@@ -197,3 +201,11 @@ def described(error: BaseException | None) -> tuple[str | None, str | None]:
 def since_ms(began: float) -> float:
     """Milliseconds since a moment of `time.perf_counter`, to the microsecond."""
     return round((time.perf_counter() - began) * 1000, 3)
+
+
+def _after_fork() -> None:
+    global generation
+    generation += 1
+
+
+os.register_at_fork(after_in_child=_after_fork)

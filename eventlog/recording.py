@@ -62,8 +62,10 @@ def _in_force(shared: Shared) -> Iterator[None]:
 
 def _put_back(token: Token[Shared]) -> None:
     """Leave a block's context. In another one (a generator that somebody else closes) there is nothing to leave."""
-    with contextlib.suppress(ValueError, RuntimeError):
+    try:
         restore(token)
+    except (ValueError, RuntimeError):
+        return
 
 
 class Scope:
@@ -278,7 +280,7 @@ class Step(Block):
     """A block of a run. `id` is its event's id, from its beginning on; `output` and `attributes` may be set."""
 
     __slots__ = (
-        "_began", "_outer", "_pid", "_scope", "_token", "attributes", "id", "input", "kind", "name", "output",
+        "_began", "_generation", "_outer", "_scope", "_token", "attributes", "id", "input", "kind", "name", "output",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, name: str, kind: str, given: Any, attributes: dict[str, Any] | None) -> None:
@@ -293,7 +295,7 @@ class Step(Block):
     def __enter__(self) -> Self:
         self.id = ids.new_id(time.time_ns())
         self._outer = self._scope._shared()
-        self._pid = os.getpid()
+        self._generation = calls.generation
         self._began = time.perf_counter()
         self._token = install(Shared({**self._outer.values, "parent_event_id": self.id}, {}))
         return self
@@ -301,7 +303,7 @@ class Step(Block):
     def _end(self, error: BaseException | None) -> None:
         took_ms = calls.since_ms(self._began)
         _put_back(self._token)
-        if os.getpid() != self._pid:  # a forked child leaves the block as well; the parent tells of it
+        if calls.generation != self._generation:
             return
         if self._outer is current():
             self._record(took_ms, error)
@@ -347,14 +349,12 @@ class Run(Scope, Block):
         self.output: Any = None
         self.attributes: dict[str, Any] = {}
         self.totals = totals.Totals()
-        self._started = events.RunStarted(
-            name=name, task=task, host=_host(), boot=_boot(), pid=os.getpid(), attributes=attributes
-        )
+        self._task, self._given = task, attributes
         own = {"agent": agent, "workspace": workspace, "session_id": session_id}
         self._own = {field: text for field, value in own.items() if (text := _field(value)) is not None}
         self._interval_s = heartbeat_s if isinstance(heartbeat_s, int | float) else 0.0
         self._inner = Shared({}, {})
-        self._pid, self._began = 0, 0.0
+        self._generation, self._began = -1, 0.0
         self._took_ms: float | None = None
         self._is_open = False
         self._lock = threading.RLock()
@@ -370,12 +370,18 @@ class Run(Scope, Block):
     def __enter__(self) -> Self:
         outer = current().values
         self._inner = Shared({**outer, **self._own, "run_id": self.id, "parent_event_id": None}, {})
-        self._pid, self._began, self._is_open = os.getpid(), time.perf_counter(), True
+        self._generation, self._began, self._is_open = calls.generation, time.perf_counter(), True
         _open[self.id] = self
         parent, inside = outer.get("run_id"), outer.get("parent_event_id")
-        event = self._started
-        if isinstance(parent, str) and parent != self.id:
-            event = msgspec.structs.replace(event, parent_run_id=parent)
+        event = events.RunStarted(
+            name=self.name,
+            task=self._task,
+            host=_host(),
+            boot=_boot(),
+            pid=os.getpid(),
+            parent_run_id=parent if isinstance(parent, str) and parent != self.id else None,
+            attributes=self._given,
+        )
         self._token = install(self._inner)
         try:
             record(event, {"parent_event_id": inside} if inside else None)
@@ -396,7 +402,7 @@ class Run(Scope, Block):
 
     def finish(self, status: str = "ok", error_type: str | None = None, error_message: str | None = None) -> None:
         """Record the end of the run: done on exit, and only once."""
-        if not self._close() or os.getpid() != self._pid:
+        if not self._close() or calls.generation != self._generation:
             return
         self._took_ms = calls.since_ms(self._began)
         with _in_force(self._inner):

@@ -22,6 +22,7 @@ from eventlog.usage import TOKENS
 _PRICES = ("queries.cost.prices", "price_of_call")
 #: Calls whose cost is not asked for yet. At this many they are priced, so that a long run stays small.
 _PENDING_MAX = 10_000
+_MODELS_MAX = 1_000
 
 
 class RunStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +105,7 @@ class Totals:
         self._llm_calls += 1
         self._llm_failures += event.error_type is not None
         model = event.response_model or event.request_model
-        if isinstance(model, str):
+        if isinstance(model, str) and len(self._models) < _MODELS_MAX:
             self._models.add(model)
         tokens = {name: count for name in TOKENS if isinstance(count := getattr(event, name), int)}
         for name, count in tokens.items():

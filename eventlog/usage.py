@@ -17,7 +17,8 @@ as it is at Anthropic where none is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -185,31 +186,39 @@ def _writes(total: int | None, short: int | None, long: int | None) -> tuple[int
 
 def as_dict(usage: object) -> dict[str, Any] | None:
     """Return a usage object as plain data: a mapping, or an SDK's object; None where it is neither. Never raises."""
-    if usage is None or isinstance(usage, str | bytes | int | float):
-        return None
     try:
-        if isinstance(usage, Mapping):
-            return {str(key): _plain(value) for key, value in usage.items()}
-        plain = _plain(usage)
+        plain = _plain(usage, _DEPTH_MAX)
     except Exception:  # noqa: BLE001 - a foreign object's own code, on the agent's path
         return None
     return plain if isinstance(plain, dict) else None
 
 
-def _plain(value: object) -> Any:
-    """Return what JSON has: SDKs' objects (pydantic, protobuf, plain classes) become dicts."""
-    return msgspec.to_builtins(value, str_keys=True, enc_hook=_foreign)
+#: Usage is small. What is not (somebody hands over the client) is cut, and costs no time.
+_DEPTH_MAX = 3
+_ITEMS_MAX = 64
 
 
-def _foreign(value: object) -> Any:
-    for method in ("model_dump", "to_dict"):
-        if callable(getattr(value, method, None)):
-            return getattr(value, method)()
+def _plain(value: Any, depth: int) -> Any:
+    """Return what JSON has: SDKs' objects (pydantic, protobuf, dataclasses, plain classes) become dicts."""
+    if value is None or isinstance(value, str | int | float):
+        return value
     if isinstance(value, Mapping):
-        return dict(value)
-    if hasattr(value, "__dict__"):
-        return {name: each for name, each in vars(value).items() if not name.startswith("_")}
-    return str(value)
+        pairs: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list | tuple):
+        return [_plain(each, depth - 1) for each in value[:_ITEMS_MAX]] if depth else []
+    elif isinstance(value, type):
+        return str(value)
+    else:
+        for method in ("model_dump", "to_dict"):
+            if callable(getattr(value, method, None)):
+                return _plain(getattr(value, method)(), depth) if depth else {}
+        names = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", None)
+        if names is None:
+            names = [name for name in getattr(value, "__dict__", {}) if not name.startswith("_")]
+        if not names:
+            return str(value)[:_ITEMS_MAX]
+        pairs = ((name, getattr(value, name, None)) for name in names)
+    return {str(name): _plain(each, depth - 1) for name, each in islice(pairs, _ITEMS_MAX)} if depth else {}
 
 
 def _sum(usage: Mapping[str, Any], paths: tuple[Path, ...]) -> int | None:

@@ -180,6 +180,24 @@ def test_what_is_no_usage_is_none_or_empty(given_: object) -> None:
     assert not raw
 
 
+class Client:
+    """Like what an SDK's answer hangs on to: everything, in circles."""
+
+    def __init__(self) -> None:
+        self.me = self
+        self.answers = [self] * 1000
+
+
+def test_what_is_large_or_goes_in_circles_is_cut() -> None:
+    """Somebody hands over more than the usage."""
+    raw = usage.as_dict({"input_tokens": 1, "client": Client(), "many": list(range(1000))})
+    assert raw is not None
+    assert len(raw["many"]) == 64
+    assert raw["client"]["me"]["me"] == {}
+    endless = {str(n): n for n in range(10_000)}
+    assert len(usage.as_dict(endless) or {}) == 64
+
+
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
