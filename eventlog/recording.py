@@ -509,7 +509,7 @@ def _finish_all() -> None:
 def _after_fork() -> None:
     for each in _open.values():
         each._lock = threading.RLock()
-        each.totals.renew_lock()
+        each.totals.renew_locks()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -72,7 +72,7 @@ class Totals:
     """Adds up the events of one run. Safe across threads and signal handlers."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self.renew_locks()
         self._models: set[str] = set()
         self._steps = self._step_failures = 0
         self._llm_calls = self._llm_failures = 0
@@ -83,9 +83,11 @@ class Totals:
         self._cost_usd = Decimal(0)
         self._pending: list[_Call] = []
 
-    def renew_lock(self) -> None:
-        """In a forked child: a thread that held it stayed behind."""
+    def renew_locks(self) -> None:
+        """In a forked child: a thread that held one stayed behind."""
         self._lock = threading.RLock()
+        #: Held while calls are priced, which may load a library for seconds: nobody who adds waits for that.
+        self._pricing = threading.RLock()
 
     def add(self, event: msgspec.Struct) -> None:
         """Count an event. Values that are no numbers count as nothing."""
@@ -100,6 +102,9 @@ class Totals:
                 self._tool_failures += event.error_type is not None or not event.ok
             elif isinstance(event, events.Error):
                 self._errors += 1
+            is_full = len(self._pending) >= _PENDING_MAX
+        if is_full:
+            self._price_pending()
 
     def _add_llm_call(self, event: events.LlmCall) -> None:
         self._llm_calls += 1
@@ -119,26 +124,25 @@ class Totals:
         elif tokens:
             tokens.pop("reasoning_tokens", None)  # a part of the output
             self._pending.append(_Call(model, event.provider_name, datetime.now(UTC), tokens, event.service_tier))
-            if len(self._pending) >= _PENDING_MAX:
-                self._price_pending()
         elif event.error_type is None:
             self._unpriced += 1  # a call that failed before it used anything has no price, and lacks none
 
     def _price_pending(self) -> None:
-        pending, self._pending = self._pending, []
-        price = _price_function() if pending else None
-        for call in pending:
-            cost = None if price is None else _cost(price, call)
-            if cost is None:
-                self._unpriced += 1
-            else:
-                self._cost_usd += cost
-                self._priced += 1
+        with self._pricing:
+            with self._lock:
+                pending, self._pending = self._pending, []
+            price = _price_function() if pending else None
+            costs = [_cost(price, call) for call in pending] if price else [None] * len(pending)
+            known = [cost for cost in costs if cost is not None]
+            with self._lock:
+                self._cost_usd += sum(known)
+                self._priced += len(known)
+                self._unpriced += len(costs) - len(known)
 
     def stats(self, run_id: str, name: str, duration_ms: float) -> RunStats:
-        """Return the totals of this moment."""
+        """Return the totals of this moment. The first time that there is something to price, this loads the prices."""
+        self._price_pending()
         with self._lock:
-            self._price_pending()
             return RunStats(
                 run_id=run_id,
                 name=name,

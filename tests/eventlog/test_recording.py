@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventlog as obs
-from eventlog import calls, events, heartbeats
+from eventlog import calls, events, heartbeats, totals
 from eventlog.context import current
 from eventlog.envelope import Envelope
 from eventlog.sinks import MemorySink
@@ -495,6 +495,28 @@ PRICES = """
 def test_calls_without_a_reported_cost_are_priced_where_prices_are_installed(root: Path) -> None:
     """Each once, and a price list that fails is no price."""
     assert in_child(PRICES, root).returncode == 0
+
+
+def test_nobody_waits_for_prices_to_load(captured: MemorySink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But who asks for them."""
+    loading, loaded = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        loading.set()
+        assert loaded.wait(20)
+
+    monkeypatch.setattr(totals, "_price_function", slow)
+    with obs.run("r") as run:
+        run.llm_call(output_tokens=1)
+        asking = threading.Thread(target=run.stats)
+        asking.start()
+        assert loading.wait(20)
+        run.llm_call(output_tokens=1)
+        loaded.set()
+        asking.join()
+        monkeypatch.setattr(totals, "_PENDING_MAX", 1)
+        run.llm_call(output_tokens=1)
+    assert (run.stats().llm_calls, run.stats().unpriced_calls, run.stats().cost_usd) == (3, 3, None)
 
 
 # -- never in the way ------------------------------------------------------------------
