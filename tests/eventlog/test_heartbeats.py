@@ -108,7 +108,8 @@ def test_a_strict_recorder_that_cannot_write_does_not_end_the_thread(root: Path)
 def test_a_process_ends_quietly_and_at_once_with_a_run_that_is_open(root: Path) -> None:
     """The thread is no reason to wait, and a forked child has none."""
     program = """
-        import os, threading
+        import atexit, os, threading
+        atexit.register(lambda: print(sum(t.name == "eventlog-heartbeat" for t in threading.enumerate())))
         import eventlog as obs
         run = obs.run("r", heartbeat_s=0.05); run.__enter__()
         while not (os.path.isdir(os.environ["EVENTLOG_DIR"] + "/log/heartbeat")): threading.Event().wait(0.01)
@@ -119,6 +120,6 @@ def test_a_process_ends_quietly_and_at_once_with_a_run_that_is_open(root: Path) 
         assert os.waitpid(child, 0)[1] == 0
     """
     done = in_child(program, root)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
     assert logged(root, "heartbeat")
     assert len(logged(root, "run_finished")) == 1

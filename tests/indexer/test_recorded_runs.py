@@ -110,3 +110,16 @@ def test_a_run_whose_process_was_killed_is_open_and_names_its_owner(root: Path) 
     assert rows(root, "SELECT status, finished, tool_calls, steps, host, boot, pid FROM runs") == [
         ("running", None, 1, 0, os.uname().nodename, boot, int(done.stdout))
     ]
+
+
+def test_a_run_knows_what_its_calls_cost_by_list_prices(root: Path) -> None:
+    """To the last digit: 1,000 uncached, 10,000 from the cache, 100 into it, 2,000 out; what has no price is said."""
+    pytest.importorskip("genai_prices")
+    cache = {"cache_read_input_tokens": 10_000, "cache_creation_input_tokens": 100}
+    usage = {"input_tokens": 1000, **cache, "output_tokens": 2000}
+    obs.configure(root=root)
+    with obs.run("r") as run:
+        run.llm_call(provider_name="anthropic", request_model="claude-opus-4-5-20251101", usage=usage)
+        assert (run.stats().cost_usd, run.stats().unpriced_calls) == (Decimal("0.060625"), 0)
+        run.llm_call(output_tokens=4)
+    assert (run.stats().cost_usd, run.stats().unpriced_calls) == (Decimal("0.060625"), 1)
