@@ -11,6 +11,10 @@ A run and a step put themselves into the context (eventlog.context), so whatever
 by any code, names them. What belongs to them is recorded in the same words on `obs` (in the
 context of this place) and on a run (in the run, also from a thread that has no context).
 
+In a generator, the context of a block is that of its consumer as well, until the generator goes on: so it is
+with context variables. `@traced` (eventlog.tracing) keeps the two apart, and what is called on a run
+always finds its run.
+
 None of this gets in an agent's way: with eventlog off, or a disk that is full, the code runs as if
 nothing was there, and values that JSON cannot hold are recorded as far as they can be (eventlog.mending).
 
