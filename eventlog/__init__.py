@@ -4,6 +4,9 @@
 
     obs.emit("tool_call", {"tool": "search", "ok": True}, run_id="r1")
 
+    with obs.run("nightly", agent="planner") as run, run.step("retrieve"):
+        run.llm_call(request_model="m", usage=response.usage)
+
 Events go to JSONL files below one folder (see eventlog.config for which). Nothing else is
 needed to write them; `pip install 'eventlog[index]'` adds the SQL index over them.
 """
@@ -38,9 +41,30 @@ from eventlog.errors import (
     QueryFailed,
     WriteFailed,
 )
+from eventlog.logs import LogHandler, structlog_processor
 from eventlog.recorder import Recorder, Stats
+from eventlog.recording import (
+    Run,
+    Step,
+    artifact,
+    debug,
+    decision,
+    error,
+    heartbeat,
+    llm_call,
+    message,
+    orchestration,
+    run,
+    score,
+    step,
+    timed_llm_call,
+    timed_tool_call,
+    tool_call,
+)
 from eventlog.schemas import event
 from eventlog.sinks import MemorySink, Sink, StreamSink
+from eventlog.totals import RunStats
+from eventlog.tracing import traced
 
 __version__ = "0.1.0"
 
@@ -54,27 +78,47 @@ __all__ = [
     "IndexBusy",
     "IndexFailed",
     "InvalidEvent",
+    "LogHandler",
     "MemorySink",
     "MissingExtra",
     "Mode",
     "QueryFailed",
     "Recorder",
+    "Run",
+    "RunStats",
     "Sink",
     "Stats",
+    "Step",
     "StreamSink",
     "WriteFailed",
     "add_sink",
+    "artifact",
     "capture",
     "carry",
     "configure",
     "context",
+    "debug",
+    "decision",
     "emit",
     "emit_many",
+    "error",
     "event",
     "events",
     "flush",
+    "heartbeat",
+    "llm_call",
+    "message",
+    "orchestration",
     "recorder",
     "remove_sink",
+    "run",
+    "score",
     "shutdown",
     "stats",
+    "step",
+    "structlog_processor",
+    "timed_llm_call",
+    "timed_tool_call",
+    "tool_call",
+    "traced",
 ]

@@ -40,6 +40,9 @@ class Shared(NamedTuple):
 _current = contextvars.ContextVar("eventlog", default=Shared({}, {}))  # noqa: B039 - a cache that all may share
 #: Returns what is in force here.
 current = _current.get
+#: Puts a `Shared` in force here, and returns the token with which `restore` puts back what was before.
+install = _current.set
+restore = _current.reset
 
 
 @contextmanager

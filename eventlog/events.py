@@ -1,8 +1,8 @@
 """The built-in typed events: what agents do, said in one way by all.
 
 Fields are named as in the OpenTelemetry semantic conventions for generative AI where those have
-a name (attributes of version 1.38 without `gen_ai.`, dots as underscores, `usage_` and `tool_call_` left out
-where nothing else has the name); docs/events.md lists them side by side.
+a name: that of the attribute in version 1.44 without `gen_ai.`, dots as underscores, with what nobody would miss left
+out. docs/events.md lists them side by side.
 
 An event is emitted when what it tells of is over: its `timestamp` is the end, and `timestamp`
 minus the duration is the start. Who did it, in which run, session and step, stands in the

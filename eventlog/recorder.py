@@ -41,6 +41,7 @@ _OF_ONE_EVENT = ("event_id", "timestamp", "dedupe_key")
 _FIELDS = context.FIELDS | {"schema_version", *_OF_ONE_EVENT}
 
 T = TypeVar("T")
+Mend = Callable[[msgspec.Struct], msgspec.Struct]
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,13 +108,23 @@ class Recorder:
         """
         return self.emit_with(event, payload, fields)
 
-    def emit_with(self, event: str | msgspec.Struct, payload: object, fields: dict[str, Any]) -> str | None:
-        """Do what `emit` does. Unpacking fields once more takes as long as `write` itself."""
+    def emit_with(
+        self, event: str | msgspec.Struct, payload: object, fields: dict[str, Any], mend: Mend | None = None
+    ) -> str | None:
+        """Do what `emit` does. Unpacking fields once more takes as long as `write` itself.
+
+        Where a typed event is refused, `mend` says what to record in its place.
+        """
         if self.off:
             return None
         event_type = None
         try:
-            event_type, event_id, line = self._line(event, payload, fields)
+            try:
+                event_type, event_id, line = self._line(event, payload, fields)
+            except InvalidEvent:
+                if mend is None or isinstance(event, str):
+                    raise
+                event_type, event_id, line = self._line(mend(event), None, fields)
             self._deliver(event_type, line, 1)
         except Exception as error:  # noqa: BLE001 - the promise of emit: no error of ours stops an agent
             self._failed(error, 1, event_type)
@@ -230,7 +241,7 @@ class Recorder:
         else:
             event_id = ids.derived_id(timestamps.to_us(timestamps.parse(timestamp)), event_type, str(key))
         shared = {name: value for name, value in given.items() if name not in _OF_ONE_EVENT}
-        return event_id, timestamp, self._encoded(version, shared)
+        return event_id, timestamp, self._encoded(version, shared) if shared else self._shared(version)
 
     def _announce(self, registered: schemas.Registered) -> None:
         """Record the schema of a type once per log: the indexer may be another program."""

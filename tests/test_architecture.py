@@ -119,6 +119,16 @@ def test_emitting_imports_nothing_any_more(root: Path) -> None:
         assert obs.emit("u")
         assert obs.flush()
         assert (obs.stats().emitted, obs.stats().refused, obs.stats().lost) == (3, 1, 1)
+
+        traced = obs.traced(lambda: obs.decision("q", chosen=object()))
+        with obs.run("r", heartbeat_s=0.05) as run, obs.step("s"), run.timed_llm_call(request_model="m") as call:
+            call.usage = {{"input_tokens": 1, "output_tokens": 2}}
+            traced()
+            try:
+                run.tool_call("t", result=1 / 0)
+            except ZeroDivisionError as error:
+                obs.error(error)
+        assert run.stats().unpriced_calls == 1
         obs.shutdown()
     """
     code = textwrap.dedent(program)

@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from eventlog import events, schemas
 from eventlog.cli.main import COMMANDS, root
 from eventlog.config import _ENVIRONMENT
 from indexer.indexer import Indexer
@@ -104,6 +106,34 @@ def test_every_table_and_every_column_is_documented(root: Path) -> None:
         for heading, text in re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", SCHEMA, re.MULTILINE | re.DOTALL)
     }
     assert documented == found
+
+
+def test_every_field_of_every_built_in_event_is_documented() -> None:
+    """In docs/events.md, a heading each, with the fields in order; `!` where it is required."""
+    page = (PROJECT / "docs/events.md").read_text()
+    documented = {
+        heading: re.findall(r"^\| `(\w+)`( !|) \| [^|]+ \| [^|]*\|$", text, re.MULTILINE)
+        for heading, text in re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    }
+    structs = [each for each in vars(events).values() if isinstance(each, type) and issubclass(each, msgspec.Struct)]
+    found = {
+        schemas.of_struct(struct).name: [
+            (field.name, " !" if field.required else "") for field in msgspec.structs.fields(struct)
+        ]
+        for struct in structs
+    }
+    assert documented == found
+
+
+def test_the_python_of_the_events_page_runs(root: Path) -> None:
+    """And is in the index as it says."""
+    program = block((PROJECT / "docs/events.md").read_text(), "recording")
+    assert run_python(program, root) == "30 2\n"
+    Indexer(root).catch_up()
+    assert rows(root, "SELECT name, task, status, steps, tool_calls, cache_read_tokens FROM runs") == [
+        ("nightly", "find the log", "ok", 2, 1, 900)
+    ]
+    assert rows(root, "SELECT name FROM steps ORDER BY finished") == [("search",), ("retrieve",)]
 
 
 def test_every_command_and_option_is_documented() -> None:

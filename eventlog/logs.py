@@ -1,0 +1,96 @@
+"""A program's own log lines as `debug_event` events, in the context in which they were logged.
+
+    logging.getLogger().addHandler(obs.LogHandler(level=logging.INFO))
+    structlog.configure(processors=[..., obs.structlog_processor, structlog.processors.JSONRenderer()])
+
+Neither ever raises, and what eventlog itself logs is left out: an event about an event that could not be
+written would be one more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import traceback
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import Any
+
+from eventlog import events, mending, recording
+
+_OWN_LOGGER = "eventlog"
+_STACKTRACE_MAX_CHARS = 20_000
+#: What every record has; what else is there was given as `extra`.
+_STANDARD = frozenset({*vars(logging.LogRecord("", 0, "", 0, "", (), None)), "message", "asctime", "taskName"})
+#: Set while a line is recorded: what sinks and values log meanwhile would come back here for ever.
+_recording: ContextVar[bool] = ContextVar("eventlog_logs", default=False)
+
+
+class LogHandler(logging.Handler):
+    """Records log records as `debug_event`: level, logger, message, stack trace, and `extra` as attributes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Record one. Never raises."""
+        if _is_own(record.name) or _recording.get():
+            return
+        try:
+            message: object = record.getMessage()
+        except Exception:  # noqa: BLE001 - arguments that do not fit, or a __str__ that fails
+            message = f"{mending.text(record.msg)} {mending.text(record.args)}"
+        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
+        stack = _stack(record.exc_info) or record.exc_text or record.stack_info
+        _record(record.levelname.lower(), record.name, message, stack, extra)
+
+
+def structlog_processor(
+    logger: Any, method_name: str, event_dict: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Record a structlog entry as `debug_event`, and return it as it is. Never raises.
+
+    Put it behind the processors that add level, logger name and exception, and before the renderer.
+    """
+    try:
+        name = event_dict.get("logger") or event_dict.get("logger_name") or getattr(logger, "name", None)
+        if _recording.get() or (isinstance(name, str) and _is_own(name)):
+            return event_dict
+        rest = {key: value for key, value in event_dict.items() if key not in _OF_STRUCTLOG}
+        stack = event_dict.get("exception") or _stack(event_dict.get("exc_info")) or event_dict.get("stack")
+        level = event_dict.get("level") or method_name
+        _record(level, name if isinstance(name, str) else None, event_dict.get("event"), stack, rest)
+    except Exception:  # noqa: BLE001 - a mapping of somebody else's; logging goes on
+        return event_dict
+    return event_dict
+
+
+_OF_STRUCTLOG = frozenset({"event", "level", "logger", "logger_name", "exception", "exc_info", "stack", "stack_info"})
+
+
+def _is_own(name: str) -> bool:
+    return name == _OWN_LOGGER or name.startswith(_OWN_LOGGER + ".")
+
+
+def _record(level: Any, logger: str | None, message: object, stack: Any, extra: dict[str, Any]) -> None:
+    token = _recording.set(True)
+    try:
+        with contextlib.suppress(Exception):  # a strict recorder; it has counted what is lost
+            recording.record(
+                events.DebugEvent(
+                    level=level,
+                    logger=logger,
+                    message=message,
+                    stacktrace=stack[-_STACKTRACE_MAX_CHARS:] if isinstance(stack, str) else None,
+                    attributes=extra or None,
+                )
+            )
+    finally:
+        _recording.reset(token)
+
+
+def _stack(exc_info: Any) -> str | None:
+    """Return the traceback of what logging and structlog take as `exc_info`: a tuple, an exception, or True."""
+    if isinstance(exc_info, tuple):
+        exc_info = exc_info[1] if len(exc_info) == 3 else None
+    elif exc_info and not isinstance(exc_info, BaseException):
+        exc_info = sys.exception()
+    return "".join(traceback.format_exception(exc_info)) if isinstance(exc_info, BaseException) else None

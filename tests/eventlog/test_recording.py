@@ -1,0 +1,769 @@
+"""Runs, steps and calls: recorded where they happen, and never in an agent's way."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import eventlog as obs
+from eventlog import calls, events, heartbeats, recording, totals
+from eventlog.context import current
+from eventlog.envelope import Envelope
+from eventlog.sinks import MemorySink
+
+
+@pytest.fixture
+def captured(root: Path) -> Iterator[MemorySink]:
+    """What is recorded, in memory."""
+    obs.configure(root=root)
+    with obs.capture() as memory:
+        yield memory
+
+
+def only(captured: MemorySink, event_type: str) -> Envelope:
+    (event,) = captured.of_type(event_type)
+    return event
+
+
+# -- runs ------------------------------------------------------------------------------
+
+
+def test_a_run_is_two_events_and_a_context(captured: MemorySink) -> None:
+    """All that is emitted inside carries its id, agent, workspace and session."""
+    with obs.run(
+        "nightly", agent="planner", workspace="w", session_id="s", task={"goal": "x"}, attributes={"v": 1}
+    ) as run:
+        obs.emit("note", {"n": 1})
+        run.output = {"done": True}
+        run.attributes["retries"] = 2
+    obs.emit("note", {"n": 2})
+    started, inside, finished, outside = captured.events
+    assert [each.event_type for each in captured] == ["run_started", "note", "run_finished", "note"]
+    for event in (started, inside, finished):
+        assert (event.run_id, event.agent, event.workspace, event.session_id) == (run.id, "planner", "w", "s")
+    assert (outside.run_id, outside.agent) == (None, None)
+    data = started.data()
+    assert data.pop("boot") == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert (data.pop("host"), data.pop("pid")) == (os.uname().nodename, os.getpid())
+    assert data == {"name": "nightly", "task": {"goal": "x"}, "attributes": {"v": 1}}
+    end = finished.data()
+    assert 0 <= end.pop("duration_ms") < 10_000
+    assert end == {"output": {"done": True}, "attributes": {"retries": 2}}  # ok is the default
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+ENDS: dict[str, tuple[BaseException, str | None, str | None, str | None]] = {
+    "an error": (ValueError("bad input"), "error", "ValueError", "bad input"),
+    "an error of a package": (json.JSONDecodeError("x", "", 0), "error", "json.decoder.JSONDecodeError", None),
+    "an error that cannot be printed": (
+        Unprintable(), "error", f"{__name__}.Unprintable",
+        f"<{__name__}.Unprintable: its message cannot be read>",
+    ),
+    "a cancelled task": (asyncio.CancelledError(), "cancelled", "asyncio.exceptions.CancelledError", None),
+    "Ctrl-C": (KeyboardInterrupt(), "cancelled", "KeyboardInterrupt", None),
+    "an exit with a code": (SystemExit(3), "cancelled", "SystemExit", "3"),
+    "an exit with a message": (SystemExit("no"), "cancelled", "SystemExit", "no"),
+    "an exit": (SystemExit(), None, None, None),
+    "an exit with 0": (SystemExit(0), None, None, None),
+    "a closed generator": (GeneratorExit(), "cancelled", None, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_a_run_that_is_left_by_a_raise_says_how(case: str, captured: MemorySink) -> None:
+    """And what was raised goes on."""
+    error, status, kind, message = ENDS[case]
+    with pytest.raises(type(error)) as raised, obs.run("r"):
+        raise error
+    assert raised.value is error
+    data = only(captured, "run_finished").data()
+    assert (data.get("status"), data.get("error_type")) == (status, kind)
+    assert message is None or data["error_message"] == message
+
+
+def test_a_run_inside_a_run_names_its_parent(captured: MemorySink) -> None:
+    """Its own steps are its own: the step around it is named by its beginning only."""
+    with obs.run("outer", agent="a") as outer, obs.step("delegate") as step:
+        with obs.run("inner", agent="b") as inner, obs.step("work"):
+            pass
+        obs.emit("after")
+    started = captured.of_type("run_started")[1]
+    assert (started.run_id, started.parent_event_id, started.agent) == (inner.id, step.id, "b")
+    assert started.data()["parent_run_id"] == outer.id
+    work = captured.of_type("step")[0]
+    assert (work.run_id, work.parent_event_id, work.agent) == (inner.id, None, "b")
+    after = only(captured, "after")
+    assert (after.run_id, after.parent_event_id, after.agent) == (outer.id, step.id, "a")
+
+
+def test_a_run_may_go_on_under_an_id_of_the_caller(captured: MemorySink) -> None:
+    """And is not its own parent."""
+    with obs.run("r", run_id="mine") as run, obs.run("again", run_id="mine"):
+        pass
+    assert run.id == "mine"
+    assert {event.run_id for event in captured} == {"mine"}
+    assert all("parent_run_id" not in event.data() for event in captured)
+
+
+def test_runs_and_steps_work_with_async(captured: MemorySink) -> None:
+    """Tasks inherit the step in which they were made."""
+
+    async def main() -> tuple[str, str]:
+        async with obs.run("r") as run, run.step("gather") as step:
+
+            async def one(n: int) -> None:
+                async with obs.step(f"part {n}"):
+                    await asyncio.sleep(0.001 * (3 - n))
+
+            await asyncio.gather(*(one(n) for n in range(3)))
+        return run.id, step.id
+
+    run_id, step_id = asyncio.run(main())
+    steps = captured.of_type("step")
+    assert [each.data()["name"] for each in steps] == ["part 2", "part 1", "part 0", "gather"]
+    assert {each.parent_event_id for each in steps[:3]} == {step_id}
+    assert {each.run_id for each in captured} == {run_id}
+
+
+def test_a_cancelled_task_ends_its_run_as_cancelled(captured: MemorySink) -> None:
+    """The task is cancelled all the same."""
+
+    async def work() -> None:
+        async with obs.run("r"), obs.step("wait"):
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        task = asyncio.create_task(work())
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert only(captured, "run_finished").data()["status"] == "cancelled"
+    assert only(captured, "step").data()["error_type"] == "asyncio.exceptions.CancelledError"
+
+
+def test_threads_carry_the_context_or_use_the_run(captured: MemorySink) -> None:
+    """`obs.carry` keeps the step; `run.step` in a bare thread at least keeps the run."""
+
+    def bare() -> None:
+        with run.step("bare"):
+            run.tool_call("t")
+            obs.emit("inside")
+        assert "run_id" not in current().values
+
+    with obs.run("r") as run, run.step("outer") as step, ThreadPoolExecutor(1) as pool:
+        pool.submit(obs.carry(lambda: run.tool_call("carried"))).result()
+        pool.submit(bare).result()
+        pool.submit(lambda: run.tool_call("alone")).result()
+    calls = {call.data()["tool_name"]: call for call in captured.of_type("tool_call")}
+    assert {call.run_id for call in calls.values()} == {run.id}
+    inner = captured.of_type("step")[0]
+    assert [calls[name].parent_event_id for name in ("carried", "t", "alone")] == [step.id, inner.event_id, None]
+    assert (only(captured, "inside").run_id, only(captured, "inside").parent_event_id) == (run.id, inner.event_id)
+
+
+def test_a_generator_that_nobody_finishes_ends_its_run(captured: MemorySink) -> None:
+    """When it is closed; and the context of its consumer is whole."""
+
+    def produce() -> Iterator[int]:
+        with obs.run("r"):
+            yield 1
+            yield 2
+
+    for _ in produce():
+        break
+    assert only(captured, "run_finished").data()["status"] == "cancelled"
+    assert "run_id" not in current().values
+
+
+def test_blocks_that_are_left_in_another_order_or_context_do_no_harm(captured: MemorySink) -> None:
+    """Nothing is raised, and both are recorded with the parents they had."""
+    run = obs.run("r")
+    first, second = obs.step("first"), obs.step("second")
+    run.__enter__()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    thread = threading.Thread(target=second.__exit__, args=(None, None, None))
+    thread.start()
+    thread.join()
+    run.__exit__(None, None, None)
+    assert current().values == {}
+    parents = {event.data()["name"]: event.parent_event_id for event in captured.of_type("step")}
+    assert parents == {"first": None, "second": first.id}
+
+
+# -- steps -----------------------------------------------------------------------------
+
+
+def test_a_step_is_recorded_at_its_end_under_the_id_of_its_beginning(captured: MemorySink) -> None:
+    """Children come first in the log, and name it."""
+    with obs.run("r"), obs.step("plan", kind="plan", input={"q": 1}, attributes={"a": 1}) as step:
+        child = obs.emit("note")
+        step.output = [1, 2]
+    note, event = captured.events[1:3]
+    assert (note.event_id, note.parent_event_id) == (child, step.id)
+    assert (event.event_id, event.parent_event_id) == (step.id, None)
+    assert event.event_id < note.event_id
+    data = event.data()
+    assert 0 <= data.pop("duration_ms") < 10_000
+    assert data == {"name": "plan", "kind": "plan", "input": {"q": 1}, "output": [1, 2], "attributes": {"a": 1}}
+
+
+def test_a_step_that_raises_says_what(captured: MemorySink) -> None:
+    """With or without a run."""
+    with pytest.raises(KeyError), obs.step("s"):
+        raise KeyError("k")
+    data = only(captured, "step").data()
+    assert (data["error_type"], data["error_message"]) == ("KeyError", "'k'")
+    assert only(captured, "step").run_id is None
+
+
+_Tree = list[tuple[str, Any]]
+_trees: st.SearchStrategy[_Tree] = st.recursive(
+    st.lists(st.tuples(st.sampled_from(["step", "tool", "raise"]), st.just([])), max_size=3),
+    lambda inner: st.lists(st.tuples(st.sampled_from(["step", "run", "raise"]), inner), max_size=3),
+    max_leaves=12,
+)
+
+
+@given(_trees)
+def test_any_nesting_is_a_tree_whose_parents_exist(tree: _Tree) -> None:
+    """Every parent is a step of the same run or, for the beginning of a run, of the run around it."""
+
+    def walk(tree: _Tree, parent: str | None, run_id: str | None) -> None:
+        for kind, children in tree:
+            if kind == "tool":
+                expected[obs.tool_call("t") or ""] = (parent, run_id)
+            elif kind == "run":
+                with obs.run("r", heartbeat_s=0) as run:
+                    walk(children, None, run.id)
+            else:
+                try:
+                    with obs.step("s") as step:
+                        expected[step.id] = (parent, run_id)
+                        walk(children, step.id, run_id)
+                        if kind == "raise":
+                            raise ZeroDivisionError
+                except ZeroDivisionError:
+                    pass
+
+    expected: dict[str, tuple[str | None, str | None]] = {}
+    with obs.capture() as memory:
+        walk(tree, None, None)
+    found = {event.event_id: event for event in memory}
+    assert len(found) == len(memory.events)
+    for event_id, place in expected.items():
+        assert (found[event_id].parent_event_id, found[event_id].run_id) == place
+    for event in memory:
+        if event.parent_event_id is not None:
+            parent = found[event.parent_event_id]
+            assert parent.event_type == "step"
+            expected_run = event.data().get("parent_run_id") if event.event_type == "run_started" else event.run_id
+            assert parent.run_id == expected_run
+    assert current().values == {}
+
+
+# -- calls -----------------------------------------------------------------------------
+
+
+def test_a_call_of_a_model_is_recorded_with_its_usage_split(captured: MemorySink) -> None:
+    """The raw object is kept, and what is given wins over it."""
+    raw = {
+        "input_tokens": 10, "cache_read_input_tokens": 100, "cache_creation_input_tokens": 7, "output_tokens": 5,
+        "service_tier": "batch",
+    }  # fmt: skip
+    with obs.run("r"):
+        obs.llm_call(
+            provider_name="anthropic", request_model="m-1", response_model="m-1-2026", usage=raw, output_tokens=6,
+            finish_reasons="end_turn", latency_ms=12.5, cost_usd=0.1, input_messages=[{"role": "user"}],
+        )  # fmt: skip
+    assert only(captured, "llm_call").data() == {
+        "provider_name": "anthropic", "request_model": "m-1", "response_model": "m-1-2026",
+        "uncached_input_tokens": 10, "cache_read_tokens": 100, "cache_write_5m_tokens": 7, "output_tokens": 6,
+        "service_tier": "batch", "raw_usage": raw, "finish_reasons": ["end_turn"], "latency_ms": 12.5,
+        "cost_usd": "0.1", "input_messages": [{"role": "user"}],
+    }  # fmt: skip
+
+
+def test_a_timed_call_is_measured_and_says_what_was_set(captured: MemorySink) -> None:
+    """Latency, time to first token, and what `llm_call` has no field for as attributes."""
+    with obs.run("r") as run, run.timed_llm_call(request_model="m", attributes={"a": 1}) as call:
+        call.first_token()
+        threading.Event().wait(0.02)
+        call.first_token()
+        call.usage = {"prompt_tokens": 3, "completion_tokens": 4}
+        call.output_messages = "hi"
+        call.cache_key = "k"
+        assert (call.output_messages, call.response_model) == ("hi", None)
+    data = only(captured, "llm_call").data()
+    assert 0 <= data.pop("time_to_first_token_ms") < 20 <= data.pop("latency_ms") < 10_000
+    assert data == {
+        "request_model": "m", "output_messages": "hi", "uncached_input_tokens": 3, "output_tokens": 4,
+        "raw_usage": {"prompt_tokens": 3, "completion_tokens": 4}, "attributes": {"a": 1, "cache_key": "k"},
+    }  # fmt: skip
+
+
+def test_a_timed_call_that_fails_is_recorded_and_goes_on(captured: MemorySink) -> None:
+    """Of a model, and of a tool; also with async."""
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with obs.timed_llm_call(request_model="m"):
+                raise TimeoutError("slow")
+        with pytest.raises(OSError, match="gone"):
+            async with obs.timed_tool_call("fetch", arguments={"url": "u"}, tool_call_id="t1"):
+                raise OSError("gone")
+        async with obs.timed_tool_call("add") as call:
+            call.result = 3
+
+    asyncio.run(main())
+    llm = only(captured, "llm_call").data()
+    assert (llm["error_type"], llm["error_message"]) == ("TimeoutError", "slow")
+    failed, fine = (event.data() for event in captured.of_type("tool_call"))
+    assert failed.pop("duration_ms") >= 0
+    assert fine.pop("duration_ms") >= 0
+    assert failed == {
+        "tool_name": "fetch", "tool_call_id": "t1", "arguments": {"url": "u"}, "ok": False, "error_type": "OSError",
+        "error_message": "gone",
+    }  # fmt: skip
+    assert fine == {"tool_name": "add", "result": 3}
+
+
+def test_the_other_events_in_the_words_of_the_call(captured: MemorySink) -> None:
+    """One function per built-in event."""
+    obs.decision("where?", options=["a", "b"], chosen="a", reason="near", confidence=0.9)
+    obs.orchestration("handoff", source_agent="a", target_agent="b")
+    obs.debug("hm", level="info", logger="x")
+    obs.artifact("report", uri="file:///r.md", media_type="text/markdown", size_bytes=3, sha256="00")
+    obs.heartbeat("busy", interval_s=5)
+    obs.message("user", "hello", name="eve")
+    obs.score("helpful", 0.5, label="ok", explanation="e", target_event_id="t", evaluator="judge")
+    obs.tool_call("t", error_message="failed")
+    obs.error("broken", handled=False)
+    assert [(event.event_type, event.data()) for event in captured] == [
+        (
+            "decision_trace",
+            {"question": "where?", "options": ["a", "b"], "chosen": "a", "reason": "near", "confidence": 0.9},
+        ),
+        ("orchestration_event", {"action": "handoff", "source_agent": "a", "target_agent": "b"}),
+        ("debug_event", {"level": "info", "logger": "x", "message": "hm"}),
+        (
+            "artifact",
+            {"name": "report", "uri": "file:///r.md", "media_type": "text/markdown", "size_bytes": 3, "sha256": "00"},
+        ),
+        ("heartbeat", {"status": "busy", "interval_s": 5}),
+        ("message", {"role": "user", "content": "hello", "name": "eve"}),
+        (
+            "score",
+            {
+                "name": "helpful", "score_value": 0.5, "score_label": "ok", "explanation": "e", "target_event_id": "t",
+                "evaluator": "judge",
+            },
+        ),
+        ("tool_call", {"tool_name": "t", "ok": False, "error_message": "failed"}),
+        ("error", {"error_message": "broken", "handled": False}),
+    ]  # fmt: skip
+
+
+def test_an_error_is_recorded_with_its_traceback(captured: MemorySink) -> None:
+    """Of an exception that was caught."""
+    try:
+        raise ValueError("v")
+    except ValueError as error:
+        obs.error(error, attributes={"where": "here"})
+    data = only(captured, "error").data()
+    stack = data.pop("stacktrace")
+    assert stack.startswith("Traceback (most recent call last):\n")
+    assert stack.endswith("ValueError: v\n")
+    assert data == {"error_type": "ValueError", "error_message": "v", "handled": True, "attributes": {"where": "here"}}
+
+
+def test_a_field_that_no_call_has_is_a_programming_error() -> None:
+    """Said at once, as Python does."""
+    with pytest.raises(TypeError, match="modle"):
+        obs.llm_call(modle="m")  # type: ignore[call-arg]  # the point of the test
+
+
+def test_the_fields_of_a_call_are_those_of_its_event() -> None:
+    """The types that editors and mypy see are made by hand."""
+    tree = ast.parse(Path(calls.__file__).read_text())
+    (typed,) = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == "LlmCallFields")
+    names = [
+        node.target.id for node in typed.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    ]
+    assert tuple(names) == events.LlmCall.__struct_fields__
+
+
+# -- totals ----------------------------------------------------------------------------
+
+
+def test_totals_add_up_what_the_run_recorded(captured: MemorySink) -> None:
+    """From all threads, by `run` and by `obs` alike; and they encode."""
+    with obs.run("r") as run:
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(40):
+                pool.submit(
+                    obs.carry(obs.llm_call), request_model="b", usage={"input_tokens": 2, "output_tokens": 3},
+                    latency_ms=1.5, cost_usd="0.01",
+                )  # fmt: skip
+        run.llm_call(response_model="a", cache_read_tokens=5, cost_usd=Decimal("0.02"))
+        with pytest.raises(KeyError), run.timed_llm_call(request_model="b"):
+            raise KeyError
+        run.tool_call("t")
+        run.tool_call("t", ok=False)
+        with pytest.raises(KeyError), obs.step("s"), obs.step("t"):
+            raise KeyError
+        with obs.step("s"):
+            obs.error("e")
+        with obs.run("inner") as inner:
+            inner.tool_call("not the outer's")
+        open_ms = run.stats().duration_ms
+    stats = run.stats()
+    assert 0 < open_ms <= stats.duration_ms
+    found = json.loads(msgspec.json.encode(stats))
+    latency = found.pop("llm_latency_ms")
+    assert 60 <= latency < 10_000
+    assert found == {
+        "run_id": run.id, "name": "r", "duration_ms": stats.duration_ms, "models": ["a", "b"], "steps": 3,
+        "step_failures": 2, "llm_calls": 42, "llm_failures": 1, "tool_calls": 2, "tool_failures": 1, "errors": 1,
+        "uncached_input_tokens": 80, "cache_read_tokens": 5, "cache_write_5m_tokens": 0, "cache_write_1h_tokens": 0,
+        "output_tokens": 120, "reasoning_tokens": 0, "cost_usd": "0.42", "unpriced_calls": 0,
+    }  # fmt: skip
+    assert inner.stats().tool_calls == 1
+
+
+def test_a_run_without_calls_costs_nothing_and_one_that_cannot_be_priced_is_not_free(captured: MemorySink) -> None:
+    """None is not zero."""
+    with obs.run("r") as run:
+        assert run.stats().cost_usd == 0
+        run.llm_call(request_model="no-such-model", output_tokens=5)
+        assert (run.stats().cost_usd, run.stats().unpriced_calls) == (None, 1)
+        run.llm_call(request_model="no-such-model", cost_usd="0.5")
+        assert (run.stats().cost_usd, run.stats().unpriced_calls) == (Decimal("0.5"), 1)
+
+
+PRICES = """
+    import sys, types
+    from decimal import Decimal
+    module = types.ModuleType("queries.cost.prices")
+    asked = []
+    def price_of_call(model, provider, at, tokens, service_tier=None):
+        asked.append((model, provider, at.utcoffset().total_seconds(), tokens, service_tier))
+        if model == "broken": raise RuntimeError("no")
+        return Decimal(tokens["output_tokens"]) / 1000 if model == "known" else None
+    module.price_of_call = price_of_call
+    sys.modules.update({"queries": types.ModuleType("queries"), "queries.cost": types.ModuleType("queries.cost")})
+    sys.modules["queries.cost.prices"] = module
+    import eventlog as obs
+    with obs.run("r") as run:
+        for model in ("known", "known", "unknown", "broken"):
+            run.llm_call(request_model=model, provider_name="p", output_tokens=7, reasoning_tokens=2, service_tier="s")
+        run.llm_call(request_model="known", output_tokens=1, cost_usd="0.5")
+    stats = run.stats()
+    assert (stats.cost_usd, stats.unpriced_calls) == (Decimal("0.514"), 2), stats
+    assert run.stats() == stats
+    assert asked[0] == ("known", "p", 0.0, {"output_tokens": 7}, "s"), asked
+    assert len(asked) == 4
+"""
+
+
+def test_calls_without_a_reported_cost_are_priced_where_prices_are_installed(root: Path) -> None:
+    """Each once, and a price list that fails is no price."""
+    assert in_child(PRICES, root).returncode == 0
+
+
+def test_nobody_waits_for_prices_to_load(captured: MemorySink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But who asks for them."""
+    loading, loaded = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        loading.set()
+        assert loaded.wait(20)
+
+    monkeypatch.setattr(totals, "_price_function", slow)
+    with obs.run("r") as run:
+        run.llm_call(output_tokens=1)
+        asking = threading.Thread(target=run.stats)
+        asking.start()
+        assert loading.wait(20)
+        run.llm_call(output_tokens=1)
+        loaded.set()
+        asking.join()
+        monkeypatch.setattr(totals, "_PENDING_MAX", 1)
+        run.llm_call(output_tokens=1)
+    assert (run.stats().llm_calls, run.stats().unpriced_calls, run.stats().cost_usd) == (3, 3, None)
+
+
+# -- never in the way ------------------------------------------------------------------
+
+
+class Model:
+    """Like what an SDK answers with."""
+
+    def model_dump(self) -> dict[str, Any]:
+        return {"text": "hi"}
+
+
+class Nasty:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+def cyclic() -> list[Any]:
+    made: list[Any] = []
+    made.append(made)
+    return made
+
+
+def deep() -> Any:
+    made: Any = 0
+    for _ in range(300):
+        made = [made]
+    return made
+
+
+ODD: dict[str, tuple[Callable[[], Any], Callable[[Any], bool]]] = {
+    "an object": (object, lambda found: found.startswith("<object object at")),
+    "an SDK's object": (lambda: [Model()], lambda found: found == [{"text": "hi"}]),
+    "a function": (lambda: {"f": len}, lambda found: found == {"f": "<built-in function len>"}),
+    "an object whose repr fails": (lambda: {"a": 1, "b": Nasty()}, lambda found: found["b"].startswith("<Nasty")),
+    "not a number": (lambda: math.nan, lambda found: found == "nan"),
+    "not a number inside": (lambda: {"x": math.inf, "y": 1}, lambda found: found == {"x": None, "y": 1}),
+    "a lone surrogate": (lambda: "a\ud800b", lambda found: found == "a\\ud800b"),
+    "a cycle": (cyclic, lambda found: found == "[[[[[[[...]]]]]]]"),
+    "too deep": (deep, lambda found: found.startswith("[[[")),
+    "too long": (lambda: "x" * 17_000_000, lambda found: found == "x" * 100_000 + "… (17,000,000 characters, cut)"),
+    "too many": (lambda: list(range(3_000_000)), lambda found: found.startswith("[0, 1, 2") and len(found) < 2000),
+    "keys that are no text": (lambda: {(1, 2): 3}, lambda found: isinstance(found, str | dict)),
+    "a huge number": (lambda: 10**400, lambda found: str(found).startswith("1000")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("case", ODD)
+def test_a_value_that_json_cannot_hold_does_not_cost_the_event(case: str, strict: bool, root: Path) -> None:
+    """What can be said of it is recorded, and nothing is counted as refused."""
+    make, expected = ODD[case]
+    obs.configure(root=root, strict=strict)
+    with obs.capture() as memory, obs.run("r", task=make()) as run:
+        with run.step("s", input=make()) as step:
+            step.output = make()
+        run.tool_call("t", arguments=make())
+    data = only(memory, "step").data()
+    assert expected(data["output"]), data["output"]
+    assert expected(data["input"])
+    assert expected(only(memory, "tool_call").data()["arguments"])
+    assert expected(only(memory, "run_started").data()["task"])
+    assert (obs.stats().refused, obs.stats().lost) == (0, 0)
+
+
+def test_a_value_of_the_wrong_type_moves_to_the_attributes(captured: MemorySink) -> None:
+    """Under its field's name; a name that is none becomes one."""
+    wrong: dict[str, Any] = {
+        "latency_ms": "fast",
+        "output_tokens": "many",
+        "request_model": "m",
+        "attributes": {"a": 1},
+    }
+    with obs.run(5, agent=object, workspace="\ud800", session_id="x" * 5000) as run:  # type: ignore[arg-type]  # the point
+        run.llm_call(**wrong)
+        with run.step(b"bytes", attributes=["no dict"]):  # type: ignore[arg-type]
+            pass
+        run.message(3, "c")  # type: ignore[arg-type]
+    started = only(captured, "run_started")
+    assert started.data()["name"] == "5"
+    assert (started.agent, started.workspace, len(started.session_id or "")) == ("<class 'object'>", "\\ud800", 1000)
+    assert only(captured, "llm_call").data() == {
+        "request_model": "m",
+        "attributes": {"a": 1, "latency_ms": "fast", "output_tokens": "many"},
+    }
+    step = only(captured, "step").data()
+    assert (step["name"], step["attributes"]) == ("Ynl0ZXM=", {"attributes": ["no dict"]})
+    assert only(captured, "message").data() == {"content": "c"}
+    assert run.stats().output_tokens == 0
+
+
+def test_with_eventlog_off_the_code_runs_as_if_nothing_was_there() -> None:
+    """And totals are there all the same, for the answer that they are embedded in."""
+    obs.configure(mode="off")
+    heartbeats.stop_all()
+
+    @obs.traced
+    def work() -> int:
+        return 5
+
+    with obs.run("r", heartbeat_s=0.05) as run, run.step("s") as step:
+        assert work() == 5
+        assert run.tool_call("t") is None
+        step.output = object()
+    assert (run.stats().steps, run.stats().tool_calls) == (2, 1)
+    assert not [thread for thread in threading.enumerate() if thread.name == "eventlog-heartbeat"]
+
+
+def test_a_log_that_cannot_be_written_harms_nobody(root: Path) -> None:
+    """What is lost is counted; what the code raises goes on, also where the recorder is strict."""
+    root.write_text("in the way")
+    obs.configure(root=root)
+    with obs.run("r") as run, run.step("s"):
+        run.tool_call("t")
+    assert obs.stats().lost == 4
+    obs.configure(root=root, strict=True)
+    with pytest.raises(obs.WriteFailed), obs.run("r"):
+        pass
+    assert (current().values, recording._open) == ({}, {})
+    step = obs.step("s")
+    with pytest.raises(ZeroDivisionError), step:
+        raise ZeroDivisionError
+    with pytest.raises(obs.WriteFailed), obs.step("s"):
+        pass
+    assert current().values == {}
+
+
+# -- processes -------------------------------------------------------------------------
+
+
+def in_child(program: str, root: Path) -> subprocess.CompletedProcess[str]:
+    """A program in an interpreter of its own, on `root`."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], env={**os.environ, "EVENTLOG_DIR": str(root)},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+def logged(root: Path, event_type: str) -> list[dict[str, Any]]:
+    return [
+        json.loads(line)
+        for path in sorted((root / "log" / event_type).glob("*.jsonl"))
+        for line in path.read_bytes().splitlines()
+    ]
+
+
+#: A program, its exit code, and the ends of runs that are logged.
+LIVES: dict[str, tuple[str, int, list[tuple[str, str | None]]]] = {
+    "returns": ("with obs.run('r'): pass", 0, [("ok", None)]),
+    "raises": ("with obs.run('r'): 1 / 0", 1, [("error", "division by zero")]),
+    "exits": ("with obs.run('r'): sys.exit(4)", 4, [("cancelled", "4")]),
+    "is interrupted": ("with obs.run('r'): os.kill(os.getpid(), signal.SIGINT)", -2, [("cancelled", None)]),
+    "forgets": ("obs.run('r').__enter__()", 0, [("cancelled", "the process ended before the run did")]),
+    "forgets a generator": (
+        "def g():\n    with obs.run('r'):\n        yield 1\nkept = g(); next(kept)",
+        0, [("cancelled", "the process ended before the run did")],
+    ),
+    "is killed": ("with obs.run('r'): os.kill(os.getpid(), signal.SIGKILL)", -9, []),
+    "leaves at once": ("with obs.run('r'): os._exit(7)", 7, []),
+    "forks a child that leaves the block": (
+        "with obs.run('r'), obs.step('s'):\n    child = os.fork()\n    if child == 0: sys.exit(0)\n"
+        "    os.waitpid(child, 0)",
+        0, [("ok", None)],
+    ),
+    "forks a child that ends in the block": (
+        "run = obs.run('r'); run.__enter__()\nchild = os.fork()\nif child == 0:\n"
+        "    obs.emit('of_child'); sys.exit(0)\nos.waitpid(child, 0); run.__exit__(None, None, None)",
+        0, [("ok", None)],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LIVES)
+def test_a_run_ends_once_or_its_process_did_not_live_to_say_so(case: str, root: Path) -> None:
+    """One beginning, at most one end, and nothing is said on standard error but what the program says."""
+    program, code, ends = LIVES[case]
+    done = in_child(f"import os, signal, sys\nimport eventlog as obs\n{program}", root)
+    assert done.returncode == code, done.stderr
+    if code in (0, 4, 7, -9):
+        assert done.stderr == ""
+    (started,) = logged(root, "run_started")
+    finished = [each["payload"] for each in logged(root, "run_finished")]
+    assert [(each.get("status", "ok"), each.get("error_message")) for each in finished] == ends
+    assert started["payload"]["pid"] > 0
+    assert len(logged(root, "step")) == ("step" in program)
+    assert all(event["run_id"] == started["run_id"] for event in logged(root, "of_child"))
+
+
+def test_a_forked_child_works_on_in_the_run(root: Path) -> None:
+    """With steps, calls and runs of its own; locks that another thread held do not stop it."""
+    program = """
+        import os, sys, threading
+        import eventlog as obs
+        with obs.run("r") as run, run.step("s") as step:
+            held = threading.Event()
+            def hold():
+                with run.totals._lock:
+                    held.set()
+                    threading.Event().wait(2)
+            threading.Thread(target=hold, daemon=True).start()
+            held.wait()
+            child = os.fork()
+            if child == 0:
+                with run.step("of child") as own:
+                    run.tool_call("t")
+                with obs.run("own"):
+                    pass
+                os._exit(0 if run.stats().tool_calls == 1 else 1)
+            assert os.waitpid(child, 0)[1] == 0
+            assert run.stats().tool_calls == 0
+    """
+    done = in_child(program, root)
+    assert (done.returncode, done.stderr) == (0, "")
+    steps = {each["payload"]["name"]: each for each in logged(root, "step")}
+    assert steps["of child"]["parent_event_id"] == steps["s"]["event_id"]
+    outer, own = logged(root, "run_started")
+    assert own["payload"]["parent_run_id"] == outer["run_id"]
+    assert own["payload"]["pid"] != outer["payload"]["pid"]
+
+
+def test_many_threads_share_a_run(captured: MemorySink) -> None:
+    """Nothing is lost or counted twice."""
+
+    def work() -> None:
+        for _ in range(50):
+            with run.step("s"):
+                run.tool_call("t")
+
+    with obs.run("r") as run:
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert (run.stats().steps, run.stats().tool_calls) == (400, 400)
+    steps = {event.event_id for event in captured.of_type("step")}
+    assert len(steps) == 400
+    assert {event.parent_event_id for event in captured.of_type("tool_call")} == steps
+
+
+def test_a_signal_handler_may_record(captured: MemorySink) -> None:
+    """In the middle of whatever the run does."""
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: obs.tool_call("from the handler"))
+    try:
+        with obs.run("r") as run, run.totals._lock:
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert only(captured, "tool_call").run_id == run.id

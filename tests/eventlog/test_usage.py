@@ -1,0 +1,212 @@
+"""Tokens mean the same, whoever counted them."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventlog import usage
+
+#: A usage object as its provider documents it → uncached input, cache read, write 5 min, write 1 h, output, reasoning.
+CASES: dict[str, tuple[dict[str, Any], tuple[int | None, ...]]] = {
+    "Anthropic": (
+        {
+            "input_tokens": 10, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 300,
+            "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 200},
+            "output_tokens": 50, "service_tier": "standard",
+        },
+        (10, 1000, 100, 200, 50, None),
+    ),
+    "Anthropic without durations": (
+        {"input_tokens": 10, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 300, "output_tokens": 50},
+        (10, 0, 300, None, 50, None),
+    ),
+    "Anthropic that thinks": (
+        {
+            "input_tokens": 10, "cache_read_input_tokens": 5, "output_tokens": 50,
+            "output_tokens_details": {"thinking_tokens": 40},
+        },
+        (10, 5, None, None, 50, 40),
+    ),
+    "OpenAI chat completions": (
+        {
+            "prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200,
+            "prompt_tokens_details": {"cached_tokens": 600, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 150},
+        },
+        (400, 600, None, None, 200, 150),
+    ),
+    "OpenAI responses": (
+        {
+            "input_tokens": 1000, "input_tokens_details": {"cached_tokens": 600, "cache_write_tokens": 100},
+            "output_tokens": 200, "output_tokens_details": {"reasoning_tokens": 150}, "total_tokens": 1200,
+        },
+        (300, 600, 100, None, 200, 150),
+    ),
+    "Codex": (
+        {
+            "input_tokens": 1000, "cached_input_tokens": 900, "output_tokens": 30, "reasoning_output_tokens": 20,
+            "total_tokens": 1030,
+        },
+        (100, 900, None, None, 30, 20),
+    ),
+    "OpenTelemetry": (
+        {
+            "gen_ai.usage.input_tokens": 1000, "gen_ai.usage.cache_read.input_tokens": 600,
+            "gen_ai.usage.cache_creation.input_tokens": 100, "gen_ai.usage.output_tokens": 20,
+            "gen_ai.usage.reasoning.output_tokens": 5,
+        },
+        (300, 600, 100, None, 20, 5),
+    ),
+    "Gemini": (
+        {
+            "promptTokenCount": 1000, "cachedContentTokenCount": 400, "toolUsePromptTokenCount": 10,
+            "candidatesTokenCount": 50, "thoughtsTokenCount": 70, "totalTokenCount": 1130,
+        },
+        (610, 400, None, None, 120, 70),
+    ),
+    "Gemini in Python": (
+        {"prompt_token_count": 1000, "candidates_token_count": 50, "thoughts_token_count": None},
+        (1000, None, None, None, 50, None),
+    ),
+    "Bedrock": (
+        {
+            "inputTokens": 10, "outputTokens": 20, "cacheReadInputTokens": 300, "cacheWriteInputTokens": 70,
+            "cacheDetails": [{"ttl": "1h", "inputTokens": 50}, {"ttl": "5m", "inputTokens": 20}],
+        },
+        (10, 300, 20, 50, 20, None),
+    ),
+    "xAI, whose reasoning stood beside the output": (
+        {
+            "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 410,
+            "completion_tokens_details": {"reasoning_tokens": 300},
+        },
+        (100, None, None, None, 310, 300),
+    ),
+    "LangChain": (
+        {
+            "input_tokens": 350, "output_tokens": 240, "total_tokens": 590,
+            "input_token_details": {"cache_creation": 200, "cache_read": 100}, "output_token_details": {"reasoning": 9},
+        },
+        (50, 100, 200, None, 240, 9),
+    ),
+    "Ollama": ({"prompt_eval_count": 26, "eval_count": 298}, (26, None, None, None, 298, None)),
+    "our own names": (
+        {"uncached_input_tokens": 1, "cache_read_tokens": 2, "cache_write_1h_tokens": 3, "output_tokens": 4},
+        (1, 2, None, 3, 4, None),
+    ),
+    "nobody's": ({"cost": 3, "credits": 7}, (None,) * 6),
+    "more cached than there was": (
+        {"prompt_tokens": 10, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 40}},
+        (0, 40, None, None, 1, None),
+    ),
+    "no counts": (
+        {"input_tokens": "12", "output_tokens": True, "cache_read_input_tokens": -4},
+        (None,) * 6,
+    ),
+    "floats that are counts": ({"input_tokens": 12.0, "output_tokens": 1.5}, (12, None, None, None, None, None)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_provider_is_split_alike(case: str) -> None:
+    """Disjoint input counts; reasoning as a part of the output; what is not told stays absent."""
+    raw, expected = CASES[case]
+    named = {name: count for name, count in zip(usage.TOKENS, expected, strict=True) if count is not None}
+    assert usage.split(raw) == named
+
+
+@dataclasses.dataclass
+class DataclassUsage:
+    input_tokens: int = 3
+    output_tokens: int = 4
+
+
+class StructUsage(msgspec.Struct):
+    input_tokens: int = 3
+    output_tokens: int = 4
+
+
+class Pydantic:
+    def model_dump(self) -> dict[str, int]:
+        return {"input_tokens": 3, "output_tokens": 4}
+
+
+class Plain:
+    def __init__(self) -> None:
+        self.input_tokens, self.output_tokens = 3, 4
+        self._client = object()
+
+
+class Broken:
+    def model_dump(self) -> dict[str, int]:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(
+    "given_",
+    [
+        {"input_tokens": 3, "output_tokens": 4}, DataclassUsage(), StructUsage(), Pydantic(), Plain(),
+        SimpleNamespace(input_tokens=3, output_tokens=4),
+    ],
+)  # fmt: skip
+def test_an_sdk_object_becomes_plain_data(given_: object) -> None:
+    """Pydantic, dataclass, struct or plain class; private attributes stay out."""
+    assert usage.as_dict(given_) == {"input_tokens": 3, "output_tokens": 4}
+
+
+def test_a_real_pydantic_model_becomes_plain_data() -> None:
+    """With what is nested in it."""
+    pydantic = pytest.importorskip("pydantic")
+    details = pydantic.create_model("Details", cached_tokens=(int, 600))
+    model = pydantic.create_model(
+        "Usage", prompt_tokens=(int, 1000), completion_tokens=(int, 5), prompt_tokens_details=(details, details())
+    )
+    raw = usage.as_dict(model())
+    assert raw == {"prompt_tokens": 1000, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 600}}
+    assert usage.split(raw)["uncached_input_tokens"] == 400
+
+
+@pytest.mark.parametrize("given_", [None, 5, "usage", b"", [1], Broken(), object()])
+def test_what_is_no_usage_is_none_or_empty(given_: object) -> None:
+    """And never raises."""
+    raw = usage.as_dict(given_)
+    assert not raw
+
+
+class Client:
+    """Like what an SDK's answer hangs on to: everything, in circles."""
+
+    def __init__(self) -> None:
+        self.me = self
+        self.answers = [self] * 1000
+
+
+def test_what_is_large_or_goes_in_circles_is_cut() -> None:
+    """Somebody hands over more than the usage."""
+    raw = usage.as_dict({"input_tokens": 1, "client": Client(), "many": list(range(1000))})
+    assert raw is not None
+    assert len(raw["many"]) == 64
+    assert raw["client"]["me"]["me"] == {}
+    endless = {str(n): n for n in range(10_000)}
+    assert len(usage.as_dict(endless) or {}) == 64
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+_names = sorted({mark for dialect in usage._DIALECTS for mark in dialect.marks} | {"cacheDetails", "cache_creation"})
+
+
+@given(st.dictionaries(st.sampled_from(_names), _json, max_size=6))
+def test_any_object_splits_into_counts(raw: dict[str, Any]) -> None:
+    """Whatever stands where a count should."""
+    assert all(type(count) is int and count >= 0 for count in usage.split(raw).values())
