@@ -19,6 +19,7 @@ from eventlog.api import (
     emit_many,
     flush,
     recorder,
+    redact_with,
     remove_sink,
     shutdown,
     stats,
@@ -27,6 +28,7 @@ from eventlog.config import Config, Mode
 from eventlog.context import carry, context
 from eventlog.envelope import Envelope
 from eventlog.errors import (
+    BlobUnreadable,
     ConfigError,
     EventlogError,
     EventTypeConflict,
@@ -45,6 +47,7 @@ from eventlog.sinks import MemorySink, Sink, StreamSink
 __version__ = "0.1.0"
 
 __all__ = [
+    "BlobUnreadable",
     "Config",
     "ConfigError",
     "Envelope",
@@ -74,6 +77,7 @@ __all__ = [
     "events",
     "flush",
     "recorder",
+    "redact_with",
     "remove_sink",
     "shutdown",
     "stats",

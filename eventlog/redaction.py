@@ -245,6 +245,11 @@ def redact_with(redactor: Redactor, event_type: str, payload: bytes) -> bytes:
         _depth.value -= 1
 
 
+def is_withheld(payload: bytes) -> bool:
+    """Say whether a payload is one of `withheld`."""
+    return payload.startswith(b'{"redacted":"')
+
+
 def withheld(reason: str) -> bytes:
     """Return the payload of an event whose content is not recorded."""
     return msgspec.json.encode({"redacted": reason})
