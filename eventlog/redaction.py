@@ -33,6 +33,7 @@ from eventlog import envelope
 #: A shape begins where no token goes on, or behind an escape: in JSON, `\nsk-…` has an n before it.
 _START = rb"(?:(?<![{not_behind}]{literal})|(?<=\\[bfnrt]{literal})|(?<=\\u[0-9A-Fa-f]{{4}}{literal}))"
 _ESCAPES = b"bfnrtu"
+_ROUNDS_MAX = 8
 _MARK = re.compile(rb"\[redacted:[a-z_]+\]")
 
 #: A user's own function: takes the event type and the payload, and returns the payload to be recorded.
@@ -146,6 +147,14 @@ def redact(payload: bytes) -> bytes:
         or (_AT in payload and _url(payload))
     ):
         return payload
+    for _ in range(_ROUNDS_MAX):
+        before, payload = payload, _redacted(payload)
+        if payload == before:  # nearly always the second time: a mark may set free what stood right behind a secret
+            break
+    return payload
+
+
+def _redacted(payload: bytes) -> bytes:
     parts: list[bytes] = []
     done = 0
     for start, end, kind in sorted(_spans(payload)):

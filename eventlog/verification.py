@@ -2,8 +2,9 @@
 
 Four things are compared: the chain (each seal names the one before it), each seal with its
 segment, the folder with the chain (read-only segments without a seal, seals without a
-segment), and each blob with the hash that is its name. What cannot be seen from here: changes to segments that are not sealed yet, and a
-folder whose whole chain was re-made, which only a head kept elsewhere gives away.
+segment), and each blob with the hash that is its name. What cannot be seen from here: changes to
+segments that are not sealed yet, and a folder whose whole chain was re-made, which only a head
+kept elsewhere gives away. Blobs that are gone are missed by whoever reads an event that names them.
 
 Sealing, archiving and pruning may go on meanwhile: what looks wrong because it was sealed or
 pruned since the log was read is looked up again before it becomes a finding.
