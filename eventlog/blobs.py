@@ -236,6 +236,8 @@ class BlobStore:
             if not mine:
                 raise WriteFailed(f"{folder_of(self.root)}: a sync has been running for {_SYNC_TIMEOUT_S:g} s")
             waiting = list(self._unsynced)
+            if not waiting:  # somebody else has seen to it
+                return
             try:
                 for digest in waiting:
                     self._sync_one(digest)
