@@ -107,7 +107,10 @@ _NAMES = (
     (b"authorization", rb"authorization"),
 )
 #: `"name": "`, `\"name\": \"` and so on; `name = "`; `'name': '`; `name=`.
-_OPENING = rb"(?:(\\{0,63}+)\"\s{0,4}+:\s{0,4}+\1\"|\s?=\s?(\\{1,63}+)\"|('\s?:\s?'|\s?=\s?')|(=))"
+_OPENING = (
+    rb"(?:((?:%b)?+)\"\s{0,4}+:\s{0,4}+\1\"|\s?=\s?(%b)\"|('\s?:\s?'|\s?=\s?')|(=))"
+    % ((rb"\\(?:\\\\){0,31}+",) * 2)  # an even number escapes itself, and the quote ends the text
+)
 _FIELDS = tuple((kind, re.compile(name + _OPENING)) for kind, name in _NAMES)
 #: Backslashes are taken along with what they escape, and never those of the quote that ends a text.
 _QUOTED_BY_ONE = re.compile(rb"(?:[^'\"\\]++|\\++[^\"\\])*+")
@@ -121,8 +124,9 @@ _NAME_ENDS = rb"(?i:ssword|passwd|phrase|secret|apikey|atekey|retkey|esskey|(?:p
 # The same, letter by letter, which rules out most names at once.
 _NAME_LETTERS = rb"[wscriteoWSCRITEO_-][osrakiOSRAKI][rwseoRWSEO][dtyenDTYEN]"
 _colon = re.compile(
-    rb":(?:(?<=%b[\"']:)(?<=%b..)|(?<=%b\\[\"']:)(?<=%b...)|(?<=\\\\\\[\"']:)(?:(?<=%b.....)|(?<=\\{7}..)))"
-    % (_NAME_LETTERS, _NAME_ENDS, _NAME_LETTERS, _NAME_ENDS, _NAME_ENDS)
+    rb":(?<=[dtyenDTYEN\\][\"']:)(?:(?<=%b..)(?<=%b..)"
+    # in a text within a text, and so on; beyond the second it is worth a look, whatever the name
+    rb"|(?<=\\..)(?:(?<=%b...)|(?<=%b\\\\\\..)|(?<=\\{7}..)))" % (_NAME_LETTERS, _NAME_ENDS, _NAME_ENDS, _NAME_ENDS)
 ).search
 _underscore = re.compile(rb"_(?<=[pousrte]_)(?:(?<=gh[pousr]_)|(?<=_pat_)|(?<=k_live_))").search
 _hyphen = re.compile(rb"-(?:(?<=sk-)|(?<=xox[a-z]-)|----BEGIN )").search
@@ -131,7 +135,7 @@ _of_amazon_or_google = re.compile(rb"I(?:(?<=AKI)A|(?<=ASI)A|(?<=AI)za)").search
 _jwt = re.compile(rb"J(?<=eyJ)").search
 _scheme = re.compile(rb"B(?:earer|asic) ").search
 _url = _URL.search
-_AT, _EQUALS, _I, _J, _B = b"@=IJB"
+_AT, _EQUALS, _A, _I, _J, _B = b"@=AIJB"
 
 
 def redact(payload: bytes) -> bytes:
@@ -140,7 +144,7 @@ def redact(payload: bytes) -> bytes:
         _colon(payload)
         or _underscore(payload)
         or _hyphen(payload)
-        or (_I in payload and _of_amazon_or_google(payload))
+        or (_I in payload and _A in payload and _of_amazon_or_google(payload))
         or (_J in payload and _jwt(payload))
         or (_B in payload and _scheme(payload))
         or (_EQUALS in payload and _equals(payload))

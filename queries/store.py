@@ -450,10 +450,10 @@ def _event(row: tuple[Any, ...], resolver: blobs.Resolver) -> Event:
     for name in ("payload", "extra"):
         if values[name] is not None:
             values[name] = msgspec.Raw(values[name].encode())
-    stored = values["payload"]
-    whole = resolver.resolve(bytes(stored), marked=True)
+    stored = bytes(values["payload"])
+    whole = resolver.resolve(stored, marked=True)
     if whole != stored:
-        values |= {"payload": msgspec.Raw(whole), "stored_payload": stored}
+        values |= {"payload": msgspec.Raw(whole), "stored_payload": msgspec.Raw(stored)}
     return Event(**values)
 
 
