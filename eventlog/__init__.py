@@ -22,6 +22,7 @@ from eventlog.api import (
     emit_many,
     flush,
     recorder,
+    redact_with,
     remove_sink,
     shutdown,
     stats,
@@ -30,6 +31,7 @@ from eventlog.config import Config, Mode
 from eventlog.context import carry, context
 from eventlog.envelope import Envelope
 from eventlog.errors import (
+    BlobUnreadable,
     ConfigError,
     EventlogError,
     EventTypeConflict,
@@ -69,6 +71,7 @@ from eventlog.tracing import traced
 __version__ = "0.1.0"
 
 __all__ = [
+    "BlobUnreadable",
     "Config",
     "ConfigError",
     "Envelope",
@@ -110,6 +113,7 @@ __all__ = [
     "message",
     "orchestration",
     "recorder",
+    "redact_with",
     "remove_sink",
     "run",
     "score",

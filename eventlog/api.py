@@ -13,13 +13,15 @@ from typing import Any, overload
 import msgspec
 
 from eventlog import config as _config
-from eventlog.errors import EventlogError
+from eventlog.errors import ConfigError, EventlogError
 from eventlog.recorder import Recorder, Stats
+from eventlog.redaction import Redactor
 from eventlog.sinks import MemorySink, Sink
 
 _logger = logging.getLogger("eventlog")
 _recorder: Recorder | None = None
 _sinks: list[Sink] = []
+_redactor: Redactor | None = None
 _lock = threading.RLock()
 
 
@@ -43,8 +45,11 @@ def recorder() -> Recorder:
 def configure(**settings: Any) -> None:
     """Replace the shared recorder by one with these settings (see eventlog.config).
 
-    Sinks stay. Raises ConfigError, and MissingExtra where the mode needs the index side.
+    `redactor` is as in `redact_with`. Sinks stay, and so does a redactor where none is given. Raises
+    ConfigError, and MissingExtra where the mode needs the index side.
     """
+    if "redactor" in settings:
+        redact_with(settings.pop("redactor"))
     made = Recorder(_config.load(**settings))
     with _lock:
         before = _recorder
@@ -56,6 +61,7 @@ def configure(**settings: Any) -> None:
 
 def _install(made: Recorder) -> Recorder:
     global _recorder
+    made.redactor = _redactor
     for sink in _sinks:
         made.add_sink(sink)
     _recorder = made
@@ -103,6 +109,22 @@ def add_sink(sink: Sink) -> None:
     with _lock:
         recorder().add_sink(sink)
         _sinks.append(sink)
+
+
+def redact_with(redactor: Redactor | None) -> None:
+    """Have each payload go through a function before it is written; None for no longer. It outlives `configure`.
+
+    `redactor(event_type, payload)` gets a dict after the built-in redaction, and returns the one to
+    record. Where it raises, or returns something else, the event is recorded without its content, and
+    says so. Raises ConfigError for what cannot be called.
+    """
+    global _redactor
+    if redactor is not None and not callable(redactor):
+        raise ConfigError(f"redactor {redactor!r} is not a function; it takes an event type and a payload")
+    with _lock:
+        _redactor = redactor
+        if _recorder is not None:
+            _recorder.redactor = redactor
 
 
 def remove_sink(sink: Sink) -> None:

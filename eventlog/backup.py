@@ -29,7 +29,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import archive, log, manifest, reader
+from eventlog import archive, blob_copies, log, manifest, reader
 from eventlog.config import Config
 from eventlog.content import Extent, digests, extent, stored
 from eventlog.destination import Destination
@@ -72,6 +72,10 @@ class Done(msgspec.Struct):
     copied: int = 0
     copied_bytes: int = 0
     present: int = 0
+    #: Large fields, which are kept under `blobs/`.
+    blobs_copied: int = 0
+    blobs_copied_bytes: int = 0
+    blobs_present: int = 0
     failures: list[str] = msgspec.field(default_factory=list)
 
 
@@ -111,6 +115,10 @@ def backup(
     missing = [each for each in present if _is_missing(known, each, extents[each.name])]
     total = sum(extents[each.name].size for each in missing)
     done.present = len(present) - len(missing)
+    # After the segments were looked at and before they are copied: no copy refers to a blob that is not there.
+    blobs = blob_copies.to_destination(root, destination, dry_run=dry_run)
+    done.blobs_copied, done.blobs_copied_bytes, done.blobs_present = blobs.copied, blobs.copied_bytes, blobs.present
+    done.failures += blobs.failures
     if dry_run:
         done.copied, done.copied_bytes = len(missing), total
         return done

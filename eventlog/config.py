@@ -11,6 +11,8 @@
 | workspace          | EVENTLOG_WORKSPACE         | for events whose context names none              |
 | agent              | EVENTLOG_AGENT             | for events whose context names none              |
 | strict             | EVENTLOG_STRICT            | emit raises instead of counting and logging      |
+| redact             | EVENTLOG_REDACT            | known secrets are taken out before writing       |
+| blob_min_bytes     | EVENTLOG_BLOB_MIN_BYTES    | large fields of larger payloads go to blobs; 0: no |
 
 The file is `EVENTLOG_CONFIG`, else `./eventlog.toml` where there is one. `EVENTLOG_DIR=""`
 is the off switch of whoever starts the program: only a root given in code is stronger.
@@ -33,6 +35,7 @@ from eventlog.writer import Durability
 
 SEGMENT_MAX_BYTES = 64 * 1024 * 1024
 SEGMENT_MAX_AGE_S = 24 * 3600.0
+BLOB_MIN_BYTES = 64 * 1024
 
 
 class Mode(enum.Enum):
@@ -56,6 +59,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     workspace: str | None = None
     agent: str | None = None
     strict: bool = False
+    redact: bool = True
+    blob_min_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = BLOB_MIN_BYTES
 
 
 _ENVIRONMENT = {"EVENTLOG_DIR": "root"} | {
@@ -149,13 +154,13 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
 def _typed(variable: str, text: str) -> Any:
     name = _ENVIRONMENT[variable]
     try:
-        if name == "segment_max_bytes":
+        if name in ("segment_max_bytes", "blob_min_bytes"):
             return int(text)
         if name in ("segment_max_age_s", "sync_interval_s"):
             return float(text)
     except ValueError:
         raise ConfigError(f"{variable}={text!r} is not a number") from None
-    if name != "strict":
+    if name not in ("strict", "redact"):
         return text
     if text.lower() not in _TRUE | _FALSE:
         raise ConfigError(f"{variable}={text!r} is neither true nor false")

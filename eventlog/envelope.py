@@ -195,7 +195,7 @@ def encode(envelope: Envelope) -> bytes:
     field or a passed limit raises InvalidEvent here and does not end in quarantine later.
     """
     line = _written(envelope) + b"\n"
-    _check_limits(line)
+    check_limits(line)
     _read_back(_strict, line)
     return line
 
@@ -209,7 +209,7 @@ def line(event_id: str, event_type: str, timestamp: str, fields: bytes, payload:
     start = f'{{"event_id":"{event_id}","event_type":"{event_type}","timestamp":"{timestamp}"'
     line = b"".join((start.encode(), fields, b',"payload":', payload, b"}\n"))
     if len(payload) >= _DEEP_MIN_BYTES:
-        _check_limits(line)
+        check_limits(line)
     return line
 
 
@@ -244,7 +244,8 @@ def _read_back(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
         raise InvalidEvent(f"envelope is not valid: {error}") from None
 
 
-def _check_limits(line: bytes) -> None:
+def check_limits(line: bytes) -> None:
+    """Raise InvalidEvent where a line, or a payload that is to be a part of one, is too long or too deep."""
     if len(line) > MAX_LINE_BYTES + len(b"\n"):
         raise InvalidEvent(
             f"event of {len(line) - 1:,} bytes is over the limit of {MAX_LINE_BYTES:,}; "

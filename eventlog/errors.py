@@ -7,6 +7,7 @@
     ├── WriteFailed            the operating system refused the bytes
     │   └── WritingSuspended   it kept refusing them, and is only probed now and then
     ├── SegmentUnreadable      a segment is there, and cannot be read
+    ├── BlobUnreadable         a large field is kept beside the log, and cannot be read
     ├── MaintenanceBusy        another seal, archive or prune runs on the root
     ├── ImportFailed           a source file cannot be read as what it was said to be
     ├── IndexFailed            the index cannot do what was asked
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 __all__ = [
     "BackupFailed",
+    "BlobUnreadable",
     "ConfigError",
     "EventTypeConflict",
     "EventlogError",
@@ -72,6 +74,10 @@ class WritingSuspended(WriteFailed):
 
 class SegmentUnreadable(EventlogError):
     """A segment is there and cannot be read: permissions, a bad disk, a damaged archive."""
+
+
+class BlobUnreadable(EventlogError):
+    """A large field of an event is kept under `blobs/`, and is missing or damaged there."""
 
 
 class MaintenanceBusy(EventlogError):

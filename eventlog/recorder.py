@@ -1,6 +1,6 @@
 """The recorder: from a call of `emit` to lines in a sink.
 
-    emit → context + config → envelope → one line of bytes → writer → stream → segment
+    emit → context + config → redaction → blobs → one line of bytes → writer → stream → segment
 
 By default nothing here raises into the program that emits: a refused or failed event is
 counted in `stats()`, logged (at most once a minute), and the program goes on; after some
@@ -23,13 +23,13 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from eventlog import context, drops, envelope, forks, ids, log, reader, schemas, timestamps
+from eventlog import blobs, context, drops, envelope, forks, ids, log, reader, redaction, schemas, timestamps
 from eventlog.breaker import Breaker
 from eventlog.config import Config, Mode
 from eventlog.envelope import Envelope
 from eventlog.errors import EventlogError, InvalidEvent, MissingExtra, WriteFailed, WritingSuspended
 from eventlog.sinks import MemorySink, Sink
-from eventlog.writer import Writer
+from eventlog.writer import Durability, Writer
 
 _logger = logging.getLogger("eventlog")
 _REPORT_WINDOW_S = 60.0
@@ -72,9 +72,19 @@ class Background(Protocol):
 class Recorder:
     """Records events under one configuration. Safe across threads, asyncio and fork."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, redactor: redaction.Redactor | None = None) -> None:
         self.config = config
         self.off = config.mode is Mode.OFF
+        #: A function of the user's, through which payloads go after the built-in redaction.
+        self.redactor = redactor
+        self._redacts = config.redact
+        self._blobs = blobs.BlobStore(
+            config.root,
+            min_bytes=config.blob_min_bytes,
+            synced=config.durability is Durability.SYNCED,
+            on_failure=self._report,
+        )
+        self._large_bytes = self._blobs.min_bytes
         self._writer = Writer(
             config.root,
             segment_max_bytes=config.segment_max_bytes,
@@ -82,6 +92,7 @@ class Recorder:
             durability=config.durability,
             sync_interval_s=config.sync_interval_s,
             on_failure=lambda error: self._report(str(error)),
+            companion=self._blobs,
         )
         self._breaker = Breaker()
         self._drops = drops.Drops()
@@ -205,12 +216,31 @@ class Recorder:
             if registered not in self._announced:
                 self._announce(registered)
             version = registered.version
+        if self._redacts:
+            data = redaction.redact(data)
+        if self.redactor is not None:
+            data = self._redacted(event_type, registered, data)
+        if (len(data) > self._large_bytes or blobs.DOLLAR in data) and self._log is self._writer:
+            data = self._blobs.take_out(data)
         if given:
             event_id, timestamp, fields = self._given(event_type, version, given)
         else:
             now_ns = time.time_ns()
             event_id, timestamp, fields = ids.new_id(now_ns), timestamps.from_ns(now_ns), self._shared(version)
         return event_type, event_id, envelope.line(event_id, event_type, timestamp, fields, data)
+
+    def _redacted(self, event_type: str, registered: schemas.Registered | None, data: bytes) -> bytes:
+        """Return what the user's redactor makes of a payload; of a typed event, it has to fit the type still."""
+        if self.redactor is None:
+            return data
+        data = redaction.redact_with(self.redactor, event_type, data)
+        if registered is not None:
+            try:
+                schemas.check(registered, data)
+            except InvalidEvent:
+                if not redaction.is_withheld(data):
+                    return redaction.withheld(f"what the redactor returned is no {event_type}")
+        return data
 
     def _shared(self, version: int) -> bytes:
         """Return the fields of events to which the caller gave none: encoded once per context."""
@@ -367,6 +397,7 @@ class Recorder:
         self._emitted = self._emitted_bytes = self._refused = self._sink_errors = 0
         self._background = None  # threads stay behind in the parent, whose indexer sees our files
         self._writer.after_fork()
+        self._blobs.after_fork()
         self._breaker, self._drops = Breaker(), drops.Drops()
 
     def stats(self) -> Stats:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import archive, forks, log, manifest, sealing
+from eventlog import archive, blob_copies, forks, log, manifest, sealing
 from eventlog.backup import Progress
 from eventlog.content import Digests, digests
 from eventlog.destination import Destination
@@ -41,6 +41,9 @@ class Restored(msgspec.Struct):
     restored: int = 0
     restored_bytes: int = 0
     present: int = 0
+    #: Large fields, which are kept under `blobs/`.
+    blobs_restored: int = 0
+    blobs_present: int = 0
     failures: list[str] = msgspec.field(default_factory=list)
 
 
@@ -71,15 +74,23 @@ def restore(
         ]
     )
     if dry_run:
+        _restore_blobs(Path(root), source, done, dry_run=True)
         for copies in segments:
             _restore_one(_Run(Path(root), source, progress, 0, dry=True), copies, done)
         return done
     with _alone(Path(root)):
+        _restore_blobs(Path(root), source, done)  # first: no line is to stand there without them
         run = _Run(Path(root), source, progress, sum(copies[0].stored_bytes for copies in segments))
         for copies in segments:
             _restore_one(run, copies, done)
         _protect_sealed(Path(root))
     return done
+
+
+def _restore_blobs(root: Path, source: Destination, done: Restored, *, dry_run: bool = False) -> None:
+    found = blob_copies.from_source(root, source, dry_run=dry_run, full=_full)
+    done.blobs_restored, done.blobs_present = found.copied, found.present
+    done.failures += found.failures
 
 
 def _protect_sealed(root: Path) -> None:

@@ -1,9 +1,10 @@
 """Is the log what was sealed? Recomputes every seal, and names the first byte that differs.
 
-Three things are compared: the chain (each seal names the one before it), each seal with its
-segment, and the folder with the chain (read-only segments without a seal, seals without a
-segment). What cannot be seen from here: changes to segments that are not sealed yet, and a
-folder whose whole chain was re-made, which only a head kept elsewhere gives away.
+Four things are compared: the chain (each seal names the one before it), each seal with its
+segment, the folder with the chain (read-only segments without a seal, seals without a
+segment), and each blob with the hash that is its name. What cannot be seen from here: changes to
+segments that are not sealed yet, and a folder whose whole chain was re-made, which only a head
+kept elsewhere gives away. Blobs that are gone are missed by whoever reads an event that names them.
 
 Sealing, archiving and pruning may go on meanwhile: what looks wrong because it was sealed or
 pruned since the log was read is looked up again before it becomes a finding.
@@ -17,8 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import log
-from eventlog.errors import MissingExtra, SegmentUnreadable
+from eventlog import blobs, log
+from eventlog.errors import BlobUnreadable, MissingExtra, SegmentUnreadable
 from eventlog.fingerprint import first_difference, is_same
 from eventlog.pruned import Pruned, read_pruned
 from eventlog.sealing import SEAL_EVENT, Head, Link, head_of, read_chain, whole_seal
@@ -32,7 +33,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Something that is not as it was sealed.
 
     `segment` and `offset` (in uncompressed bytes) are where it is seen first; for a seal, that
-    of its own line. `exact` is false where only the start of the line is known.
+    of its own line. `exact` is false where only the start of the line is known. For a blob, `segment`
+    is its hash and `event_type` is `blobs`, the folder that it is in.
     """
 
     segment: str
@@ -52,6 +54,8 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     pruned_segments: int
     unsealed_segments: int
     unsealed_bytes: int
+    blobs: int
+    blob_bytes: int
     head: str | None
 
 
@@ -65,7 +69,9 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
         seals.setdefault(link.seal.segment, link)  # a later one cannot make good what the first says
     findings = [*_chain_findings(chain), *_head_findings(chain, head)]
     present = [link for name, link in seals.items() if name in files]
-    total, done = sum(link.seal.size_bytes for link in present), 0
+    kept = blobs.list_blobs(root)
+    sealed_bytes, blob_bytes = sum(link.seal.size_bytes for link in present), sum(each.size for each in kept)
+    total, done = sealed_bytes + blob_bytes, 0
     gone = [link for name, link in seals.items() if name not in files]
     for link in present:
         try:
@@ -73,6 +79,11 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
         except FileNotFoundError:
             gone.append(link)
         done += link.seal.size_bytes
+        if progress is not None:
+            progress(done, total)
+    for blob in kept:
+        findings += _blob_findings(root, blob)
+        done += blob.size
         if progress is not None:
             progress(done, total)
     pruned = read_pruned(root, damaged=damaged)  # last: an account of it is written before a segment is deleted
@@ -87,10 +98,12 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
         findings=findings,
         seals=len(chain),
         sealed_segments=len(present),
-        sealed_bytes=total,
+        sealed_bytes=sealed_bytes,
         pruned_segments=len(pruned),
         unsealed_segments=len(loose),
         unsealed_bytes=sum(file.size for file in loose),
+        blobs=len(kept),
+        blob_bytes=blob_bytes,
         head=None if newest is None else str(newest),
     )
 
@@ -176,6 +189,13 @@ def _segment_findings(root: str | Path, file: log.SegmentFile, link: Link) -> It
     if difference is not None:
         finding = _of_file(file, difference.offset, difference.what)
         yield msgspec.structs.replace(finding, exact=difference.exact)
+
+
+def _blob_findings(root: str | Path, blob: blobs.Blob) -> Iterator[Finding]:
+    try:
+        blobs.read(root, blob.sha256)
+    except BlobUnreadable as error:
+        yield Finding(segment=blob.sha256, event_type=blobs.FOLDER, offset=0, what=str(error), exact=False)
 
 
 def _missing(link: Link) -> Finding:

@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from eventlog.errors import WriteFailed
 from eventlog.stream import Stream
@@ -30,6 +31,17 @@ class Durability(enum.Enum):
 
     WRITTEN = "written"
     SYNCED = "synced"
+
+
+class Companion(Protocol):
+    """What lines refer to, and what has to be on disk before they are."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it would survive a power cut."""
+
+    def sync(self) -> None:
+        """Make it survive one. Raises WriteFailed."""
 
 
 class Writer:
@@ -48,6 +60,7 @@ class Writer:
         durability: Durability = Durability.WRITTEN,
         sync_interval_s: float = 0.0,
         on_failure: Callable[[WriteFailed], None] = lambda _: None,
+        companion: Companion | None = None,
     ) -> None:
         self.root = Path(os.path.abspath(root))  # wherever the program changes to
         self._max_bytes = segment_max_bytes
@@ -55,6 +68,7 @@ class Writer:
         self._synced = durability is Durability.SYNCED
         self._interval_s = sync_interval_s
         self._on_failure = on_failure
+        self._companion = companion
         self._streams: dict[str, Stream] = {}
         self._syncer: threading.Thread | None = None
 
@@ -75,9 +89,15 @@ class Writer:
     def flush(self) -> None:
         """Return when all that was written would survive a power cut. Raises WriteFailed."""
         failure = None
-        for stream in list(self._streams.values()):
+        streams = [(stream, stream.appended) for stream in list(self._streams.values())]
+        if self._companion is not None:  # what those lines refer to was there before them
             try:
-                stream.settle(stream.appended)
+                self._companion.sync()
+            except WriteFailed as error:
+                failure = error
+        for stream, position in streams:
+            try:
+                stream.settle(position)
             except WriteFailed as error:
                 failure = error
         if failure is not None:
@@ -136,6 +156,8 @@ class Writer:
             self._syncer = None
 
     def _is_settled(self) -> bool:
+        if self._companion is not None and not self._companion.is_settled:
+            return False
         return all(stream.settled >= stream.appended for stream in list(self._streams.values()))
 
     def _sync_once(self) -> bool:

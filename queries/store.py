@@ -20,7 +20,7 @@ from uuid import UUID
 import duckdb
 import msgspec
 
-from eventlog import envelope, log, reader, timestamps
+from eventlog import blobs, envelope, log, reader, timestamps
 from eventlog.drops import DROPPED_EVENT
 from eventlog.errors import InvalidEvent, MissingExtra, QueryFailed
 from indexer import schema
@@ -55,7 +55,11 @@ _COPY = {
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A row of `events`. `payload` and `extra` are JSON; `segment` and `line_offset` its place in the log."""
+    """A row of `events`. `payload` and `extra` are JSON; `segment` and `line_offset` its place in the log.
+
+    Large fields that are kept under `blobs/` stand in `payload` as they were emitted, and one that
+    cannot be read as a reference with an `error`; then `stored_payload` is the payload as log and index have it.
+    """
 
     event_id: str
     event_type: str
@@ -75,10 +79,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     segment: str
     line_offset: int
     line_length: int
+    stored_payload: msgspec.Raw | None = None
 
     def data(self) -> dict[str, Any]:
         """Return the payload as plain Python objects."""
         return msgspec.json.decode(self.payload, type=dict[str, Any])
+
+
+_EVENT_COLUMNS = Event.__struct_fields__[:-1]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -182,22 +190,23 @@ class ReadStore(Opening):
             params += [moment, event_id]
         order = "DESC" if newest_first else "ASC"
         query = (
-            f"SELECT {', '.join(Event.__struct_fields__)} FROM events WHERE {' AND '.join(conditions)} "
+            f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events WHERE {' AND '.join(conditions)} "
             f"ORDER BY timestamp {order}, event_id {order} LIMIT {limit + 1}"
         )
         with self._open(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, params).fetchall()
-        events = [_event(row) for row in rows[:limit]]
+        resolver = blobs.Resolver(self.root)
+        events = [_event(row, resolver) for row in rows[:limit]]
         return Page(events, _cursor(events[-1]) if len(rows) > limit else None)
 
     def event(self, event_id: str) -> FoundEvent | None:
         """Return one event with its raw line, or None."""
-        query = f"SELECT {', '.join(Event.__struct_fields__)} FROM events WHERE event_id = ?::UUID"
+        query = f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events WHERE event_id = ?::UUID"
         with self._open(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, [_uuid(event_id)]).fetchall()
         if not rows:
             return None
-        event = _event(rows[0])
+        event = _event(rows[0], blobs.Resolver(self.root))
         path = log.segment_path(self.root, event.event_type, event.segment)
         if not path.exists() and log.archive_of(path).exists():
             path = log.archive_of(path)
@@ -470,13 +479,17 @@ def _utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC)
 
 
-def _event(row: tuple[Any, ...]) -> Event:
-    values = dict(zip(Event.__struct_fields__, row, strict=True))
+def _event(row: tuple[Any, ...], resolver: blobs.Resolver) -> Event:
+    values = dict(zip(_EVENT_COLUMNS, row, strict=True))
     values["event_id"] = str(values["event_id"])
     values["timestamp"] = _utc(values["timestamp"])
     for name in ("payload", "extra"):
         if values[name] is not None:
             values[name] = msgspec.Raw(values[name].encode())
+    stored = bytes(values["payload"])
+    whole = resolver.resolve(stored, marked=True)
+    if whole != stored:
+        values |= {"payload": msgspec.Raw(whole), "stored_payload": msgspec.Raw(stored)}
     return Event(**values)
 
 

@@ -40,6 +40,7 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     monkeypatch.chdir(home)
     monkeypatch.setattr(api, "_recorder", None)
     monkeypatch.setattr(api, "_sinks", [])
+    monkeypatch.setattr(api, "_redactor", None)
     yield
     obs.shutdown()
 

@@ -46,6 +46,9 @@ def backup(destination: str, dry_run: bool, root: str | None) -> int:
         done = backing.backup(folder, place, say=_say, progress=progress, dry_run=dry_run)
     verb = "would copy" if dry_run else "copied"
     click.echo(f"{verb} {_segments(done.copied, done.copied_bytes)} to {place.name}; {done.present:,} there already")
+    if done.blobs_copied or done.blobs_present:
+        size = f"{counted(done.blobs_copied, 'blob')} ({done.blobs_copied_bytes:,} bytes)"
+        click.echo(f"{verb} {size}; {done.blobs_present:,} there already")
     return _exit_code(done.failures)
 
 
@@ -70,6 +73,8 @@ def restore(source: str, dry_run: bool, root: str | None) -> int:
         done = restoring.restore(folder, place, progress=progress, dry_run=dry_run)
     verb = "would restore" if dry_run else "restored"
     click.echo(f"{verb} {_segments(done.restored, done.restored_bytes)} to {folder}; {done.present:,} there already")
+    if done.blobs_restored or done.blobs_present:
+        click.echo(f"{verb} {counted(done.blobs_restored, 'blob')}; {done.blobs_present:,} there already")
     if done.restored and not dry_run:
         say(f"next: eventlog replay --root {shlex.quote(folder)}")
     return _exit_code(done.failures)

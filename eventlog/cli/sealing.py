@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from eventlog import archiving, envelope, sealing, verification
+from eventlog import archiving, blobs, envelope, sealing, verification
 from eventlog.cli.main import EXIT_FAILED, counted, existing_root, printable, progress_bar, root_option, say
 from eventlog.errors import MissingExtra, QueryFailed
 
@@ -100,13 +100,14 @@ def _verify_index(folder: str) -> Any:
 def _show(found: verification.Verified) -> None:
     for each in found.findings:
         place = f"{each.event_type}/{each.segment}" if each.segment else each.event_type
-        about = "" if each.exact else " or later in this line"
+        about = "" if each.exact else " or later" if each.event_type == blobs.FOLDER else " or later in this line"
         click.echo(printable(f"{place}: byte {each.offset:,}{about}: {each.what}"))
     verdict = "all as sealed" if found.sealed_segments else "nothing to compare (try: eventlog seal)"
     click.echo(
         f"{counted(found.sealed_segments, 'sealed segment')} ({found.sealed_bytes:,} bytes), "
         f"{counted(len(found.findings), 'finding') if found.findings else verdict}; "
         f"{found.pruned_segments:,} pruned; {found.unsealed_segments:,} not sealed yet ({found.unsealed_bytes:,} bytes)"
+        + (f"; {counted(found.blobs, 'blob')} ({found.blob_bytes:,} bytes)" if found.blobs else "")
     )
     if found.head is not None:
         click.echo(f"head {found.head}")

@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from eventlog import blobs
 from eventlog.config import Config
 from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
 from eventlog.recorder import Recorder
@@ -490,3 +491,47 @@ def test_json_holds_no_numbers_that_json_does_not_know(store: ReadStore, tmp_pat
     store.copy("SELECT 'nan'::DOUBLE AS a, '-inf'::FLOAT AS \"b c\", 1.5::DOUBLE AS d, ? AS e", path, format_, [7])
     found = json.loads(path.read_text())
     assert (found[0] if format_ == "json" else found) == {"a": None, "b c": None, "d": 1.5, "e": 7}
+
+
+def test_large_fields_come_back_as_they_were_emitted(root: Path) -> None:
+    """From `event` and `events`; SQL and the raw line have the reference."""
+    recorder = Recorder(Config(root=str(root), strict=True))
+    prompt = "é\n" * 50_000
+    event_id = recorder.emit("llm_call", {"input_messages": prompt, "n": 1.5})
+    small = recorder.emit("llm_call", {"n": 2})
+    recorder.shutdown()
+    Indexer(root).catch_up()
+    store = ReadStore(root)
+    found = store.event(str(event_id))
+    assert found is not None
+    assert found.event.data() == {"input_messages": prompt, "n": 1.5}
+    assert [event.data() for event in store.events(["llm_call"]).events] == [
+        {"input_messages": prompt, "n": 1.5},
+        {"n": 2},
+    ]
+    assert found.event.stored_payload is not None
+    stored = json.loads(bytes(found.event.stored_payload))
+    assert found.line is not None
+    assert json.loads(found.line)["payload"] == stored
+    assert len(found.line) < 40_000
+    size = (
+        """SELECT payload ->> '$.input_messages."$blob".bytes' FROM events WHERE event_type = 'llm_call' ORDER BY ALL"""
+    )
+    assert store.sql(size).rows == [(str(4 * 50_000 + 2),), (None,)]
+    other = store.event(str(small))
+    assert other is not None
+    assert other.event.stored_payload is None
+
+
+def test_a_large_field_that_is_lost_is_marked(root: Path) -> None:
+    """The rest of the event, and the other events, are there."""
+    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder.emit("t", {"p": "x" * 100_000, "n": 1})
+    recorder.emit("t", {"n": 2})
+    recorder.shutdown()
+    Indexer(root).catch_up()
+    for blob in blobs.list_blobs(root):
+        blob.path.unlink()
+    first, second = (event.data() for event in ReadStore(root).events().events)
+    assert (first["n"], second) == (1, {"n": 2})
+    assert "is missing; bring it back with: eventlog restore" in str(blobs.error_of(first["p"]))

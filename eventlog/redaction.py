@@ -1,0 +1,268 @@
+"""Secrets are taken out of a payload before it is written.
+
+    payload → may there be one? → where? → `[redacted:<kind>]` in its place
+
+This works on the JSON bytes of a payload, since that is what goes to disk. Nearly all payloads hold
+nothing, which a few searches for single bytes, and a look at what stands beside them, settle. What is
+replaced is always a part of a text: JSON stays JSON of the same shape, a text stays a text, and doing
+it again changes nothing.
+
+Known by their looks are keys and tokens of Anthropic, OpenAI, GitHub, AWS, Slack, Google and Stripe,
+JSON Web Tokens, private keys in PEM, `Bearer …`, `Basic …`, and the password in a URL. Known by the
+name of their field are the texts in `_NAMES`, in either case, also with something in front
+(`db_password`): in JSON, in JSON inside of a text (whose quotes are escaped, however often), in Python's
+spelling, and behind `=`. Numbers, lists and objects in such a field stay.
+
+No input makes these expressions try the same bytes over and over: what repeats is possessive, or
+bounded, or can only begin where nothing else does.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventlog import envelope
+
+#: A shape begins where no token goes on, or behind an escape: in JSON, `\nsk-…` has an n before it.
+_START = rb"(?:(?<![{not_behind}]{literal})|(?<=\\[bfnrt]{literal})|(?<=\\u[0-9A-Fa-f]{{4}}{literal}))"
+_ESCAPES = b"bfnrtu"
+_ROUNDS_MAX = 8
+_MARK = re.compile(rb"\[redacted:[a-z_]+\]")
+
+#: A user's own function: takes the event type and the payload, and returns the payload to be recorded.
+Redactor = Callable[[str, dict[str, Any]], dict[str, Any]]
+#: A redactor may emit, and a signal may come while it runs; but it may not go on like that for ever.
+_NESTED_MAX = 3
+
+Span = tuple[int, int, bytes]
+
+
+class _Shape(NamedTuple):
+    kind: bytes
+    pattern: re.Pattern[bytes]
+    #: The part that goes; what is around it stays.
+    group: int = 0
+
+
+def _shape(kind: str, literal: str, rest: str, *, group: int = 0) -> _Shape:
+    """Return a pattern that begins with a literal, which makes looking for it fast."""
+    # Or a match could begin inside of an escape, and leave half of it.
+    backslash = r"\\" if literal[0].encode() in _ESCAPES else ""
+    start = _START.decode().format(not_behind=rf"A-Za-z0-9_{backslash}-", literal=literal)
+    return _Shape(kind.encode(), re.compile((literal + start + rest).encode()), group)
+
+
+_URL = re.compile(rb"://[^\s/:@\"'\\<>\[\]]*+:([^\s/@\"\\]++)@")
+_SHAPES = (
+    _shape("api_key", "sk-", r"(?=[A-Za-z_-]{0,100}+[0-9])[A-Za-z0-9_-]{20,}+"),
+    _shape("github_token", "github_pat_", r"[A-Za-z0-9_-]{20,}+"),
+    *(_shape("github_token", f"gh{kind}_", r"[A-Za-z0-9_-]{20,}+") for kind in "pousr"),
+    _shape("aws_key_id", "AKIA", r"[A-Z0-9]{16}(?![A-Za-z0-9_-])"),
+    _shape("aws_key_id", "ASIA", r"[A-Z0-9]{16}(?![A-Za-z0-9_-])"),
+    _shape("slack_token", "xox", r"[a-z]-[A-Za-z0-9_-]{10,}+"),
+    _shape("google_key", "AIza", r"[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),
+    _shape("stripe_key", "sk_live_", r"[A-Za-z0-9_-]{10,}+"),
+    _shape("stripe_key", "rk_live_", r"[A-Za-z0-9_-]{10,}+"),
+    _shape("jwt", "eyJ", r"[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]*+"),
+    _Shape(
+        b"private_key",
+        re.compile(
+            rb"-----BEGIN [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----"
+            rb"(?:\\++[nr][A-Za-z-]{4,20}: [^\"\\]{0,80}+(?=\\)){0,4}+"  # Proc-Type: 4,ENCRYPTED
+            rb"(?:[A-Za-z0-9+/=\s]++|\\++[nrt])*+"
+            rb"(?:-----END [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----)?+"
+        ),
+    ),
+    _Shape(b"url_password", _URL, 1),
+)
+#: These are looked for in lower case.
+_SCHEMES = (
+    _shape(
+        "bearer",
+        "bearer",
+        r"[ ]{1,4}+((?=[a-z._~+/=-]{0,100}+[0-9])[a-z0-9._~+/=-]{8,}+|[a-z._~+/=-]{32,}+)",
+        group=1,
+    ),
+    _shape("basic", "basic", r"[ ]{1,4}+([a-z0-9+/]{6,}+={0,2}+)", group=1),
+)
+
+#: What the names of fields with secrets end with, in lower case, and the kind of each.
+_NAMES = (
+    (b"password", rb"passw(?:or)?d"),
+    (b"password", rb"passphrase"),
+    (b"secret", rb"secret(?:[-_]?access)?(?:[-_]?key)?"),
+    (b"api_key", rb"api[-_]?key"),
+    (b"access_token", rb"access[-_]?token"),
+    (b"refresh_token", rb"refresh[-_]?token"),
+    (b"auth_token", rb"auth[-_]?token"),
+    (b"session_token", rb"session[-_]?token"),
+    (b"private_key", rb"private[-_]?key"),
+    (b"authorization", rb"authorization"),
+)
+#: `"name": "`, `\"name\": \"` and so on; `name = "`; `'name': '`; `name=`.
+_OPENING = (
+    rb"(?:((?:%b)?+)\"\s{0,4}+:\s{0,4}+\1\"|\s?=\s?(%b)\"|('\s?:\s?'|\s?=\s?')|(=))"
+    % ((rb"\\(?:\\\\){0,31}+",) * 2)  # an even number escapes itself, and the quote ends the text
+)
+_FIELDS = tuple((kind, re.compile(name + _OPENING)) for kind, name in _NAMES)
+#: Backslashes are taken along with what they escape, and never those of the quote that ends a text.
+_QUOTED_BY_ONE = re.compile(rb"(?:[^'\"\\]++|\\++[^\"\\])*+")
+#: Behind a bare `=` stands code as often as a secret: a secret has a digit, and none of these.
+_BARE = re.compile(rb"(?=[^\s\"'\\&;,(){}<>\[\]0-9]{0,100}+[0-9])[^\s\"'\\&;,(){}<>\[\]]{6,}+")
+
+# What a payload must have to be looked at closely. Each begins with a single byte, for which the
+# expressions' engine asks memchr; for rare ones `in` is asked first, which takes a number faster than bytes.
+# All of one length, as looking behind needs it.
+_NAME_ENDS = rb"(?i:ssword|passwd|phrase|secret|apikey|atekey|retkey|esskey|(?:pi|te|et|ss)[_-]key|[_shn-]token|zation)"
+# The same, letter by letter, which rules out most names at once.
+_NAME_LETTERS = rb"[wscriteoWSCRITEO_-][osrakiOSRAKI][rwseoRWSEO][dtyenDTYEN]"
+_colon = re.compile(
+    rb":(?<=[dtyenDTYEN\\][\"']:)(?:(?<=%b..)(?<=%b..)"
+    # in a text within a text, and so on; beyond the second it is worth a look, whatever the name
+    rb"|(?<=\\..)(?:(?<=%b...)|(?<=%b\\\\\\..)|(?<=\\{7}..)))" % (_NAME_LETTERS, _NAME_ENDS, _NAME_ENDS, _NAME_ENDS)
+).search
+_underscore = re.compile(rb"_(?<=[pousrte]_)(?:(?<=gh[pousr]_)|(?<=_pat_)|(?<=k_live_))").search
+_hyphen = re.compile(rb"-(?:(?<=sk-)|(?<=xox[a-z]-)|----BEGIN )").search
+_equals = re.compile(rb"=(?:(?<=%b=)|(?<=%b =)|(?<=%b'=))" % (_NAME_ENDS, _NAME_ENDS, _NAME_ENDS)).search
+_of_amazon_or_google = re.compile(rb"I(?:(?<=AKI)A|(?<=ASI)A|(?<=AI)za)").search
+_jwt = re.compile(rb"J(?<=eyJ)").search
+_scheme = re.compile(rb"B(?:earer|asic) ").search
+_url = _URL.search
+_AT, _EQUALS, _A, _I, _J, _B = b"@=AIJB"
+
+
+def redact(payload: bytes) -> bytes:
+    """Return a JSON payload with each known secret replaced by `[redacted:<kind>]`."""
+    if not (
+        _colon(payload)
+        or _underscore(payload)
+        or _hyphen(payload)
+        or (_I in payload and _A in payload and _of_amazon_or_google(payload))
+        or (_J in payload and _jwt(payload))
+        or (_B in payload and _scheme(payload))
+        or (_EQUALS in payload and _equals(payload))
+        or (_AT in payload and _url(payload))
+    ):
+        return payload
+    for _ in range(_ROUNDS_MAX):
+        before, payload = payload, _redacted(payload)
+        if payload == before:  # nearly always the second time: a mark may set free what stood right behind a secret
+            break
+    return payload
+
+
+def _redacted(payload: bytes) -> bytes:
+    parts: list[bytes] = []
+    done = 0
+    for start, end, kind in sorted(_spans(payload)):
+        if start >= done:
+            parts += payload[done:start], b"[redacted:%b]" % kind
+        done = max(done, end)  # of two that overlap, one mark stands for both
+    return b"".join([*parts, payload[done:]])
+
+
+def _spans(payload: bytes) -> Iterator[Span]:
+    """Yield start, end and kind of each secret. None of them ends inside of an escape."""
+    lower = payload.lower()
+    for kind, pattern in _FIELDS:
+        for match in pattern.finditer(lower):
+            yield from _value(payload, match, kind)
+    for shape in _SHAPES:
+        for match in shape.pattern.finditer(payload):
+            yield *match.span(shape.group), shape.kind
+    for shape in _SCHEMES:
+        for match in shape.pattern.finditer(lower):
+            start, end = match.span(shape.group)
+            if shape.kind != b"basic" or _is_basic(payload[start:end]):
+                yield start, end, shape.kind
+
+
+def _value(payload: bytes, opening: re.Match[bytes], kind: bytes) -> Iterator[Span]:
+    """Yield the value of a field, from behind what opens it."""
+    start = opening.end()
+    if opening[4] is not None:
+        match = _BARE.match(payload, start)
+        end = match.end() if match else start
+    elif opening[3] is not None:
+        match = _QUOTED_BY_ONE.match(payload, start)
+        end = match.end() if match else start
+    else:
+        end = _end_of_text(payload, start, len(opening[1] if opening[1] is not None else opening[2]))
+    if end > start and not _MARK.fullmatch(payload, start, end):
+        yield start, end, kind
+
+
+def _end_of_text(payload: bytes, start: int, depth: int) -> int:
+    """Return where a text ends whose quotes have `depth` backslashes before them.
+
+    In a JSON text inside of another one, quotes are escaped by 1 backslash, and a quote in its own
+    texts by 3; a backslash of theirs is 4. In general: those that end the text have as many more
+    backslashes before them as pairs of its own make up.
+    """
+    position = start
+    while (quote := payload.find(b'"', position)) >= 0:
+        part = payload[position:quote]
+        backslashes = len(part) - len(part.rstrip(b"\\"))
+        if backslashes < depth:  # a text around this one ends: this one was cut off
+            return quote - backslashes
+        if (backslashes - depth) % (2 * (depth + 1)) == 0:
+            return quote - depth
+        position = quote + 1
+    return start
+
+
+def _is_basic(token: bytes) -> bool:
+    """Say whether this is what HTTP sends for `user:password`, and not a word behind "basic"."""
+    try:
+        return b":" in base64.b64decode(token + b"=" * (-len(token) % 4), validate=True)
+    except binascii.Error:
+        return False
+
+
+# -- a function of the user's ----------------------------------------------------------------
+
+
+class _Depth(threading.local):
+    value = 0
+
+
+_depth = _Depth()
+
+
+def redact_with(redactor: Redactor, event_type: str, payload: bytes) -> bytes:
+    """Return what a user's redactor makes of a payload.
+
+    Where it fails, or returns what is no payload, all of the content is withheld, and the payload
+    says so: content that was to be redacted must not be recorded, and the event must not be lost.
+    """
+    if _depth.value >= _NESTED_MAX:
+        return withheld("redactor emits events that it is asked to redact")
+    _depth.value += 1
+    try:
+        answer = redactor(event_type, msgspec.json.decode(payload, type=dict[str, Any]))
+        if not isinstance(answer, dict):
+            return withheld(f"redactor returned {type(answer).__name__}, not dict")
+        data = envelope.payload_json(answer)
+        envelope.check_json(data)
+        return data
+    except Exception as error:  # noqa: BLE001 - it is not known what it may raise; the text may hold what was to be hidden
+        return withheld(f"redactor failed: {type(error).__name__}")
+    finally:
+        _depth.value -= 1
+
+
+def is_withheld(payload: bytes) -> bool:
+    """Say whether a payload is one of `withheld`."""
+    return payload.startswith(b'{"redacted":"')
+
+
+def withheld(reason: str) -> bytes:
+    """Return the payload of an event whose content is not recorded."""
+    return msgspec.json.encode({"redacted": reason})
