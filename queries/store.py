@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import duckdb
@@ -30,7 +30,7 @@ from indexer.typed import quoted
 from queries import sandbox
 from queries.cost import report
 from queries.health import score
-from queries.metrics import measured, priced
+from queries.metrics import measured
 from queries.opening import Opening
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
@@ -159,8 +159,6 @@ class ReadStore(Opening):
 
     SQL is stopped after `timeout_s`; see `sandbox.time_limit` for what `on_stuck` is for.
     """
-
-    _on_demand: ClassVar[Mapping[str, Callable[[duckdb.DuckDBPyConnection], None]]] = {"llm_costs": priced.provide}
 
     # -- events ------------------------------------------------------------------------
 

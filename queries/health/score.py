@@ -9,10 +9,10 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
+from queries.cost import costs
 from queries.health import evidence
 from queries.health.evidence import Window
 from queries.health.penalties import CHECKS, Check, Row
-from queries.metrics import priced
 from queries.metrics.measured import naive
 
 WINDOW = timedelta(hours=24)
@@ -77,7 +77,7 @@ def health(
         _ = judged.before
     except OverflowError:
         raise QueryFailed(f"{now} is too early: there is no time before it") from None
-    priced.provide(connection)
+    costs.provide(connection)
     last = {who: row["last_event"] for who, row in _rows(connection, evidence.agents(judged)).items()}
     if len(last) > AGENTS_MAX:
         raise QueryFailed(f"there are more than {AGENTS_MAX:,} agents; look at one workspace at a time")

@@ -23,7 +23,7 @@ import msgspec
 
 from eventlog.errors import QueryFailed
 from indexer.recorded import ABANDONED_AFTER_S
-from queries.metrics import priced
+from queries.cost import costs
 
 Bucket = Literal["day", "hour"]
 Group = Literal["workspace", "agent", "model"]
@@ -110,7 +110,7 @@ def metrics(
     unknown = set(by) - set(GROUPS)
     if unknown:
         raise QueryFailed(f"cannot group by {', '.join(sorted(unknown))}; use {', '.join(GROUPS)}")
-    priced.provide(connection)
+    costs.provide(connection)
     params = {"since": naive(since), "until": naive(until), "agent": agent, "now": naive(now) or _now()}
     rows = connection.execute(_query(bucket, by), params).fetchall()
     if len(rows) > ROWS_MAX:
