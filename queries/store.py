@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
@@ -28,10 +27,7 @@ from indexer.alarm import ALARM_EVENT
 from indexer.digest import Digest, digest
 from indexer.typed import quoted
 from queries import sandbox
-from queries.cost import report
-from queries.health import score
-from queries.metrics import measured
-from queries.opening import Opening
+from queries.answers import Answers
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
 Bucket = Literal["minute", "hour", "day", "week", "month"]
@@ -154,7 +150,7 @@ class Result(msgspec.Struct, frozen=True):
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-class ReadStore(Opening):
+class ReadStore(Answers):
     """Reads one root. Raises IndexFailed where it has no index, IndexBusy past `wait_s`.
 
     SQL is stopped after `timeout_s`; see `sandbox.time_limit` for what `on_stuck` is for.
@@ -271,69 +267,6 @@ class ReadStore(Opening):
         self._refuse_in_workspace("digest()")
         with self._open() as connection:
             return digest(connection)
-
-    # -- cost --------------------------------------------------------------------------
-
-    def costs(
-        self,
-        period: report.Period | None = "day",
-        *,
-        by: report.By | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        now: datetime | None = None,
-    ) -> report.CostReport:
-        """Return what model calls cost per period of UTC time, and per model, agent, … with `by`; see docs/cost.md."""
-        with self._open() as connection:
-            return report.report(connection, period=period, by=by, since=since, until=until, now=now)
-
-    def recomputed_costs(
-        self,
-        as_of: datetime,
-        *,
-        by: report.By = "model",
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> report.Recomputed:
-        """Return what model calls would have cost at the prices of one moment, beside what they cost."""
-        with self._open() as connection:
-            return report.recompute(connection, as_of, by=by, since=since, until=until)
-
-    def prices_in_use(self, model: str | None = None) -> tuple[list[report.PriceInUse], list[str]]:
-        """Return the rates of the models in use (of those with `model` in their names), and notes on prices."""
-        with self._open() as connection:
-            return report.prices_in_use(connection, model)
-
-    # -- metrics and health ------------------------------------------------------------
-
-    def metrics(
-        self,
-        bucket: measured.Bucket = "day",
-        by: Collection[measured.Group] = (),
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        agent: str | None = None,
-        now: datetime | None = None,
-    ) -> list[measured.Metrics]:
-        """Count runs, calls, errors, tokens, cost and latencies per day or hour of UTC; see `measured.metrics`."""
-        with self._counting() as connection:
-            return measured.metrics(connection, bucket, by, since=since, until=until, agent=agent, now=now)
-
-    def health(
-        self, agent: str | None = None, *, now: datetime | None = None, window: timedelta = score.WINDOW
-    ) -> list[score.Health]:
-        """Score agents, with what was taken off for which reason, and the SQL behind it; see `score.health`."""
-        with self._counting() as connection:
-            return score.health(connection, agent, now=now, window=window)
-
-    @contextmanager
-    def _counting(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with (
-            self._open(views=("events", "runs", "llm_calls", "tool_calls"), fenced=False) as connection,
-            sandbox.time_limit(connection, self._timeout_s, self._on_stuck),
-        ):
-            yield connection
 
     # -- SQL ---------------------------------------------------------------------------
 
