@@ -80,6 +80,9 @@ def test_a_sooner_beat_wakes_the_thread() -> None:
     """That sleeps until a later one."""
     beaten = threading.Event()
     heartbeats.start(1, lambda: None, 3600)
+    deadline = time.monotonic() + 20
+    while heartbeats._wakes < time.monotonic() + 1000 and time.monotonic() < deadline:
+        time.sleep(0.01)  # until the thread sleeps
     heartbeats.start(2, beaten.set, 0.05)
     assert beaten.wait(20)
     assert threads() == 1
@@ -111,10 +114,12 @@ def test_a_process_ends_quietly_and_at_once_with_a_run_that_is_open(root: Path) 
         import atexit, os, threading
         atexit.register(lambda: print(sum(t.name == "eventlog-heartbeat" for t in threading.enumerate())))
         import eventlog as obs
+        from eventlog import heartbeats
         run = obs.run("r", heartbeat_s=0.05); run.__enter__()
         while not (os.path.isdir(os.environ["EVENTLOG_DIR"] + "/log/heartbeat")): threading.Event().wait(0.01)
         child = os.fork()
         if child == 0:
+            assert not heartbeats._beating
             threading.Event().wait(0.3)
             os._exit(sum(t.name == "eventlog-heartbeat" for t in threading.enumerate()))
         assert os.waitpid(child, 0)[1] == 0

@@ -681,6 +681,11 @@ LIVES: dict[str, tuple[str, int, list[tuple[str, str | None]]]] = {
         "    os.waitpid(child, 0)",
         0, [("ok", None)],
     ),
+    "forks a child that leaves a call": (
+        "with obs.run('r'), obs.timed_tool_call('t'):\n    child = os.fork()\n    if child == 0: sys.exit(0)\n"
+        "    os.waitpid(child, 0)",
+        0, [("ok", None)],
+    ),
     "forks a child that ends in the block": (
         "run = obs.run('r'); run.__enter__()\nchild = os.fork()\nif child == 0:\n"
         "    obs.emit('of_child'); sys.exit(0)\nos.waitpid(child, 0); run.__exit__(None, None, None)",
@@ -702,6 +707,7 @@ def test_a_run_ends_once_or_its_process_did_not_live_to_say_so(case: str, root: 
     assert [(each.get("status", "ok"), each.get("error_message")) for each in finished] == ends
     assert started["payload"]["pid"] > 0
     assert len(logged(root, "step")) == ("step" in program)
+    assert len(logged(root, "tool_call")) == ("tool_call" in program)
     assert all(event["run_id"] == started["run_id"] for event in logged(root, "of_child"))
 
 

@@ -204,6 +204,23 @@ def test_a_generator_that_is_left_early_is_closed_and_no_failure(captured: Memor
     assert current().values == {}
 
 
+def test_a_generator_cleans_up_inside_of_its_step(captured: MemorySink) -> None:
+    """Also where its consumer is done with it."""
+
+    @obs.traced(name="produce")
+    def produce() -> Generator[int, None, None]:
+        try:
+            yield 1
+        finally:
+            obs.emit("cleaned")
+
+    generator = produce()
+    next(generator)
+    generator.close()
+    cleaned, step = captured.events
+    assert (cleaned.event_type, cleaned.parent_event_id) == ("cleaned", step.event_id)
+
+
 def test_a_generator_that_raises_says_so(captured: MemorySink) -> None:
     """What it yielded before was yielded."""
 
