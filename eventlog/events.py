@@ -225,3 +225,14 @@ class PriceSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_write_1h_usd_per_mtok: Decimal | None = None
     output_usd_per_mtok: Decimal | None = None
     note: str | None = None
+
+
+@built_in("retention_set")
+class RetentionSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How many days the log keeps the events of a workspace: the envelope's, or all that have no policy of their own.
+
+    Without `keep_days`: for ever. The latest one of a workspace counts (indexer.policies).
+    """
+
+    keep_days: float | None = None
+    note: str | None = None

@@ -74,7 +74,7 @@ def _watch() -> Callable[..., None]:
 
 
 _AGE = click.option(
-    "--older-than", "age", metavar="AGE", required=True, help="Last written so long ago: 90s, 15m, 2h, 30d, 4w."
+    "--older-than", "age", metavar="AGE", help="Last written so long ago: 90s, 15m, 2h, 30d, 4w; else policies decide."
 )
 
 
@@ -84,22 +84,24 @@ _AGE = click.option(
 @click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
 @_WAIT
 @root_option
-def prune(age: str, event_types: tuple[str, ...], dry_run: bool, wait_s: float, root: str | None) -> None:
+def prune(age: str | None, event_types: tuple[str, ...], dry_run: bool, wait_s: float, root: str | None) -> None:
     """Delete old segments whose content is safe elsewhere.
 
     That is: sealed, as they were sealed, and either indexed or backed up. Their rows stay in
-    the index, and a segment_pruned event says what is gone.
+    the index, and a segment_pruned event says what is gone. What a retention_set event keeps
+    longer stays; without --older-than such policies decide.
 
     \b
     Example:
+      eventlog emit retention_set '{"keep_days": 30}' --workspace acme; eventlog prune
       eventlog prune --older-than 30d --dry-run
       eventlog prune --older-than 30d --type debug
     """
     from indexer import retention
 
     folder = existing_root(root)
-    age_s = timestamps.age_s(age)
-    if age_s is None:
+    age_s = None if age is None else timestamps.age_s(age)
+    if age is not None and age_s is None:
         raise QueryFailed(f"{age!r} is not an age; use one like 90s, 15m, 2h, 30d, 4w")
     for name in event_types:
         envelope.check_event_type(name)

@@ -39,9 +39,10 @@ from eventlog.segment import remove_if_finished
 from eventlog.writer import Durability
 from indexer import checkpoint, index_file, schema, turns
 from indexer.index_file import DEFAULT_TIMEOUT_S
+from indexer.policies import RETENTION_EVENT, Policies
 
 #: What the log says of itself, and what importers and views go on from: small, and kept for ever.
-KEPT_TYPES = frozenset({SEAL_EVENT, PRUNED_EVENT, SCHEMA_EVENT, BACKED_UP_EVENT, "import_checkpoint"})
+KEPT_TYPES = frozenset({SEAL_EVENT, PRUNED_EVENT, SCHEMA_EVENT, BACKED_UP_EVENT, RETENTION_EVENT, "import_checkpoint"})
 
 
 class Pruning(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +54,7 @@ class Pruning(msgspec.Struct, frozen=True, kw_only=True):
 
 def prune(
     root: str | Path,
-    older_than_s: float,
+    older_than_s: float | None = None,
     event_types: Iterable[str] | None = None,
     *,
     dry_run: bool = False,
@@ -61,14 +62,16 @@ def prune(
 ) -> Pruning:
     """Delete segments that were last written over `older_than_s` seconds ago, as far as that is safe.
 
-    Raises InvalidEvent for a type that is kept for ever, MaintenanceBusy, IndexBusy.
+    What a policy keeps longer stays, and without `older_than_s` policies alone decide (indexer.policies).
+    Raises InvalidEvent for a type that is kept for ever, QueryFailed where there is neither age nor policy,
+    MaintenanceBusy, IndexBusy.
     """
     types = None if event_types is None else set(event_types)
     if types and types & KEPT_TYPES:
         raise InvalidEvent(f"{min(types & KEPT_TYPES)} is kept for ever: the log would not be understood without it")
     with contextlib.nullcontext() if dry_run else maintenance(root):
-        before_ns = time.time_ns() - int(older_than_s * 1e9)
-        old = [each for each in log.list_log(root, types).segments if each.mtime_ns < before_ns]
+        policies = Policies(root, older_than_s)
+        old = policies.old(log.list_log(root, types).segments)
         done = Pruning(pruned=[], kept=[])
         seals = {link.seal.segment: link.seal for link in reversed(read_chain(root))}
         backups, indexed = _backups(root), _indexed_offsets(root, timeout_s)
@@ -76,7 +79,7 @@ def prune(
         for file in old:
             if file.event_type in KEPT_TYPES:
                 continue
-            verdict = _judge(file, seals.get(file.name), backups.get(file.name, {}), indexed)
+            verdict = _judge(file, policies, seals.get(file.name), backups.get(file.name, {}), indexed)
             if isinstance(verdict, str):
                 done.kept.append(f"{file.event_type}/{file.name}: {verdict}")
             else:
@@ -111,7 +114,11 @@ def _turn(root: str | Path, timeout_s: float, has_index: bool) -> Iterator[duckd
 
 
 def _judge(
-    file: SegmentFile, seal: Seal | None, backups: dict[str, str], indexed: dict[str, int] | None
+    file: SegmentFile,
+    policies: Policies,
+    seal: Seal | None,
+    backups: dict[str, str],
+    indexed: dict[str, int] | None,
 ) -> Pruned | str:
     """Return what may be deleted, or why it may not."""
     if seal is None or not file.sealed:
@@ -123,6 +130,9 @@ def _judge(
     if not is_indexed and not copies:
         return "neither indexed nor backed up; try: eventlog index"
     try:
+        kept = policies.why_kept(file)
+        if kept is not None:
+            return kept
         if sha256(file.path) != seal.sha256:
             return "not what was sealed; try: eventlog verify"
     except OSError as error:

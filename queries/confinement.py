@@ -110,7 +110,7 @@ def _check_names(node: dict[str, Any], names: frozenset[str], admits: Callable[[
 
 
 def _path(node: dict[str, Any]) -> list[str]:
-    return list((node.get("qualified_name") or {}).get("path", []))
+    return list((node.get("qualified_name") or {}).get("path", ()))
 
 
 def _may_call(node: dict[str, Any]) -> bool:

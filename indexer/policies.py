@@ -1,0 +1,115 @@
+"""How long the log keeps whose events: policies, which are events themselves.
+
+A `retention_set` event sets the policy of the workspace that its envelope names; without one, the
+policy of all that have none of their own, events of no workspace included. The latest one counts, by its
+timestamp. Where there is neither, events are kept for ever.
+
+An event is as old as the later of its timestamp and the last write to its segment: what was
+imported today is young, however long ago it happened, and so is what a clock gone wrong has dated.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import msgspec
+
+from eventlog import envelope, reader, timestamps
+from eventlog.errors import InvalidEvent, QueryFailed
+from eventlog.events import RetentionSet
+from eventlog.log import SegmentFile
+
+RETENTION_EVENT = "retention_set"
+_DAY_S = 86_400.0
+
+
+class Policies:
+    """What may go, as the policies of a log have it at one moment.
+
+    With `older_than_s` that age is asked of what has no policy, and of what has one if it is more than that keeps.
+    Raises QueryFailed where neither says anything.
+    """
+
+    def __init__(self, root: str | Path, older_than_s: float | None) -> None:
+        self._keep_s = _read(root)
+        self._older_than_s = older_than_s
+        self._now_ns = time.time_ns()
+        if older_than_s is None and not self._keep_s:
+            raise QueryFailed(
+                "nothing says what may go: give an age (--older-than 30d), or record a policy, for instance: "
+                "eventlog emit retention_set '{\"keep_days\": 30}' --workspace W"
+            )
+
+    def old(self, files: list[SegmentFile]) -> list[SegmentFile]:
+        """Return those that some policy would let go by their age; without looking into them."""
+        least_s = min([self._least_s(keep_s) for keep_s in self._keep_s.values()] + self._asked())
+        return [file for file in files if self._age_s(file.mtime_ns) > least_s]
+
+    def why_kept(self, file: SegmentFile) -> str | None:
+        """Return whose events a segment holds that are to be kept; None if all may go. Raises OSError."""
+        if not self._keep_s:
+            return None  # its age is all that counts
+        seen: set[str | None] = set()
+        written_age_s = self._age_s(file.mtime_ns)
+        for line in reader.read_lines(file.path, end=file.size):
+            workspace, age_s = None, written_age_s
+            try:
+                event = envelope.decode(line.data).envelope
+            except InvalidEvent:
+                pass  # a line that is no event has no workspace
+            else:
+                workspace = event.workspace
+                age_s = min(age_s, self._age_s(timestamps.to_us(timestamps.parse(event.timestamp)) * 1000))
+            if workspace in seen and age_s == written_age_s:
+                continue
+            seen.add(workspace)
+            if age_s <= self._wanted_s(workspace):
+                return f"holds events of {_called(workspace)}, which are kept {self._how_long(workspace)}"
+        return None
+
+    def _wanted_s(self, workspace: str | None) -> float:
+        """Return how old the events of a workspace must be to go."""
+        if workspace in self._keep_s or None in self._keep_s:
+            return self._least_s(self._keep_s.get(workspace, self._keep_s.get(None, math.inf)))
+        return math.inf if self._older_than_s is None else self._older_than_s
+
+    def _least_s(self, keep_s: float) -> float:
+        return max([keep_s, *self._asked()])
+
+    def _asked(self) -> list[float]:
+        return [] if self._older_than_s is None else [self._older_than_s]
+
+    def _age_s(self, moment_ns: int) -> float:
+        return (self._now_ns - moment_ns) / 1e9
+
+    def _how_long(self, workspace: str | None) -> str:
+        wanted_s = self._wanted_s(workspace)
+        return "for ever" if math.isinf(wanted_s) else f"{wanted_s / _DAY_S:g} days"
+
+
+def _called(workspace: str | None) -> str:
+    return "no workspace" if workspace is None else f"workspace {workspace!r}"
+
+
+def _read(root: str | Path) -> dict[str | None, float]:
+    """Return how many seconds each workspace's events are kept. What is not understood deletes nothing: for ever."""
+    latest: dict[str | None, tuple[tuple[str, str], float]] = {}
+    for located in reader.read_log(root, [RETENTION_EVENT]):
+        try:
+            event = envelope.decode(located.data).envelope
+        except InvalidEvent:
+            continue
+        when = (event.timestamp, event.event_id)
+        if event.workspace not in latest or when > latest[event.workspace][0]:
+            latest[event.workspace] = (when, _keep_s(event.payload))
+    return {workspace: keep_s for workspace, (_, keep_s) in latest.items()}
+
+
+def _keep_s(payload: msgspec.Raw) -> float:
+    try:
+        days = msgspec.json.decode(payload, type=RetentionSet).keep_days
+    except msgspec.MsgspecError:
+        return math.inf
+    return math.inf if days is None or days < 0 else days * _DAY_S
