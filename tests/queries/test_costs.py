@@ -305,7 +305,7 @@ def test_the_order_of_prices_changes_nothing(root: Path) -> None:
     """Same rates from any order of the same events, and after a replay."""
     ids = recorded(
         root,
-        *(price(model, str(n), "1", timestamp="2026-01-01") for n, model in enumerate(["m", "m-", "m", "m-1"])),
+        *(price(model, str(n), "1", timestamp="2026-01-01") for n, model in enumerate(["m", "m-1", "m-1", "m-"])),
         *(call(f"2026-0{month}-01", "m-1", MILLION, agent=str(month)) for month in range(1, 7)),
     )
     read = ReadStore(root)
