@@ -45,6 +45,7 @@ _TOTALS = f"""
             FROM events WHERE event_type = '{DROPPED_EVENT}'),
            (SELECT count(*) FROM events WHERE event_type = '{ALARM_EVENT}')
 """
+_OF_COSTS = ("llm_calls", "events")
 _TIME = "TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
 _COPY = {
     "json": f"FORMAT json, ARRAY true, {_TIME}",
@@ -284,7 +285,7 @@ class ReadStore(Opening):
         now: datetime | None = None,
     ) -> report.CostReport:
         """Return what model calls cost per period of UTC time, and per model, agent, … with `by`; see docs/cost.md."""
-        with self._open() as connection:
+        with self._open(views=_OF_COSTS, fenced=False) as connection:
             return report.report(connection, period=period, by=by, since=since, until=until, now=now)
 
     def recomputed_costs(
@@ -296,12 +297,12 @@ class ReadStore(Opening):
         until: datetime | None = None,
     ) -> report.Recomputed:
         """Return what model calls would have cost at the prices of one moment, beside what they cost."""
-        with self._open() as connection:
+        with self._open(views=_OF_COSTS, fenced=False) as connection:
             return report.recompute(connection, as_of, by=by, since=since, until=until)
 
     def prices_in_use(self, model: str | None = None) -> tuple[list[report.PriceInUse], list[str]]:
         """Return the rates of the models in use (of those with `model` in their names), and notes on prices."""
-        with self._open() as connection:
+        with self._open(views=_OF_COSTS, fenced=False) as connection:
             return report.prices_in_use(connection, model)
 
     # -- metrics and health ------------------------------------------------------------

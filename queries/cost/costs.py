@@ -197,7 +197,7 @@ WITH calls AS (
                + {amount("cache_write_1h_tokens", rate("cache_write_1h"))} AS cache_write_usd,
            {amount("output_only", rate("output"))} + {amount("reasoning", rate("reasoning"))} AS output_usd,
            {saved} AS saved_usd,
-           CASE WHEN countable AND told
+           CASE WHEN told
                 THEN input_usd + cache_read_usd + cache_write_usd + output_usd + request_usd END AS computed
     FROM rated
 )
