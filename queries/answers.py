@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from queries.metrics import measured
 
 DAY = timedelta(days=1)
+_OF_COSTS = ("llm_calls", "events")
 
 
 class Answers(Opening):
@@ -41,7 +42,7 @@ class Answers(Opening):
         """Return what model calls cost per period of UTC time, and per model, agent, … with `by`; see docs/cost.md."""
         from queries.cost import report
 
-        with self._open() as connection:
+        with self._open(views=_OF_COSTS, fenced=False) as connection:
             return report.report(connection, period=period, by=by, since=since, until=until, now=now)
 
     def recomputed_costs(
@@ -55,14 +56,14 @@ class Answers(Opening):
         """Return what model calls would have cost at the prices of one moment, beside what they cost."""
         from queries.cost import report
 
-        with self._open() as connection:
+        with self._open(views=_OF_COSTS, fenced=False) as connection:
             return report.recompute(connection, as_of, by=by, since=since, until=until)
 
     def prices_in_use(self, model: str | None = None) -> tuple[list[report.PriceInUse], list[str]]:
         """Return the rates of the models in use (of those with `model` in their names), and notes on prices."""
         from queries.cost import report
 
-        with self._open() as connection:
+        with self._open(views=_OF_COSTS, fenced=False) as connection:
             return report.prices_in_use(connection, model)
 
     # -- metrics and health ------------------------------------------------------------

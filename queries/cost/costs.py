@@ -22,7 +22,7 @@ from queries.cost import price_sets, prices, rates
 from queries.cost.price_sets import PriceEvent
 from queries.cost.rates import Key, Rate
 
-COSTS, RATES = "llm_costs", "llm_rates"
+CALLS, COSTS, RATES = "llm_calls", "llm_costs", "llm_rates"
 #: Kinds of calls that are priced: the most frequent ones. More than any program has that names models.
 KEYS_MAX = 5_000
 
@@ -30,6 +30,11 @@ USD = "DECIMAL(38,18)"
 _RATE = "DECIMAL(18,18)"
 _COUNT = "DECIMAL(12,0)"
 _TOKENS = ("uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+#: What of `llm_calls` a cost depends on.
+NEEDED = (
+    "workspace", "provider", "model", "service_tier", *_TOKENS, "output_tokens", "reasoning_tokens", "ok",
+    "reported_cost_usd", "timestamp",
+)  # fmt: skip
 _PRICED = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
 
 
@@ -41,30 +46,35 @@ class Resolved(msgspec.Struct, frozen=True):
     notes: list[str]
 
 
-def provide(
-    connection: duckdb.DuckDBPyConnection,
-    *,
-    price_events: Sequence[PriceEvent] | None = None,
-    as_of: datetime | None = None,
-) -> Resolved:
-    """Make `llm_costs` and `llm_rates` on this connection, over the `llm_calls` that it sees.
+def provide(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make `llm_costs` and `llm_rates` on this connection, over the `llm_calls` and `price_events` that it sees."""
+    install(connection, resolve(connection))
 
-    `price_events` are the events that set prices; None reads those that the connection sees. With `as_of` (UTC
-    without a zone), every call has the prices in force then, at its own hour of the day, not those of its time.
+
+def install(
+    connection: duckdb.DuckDBPyConnection, resolved: Resolved, *, calls: str = CALLS, as_of: datetime | None = None
+) -> None:
+    """Make `llm_costs` and `llm_rates` from what was resolved, over a table that has what they need of `llm_calls`.
+
+    With `as_of` (UTC without a zone), every call has the prices in force then, at its own hour of the day, not
+    those of its time.
     """
-    resolved = resolve(connection, price_events)
     known = resolved.rates if as_of is None else {key: _at(each, as_of) for key, each in resolved.rates.items()}
     _store(connection, known)
-    connection.execute(_view(resolved.workspaces))
-    return resolved
+    connection.execute(_view(calls, resolved.workspaces))
 
 
-def resolve(connection: duckdb.DuckDBPyConnection, price_events: Sequence[PriceEvent] | None = None) -> Resolved:
-    """Return the rates of every kind of call that there is in `llm_calls`."""
+def resolve(
+    connection: duckdb.DuckDBPyConnection, price_events: Iterable[PriceEvent] | None = None, *, calls: str = CALLS
+) -> Resolved:
+    """Return the rates of every kind of call that there is.
+
+    `price_events` are the events that set prices; None reads those that the connection sees.
+    """
     events = price_sets.read(connection) if price_events is None else price_events
     own, notes = price_sets.understood(events)
     workspaces = sorted({price.workspace for price in own if price.workspace is not None})
-    keys = [Key(*row) for row in connection.execute(_keys(workspaces)).fetchall()]
+    keys = [Key(*row) for row in connection.execute(_keys(calls, workspaces)).fetchall()]
     if len(keys) > KEYS_MAX:
         keys.pop()
         notes.append(f"there are more than {KEYS_MAX:,} kinds of calls; only the most frequent are priced")
@@ -98,10 +108,10 @@ def _workspace(workspaces: Sequence[str]) -> str:
     return f"CASE WHEN workspace IN ({names}) THEN workspace END"
 
 
-def _keys(workspaces: Sequence[str]) -> str:
+def _keys(calls: str, workspaces: Sequence[str]) -> str:
     return f"""
         SELECT {_workspace(workspaces)}, provider, model, service_tier
-        FROM llm_calls GROUP BY ALL ORDER BY count(*) DESC, 3, 2, 4, 1 LIMIT {KEYS_MAX + 1}
+        FROM {calls} GROUP BY ALL ORDER BY count(*) DESC, 3, 2, 4, 1 LIMIT {KEYS_MAX + 1}
     """
 
 
@@ -139,7 +149,7 @@ def _row(key: Key, rate: Rate) -> list[str | None]:
     ]  # fmt: skip
 
 
-def _view(workspaces: Sequence[str]) -> str:
+def _view(calls: str, workspaces: Sequence[str]) -> str:
     """Return the statement that makes `llm_costs`."""
     counts = [*_TOKENS, "output_tokens"]
     countable = " AND ".join(f"{name} BETWEEN 0 AND {rates.TOKENS_END - 1}" for name in counts)
@@ -170,7 +180,7 @@ WITH calls AS (
            greatest(least(coalesce(reasoning_tokens, 0), output_tokens), 0) AS reasoning,
            output_tokens - reasoning AS output_only,
            CASE WHEN reported_cost_usd BETWEEN 0 AND 9999999999 THEN reported_cost_usd::{USD} END AS reported
-    FROM llm_calls
+    FROM {calls}
 ), rated AS (
     SELECT calls.*, {", ".join(f"r.{rate(kind)}" for kind in _PRICED)}, r.request_usd,
            r.price_key AS matched, r.price_version AS version, r.price_band AS band
@@ -187,7 +197,7 @@ WITH calls AS (
                + {amount("cache_write_1h_tokens", rate("cache_write_1h"))} AS cache_write_usd,
            {amount("output_only", rate("output"))} + {amount("reasoning", rate("reasoning"))} AS output_usd,
            {saved} AS saved_usd,
-           CASE WHEN countable AND told
+           CASE WHEN told
                 THEN input_usd + cache_read_usd + cache_write_usd + output_usd + request_usd END AS computed
     FROM rated
 )

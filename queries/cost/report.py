@@ -15,8 +15,7 @@ import msgspec
 
 from eventlog.errors import QueryFailed
 from queries.cost import costs, rates
-from queries.cost.costs import COSTS, USD
-from queries.cost.price_sets import PriceEvent
+from queries.cost.costs import COSTS, USD, Resolved
 from queries.cost.rates import Key, Rate
 
 Period = Literal["day", "week", "month"]
@@ -30,6 +29,7 @@ _COLUMNS: dict[By, str] = {
     "model": "model", "agent": "agent", "workspace": "workspace", "session": "session_id", "project": "project",
 }  # fmt: skip
 GROUPS = tuple(_COLUMNS)
+_IMPORTED = "SELECT 1 FROM events WHERE event_type = 'claude_code' LIMIT 1"
 _TOKENS = (
     "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
 )  # fmt: skip
@@ -143,7 +143,6 @@ def report(
     since: datetime | None = None,
     until: datetime | None = None,
     now: datetime | None = None,
-    price_events: list[PriceEvent] | None = None,
 ) -> CostReport:
     """Sum up the calls from `since` on and before `until`. `now` is for the running day. Raises QueryFailed."""
     if period is not None and period not in PERIODS:
@@ -151,14 +150,15 @@ def report(
     group = _column(by)
     moment = _naive(now) or datetime.now(UTC).replace(tzinfo=None)
     today = datetime(moment.year, moment.month, moment.day)
-    resolved = costs.provide(connection, price_events=price_events)
-    bucket = "NULL::TIMESTAMP" if period is None else f"date_trunc('{period}', timestamp)::TIMESTAMP"
     asked, bounds = _asked(since, until)
+    of_today = "timestamp >= $today AND timestamp < $tomorrow"
+    _, resolved = _provide(connection)
+    bucket = "NULL::TIMESTAMP" if period is None else f"date_trunc('{period}', timestamp)::TIMESTAMP"
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE cost_cells AS
         SELECT {bucket} AS start, {group} AS "group", provider, model, service_tier, cost_source, unpriced_because,
-               {asked} AS asked, timestamp >= $today AND timestamp < $tomorrow AS today,
+               {asked} AS asked, {of_today} AS today,
                count(*) AS calls, {", ".join(f"sum({name}) AS {name}" for name in (*_TOKENS, *_AMOUNTS))},
                min(timestamp) AS first, max(timestamp) AS last
         FROM {COSTS} WHERE asked OR today GROUP BY ALL
@@ -190,15 +190,14 @@ def recompute(
     by: By = "model",
     since: datetime | None = None,
     until: datetime | None = None,
-    price_events: list[PriceEvent] | None = None,
 ) -> Recomputed:
     """Price the calls from `since` on and before `until` again: as if all had been made at `as_of`."""
     moment = _naive(as_of) or as_of
     asked, bounds = _asked(since, until)
+    calls, resolved = _provide(connection)
     sides = {}
-    notes: list[str] = []
     for side, at in (("old", None), ("new", moment)):
-        notes = costs.provide(connection, price_events=price_events, as_of=at).notes
+        costs.install(connection, resolved, calls=calls, as_of=at)
         sides[side] = f"cost_cells_{side}"
         connection.execute(
             f"""
@@ -217,15 +216,15 @@ def recompute(
     ).fetchall()
     (total,) = connection.execute(f"SELECT NULL, {sums} FROM {joined}").fetchall()
     return Recomputed(
-        as_of=_utc(moment), by=by, rows=[_repriced(row) for row in rows], total=_repriced(total), notes=notes
+        as_of=_utc(moment), by=by, rows=[_repriced(row) for row in rows], total=_repriced(total), notes=resolved.notes
     )
 
 
 def prices_in_use(
-    connection: duckdb.DuckDBPyConnection, model: str | None = None, *, price_events: list[PriceEvent] | None = None
+    connection: duckdb.DuckDBPyConnection, model: str | None = None
 ) -> tuple[list[PriceInUse], list[str]]:
     """Return the rates of the calls in the index, of those whose model's name has `model` in it; and notes."""
-    resolved = costs.resolve(connection, price_events)
+    resolved = costs.resolve(connection)
     found = []
     for key in sorted(resolved.rates, key=_by_name):
         if model is not None and model.casefold() not in (key.model or "").casefold():
@@ -254,6 +253,22 @@ _UNPRICED = f"""
     FROM cost_cells WHERE asked AND cost_source = 'unpriced' GROUP BY 1, 2, 3, 4
     ORDER BY 5 DESC, 2, 1, 3, 4 LIMIT {UNPRICED_MAX}
 """
+
+
+def _provide(connection: duckdb.DuckDBPyConnection) -> tuple[str, Resolved]:
+    """Make `llm_costs`; return what it stands on, and the rates.
+
+    Calls are looked at more than once. Those of imported sessions are put aside first: to find them among
+    all the lines takes longest. Recorded ones are faster where they are.
+    """
+    calls = costs.CALLS
+    if connection.execute(_IMPORTED).fetchall():
+        calls = "cost_calls"
+        columns = ", ".join(dict.fromkeys([*costs.NEEDED, *_COLUMNS.values()]))
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {calls} AS SELECT {columns} FROM {costs.CALLS}")
+    resolved = costs.resolve(connection, calls=calls)
+    costs.install(connection, resolved, calls=calls)
+    return calls, resolved
 
 
 def _column(by: By | None) -> str:

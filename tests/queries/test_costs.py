@@ -301,11 +301,34 @@ def test_prices_of_a_workspace_are_its_own(root: Path) -> None:
     }
 
 
+def test_a_store_of_one_workspace_knows_its_own_costs_only(root: Path) -> None:
+    """At its own prices and those for all, with nothing of others: no call, rate, note or sum."""
+    recorded(
+        root, price("m", "1", "1"), price("m", "2", "2", workspace="w"), price("m", "4", "4", workspace="other"),
+        price("n", "8", "8"), price("n", None, None, workspace="other"), price("n", "-1", "1", workspace="w"),
+        call(NOON, "m", MILLION, workspace="w"), call(NOON, "n", MILLION, workspace="w"),
+        call(NOON, "m", MILLION, workspace="other"), call(NOON, "secret", MILLION, workspace="other"),
+        call(NOON, "m", MILLION),
+    )  # fmt: skip
+    expected = {"w": (10, {"m", "n"}), "other": (4, {"m", "secret"}), "nobody": (None, set())}
+    for workspace, (usd, models) in expected.items():
+        read = ReadStore(root, workspace=workspace)
+        found = read.costs(by="model")
+        assert found.total.cost_usd == usd
+        assert {row.group for row in found.rows} == models
+        assert {row[0] for row in read.sql("SELECT model FROM llm_costs").rows} == models
+        assert {row[0] for row in read.sql("SELECT model FROM llm_rates").rows} == models - {"secret"}
+        assert {each.model for each in read.prices_in_use()[0]} == models
+        assert len(found.notes) == (1 if workspace != "nobody" else 0)
+        assert read.recomputed_costs(utc(NOON[:19])).total.new_usd == usd
+    assert ReadStore(root).costs().total.cost_usd == 15
+
+
 def test_the_order_of_prices_changes_nothing(root: Path) -> None:
     """Same rates from any order of the same events, and after a replay."""
     ids = recorded(
         root,
-        *(price(model, str(n), "1", timestamp="2026-01-01") for n, model in enumerate(["m", "m-", "m", "m-1"])),
+        *(price(model, str(n), "1", timestamp="2026-01-01") for n, model in enumerate(["m", "m-1", "m-1", "m-"])),
         *(call(f"2026-0{month}-01", "m-1", MILLION, agent=str(month)) for month in range(1, 7)),
     )
     read = ReadStore(root)
