@@ -45,6 +45,12 @@ class Opening:
             yield connection, sandbox.check(connection, query)
 
     @contextmanager
+    def _within_limits(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the index for a question of our own that may take long."""
+        with self._open() as connection, sandbox.time_limit(connection, self._timeout_s, self._on_stuck):
+            yield connection
+
+    @contextmanager
     def _open(self, *, may_write: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         with (
             _one_at_a_time(self.root, self._wait_s),

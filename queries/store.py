@@ -26,13 +26,29 @@ from indexer import schema
 from indexer.alarm import ALARM_EVENT
 from indexer.digest import Digest, digest
 from indexer.typed import quoted
-from queries import sandbox
+from queries import insights, sandbox
+from queries.insights.findings import Insights
 from queries.opening import Opening
+from queries.runs import difference, found, tree
+from queries.runs.difference import Difference
+from queries.runs.found import Run, Session
+from queries.runs.tree import Tree
+from queries.search import searching
+from queries.search.searching import Found
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
 Bucket = Literal["minute", "hour", "day", "week", "month"]
 
 LIMIT_MAX = 10_000
+PAYLOADS_MAX_BYTES = 64 * 1024 * 1024
+_PAYLOADS = f"""
+    WITH wanted AS (
+        SELECT event_id, sum(line_length) OVER (ORDER BY timestamp, event_id ROWS UNBOUNDED PRECEDING) AS bytes
+        FROM events WHERE event_id IN (SELECT TRY_CAST(unnest(?) AS UUID))
+    )
+    SELECT event_id::VARCHAR, payload FROM events
+    WHERE event_id IN (SELECT event_id FROM wanted WHERE bytes <= {PAYLOADS_MAX_BYTES})
+"""
 _BUCKETS: tuple[Bucket, ...] = ("minute", "hour", "day", "week", "month")
 _TOTALS = f"""
     SELECT (SELECT count(*) FROM events),
@@ -198,6 +214,15 @@ class ReadStore(Opening):
         line = reader.read_line_at(path, event.line_offset)
         return FoundEvent(event=event, path=str(path), line=line)
 
+    def payloads(self, event_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the payloads of some events as plain Python objects, up to PAYLOADS_MAX_BYTES of lines in all.
+
+        In order of time; those beyond that are left out, as are ids that are not there.
+        """
+        with self._within_limits() as connection:
+            rows = sandbox.execute(connection, _PAYLOADS, [list(event_ids)]).fetchall()
+        return {row[0]: msgspec.json.decode(row[1]) for row in rows}
+
     def counts(
         self,
         event_types: Iterable[str] = (),
@@ -219,6 +244,64 @@ class ReadStore(Opening):
         with self._open() as connection:
             rows = sandbox.execute(connection, query, params).fetchall()
         return [Count(row[0], _utc(row[1]) if row[1] else None, row[2]) for row in rows]
+
+    # -- what agents did ---------------------------------------------------------------
+
+    def runs(
+        self, *, agent: str | None = None, status: str | None = None, since: datetime | None = None, limit: int = 50
+    ) -> list[Run]:
+        """Return runs, the one that began last first; those whose process is gone are 'abandoned' at once."""
+        with self._within_limits() as connection:
+            return found.runs(connection, agent=agent, status=status, since=since, limit=limit)
+
+    def run(self, run_id: str) -> Tree:
+        """Return the tree of a run, by its id or what alone begins so. Raises QueryFailed."""
+        with self._within_limits() as connection:
+            known = found.run_named(connection, run_id)
+            if known is None:
+                raise found.no_such_run(run_id)
+            return tree.of_run(connection, known)
+
+    def sessions(self, *, agent: str | None = None, since: datetime | None = None, limit: int = 50) -> list[Session]:
+        """Return sessions, the one that said something last first."""
+        with self._within_limits() as connection:
+            return found.sessions(connection, agent=agent, since=since, limit=limit)
+
+    def session(self, session_id: str) -> Tree:
+        """Return the calls of a session in order, by its id or what alone begins so. Raises QueryFailed."""
+        with self._within_limits() as connection:
+            known = found.session_named(connection, session_id)
+            if known is None:
+                raise found.no_such_session(session_id)
+            return tree.of_session(connection, known)
+
+    def tree(self, given: str) -> Tree:
+        """Return what `run` or else `session` returns: what eventlog show shows. Raises QueryFailed."""
+        with self._within_limits() as connection:
+            return tree.named(connection, given)
+
+    def diff(self, run_a: str, run_b: str) -> Difference:
+        """Compare two runs. Raises QueryFailed."""
+        with self._within_limits() as connection:
+            return difference.compare(connection, run_a, run_b)
+
+    def search(
+        self,
+        query: str,
+        *,
+        event_types: Iterable[str] = (),
+        agent: str | None = None,
+        since: datetime | None = None,
+        limit: int = 20,
+    ) -> Found:
+        """Return the events that hold all words and "phrases" of a query, in any case, the best first."""
+        with self._within_limits() as connection:
+            return searching.search(connection, query, event_types=event_types, agent=agent, since=since, limit=limit)
+
+    def insights(self, given: str) -> Insights:
+        """Return loops and waste of a run or a session, by its id or what alone begins so. Raises QueryFailed."""
+        with self._within_limits() as connection:
+            return insights.of(connection, given)
 
     # -- the state of log and index ----------------------------------------------------
 

@@ -34,6 +34,12 @@ LEAVES = [
     ("replay",),
     ("status",),
     ("doctor",),
+    ("runs",),
+    ("sessions",),
+    ("show",),
+    ("diff",),
+    ("search",),
+    ("insights",),
     ("sql",),
     ("export",),
 ]

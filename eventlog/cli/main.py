@@ -54,6 +54,12 @@ COMMANDS = {
     "replay": ("indexer.cli", "replay", "index"),
     "status": ("queries.cli", "status", "index"),
     "doctor": ("queries.doctor.cli", "doctor", "cli"),
+    "runs": ("queries.runs.cli", "runs", "index"),
+    "sessions": ("queries.runs.cli", "sessions", "index"),
+    "show": ("queries.runs.cli", "show", "index"),
+    "diff": ("queries.runs.cli", "diff", "index"),
+    "search": ("queries.search.cli", "search", "index"),
+    "insights": ("queries.insights.cli", "insights", "index"),
     "sql": ("queries.cli", "sql", "index"),
     "export": ("queries.cli", "export", "index"),
 }
