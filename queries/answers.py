@@ -6,27 +6,103 @@ loaded when they are asked: most programs ask one thing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-import duckdb
-
-from queries import sandbox
 from queries.opening import Opening
 
 if TYPE_CHECKING:
     from queries.cost import report
     from queries.health import score
+    from queries.insights.findings import Insights
     from queries.metrics import measured
+    from queries.runs.difference import Difference
+    from queries.runs.found import Run, Session
+    from queries.runs.tree import Tree
+    from queries.search.searching import Found
 
 DAY = timedelta(days=1)
 _OF_COSTS = ("llm_calls", "events")
+_OF_METRICS = ("events", "runs", "llm_calls", "tool_calls")
 
 
 class Answers(Opening):
     """The part of a ReadStore that answers owners of agents. Methods raise QueryFailed, IndexFailed and IndexBusy."""
+
+    # -- what agents did ---------------------------------------------------------------
+
+    def runs(
+        self, *, agent: str | None = None, status: str | None = None, since: datetime | None = None, limit: int = 50
+    ) -> list[Run]:
+        """Return runs, the one that began last first; those whose process is gone are 'abandoned' at once."""
+        from queries.runs import found
+
+        with self._within_limits() as connection:
+            return found.runs(connection, agent=agent, status=status, since=since, limit=limit)
+
+    def run(self, run_id: str) -> Tree:
+        """Return the tree of a run, by its id or what alone begins so. Raises QueryFailed."""
+        from queries.runs import found, tree
+
+        with self._within_limits() as connection:
+            known = found.run_named(connection, run_id)
+            if known is None:
+                raise found.no_such_run(run_id)
+            return tree.of_run(connection, known)
+
+    def sessions(self, *, agent: str | None = None, since: datetime | None = None, limit: int = 50) -> list[Session]:
+        """Return sessions, the one that said something last first."""
+        from queries.runs import found
+
+        with self._within_limits() as connection:
+            return found.sessions(connection, agent=agent, since=since, limit=limit)
+
+    def session(self, session_id: str) -> Tree:
+        """Return the calls of a session in order, by its id or what alone begins so. Raises QueryFailed."""
+        from queries.runs import found, tree
+
+        with self._within_limits() as connection:
+            known = found.session_named(connection, session_id)
+            if known is None:
+                raise found.no_such_session(session_id)
+            return tree.of_session(connection, known)
+
+    def tree(self, given: str) -> Tree:
+        """Return what `run` or else `session` returns: what eventlog show shows. Raises QueryFailed."""
+        from queries.runs import tree
+
+        with self._within_limits() as connection:
+            return tree.named(connection, given)
+
+    def diff(self, run_a: str, run_b: str) -> Difference:
+        """Compare two runs. Raises QueryFailed."""
+        from queries.runs import difference
+
+        with self._within_limits() as connection:
+            return difference.compare(connection, run_a, run_b)
+
+    def search(
+        self,
+        query: str,
+        *,
+        event_types: Iterable[str] = (),
+        agent: str | None = None,
+        since: datetime | None = None,
+        limit: int = 20,
+    ) -> Found:
+        """Return the events that hold all words and "phrases" of a query, in any case, the best first."""
+        from queries.search import searching
+
+        with self._within_limits() as connection:
+            return searching.search(connection, query, event_types=event_types, agent=agent, since=since, limit=limit)
+
+    def insights(self, given: str) -> Insights:
+        """Return loops and waste of a run or a session, by its id or what alone begins so. Raises QueryFailed."""
+        from queries import insights
+
+        with self._within_limits() as connection:
+            return insights.of(connection, given)
 
     # -- cost --------------------------------------------------------------------------
 
@@ -81,7 +157,7 @@ class Answers(Opening):
         """Count runs, calls, errors, tokens, cost and latencies per day or hour of UTC; see `measured.metrics`."""
         from queries.metrics import measured
 
-        with self._counting() as connection:
+        with self._within_limits(views=_OF_METRICS, fenced=False) as connection:
             return measured.metrics(connection, bucket, by, since=since, until=until, agent=agent, now=now)
 
     def health(
@@ -90,13 +166,5 @@ class Answers(Opening):
         """Score agents, with what was taken off for which reason, and the SQL behind it; see `score.health`."""
         from queries.health import score
 
-        with self._counting() as connection:
+        with self._within_limits(views=_OF_METRICS, fenced=False) as connection:
             return score.health(connection, agent, now=now, window=window)
-
-    @contextmanager
-    def _counting(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with (
-            self._open(views=("events", "runs", "llm_calls", "tool_calls"), fenced=False) as connection,
-            sandbox.time_limit(connection, self._timeout_s, self._on_stuck),
-        ):
-            yield connection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 since_option = click.option("--since", metavar="T", help="From T on: ISO 8601, or an age like 90s, 15m, 2h, 7d.")
 until_option = click.option("--until", metavar="T", help="Before T.")
 workspace_option = click.option("--workspace", metavar="W", help="See this workspace and nothing else.")
+limit_option = click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(min=1, max=1000), help="How many at most."
+)
 wait_option = click.option(
     "--wait",
     "wait_s",
@@ -60,8 +64,8 @@ def echo_json(answer: object) -> None:
 
 
 def page(text: str) -> None:
-    """Print long text: page by page in a terminal, as it is in a pipe."""
-    if sys.stdout.isatty():
+    """Print text: in a terminal, page by page where it is longer than the screen; in a pipe as it is."""
+    if sys.stdout.isatty() and text.count("\n") + 2 > shutil.get_terminal_size().lines:
         click.echo_via_pager(text + "\n")
     else:
         click.echo(text)

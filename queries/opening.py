@@ -84,6 +84,17 @@ class Opening:
                 Workspace(connection, index, self.workspace, fenced=fenced).make(views)
             yield connection
 
+    @contextmanager
+    def _within_limits(
+        self, *, views: Collection[str] | None = None, fenced: bool = True
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Do what `_open` does, for a question that may take long."""
+        with (
+            self._open(views=views, fenced=fenced) as connection,
+            sandbox.time_limit(connection, self._timeout_s, self._on_stuck),
+        ):
+            yield connection
+
     def _provide(self, connection: duckdb.DuckDBPyConnection, mentioned: Collection[str]) -> None:
         """Make what is made on demand, where a query mentions it."""
         for make in {self._on_demand[name] for name in self._on_demand.keys() & set(mentioned)}:

@@ -1,0 +1,1 @@
+"""Looking at what agents did: runs, sessions and single events, as lists, trees and differences."""

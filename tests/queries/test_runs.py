@@ -1,0 +1,453 @@
+"""Runs and sessions: lists, trees, single events with their proof, differences."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventlog import events, sealing
+from eventlog.errors import QueryFailed
+from fixtures import transcripts
+from queries import cells
+from queries.runs import evidence, found, tree, waterfall
+from queries.runs.difference import Change, first_difference
+from queries.runs.tree import Node
+from queries.store import ReadStore
+from tests.conftest import Run
+from tests.indexer.support import index
+from tests.queries.stories import START, Story, at, nightly
+
+# -- lists -----------------------------------------------------------------------------------
+
+
+def test_runs_come_last_begun_first_and_can_be_chosen(root: Path) -> None:
+    """By agent, state and time; with their sums."""
+    nightly(root)
+    nightly(root, "nightly-6", shift=-86400, failing=False)
+    with Story(root, run_id="other", agent="coder") as story:
+        story.tell(-3600, events.RunStarted(name="o"))
+    store = ReadStore(root)
+    assert [(run.run_id, run.status) for run in store.runs()] == [
+        ("nightly-7", "error"), ("other", "abandoned"), ("nightly-6", "ok"),
+    ]  # fmt: skip
+    assert [run.run_id for run in store.runs(agent="planner")] == ["nightly-7", "nightly-6"]
+    assert [run.run_id for run in store.runs(status="ok")] == ["nightly-6"]
+    assert [run.run_id for run in store.runs(status="abandoned")] == ["other"]
+    assert [run.run_id for run in store.runs(since=at(-3600))] == ["nightly-7", "other"]
+    assert [run.run_id for run in store.runs(limit=1)] == ["nightly-7"]
+    run = store.runs()[0]
+    assert (run.started, run.finished, run.duration_ms) == (START, at(20), 20_000)
+    assert (run.steps, run.llm_calls, run.tool_calls, run.tool_failures, run.errors) == (1, 2, 4, 2, 1)
+    assert (run.input_tokens, run.output_tokens) == (4300, 130)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"limit": 0}, "limit 0 is out of range: 1 to 10,000"),
+    ({"status": "good"}, "no run is 'good'; it is one of ok, error, cancelled, running, abandoned"),
+])  # fmt: skip
+def test_what_runs_cannot_be_asked(root: Path, arguments: dict[str, object], message: str) -> None:
+    """It says what it can be."""
+    nightly(root)
+    with pytest.raises(QueryFailed, match=f"^{message}$"):
+        ReadStore(root).runs(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_run_whose_process_is_gone_is_abandoned_at_once(root: Path) -> None:
+    """On this machine, in this boot; of others nothing is known."""
+    boot = found.this_boot()
+    assert boot is not None
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    here = os.uname().nodename
+    owners = {
+        "gone": (here, boot, gone.pid), "alive": (here, boot, os.getpid()), "elsewhere": ("other", boot, gone.pid),
+        "before the boot": (here, "another", gone.pid), "no pid": (here, boot, None), "absurd": (here, boot, 2**40),
+    }  # fmt: skip
+    with Story(root) as story:
+        for run_id, (host, boot_id, pid) in owners.items():
+            started = events.RunStarted(name="n", host=host, boot=boot_id, pid=pid)
+            story.tell((datetime.now(UTC) - START).total_seconds(), started, run_id=run_id)
+    states = {run.run_id: run.status for run in ReadStore(root).runs()}
+    assert states == dict.fromkeys(owners, "running") | {"gone": "abandoned", "absurd": "abandoned"}
+    assert {run.run_id for run in ReadStore(root).runs(status="running", limit=4)} == owners.keys() - {"gone", "absurd"}
+    assert [run.run_id for run in ReadStore(root).runs(status="abandoned", limit=1)] == ["absurd"]
+    head = ReadStore(root).run("gone").run
+    assert head is not None
+    assert head.status == "abandoned"
+
+
+def test_sessions_of_programs_and_of_transcripts(root: Path, run: Run) -> None:
+    """The one that said something last comes first."""
+    nightly(root)
+    run("import", "claude-code", str(transcripts.FOLDER))
+    index(root)
+    listed = ReadStore(root).sessions()
+    assert [each.session_id for each in listed][:2] == ["s1", "glued"]
+    (first,) = ReadStore(root).sessions(limit=1)
+    assert (first.first, first.last, first.duration_s, first.agent) == (START, at(20), 20, "planner")
+    assert (first.llm_calls, first.tool_calls, first.input_tokens, first.models) == (2, 4, 4300, ["m"])
+    assert [each.session_id for each in ReadStore(root).sessions(agent="planner")] == ["s1"]
+    assert [each.session_id for each in ReadStore(root).sessions(since=START)] == ["s1"]
+
+
+# -- trees -----------------------------------------------------------------------------------
+
+
+def test_the_tree_of_a_run(root: Path) -> None:
+    """Each event once, below its parent, in order of its beginning; tokens of a step are those of its calls."""
+    ids = nightly(root)
+    found_ = ReadStore(root).run("nightly-7")
+    names = {event_id: name for name, event_id in ids.items()}
+    assert [(names[node.event_id], node.depth) for node in found_.nodes] == [
+        ("start", 0), ("end", 0), ("llm", 0), ("search0", 0), ("search1", 0), ("search2", 0),
+        ("step", 0), ("inner", 1), ("make", 1), ("error", 0),
+    ]  # fmt: skip
+    by_name = {names[node.event_id]: node for node in found_.nodes}
+    step = by_name["step"]
+    assert (step.started, step.finished, step.duration_ms, step.ok) == (at(8), at(15), 7000, True)
+    assert (step.input_tokens, step.output_tokens) == (2300, 40)
+    assert (by_name["llm"].input_tokens, by_name["llm"].started) == (2000, at(0.6))
+    assert (by_name["search0"].text, by_name["search0"].ok, by_name["search2"].ok) == ("1", False, True)
+    assert (by_name["error"].name, by_name["error"].error) == ("Overflow", "the shelf is full")
+    assert (found_.input_tokens, found_.output_tokens, found_.left_out) == (4300, 130, {})
+    assert found_.run is not None
+    assert (found_.run.status, found_.started, found_.finished) == ("error", START, at(20))
+
+
+def test_what_hangs_at_the_root(root: Path) -> None:
+    """Parents that are not there, or in another run; events of a run that nobody began; sub-runs are named."""
+    with Story(root, run_id="r") as story:
+        elsewhere = story.tell(0, events.Step(name="elsewhere"), run_id="other")
+        ids = [story.tell(n, events.Step(name="s"), parent_event_id=p) for n, p in ((1, elsewhere), (2, "no id"))]
+        story.tell(3, events.RunStarted(name="sub", parent_run_id="r"), run_id="below")
+    found_ = ReadStore(root).run("r")
+    assert [(node.event_id, node.depth) for node in found_.nodes] == [(each, 0) for each in ids]
+    assert [child.run_id for child in found_.children] == ["below"]
+    assert found_.run is not None
+    assert (found_.run.status, found_.run.started) == ("unknown", at(1))
+
+
+def node(number: int, parent: int | None, second: int) -> Node:
+    moment = START + timedelta(seconds=second)
+    named = None if parent is None else str(parent)
+    return Node(
+        event_id=str(number), event_type="step", parent_event_id=named, name="n", started=moment, finished=moment
+    )
+
+
+@given(st.lists(st.tuples(st.none() | st.integers(0, 14), st.integers(0, 5)), max_size=12))
+def test_any_events_make_a_tree_with_each_of_them_once(given_: list[tuple[int | None, int]]) -> None:
+    """Whoever names whom: itself, each other, nobody, or what is not there."""
+    nodes = [node(number, parent, second) for number, (parent, second) in enumerate(given_)]
+    arranged = tree.arranged(nodes)
+    assert sorted(each.event_id for each in arranged) == sorted(each.event_id for each in nodes)
+    path: list[str] = []
+    for each in arranged:
+        assert each.depth <= len(path)
+        del path[each.depth :]
+        parents = {str(number) for number in range(len(nodes))} & {each.parent_event_id}
+        in_circle = _is_in_circle(each, nodes)
+        if each.depth:
+            assert path[-1] == each.parent_event_id
+        else:
+            assert not parents or in_circle
+        path.append(each.event_id)
+
+
+def _is_in_circle(start: Node, nodes: list[Node]) -> bool:
+    by_id = {each.event_id: each for each in nodes}
+    at_ = start
+    for _ in nodes:
+        if at_.parent_event_id not in by_id:
+            return False
+        at_ = by_id[at_.parent_event_id]
+        if at_.event_id == start.event_id:
+            return True
+    return False
+
+
+def test_a_chain_of_thousands_is_arranged_drawn_and_encoded() -> None:
+    """Without recursion."""
+    nodes = tree.arranged([node(number, number - 1 if number else None, number) for number in range(4000)])
+    assert [each.depth for each in nodes] == list(range(4000))
+    whole = _tree_of(nodes)
+    assert msgspec.json.decode(msgspec.json.encode(whole))["nodes"][-1]["depth"] == 3999
+    drawn = waterfall.lines(whole, 80, style=lambda text, _: text, usd=str)
+    assert len(drawn) == waterfall.LINES_MAX + 1
+    assert max(map(cells.width, drawn)) <= 80
+    assert drawn[-1] == "… 2,000 more lines; --json has them"
+
+
+def _tree_of(nodes: list[Node], **fields: object) -> tree.Tree:
+    values: dict[str, object] = {
+        "run": None, "session_id": "s", "started": min(each.started for each in nodes),
+        "finished": max(each.finished for each in nodes), "nodes": nodes, "left_out": {}, "children": [],
+        "input_tokens": 0, "output_tokens": 0, "cost_usd": None, "unpriced": 0,
+    }  # fmt: skip
+    return tree.Tree(**values | fields)  # type: ignore[arg-type]
+
+
+def test_a_run_with_too_many_events_says_what_is_left_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps go first, heartbeats last."""
+    monkeypatch.setattr(tree, "NODES_MAX", 4)
+    with Story(root, run_id="r") as story:
+        for second in range(3):
+            story.tell(second, events.Heartbeat())
+            story.tell(second, events.Message(content="m"))
+            story.tell(second, events.ToolCall(tool_name="t"))
+        story.tell(9, events.Step(name="late"))
+    found_ = ReadStore(root).run("r")
+    assert [each.event_type for each in found_.nodes] == ["tool_call", "tool_call", "tool_call", "step"]
+    assert found_.left_out == {"heartbeat": 3, "message": 3}
+
+
+def test_the_calls_of_an_imported_session(root: Path, run: Run) -> None:
+    """In order of time, subagents' included; each call of a message is there."""
+    run("import", "claude-code", str(transcripts.FOLDER))
+    index(root)
+    found_ = ReadStore(root).session("main")
+    assert [(each.event_type, each.name, each.kind, each.text, each.ok) for each in found_.nodes] == [
+        ("llm_call", transcripts.OPUS, None, None, True),
+        ("tool_call", "Task", None, "Find it", True),
+        ("llm_call", transcripts.HAIKU, "subagent", None, True),
+        ("tool_call", "Glob", "subagent", "**/*.py", True),
+        ("llm_call", transcripts.OPUS, None, None, True),
+        ("tool_call", "Bash", None, "make", False),
+    ]
+    assert [each.input_tokens for each in found_.nodes] == [1260, 0, 703, 0, 1602, 0]
+    assert ReadStore(root).tree("glu").session_id == "glued"
+
+
+def test_ids_may_be_shortened(root: Path) -> None:
+    """To what alone begins so; a whole id is never taken for the beginning of another."""
+    with Story(root) as story:
+        for run_id in ("ab", "abc", "abd", "x%_"):
+            story.tell(0, events.RunStarted(name=run_id), run_id=run_id)
+    store = ReadStore(root)
+
+    def named(given_: str) -> str | None:
+        head = store.run(given_).run
+        return None if head is None else head.name
+
+    assert [named(each) for each in ("ab", "abc", "x", "x%")] == ["ab", "abc", "x%_", "x%_"]
+    with pytest.raises(QueryFailed, match=r"^several runs begin with 'a': ab, abc, abd; give more of it$"):
+        store.run("a")
+    for missing in ("%", "nope", ""):
+        with pytest.raises(QueryFailed, match="there is no run"):
+            store.run(missing)
+    with pytest.raises(QueryFailed, match="there is no session 'ab'; try: eventlog sessions"):
+        store.session("ab")
+
+
+# -- drawn -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("start", "end", "drawn"), [
+    (0.0, 1.0, "████"), (0.0, 0.5, "██  "), (0.5, 1.0, "  ██"), (0.0, 0.0, "▏   "), (1.0, 1.0, "   █"),
+    (0.25, 0.4, " ▋  "),
+])  # fmt: skip
+def test_bars(start: float, end: float, drawn: str) -> None:
+    """From a part to a part, never empty, never too wide."""
+    assert waterfall.bar(start, end, 4) == drawn
+
+
+@pytest.mark.parametrize("width", [10, 24, 40, 60, 80, 120, 200])
+def test_no_line_is_wider_than_the_terminal(root: Path, width: int) -> None:
+    """Whatever is in it: wide characters, control characters, long names, deep trees."""
+    with Story(root, run_id="r") as story:
+        parent = story.tell(9, events.Step(name="整理" * 40, duration_ms=9e6))
+        for depth in range(20):
+            parent = story.tell(9, events.Step(name=f"\x1b[31m{depth}\n" + "x" * 90), parent_event_id=parent)
+            story.tell(
+                9, events.LlmCall(request_model="m", uncached_input_tokens=10**9, cost_usd=Decimal("123456.789"))
+            )
+        story.tell(9, events.ToolCall(tool_name="t", arguments={"a": "/" + "p" * 300 + "/end"}, ok=False))
+    found_ = ReadStore(root).run("r")
+    drawn = waterfall.lines(found_, width, style=lambda text, _: text, usd=lambda cost: f"${cost:,.2f}")
+    assert len(drawn) == len(found_.nodes)
+    assert max(map(cells.width, drawn)) <= max(width, waterfall.WIDTH_MIN)
+    assert all(each.isprintable() for each in drawn)
+
+
+# -- one event -------------------------------------------------------------------------------
+
+
+def test_an_event_is_compared_with_its_line(root: Path) -> None:
+    """As it was written; after somebody changed the line; after the segment is gone."""
+    with Story(root, run_id="r") as story:
+        event_id = story.tell(0, "t", {"n": 1, "text": "é"}, agent="a")
+        story.tell(0, "t", {"n": 2})
+    store = ReadStore(root)
+
+    def examined() -> evidence.Evidence:
+        event = store.event(event_id)
+        assert event is not None
+        return evidence.examine(root, event)
+
+    assert examined() == evidence.Evidence(
+        same=True,
+        why="the line at this place has this id and the same content",
+        seal_why="the segment is not sealed yet",
+    )
+    sealing.seal(root)
+    assert (examined().same, examined().seal, examined().as_sealed) == (True, 1, True)
+    (path,) = (root / "log" / "t").iterdir()
+    path.chmod(0o600)
+    original = path.read_bytes()
+    for before, after, why in (
+        (b'"n":1', b'"n":7', "the payload differs"),
+        (b'"agent":"a"', b'"agent":"b"', "agent: the line says 'b', the row 'a'"),
+        (b"{", b"[", "the line is no event any more: "),
+    ):
+        path.write_bytes(original.replace(before, after, 1))
+        changed = examined()
+        assert (changed.same, changed.as_sealed) == (False, False)
+        assert changed.why.startswith(why)
+    path.unlink()
+    gone = examined()
+    assert (gone.same, gone.as_sealed, gone.seal_why) == (False, None, "the segment of seal 1 is gone")
+
+
+# -- differences -----------------------------------------------------------------------------
+
+
+def test_where_two_runs_differ(root: Path) -> None:
+    """Outcome, steps, calls with their arguments, the first prompt."""
+    good = nightly(root, "nightly-6", shift=-86400, failing=False)
+    bad = nightly(root)
+    found_ = ReadStore(root).diff("nightly-6", "nightly-7")
+    assert found_.changes == [
+        Change("status", "ok", "error"), Change("error_type", None, "Overflow"), Change("tool_calls", 2, 4),
+        Change("tool_failures", 0, 2), Change("errors", 0, 1),
+    ]  # fmt: skip
+    assert [(pair.state, pair.a and pair.a.name) for pair in found_.steps] == [("same", "retrieve")]
+    assert [(pair.state, pair.a and pair.a.event_id, pair.b and pair.b.event_id) for pair in found_.tool_calls] == [
+        ("only_b", None, bad["search0"]), ("only_b", None, bad["search1"]), ("same", good["search0"], bad["search2"]),
+        ("changed", good["make"], bad["make"]),
+    ]  # fmt: skip
+    changed = found_.tool_calls[-1]
+    assert changed.a is not None
+    assert changed.b is not None
+    assert (changed.a.detail, changed.b.detail) == ('{"command":"make"}', '{"command":"make all"}')
+    prompt = found_.prompt
+    assert prompt is not None
+    assert (prompt.call, prompt.a_event_id, prompt.b_event_id) == (1, good["llm"], bad["llm"])
+    assert prompt.a.endswith('"content":"Tidy the shelf"}]')
+    assert prompt.b.endswith('"content":"Tidy the shelf now"}]')
+    assert not found_.same
+
+
+def test_a_run_does_not_differ_from_itself(root: Path) -> None:
+    """Nor from one that did the same at another time."""
+    nightly(root)
+    nightly(root, "again", shift=100)
+    for other in ("nightly-7", "again"):
+        found_ = ReadStore(root).diff("nightly-7", other)
+        assert (found_.changes, found_.prompt, found_.same, found_.cut) == ([], None, True, False)
+
+
+@given(st.text(), st.text(), st.text())
+def test_the_first_difference_of_two_texts(same: str, a: str, b: str) -> None:
+    """Where they begin to differ, and nowhere else."""
+    place = first_difference(same + a, same + b)
+    one, other = same + a, same + b
+    assert one[:place] == other[:place]
+    assert one[place : place + 1] != other[place : place + 1] or place == len(one) == len(other)
+
+
+# -- the commands ----------------------------------------------------------------------------
+
+
+def test_the_commands_for_people(root: Path, run: Run) -> None:
+    """What they print in a pipe."""
+    ids = nightly(root)
+    nightly(root, "nightly-6", shift=-86400, failing=False)
+    assert run("runs", "--utc").stdout.splitlines() == [
+        "run        name     agent    status  began                   took  steps  models    tools  tokens in  out"
+        "  workspace  error",
+        "nightly-7  nightly  planner  error   2026-03-01 23:59:50Z  20.0 s      1       2  4 (2 ✗)      4,300  130"
+        "  w          Overflow",
+        "nightly-6  nightly  planner  ok      2026-02-28 23:59:50Z  20.0 s      1       2        2      4,300  130  w",
+    ]
+    shown = run("show", "nightly-7", "--utc").stdout.splitlines()
+    assert shown[:3] == [
+        "run        nightly-7 nightly",
+        "status     error: Overflow",
+        "when       2026-03-01 23:59:50Z → 2026-03-02 00:00:10Z (20.0 s)",
+    ]
+    assert "└ ▸ bash make all" in "\n".join(shown)
+    assert shown[-1] == "1 step, 2 model calls, 4 tool calls (2 failed), 4,300 → 130 tokens"
+    assert "2026-03-02 00:59:50" in run("show", "nightly-7", TZ="Europe/Berlin").stdout
+    verbose = run("show", "nightly-7", "--verbose").stdout
+    assert "   system_instructions: You tidy.\n   input user: Tidy the shelf now\n" in verbose
+    assert "   result: none\n" in verbose
+    event = run("show", ids["error"], "--utc").stdout
+    assert "timestamp         2026-03-02 00:00:08.000000Z\n" in event
+    assert "same as the row: yes: the line at this place has this id and the same content\n" in event
+    compared = run("diff", "nightly-6", "nightly-7").stdout
+    assert '- bash  1.0 s  {"command":"make"}\n+ bash  1.0 s  {"command":"make all"}\n' in compared
+    assert run("diff", "nightly-6", "nightly-6").stdout.endswith("\nnothing differs but times\n")
+    assert run("sessions", "--utc").stdout.splitlines()[1].startswith("s1       2026-03-02 00:00:10Z  1 d 0 h  planner")
+
+
+def test_the_commands_for_programs(root: Path, run: Run) -> None:
+    """With --json."""
+    ids = nightly(root)
+    (listed,) = msgspec.json.decode(run("runs", "--json").stdout)
+    assert (listed["run_id"], listed["started"], listed["status"]) == ("nightly-7", "2026-03-01T23:59:50Z", "error")
+    shown = msgspec.json.decode(run("show", "nightly-7", "--json").stdout)
+    assert [each["depth"] for each in shown["nodes"]] == [0] * 7 + [1, 1, 0]
+    event = msgspec.json.decode(run("show", ids["make"], "--json").stdout)
+    assert (event["event"]["payload"]["arguments"], event["evidence"]["same"]) == ({"command": "make all"}, True)
+    assert msgspec.json.decode(event["line"])["event_id"] == ids["make"]
+    assert msgspec.json.decode(run("diff", "nightly-7", "nightly-7", "--json").stdout)["changes"] == []
+    assert msgspec.json.decode(run("sessions", "--json").stdout)[0]["session_id"] == "s1"
+
+
+def test_when_there_is_nothing(root: Path, run: Run) -> None:
+    """Lists that are empty say what to do, and are no errors; names that are not there are."""
+    run("emit", "t")
+    index(root)
+    for command in ("runs", "sessions"):
+        done = run(command)
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "eventlog index" in done.stderr
+        assert run(command, "--json").stdout == "[]\n"
+    done = run("show", "nope")
+    assert (done.returncode, done.stderr) == (
+        2, "error: there is no run or session 'nope'; try: eventlog runs, or: eventlog sessions\n",
+    )  # fmt: skip
+    done = run("diff", "a", "b")
+    assert (done.returncode, done.stderr.startswith("error: there is no run 'a'")) == (2, True)
+
+
+@pytest.mark.parametrize("columns", [30, 90])
+def test_in_a_terminal_every_line_fits(root: Path, run: Run, columns: int) -> None:
+    """However narrow it is."""
+    nightly(root)
+    nightly(root, "a-run-with-a-name-that-is-long", shift=100, failing=False)
+    commands = ["runs", "sessions", "show nightly-7", "diff nightly-7 a-run", "search shelf", "insights nightly-7"]
+    python = f"{sys.executable} -m eventlog"
+    line = f"stty cols {columns} rows 200; " + "; ".join(f"{python} {each} --root {root} 2>&-" for each in commands)
+    done = subprocess.run(
+        ["script", "-qec", line, "/dev/null"], capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    )  # fmt: skip
+    lines = [_without_styles(each) for each in done.stdout.splitlines()]
+    assert len(lines) > 50
+    assert max(map(cells.width, lines)) <= columns
+
+
+def _without_styles(text: str) -> str:
+    for code in ("\x1b[31m", "\x1b[1m", "\x1b[0m"):
+        text = text.replace(code, "")
+    return text

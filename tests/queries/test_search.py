@@ -1,0 +1,216 @@
+"""Search: which events have the words, in which order, and what is shown of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eventlog import events
+from eventlog.errors import QueryFailed
+from queries.search import searching, words
+from queries.store import ReadStore
+from tests.conftest import Run
+from tests.indexer.support import index, line, segment
+from tests.queries.stories import Story, at, nightly
+
+
+def texts_of(root: Path, *texts: Any) -> list[str]:
+    """Emit messages a second apart; return their ids."""
+    with Story(root) as story:
+        return [story.tell(second, events.Message(content=text)) for second, text in enumerate(texts)]
+
+
+def found(root: Path, query: str, **filters: Any) -> list[str]:
+    return [hit.event_id for hit in ReadStore(root).search(query, **filters).hits]
+
+
+# -- what is found ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("query", "number"), [
+    ("SHELF", 0), ("shelf tidy", 0), ('"the shelf"', 0), ("helf", 0),
+    ('say "hi', 1), ('"line\nbreak"', 1), ("back\\slash", 1), ("a/b", 1), ("tab\there", 1),
+    ("café", 2), ("CAFÉ", 2), ("ΣΊΣΥΦΟΣ", 2), ("整理", 2), ("🎉", 2), ("naïve café", 2),
+    ("404", 3), ("1.5", 3), ("deep", 3),
+])  # fmt: skip
+def test_words_and_phrases_are_found_as_they_read(root: Path, query: str, number: int) -> None:
+    """In any case, in any order, whatever JSON makes of them."""
+    ids = texts_of(
+        root, "Tidy the shelf", 'They say "hi\nline\nbreak back\\slash a/b tab\there', "Naïve CAFÉ σίσυφος 整理 🎉",
+        {"status": 404, "ratio": 1.5, "list": [{"x": "deep"}]},
+    )  # fmt: skip
+    query = query.replace('say "hi', "say hi") if query == 'say "hi' else query
+    assert found(root, query) == [ids[number]]
+
+
+@pytest.mark.parametrize("query", ["tidy floor", '"shelf the"', "content", "role", "null", "true", "shelves", "%", "."])
+def test_what_is_not_found(root: Path, query: str) -> None:
+    """All words must be there, phrases as they stand; names of fields are no text."""
+    texts_of(root, "Tidy the shelf", {"role": None, "good": True})
+    result = ReadStore(root).search(query)
+    assert (result.hits, result.matches, result.cut) == ([], 0, False)
+
+
+def test_what_other_programs_escape_is_found(root: Path) -> None:
+    """As \\u, upper or lower case, with surrogates, and slashes with a backslash."""
+    payloads = [r'{"a":"caf\u00C9 \u003cb\u003e a\/b \ud83c\udf89"}', r'{"a":"caf\u00e9"}', '{"a":"café"}']
+    lines = [line(n, payload=msgspec.Raw(payload.encode())) for n, payload in enumerate(payloads)]
+    segment(root, *lines)
+    index(root)
+    numbers = {json.loads(each)["event_id"]: number for number, each in enumerate(lines)}
+
+    def numbered(query: str) -> set[int]:
+        return {numbers[each] for each in found(root, query)}
+
+    assert numbered("café") == numbered("CAFÉ") == {0, 1, 2}
+    assert numbered("<b>") == numbered("a/b") == numbered("🎉") == {0}
+
+
+_TEXT = st.text(st.sampled_from('ab"\\/\n\té☃<É🎉 '), max_size=8)
+
+
+@settings(max_examples=15)
+@given(_TEXT, _TEXT, _TEXT.filter(lambda text: text.strip() and '"' not in text), st.booleans())
+def test_any_text_is_found_by_any_part_of_it(tmp_path_factory: Any, a: str, b: str, part: str, ascii_: bool) -> None:
+    """However it was encoded."""
+    root = tmp_path_factory.mktemp("root")
+    payload = msgspec.Raw(json.dumps({"x": [a + part + b]}, ensure_ascii=ascii_).encode())
+    segment(root, line(1, payload=payload))
+    index(root)
+    assert len(found(root, f'"{part}"')) == 1
+    assert len(found(root, f'"{part.upper()}"')) == 1
+
+
+def test_searches_may_be_narrowed(root: Path) -> None:
+    """To types, agents, times; eventlog's own book-keeping is not searched."""
+    with Story(root, agent="a") as story:
+        ids = [
+            story.tell(0, events.Message(content="shelf")),
+            story.tell(1, events.ToolCall(result="shelf")),
+            story.tell(2, events.ToolCall(result="shelf"), agent="b"),
+            story.tell(3, "event_schema", {"text": "shelf"}),
+        ]
+    assert found(root, "shelf") == [ids[0], ids[2], ids[1]]  # the shortest line first
+    assert found(root, "shelf", event_types=["tool_call"]) == [ids[2], ids[1]]
+    assert found(root, "shelf", event_types=["event_schema", "message"]) == [ids[0], ids[3]]
+    assert found(root, "shelf", agent="b") == [ids[2]]
+    assert found(root, "shelf", since=at(1)) == found(root, "shelf", since=at(1).replace(tzinfo=None)) == ids[2:0:-1]
+    assert found(root, "shelf", limit=1) == [ids[0]]
+    assert ReadStore(root).search("shelf", limit=1).matches == 3
+
+
+# -- in which order --------------------------------------------------------------------------
+
+
+def test_the_best_come_first(root: Path) -> None:
+    """More of a word, a rarer word, a shorter text, a whole word; what is equal, newest first."""
+    padding = "lorem ipsum " * 40
+    ids = texts_of(
+        root, f"apple {padding}", "apple", "apple apple apple", "pineapple", "apple", f"pear apple {padding}",
+        f"pear pear apple {padding}", *["filler"] * 5,
+    )  # fmt: skip
+    order = found(root, "apple")
+    assert order[0] == ids[2]
+    assert order[1:4] == [ids[4], ids[1], ids[3]]
+    assert set(order[4:]) == {ids[0], ids[5], ids[6]}
+    assert found(root, "apple pear") == [ids[6], ids[5]]
+
+
+def test_the_score_is_bm25(root: Path) -> None:
+    """The value, by the formula."""
+    ids = texts_of(root, "apple", "pear", "plum")
+    (hit,) = ReadStore(root).search("apple").hits
+    # 1 of 3 events has it, once; all lines have about the same length: ln(1 + 2.5 / 1.5) × 2.2 / (1 + 1.2 × length)
+    assert hit.event_id == ids[0]
+    assert hit.score == pytest.approx(0.9808 * 2.2 / 2.2, abs=0.01)
+
+
+def test_of_very_many_only_the_newest_are_ranked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the answer says so."""
+    monkeypatch.setattr(searching, "FOUND_MAX", 2)
+    ids = texts_of(root, "apple", "apple", "apple")
+    result = ReadStore(root).search("apple")
+    assert [hit.event_id for hit in result.hits] == [ids[2], ids[1]]
+    assert (result.matches, result.cut) == (3, True)
+
+
+# -- what is shown ---------------------------------------------------------------------------
+
+
+def test_a_hit_says_where_and_shows_the_words(root: Path) -> None:
+    """On one line, with what stands around."""
+    ids = nightly(root)
+    (hit,) = ReadStore(root).search("shelf full").hits
+    assert hit == searching.Hit(
+        event_id=ids["error"], event_type="error", timestamp=at(18), run_id="nightly-7", session_id="s1",
+        workspace="w", agent="planner", score=hit.score, field="error_message", snippet="the shelf is full",
+        marks=[(4, 9), (13, 17)],
+    )  # fmt: skip
+
+
+def test_a_snippet_is_a_piece_around_the_first_word() -> None:
+    """With ellipses, and marks that count characters of the piece."""
+    text = "x" * 100 + " one\n\n  two " + "y" * 200
+    snippet, marks = searching.excerpt(text, text.lower(), ["two", "one"])
+    assert snippet.startswith("…" + "x" * 49 + " one two yyy")
+    assert snippet.endswith("y…")
+    assert [snippet[start:end] for start, end in marks] == ["one", "two"]
+    assert searching.excerpt("İabc", "İabc".lower(), ["abc"])[0] == "i̇abc"
+
+
+# -- what may be asked -----------------------------------------------------------------------
+
+
+def test_queries_are_words_and_phrases() -> None:
+    """Each once, in lower case."""
+    assert words.parse('One "two  Three" one TWO "" "a') == ["one", "two  three", "two", '"a']
+
+
+@pytest.mark.parametrize(("query", "message"), [
+    ("", "nothing to search for"), ('" "', "nothing to search for"), ("x" * 1001, "the search has 1,001 characters"),
+    (" ".join(map(str, range(17))), "the search has 17 words; 16 at most"),
+])  # fmt: skip
+def test_queries_that_are_refused(root: Path, query: str, message: str) -> None:
+    """With the reason."""
+    texts_of(root, "a")
+    with pytest.raises(QueryFailed, match=f"^{message}"):
+        ReadStore(root).search(query)
+
+
+def test_occurrences_inside_words_count_half() -> None:
+    """Whole ones count one."""
+    assert words.occurrences("deploy", "deploy redeployed deploy-now") == 2.5
+    assert words.occurrences("/a", "x/a /a/") == 2
+
+
+# -- the command -----------------------------------------------------------------------------
+
+
+def test_the_command(root: Path, run: Run) -> None:
+    """For people, for programs, and when nothing is found."""
+    ids = nightly(root)
+    done = run("search", "shelf", "full", "--utc")
+    assert done.stdout == (
+        f"2026-03-02 00:00:08Z  {ids['error']}  error  planner  run nightly-7\n  error_message: the shelf is full\n"
+    )
+    assert run("search", "shelf", "--limit", "1").stderr == "6 events have them; --limit shows more\n"
+    whole = msgspec.json.decode(run("search", "shelf", "--json", "--type", "tool_call").stdout)
+    assert ({hit["event_type"] for hit in whole["hits"]}, whole["matches"]) == ({"tool_call"}, 3)
+    nothing = run("search", "nothing", "such")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr == "nothing has all of: nothing, such (eventlog index takes in what is new)\n"
+
+
+def test_control_characters_do_no_harm(root: Path, run: Run) -> None:
+    """In a snippet, and in the name of a field."""
+    with Story(root) as story:
+        story.tell(0, "t", {"\x1b[31m": "red \x1b[2J shelf"})
+    done = run("search", "shelf")
+    assert "\x1b" not in done.stdout
+    assert "red �[2J shelf" in done.stdout
