@@ -8,6 +8,7 @@
     │   └── WritingSuspended   it kept refusing them, and is only probed now and then
     ├── SegmentUnreadable      a segment is there, and cannot be read
     ├── MaintenanceBusy        another seal, archive or prune runs on the root
+    ├── AlertsBusy             another process checks alerts or changes rules
     ├── ImportFailed           a source file cannot be read as what it was said to be
     ├── IndexFailed            the index cannot do what was asked
     │   └── IndexBusy          another process held the index for longer than the bound
@@ -22,6 +23,7 @@ Messages say what happened, where, and what to try next.
 from __future__ import annotations
 
 __all__ = [
+    "AlertsBusy",
     "BackupFailed",
     "ConfigError",
     "EventTypeConflict",
@@ -76,6 +78,10 @@ class SegmentUnreadable(EventlogError):
 
 class MaintenanceBusy(EventlogError):
     """Another maintenance command runs on the root."""
+
+
+class AlertsBusy(EventlogError):
+    """Another process checks alerts on the root, or changes rules."""
 
 
 class ImportFailed(EventlogError):

@@ -24,6 +24,7 @@ import duckdb
 import msgspec
 
 from eventlog import envelope, ids, log, reader, timestamps
+from eventlog.alert_events import ALERT_TYPES
 from eventlog.backup import BACKED_UP_EVENT, SegmentsBackedUp
 from eventlog.config import Config
 from eventlog.envelope import Envelope
@@ -40,8 +41,8 @@ from eventlog.writer import Durability
 from indexer import checkpoint, index_file, schema, turns
 from indexer.index_file import DEFAULT_TIMEOUT_S
 
-#: What the log says of itself, and what importers and views go on from: small, and kept for ever.
-KEPT_TYPES = frozenset({SEAL_EVENT, PRUNED_EVENT, SCHEMA_EVENT, BACKED_UP_EVENT, "import_checkpoint"})
+#: What the log says of itself, and what importers, views and alert rules go on from: small, and kept for ever.
+KEPT_TYPES = frozenset({SEAL_EVENT, PRUNED_EVENT, SCHEMA_EVENT, BACKED_UP_EVENT, "import_checkpoint"}) | ALERT_TYPES
 
 
 class Pruning(msgspec.Struct, frozen=True, kw_only=True):
