@@ -12,7 +12,9 @@ import msgspec
 from eventlog.alert_events import AlertDeliveryRetried, AlertRuleRemoved, AlertRuleSet, AlertSnoozed
 from eventlog.errors import QueryFailed
 from indexer.indexer import Indexer
-from queries.alerts import check, delivery, rules
+from queries.alerts import delivery, rules
+from queries.alerts.check import WAIT_S
+from queries.alerts.decisions import resolve
 from queries.alerts.journal import Journal, journal, turn
 from queries.alerts.machine import Action
 from queries.alerts.rules import Rule
@@ -57,7 +59,7 @@ class _Change:
     def end(self, rule: Rule, action: Action, at: datetime) -> None:
         """Record that the open firing of a rule is over, if it has one."""
         if rule.standing.open is not None:
-            check.resolve(self.writing, rule, rule.standing.open, action, at)
+            resolve(self.writing, rule, rule.standing.open, action, at)
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def add(
     rule: AlertRuleSet,
     *,
     workspace: str | None = None,
-    wait_s: float = check.WAIT_S,
+    wait_s: float = WAIT_S,
     now: datetime | None = None,
 ) -> str | None:
     """Set a rule; return its id, or None where it stands like that already. One of its name is replaced.
@@ -105,7 +107,7 @@ def remove(
     name: str,
     *,
     workspace: str | None = None,
-    wait_s: float = check.WAIT_S,
+    wait_s: float = WAIT_S,
     now: datetime | None = None,
 ) -> None:
     """Remove a rule; its history stays. Raises QueryFailed where there is none of that name."""
@@ -123,7 +125,7 @@ def snooze(
     *,
     workspace: str | None = None,
     note: str | None = None,
-    wait_s: float = check.WAIT_S,
+    wait_s: float = WAIT_S,
     now: datetime | None = None,
 ) -> None:
     """Have a rule neither fire nor deliver until a time (UTC); one that is past ends a snooze. Raises QueryFailed."""
@@ -144,7 +146,7 @@ def retry(
     name: str | None = None,
     *,
     workspace: str | None = None,
-    wait_s: float = check.WAIT_S,
+    wait_s: float = WAIT_S,
     now: datetime | None = None,
 ) -> int:
     """Have the dead letters of a rule, or of all, be tried again by the next check; return how many.

@@ -29,6 +29,8 @@ from queries.alerts import rules
 from queries.alerts.machine import Reading
 from queries.alerts.rules import PERCENTILE, Rule
 
+#: What is said of a rule that was not reached.
+USED_UP = "the time for checking was used up before it"
 _MS = Decimal("0.001")
 _SHARE = Decimal("0.000001")
 
@@ -110,14 +112,16 @@ def measure(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: d
         places = [place for place, rule in enumerate(asked) if rule.definition.kind in kinds]
         if not places:
             continue
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            readings |= dict.fromkeys(places, Reading(holds=None, error=USED_UP))
+            continue
         statements += 1
-        left_s = max(deadline - time.monotonic(), 0.001)
         try:
             with sandbox.time_limit(connection, left_s):
                 found = read(connection, [asked[place] for place in places], now)
         except QueryFailed as error:
-            reason = str(error) if left_s > 0.001 else "the time for checking was used up before it"
-            found = [Reading(holds=None, error=reason) for _ in places]
+            found = [Reading(holds=None, error=str(error)) for _ in places]
         readings.update(zip(places, found, strict=True))
     return Measured([readings[place] for place in range(len(asked))], statements)
 
@@ -155,7 +159,7 @@ def _spent(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: da
     readings = []
     for rule, (cost, priced, unpriced) in zip(asked, _run(connection, statement, asked, now), strict=True):
         what, threshold = rule.definition, _threshold(rule)
-        detail = f"{unpriced:,} calls have no price and are not counted" if unpriced else None
+        detail = _unpriced(unpriced)
         if cost is None and unpriced:
             readings.append(Reading(holds=False, samples=0, detail=detail))
             continue
@@ -167,6 +171,14 @@ def _spent(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: da
             holds = value > threshold
         readings.append(Reading(holds=holds, value=value, samples=priced, detail=detail))
     return readings
+
+
+def _unpriced(calls: int) -> str | None:
+    if not calls:
+        return None
+    return (
+        f"{calls:,} calls have no price and are not counted" if calls > 1 else "1 call has no price and is not counted"
+    )
 
 
 def percent_of(value: Decimal, whole: Decimal) -> str:

@@ -25,6 +25,7 @@ import msgspec
 from eventlog.alert_events import AlertRuleSet
 from eventlog.errors import EventlogError, QueryFailed
 from queries import sandbox
+from queries.alerts.evaluate import USED_UP
 from queries.alerts.machine import Reading
 from queries.alerts.rules import SQL_TIMEOUT_S, Rule
 from queries.store import ReadStore
@@ -94,7 +95,7 @@ def _answers(
         if problem is None:
             continue
         if time.monotonic() >= deadline or (stop is not None and stop.is_set()):
-            unread = Answer(error="the time for checking was used up before it")
+            unread = Answer(error=USED_UP)
             answers += [unread] * (len(questions) - len(answers))
         elif len(answers) < len(questions):
             answers.append(Answer(error=problem))
