@@ -109,6 +109,9 @@ LEFT JOIN (FROM alert_rules WHERE removed IS NULL) r
     ON r.workspace IS NOT DISTINCT FROM d.workspace AND r.rule_id = d.rule_id
 """
 
-DEAD_LETTERS = "CREATE VIEW alert_dead_letters AS SELECT * EXCLUDE (state) FROM alert_deliveries WHERE state = 'dead'"
+DEAD_LETTERS = """
+CREATE VIEW alert_dead_letters AS
+SELECT * EXCLUDE (state, delivered, retry_at) FROM alert_deliveries WHERE state = 'dead'
+"""
 
 VIEWS = (RULES, ALERTS, DELIVERIES, DEAD_LETTERS)

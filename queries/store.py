@@ -27,8 +27,8 @@ from indexer.alarm import ALARM_EVENT
 from indexer.digest import Digest, digest
 from indexer.typed import quoted
 from queries import sandbox
-from queries.cost import report
 from queries.alerts import history
+from queries.cost import report
 from queries.opening import Opening
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
@@ -228,17 +228,17 @@ class ReadStore(Opening):
 
     def alert_rules(self) -> list[history.RuleState]:
         """Return every alert rule that was ever set, the removed ones too, and how it is."""
-        with self._open() as connection:
+        with self._open(views=history.VIEWS) as connection:
             return history.read_rules(connection)
 
     def alerts(self, *, limit: int = 1000) -> list[history.Firing]:
         """Return what alert rules have fired, the newest first, and how telling it went."""
-        with self._open() as connection:
+        with self._open(views=history.VIEWS) as connection:
             return history.read_firings(connection, limit=limit)
 
     def alert_deliveries(self, *, limit: int = 10_000) -> list[history.DeliveryState]:
         """Return which channel was, or is to be, told of which firing; dead letters have the state `dead`."""
-        with self._open() as connection:
+        with self._open(views=history.VIEWS) as connection:
             return history.read_deliveries(connection, limit=limit)
 
     # -- the state of log and index ----------------------------------------------------

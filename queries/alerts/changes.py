@@ -136,7 +136,7 @@ def snooze(
 
 
 _DEAD = """
-    SELECT firing_id::VARCHAR, name, channel FROM alert_dead_letters
+    SELECT firing_id::VARCHAR, name, channel, last_failure FROM alert_dead_letters
     WHERE workspace IS NOT DISTINCT FROM $workspace AND ($name IS NULL OR name = $name) ORDER BY ALL
 """
 
@@ -156,7 +156,7 @@ def retry(
     with _changing(root, wait_s, now) as change:
         with change.opening._open() as connection:
             dead = connection.execute(_DEAD, {"workspace": workspace, "name": name}).fetchall()
-        for firing_id, of, channel in dead:
+        for firing_id, of, channel, failed in dead:
             again = AlertDeliveryRetried(name=of, firing_id=firing_id, channel=channel)
-            change.writing.write(again, workspace=workspace, at=change.now)
+            change.writing.write(again, workspace=workspace, at=max(change.now, rules.utc(failed) + _TICK))
     return len(dead)

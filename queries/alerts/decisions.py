@@ -96,7 +96,7 @@ class Steps:
                 kind=what.kind,
                 severity=what.severity,
                 summary=rules.summary(what, reading.value),
-                value=reading.value,
+                value=None if reading.value is None else Decimal(rules.plain(reading.value)),
                 threshold=what.threshold,
                 samples=reading.samples,
                 window_s=None if what.kind == "sql" else what.window_s,

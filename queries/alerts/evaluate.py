@@ -28,6 +28,7 @@ from queries import sandbox
 from queries.alerts import rules
 from queries.alerts.machine import Reading
 from queries.alerts.rules import PERCENTILE, Rule
+from queries.cost import costs
 
 #: What is said of a rule that was not reached.
 USED_UP = "the time for checking was used up before it"
@@ -89,11 +90,10 @@ _HEARTBEATS = """
 """
 
 
-def _costs() -> str:
-    """Return the calls with their costs. The one place that knows where costs come from."""
-    return f"""
-        SELECT '' AS of, workspace, agent, model, timestamp AS moment, reported_cost_usd AS cost_usd
-        FROM llm_calls WHERE timestamp {_TIMES}"""
+_COSTS = f"""
+    SELECT '' AS of, workspace, agent, model, timestamp AS moment, cost_usd
+    FROM llm_costs WHERE timestamp {_TIMES}
+"""
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -155,7 +155,8 @@ def _run(
 
 def _spent(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: datetime) -> list[Reading]:
     measures = "sum(cost_usd) AS cost, count(cost_usd) AS priced, count(s.moment) FILTER (cost_usd IS NULL) AS unpriced"
-    statement = _joined(_costs(), "s.cost_usd", measures)
+    costs.provide(connection)
+    statement = _joined(_COSTS, "s.cost_usd", measures)
     readings = []
     for rule, (cost, priced, unpriced) in zip(asked, _run(connection, statement, asked, now), strict=True):
         what, threshold = rule.definition, _threshold(rule)

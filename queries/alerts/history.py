@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from queries.store import ReadStore
 
 
+#: What is read here.
+VIEWS = ("alert_rules", "alerts", "alert_deliveries")
+
+
 class RuleState(msgspec.Struct, frozen=True, kw_only=True):
     """A rule that was set. `state` is ok, firing, snoozed, failing or removed; `since` when that began, if known.
 
