@@ -7,9 +7,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from decimal import Decimal
 from pathlib import Path
+
+import pytest
 
 from eventlog import events
 from eventlog.config import Config
@@ -17,6 +20,7 @@ from eventlog.errors import AlertsBusy
 from eventlog.recorder import Recorder
 from indexer import index_file
 from queries.alerts import check, journal
+from queries.alerts.watch import watch
 from queries.store import ReadStore
 from tests.conftest import lines_of
 from tests.indexer.support import index
@@ -114,27 +118,26 @@ def test_a_checker_that_is_killed_between_delivery_and_its_event(root: Path, cha
     assert channel.facts(0)["firing"] == channel.facts(1)["firing"]
 
 
-def test_watching_ends_at_once_when_it_is_told_to(root: Path, channel: Channel) -> None:
-    """By either signal, in the middle of a wait; with 0, and with what it did behind it."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_watching_ends_when_it_is_told_to(root: Path, channel: Channel, number: signal.Signals) -> None:
+    """In the middle of a wait, or of its first check; with 0, and with all that it did behind it."""
     fire(root, channel.url)
-    for number, expected in ((signal.SIGTERM, 1), (signal.SIGINT, 1)):
-        child = start(root, "alerts", "watch", "--every", "1h")
-        try:
-            channel.wait_for(1)
-            deadline = time.monotonic() + 20
-            while not lines_of(root, "alert_delivered"):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            time.sleep(0.3 if number is signal.SIGTERM else 2.0)
-            begun = time.monotonic()
-            child.send_signal(number)
-            code, output, errors = ended(child)
-        finally:
-            child.kill()
-        assert time.monotonic() - begun < 5
-        assert (code, len(channel.received)) == (0, expected)
-        assert ("delivered spend" in output) == (number is signal.SIGTERM)
-        assert "checking" in errors
+    child = start(root, "alerts", "watch", "--every", "1h")
+    try:
+        assert child.stderr is not None
+        assert child.stderr.readline().startswith("checking")
+        if number is signal.SIGTERM:
+            assert child.stdout is not None
+            assert [child.stdout.readline()[:15] for _ in range(2)] == ["fired     warni", "delivered spend"]
+        begun = time.monotonic()
+        child.send_signal(number)
+        assert ended(child)[0] == 0
+    finally:
+        child.kill()
+    assert time.monotonic() - begun < 10
+    assert len(channel.received) == len(lines_of(root, "alert_delivered"))
+    ended(start(root, "alerts", "check"))
+    assert len(channel.received) == 1
 
 
 def test_watching_outlives_an_index_that_is_broken(root: Path, channel: Channel) -> None:
@@ -158,10 +161,6 @@ def test_watching_outlives_an_index_that_is_broken(root: Path, channel: Channel)
 
 def test_watching_says_a_problem_once_and_goes_on(root: Path) -> None:
     """While somebody else checks; then it checks again."""
-    import threading
-
-    from queries.alerts.watch import watch
-
     fire(root)
     said: list[str] = []
     done: list[check.Checked] = []
@@ -189,10 +188,6 @@ def test_watching_says_a_problem_once_and_goes_on(root: Path) -> None:
 def test_who_comes_second_is_told_so(root: Path) -> None:
     """Past the bound."""
     fire(root)
-    with journal.turn(root, wait_s=0):
-        try:
-            check.check(root, wait_s=0.1)
-        except AlertsBusy as error:
-            assert "another process checks alerts or changes rules; waited 0.1 s" in str(error)
-        else:
-            raise AssertionError
+    message = r"another process checks alerts or changes rules; waited 0\.1 s"
+    with journal.turn(root, wait_s=0), pytest.raises(AlertsBusy, match=message):
+        check.check(root, wait_s=0.1)
