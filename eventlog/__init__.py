@@ -13,7 +13,7 @@ needed to write them; `pip install 'eventlog[index]'` adds the SQL index over th
 
 from __future__ import annotations
 
-from eventlog import events
+from eventlog import alert_events, events
 from eventlog.api import (
     add_sink,
     capture,
@@ -95,6 +95,7 @@ __all__ = [
     "StreamSink",
     "WriteFailed",
     "add_sink",
+    "alert_events",
     "artifact",
     "capture",
     "carry",

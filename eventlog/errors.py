@@ -9,6 +9,7 @@
     ├── SegmentUnreadable      a segment is there, and cannot be read
     ├── BlobUnreadable         a large field is kept beside the log, and cannot be read
     ├── MaintenanceBusy        another seal, archive or prune runs on the root
+    ├── AlertsBusy             another process checks alerts or changes rules
     ├── ImportFailed           a source file cannot be read as what it was said to be
     ├── IndexFailed            the index cannot do what was asked
     │   └── IndexBusy          another process held the index for longer than the bound
@@ -23,6 +24,7 @@ Messages say what happened, where, and what to try next.
 from __future__ import annotations
 
 __all__ = [
+    "AlertsBusy",
     "BackupFailed",
     "BlobUnreadable",
     "ConfigError",
@@ -82,6 +84,10 @@ class BlobUnreadable(EventlogError):
 
 class MaintenanceBusy(EventlogError):
     """Another maintenance command runs on the root."""
+
+
+class AlertsBusy(EventlogError):
+    """Another process checks alerts on the root, or changes rules."""
 
 
 class ImportFailed(EventlogError):

@@ -28,7 +28,8 @@ RESERVED = frozenset(
     {
         "events", "event_rows", "conflicts", "rejected", "quarantine", "segments", "index_meta", "event_types",
         "runs", "steps", "llm_calls", "llm_costs", "llm_rates", "tool_calls", "sessions",
-        "price_events", SCHEMA_EVENT,
+        "price_events",
+        "alert_rules", "alerts", "alert_deliveries", "alert_dead_letters", SCHEMA_EVENT,
     }
 )  # fmt: skip
 

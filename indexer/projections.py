@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import duckdb
 
-from indexer import recorded, schema, transcripts, typed
+from indexer import alerting, recorded, schema, transcripts, typed
 
 
 def create(connection: duckdb.DuckDBPyConnection) -> None:
@@ -60,4 +60,4 @@ SELECT event_id, timestamp, workspace, payload FROM event_rows WHERE event_type 
 """
 
 #: In the order in which they can be made.
-VIEWS = (_LLM_CALLS, _TOOL_CALLS, recorded.RUNS, recorded.STEPS, _SESSIONS, _PRICE_EVENTS)
+VIEWS = (_LLM_CALLS, _TOOL_CALLS, recorded.RUNS, recorded.STEPS, _SESSIONS, _PRICE_EVENTS, *alerting.VIEWS)

@@ -24,6 +24,7 @@ import duckdb
 import msgspec
 
 from eventlog import envelope, ids, log, reader, timestamps
+from eventlog.alert_events import ALERT_TYPES
 from eventlog.backup import BACKED_UP_EVENT, SegmentsBackedUp
 from eventlog.config import Config
 from eventlog.envelope import Envelope
@@ -41,8 +42,11 @@ from indexer import checkpoint, index_file, schema, turns
 from indexer.index_file import DEFAULT_TIMEOUT_S
 from indexer.policies import RETENTION_EVENT, Policies
 
-#: What the log says of itself, and what importers and views go on from: small, and kept for ever.
-KEPT_TYPES = frozenset({SEAL_EVENT, PRUNED_EVENT, SCHEMA_EVENT, BACKED_UP_EVENT, RETENTION_EVENT, "import_checkpoint"})
+#: What the log says of itself, and what importers, views, prices and alert rules go on from: small, and kept for ever.
+KEPT_TYPES = ALERT_TYPES | {
+    SEAL_EVENT, PRUNED_EVENT, SCHEMA_EVENT, BACKED_UP_EVENT, RETENTION_EVENT, "import_checkpoint",
+    "price_set",
+}  # fmt: skip
 
 
 class Pruning(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from queries.opening import Opening
 
 if TYPE_CHECKING:
+    from queries.alerts import history
     from queries.cost import report
     from queries.health import score
     from queries.insights.findings import Insights
@@ -168,3 +169,20 @@ class Answers(Opening):
 
         with self._within_limits(views=_OF_METRICS, fenced=False) as connection:
             return score.health(connection, agent, now=now, window=window)
+
+    # -- alerts ------------------------------------------------------------------------
+
+    def alert_rules(self) -> list[history.RuleState]:
+        """Return every alert rule that was ever set, the removed ones too, and how it is."""
+        with self._open(views=history.VIEWS) as connection:
+            return history.read_rules(connection)
+
+    def alerts(self, *, limit: int = 1000) -> list[history.Firing]:
+        """Return what alert rules have fired, the newest first, and how telling it went."""
+        with self._open(views=history.VIEWS) as connection:
+            return history.read_firings(connection, limit=limit)
+
+    def alert_deliveries(self, *, limit: int = 10_000) -> list[history.DeliveryState]:
+        """Return which channel was, or is to be, told of which firing; dead letters have the state `dead`."""
+        with self._open(views=history.VIEWS) as connection:
+            return history.read_deliveries(connection, limit=limit)

@@ -49,6 +49,14 @@ LEAVES = [
     ("cost", "monthly"),
     ("cost", "recompute"),
     ("cost", "prices"),
+    ("alerts", "add"),
+    ("alerts", "list"),
+    ("alerts", "snooze"),
+    ("alerts", "rm"),
+    ("alerts", "retry"),
+    ("alerts", "check"),
+    ("alerts", "watch"),
+    ("alerts", "test"),
 ]
 
 

@@ -3,7 +3,7 @@
     0    done
     1    something failed, or a comparison found a difference
     2    the command line, the event or the query is wrong
-    3    another process held the index for too long, or does maintenance on the root; try again
+    3    another process held the index for too long, does maintenance on the root, or checks alerts; try again
     130  interrupted
 
 Subcommands are loaded by name when they are asked for: `eventlog emit` does not wait for
@@ -28,6 +28,7 @@ import click
 
 from eventlog import __version__, config, timestamps
 from eventlog.errors import (
+    AlertsBusy,
     ConfigError,
     EventlogError,
     IndexBusy,
@@ -65,6 +66,7 @@ COMMANDS = {
     "sql": ("queries.cli", "sql", "index"),
     "export": ("queries.cli", "export", "index"),
     "cost": ("queries.cost.cli", "cost", "index"),
+    "alerts": ("queries.alerts.cli", "alerts", "index"),
 }
 
 EXIT_FAILED, EXIT_USAGE, EXIT_BUSY, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -251,7 +253,7 @@ def _failed(error: Exception, message: str, arguments: Sequence[str]) -> int:
     if "--debug" in arguments:
         traceback.print_exc()
     click.echo(f"error: {message}", err=True)
-    if isinstance(error, IndexBusy | MaintenanceBusy):
+    if isinstance(error, IndexBusy | MaintenanceBusy | AlertsBusy):
         return EXIT_BUSY
     if isinstance(error, ConfigError | InvalidEvent | QueryFailed | MissingExtra):
         return EXIT_USAGE

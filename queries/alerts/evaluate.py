@@ -1,0 +1,258 @@
+"""What rules look at, read from the index: one statement for all rules of a kind.
+
+    rules ─→ distinct conditions (what, whose, since when) ──┐
+                                                             ├─ one join ─→ a reading for each
+    calls in the longest window, once per form of scope ─────┘
+
+A condition names a workspace, an agent, the beginning of a model's name, or leaves them open. Each form of
+that (which of them are open) sees the calls once with the open ones blanked, so that the join is
+by equality, however many rules there are. Windows are half-open: after `now - window`, up to `now`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import msgspec
+
+from eventlog import timestamps
+from eventlog.alert_events import AlertRuleSet
+from eventlog.errors import QueryFailed
+from indexer.recorded import ABANDONED_AFTER_S
+from queries import sandbox
+from queries.alerts import rules
+from queries.alerts.machine import Reading
+from queries.alerts.rules import PERCENTILE, Rule
+from queries.cost import costs
+
+#: What is said of a rule that was not reached.
+USED_UP = "the time for checking was used up before it"
+_MS = Decimal("0.001")
+_SHARE = Decimal("0.000001")
+
+_CONDITIONS = """
+    SELECT number::INTEGER AS number, of, workspace, agent, model, since::TIMESTAMP AS since,
+           workspace IS NULL AS any_workspace, agent IS NULL AS any_agent
+    FROM (SELECT unnest(from_json($conditions::JSON,
+        '[{"number": "INTEGER", "of": "VARCHAR", "workspace": "VARCHAR", "agent": "VARCHAR", "model": "VARCHAR",
+           "since": "VARCHAR"}]'), recursive := true))
+"""
+
+
+def _joined(samples: str, columns: str, measures: str) -> str:
+    """Return what measures conditions over samples: of, workspace, agent, model, moment, and `columns`."""
+    return f"""
+        WITH conditions AS ({_CONDITIONS}),
+        forms AS (SELECT DISTINCT of, any_workspace, any_agent, model AS pattern FROM conditions),
+        samples AS ({samples}),
+        seen AS (
+            SELECT f.*, CASE WHEN NOT any_workspace THEN s.workspace END AS workspace,
+                   CASE WHEN NOT any_agent THEN s.agent END AS agent, s.moment, {columns}
+            FROM samples s JOIN forms f
+              ON f.of = s.of AND (f.pattern IS NULL OR starts_with(s.model, f.pattern))
+             AND (f.any_workspace OR s.workspace IS NOT NULL) AND (f.any_agent OR s.agent IS NOT NULL)
+        )
+        SELECT c.number, {measures}
+        FROM conditions c LEFT JOIN seen s
+          ON s.of = c.of AND s.any_workspace = c.any_workspace AND s.any_agent = c.any_agent
+         AND s.pattern IS NOT DISTINCT FROM c.model AND s.workspace IS NOT DISTINCT FROM c.workspace
+         AND s.agent IS NOT DISTINCT FROM c.agent AND s.moment > c.since
+        GROUP BY c.number
+    """
+
+
+_TIMES = "BETWEEN $since::TIMESTAMP AND $now::TIMESTAMP"
+
+# A run that nothing came from any more counts from the moment at which that is long enough ago.
+_CALLS = {
+    "llm_calls": f"""
+        SELECT 'llm_calls' AS of, workspace, agent, model, timestamp AS moment, ok, latency_ms AS took_ms
+        FROM llm_calls WHERE timestamp {_TIMES}""",
+    "tool_calls": f"""
+        SELECT 'tool_calls' AS of, workspace, agent, NULL::VARCHAR AS model, coalesce(finished, timestamp) AS moment,
+               ok, duration_ms AS took_ms
+        FROM tool_calls WHERE coalesce(finished, timestamp) {_TIMES}""",
+    "runs": f"""
+        SELECT 'runs' AS of, workspace, agent, NULL::VARCHAR AS model, moment,
+               finished IS NOT NULL AND status <> 'error' AS ok, duration_ms AS took_ms
+        FROM (SELECT *, coalesce(finished, last_event + INTERVAL {ABANDONED_AFTER_S} SECOND) AS moment FROM runs)
+        WHERE moment {_TIMES}""",
+}
+
+_HEARTBEATS = """
+    SELECT '' AS of, workspace, agent, NULL::VARCHAR AS model, max(timestamp) AS moment
+    FROM events WHERE event_type = 'heartbeat' AND timestamp <= $now::TIMESTAMP GROUP BY ALL
+"""
+
+
+_COSTS = f"""
+    SELECT '' AS of, workspace, agent, model, timestamp AS moment, cost_usd
+    FROM llm_costs WHERE timestamp {_TIMES}
+"""
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """The readings of rules, by their place in what was asked for, and how many statements that took."""
+
+    readings: list[Reading]
+    statements: int
+
+
+def measure(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: datetime, *, limit_s: float) -> Measured:
+    """Read what rules of all kinds but `sql` look at, within a time. What overruns it is an error of those rules."""
+    readings: dict[int, Reading] = {}
+    deadline = time.monotonic() + limit_s
+    statements = 0
+    for kinds, read in _READERS.items():
+        places = [place for place, rule in enumerate(asked) if rule.definition.kind in kinds]
+        if not places:
+            continue
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            readings |= dict.fromkeys(places, Reading(holds=None, error=USED_UP))
+            continue
+        statements += 1
+        try:
+            with sandbox.time_limit(connection, left_s):
+                found = read(connection, [asked[place] for place in places], now)
+        except QueryFailed as error:
+            found = [Reading(holds=None, error=str(error)) for _ in places]
+        readings.update(zip(places, found, strict=True))
+    return Measured([readings[place] for place in range(len(asked))], statements)
+
+
+def _run(
+    connection: duckdb.DuckDBPyConnection,
+    statement: str,
+    asked: Sequence[Rule],
+    now: datetime,
+    of: Callable[[AlertRuleSet], str] = lambda _: "",
+) -> list[tuple[Any, ...]]:
+    """Return what was measured for each rule; rules that look at the same share a condition."""
+    conditions: dict[tuple[Any, ...], int] = {}
+    keys = []
+    for rule in asked:
+        what = rule.definition
+        since = timestamps.to_text(now - timedelta(seconds=what.window_s)).rstrip("Z")
+        keys.append((of(what), rule.workspace, what.agent, what.model, since))
+        conditions.setdefault(keys[-1], len(conditions))
+    fields = ("number", "of", "workspace", "agent", "model", "since")
+    given = [dict(zip(fields, (number, *key), strict=True)) for key, number in conditions.items()]
+    parameters = {
+        "conditions": msgspec.json.encode(given).decode(),
+        "since": min(key[-1] for key in keys),
+        "now": timestamps.to_text(now).rstrip("Z"),
+    }
+    used = {name: value for name, value in parameters.items() if f"${name}" in statement}
+    found = {row[0]: row[1:] for row in connection.execute(statement, used).fetchall()}
+    return [found[conditions[key]] for key in keys]
+
+
+def _spent(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: datetime) -> list[Reading]:
+    measures = "sum(cost_usd) AS cost, count(cost_usd) AS priced, count(s.moment) FILTER (cost_usd IS NULL) AS unpriced"
+    costs.provide(connection)
+    statement = _joined(_COSTS, "s.cost_usd", measures)
+    readings = []
+    for rule, (cost, priced, unpriced) in zip(asked, _run(connection, statement, asked, now), strict=True):
+        what, threshold = rule.definition, _threshold(rule)
+        detail = _unpriced(unpriced)
+        if cost is None and unpriced:
+            readings.append(Reading(holds=False, samples=0, detail=detail))
+            continue
+        value = cost if cost is not None else Decimal(0)
+        if what.kind == "budget":
+            holds = value * 100 >= threshold * (what.at_percent or Decimal(100))
+            detail = "; ".join(filter(None, (f"{percent_of(value, threshold)} of the budget", detail)))
+        else:
+            holds = value > threshold
+        readings.append(Reading(holds=holds, value=value, samples=priced, detail=detail))
+    return readings
+
+
+def _unpriced(calls: int) -> str | None:
+    if not calls:
+        return None
+    return (
+        f"{calls:,} calls have no price and are not counted" if calls > 1 else "1 call has no price and is not counted"
+    )
+
+
+def percent_of(value: Decimal, whole: Decimal) -> str:
+    """Return what share of a whole a value is, in percent."""
+    return rules.percent(value / whole)
+
+
+def _calls(asked: Iterable[Rule]) -> str:
+    return " UNION ALL ".join(_CALLS[of] for of in sorted({_of(rule.definition) for rule in asked}))
+
+
+def _of(what: AlertRuleSet) -> str:
+    return what.of or "llm_calls"
+
+
+def _failed(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: datetime) -> list[Reading]:
+    statement = _joined(_calls(asked), "s.ok", "count(ok) AS calls, count(*) FILTER (NOT ok) AS failures")
+    readings = []
+    for rule, (calls, failures) in zip(asked, _run(connection, statement, asked, now, _of), strict=True):
+        enough = calls >= max(rule.definition.min_samples, 1)
+        readings.append(
+            Reading(
+                holds=enough and failures > _threshold(rule) * calls,
+                value=(Decimal(failures) / calls).quantize(_SHARE) if calls else None,
+                samples=calls,
+                detail=f"{failures:,} of {calls:,} failed" if calls else None,
+            )
+        )
+    return readings
+
+
+def _slow(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: datetime) -> list[Reading]:
+    wanted = sorted({rule.definition.percentile or PERCENTILE for rule in asked})
+    shares = ", ".join(f"{Decimal(str(each)) / 100:f}" for each in wanted)
+    statement = _joined(_calls(asked), "s.took_ms", f"count(took_ms), quantile_cont(took_ms, [{shares}]) AS found")
+    readings = []
+    for rule, (calls, found) in zip(asked, _run(connection, statement, asked, now, _of), strict=True):
+        place = wanted.index(rule.definition.percentile or PERCENTILE)
+        value = Decimal(repr(found[place])) if calls else None
+        readings.append(
+            Reading(
+                holds=value is not None and calls >= max(rule.definition.min_samples, 1) and value > _threshold(rule),
+                value=None if value is None else value.quantize(_MS),
+                samples=calls,
+                detail=f"of {calls:,}" if calls else None,
+            )
+        )
+    return readings
+
+
+def _silent(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: datetime) -> list[Reading]:
+    """Where no heartbeat ever came, the rule counts from the moment at which it was set."""
+    statement = _joined(_HEARTBEATS, "s.moment AS heard", "max(heard)").replace("AND s.moment > c.since", "")
+    readings = []
+    for rule, (heard,) in zip(asked, _run(connection, statement, asked, now), strict=True):
+        last = rule.set_at if heard is None else rules.utc(heard)
+        silence = Decimal((now - last) // timedelta(microseconds=1)) / 1_000_000
+        detail = "none ever came" if heard is None else f"the last came at {timestamps.to_text(rules.utc(heard))}"
+        holds = last <= now - timedelta(seconds=rule.definition.window_s)
+        readings.append(Reading(holds=holds, value=silence, samples=int(heard is not None), detail=detail))
+    return readings
+
+
+def _threshold(rule: Rule) -> Decimal:
+    threshold = rule.definition.threshold
+    assert threshold is not None, "rules.check"
+    return threshold
+
+
+_Reader = Callable[[duckdb.DuckDBPyConnection, Sequence[Rule], datetime], list[Reading]]
+_READERS: dict[tuple[str, ...], _Reader] = {
+    ("cost", "budget"): _spent,
+    ("error_rate",): _failed,
+    ("latency",): _slow,
+    ("heartbeat",): _silent,
+}
