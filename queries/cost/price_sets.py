@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-import duckdb
 import msgspec
 
 from eventlog.events import PriceSet
 from queries.cost import rates
 from queries.cost.rates import Key, Rate
+
+if TYPE_CHECKING:  # prices are found without it, in programs that only write
+    import duckdb
 
 EVENT_TYPE = "price_set"
 #: More than anybody sets; the newest count.

@@ -61,7 +61,7 @@ def price_of_call(
     tokens: Mapping[str, int],
     service_tier: str | None = None,
 ) -> Decimal | None:
-    """Return what one call costs by the library's prices, in USD; None where it has no price for it.
+    """Return what one call costs by the library's prices, in USD; None where it has no price, or no tokens to count.
 
     `tokens` are named as in `llm_call` events. `at` without a zone is UTC. Without the extra `prices` nothing has a
     price; what `price_set` events say is in the index, and not looked at.
@@ -70,6 +70,8 @@ def price_of_call(
     counts = {name: count or 0 for name, count in tokens.items()}
     cached = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
     input_tokens = sum(counts.get(name, 0) for name in ("uncached_input_tokens", *cached))
+    if not any(counts.values()):
+        return None
     try:
         found = listed(Key(None, provider, model, service_tier))
     except MissingExtra:

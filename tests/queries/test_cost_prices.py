@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -147,9 +149,22 @@ def test_an_unknown_model_has_no_price(model: str, provider: str | None) -> None
 
 
 def test_counts_that_are_none_have_no_price() -> None:
-    """Negative ones, and more than any call has."""
+    """Negative ones, more than any call has, and none at all."""
+    assert price_of_call("claude-opus-4-5", None, NOON, {"output_tokens": 0}) is None
     for count in (-1, rates.TOKENS_END):
         assert price_of_call("claude-opus-4-5", None, NOON, {"output_tokens": count}) is None
+
+
+@pytest.mark.parametrize(("missing", "printed"), [("duckdb", "5"), ("genai_prices", "None")])
+def test_a_program_that_only_writes_can_ask_for_a_price(missing: str, printed: str) -> None:
+    """Without DuckDB; and without the price list nothing has one."""
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\n"
+        "from datetime import datetime; from queries.cost.prices import price_of_call\n"
+        "print(price_of_call('claude-opus-4-5', None, datetime(2026, 11, 1), {'uncached_input_tokens': 1_000_000}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert Decimal(done.stdout.strip()) == 5 if printed == "5" else done.stdout == "None\n"
 
 
 def test_the_longest_match_counts_whatever_the_order() -> None:
