@@ -36,6 +36,7 @@ LEAVES = [
     ("doctor",),
     ("sql",),
     ("export",),
+    ("demo",),
 ]
 
 

@@ -56,6 +56,7 @@ COMMANDS = {
     "doctor": ("queries.doctor.cli", "doctor", "cli"),
     "sql": ("queries.cli", "sql", "index"),
     "export": ("queries.cli", "export", "index"),
+    "demo": ("queries.demo.cli", "demo", "index"),
 }
 
 EXIT_FAILED, EXIT_USAGE, EXIT_BUSY, EXIT_INTERRUPTED = 1, 2, 3, 130
