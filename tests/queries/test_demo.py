@@ -61,7 +61,8 @@ def test_each_agent_is_what_it_is_said_to_be(demo: Path) -> None:
         for row in rows(
             demo,
             "SELECT agent, count(*), count(*) FILTER (status = 'error'), count(*) FILTER (status = 'abandoned'), "
-            "sum(tool_failures) / sum(tool_calls), sum(uncached_input_tokens) / sum(llm_calls) FROM runs GROUP BY agent",
+            "sum(tool_failures) / sum(tool_calls), sum(uncached_input_tokens) / sum(llm_calls) "
+            "FROM runs GROUP BY agent",
         )
     }
     assert agents.keys() == {"planner", "scraper", "researcher", "writer", "sentinel"}
