@@ -773,3 +773,19 @@ def test_a_signal_handler_may_record(captured: MemorySink) -> None:
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert only(captured, "tool_call").run_id == run.id
+
+
+class Client:
+    """Its repr tells more than it should."""
+
+    def __repr__(self) -> str:
+        return "Client(api_key=sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGH)"
+
+
+def test_a_mended_event_is_redacted_as_any_other(captured: MemorySink) -> None:
+    """A repr may hold a secret."""
+    with pytest.raises(RuntimeError), obs.step("s", input={"client": Client()}):
+        raise RuntimeError(repr(Client()))
+    line = captured.lines[0]
+    assert b"Client(" in line
+    assert b"sk-ant" not in line
