@@ -6,10 +6,12 @@ Pure rules from a row of evidence to points. docs/health.md has the same numbers
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from queries import units
 from queries.health import evidence
 from queries.health.evidence import STUCK_TIMES, Window
 
@@ -127,8 +129,8 @@ def _counted(count: int, things: str) -> str:
     return f"{count:,} {things if count != 1 else things.removesuffix('s')}"
 
 
-def _usd(amount: Any) -> str:
-    return f"{amount:,.4f} USD"
+def _usd(amount: Decimal | float) -> str:
+    return units.usd(Decimal(str(amount)))
 
 
 CHECKS = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from queries import cli_options, render
+from queries import cli_options, render, units
 from queries.metrics.measured import GROUPS, Bucket, Group, Metrics, Percentiles
 from queries.store import Result
 
@@ -63,7 +63,7 @@ def metrics(
 #: Columns of the table after those of the group, and of which type they are.
 _COLUMNS = dict.fromkeys(
     (
-        "runs", "success", "calls", "failed", "tokens in", "tokens out", "cost USD", "p50 ms", "p95 ms", "p99 ms",
+        "runs", "success", "calls", "failed", "tokens in", "tokens out", "cost", "p50 ms", "p95 ms", "p99 ms",
         "first token ms", "tools", "tools failed",
     ),
     "DOUBLE",
@@ -89,7 +89,7 @@ def _row(each: Metrics, bucket: Bucket) -> dict[str, Any]:
         "failed": f"{each.llm_failures:,}",
         "tokens in": f"{sum(tokens):,}",
         "tokens out": f"{each.output_tokens:,}",
-        "cost USD": None if each.cost_usd is None else f"{each.cost_usd:,.4f}{'+' if each.unpriced_calls else ''}",
+        "cost": f"{units.usd(each.cost_usd)}{'+' if each.unpriced_calls else ''}" if each.llm_calls else None,
         "p50 ms": _ms(latency.p50),
         "p95 ms": _ms(latency.p95),
         "p99 ms": _ms(latency.p99),

@@ -138,14 +138,14 @@ CASES: dict[str, tuple[str, list[Told], int | None, str, dict[str, Any]]] = {
     "dearer by the day": (
         "cost",
         [told for day in (2, 3, 4) for told in calls(1, hours_ago=24 * day, cost_usd=f"{day}")]
-        + calls(11, hours_ago=5, cost_usd="1"), 8,
-        "11.0000 USD, 4.0000 USD in the dearest window before (×2.75)",
+        + calls(11, hours_ago=24, cost_usd="1"), 8,
+        "$11.00, $4.00 in the dearest window before (×2.75)",
         {"usd": Decimal(11), "windows_before": 3, "dearest_usd_before": Decimal(4)},
     ),
     "dearer by the run": (
         "cost",
         calls(6, hours_ago=50, cost_usd="0.1", in_runs=True) + calls(5, hours_ago=5, cost_usd="0.4", in_runs=True),
-        15, "0.4000 USD per run, 0.1000 USD before (×4.00)",
+        15, "$0.4000 per run, $0.1000 before (×4.00)",
         {"runs": 5, "runs_before": 6, "usd_per_run": 0.4, "windows_before": 1},
     ),
     "dearer, with little to compare": (

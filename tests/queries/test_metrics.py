@@ -174,6 +174,20 @@ def test_bounds_cut_and_agents_are_picked(root: Path) -> None:
     assert store.metrics(agent="nobody") == []
 
 
+def test_costs_are_those_of_the_cost_report(root: Path) -> None:
+    """Computed from prices, also from one that was set for the time of the call, on its day; in a workspace, too."""
+    price = events.PriceSet(model="m", input_usd_per_mtok=Decimal(2), output_usd_per_mtok=Decimal(10))
+    told: list[Told] = [
+        (at(minutes), events.LlmCall(request_model="m", uncached_input_tokens=500_000, output_tokens=1), A)
+        for minutes in (-600, -1, 1)
+    ]
+    record(root, (at(-100), price, {}), *told)
+    expected = [(at(-1440), Decimal("1.00001"), 1), (MIDNIGHT, Decimal("1.00001"), 0)]
+    for store in (ReadStore(root), ReadStore(root, workspace="w")):
+        assert [(each.start, each.cost_usd, each.unpriced_calls) for each in store.metrics()] == expected
+        assert [(each.start, each.cost_usd, each.unpriced_calls) for each in store.costs().rows] == expected
+
+
 def test_the_most_frequent_types_of_errors_are_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are summed up, so that none is missing."""
     monkeypatch.setattr(measured, "TYPES_MAX", 2)
@@ -304,11 +318,11 @@ def test_the_command(run: Run, root: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     cells = [[cell.strip() for cell in each.strip("|").split("|")] for each in done.stdout.splitlines() if "|" in each]
     assert cells == [
-        ["start", "agent", "runs", "success", "calls", "failed", "tokens in", "tokens out", "cost USD", "p50 ms",
+        ["start", "agent", "runs", "success", "calls", "failed", "tokens in", "tokens out", "cost", "p50 ms",
          "p95 ms", "p99 ms", "first token ms", "tools", "tools failed", "most frequent errors"],
-        ["2026-03-02 00:00Z", "a", "0", "", "1", "1", "0", "3", "1.1000", "900", "900", "900", "", "0", "0",
+        ["2026-03-02 00:00Z", "a", "0", "", "1", "1", "0", "3", "$1.10", "900", "900", "900", "", "0", "0",
          "call Timeout ×1, logged Oops ×1"],
-        ["2026-03-02 00:00Z", "b", "1", "100.0%", "1", "0", "0", "1", "", "", "", "", "", "0", "0", ""],
+        ["2026-03-02 00:00Z", "b", "1", "100.0%", "1", "0", "0", "1", "–+", "", "", "", "", "0", "0", ""],
     ]  # fmt: skip
     (first, _) = json.loads(run("metrics", "--json").stdout)
     assert (first["start"], first["run_errors"], first["cost_usd"]) == (
