@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -216,6 +217,20 @@ def test_the_fence_is_looked_at_in_a_plan(store: ReadStore, monkeypatch: pytest.
     monkeypatch.setattr("queries.opening.settle", lambda connection: None)
     with pytest.raises(Exception, match="could show one workspace to another"):
         store.sql("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("view", "event_type"),
+    [("steps", "step"), ("llm_calls", "llm_call"), ("llm_calls", "claude_code"), ("tool_calls", "tool_call"),
+     ("runs", "run_started"), ("runs", "run_finished"), ("note", "note")],
+)  # fmt: skip
+def test_views_of_a_type_scan_that_type_only(store: ReadStore, view: str, event_type: str) -> None:
+    """Below the fence: otherwise they would read the payloads of all types."""
+    with store._open(views=[view]) as connection:
+        ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) FROM {view}").fetchall()
+    assert re.search(
+        rf"workspace = 'mine'[^}}]*event_type = '{event_type}'|event_type = '{event_type}'[^}}]*workspace", plan
+    )
 
 
 def test_each_function_was_decided_on() -> None:
