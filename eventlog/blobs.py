@@ -54,6 +54,8 @@ FOLDER = "blobs"
 NAME = re.compile(r"[0-9a-f]{64}")
 _LOOKS_LIKE_ONE = re.compile(rb'\s*\{\s*"\$blob"\s*:').match
 _MARK = b'"$blob"'
+#: How a reference begins, in lines that this writer wrote.
+REFERENCE = b'{"$blob":{"sha256":["'
 #: A byte that most payloads do not have.
 DOLLAR = ord("$")
 #: What is known of chunks is forgotten beyond this many; it is only there to save looking.
@@ -392,6 +394,16 @@ class Resolver:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise BlobUnreadable(f"a field of {reference.bytes:,} bytes is not JSON: {error}") from None
         return joined
+
+
+def references(payload: bytes) -> set[str]:
+    """Return the hashes of the chunks that a payload refers to. Raises what decoding raises."""
+    found: set[str] = set()
+    for raw in _fields.decode(payload).values():
+        if _LOOKS_LIKE_ONE(bytes(raw)):
+            with contextlib.suppress(msgspec.MsgspecError):
+                found.update(_reference.decode(bytes(_fields.decode(raw)["$blob"])).sha256)
+    return found
 
 
 def resolve(root: str | Path, payload: bytes) -> bytes:

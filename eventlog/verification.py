@@ -2,9 +2,9 @@
 
 Four things are compared: the chain (each seal names the one before it), each seal with its
 segment, the folder with the chain (read-only segments without a seal, seals without a
-segment), and each blob with the hash that is its name. What cannot be seen from here: changes to
-segments that are not sealed yet, and a folder whose whole chain was re-made, which only a head
-kept elsewhere gives away. Blobs that are gone are missed by whoever reads an event that names them.
+segment), and the blobs with the hashes that are their names, and with the lines that name them.
+What cannot be seen from here: changes to segments that are not sealed yet, and a folder whose whole
+chain was re-made, which only a head kept elsewhere gives away.
 
 Sealing, archiving and pruning may go on meanwhile: what looks wrong because it was sealed or
 pruned since the log was read is looked up again before it becomes a finding.
@@ -12,14 +12,16 @@ pruned since the log was read is looked up again before it becomes a finding.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
-from eventlog import blobs, log
-from eventlog.errors import BlobUnreadable, MissingExtra, SegmentUnreadable
+from eventlog import blobs, log, reader
+from eventlog.envelope import decode
+from eventlog.errors import BlobUnreadable, InvalidEvent, MissingExtra, SegmentUnreadable
 from eventlog.fingerprint import first_difference, is_same
 from eventlog.pruned import Pruned, read_pruned
 from eventlog.sealing import SEAL_EVENT, Head, Link, head_of, read_chain, whole_seal
@@ -81,6 +83,7 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
         done += link.seal.size_bytes
         if progress is not None:
             progress(done, total)
+    findings += _missing_blobs(root, files.values())
     for blob in kept:
         findings += _blob_findings(root, blob)
         done += blob.size
@@ -196,6 +199,31 @@ def _blob_findings(root: str | Path, blob: blobs.Blob) -> Iterator[Finding]:
         blobs.read(root, blob.sha256)
     except BlobUnreadable as error:
         yield Finding(segment=blob.sha256, event_type=blobs.FOLDER, offset=0, what=str(error), exact=False)
+
+
+def _missing_blobs(root: str | Path, files: Iterable[log.SegmentFile]) -> Iterator[Finding]:
+    """Return a finding for each line that names blobs which are not there: where they are missed first."""
+    missed: set[str] = set()
+    for file in files:
+        with contextlib.suppress(SegmentUnreadable, MissingExtra, OSError):  # found by comparing it with its seal
+            for block in reader.read_blocks(file.path):
+                if blobs.REFERENCE not in block.data:
+                    continue
+                for line in block.lines():
+                    gone = {each for each in _named(line.data) - missed if not blobs.path_of(root, each).exists()}
+                    missed |= gone
+                    for sha256 in sorted(gone):
+                        what = f"the blob {sha256} is missing, which this line names; try: eventlog restore"
+                        yield msgspec.structs.replace(_of_file(file, line.offset, what), exact=False)
+
+
+def _named(line: bytes) -> set[str]:
+    if blobs.REFERENCE not in line:
+        return set()
+    try:
+        return blobs.references(bytes(decode(line).envelope.payload))
+    except (InvalidEvent, msgspec.MsgspecError):
+        return set()  # no event: what is wrong with it, indexing says
 
 
 def _missing(link: Link) -> Finding:

@@ -91,7 +91,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return msgspec.json.decode(self.payload, type=dict[str, Any])
 
 
-_EVENT_COLUMNS = Event.__struct_fields__[:-1]
+_EVENT_COLUMNS = tuple(name for name in Event.__struct_fields__ if name != "stored_payload")
 
 
 class Page(msgspec.Struct, frozen=True):

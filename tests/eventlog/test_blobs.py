@@ -580,6 +580,22 @@ def test_verify_names_the_chunk_that_is_damaged(root: Path, damaged: tuple[Path,
     assert "2 blobs (65,536 bytes)" in done.stdout
 
 
+def test_verify_names_the_line_whose_chunk_is_missing(recorder: Recorder, root: Path) -> None:
+    """Once for each chunk, at the first line that names it; not what only looks like a reference."""
+    recorder.emit("t", {"n": 1})
+    recorder.emit("t", {"v": {"$blob": {"sha256": ["0" * 64], "bytes": 5, "rest": ""}}})
+    before = sum(len(line) + 1 for line in lines_of(root, "t"))
+    recorder.emit("t", {"p": text(40_000) * 2})
+    recorder.emit("t", {"p": text(40_000) * 2})
+    recorder.flush()
+    assert verify(root).findings == []
+    victim = blobs.list_blobs(root)[1]
+    victim.path.unlink()
+    (finding,) = verify(root).findings
+    assert (finding.event_type, finding.offset) == ("t", before)
+    assert finding.what == f"the blob {victim.sha256} is missing, which this line names; try: eventlog restore"
+
+
 # -- backups -----------------------------------------------------------------------------------
 
 
