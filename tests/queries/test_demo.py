@@ -50,7 +50,7 @@ def test_the_commands_that_it_suggests_work(run: Run, tmp_path: Path) -> None:
     assert len(suggested) == 7
     for command in suggested:
         answer = run(*command[1:])
-        assert (answer.returncode, answer.stderr) == (0, "")
+        assert answer.returncode == 0, answer.stderr
         assert len(answer.stdout.splitlines()) > 3
 
 
