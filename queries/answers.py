@@ -174,15 +174,21 @@ class Answers(Opening):
 
     def alert_rules(self) -> list[history.RuleState]:
         """Return every alert rule that was ever set, the removed ones too, and how it is."""
+        from queries.alerts import history
+
         with self._open(views=history.VIEWS) as connection:
             return history.read_rules(connection)
 
     def alerts(self, *, limit: int = 1000) -> list[history.Firing]:
         """Return what alert rules have fired, the newest first, and how telling it went."""
+        from queries.alerts import history
+
         with self._open(views=history.VIEWS) as connection:
             return history.read_firings(connection, limit=limit)
 
     def alert_deliveries(self, *, limit: int = 10_000) -> list[history.DeliveryState]:
         """Return which channel was, or is to be, told of which firing; dead letters have the state `dead`."""
+        from queries.alerts import history
+
         with self._open(views=history.VIEWS) as connection:
             return history.read_deliveries(connection, limit=limit)
