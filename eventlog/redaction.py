@@ -107,10 +107,8 @@ _NAMES = (
     (b"authorization", rb"authorization"),
 )
 #: `"name": "`, `\"name\": \"` and so on; `name = "`; `'name': '`; `name=`.
-_OPENING = (
-    rb"(?:((?:%b)?+)\"\s{0,4}+:\s{0,4}+\1\"|\s?=\s?(%b)\"|('\s?:\s?'|\s?=\s?')|(=))"
-    % ((rb"\\(?:\\\\){0,31}+",) * 2)  # an even number escapes itself, and the quote ends the text
-)
+_DEPTHS = rb"\\{63}|\\{31}|\\{15}|\\{7}|\\{3}|\\"  # of other numbers, some escape each other
+_OPENING = rb"(?:((?:%b)?+)\"\s{0,4}+:\s{0,4}+\1\"|\s?=\s?(%b)\"|('\s?:\s?'|\s?=\s?')|(=))" % (_DEPTHS, _DEPTHS)
 _FIELDS = tuple((kind, re.compile(name + _OPENING)) for kind, name in _NAMES)
 #: Backslashes are taken along with what they escape, and never those of the quote that ends a text.
 _QUOTED_BY_ONE = re.compile(rb"(?:[^'\"\\]++|\\++[^\"\\])*+")

@@ -470,6 +470,50 @@ def test_after_a_failed_sync_a_chunk_is_written_anew(root: Path, monkeypatch: py
     recorder.shutdown()
 
 
+def test_a_child_syncs_what_its_parent_has_written_and_not_synced(root: Path, synced: list[str]) -> None:
+    """If it uses the same chunk: the parent may never come to it."""
+    store = BlobStore(root, min_bytes=1)
+    digest = store.put(b"chunk")
+    store.after_fork()
+    assert store.is_settled
+    assert store.put(b"chunk") == digest
+    assert not store.is_settled
+    store.sync()
+    assert digest in synced
+
+
+def test_two_who_sync_do_not_disturb_each_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one waits, and finds that nothing is left."""
+    store = BlobStore(root, min_bytes=1)
+    store.put(b"chunk")
+    real, inside, go_on = os.fsync, threading.Event(), threading.Event()
+
+    def slow(fd: int) -> None:
+        inside.set()
+        assert go_on.wait(30)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    failures: list[BaseException] = []
+
+    def sync() -> None:
+        try:
+            store.sync()
+        except BaseException as error:  # noqa: BLE001 - of a thread, told to the test
+            failures.append(error)
+
+    first, second = threading.Thread(target=sync), threading.Thread(target=sync)
+    first.start()
+    assert inside.wait(30)
+    second.start()
+    second.join(0.1)
+    assert second.is_alive()
+    go_on.set()
+    first.join(30)
+    second.join(30)
+    assert (failures, store.is_settled) == ([], True)
+
+
 def test_flush_says_so_where_chunks_cannot_be_synced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next one tries again."""
     store = BlobStore(root, min_bytes=1)

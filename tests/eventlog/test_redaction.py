@@ -144,6 +144,13 @@ def test_raw_json_with_white_space_is_redacted() -> None:
     assert json.loads(redaction.redact(data)) == {"password": "[redacted:password]", "text": "é [redacted:api_key]"}
 
 
+@pytest.mark.parametrize("name", ["password=\\", "password\\", "x='", "password='", 'password=\\"'])
+def test_what_ends_a_name_is_not_taken_for_the_beginning_of_a_value(name: str) -> None:
+    """A quote behind an even number of backslashes ends a text."""
+    assert redacted({name: "", "text": "stays"}) == {name: "", "text": "stays"}
+    assert json.loads(redacted({"x": json.dumps({name: ""})})["x"]) == {name: ""}
+
+
 _words = st.sampled_from(
     [
         *(secret for secret, _ in SHAPES), *(name for name, _ in NAMES), *(left for _, left in SHAPES),
