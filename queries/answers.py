@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from queries.opening import Opening
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from queries.search.searching import Found
 
 DAY = timedelta(days=1)
+_OF_RUNS = ("events", "runs", "steps", "llm_calls", "tool_calls", "sessions")
 _OF_COSTS = ("llm_calls", "events")
 _OF_METRICS = ("events", "runs", "llm_calls", "tool_calls")
 
@@ -39,14 +40,14 @@ class Answers(Opening):
         """Return runs, the one that began last first; those whose process is gone are 'abandoned' at once."""
         from queries.runs import found
 
-        with self._within_limits() as connection:
+        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
             return found.runs(connection, agent=agent, status=status, since=since, limit=limit)
 
     def run(self, run_id: str) -> Tree:
         """Return the tree of a run, by its id or what alone begins so. Raises QueryFailed."""
         from queries.runs import found, tree
 
-        with self._within_limits() as connection:
+        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
             known = found.run_named(connection, run_id)
             if known is None:
                 raise found.no_such_run(run_id)
@@ -56,14 +57,14 @@ class Answers(Opening):
         """Return sessions, the one that said something last first."""
         from queries.runs import found
 
-        with self._within_limits() as connection:
+        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
             return found.sessions(connection, agent=agent, since=since, limit=limit)
 
     def session(self, session_id: str) -> Tree:
         """Return the calls of a session in order, by its id or what alone begins so. Raises QueryFailed."""
         from queries.runs import found, tree
 
-        with self._within_limits() as connection:
+        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
             known = found.session_named(connection, session_id)
             if known is None:
                 raise found.no_such_session(session_id)
@@ -73,15 +74,25 @@ class Answers(Opening):
         """Return what `run` or else `session` returns: what eventlog show shows. Raises QueryFailed."""
         from queries.runs import tree
 
-        with self._within_limits() as connection:
+        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
             return tree.named(connection, given)
+
+    def payloads(self, event_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Return the payloads of some events as plain Python objects, as they were emitted; 64 MiB at most.
+
+        In order of time; those beyond that are left out, as are ids that are not there.
+        """
+        from queries.runs import payloads
+
+        with self._within_limits(views=("events",), fenced=False) as connection:
+            return payloads.of(connection, self.root, event_ids)
 
     def diff(self, run_a: str, run_b: str) -> Difference:
         """Compare two runs. Raises QueryFailed."""
         from queries.runs import difference
 
-        with self._within_limits() as connection:
-            return difference.compare(connection, run_a, run_b)
+        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
+            return difference.compare(connection, self.root, run_a, run_b)
 
     def search(
         self,
@@ -95,14 +106,16 @@ class Answers(Opening):
         """Return the events that hold all words and "phrases" of a query, in any case, the best first."""
         from queries.search import searching
 
-        with self._within_limits() as connection:
-            return searching.search(connection, query, event_types=event_types, agent=agent, since=since, limit=limit)
+        with self._within_limits(views=("events",), fenced=False) as connection:
+            return searching.search(
+                connection, self.root, query, event_types=event_types, agent=agent, since=since, limit=limit
+            )
 
     def insights(self, given: str) -> Insights:
         """Return loops and waste of a run or a session, by its id or what alone begins so. Raises QueryFailed."""
         from queries import insights
 
-        with self._within_limits() as connection:
+        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
             return insights.of(connection, given)
 
     # -- cost --------------------------------------------------------------------------

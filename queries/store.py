@@ -33,15 +33,6 @@ Format = Literal["json", "jsonl", "csv", "parquet"]
 Bucket = Literal["minute", "hour", "day", "week", "month"]
 
 LIMIT_MAX = 10_000
-PAYLOADS_MAX_BYTES = 64 * 1024 * 1024
-_PAYLOADS = f"""
-    WITH wanted AS (
-        SELECT event_id, sum(line_length) OVER (ORDER BY timestamp, event_id ROWS UNBOUNDED PRECEDING) AS bytes
-        FROM events WHERE event_id IN (SELECT TRY_CAST(unnest(?) AS UUID))
-    )
-    SELECT event_id::VARCHAR, payload FROM events
-    WHERE event_id IN (SELECT event_id FROM wanted WHERE bytes <= {PAYLOADS_MAX_BYTES})
-"""
 _BUCKETS: tuple[Bucket, ...] = ("minute", "hour", "day", "week", "month")
 _TOTALS = f"""
     SELECT (SELECT count(*) FROM events),
@@ -217,15 +208,6 @@ class ReadStore(Answers):
         if line is not None and self.workspace is not None and not _is_line_of(line, event):
             line = None  # the segment is not what it was when it was indexed: this may be anybody's
         return FoundEvent(event=event, path=str(path), line=line)
-
-    def payloads(self, event_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Return the payloads of some events as plain Python objects, up to PAYLOADS_MAX_BYTES of lines in all.
-
-        In order of time; those beyond that are left out, as are ids that are not there.
-        """
-        with self._within_limits() as connection:
-            rows = sandbox.execute(connection, _PAYLOADS, [list(event_ids)]).fetchall()
-        return {row[0]: msgspec.json.decode(row[1]) for row in rows}
 
     def counts(
         self,

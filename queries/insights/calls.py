@@ -58,7 +58,8 @@ _MODELS = f"""
     FROM llm_calls WHERE {{column}} = ? ORDER BY last_timestamp, event_id LIMIT {CALLS_MAX + 1}
 """
 _TOOLS = f"""
-    SELECT event_id::VARCHAR, coalesce(tool, ''), coalesce(input::VARCHAR, ''), coalesce(strlen(output::VARCHAR), 0),
+    SELECT event_id::VARCHAR, coalesce(tool, ''), coalesce(input::VARCHAR, ''),
+           coalesce(TRY_CAST(output ->> '/$blob/bytes' AS BIGINT), strlen(output::VARCHAR), 0),
            timestamp, coalesce(finished, timestamp), coalesce(duration_ms, 0), ok
     FROM tool_calls WHERE {{column}} = ? ORDER BY timestamp, tool_call_id, event_id LIMIT {CALLS_MAX + 1}
 """

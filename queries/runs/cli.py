@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, get_args
 from uuid import UUID
 
@@ -20,13 +19,9 @@ from queries.runs.evidence import Evidence, examine
 from queries.runs.found import Run, Status
 from queries.runs.tree import Node, Tree
 from queries.store import FoundEvent, ReadStore
-from queries.units import duration
+from queries.units import duration, usd
 
 _agent_option = click.option("--agent", metavar="A", help="Of this agent.")
-
-
-def _usd(amount: Decimal) -> str:
-    return f"${amount:,.4f}"
 
 
 # -- lists -----------------------------------------------------------------------------------
@@ -226,10 +221,10 @@ def _tree_lines(tree: Tree, *, utc: bool) -> Iterator[str]:
     for name, value in head:
         yield cells.cut(f"{name:9}  {value}", width)
     yield ""
-    yield from waterfall.lines(tree, width, style=_coloured, usd=_usd)
+    yield from waterfall.lines(tree, width, style=_coloured, usd=usd)
     if tree.nodes:
         yield ""
-    yield cells.cut(waterfall.totals(tree, _usd), width)
+    yield cells.cut(waterfall.totals(tree, usd), width)
     for child in tree.children:
         what = "sub-run" if tree.run is not None else "run"
         took = duration(child.duration_ms)
@@ -265,7 +260,7 @@ def _show_event(store: ReadStore, found: FoundEvent, *, utc: bool, as_json: bool
     lines = []
     for name in event.__struct_fields__:
         value = getattr(event, name)
-        if value is None or name in ("payload", "extra"):
+        if value is None or name in ("payload", "stored_payload", "extra"):
             continue
         text = _exactly(value, utc=utc) if isinstance(value, datetime) else str(value)
         lines.append(f"{name:16}  {printable(text)}")

@@ -8,12 +8,13 @@ from __future__ import annotations
 import difflib
 import itertools
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
 import msgspec
 
-from queries.runs import found, spent
+from queries.runs import found, payloads, spent
 from queries.runs.found import Run
 
 #: Per run. Aligning takes time that grows with the square of it.
@@ -89,7 +90,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def difference(connection: duckdb.DuckDBPyConnection, a: Run, b: Run) -> Difference:
+def difference(connection: duckdb.DuckDBPyConnection, root: Path, a: Run, b: Run) -> Difference:
     """Compare two runs."""
     changes = [
         Change(field, getattr(a, field), getattr(b, field))
@@ -108,7 +109,7 @@ def difference(connection: duckdb.DuckDBPyConnection, a: Run, b: Run) -> Differe
         changes=changes,
         steps=aligned(*(each[:ALIGNED_MAX] for each in steps)),
         tool_calls=aligned(*(each[:ALIGNED_MAX] for each in calls)),
-        prompt=_first_prompt(connection, a.run_id, b.run_id),
+        prompt=_first_prompt(connection, root, a.run_id, b.run_id),
         cut=any(len(each) > ALIGNED_MAX for each in (*steps, *calls)),
     )
 
@@ -204,15 +205,15 @@ def around(text: str, at: int) -> str:
 
 # -- prompts ---------------------------------------------------------------------------------
 
-#: Of recorded calls: imported lines hold what was added, not what was sent.
-_PROMPT = "concat_ws(chr(10), payload ->> 'system_instructions', payload ->> 'input_messages')"
+#: Of recorded calls: imported lines hold what was added, not what was sent. Of a prompt that is kept apart
+#: (eventlog.blobs) the hashes are compared.
 _PROMPTS = f"""
-    SELECT event_id::VARCHAR, md5({_PROMPT}) FROM events WHERE run_id = ? AND event_type = 'llm_call'
-    ORDER BY timestamp, event_id LIMIT {ALIGNED_MAX}
+    SELECT event_id::VARCHAR, md5(concat_ws(chr(10), payload ->> 'system_instructions', payload ->> 'input_messages'))
+    FROM events WHERE run_id = ? AND event_type = 'llm_call' ORDER BY timestamp, event_id LIMIT {ALIGNED_MAX}
 """
 
 
-def _first_prompt(connection: duckdb.DuckDBPyConnection, a: str, b: str) -> Prompt | None:
+def _first_prompt(connection: duckdb.DuckDBPyConnection, root: Path, a: str, b: str) -> Prompt | None:
     ours, theirs = (connection.execute(_PROMPTS, [run_id]).fetchall() for run_id in (a, b))
     calls = itertools.zip_longest(ours, theirs, fillvalue=(None, None))
     differing = ((number, one[0], other[0]) for number, (one, other) in enumerate(calls, 1) if one[1] != other[1])
@@ -220,19 +221,24 @@ def _first_prompt(connection: duckdb.DuckDBPyConnection, a: str, b: str) -> Prom
     if first is None:
         return None
     call, a_id, b_id = first
-    one, other = _prompt(connection, a_id), _prompt(connection, b_id)
+    one, other = _prompt(connection, root, a_id), _prompt(connection, root, b_id)
     at = first_difference(one, other)
     return Prompt(call=call, at=at, a=around(one, at), b=around(other, at), a_event_id=a_id, b_event_id=b_id)
 
 
-def _prompt(connection: duckdb.DuckDBPyConnection, event_id: str | None) -> str:
+def _prompt(connection: duckdb.DuckDBPyConnection, root: Path, event_id: str | None) -> str:
+    """Return a prompt as one text: instructions as they are, messages as JSON."""
     if event_id is None:
         return ""
-    row = connection.execute(f"SELECT {_PROMPT} FROM events WHERE event_id = ?::UUID", [event_id]).fetchone()
-    return str(row[0]) if row else ""
+    payload = payloads.of(connection, root, [event_id]).get(event_id, {})
+    parts = [payload.get(name) for name in ("system_instructions", "input_messages")]
+    texts = [
+        part if isinstance(part, str) else msgspec.json.encode(part).decode() for part in parts if part is not None
+    ]
+    return "\n".join(texts)
 
 
-def compare(connection: duckdb.DuckDBPyConnection, given_a: str, given_b: str) -> Difference:
+def compare(connection: duckdb.DuckDBPyConnection, root: Path, given_a: str, given_b: str) -> Difference:
     """Compare two runs by their ids, or what these begin with. Raises QueryFailed."""
     runs = []
     for given in (given_a, given_b):
@@ -241,4 +247,4 @@ def compare(connection: duckdb.DuckDBPyConnection, given_a: str, given_b: str) -
         if run is None:
             raise found.no_such_run(given)
         runs.append(run)
-    return difference(connection, *runs)
+    return difference(connection, root, *runs)

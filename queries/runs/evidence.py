@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from eventlog import envelope, fingerprint, log, sealing, timestamps
+from eventlog import blobs, envelope, fingerprint, log, sealing, timestamps
 from eventlog.errors import InvalidEvent, MissingExtra, SegmentUnreadable
 
 if TYPE_CHECKING:
@@ -65,8 +65,13 @@ def _differences(found: FoundEvent) -> Iterator[str]:
     for name in _FIELDS:
         if getattr(said, name) != getattr(event, name):
             yield f"{name}: the line says {getattr(said, name)!r}, the row {getattr(event, name)!r}"
-    if _plain(said.payload) != _plain(event.payload):
+    stored = event.payload if event.stored_payload is None else event.stored_payload
+    if _plain(said.payload) != _plain(stored):
         yield "the payload differs"
+    for name, value in event.data().items():
+        missing = blobs.error_of(value)
+        if missing is not None:
+            yield f"{name} is kept apart, and is not there: {missing}"
     extra = None if decoded.extra is None else {name: _plain(raw) for name, raw in decoded.extra.items()}
     if extra != (None if event.extra is None else _plain(event.extra)):
         yield "the fields that this version does not know differ"

@@ -45,9 +45,9 @@ _POINTERS = list(dict.fromkeys(field for fields in _FIELDS.values() for field in
 
 
 def _first_of(arguments: str) -> str:
-    """Return the first argument of a tool call, which mostly says what it is about."""
-    return f"""CASE json_type({arguments}) WHEN 'OBJECT' THEN ({arguments} ->> '$.*')[1]
-                    ELSE {arguments} ->> '$' END[1:{_TEXT_CHARS}]"""
+    """Return the first argument of a tool call, which mostly says what it is about; none that is kept apart."""
+    return f"""(CASE WHEN json_type({arguments}) <> 'OBJECT' THEN {arguments} ->> '$'
+                     WHEN ({arguments} -> '/$blob') IS NULL THEN ({arguments} ->> '$.*')[1] END)[1:{_TEXT_CHARS}]"""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """A search in two steps: which events hold all the words, and which of them are about the words most.
 
     payloads, as JSON ──scan──→ candidates: the newest FOUND_MAX ──decoded──→ scored (BM25) ──→ the best
+    chunks of large fields ──┘ (queries.search.apart)
 
 The scan is all that depends on the size of the log: DuckDB unpacks every payload and looks for the words
 in it, in about a second per million events. An index of words would be faster, and would have to be
@@ -14,19 +15,23 @@ import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import msgspec
 
+from eventlog import blobs
 from eventlog.errors import QueryFailed
 from queries import sandbox
-from queries.search import words
+from queries.search import apart, words
 
 LIMIT_MAX = 1000
 #: Candidates that are read: so many events, and so many bytes of lines, newest first.
 FOUND_MAX = 10_000
 READ_MAX_BYTES = 64 * 1024 * 1024
+#: The same with large fields put back.
+WHOLE_MAX_BYTES = 256 * 1024 * 1024
 #: Of eventlog's own book-keeping nobody looks for words.
 _UNSEARCHED = (
     "event_schema", "segment_sealed", "segments_backed_up", "segment_pruned", "import_checkpoint", "import_rejected",
@@ -58,8 +63,8 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """The best hits, and how many events there are with all words.
 
-    `cut` says that only the newest `FOUND_MAX` were read and ranked; `matches` then counts candidates,
-    some of which may have a word in a name only.
+    `cut` says that not all were read and ranked, but the newest; `matches` then counts candidates, some of
+    which may have a word in a name only.
     """
 
     words: list[str]
@@ -88,10 +93,13 @@ class _Statistics(msgspec.Struct, frozen=True):
     candidates: int
     #: For each word, how many events may hold it.
     holding: list[int]
+    #: Whether everything was looked at.
+    whole: bool
 
 
 def search(
     connection: duckdb.DuckDBPyConnection,
+    root: Path,
     query: str,
     *,
     event_types: Iterable[str] = (),
@@ -104,10 +112,21 @@ def search(
         raise QueryFailed(f"limit {limit} is out of range: 1 to {LIMIT_MAX:,}")
     looked_for = words.parse(query)
     conditions, params = _conditions(event_types, agent, since)
-    candidates, known = _scan(connection, looked_for, conditions, params)
-    hits = [hit for each in candidates if (hit := _hit(each, looked_for, known)) is not None]
+    candidates, known = _scan(connection, root, looked_for, conditions, params)
+    resolver = blobs.Resolver(root)
+    hits: list[Hit] = []
+    read = whole_bytes = 0
+    for each in candidates:
+        payload = resolver.resolve(each.payload.encode(), marked=True)
+        whole_bytes += len(payload)
+        if read and whole_bytes > WHOLE_MAX_BYTES:
+            break
+        read += 1
+        hit = _hit(each, payload, looked_for, known)
+        if hit is not None:
+            hits.append(hit)
     hits.sort(key=lambda hit: (-hit.score, -hit.timestamp.timestamp(), hit.event_id))
-    cut = known.candidates > len(candidates)
+    cut = known.candidates > read or not known.whole
     return Found(words=looked_for, hits=hits[:limit], matches=known.candidates if cut else len(hits), cut=cut)
 
 
@@ -132,7 +151,7 @@ def _conditions(event_types: Iterable[str], agent: str | None, since: datetime |
 
 
 def _scan(
-    connection: duckdb.DuckDBPyConnection, looked_for: list[str], conditions: str, params: dict[str, Any]
+    connection: duckdb.DuckDBPyConnection, root: Path, looked_for: list[str], conditions: str, params: dict[str, Any]
 ) -> tuple[list[_Candidate], _Statistics]:
     tests, narrowing = [], params
     for place, word in enumerate(looked_for):
@@ -140,6 +159,11 @@ def _scan(
         tests.append(test)
         params = params | named
     wanted = "event_id, timestamp, line_length"
+    whole = apart.find(connection, root, looked_for, tests, conditions, params)
+    source = "events"
+    if connection.execute("SELECT 1 FROM search_apart LIMIT 1").fetchall():
+        tests = [f"({test} OR coalesce(apart{place}, false))" for place, test in enumerate(tests)]
+        source = "events LEFT JOIN search_apart USING (event_id)"
     holds = [f"h{place}" for place in range(len(tests))]
     every, some = " AND ".join(holds), " OR ".join(holds)
     sandbox.execute(
@@ -148,7 +172,7 @@ def _scan(
         CREATE OR REPLACE TEMP TABLE search_holding AS
         SELECT * FROM (
             SELECT {wanted}, {", ".join(f"{test} AS {hold}" for test, hold in zip(tests, holds, strict=True))}
-            FROM (SELECT {wanted}, lower(payload::VARCHAR) AS text FROM events WHERE {conditions})
+            FROM (SELECT *, lower(payload::VARCHAR) AS text FROM {source} WHERE {conditions})
         ) WHERE {some}
         """,
         params,
@@ -163,11 +187,12 @@ def _scan(
         )
         SELECT {", ".join(name if name != "event_id" else "event_id::VARCHAR" for name in _Candidate.__struct_fields__)}
         FROM events WHERE event_id IN (SELECT event_id FROM newest WHERE bytes <= {READ_MAX_BYTES})
+        ORDER BY timestamp DESC, event_id
         """
     ).fetchall()
     totals = sandbox.execute(connection, f"SELECT count(*), avg(line_length) FROM events WHERE {conditions}", narrowing)
     ((events, mean_length),) = totals.fetchall()
-    return [_Candidate(*row) for row in rows], _Statistics(events, mean_length or 1.0, candidates, holding)
+    return [_Candidate(*row) for row in rows], _Statistics(events, mean_length or 1.0, candidates, holding, whole)
 
 
 def _test(place: int, word: str) -> tuple[str, dict[str, str]]:
@@ -185,9 +210,9 @@ def _test(place: int, word: str) -> tuple[str, dict[str, str]]:
 # -- the score -------------------------------------------------------------------------------
 
 
-def _hit(candidate: _Candidate, looked_for: list[str], known: _Statistics) -> Hit | None:
+def _hit(candidate: _Candidate, payload: bytes, looked_for: list[str], known: _Statistics) -> Hit | None:
     """Score a candidate; None where not every word is in its texts."""
-    places = [(place, place.text.lower()) for place in words.texts(msgspec.json.decode(candidate.payload))]
+    places = [(place, place.text.lower()) for place in words.texts(msgspec.json.decode(payload))]
     counts = [sum(words.occurrences(word, lowered) for _, lowered in places) for word in looked_for]
     if not all(counts):
         return None

@@ -24,9 +24,9 @@ def at(seconds: float) -> datetime:
 class Story:
     """Emits events, and indexes them at the end of the block."""
 
-    def __init__(self, root: Path, **context: Any) -> None:
+    def __init__(self, root: Path, *, blob_min_bytes: int = 64 * 1024, **context: Any) -> None:
         self.root = root
-        self._recorder = Recorder(Config(root=str(root), strict=True))
+        self._recorder = Recorder(Config(root=str(root), strict=True, blob_min_bytes=blob_min_bytes))
         self._context = context
 
     def __enter__(self) -> Story:

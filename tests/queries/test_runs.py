@@ -317,6 +317,30 @@ def test_an_event_is_compared_with_its_line(root: Path) -> None:
     assert (gone.same, gone.as_sealed, gone.seal_why) == (False, None, "the segment of seal 1 is gone")
 
 
+def test_large_fields_are_looked_at_where_they_are(root: Path, run: Run) -> None:
+    """In the proof of an event, in the whole of a run, and in the first prompt that differs."""
+    with Story(root, blob_min_bytes=1024) as story:
+        for number, end in enumerate("ab"):
+            story.tell(number, events.RunStarted(name="n"), run_id=end)
+            event_id = story.tell(number, events.LlmCall(input_messages="x" * 5000 + end), run_id=end)
+    store = ReadStore(root)
+    event = store.event(event_id)
+    assert event is not None
+    assert event.event.stored_payload is not None
+    assert evidence.examine(root, event).same
+    assert "x" * 5000 + "b" in run("show", "b", "--verbose").stdout
+    prompt = store.diff("a", "b").prompt
+    assert prompt is not None
+    assert (prompt.at, prompt.a[-1], prompt.b[-1]) == (5000, "a", "b")
+    for path in (root / "blobs").glob("??/*"):
+        path.unlink()
+    event = store.event(event_id)
+    assert event is not None
+    gone = evidence.examine(root, event)
+    assert not gone.same
+    assert gone.why.startswith("input_messages is kept apart, and is not there: ")
+
+
 # -- differences -----------------------------------------------------------------------------
 
 
@@ -451,3 +475,46 @@ def _without_styles(text: str) -> str:
     for code in ("\x1b[31m", "\x1b[1m", "\x1b[0m"):
         text = text.replace(code, "")
     return text
+
+
+# -- costs and workspaces --------------------------------------------------------------------
+
+
+def test_costs_of_calls_and_steps(root: Path) -> None:
+    """As reported or computed; what has no price is counted, and costs nothing."""
+    with Story(root, run_id="r") as story:
+        step = story.tell(9, events.Step(name="s"))
+        for cost in ("0.01", "0.002", None):
+            call = events.LlmCall(request_model="nobody-knows", cost_usd=None if cost is None else Decimal(cost))
+            story.tell(8, call, parent_event_id=step)
+        story.tell(9, events.LlmCall(request_model="claude-sonnet-4-5", provider_name="anthropic", output_tokens=1000))
+    tree_ = ReadStore(root).run("r")
+    (step_node,) = [each for each in tree_.nodes if each.event_type == "step"]
+    assert step_node.cost_usd == Decimal("0.012")
+    assert (tree_.cost_usd, tree_.unpriced) == (Decimal("0.027"), 1)
+    with Story(root, run_id="none") as story:
+        story.tell(0, events.RunStarted(name="n"))
+    assert (ReadStore(root).run("none").cost_usd, ReadStore(root).run("none").unpriced) == (None, 0)
+
+
+def test_a_store_of_one_workspace_sees_nothing_else(root: Path, run: Run) -> None:
+    """By any of these questions."""
+    nightly(root)
+    with Story(root, workspace="other", agent="planner", session_id="s1") as story:
+        story.tell(1, events.RunStarted(name="theirs"), run_id="nightly-8")
+        secret = story.tell(2, events.ToolCall(tool_name="secret", arguments={"q": "shelf"}), run_id="nightly-7")
+    ours, theirs = ReadStore(root, workspace="w"), ReadStore(root, workspace="other")
+    assert [each.run_id for each in ours.runs()] == ["nightly-7"]
+    assert [each.run_id for each in theirs.runs()] == ["nightly-8"]
+    assert secret not in [each.event_id for each in ours.run("nightly").nodes]
+    assert [each.event_id for each in theirs.tree("nightly-7").nodes] == [secret]
+    assert (ours.sessions()[0].tool_calls, theirs.sessions()[0].tool_calls) == (4, 1)
+    assert [each.event_id for each in theirs.session("s1").nodes] == [secret]
+    assert secret not in [each.event_id for each in ours.search("shelf").hits]
+    assert [each.event_id for each in theirs.search("shelf").hits] == [secret]
+    assert (ours.insights("nightly-7").tool_calls, theirs.insights("nightly-7").tool_calls) == (4, 1)
+    assert ours.payloads([secret]) == {}
+    with pytest.raises(QueryFailed, match="there is no run 'nightly-8'"):
+        ours.diff("nightly-7", "nightly-8")
+    assert "secret" not in run("show", "nightly-7", "--verbose", "--workspace", "w").stdout
+    assert "there is no run or session" in run("show", secret, "--workspace", "w").stderr

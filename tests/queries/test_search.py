@@ -214,3 +214,32 @@ def test_control_characters_do_no_harm(root: Path, run: Run) -> None:
     done = run("search", "shelf")
     assert "\x1b" not in done.stdout
     assert "red �[2J shelf" in done.stdout
+
+
+# -- large fields, which are kept apart ------------------------------------------------------
+
+
+def large(root: Path, *texts: str) -> list[str]:
+    """Emit messages that are kept in chunks of 1 KiB."""
+    with Story(root, blob_min_bytes=1024) as story:
+        return [story.tell(n, events.Message(role="r", content=text)) for n, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize("place", [0, 5, 500, 1015, 1018, 1020, 1022, 1023, 2040, 2047, 2900, 3990])
+@pytest.mark.parametrize("word", ["needle", "née\\dle"])
+def test_words_are_found_in_large_fields(root: Path, place: int, word: str) -> None:
+    """In a chunk, where two meet, and in the rest that stays in the event; escaped or not."""
+    ids = large(root, "x" * place + word.upper() + "y" * (4000 - place), "z" * 4000)
+    assert list((root / "blobs").iterdir())
+    (hit,) = ReadStore(root).search(word).hits
+    assert (hit.event_id, hit.field) == (ids[0], "content")
+
+
+def test_all_words_of_which_one_is_apart(root: Path) -> None:
+    """One stands in a chunk, the other beside it; a chunk that is gone holds nothing."""
+    ids = large(root, "needle " + "x" * 4000, "x" * 4000)
+    assert found(root, "needle r") == [ids[0]]
+    assert found(root, "needle such") == []
+    for path in (root / "blobs").glob("??/*"):
+        path.unlink()
+    assert found(root, "needle") == []

@@ -1,0 +1,145 @@
+"""Words in large fields, which are kept beside the log in chunks (eventlog.blobs).
+
+Events that name chunks are few; their chunks are read here, each once, however many events share it. A word
+may also stand where one chunk ends and the next begins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+
+from eventlog import blobs
+from eventlog.errors import BlobUnreadable
+from queries import sandbox
+from queries.search import words
+
+#: Of the newest events with chunks so many are looked at, and so many bytes of chunks.
+EVENTS_MAX = 20_000
+CHUNKS_MAX_BYTES = 1024**3
+
+Tests = Sequence[str]
+
+
+class _Ends(NamedTuple):
+    """A chunk: how it begins and ends, in lower case, and which words are in it."""
+
+    head: str
+    tail: str
+    holds: tuple[bool, ...]
+
+
+class Words:
+    """What is looked for, as it may stand in JSON."""
+
+    def __init__(self, looked_for: Sequence[str]) -> None:
+        forms = [words.in_json(word) for word in looked_for]
+        self._forms = [literal for literal, _ in forms]
+        self._patterns = [None if pattern is None else re.compile(pattern) for _, pattern in forms]
+        #: More than any form of any word has: an escaped character has twelve at most.
+        self.reach = 12 * max(map(len, looked_for))
+        self.none = (False,) * len(forms)
+
+    def held_by(self, text: str) -> tuple[bool, ...]:
+        """Say of each word whether it is in a text of JSON in lower case."""
+        return tuple(
+            any(form in text for form in literal)
+            or (pattern is not None and "\\u" in text and pattern.search(text) is not None)
+            for literal, pattern in zip(self._forms, self._patterns, strict=True)
+        )
+
+
+def find(
+    connection: duckdb.DuckDBPyConnection,
+    root: Path,
+    looked_for: Sequence[str],
+    tests: Tests,
+    conditions: str,
+    params: dict[str, Any],
+) -> bool:
+    """Make the table `search_apart`: events that have chunks, and which words are in those.
+
+    Return whether all of them were read. `tests` are the words' conditions on a `text`.
+    """
+    holds = [f"apart{place}" for place in range(len(tests))]
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE search_apart (event_id UUID, {' BOOLEAN, '.join(holds)} BOOLEAN)")
+    if not blobs.folder_of(root).is_dir():
+        return True
+    looking = Words(looked_for)
+    # The rest of a field is JSON within JSON, escaped twice: it is looked at as it was.
+    rows = sandbox.execute(
+        connection,
+        f"""
+        SELECT event_id, names, rests, {", ".join(tests)} FROM (
+            SELECT event_id, [TRY_CAST(each -> 'sha256' AS VARCHAR[]) FOR each IN parts] AS names,
+                   [lower((each ->> 'rest')[1:{looking.reach}]) FOR each IN parts] AS rests,
+                   lower(array_to_string([each ->> 'rest' FOR each IN parts], chr(10))) AS text
+            FROM (
+                SELECT event_id, timestamp, json_extract(payload, '$.*."$blob"') AS parts FROM events
+                WHERE {conditions} AND contains(payload::VARCHAR, '"$blob"')
+                ORDER BY timestamp DESC, event_id LIMIT {EVENTS_MAX + 1}
+            )
+        )
+        """,
+        params,
+    ).fetchall()
+    chunks = _Chunks(root, looking)
+    found = []
+    for event_id, names, rests, *in_rest in rows[:EVENTS_MAX]:
+        held = [any(each) for each in zip(in_rest, *chunks.texts(names, rests), strict=True)]
+        if any(held):
+            found.append((event_id, *held))
+    if found:
+        columns = [list(column) for column in zip(*found, strict=True)]
+        unnested = ", ".join(["unnest(?::UUID[])", *["unnest(?::BOOLEAN[])"] * len(holds)])
+        connection.execute(f"INSERT INTO search_apart SELECT {unnested}", columns)
+    return len(rows) <= EVENTS_MAX and not chunks.over
+
+
+class _Chunks:
+    """Chunks, read once each, and the places where they meet."""
+
+    def __init__(self, root: Path, looking: Words) -> None:
+        self._root = root
+        self._looking = looking
+        self._known: dict[str, _Ends] = {}
+        self._seams: dict[tuple[str, str], tuple[bool, ...]] = {}
+        self._left_bytes = CHUNKS_MAX_BYTES
+        self.over = False
+
+    def texts(self, names: list[list[str | None] | None], rests: list[str | None]) -> Iterator[tuple[bool, ...]]:
+        """Yield what is in the chunks of an event's fields, and at their seams."""
+        for chunks, rest in zip(names, rests, strict=True):
+            named = [name for name in chunks or () if name is not None and blobs.NAME.fullmatch(name)]
+            if not named:
+                continue  # another program's own idea of a $blob
+            yield from (self._chunk(name).holds for name in named)
+            yield from (self._seam(one, other) for one, other in pairwise(named))
+            yield self._looking.held_by(self._chunk(named[-1]).tail + (rest or ""))
+
+    def _seam(self, one: str, other: str) -> tuple[bool, ...]:
+        if (one, other) not in self._seams:
+            self._seams[one, other] = self._looking.held_by(self._chunk(one).tail + self._chunk(other).head)
+        return self._seams[one, other]
+
+    def _chunk(self, name: str) -> _Ends:
+        if name not in self._known:
+            self._known[name] = self._read(name)
+        return self._known[name]
+
+    def _read(self, name: str) -> _Ends:
+        if self._left_bytes <= 0:
+            self.over = True
+            return _Ends("", "", self._looking.none)
+        try:
+            data = blobs.read(self._root, name)
+        except BlobUnreadable:  # whoever shows the event is told
+            return _Ends("", "", self._looking.none)
+        self._left_bytes -= len(data)
+        text = data.decode(errors="replace").lower()
+        return _Ends(text[: self._looking.reach], text[-self._looking.reach :], self._looking.held_by(text))
