@@ -46,6 +46,7 @@ _CONDITIONS = """
 
 def _joined(samples: str, columns: str, measures: str) -> str:
     """Return what measures conditions over samples: of, workspace, agent, model, moment, and `columns`."""
+    # A form that names a workspace leaves out samples without one: so a blank is always one that was left open.
     return f"""
         WITH conditions AS ({_CONDITIONS}),
         forms AS (SELECT DISTINCT of, any_workspace, any_agent, model AS pattern FROM conditions),
@@ -59,8 +60,7 @@ def _joined(samples: str, columns: str, measures: str) -> str:
         )
         SELECT c.number, {measures}
         FROM conditions c LEFT JOIN seen s
-          ON s.of = c.of AND s.any_workspace = c.any_workspace AND s.any_agent = c.any_agent
-         AND s.pattern IS NOT DISTINCT FROM c.model AND s.workspace IS NOT DISTINCT FROM c.workspace
+          ON s.of = c.of AND s.pattern IS NOT DISTINCT FROM c.model AND s.workspace IS NOT DISTINCT FROM c.workspace
          AND s.agent IS NOT DISTINCT FROM c.agent AND s.moment > c.since
         GROUP BY c.number
     """

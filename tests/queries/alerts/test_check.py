@@ -186,6 +186,19 @@ def test_rules_that_were_changed_by_events_alone_are_settled_by_the_next_check(r
     assert [each.name for each in done.fired] == ["b"]
 
 
+def test_a_snooze_ends_with_its_rule(root: Path) -> None:
+    """One that is removed and set again is not quiet; one that is changed is."""
+    root.mkdir()
+    changes.add(root, rule("r", "cost", "1"), now=at(-9))
+    changes.snooze(root, "r", at(999), now=at(-8))
+    changes.add(root, rule("r", "cost", "1.5"), now=at(-7))
+    emit(root, (-1, call("2"), {}))
+    assert states(checked(root)) == {"r": "snoozed"}
+    changes.remove(root, "r", now=at(1))
+    changes.add(root, rule("r", "cost", "1"), now=at(2))
+    assert states(checked(root, 3)) == {"r": "firing"}
+
+
 def test_a_change_comes_after_the_one_before_even_where_the_clock_does_not(root: Path) -> None:
     """A rule that was set in the future can be removed now."""
     root.mkdir()
@@ -225,7 +238,7 @@ def test_one_workspace_cannot_end_another_ones_alert(root: Path) -> None:
     )
     index(root)
     (firing,) = ReadStore(root).alerts()
-    assert (firing.state, firing.pending) == ("open", ["env:NOWHERE"])
+    assert (firing.state, firing.pending, firing.delivered) == ("open", ["env:NOWHERE"], [])
 
 
 def test_a_rule_that_somebody_wrote_by_hand_and_wrong_fails_alone(root: Path) -> None:
