@@ -46,18 +46,36 @@ def masked(text: str) -> str:
     return re.sub(r"\([\d,]+ bytes\)", "(N bytes)", re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text))
 
 
-def test_the_console_of_the_readme_is_what_is_printed(root: Path) -> None:
-    """Command by command."""
-    shown = block(README, "console")
-    printed = ""
+def printed(shown: str, folder: Path, root: Path) -> str:
+    """What the commands in a console print, run one after the other in a folder."""
+    said = ""
     for command in re.findall(r"^\$ (.*)$", shown, re.MULTILINE):
         program = command.replace("eventlog ", f"{sys.executable} -m eventlog ", 1)
         done = subprocess.run(
-            ["bash", "-c", program], cwd=PROJECT, env={**os.environ, "EVENTLOG_DIR": str(root)},
+            ["bash", "-c", program], cwd=folder, env={**os.environ, "EVENTLOG_DIR": str(root)},
             capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
-        printed += f"$ {command}\n{done.stdout}"
-    assert masked(printed) == masked(shown)
+        said += f"$ {command}\n{done.stdout}"
+    return said
+
+
+def test_the_console_of_the_readme_is_what_is_printed(root: Path) -> None:
+    """Command by command."""
+    shown = block(README, "console")
+    assert masked(printed(shown, PROJECT, root)) == masked(shown)
+
+
+def test_the_demo_in_the_readme_is_what_is_printed(root: Path, tmp_path: Path) -> None:
+    """To the letter: the same day each time."""
+    shown = block(README, "demo")
+    assert printed(shown, tmp_path, root) == shown
+
+
+def test_the_recording_of_the_readme_is_recorded(root: Path) -> None:
+    """A run with two steps and a call, that prints its totals."""
+    assert "output_tokens=64" in run_python(block(README, "record"), root)
+    Indexer(root).catch_up()
+    assert ReadStore(root).sql("SELECT status, steps, llm_calls, output_tokens FROM runs").rows == [("ok", 2, 1, 64)]
 
 
 def test_the_python_of_the_readme_runs(root: Path) -> None:
