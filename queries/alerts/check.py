@@ -24,6 +24,7 @@ from eventlog import timestamps
 from eventlog.alert_events import AlertDelivered, AlertDeliveryFailed
 from eventlog.errors import MissingExtra
 from indexer.indexer import Indexer
+from queries import sandbox
 from queries.alerts import delivery, evaluate, rules, sql_rules
 from queries.alerts.decisions import Change, Outcome, Steps
 from queries.alerts.journal import Journal, journal, turn
@@ -67,7 +68,8 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True):
     def is_quiet(self) -> bool:
         """Whether nothing is firing and nothing went wrong."""
         bad = (State.FIRING.value, State.FAILING.value)
-        return not any(each.state in bad for each in self.rules) and all(each.ok for each in self.deliveries)
+        told = self.note is None and all(each.ok for each in self.deliveries)
+        return told and not any(each.state in bad for each in self.rules)
 
 
 def check(
@@ -117,7 +119,8 @@ class _Check:
         now = self._given or datetime.now(UTC)
         deadline = time.monotonic() + self._limit_s
         with self._opening._open() as connection:
-            everything = rules.read(connection)
+            with sandbox.time_limit(connection, self._limit_s):
+                everything = rules.read(connection)
             steps = Steps(writing, now, everything)
             built_in = [rule for rule in steps.evaluated if rule.definition.kind != "sql"]
             measured = evaluate.measure(connection, built_in, now, limit_s=self._limit_s)
@@ -150,7 +153,7 @@ class _Check:
     # -- delivering ------------------------------------------------------------------------
 
     def _deliver(self, writing: Journal, now: datetime) -> tuple[list[Delivery], int, str | None]:
-        with self._opening._open() as connection:
+        with self._opening._open() as connection, sandbox.time_limit(connection, self._limit_s):
             due = due_at(connection, now)
         deadline = time.monotonic() + self._limit_s
         done: list[Delivery] = []

@@ -47,13 +47,17 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rule looks at, at one moment. `holds` None: it could not be read, and `error` says why."""
+    """What a rule looks at, at one moment. `holds` None: it could not be read, and `error` says why.
+
+    `passing`: that was not the rule's fault, but for want of time, say.
+    """
 
     holds: bool | None
     value: Decimal | None = None
     samples: int = 0
     detail: str | None = None
     error: str | None = None
+    passing: bool = False
 
 
 class Action(enum.Enum):

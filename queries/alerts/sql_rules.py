@@ -23,7 +23,7 @@ from typing import IO, Any
 import msgspec
 
 from eventlog.alert_events import AlertRuleSet
-from eventlog.errors import EventlogError, QueryFailed
+from eventlog.errors import EventlogError, IndexFailed, QueryFailed
 from queries import sandbox
 from queries.alerts.evaluate import USED_UP
 from queries.alerts.machine import Reading
@@ -49,11 +49,12 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a child says of one rule: how many rows, the first one in words, or what is wrong."""
+    """What a child says of one rule: how many rows, the first one in words, or what is wrong, be it for now."""
 
     rows: int = 0
     first: str | None = None
     error: str | None = None
+    passing: bool = False
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -95,7 +96,7 @@ def _answers(
         if problem is None:
             continue
         if time.monotonic() >= deadline or (stop is not None and stop.is_set()):
-            unread = Answer(error=USED_UP)
+            unread = Answer(error=USED_UP, passing=True)
             answers += [unread] * (len(questions) - len(answers))
         elif len(answers) < len(questions):
             answers.append(Answer(error=problem))
@@ -105,7 +106,7 @@ def _answers(
 
 def _reading(answer: Answer) -> Reading:
     if answer.error is not None:
-        return Reading(holds=None, error=answer.error)
+        return Reading(holds=None, error=answer.error, passing=answer.passing)
     return Reading(holds=answer.rows > 0, value=Decimal(answer.rows), samples=answer.rows, detail=answer.first)
 
 
@@ -184,7 +185,7 @@ def _answer(asked: Asked, question: Question) -> Answer:
         found = store.sql(question.sql, row_limit=ROWS_MAX, timeout_s=question.timeout_s)
     except EventlogError as error:
         # The first line says what is wrong; DuckDB goes on with the place, and with advice.
-        return Answer(error=str(error).splitlines()[0][:DETAIL_CHARS_MAX])
+        return Answer(error=str(error).splitlines()[0][:DETAIL_CHARS_MAX], passing=isinstance(error, IndexFailed))
     except MemoryError:
         return Answer(error=str(QueryFailed("the answer does not fit into memory; narrow the query")))
     first = _words(found.columns, found.rows[0]) if found.rows else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,7 +20,7 @@ from indexer.replay import replay
 from queries.alerts import changes
 from queries.alerts.check import check
 from queries.store import ReadStore
-from tests.conftest import lines_of
+from tests.conftest import PROJECT, lines_of
 from tests.indexer.support import digest_of, index
 from tests.queries.alerts.support import NOW, Channel, add, at, checked, emit, rule, states
 
@@ -216,7 +217,7 @@ def test_rules_of_workspaces_are_apart(root: Path) -> None:
     assert {(each.workspace, each.name, each.state) for each in done.rules} == {
         ("w", "r", "firing"), ("w", "s", "firing"), ("v", "r", "ok"), ("v", "s", "ok"),
     }  # fmt: skip
-    assert [each.name for each in ReadStore(root, workspace="w").alerts()] == ["s", "r"]
+    assert {each.name for each in ReadStore(root, workspace="w").alerts()} == {"r", "s"}
     assert ReadStore(root, workspace="v").alerts() == []
     assert {each.state for each in ReadStore(root, workspace="v").alert_rules()} == {"ok"}
     changes.remove(root, "r", workspace="v", now=at(1))
@@ -291,6 +292,19 @@ def test_a_replay_gives_the_same_alerts_and_delivers_nothing_again(root: Path, c
     done = checked(root, 20002, environ={})
     assert (done.fired, done.resolved, done.deliveries) == ([], [], [])
     assert len(channel.received) == 1
+
+
+def test_the_program_of_the_page_on_alerts_runs(root: Path) -> None:
+    """And fires."""
+    obs.configure(root=str(root))
+    obs.emit(call("6"))
+    page = (PROJECT / "docs/alerts.md").read_text()
+    found = re.search(r"<!-- test: python -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert found
+    names: dict[str, Any] = {"root": root}
+    exec(found[1], names)
+    assert [each.name for each in names["done"].fired] == ["spend"]
+    assert [each.state for each in names["firings"]] == ["open"]
 
 
 def test_a_check_makes_the_index_that_it_needs(root: Path) -> None:

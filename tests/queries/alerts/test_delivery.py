@@ -216,7 +216,7 @@ def test_without_apprise_rules_fire_and_what_is_due_waits(
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "apprise", None)
         done = checked(root)
-    assert (len(done.fired), done.deliveries, done.undelivered) == (1, [], 1)
+    assert (len(done.fired), done.deliveries, done.undelivered, done.is_quiet) == (1, [], 1, False)
     assert "pip install 'eventlog[alerts]'" in (done.note or "")
     assert told(checked(root, 1)) == [(1, True)]
     assert json.loads(lines_of(root, "alert_delivered")[0])["payload"]["attempt"] == 1

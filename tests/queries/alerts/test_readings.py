@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import timedelta
 from decimal import Decimal
@@ -283,6 +284,18 @@ def test_sql_that_is_stuck_is_killed_with_its_process(root: Path, monkeypatch: p
     stuck, well = sql_rules.measure(root, made, limit_s=60, wait_s=0.2)
     assert stuck.error == "the query was stopped after 0.2 s, with the process that ran it"
     assert well == Reading(holds=True, value=Decimal(1), samples=1, detail="1 = 1")
+
+
+def test_a_check_that_has_no_time_says_so_and_writes_nothing(root: Path) -> None:
+    """It was not the rule's fault: nothing of it is in the log, and the next check has time."""
+    emit(root, (-1, call("1"), {}))
+    add(root, rule("well", "sql", sql="SELECT 1"))
+    stop = threading.Event()
+    stop.set()
+    done = checked(root, stop=stop)
+    assert [(each.state, each.error) for each in done.rules] == [("failing", evaluate.USED_UP)]
+    assert not (root / "log/alert_rule_failed").exists()
+    assert states(checked(root, 1)) == {"well": "firing"}
 
 
 def test_what_is_not_reached_in_time_says_so(root: Path) -> None:
