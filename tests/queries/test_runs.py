@@ -116,7 +116,7 @@ def test_the_tree_of_a_run(root: Path) -> None:
     assert (step.started, step.finished, step.duration_ms, step.ok) == (at(8), at(15), 7000, True)
     assert (step.input_tokens, step.output_tokens) == (2300, 40)
     assert (by_name["llm"].input_tokens, by_name["llm"].started) == (2000, at(0.6))
-    assert (by_name["search0"].text, by_name["search0"].ok, by_name["search2"].ok) == ("1", False, True)
+    assert (by_name["search0"].text, by_name["search0"].ok, by_name["search2"].ok) == ("shelf", False, True)
     assert (by_name["error"].name, by_name["error"].error) == ("Overflow", "the shelf is full")
     assert (found_.input_tokens, found_.output_tokens, found_.left_out) == (4300, 130, {})
     assert found_.run is not None
