@@ -209,7 +209,8 @@ def _unbegun(run_id: str, nodes: list[Node]) -> Run:
 _CALLS = f"""
     SELECT event_id::VARCHAR, 'llm_call', parent_event_id, coalesce(model, 'llm_call'), subagent_id, NULL,
            timestamp, last_timestamp, latency_ms, ok, error_type,
-           uncached_input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens, output_tokens
+           coalesce(TRY(uncached_input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens), 0),
+           output_tokens
     FROM llm_calls WHERE session_id = $session
     UNION ALL
     SELECT event_id::VARCHAR || coalesce('/' || tool_call_id, ''), 'tool_call', parent_event_id,
