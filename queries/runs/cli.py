@@ -142,9 +142,9 @@ def sessions(
         rows,
         _column("session"), _column("last"), _column("took", rank=4, number=True), _column("agent", rank=3),
         _column("events", rank=6, number=True), _column("models", rank=5, number=True),
-        _column("tools", rank=5, number=True), _column("tokens in", rank=2, number=True),
-        _column("out", rank=2, number=True), _column("of", rank=7, elastic=True),
-        _column("about", rank=1, elastic=True),
+        _column("tools", rank=5, number=True), _column("tokens in", rank=1, number=True),
+        _column("out", rank=1, number=True), _column("of", rank=7, elastic=True),
+        _column("about", rank=2, elastic=True),
     )))  # fmt: skip
     if len(found) == limit:
         say(f"only {limit:,} sessions are shown; --limit shows more")

@@ -176,7 +176,12 @@ def sessions(
         f"ORDER BY last DESC NULLS LAST, session_id LIMIT {checked_limit(limit)}",
         params,
     ).fetchall()
-    return [Session(**_with_zone(dict(zip(names, row, strict=True)), "first", "last")) for row in rows]
+    return [_session(dict(zip(names, row, strict=True))) for row in rows]
+
+
+def _session(values: dict[str, Any]) -> Session:
+    models = [model for model in values["models"] if model is not None]  # a call may name none
+    return Session(**_with_zone(values, "first", "last") | {"models": models})
 
 
 def of_row(row: tuple[Any, ...]) -> Run:

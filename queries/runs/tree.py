@@ -44,16 +44,19 @@ _FIELDS = {
 _POINTERS = list(dict.fromkeys(field for fields in _FIELDS.values() for field in fields))
 
 
-def _first_of(arguments: str) -> str:
-    """Return the first argument of a tool call, which mostly says what it is about; none that is kept apart."""
+def _argument(arguments: str) -> str:
+    """Return the first text among a tool call's arguments, or else the first of them; none that is kept apart."""
+    values = f"json_extract({arguments}, '$.*')"
     return f"""(CASE WHEN json_type({arguments}) <> 'OBJECT' THEN {arguments} ->> '$'
-                     WHEN ({arguments} -> '/$blob') IS NULL THEN ({arguments} ->> '$.*')[1] END)[1:{_TEXT_CHARS}]"""
+                     WHEN ({arguments} -> '/$blob') IS NULL THEN json_extract_string(
+                         coalesce([each FOR each IN {values} IF json_type(each) = 'VARCHAR'][1], {values}[1]), '$')
+                END)[1:{_TEXT_CHARS}]"""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """An event in a tree. `input_tokens` are all of them, cached or not; those of a step are its calls'.
 
-    `text` is what it is about: the first argument of a tool call, a message, a question.
+    `text` is what it is about: the argument of a tool call that says most, a message, a question.
 
     Times in UTC; `started` is `finished` less the duration. `depth` 0 is the root.
     """
@@ -119,7 +122,7 @@ def of_run(connection: duckdb.DuckDBPyConnection, run_id: str) -> Tree:
         f"""
         SELECT event_id::VARCHAR, event_type, parent_event_id, timestamp,
                [each[1:{_TEXT_CHARS}] FOR each IN json_extract_string(payload, [{names}])],
-               {_first_of("payload -> 'arguments'")}
+               {_argument("payload -> 'arguments'")}
         FROM events WHERE run_id = ?
         ORDER BY CASE WHEN event_type IN ('run_started', 'run_finished', 'step') THEN 0
                       WHEN event_type IN ('llm_call', 'tool_call', 'error') THEN 1
@@ -206,11 +209,12 @@ def _unbegun(run_id: str, nodes: list[Node]) -> Run:
 _CALLS = f"""
     SELECT event_id::VARCHAR, 'llm_call', parent_event_id, coalesce(model, 'llm_call'), subagent_id, NULL,
            timestamp, last_timestamp, latency_ms, ok, error_type,
-           uncached_input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens, output_tokens
+           coalesce(TRY(uncached_input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens), 0),
+           output_tokens
     FROM llm_calls WHERE session_id = $session
     UNION ALL
     SELECT event_id::VARCHAR || coalesce('/' || tool_call_id, ''), 'tool_call', parent_event_id,
-           coalesce(tool, 'tool_call'), subagent_id, {_first_of("input")},
+           coalesce(tool, 'tool_call'), subagent_id, {_argument("input")},
            timestamp, coalesce(finished, timestamp), duration_ms, ok, error_type, 0, 0
     FROM tool_calls WHERE session_id = $session
     ORDER BY 7, 8, 2, 1 LIMIT {NODES_MAX + 1}

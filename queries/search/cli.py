@@ -74,20 +74,16 @@ def _lines(found: Found, *, utc: bool) -> Iterator[str]:
 def _snippet(hit: Hit, width: int | None) -> str:
     """The field and the snippet, words in bold; marks count characters of the snippet as it is."""
     field = f"{printable(hit.field)}: "
-    left = None if width is None else max(width - cells.width(field), 8)
+    if width is not None and cells.width(field) > width // 2:
+        field = ""  # in a narrow terminal, what was found matters more than where
+    left = None if width is None else width - cells.width(field)
     parts, at = [], 0
     for start, end in [*hit.marks, (len(hit.snippet), len(hit.snippet))]:
         parts += [(hit.snippet[at:start], False), (hit.snippet[start:end], True)]
         at = end
     drawn = ""
     for piece, bold in parts:
-        plain = printable(piece)
-        if left is not None:
-            plain = cells.cut(plain, left)
-            left -= cells.width(plain)
-        drawn += click.style(plain, bold=True) if bold and plain else plain
-        if left == 0:
-            break
-    return (
-        field if width is None else cells.cut(field, width - 8) if cells.width(field) > width - 8 else field
-    ) + drawn
+        text = printable(piece) if left is None else cells.cut(printable(piece), left)
+        left = None if left is None else left - cells.width(text)
+        drawn += click.style(text, bold=True) if bold and text else text
+    return field + drawn

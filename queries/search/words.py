@@ -39,7 +39,8 @@ def in_json(word: str) -> tuple[list[str], str | None]:
     """Return how a word may stand in JSON, in lower case: literally, and as a pattern for what is escaped.
 
     The pattern is None where nothing of the word needs to be escaped by anybody. Programs escape what they
-    like as `\\u00e9`, and some write `\\/`.
+    like as `\\u00e9`, and some write `\\/`. (In the index, DuckDB has written JSON anew, with few escapes; what is
+    kept in blobs is as it was emitted.)
     """
     literal = msgspec.json.encode(word).decode()[1:-1].lower()
     forms = [literal]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from queries.runs.difference import Change, first_difference
 from queries.runs.tree import Node
 from queries.store import ReadStore
 from tests.conftest import Run
-from tests.indexer.support import index
+from tests.indexer.support import index, line, segment
 from tests.queries.stories import START, Story, at, nightly
 
 # -- lists -----------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def test_the_tree_of_a_run(root: Path) -> None:
     assert (step.started, step.finished, step.duration_ms, step.ok) == (at(8), at(15), 7000, True)
     assert (step.input_tokens, step.output_tokens) == (2300, 40)
     assert (by_name["llm"].input_tokens, by_name["llm"].started) == (2000, at(0.6))
-    assert (by_name["search0"].text, by_name["search0"].ok, by_name["search2"].ok) == ("1", False, True)
+    assert (by_name["search0"].text, by_name["search0"].ok, by_name["search2"].ok) == ("shelf", False, True)
     assert (by_name["error"].name, by_name["error"].error) == ("Overflow", "the shelf is full")
     assert (found_.input_tokens, found_.output_tokens, found_.left_out) == (4300, 130, {})
     assert found_.run is not None
@@ -518,3 +519,32 @@ def test_a_store_of_one_workspace_sees_nothing_else(root: Path, run: Run) -> Non
         ours.diff("nightly-7", "nightly-8")
     assert "secret" not in run("show", "nightly-7", "--verbose", "--workspace", "w").stdout
     assert "there is no run or session" in run("show", secret, "--workspace", "w").stderr
+
+
+# -- odd events ------------------------------------------------------------------------------
+
+
+def test_odd_events_break_nothing(root: Path, run: Run) -> None:
+    """Fields of other types, none at all, absurd numbers and durations, names that are not text."""
+    most = 2**63 - 1
+    absurd = dict.fromkeys(("uncached_input_tokens", "cache_read_tokens", "output_tokens", "latency_ms"), most)
+    payloads = {
+        "llm_call": [{}, absurd, absurd, {"request_model": {"a": 1}, "latency_ms": "7", "output_tokens": -5}],
+        "tool_call": [{}, {"arguments": [1, 2]}, {"arguments": {}}, {"arguments": {"$blob": {"sha256": 7}}, "ok": "no"},
+                      {"tool_name": None, "duration_ms": -1, "error_type": ["x"]}],
+        "step": [{}, {"name": 7, "duration_ms": 1e300}, {"duration_ms": "NaN", "error_message": {"deep": [None]}}],
+        "message": [{"content": {"$blob": {"value": "shelf"}}}, {"content": None}],
+    }  # fmt: skip
+    numbers = itertools.count()
+    for event_type, each in ({"run_started": [{"name": "n"}]} | payloads).items():
+        lines = [line(next(numbers), event_type, payload=one, run_id="r", session_id="s") for one in each]
+        segment(root, *lines, event_type=event_type)
+    index(root)
+    store = ReadStore(root)
+    assert len(store.run("r").nodes) == 15
+    assert len(store.session("s").nodes) == 9
+    assert store.sessions()[0].models == ['{"a":1}']
+    for command in ("runs", "sessions", "show r", "show r --verbose", "show s", "insights r", "diff r r", "search 7"):
+        for json in ((), ("--json",)):
+            done = run(*command.split(), *(json if "verbose" not in command else ()))
+            assert done.returncode == 0, (command, done.stderr)

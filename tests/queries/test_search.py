@@ -57,11 +57,12 @@ def test_what_is_not_found(root: Path, query: str) -> None:
     assert (result.hits, result.matches, result.cut) == ([], 0, False)
 
 
-def test_what_other_programs_escape_is_found(root: Path) -> None:
+@pytest.mark.parametrize("in_doubt", [False, True])
+def test_what_other_programs_escape_is_found(root: Path, in_doubt: bool) -> None:
     """As \\u, upper or lower case, with surrogates, and slashes with a backslash."""
     payloads = [r'{"a":"caf\u00C9 \u003cb\u003e a\/b \ud83c\udf89"}', r'{"a":"caf\u00e9"}', '{"a":"café"}']
     lines = [line(n, payload=msgspec.Raw(payload.encode())) for n, payload in enumerate(payloads)]
-    segment(root, *lines)
+    segment(root, *lines, *([b"nonsense\n"] if in_doubt else []))
     index(root)
     numbers = {json.loads(each)["event_id"]: number for number, each in enumerate(lines)}
 
@@ -225,7 +226,7 @@ def large(root: Path, *texts: str) -> list[str]:
         return [story.tell(n, events.Message(role="r", content=text)) for n, text in enumerate(texts)]
 
 
-@pytest.mark.parametrize("place", [0, 5, 500, 1015, 1018, 1020, 1022, 1023, 2040, 2047, 2900, 3990])
+@pytest.mark.parametrize("place", [0, 5, 500, 1015, 1018, 1020, 1022, 1023, 2040, 2047, 2900, 3066, 3068, 3070, 3990])
 @pytest.mark.parametrize("word", ["needle", "née\\dle"])
 def test_words_are_found_in_large_fields(root: Path, place: int, word: str) -> None:
     """In a chunk, where two meet, and in the rest that stays in the event; escaped or not."""
@@ -233,6 +234,16 @@ def test_words_are_found_in_large_fields(root: Path, place: int, word: str) -> N
     assert list((root / "blobs").iterdir())
     (hit,) = ReadStore(root).search(word).hits
     assert (hit.event_id, hit.field) == (ids[0], "content")
+
+
+def test_escapes_in_large_fields(root: Path) -> None:
+    """They are kept as they were emitted."""
+    with Story(root, blob_min_bytes=1024) as story:
+        text = r"caf\u00C9 \u003cb\u003e a\/b \ud83c\udf89 "
+        for payload in (f'{{"a":"{text}{"x" * 4000}"}}', f'{{"a":"{"x" * 4000}{text}"}}'):
+            story.tell(0, "t", msgspec.Raw(payload.encode()))
+    for query in ("café", "<b>", "a/b", "🎉"):
+        assert len(found(root, query)) == 2
 
 
 def test_all_words_of_which_one_is_apart(root: Path) -> None:
