@@ -23,10 +23,12 @@ WITH lines AS (
     SELECT session_id, count(*) AS events,
            min(timestamp) FILTER (timestamp > 'epoch') AS first,
            max(timestamp) FILTER (timestamp > 'epoch') AS last,
-           any_value(workspace ORDER BY event_id) AS workspace, any_value(agent ORDER BY event_id) AS agent,
-           arg_min(payload ->> 'cwd', event_id) FILTER (payload ->> 'cwd' IS NOT NULL) AS project,
-           arg_max(payload ->> 'summary', event_id) FILTER (payload ->> 'type' = 'summary') AS summary
+           arg_min(workspace, event_id) AS workspace, arg_min(agent, event_id) AS agent
     FROM events WHERE session_id IS NOT NULL GROUP BY session_id
+), imported AS (
+    SELECT session_id, arg_min(payload ->> 'cwd', event_id) FILTER (payload ->> 'cwd' IS NOT NULL) AS project,
+           arg_max(payload ->> 'summary', event_id) FILTER (payload ->> 'type' = 'summary') AS summary
+    FROM events WHERE event_type = 'claude_code' AND session_id IS NOT NULL GROUP BY session_id
 ), calls AS (
     SELECT session_id, count(*) AS llm_calls, list(DISTINCT model ORDER BY model) AS models,
            TRY_CAST(sum(uncached_input_tokens) AS BIGINT) AS uncached_input_tokens,
@@ -47,7 +49,7 @@ SELECT session_id, first, last, date_sub('second', first, last) AS duration_s, e
        coalesce(cache_write_5m_tokens, 0) AS cache_write_5m_tokens,
        coalesce(cache_write_1h_tokens, 0) AS cache_write_1h_tokens,
        coalesce(output_tokens, 0) AS output_tokens
-FROM lines LEFT JOIN calls USING (session_id) LEFT JOIN tools USING (session_id)
+FROM lines LEFT JOIN imported USING (session_id) LEFT JOIN calls USING (session_id) LEFT JOIN tools USING (session_id)
 """
 
 _LLM_CALLS = f"CREATE VIEW llm_calls AS FROM ({transcripts.LLM_CALLS}) UNION ALL FROM ({recorded.LLM_CALLS})"
