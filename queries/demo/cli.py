@@ -21,6 +21,8 @@ eventlog show {run} {root}
 eventlog cost {root} --by agent
 eventlog metrics hourly {root} --by agent
 eventlog health {root}
+eventlog alerts list {root}
+eventlog alerts check {root}
 eventlog insights {loop} {root}
 eventlog search "retention raised" {root}"""
 

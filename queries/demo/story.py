@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from decimal import Decimal
 from random import Random
 from typing import Any, NamedTuple
 
 import msgspec
 
 from eventlog import events, ids
+from eventlog.alert_events import AlertRuleSet
 from eventlog.recorder import Recorder
 from queries.demo import prose
 
@@ -65,6 +67,21 @@ CAST = (
     ),
 )  # fmt: skip
 _SENTINEL = {"agent": "sentinel", "workspace": "acme"}
+_RULES = (
+    AlertRuleSet(name="sentinel alive", kind="heartbeat", agent="sentinel", window_s=1800, severity="critical"),
+    AlertRuleSet(
+        name="scraper tools", kind="error_rate", of="tool_calls", agent="scraper", threshold=Decimal("0.2"),
+        window_s=6 * 3600, min_samples=20,
+    ),
+    AlertRuleSet(
+        name="writer budget", kind="budget", agent="writer", threshold=Decimal(2), window_s=24 * 3600,
+        note="somebody should look at what it pastes",
+    ),
+    AlertRuleSet(
+        name="loops", kind="sql", severity="info",
+        sql="SELECT run_id, tool, count(*) AS times FROM tool_calls GROUP BY run_id, tool, input HAVING times > 10",
+    ),
+)  # fmt: skip
 #: No library knows it: calls of it are unpriced, until somebody sets a price.
 _LOCAL_MODEL = "acme-local-7b"
 
@@ -83,6 +100,7 @@ class Story:
         """Return all events in the order in which they were emitted."""
         told = [each for character in CAST for each in self._day_of(character)]
         told += self._sentinel()
+        told += [Told(self.start, rule, {"event_id": self.new_id(self.start, "alert_rule_set")}) for rule in _RULES]
         return sorted(told, key=lambda each: each.at)
 
     def new_id(self, at: datetime, kind: str) -> str:

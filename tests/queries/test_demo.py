@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from eventlog.config import Config
 from eventlog.recorder import Recorder
 from indexer.indexer import Indexer
+from queries.alerts.check import check
 from queries.demo.story import Story, write
 from queries.store import ReadStore
 from tests.conftest import PROJECT, Run
@@ -27,7 +29,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A day that ended at END."""
     folder = tmp_path_factory.mktemp("demo")
     recorder = Recorder(Config(root=str(folder), strict=True))
-    assert write(recorder, Story(1, datetime.fromisoformat(END)).told()) == 5415
+    assert write(recorder, Story(1, datetime.fromisoformat(END)).told()) == 5419
     recorder.shutdown()
     Indexer(folder).catch_up()
     return folder
@@ -37,7 +39,7 @@ def test_the_same_seed_tells_the_same_day(demo: Path, run: Run, tmp_path: Path) 
     """Event by event, ids included; another seed tells another one."""
     again, other = tmp_path / "again", tmp_path / "other"
     done = run("demo", "--root", str(again), "--end", END)
-    assert (done.returncode, done.stderr) == (0, f"5,415 events of 24 hours in {again}; try:\n")
+    assert (done.returncode, done.stderr) == (0, f"5,419 events of 24 hours in {again}; try:\n")
     assert run("demo", "--root", str(other), "--end", END, "--seed", "2").returncode == 0
     query = "SELECT event_id, event_type, timestamp, payload FROM events ORDER BY ALL"
     assert rows(demo, query) == rows(again, query) != rows(other, query)
@@ -47,10 +49,10 @@ def test_the_commands_that_it_suggests_work(run: Run, tmp_path: Path) -> None:
     """Line by line."""
     done = run("demo", "--root", str(tmp_path / "day"), "--hours", "2")
     suggested = [shlex.split(line) for line in done.stdout.splitlines()]
-    assert len(suggested) == 7
+    assert len(suggested) == 9
     for command in suggested:
         answer = run(*command[1:])
-        assert answer.returncode == 0, answer.stderr
+        assert answer.returncode == ("check" in command), answer.stderr  # alerts are firing
         assert len(answer.stdout.splitlines()) > 3
 
 
@@ -79,6 +81,16 @@ def test_each_agent_is_what_it_is_said_to_be(demo: Path) -> None:
     assert loop == ("researcher", 14)
     ((silent,),) = rows(demo, "SELECT max(timestamp) FROM events WHERE agent = 'sentinel'")
     assert silent.isoformat() == "2026-03-02T03:00:00"
+
+
+def test_all_its_alerts_fire(demo: Path, tmp_path: Path) -> None:
+    """At the end of the day."""
+    day = tmp_path / "day"
+    shutil.copytree(demo, day)
+    check(day, now=datetime.fromisoformat(END))
+    assert sorted((each.name, each.severity) for each in ReadStore(day).alerts()) == [
+        ("loops", "info"), ("scraper tools", "warning"), ("sentinel alive", "critical"), ("writer budget", "warning"),
+    ]  # fmt: skip
 
 
 def test_every_event_is_within_the_day_and_the_tree_holds(demo: Path) -> None:
