@@ -201,7 +201,7 @@ def test_insights_of_real_sessions(root: Path, run: Run, real_data: Path) -> Non
     run("import", "claude-code", str(real_data / "claude-code"))
     index(root)
     store = ReadStore(root)
-    for session in store.sessions(limit=1000):
+    for session in store.sessions(limit=25):
         found = store.insights(session.session_id)
         if found.resent is not None:
             assert 0 <= found.resent.cached_tokens <= found.resent.resent_tokens <= found.resent.input_tokens
