@@ -45,6 +45,8 @@ from eventlog.context import Shared, current, install, restore
 
 _FIELD_MAX_CHARS = 1_000
 _STACKTRACE_MAX_CHARS = 20_000
+#: PROC_PID_INIT_INO of Linux (include/linux/proc_ns.h): that of processes in no container.
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
 
 #: The runs that are open in this process, by id.
 _open: dict[str, Run] = {}
@@ -381,7 +383,7 @@ class Run(Scope, Block):
             name=self.name,
             task=self._task,
             host=_host(),
-            boot=_boot(),
+            boot=boot(),
             pid=os.getpid(),
             parent_run_id=parent if isinstance(parent, str) and parent != self.id else None,
             attributes=self._given,
@@ -493,13 +495,15 @@ def _host() -> str:
 
 
 @functools.cache
-def _boot() -> str | None:
-    """The id of the machine's boot: a pid means the same process only within one."""
+def boot() -> str | None:
+    """Return within what a pid means one process: the machine's boot, and in a container its namespace of pids."""
     try:
         with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # text would import its encoding
-            return file.read(64).decode().strip()
+            boot_id = file.read(64).decode().strip()
+        namespace = os.stat("/proc/self/ns/pid").st_ino
     except (OSError, ValueError):
         return None
+    return boot_id if namespace == _FIRST_PID_NAMESPACE else f"{boot_id}/{namespace}"
 
 
 def _finish_all() -> None:

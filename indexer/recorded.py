@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from indexer.typed import Kept
 
-#: A run of which nothing came for so long, and that did not say that it finished, is abandoned.
+#: A run of which nothing came for so long, and that did not say that it finished, is abandoned; one that
+#: sends heartbeats, when two of them in a row are missing, if that is later.
 ABANDONED_AFTER_S = 900
+_HEARTBEAT_MAX_S = 30 * 86_400
 
 _FIELDS = {
     "run_started": {"name": "VARCHAR"},
@@ -31,6 +33,7 @@ _FIELDS = {
         "cost_usd": "DECIMAL(38,12)",
         "error_type": "VARCHAR",
     },
+    "heartbeat": {"interval_s": "DOUBLE"},
     "tool_call": {"tool_name": "VARCHAR", "ok": "BOOLEAN", "duration_ms": "DOUBLE", "error_type": "VARCHAR"},
 }
 KEPT = [Kept(event_type, field, kind) for event_type, fields in _FIELDS.items() for field, kind in fields.items()]
@@ -87,59 +90,68 @@ _SUMS = ",\n           ".join(
     )
 )  # fmt: skip
 
-# A run that was begun again, under the same id, after it had finished, is open again.
+# A run that was begun again, under the same id, after it had finished, is open again. What the last end did not say
+# (`arg_max_null`) is not taken from an earlier one.
 RUNS = f"""
 CREATE VIEW runs AS
 WITH begun AS (
-    SELECT run_id, min(timestamp) AS started, max(timestamp) AS last_started,
+    SELECT workspace, run_id, min(timestamp) AS started, max(timestamp) AS last_started,
            arg_min("run_started/name", (timestamp, event_id)) AS name,
            arg_min(payload ->> 'task', (timestamp, event_id)) AS task,
-           arg_min(workspace, (timestamp, event_id)) AS workspace, arg_min(agent, (timestamp, event_id)) AS agent,
+           arg_min(agent, (timestamp, event_id)) AS agent,
            arg_min(session_id, (timestamp, event_id)) AS session_id,
            arg_min(payload ->> 'parent_run_id', (timestamp, event_id)) AS parent_run_id,
-           arg_max(payload ->> 'host', (timestamp, event_id)) AS host,
-           arg_max(payload ->> 'boot', (timestamp, event_id)) AS boot,
-           arg_max(TRY_CAST(payload ->> 'pid' AS BIGINT), (timestamp, event_id)) AS pid,
+           arg_max_null(payload ->> 'host', (timestamp, event_id)) AS host,
+           arg_max_null(payload ->> 'boot', (timestamp, event_id)) AS boot,
+           arg_max_null(TRY_CAST(payload ->> 'pid' AS BIGINT), (timestamp, event_id)) AS pid,
            arg_min(event_id, (timestamp, event_id)) AS event_id
-    FROM event_rows WHERE event_type = 'run_started' AND run_id IS NOT NULL GROUP BY run_id
+    FROM event_rows WHERE event_type = 'run_started' AND run_id IS NOT NULL GROUP BY workspace, run_id
 ), ended AS (
-    SELECT run_id, max(timestamp) AS finished,
+    SELECT workspace, run_id, max(timestamp) AS finished,
            arg_max(coalesce("run_finished/status", 'ok'), (timestamp, event_id)) AS status,
-           arg_max("run_finished/duration_ms", (timestamp, event_id)) AS duration_ms,
-           arg_max("run_finished/error_type", (timestamp, event_id)) AS error_type,
-           arg_max(payload ->> 'error_message', (timestamp, event_id)) AS error_message,
-           arg_max(workspace, (timestamp, event_id)) AS workspace, arg_max(agent, (timestamp, event_id)) AS agent,
-           arg_max(session_id, (timestamp, event_id)) AS session_id,
+           arg_max_null("run_finished/duration_ms", (timestamp, event_id)) AS duration_ms,
+           arg_max_null("run_finished/error_type", (timestamp, event_id)) AS error_type,
+           arg_max_null(payload ->> 'error_message', (timestamp, event_id)) AS error_message,
+           arg_max(agent, (timestamp, event_id)) AS agent, arg_max(session_id, (timestamp, event_id)) AS session_id,
            arg_max(event_id, (timestamp, event_id)) AS event_id
-    FROM event_rows WHERE event_type = 'run_finished' AND run_id IS NOT NULL GROUP BY run_id
+    FROM event_rows WHERE event_type = 'run_finished' AND run_id IS NOT NULL GROUP BY workspace, run_id
 ), done AS (
-    SELECT run_id, count(*) AS events, max(timestamp) AS last_event,
+    SELECT workspace, run_id, count(*) AS events, max(timestamp) AS last_event,
            count(*) FILTER (event_type = 'step') AS steps,
            count(*) FILTER (event_type = 'llm_call') AS llm_calls,
            count(*) FILTER (event_type = 'llm_call' AND "llm_call/error_type" IS NOT NULL) AS llm_failures,
            count(*) FILTER (event_type = 'tool_call') AS tool_calls,
            count(*) FILTER (event_type = 'tool_call' AND NOT {_TOOL_OK}) AS tool_failures,
            count(*) FILTER (event_type = 'error') AS errors,
+           max("heartbeat/interval_s") FILTER ("heartbeat/interval_s" BETWEEN 0 AND {_HEARTBEAT_MAX_S}) AS interval_s,
            {_SUMS}
-    FROM event_rows WHERE run_id IS NOT NULL GROUP BY run_id
+    FROM event_rows WHERE run_id IS NOT NULL GROUP BY workspace, run_id
 ), known AS (
-    SELECT run_id, begun.* EXCLUDE run_id, ended.* EXCLUDE run_id,
-           coalesce(begun.last_started > ended.finished, ended.finished IS NULL) AS open
-    FROM begun FULL JOIN ended USING (run_id)
+    SELECT coalesce(begun.run_id, ended.run_id) AS run_id, coalesce(begun.workspace, ended.workspace) AS workspace,
+           name, task, coalesce(begun.agent, ended.agent) AS agent,
+           coalesce(begun.session_id, ended.session_id) AS session_id, started, finished, status,
+           duration_ms, error_type, error_message, parent_run_id, host, boot, pid,
+           coalesce(begun.event_id, ended.event_id) AS event_id,
+           coalesce(last_started > finished, finished IS NULL) AS open
+    FROM begun FULL JOIN ended
+      ON begun.run_id = ended.run_id AND begun.workspace IS NOT DISTINCT FROM ended.workspace
+), told AS (
+    SELECT known.*, done.* EXCLUDE (run_id, workspace, interval_s),
+           CASE WHEN open THEN last_event + to_seconds(greatest({ABANDONED_AFTER_S}, coalesce(2 * interval_s, 0))) END
+               AS abandoned_at
+    FROM known JOIN done ON known.run_id = done.run_id AND known.workspace IS NOT DISTINCT FROM done.workspace
 )
-SELECT run_id, name, task, coalesce(workspace, workspace_1) AS workspace, coalesce(agent, agent_1) AS agent,
-       coalesce(session_id, session_id_1) AS session_id,
-       CASE WHEN NOT open THEN status
-            WHEN last_event < now() AT TIME ZONE 'UTC' - INTERVAL {ABANDONED_AFTER_S} SECOND THEN 'abandoned'
-            ELSE 'running' END AS status,
+SELECT run_id, name, task, workspace, agent, session_id,
+       CASE WHEN NOT open THEN status WHEN abandoned_at < now() AT TIME ZONE 'UTC' THEN 'abandoned' ELSE 'running' END
+           AS status,
        coalesce(started, TRY(finished - to_microseconds(TRY_CAST(duration_ms * 1000 AS BIGINT)))) AS started,
-       CASE WHEN NOT open THEN finished END AS finished, last_event,
+       CASE WHEN NOT open THEN finished END AS finished, last_event, abandoned_at,
        CASE WHEN NOT open THEN coalesce(duration_ms, date_sub('microsecond', started, finished) / 1000) END
            AS duration_ms,
        CASE WHEN NOT open THEN error_type END AS error_type,
        CASE WHEN NOT open THEN error_message END AS error_message,
        events, steps, llm_calls, llm_failures, tool_calls, tool_failures, errors,
        uncached_input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens,
-       parent_run_id, host, boot, pid, coalesce(event_id, event_id_1) AS event_id
-FROM known JOIN done USING (run_id)
+       parent_run_id, host, boot, pid, event_id
+FROM told
 """

@@ -22,7 +22,6 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
-from indexer.recorded import ABANDONED_AFTER_S
 from queries.cost import costs
 
 Bucket = Literal["day", "hour"]
@@ -124,7 +123,7 @@ def outcome(now: str) -> str:
     A word of the producer's own for a run that is over, such as `timeout`, is an error.
     """
     return (
-        f"CASE WHEN finished IS NULL AND last_event < {now} - INTERVAL {ABANDONED_AFTER_S} SECOND THEN 'abandoned' "
+        f"CASE WHEN finished IS NULL AND abandoned_at < {now} THEN 'abandoned' "
         "WHEN finished IS NULL THEN 'running' WHEN status IN ('ok', 'cancelled') THEN status ELSE 'error' END"
     )
 

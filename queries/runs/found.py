@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import duckdb
 import msgspec
 
+from eventlog import recording
 from eventlog.errors import QueryFailed
 from queries import sandbox
 
@@ -16,7 +17,6 @@ Status = Literal["ok", "error", "cancelled", "running", "abandoned"]
 
 LIMIT_MAX = 10_000
 _CANDIDATES = 5
-_BOOT = "/proc/sys/kernel/random/boot_id"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,16 +214,7 @@ def _is_dead(run: Run) -> bool:
     """Whether a running run's owner was a process of this machine, in this boot, and is no more."""
     if run.status != "running" or run.pid is None or run.host is None or run.boot is None:
         return False
-    return (run.host, run.boot) == (os.uname().nodename, this_boot()) and not _is_alive(run.pid)
-
-
-def this_boot() -> str | None:
-    """Return the id of the machine's boot: a pid means one process within it only. None where nothing tells."""
-    try:
-        with open(_BOOT, encoding="ascii") as file:
-            return file.read(64).strip()
-    except (OSError, ValueError):
-        return None
+    return (run.host, run.boot) == (os.uname().nodename, recording.boot()) and not _is_alive(run.pid)
 
 
 def _is_alive(pid: int) -> bool:

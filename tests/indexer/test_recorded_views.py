@@ -103,6 +103,48 @@ def test_a_run_that_still_says_something_is_running(root: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_run_that_promises_heartbeats_is_waited_for(root: Path) -> None:
+    """For two of them; an interval that is none is not believed."""
+    now = datetime.now(UTC)
+    recorder = Recorder(Config(root=str(root), strict=True))
+    for run, interval_s in (("hourly", 3600.0), ("minutely", 60.0), ("absurd", 1e18)):
+        recorder.emit(events.RunStarted(name="n"), run_id=run, timestamp=now - timedelta(hours=5))
+        recorder.emit(events.Heartbeat(interval_s=interval_s), run_id=run, timestamp=now - timedelta(minutes=100))
+    index(root)
+    assert rows(root, "SELECT run_id, status, epoch(abandoned_at - last_event) FROM runs ORDER BY 1") == [
+        ("absurd", "abandoned", 900.0), ("hourly", "running", 7200.0), ("minutely", "abandoned", 900.0),
+    ]  # fmt: skip
+
+
+def test_a_run_that_was_tried_again_has_no_error_of_before(root: Path) -> None:
+    """What the last end does not say is not taken from an earlier one."""
+    emit(
+        root,
+        (0, events.RunStarted(name="n", pid=1), {"run_id": "r"}),
+        (1, events.RunFinished(status="error", error_type="E", error_message="no", duration_ms=1.0), {"run_id": "r"}),
+        (2, events.RunStarted(name="n"), {"run_id": "r"}),
+        (3, events.RunFinished(), {"run_id": "r"}),
+    )
+    assert rows(root, "SELECT status, error_type, error_message, duration_ms, pid FROM runs") == [
+        ("ok", None, None, 3000.0, None)
+    ]
+
+
+def test_a_run_id_in_two_workspaces_is_two_runs(root: Path) -> None:
+    """And each has what happened in its own, also the one of no workspace."""
+    for workspace, status in (("a", "ok"), ("b", "error"), (None, "cancelled")):
+        fields = {"run_id": "nightly"} | ({} if workspace is None else {"workspace": workspace})
+        emit(
+            root,
+            (0, events.RunStarted(name="n"), fields),
+            (1, events.LlmCall(output_tokens=len(status)), fields),
+            (2, events.RunFinished(status=status), fields),
+        )
+    assert rows(root, "SELECT workspace, status, llm_calls, output_tokens FROM runs ORDER BY 1") == [
+        ("a", "ok", 1, 2), ("b", "error", 1, 5), (None, "cancelled", 1, 9),
+    ]  # fmt: skip
+
+
 def test_events_with_a_run_id_alone_make_no_run(root: Path) -> None:
     """Nobody said that it began, or is over."""
     emit(root, (0, events.Step(name="s"), {"run_id": "r"}))

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import events, sealing
+from eventlog import events, recording, sealing
 from eventlog.errors import QueryFailed
 from fixtures import transcripts
 from queries import cells
-from queries.runs import evidence, found, tree, waterfall
+from queries.runs import evidence, tree, waterfall
 from queries.runs.difference import Change, first_difference
 from queries.runs.tree import Node
 from queries.store import ReadStore
@@ -64,7 +64,7 @@ def test_what_runs_cannot_be_asked(root: Path, arguments: dict[str, object], mes
 
 def test_a_run_whose_process_is_gone_is_abandoned_at_once(root: Path) -> None:
     """On this machine, in this boot; of others nothing is known."""
-    boot = found.this_boot()
+    boot = recording.boot()
     assert boot is not None
     gone = subprocess.Popen(["true"])
     gone.wait()
