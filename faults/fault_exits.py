@@ -12,10 +12,11 @@ from faults.campaign import Plan, fault
 from faults.oracle import Acked
 
 _PROGRAM = """
-import atexit, os, signal, sys, threading
+import atexit, faulthandler, os, signal, sys, threading
 import eventlog as obs
 
 root, mode, report = sys.argv[1:]
+faulthandler.dump_traceback_later(40, file=open(report + ".stacks", "w"))
 obs.configure(root=root, mode=mode, segment_max_bytes=8192)
 out = open(report, "ab", buffering=0)
 
@@ -58,7 +59,8 @@ def _end(root: Path, mode: str, ending: str, report: Path) -> None:
     try:
         subprocess.run(command, env=environment, capture_output=True, timeout=_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        Plan.check(False, f"{ending}, mode {mode}: the program did not end within {_TIMEOUT_S} s")
+        stacks = Path(f"{report}.stacks").read_text()[-2000:]
+        Plan.check(False, f"{ending}, mode {mode}: the program did not end within {_TIMEOUT_S} s; it was at\n{stacks}")
 
 
 @fault("Programs that end", "end, exceptions, sys.exit, os._exit, abort, signals, fork, exec; all modes")
