@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from faults import children, oracle
@@ -16,7 +18,7 @@ import atexit, faulthandler, os, signal, sys, threading
 import eventlog as obs
 
 root, mode, report = sys.argv[1:]
-faulthandler.dump_traceback_later(40, file=open(report + ".stacks", "w"))
+faulthandler.register(signal.SIGUSR1, file=open(report + ".stacks", "w"))
 obs.configure(root=root, mode=mode, segment_max_bytes=8192)
 out = open(report, "ab", buffering=0)
 
@@ -56,11 +58,16 @@ def _end(root: Path, mode: str, ending: str, report: Path) -> None:
     # Its own crash report, and what it says of the exception, are no news here.
     environment = {**os.environ, "PYTHONFAULTHANDLER": ""}
     command = [sys.executable, "-c", _PROGRAM + _ENDINGS[ending], str(root), mode, str(report)]
-    try:
-        subprocess.run(command, env=environment, capture_output=True, timeout=_TIMEOUT_S, check=False)
-    except subprocess.TimeoutExpired:
-        stacks = Path(f"{report}.stacks").read_text()[-2000:]
-        Plan.check(False, f"{ending}, mode {mode}: the program did not end within {_TIMEOUT_S} s; it was at\n{stacks}")
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            process.communicate(timeout=_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGUSR1)
+            time.sleep(1)
+            process.kill()
+            stacks = Path(f"{report}.stacks").read_text()[-2000:]
+            what = f"{ending}, mode {mode}: the program did not end within {_TIMEOUT_S} s; it was at\n{stacks}"
+            Plan.check(False, what)
 
 
 @fault("Programs that end", "end, exceptions, sys.exit, os._exit, abort, signals, fork, exec; all modes")
