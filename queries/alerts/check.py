@@ -118,12 +118,12 @@ class _Check:
         # After catching up, which may take long: a window must not end before what was just indexed.
         now = self._given or datetime.now(UTC)
         deadline = time.monotonic() + self._limit_s
-        with self._opening._open() as connection:
-            with sandbox.time_limit(connection, self._limit_s):
-                everything = rules.read(connection)
-            steps = Steps(writing, now, everything)
-            built_in = [rule for rule in steps.evaluated if rule.definition.kind != "sql"]
-            measured = evaluate.measure(connection, built_in, now, limit_s=self._limit_s)
+        with self._opening._open() as connection, sandbox.time_limit(connection, self._limit_s):
+            everything = rules.read(connection)
+        steps = Steps(writing, now, everything)
+        built_in = [rule for rule in steps.evaluated if rule.definition.kind != "sql"]
+        left_s = max(deadline - time.monotonic(), 0.0)
+        measured = evaluate.measure(self._root, built_in, now, limit_s=left_s, wait_s=self._wait_s)
         for rule, reading in zip(built_in, measured.readings, strict=True):
             steps.take(rule, reading)
         # Other people's SQL last: whatever it does, the others have been decided and logged.

@@ -1,10 +1,13 @@
-"""What rules look at, read from the index: one statement for all rules of a kind.
+"""What rules look at, read from the index: one statement for all rules of a kind and a workspace.
 
     rules ─→ distinct conditions (what, whose, since when) ──┐
                                                              ├─ one join ─→ a reading for each
     calls in the longest window, once per form of scope ─────┘
 
-A condition names a workspace, an agent, the beginning of a model's name, or leaves them open. Each form of
+Rules of a workspace are measured over the views of that workspace, and so read what its reader reads: a run_id or an
+imported message may be in two workspaces. A condition on top of the views of all would not do.
+
+A condition names an agent, the beginning of a model's name, or leaves them open. Each form of
 that (which of them are open) sees the calls once with the open ones blanked, so that the join is
 by equality, however many rules there are. Windows are half-open: after `now - window`, up to `now`.
 """
@@ -15,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -29,38 +33,41 @@ from queries.alerts import rules
 from queries.alerts.machine import Reading
 from queries.alerts.rules import PERCENTILE, Rule
 from queries.cost import costs
+from queries.opening import Opening
 
 #: What is said of a rule that was not reached.
 USED_UP = "the time for checking was used up before it"
+_UNREACHED = Reading(holds=None, error=USED_UP, passing=True)
+_WAIT_S = 10.0
 _MS = Decimal("0.001")
 _SHARE = Decimal("0.000001")
 
+_Reader = Callable[[duckdb.DuckDBPyConnection, Sequence[Rule], datetime], list[Reading]]
+
 _CONDITIONS = """
-    SELECT number::INTEGER AS number, of, workspace, agent, model, since::TIMESTAMP AS since,
-           workspace IS NULL AS any_workspace, agent IS NULL AS any_agent
+    SELECT number::INTEGER AS number, of, agent, model, since::TIMESTAMP AS since, agent IS NULL AS any_agent
     FROM (SELECT unnest(from_json($conditions::JSON,
-        '[{"number": "INTEGER", "of": "VARCHAR", "workspace": "VARCHAR", "agent": "VARCHAR", "model": "VARCHAR",
-           "since": "VARCHAR"}]'), recursive := true))
+        '[{"number": "INTEGER", "of": "VARCHAR", "agent": "VARCHAR", "model": "VARCHAR", "since": "VARCHAR"}]'),
+        recursive := true))
 """
 
 
 def _joined(samples: str, columns: str, measures: str) -> str:
-    """Return what measures conditions over samples: of, workspace, agent, model, moment, and `columns`."""
-    # A form that names a workspace leaves out samples without one: so a blank is always one that was left open.
+    """Return what measures conditions over samples: of, agent, model, moment, and `columns`."""
+    # A form that names an agent leaves out samples without one: so a blank is always one that was left open.
     return f"""
         WITH conditions AS ({_CONDITIONS}),
-        forms AS (SELECT DISTINCT of, any_workspace, any_agent, model AS pattern FROM conditions),
+        forms AS (SELECT DISTINCT of, any_agent, model AS pattern FROM conditions),
         samples AS ({samples}),
         seen AS (
-            SELECT f.*, CASE WHEN NOT any_workspace THEN s.workspace END AS workspace,
-                   CASE WHEN NOT any_agent THEN s.agent END AS agent, s.moment, {columns}
+            SELECT f.*, CASE WHEN NOT any_agent THEN s.agent END AS agent, s.moment, {columns}
             FROM samples s JOIN forms f
               ON f.of = s.of AND (f.pattern IS NULL OR starts_with(s.model, f.pattern))
-             AND (f.any_workspace OR s.workspace IS NOT NULL) AND (f.any_agent OR s.agent IS NOT NULL)
+             AND (f.any_agent OR s.agent IS NOT NULL)
         )
         SELECT c.number, {measures}
         FROM conditions c LEFT JOIN seen s
-          ON s.of = c.of AND s.pattern IS NOT DISTINCT FROM c.model AND s.workspace IS NOT DISTINCT FROM c.workspace
+          ON s.of = c.of AND s.pattern IS NOT DISTINCT FROM c.model
          AND s.agent IS NOT DISTINCT FROM c.agent AND s.moment > c.since
         GROUP BY c.number
     """
@@ -71,27 +78,27 @@ _TIMES = "BETWEEN $since::TIMESTAMP AND $now::TIMESTAMP"
 # A run that nothing came from any more counts from the moment at which that is long enough ago.
 _CALLS = {
     "llm_calls": f"""
-        SELECT 'llm_calls' AS of, workspace, agent, model, timestamp AS moment, ok, latency_ms AS took_ms
+        SELECT 'llm_calls' AS of, agent, model, timestamp AS moment, ok, latency_ms AS took_ms
         FROM llm_calls WHERE timestamp {_TIMES}""",
     "tool_calls": f"""
-        SELECT 'tool_calls' AS of, workspace, agent, NULL::VARCHAR AS model, coalesce(finished, timestamp) AS moment,
+        SELECT 'tool_calls' AS of, agent, NULL::VARCHAR AS model, coalesce(finished, timestamp) AS moment,
                ok, duration_ms AS took_ms
         FROM tool_calls WHERE coalesce(finished, timestamp) {_TIMES}""",
     "runs": f"""
-        SELECT 'runs' AS of, workspace, agent, NULL::VARCHAR AS model, moment,
+        SELECT 'runs' AS of, agent, NULL::VARCHAR AS model, moment,
                finished IS NOT NULL AND status <> 'error' AS ok, duration_ms AS took_ms
         FROM (SELECT *, coalesce(finished, last_event + INTERVAL {ABANDONED_AFTER_S} SECOND) AS moment FROM runs)
         WHERE moment {_TIMES}""",
 }
 
 _HEARTBEATS = """
-    SELECT '' AS of, workspace, agent, NULL::VARCHAR AS model, max(timestamp) AS moment
+    SELECT '' AS of, agent, NULL::VARCHAR AS model, max(timestamp) AS moment
     FROM events WHERE event_type = 'heartbeat' AND timestamp <= $now::TIMESTAMP GROUP BY ALL
 """
 
 
 _COSTS = f"""
-    SELECT '' AS of, workspace, agent, model, timestamp AS moment, cost_usd
+    SELECT '' AS of, agent, model, timestamp AS moment, cost_usd
     FROM llm_costs WHERE timestamp {_TIMES}
 """
 
@@ -103,27 +110,47 @@ class Measured(msgspec.Struct, frozen=True):
     statements: int
 
 
-def measure(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: datetime, *, limit_s: float) -> Measured:
+def measure(
+    root: str | Path, asked: Sequence[Rule], now: datetime, *, limit_s: float, wait_s: float = _WAIT_S
+) -> Measured:
     """Read what rules of all kinds but `sql` look at, within a time. What overruns it is an error of those rules."""
     readings: dict[int, Reading] = {}
     deadline = time.monotonic() + limit_s
     statements = 0
-    for kinds, read in _READERS.items():
-        places = [place for place, rule in enumerate(asked) if rule.definition.kind in kinds]
-        if not places:
-            continue
-        left_s = deadline - time.monotonic()
-        if left_s <= 0:
-            readings |= dict.fromkeys(places, Reading(holds=None, error=USED_UP, passing=True))
-            continue
-        statements += 1
-        try:
-            with sandbox.time_limit(connection, left_s):
-                found = read(connection, [asked[place] for place in places], now)
-        except QueryFailed as error:
-            found = [Reading(holds=None, error=str(error)) for _ in places]
-        readings.update(zip(places, found, strict=True))
+    workspaces: dict[str | None, list[int]] = {}
+    for place, rule in enumerate(asked):
+        workspaces.setdefault(rule.workspace, []).append(place)
+    for workspace, places in workspaces.items():
+        opening = Opening(root, workspace=workspace, wait_s=wait_s)
+        with opening._open(views=_views(asked[place] for place in places), fenced=False) as connection:
+            for kinds, read in _READERS.items():
+                found = [place for place in places if asked[place].definition.kind in kinds]
+                if not found:
+                    continue
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    readings |= dict.fromkeys(found, _UNREACHED)
+                    continue
+                statements += 1
+                rules_of_kind = [asked[place] for place in found]
+                readings.update(zip(found, _read(connection, read, rules_of_kind, now, left_s), strict=True))
     return Measured([readings[place] for place in range(len(asked))], statements)
+
+
+def _views(asked: Iterable[Rule]) -> set[str]:
+    """Return the views that rules look at."""
+    of_kinds = {"heartbeat": "events", "cost": "llm_calls", "budget": "llm_calls"}
+    return {of_kinds.get(rule.definition.kind) or _of(rule.definition) for rule in asked}
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection, read: _Reader, asked: Sequence[Rule], now: datetime, limit_s: float
+) -> list[Reading]:
+    try:
+        with sandbox.time_limit(connection, limit_s):
+            return read(connection, asked, now)
+    except QueryFailed as error:
+        return [Reading(holds=None, error=str(error)) for _ in asked]
 
 
 def _run(
@@ -139,9 +166,9 @@ def _run(
     for rule in asked:
         what = rule.definition
         since = timestamps.to_text(now - timedelta(seconds=what.window_s)).rstrip("Z")
-        keys.append((of(what), rule.workspace, what.agent, what.model, since))
+        keys.append((of(what), what.agent, what.model, since))
         conditions.setdefault(keys[-1], len(conditions))
-    fields = ("number", "of", "workspace", "agent", "model", "since")
+    fields = ("number", "of", "agent", "model", "since")
     given = [dict(zip(fields, (number, *key), strict=True)) for key, number in conditions.items()]
     parameters = {
         "conditions": msgspec.json.encode(given).decode(),
@@ -249,7 +276,6 @@ def _threshold(rule: Rule) -> Decimal:
     return threshold
 
 
-_Reader = Callable[[duckdb.DuckDBPyConnection, Sequence[Rule], datetime], list[Reading]]
 _READERS: dict[tuple[str, ...], _Reader] = {
     ("cost", "budget"): _spent,
     ("error_rate",): _failed,

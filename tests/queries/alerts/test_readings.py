@@ -33,8 +33,7 @@ def read(root: Path, *asked: AlertRuleSet, workspace: str | None = None, seconds
     add(root, *asked, workspace=workspace)
     with Opening(root)._open() as connection:
         found = {each.name: each for each in rules.read(connection) if each.workspace == workspace}
-        asked_for = [found[each.name] for each in asked]
-        return evaluate.measure(connection, asked_for, at(seconds), limit_s=30).readings
+    return evaluate.measure(root, [found[each.name] for each in asked], at(seconds), limit_s=30).readings
 
 
 def test_cost_is_the_sum_over_a_window_that_is_open_at_its_beginning(root: Path) -> None:
@@ -185,10 +184,9 @@ def test_five_hundred_rules_are_five_statements_and_little_time(root: Path) -> N
         )
         for each in asked
     ]  # fmt: skip
-    with Opening(root)._open() as connection:
-        begun = time.monotonic()
-        measured = evaluate.measure(connection, known, NOW, limit_s=60)
-        took_s = time.monotonic() - begun
+    begun = time.monotonic()
+    measured = evaluate.measure(root, known, NOW, limit_s=60)
+    took_s = time.monotonic() - begun
     assert measured.statements == 4
     assert took_s < 10
     found = dict(zip((each.name for each in asked), measured.readings, strict=True))
@@ -206,7 +204,8 @@ def test_a_kind_that_takes_too_long_is_an_error_of_its_rules(root: Path) -> None
     emit(root, (-1, call("1"), {}))
     add(root, rule("c", "cost", "0"), rule("h", "heartbeat"))
     with Opening(root)._open() as connection:
-        found = evaluate.measure(connection, rules.read(connection), NOW, limit_s=0).readings
+        known = rules.read(connection)
+    found = evaluate.measure(root, known, NOW, limit_s=0).readings
     assert [each.error for each in found] == [evaluate.USED_UP] * 2
 
 
