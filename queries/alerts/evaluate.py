@@ -33,6 +33,7 @@ from queries.alerts import rules
 from queries.alerts.machine import Reading
 from queries.alerts.rules import PERCENTILE, Rule
 from queries.cost import costs
+from queries.metrics.measured import outcome
 from queries.opening import Opening
 
 #: What is said of a rule that was not reached.
@@ -75,7 +76,8 @@ def _joined(samples: str, columns: str, measures: str) -> str:
 
 _TIMES = "BETWEEN $since::TIMESTAMP AND $now::TIMESTAMP"
 
-# A run that nothing came from any more counts from the moment at which that is long enough ago.
+# A run that nothing came from any more counts from the moment at which that is long enough ago. As in metrics, one
+# that was cancelled or is under way neither succeeded nor failed (ok NULL), and any word but ok is an error.
 _CALLS = {
     "llm_calls": f"""
         SELECT 'llm_calls' AS of, agent, model, timestamp AS moment, ok, latency_ms AS took_ms
@@ -86,8 +88,9 @@ _CALLS = {
         FROM tool_calls WHERE coalesce(finished, timestamp) {_TIMES}""",
     "runs": f"""
         SELECT 'runs' AS of, agent, NULL::VARCHAR AS model, moment,
-               finished IS NOT NULL AND status <> 'error' AS ok, duration_ms AS took_ms
-        FROM (SELECT *, coalesce(finished, last_event + INTERVAL {ABANDONED_AFTER_S} SECOND) AS moment FROM runs)
+               CASE WHEN outcome NOT IN ('cancelled', 'running') THEN outcome = 'ok' END AS ok, duration_ms AS took_ms
+        FROM (SELECT *, {outcome("$now::TIMESTAMP")} AS outcome,
+              coalesce(finished, last_event + INTERVAL {ABANDONED_AFTER_S} SECOND) AS moment FROM runs)
         WHERE moment {_TIMES}""",
 }
 

@@ -17,6 +17,7 @@ from eventlog.errors import QueryFailed
 from eventlog.recorder import Recorder
 from queries.alerts import changes, evaluate, rules
 from queries.alerts.machine import Reading, Standing
+from queries.metrics import measured
 from queries.opening import Opening
 from tests.indexer.support import index
 from tests.queries.alerts.support import NOW, add, at, checked, emit, rule, states
@@ -77,7 +78,7 @@ def test_a_budget_fires_at_a_part_of_it(root: Path) -> None:
 
 
 def test_an_error_rate_is_of_model_calls_tool_calls_or_runs(root: Path) -> None:
-    """Runs that nothing came from any more have failed; cancelled ones have not."""
+    """Runs that nothing came from any more have failed; those cancelled or under way count neither way."""
     emit(
         root,
         *((-50 + n, call(error_type="E" if n == 0 else None), {}) for n in range(4)),
@@ -98,10 +99,26 @@ def test_an_error_rate_is_of_model_calls_tool_calls_or_runs(root: Path) -> None:
     assert [(each.holds, each.value, each.samples) for each in found] == [
         (False, Decimal("0.25"), 4),
         (True, Decimal("0.5"), 4),
-        (True, Decimal("0.5"), 4),
+        (True, Decimal("0.666667"), 3),
         (False, Decimal("0.5"), 4),
     ]
     assert found[1].detail == "2 of 4 failed"
+
+
+def test_a_run_that_ended_in_a_word_of_its_own_has_failed(root: Path) -> None:
+    """As in metrics: one ok, two that are not; nothing is said of one that was cancelled."""
+    emit(
+        root,
+        *(
+            (-50, events.RunFinished(status=status), {"run_id": f"r{n}"})
+            for n, status in enumerate(("ok", "timeout", "Failed", "cancelled"))
+        ),
+    )
+    (reading,) = read(root, rule("run", "error_rate", "0.6", of="runs"))
+    assert reading == Reading(holds=True, value=Decimal("0.666667"), samples=3, detail="2 of 3 failed")
+    with Opening(root)._open() as connection:
+        (day,) = measured.metrics(connection, now=NOW)
+    assert (day.runs_ok, day.runs_error, day.runs_cancelled) == (1, 2, 1)
 
 
 def test_latency_is_a_percentile(root: Path) -> None:
@@ -185,11 +202,11 @@ def test_five_hundred_rules_are_five_statements_and_little_time(root: Path) -> N
         for each in asked
     ]  # fmt: skip
     begun = time.monotonic()
-    measured = evaluate.measure(root, known, NOW, limit_s=60)
+    done = evaluate.measure(root, known, NOW, limit_s=60)
     took_s = time.monotonic() - begun
-    assert measured.statements == 4
+    assert done.statements == 4
     assert took_s < 10
-    found = dict(zip((each.name for each in asked), measured.readings, strict=True))
+    found = dict(zip((each.name for each in asked), done.readings, strict=True))
     for n in range(100):
         assert found[f"cost {n}"].value == Decimal("2.00")
         assert found[f"budget {n}"].holds
