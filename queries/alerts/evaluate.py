@@ -244,7 +244,9 @@ def _failed(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: d
 def _slow(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: datetime) -> list[Reading]:
     wanted = sorted({rule.definition.percentile or PERCENTILE for rule in asked})
     shares = ", ".join(f"{Decimal(str(each)) / 100:f}" for each in wanted)
-    statement = _joined(_calls(asked), "s.took_ms", f"count(took_ms), quantile_cont(took_ms, [{shares}]) AS found")
+    statement = _joined(
+        _calls(asked), "s.took_ms", f"count(took_ms), quantile_disc(took_ms::DOUBLE, [{shares}]) AS found"
+    )
     readings = []
     for rule, (calls, found) in zip(asked, _run(connection, statement, asked, now, _of), strict=True):
         place = wanted.index(rule.definition.percentile or PERCENTILE)
