@@ -14,10 +14,11 @@ by equality, however many rules there are. Windows are half-open: after `now - w
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ import msgspec
 
 from eventlog import timestamps
 from eventlog.alert_events import AlertRuleSet
-from eventlog.errors import QueryFailed
+from eventlog.errors import EventlogError, IndexFailed, QueryFailed
 from indexer.recorded import ABANDONED_AFTER_S
 from queries import sandbox
 from queries.alerts import rules
@@ -40,9 +41,12 @@ from queries.opening import Opening
 USED_UP = "the time for checking was used up before it"
 _UNREACHED = Reading(holds=None, error=USED_UP, passing=True)
 _WAIT_S = 10.0
+#: Where statements fail, so many are tried for rules of one kind and workspace: enough to find two among thousands.
+_STATEMENTS_MAX = 50
 _MS = Decimal("0.001")
 _SHARE = Decimal("0.000001")
 
+_Each = tuple[str | None, list[int]]
 _Reader = Callable[[duckdb.DuckDBPyConnection, Sequence[Rule], datetime], list[Reading]]
 
 _CONDITIONS = """
@@ -74,21 +78,24 @@ def _joined(samples: str, columns: str, measures: str) -> str:
     """
 
 
+# What is no duration is left out, as in metrics: negative, longer than 30 years, or not a number.
+_SOUND = "CASE WHEN {0} BETWEEN 0 AND 1e12 THEN {0} END AS took_ms"
 _TIMES = "BETWEEN $since::TIMESTAMP AND $now::TIMESTAMP"
 
 # A run that nothing came from any more counts from the moment at which that is long enough ago. As in metrics, one
 # that was cancelled or is under way neither succeeded nor failed (ok NULL), and any word but ok is an error.
 _CALLS = {
     "llm_calls": f"""
-        SELECT 'llm_calls' AS of, agent, model, timestamp AS moment, ok, latency_ms AS took_ms
+        SELECT 'llm_calls' AS of, agent, model, timestamp AS moment, ok, {_SOUND.format("latency_ms")}
         FROM llm_calls WHERE timestamp {_TIMES}""",
     "tool_calls": f"""
         SELECT 'tool_calls' AS of, agent, NULL::VARCHAR AS model, coalesce(finished, timestamp) AS moment,
-               ok, duration_ms AS took_ms
+               ok, {_SOUND.format("duration_ms")}
         FROM tool_calls WHERE coalesce(finished, timestamp) {_TIMES}""",
     "runs": f"""
         SELECT 'runs' AS of, agent, NULL::VARCHAR AS model, moment,
-               CASE WHEN outcome NOT IN ('cancelled', 'running') THEN outcome = 'ok' END AS ok, duration_ms AS took_ms
+               CASE WHEN outcome NOT IN ('cancelled', 'running') THEN outcome = 'ok' END AS ok,
+               {_SOUND.format("duration_ms")}
         FROM (SELECT *, {outcome("$now::TIMESTAMP")} AS outcome,
               coalesce(finished, last_event + INTERVAL {ABANDONED_AFTER_S} SECOND) AS moment FROM runs)
         WHERE moment {_TIMES}""",
@@ -116,28 +123,38 @@ class Measured(msgspec.Struct, frozen=True):
 def measure(
     root: str | Path, asked: Sequence[Rule], now: datetime, *, limit_s: float, wait_s: float = _WAIT_S
 ) -> Measured:
-    """Read what rules of all kinds but `sql` look at, within a time. What overruns it is an error of those rules."""
+    """Read what rules of all kinds but `sql` look at, within a time. Raises nothing that is about rules or the index.
+
+    What cannot be measured, or overruns the time, is an error of the rules that it concerns.
+    """
     readings: dict[int, Reading] = {}
     deadline = time.monotonic() + limit_s
     statements = 0
     workspaces: dict[str | None, list[int]] = {}
     for place, rule in enumerate(asked):
         workspaces.setdefault(rule.workspace, []).append(place)
-    for workspace, places in workspaces.items():
-        opening = Opening(root, workspace=workspace, wait_s=wait_s)
-        with opening._open(views=_views(asked[place] for place in places), fenced=False) as connection:
-            for kinds, read in _READERS.items():
-                found = [place for place in places if asked[place].definition.kind in kinds]
-                if not found:
-                    continue
-                left_s = deadline - time.monotonic()
-                if left_s <= 0:
-                    readings |= dict.fromkeys(found, _UNREACHED)
-                    continue
-                statements += 1
-                rules_of_kind = [asked[place] for place in found]
-                readings.update(zip(found, _read(connection, read, rules_of_kind, now, left_s), strict=True))
+    for workspace, places in _rotated(list(workspaces.items()), now):
+        left_s = max(deadline - time.monotonic(), 0.0)
+        opening = Opening(root, workspace=workspace, wait_s=min(wait_s, left_s))
+        try:
+            with opening._open(views=_views(asked[place] for place in places), fenced=False) as connection:
+                for kinds, read in _READERS.items():
+                    found = [place for place in places if asked[place].definition.kind in kinds]
+                    if found:
+                        each, tries = _read(connection, read, [asked[place] for place in found], now, deadline)
+                        readings |= zip(found, each, strict=True)
+                        statements += tries
+        except (IndexFailed, QueryFailed, duckdb.Error) as error:
+            # It is busy, or gone since the rules were read: that passes.
+            unread = Reading(holds=None, error=str(error), passing=True)
+            readings |= {place: unread for place in places if place not in readings}
     return Measured([readings[place] for place in range(len(asked))], statements)
+
+
+def _rotated(workspaces: list[_Each], now: datetime) -> list[_Each]:
+    """Begin at another one each minute: where time is short, it is not always the last that go without."""
+    start = int(now.timestamp()) // 60 % len(workspaces) if workspaces else 0
+    return workspaces[start:] + workspaces[:start]
 
 
 def _views(asked: Iterable[Rule]) -> set[str]:
@@ -147,13 +164,64 @@ def _views(asked: Iterable[Rule]) -> set[str]:
 
 
 def _read(
-    connection: duckdb.DuckDBPyConnection, read: _Reader, asked: Sequence[Rule], now: datetime, limit_s: float
-) -> list[Reading]:
+    connection: duckdb.DuckDBPyConnection, read: _Reader, asked: Sequence[Rule], now: datetime, deadline: float
+) -> tuple[list[Reading], int]:
+    """Return the readings of rules of a kind, and how many statements that took: one, if it does not fail.
+
+    Where it does, each half of the rules is tried by itself, and so on: what one rule looks at, a sum that is too
+    large, say, is no error of the others.
+    """
+    if deadline <= time.monotonic():
+        return [_UNREACHED] * len(asked), 0
+    readings: dict[int, Reading] = {}
+    waiting = [list(range(len(asked)))]
+    statements = 0
     try:
-        with sandbox.time_limit(connection, limit_s):
-            return read(connection, asked, now)
-    except QueryFailed as error:
-        return [Reading(holds=None, error=str(error)) for _ in asked]
+        if read is _spent:
+            with sandbox.time_limit(connection, deadline - time.monotonic()):
+                costs.provide(connection)
+    except Exception as error:  # noqa: BLE001 - whatever a price may be: the other kinds go on
+        return [_unmeasured(error, deadline)] * len(asked), 0
+    while waiting:
+        places = waiting.pop()
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            readings |= dict.fromkeys(places, _UNREACHED)
+            continue
+        statements += 1
+        try:
+            with sandbox.time_limit(connection, left_s):
+                readings |= zip(places, read(connection, [asked[place] for place in places], now), strict=True)
+        except Exception as error:  # noqa: BLE001 - one rule must never stop the others
+            if len(places) > 1 and statements < _STATEMENTS_MAX and time.monotonic() < deadline:
+                half = len(places) // 2
+                waiting += [places[half:], places[:half]]
+            else:
+                readings |= dict.fromkeys(places, _unmeasured(error, deadline))
+    return [readings[place] for place in range(len(asked))], statements
+
+
+def _each(
+    asked: Sequence[Rule], rows: Sequence[tuple[Any, ...]], one: Callable[[Rule, tuple[Any, ...]], Reading]
+) -> list[Reading]:
+    """Return what rows make of rules. A number that cannot be reckoned with is an error of that rule."""
+    readings = []
+    for rule, row in zip(asked, rows, strict=True):
+        try:
+            with localcontext(prec=rules.DIGITS):
+                readings.append(one(rule, row))
+        except (ArithmeticError, QueryFailed) as error:
+            readings.append(_unmeasured(error))
+    return readings
+
+
+def _unmeasured(error: Exception, deadline: float = math.inf) -> Reading:
+    if time.monotonic() >= deadline:
+        # Always in the same words, so that it is written once.
+        return Reading(holds=None, error="measuring it overran the time for checking; narrow its window")
+    if isinstance(error, EventlogError):
+        return Reading(holds=None, error=str(error))
+    return Reading(holds=None, error=f"what it looks at cannot be measured: {type(error).__name__}: {error}")
 
 
 def _run(
@@ -185,23 +253,23 @@ def _run(
 
 def _spent(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: datetime) -> list[Reading]:
     measures = "sum(cost_usd) AS cost, count(cost_usd) AS priced, count(s.moment) FILTER (cost_usd IS NULL) AS unpriced"
-    costs.provide(connection)
     statement = _joined(_COSTS, "s.cost_usd", measures)
-    readings = []
-    for rule, (cost, priced, unpriced) in zip(asked, _run(connection, statement, asked, now), strict=True):
+
+    def one(rule: Rule, row: tuple[Any, ...]) -> Reading:
+        cost, priced, unpriced = row
         what, threshold = rule.definition, _threshold(rule)
         detail = _unpriced(unpriced)
         if cost is None and unpriced:
-            readings.append(Reading(holds=False, samples=0, detail=detail))
-            continue
+            return Reading(holds=False, samples=0, detail=detail)
         value = cost if cost is not None else Decimal(0)
         if what.kind == "budget":
             holds = value * 100 >= threshold * (what.at_percent or Decimal(100))
             detail = "; ".join(filter(None, (f"{percent_of(value, threshold)} of the budget", detail)))
         else:
             holds = value > threshold
-        readings.append(Reading(holds=holds, value=value, samples=priced, detail=detail))
-    return readings
+        return Reading(holds=holds, value=value, samples=priced, detail=detail)
+
+    return _each(asked, _run(connection, statement, asked, now), one)
 
 
 def _unpriced(calls: int) -> str | None:
@@ -227,18 +295,18 @@ def _of(what: AlertRuleSet) -> str:
 
 def _failed(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: datetime) -> list[Reading]:
     statement = _joined(_calls(asked), "s.ok", "count(ok) AS calls, count(*) FILTER (NOT ok) AS failures")
-    readings = []
-    for rule, (calls, failures) in zip(asked, _run(connection, statement, asked, now, _of), strict=True):
+
+    def one(rule: Rule, row: tuple[Any, ...]) -> Reading:
+        calls, failures = row
         enough = calls >= max(rule.definition.min_samples, 1)
-        readings.append(
-            Reading(
-                holds=enough and failures > _threshold(rule) * calls,
-                value=(Decimal(failures) / calls).quantize(_SHARE) if calls else None,
-                samples=calls,
-                detail=f"{failures:,} of {calls:,} failed" if calls else None,
-            )
+        return Reading(
+            holds=enough and failures > _threshold(rule) * calls,
+            value=(Decimal(failures) / calls).quantize(_SHARE) if calls else None,
+            samples=calls,
+            detail=f"{failures:,} of {calls:,} failed" if calls else None,
         )
-    return readings
+
+    return _each(asked, _run(connection, statement, asked, now, _of), one)
 
 
 def _slow(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: datetime) -> list[Reading]:
@@ -247,32 +315,33 @@ def _slow(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: dat
     statement = _joined(
         _calls(asked), "s.took_ms", f"count(took_ms), quantile_disc(took_ms::DOUBLE, [{shares}]) AS found"
     )
-    readings = []
-    for rule, (calls, found) in zip(asked, _run(connection, statement, asked, now, _of), strict=True):
-        place = wanted.index(rule.definition.percentile or PERCENTILE)
-        value = Decimal(repr(found[place])) if calls else None
-        readings.append(
-            Reading(
-                holds=value is not None and calls >= max(rule.definition.min_samples, 1) and value > _threshold(rule),
-                value=None if value is None else value.quantize(_MS),
-                samples=calls,
-                detail=f"of {calls:,}" if calls else None,
-            )
+
+    def one(rule: Rule, row: tuple[Any, ...]) -> Reading:
+        calls, found = row
+        value = Decimal(repr(found[wanted.index(rule.definition.percentile or PERCENTILE)])) if calls else None
+        return Reading(
+            holds=value is not None and calls >= max(rule.definition.min_samples, 1) and value > _threshold(rule),
+            value=None if value is None else value.quantize(_MS),
+            samples=calls,
+            detail=f"of {calls:,}" if calls else None,
         )
-    return readings
+
+    return _each(asked, _run(connection, statement, asked, now, _of), one)
 
 
 def _silent(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: datetime) -> list[Reading]:
     """Where no heartbeat ever came, the rule counts from the moment at which it was set."""
     statement = _joined(_HEARTBEATS, "s.moment AS heard", "max(heard)").replace("AND s.moment > c.since", "")
-    readings = []
-    for rule, (heard,) in zip(asked, _run(connection, statement, asked, now), strict=True):
+
+    def one(rule: Rule, row: tuple[Any, ...]) -> Reading:
+        (heard,) = row
         last = rule.set_at if heard is None else rules.utc(heard)
         silence = Decimal((now - last) // timedelta(microseconds=1)) / 1_000_000
         detail = "none ever came" if heard is None else f"the last came at {timestamps.to_text(rules.utc(heard))}"
         holds = last <= now - timedelta(seconds=rule.definition.window_s)
-        readings.append(Reading(holds=holds, value=silence, samples=int(heard is not None), detail=detail))
-    return readings
+        return Reading(holds=holds, value=silence, samples=int(heard is not None), detail=detail)
+
+    return _each(asked, _run(connection, statement, asked, now), one)
 
 
 def _threshold(rule: Rule) -> Decimal:

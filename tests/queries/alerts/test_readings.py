@@ -347,6 +347,9 @@ REFUSED: dict[str, tuple[AlertRuleSet, str]] = {
     "a negative threshold": (rule("r", "cost", "-1"), "threshold -1 is out of range"),
     "a share above one": (rule("r", "error_rate", "5"), "can never be passed"),
     "a budget of nothing": (rule("r", "budget", "0"), "a budget of 0 is always spent"),
+    "a budget of next to nothing": (rule("r", "budget", "1e-30"), "a budget of 1E-30 USD is too small; 0.000001 USD"),
+    "a threshold of many decimals": (rule("r", "cost", "1e-31"), "threshold 1E-31 has more than 30 decimals"),
+    "no percent": (rule("r", "budget", "1", at_percent=Decimal("NaN")), "a budget fires at 0 to 100 percent"),
     "no window": (rule("r", "cost", "1", window_s=0.0), "a window is 1 s to 366 days"),
     "an endless cooldown": (rule("r", "cost", "1", cooldown_s=float("inf")), "a cooldown is 0 s to 366 days"),
     "an unknown severity": (rule("r", "cost", "1", severity="bad"), "is no severity"),
@@ -388,4 +391,5 @@ def test_a_rule_in_words() -> None:
         "SELECT has rows",
     ]
     assert rules.usd(Decimal("0.000012")) == "0.000012 USD"
+    assert rules.usd(Decimal("9" * 29)) == "99,999,999,999,999,999,999,999,999,999.00 USD"
     assert timedelta(seconds=1) == at(1) - NOW
