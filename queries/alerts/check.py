@@ -22,13 +22,13 @@ import msgspec
 
 from eventlog import timestamps
 from eventlog.alert_events import AlertDelivered, AlertDeliveryFailed
-from eventlog.errors import MissingExtra
+from eventlog.errors import InvalidEvent, MissingExtra
 from indexer.indexer import Indexer
 from queries import sandbox
 from queries.alerts import delivery, evaluate, rules, sql_rules
 from queries.alerts.decisions import Change, Outcome, Steps
 from queries.alerts.journal import Journal, journal, turn
-from queries.alerts.machine import State
+from queries.alerts.machine import Reading, State
 from queries.alerts.rules import Rule
 from queries.opening import Opening
 
@@ -118,21 +118,21 @@ class _Check:
         # After catching up, which may take long: a window must not end before what was just indexed.
         now = self._given or datetime.now(UTC)
         deadline = time.monotonic() + self._limit_s
-        with self._opening._open() as connection:
-            with sandbox.time_limit(connection, self._limit_s):
-                everything = rules.read(connection)
-            steps = Steps(writing, now, everything)
-            built_in = [rule for rule in steps.evaluated if rule.definition.kind != "sql"]
-            measured = evaluate.measure(connection, built_in, now, limit_s=self._limit_s)
+        with self._opening._open() as connection, sandbox.time_limit(connection, self._limit_s):
+            everything = rules.read(connection)
+        steps = Steps(writing, now, everything)
+        built_in = [rule for rule in steps.evaluated if rule.definition.kind != "sql"]
+        left_s = max(deadline - time.monotonic(), 0.0)
+        measured = evaluate.measure(self._root, built_in, now, limit_s=left_s, wait_s=self._wait_s)
         for rule, reading in zip(built_in, measured.readings, strict=True):
-            steps.take(rule, reading)
+            _take(steps, rule, reading)
         # Other people's SQL last: whatever it does, the others have been decided and logged.
         asked = _rotated([rule for rule in steps.evaluated if rule.definition.kind == "sql"], now)
         left_s = max(deadline - time.monotonic(), 0.0)
         for rule, reading in zip(
             asked, sql_rules.measure(self._root, asked, limit_s=left_s, stop=self._stop) if asked else [], strict=True
         ):
-            steps.take(rule, reading)
+            _take(steps, rule, reading)
         if writing.written:
             self._indexer.catch_up()
         written = writing.written
@@ -177,6 +177,17 @@ class _Check:
         if channel is None:
             return "the rule names this channel no more"
         return delivery.send(channel, message(each), self._environ, timeout_s=self._delivery_timeout_s)
+
+
+def _take(steps: Steps, rule: Rule, reading: Reading) -> None:
+    """Have a reading taken; where what it would say cannot be said, that is an error of this rule."""
+    try:
+        steps.take(rule, reading)
+    except (ArithmeticError, InvalidEvent) as error:
+        if reading.error is not None:
+            raise
+        said = f"what was measured cannot be recorded: {type(error).__name__}: {error}"
+        steps.take(rule, Reading(holds=None, error=said))
 
 
 def _rotated(asked: list[Rule], now: datetime) -> list[Rule]:

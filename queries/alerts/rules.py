@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import duckdb
@@ -44,6 +44,10 @@ CHANNELS_MAX = 20
 WINDOW_S_MAX = 366 * 86400.0
 SQL_TIMEOUT_S, SQL_TIMEOUT_S_MAX = 5.0, 60.0
 PERCENTILE = 95.0
+BUDGET_USD_MIN = Decimal("0.000001")
+DECIMALS_MAX = 30
+#: What is reckoned with: a cost has 38 digits at most, and a share of a budget is a million times as much.
+DIGITS = 60
 _DEFAULTS = AlertRuleSet(name="", kind="")
 _decoder = msgspec.json.Decoder(AlertRuleSet)
 
@@ -107,10 +111,15 @@ def _check_numbers(rule: AlertRuleSet) -> None:
     threshold = rule.threshold
     if threshold is not None and not (threshold.is_finite() and 0 <= threshold < Decimal(10) ** 15):
         raise QueryFailed(f"threshold {threshold} is out of range: 0 or more")
+    for name, amount in (("threshold", threshold), ("at_percent", rule.at_percent)):
+        if amount is not None and _decimals(amount) > DECIMALS_MAX:
+            raise QueryFailed(f"{_said(name)} {amount} has more than {DECIMALS_MAX} decimals")
     if rule.kind == "error_rate" and threshold is not None and threshold >= 1:
         raise QueryFailed(f"threshold {threshold} can never be passed; a share of failed calls is 0 to 1, 0.05 or 5%")
     if rule.kind == "budget" and threshold == 0:
         raise QueryFailed("a budget of 0 is always spent; give a threshold above it")
+    if rule.kind == "budget" and threshold is not None and threshold < BUDGET_USD_MIN:
+        raise QueryFailed(f"a budget of {threshold} USD is too small; {BUDGET_USD_MIN} USD is the least")
     if not 1 <= rule.window_s <= WINDOW_S_MAX:
         raise QueryFailed(f"a window is 1 s to 366 days, not {rule.window_s:g} s")
     if not 0 <= rule.cooldown_s <= WINDOW_S_MAX:
@@ -119,10 +128,15 @@ def _check_numbers(rule: AlertRuleSet) -> None:
         raise QueryFailed(f"the least number of samples is 1 or more, not {rule.min_samples}")
     if rule.percentile is not None and not 0 < rule.percentile < 100:
         raise QueryFailed(f"a percentile is between 0 and 100, not {rule.percentile:g}")
-    if rule.at_percent is not None and not 0 < rule.at_percent <= 100:
+    if rule.at_percent is not None and not (rule.at_percent.is_finite() and 0 < rule.at_percent <= 100):
         raise QueryFailed(f"a budget fires at 0 to 100 percent, not at {rule.at_percent}")
     if rule.timeout_s is not None and not 0 < rule.timeout_s <= SQL_TIMEOUT_S_MAX:
         raise QueryFailed(f"a query has at most {SQL_TIMEOUT_S_MAX:g} s, not {rule.timeout_s:g}")
+
+
+def _decimals(amount: Decimal) -> int:
+    exponent = amount.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else 0
 
 
 # -- in words ------------------------------------------------------------------------------
@@ -142,16 +156,21 @@ def plain(amount: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def _rounded(amount: Decimal, to: str) -> Decimal:
+    with localcontext(prec=DIGITS):
+        return amount.quantize(Decimal(to))
+
+
 def usd(amount: Decimal) -> str:
     """Return dollars with two decimals, or more where that would hide all of it."""
     if amount and abs(amount) < Decimal("0.01"):
-        return f"{plain(amount.quantize(Decimal('1e-9')))} USD"
-    return f"{amount.quantize(Decimal('0.01')):,} USD"
+        return f"{plain(_rounded(amount, '1e-9'))} USD"
+    return f"{_rounded(amount, '0.01'):,} USD"
 
 
 def percent(share: Decimal) -> str:
     """Return a share of 1 as percent."""
-    return f"{plain((share * 100).quantize(Decimal('0.01')))} %"
+    return f"{plain(_rounded(share * 100, '0.01'))} %"
 
 
 def condition(rule: AlertRuleSet) -> str:
@@ -180,7 +199,7 @@ def shown(kind: str, value: Decimal | None) -> str:
     if kind == "error_rate":
         return percent(value)
     if kind == "heartbeat":
-        return f"{plain(value.quantize(Decimal('0.001')))} s"
+        return f"{plain(_rounded(value, '0.001'))} s"
     return f"{plain(value)} {'ms' if kind == 'latency' else 'row' if value == 1 else 'rows'}"
 
 
@@ -227,7 +246,8 @@ def _rule(row: dict[str, Any]) -> Rule:
     try:
         definition = _decoder.decode(row["definition"])
         check(definition)
-    except (msgspec.MsgspecError, QueryFailed) as error:  # written by a program that is not ours
+    except (msgspec.MsgspecError, QueryFailed, ArithmeticError, ValueError) as error:
+        # It was written by a program that is not ours.
         definition, problem = AlertRuleSet(name=row["name"], kind="?"), str(error)
     opened = None
     if row["open_id"] is not None:

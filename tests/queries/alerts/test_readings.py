@@ -17,6 +17,7 @@ from eventlog.errors import QueryFailed
 from eventlog.recorder import Recorder
 from queries.alerts import changes, evaluate, rules
 from queries.alerts.machine import Reading, Standing
+from queries.metrics import measured
 from queries.opening import Opening
 from tests.indexer.support import index
 from tests.queries.alerts.support import NOW, add, at, checked, emit, rule, states
@@ -33,8 +34,7 @@ def read(root: Path, *asked: AlertRuleSet, workspace: str | None = None, seconds
     add(root, *asked, workspace=workspace)
     with Opening(root)._open() as connection:
         found = {each.name: each for each in rules.read(connection) if each.workspace == workspace}
-        asked_for = [found[each.name] for each in asked]
-        return evaluate.measure(connection, asked_for, at(seconds), limit_s=30).readings
+    return evaluate.measure(root, [found[each.name] for each in asked], at(seconds), limit_s=30).readings
 
 
 def test_cost_is_the_sum_over_a_window_that_is_open_at_its_beginning(root: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_budget_fires_at_a_part_of_it(root: Path) -> None:
 
 
 def test_an_error_rate_is_of_model_calls_tool_calls_or_runs(root: Path) -> None:
-    """Runs that nothing came from any more have failed; cancelled ones have not."""
+    """Runs that nothing came from any more have failed; those cancelled or under way count neither way."""
     emit(
         root,
         *((-50 + n, call(error_type="E" if n == 0 else None), {}) for n in range(4)),
@@ -99,28 +99,47 @@ def test_an_error_rate_is_of_model_calls_tool_calls_or_runs(root: Path) -> None:
     assert [(each.holds, each.value, each.samples) for each in found] == [
         (False, Decimal("0.25"), 4),
         (True, Decimal("0.5"), 4),
-        (True, Decimal("0.5"), 4),
+        (True, Decimal("0.666667"), 3),
         (False, Decimal("0.5"), 4),
     ]
     assert found[1].detail == "2 of 4 failed"
 
 
+def test_a_run_that_ended_in_a_word_of_its_own_has_failed(root: Path) -> None:
+    """As in metrics: one ok, two that are not; nothing is said of one that was cancelled."""
+    emit(
+        root,
+        *(
+            (-50, events.RunFinished(status=status), {"run_id": f"r{n}"})
+            for n, status in enumerate(("ok", "timeout", "Failed", "cancelled"))
+        ),
+    )
+    (reading,) = read(root, rule("run", "error_rate", "0.6", of="runs"))
+    assert reading == Reading(holds=True, value=Decimal("0.666667"), samples=3, detail="2 of 3 failed")
+    with Opening(root)._open() as connection:
+        (day,) = measured.metrics(connection, now=NOW)
+    assert (day.runs_ok, day.runs_error, day.runs_cancelled) == (1, 2, 1)
+
+
 def test_latency_is_a_percentile(root: Path) -> None:
-    """Of 1 to 100 ms; each rule its own, interpolated."""
+    """Of 1 to 100 ms; each rule its own: a latency that there was, as metrics say it."""
     emit(root, *((-50, call(latency_ms=float(n)), {}) for n in range(1, 101)), (-50, call(), {}))
     p50, p95, p999, few, none = read(
         root,
-        rule("50", "latency", "50.5", percentile=50.0),
-        rule("95", "latency", "95.04"),
+        rule("50", "latency", "50", percentile=50.0),
+        rule("95", "latency", "94.99"),
         rule("99.9", "latency", "99.9", percentile=99.9),
         rule("few", "latency", "1", min_samples=101),
         rule("none", "latency", "0", of="runs"),
     )
-    assert (p50.holds, p50.value, p50.samples) == (False, Decimal("50.500"), 100)
-    assert (p95.holds, p95.value) == (True, Decimal("95.050"))
-    assert (p999.holds, p999.value) == (True, Decimal("99.901"))
+    assert (p50.holds, p50.value, p50.samples) == (False, Decimal("50.000"), 100)
+    assert (p95.holds, p95.value) == (True, Decimal("95.000"))
+    assert (p999.holds, p999.value) == (True, Decimal("100.000"))
     assert (few.holds, few.samples) == (False, 100)
     assert none == Reading(holds=False, value=None, samples=0)
+    with Opening(root)._open() as connection:
+        (day,) = measured.metrics(connection, now=NOW)
+    assert day.latency_ms == measured.Percentiles(100, 50.0, 95.0, 99.0)
 
 
 def test_a_heartbeat_is_missed_after_the_window(root: Path) -> None:
@@ -185,13 +204,12 @@ def test_five_hundred_rules_are_five_statements_and_little_time(root: Path) -> N
         )
         for each in asked
     ]  # fmt: skip
-    with Opening(root)._open() as connection:
-        begun = time.monotonic()
-        measured = evaluate.measure(connection, known, NOW, limit_s=60)
-        took_s = time.monotonic() - begun
-    assert measured.statements == 4
+    begun = time.monotonic()
+    done = evaluate.measure(root, known, NOW, limit_s=60)
+    took_s = time.monotonic() - begun
+    assert done.statements == 4
     assert took_s < 10
-    found = dict(zip((each.name for each in asked), measured.readings, strict=True))
+    found = dict(zip((each.name for each in asked), done.readings, strict=True))
     for n in range(100):
         assert found[f"cost {n}"].value == Decimal("2.00")
         assert found[f"budget {n}"].holds
@@ -206,7 +224,8 @@ def test_a_kind_that_takes_too_long_is_an_error_of_its_rules(root: Path) -> None
     emit(root, (-1, call("1"), {}))
     add(root, rule("c", "cost", "0"), rule("h", "heartbeat"))
     with Opening(root)._open() as connection:
-        found = evaluate.measure(connection, rules.read(connection), NOW, limit_s=0).readings
+        known = rules.read(connection)
+    found = evaluate.measure(root, known, NOW, limit_s=0).readings
     assert [each.error for each in found] == [evaluate.USED_UP] * 2
 
 
@@ -328,6 +347,9 @@ REFUSED: dict[str, tuple[AlertRuleSet, str]] = {
     "a negative threshold": (rule("r", "cost", "-1"), "threshold -1 is out of range"),
     "a share above one": (rule("r", "error_rate", "5"), "can never be passed"),
     "a budget of nothing": (rule("r", "budget", "0"), "a budget of 0 is always spent"),
+    "a budget of next to nothing": (rule("r", "budget", "1e-30"), "a budget of 1E-30 USD is too small; 0.000001 USD"),
+    "a threshold of many decimals": (rule("r", "cost", "1e-31"), "threshold 1E-31 has more than 30 decimals"),
+    "no percent": (rule("r", "budget", "1", at_percent=Decimal("NaN")), "a budget fires at 0 to 100 percent"),
     "no window": (rule("r", "cost", "1", window_s=0.0), "a window is 1 s to 366 days"),
     "an endless cooldown": (rule("r", "cost", "1", cooldown_s=float("inf")), "a cooldown is 0 s to 366 days"),
     "an unknown severity": (rule("r", "cost", "1", severity="bad"), "is no severity"),
@@ -369,4 +391,5 @@ def test_a_rule_in_words() -> None:
         "SELECT has rows",
     ]
     assert rules.usd(Decimal("0.000012")) == "0.000012 USD"
+    assert rules.usd(Decimal("9" * 29)) == "99,999,999,999,999,999,999,999,999,999.00 USD"
     assert timedelta(seconds=1) == at(1) - NOW
