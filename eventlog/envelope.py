@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
-from eventlog import timestamps
+from eventlog import payloads, timestamps
 from eventlog.errors import InvalidEvent
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -71,8 +71,8 @@ class Envelope(_Named, frozen=True, kw_only=True, omit_defaults=True):
     payload: msgspec.Raw
 
     def data(self) -> dict[str, Any]:
-        """Return the payload as plain Python objects."""
-        return msgspec.json.decode(self.payload, type=dict[str, Any])
+        """Return the payload as plain Python objects; a number that Python has none for is a text."""
+        return payloads.fields(self.payload)
 
 
 FIELDS = Envelope.__struct_fields__

@@ -132,7 +132,7 @@ class Answers(Opening):
         """Return what model calls cost per period of UTC time, and per model, agent, … with `by`; see docs/cost.md."""
         from queries.cost import report
 
-        with self._open(views=_OF_COSTS, fenced=False) as connection:
+        with self._within_limits(views=_OF_COSTS, fenced=False) as connection:
             return report.report(connection, period=period, by=by, since=since, until=until, now=now)
 
     def recomputed_costs(
@@ -146,14 +146,14 @@ class Answers(Opening):
         """Return what model calls would have cost at the prices of one moment, beside what they cost."""
         from queries.cost import report
 
-        with self._open(views=_OF_COSTS, fenced=False) as connection:
+        with self._within_limits(views=_OF_COSTS, fenced=False) as connection:
             return report.recompute(connection, as_of, by=by, since=since, until=until)
 
     def prices_in_use(self, model: str | None = None) -> tuple[list[report.PriceInUse], list[str]]:
         """Return the rates of the models in use (of those with `model` in their names), and notes on prices."""
         from queries.cost import report
 
-        with self._open(views=_OF_COSTS, fenced=False) as connection:
+        with self._within_limits(views=_OF_COSTS, fenced=False) as connection:
             return report.prices_in_use(connection, model)
 
     # -- metrics and health ------------------------------------------------------------
@@ -189,19 +189,19 @@ class Answers(Opening):
         """Return every alert rule that was ever set, the removed ones too, and how it is."""
         from queries.alerts import history
 
-        with self._open(views=history.VIEWS) as connection:
+        with self._within_limits(views=history.VIEWS) as connection:
             return history.read_rules(connection)
 
     def alerts(self, *, limit: int = 1000) -> list[history.Firing]:
         """Return what alert rules have fired, the newest first, and how telling it went."""
         from queries.alerts import history
 
-        with self._open(views=history.VIEWS) as connection:
+        with self._within_limits(views=history.VIEWS) as connection:
             return history.read_firings(connection, limit=limit)
 
     def alert_deliveries(self, *, limit: int = 10_000) -> list[history.DeliveryState]:
         """Return which channel was, or is to be, told of which firing; dead letters have the state `dead`."""
         from queries.alerts import history
 
-        with self._open(views=history.VIEWS) as connection:
+        with self._within_limits(views=history.VIEWS) as connection:
             return history.read_deliveries(connection, limit=limit)

@@ -25,6 +25,7 @@ import msgspec
 from eventlog.errors import QueryFailed
 
 STUCK_S = 2.0
+_AGAIN_S = 0.05
 #: What the process maps besides the query's data: libraries, and address space of threads.
 _PROCESS_BYTES = 2 * 1024**3
 _ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
@@ -163,12 +164,14 @@ def time_limit(
     value runs to its end. `on_stuck` is called, on another thread, `STUCK_S` later: a process
     that exists for this query alone can then end itself.
     """
-    expired = threading.Event()
+    expired, over = threading.Event(), threading.Event()
     error_then = QueryFailed(f"the query was stopped after {timeout_s:g} s; narrow it, or allow more time")
 
     def expire() -> None:
         expired.set()
         connection.interrupt()
+        while not over.wait(_AGAIN_S):  # an interruption between two statements stops neither
+            connection.interrupt()
 
     timers = [threading.Timer(timeout_s, expire)]
     if on_stuck is not None:
@@ -184,7 +187,11 @@ def time_limit(
         raise failed(error) from None
     except MemoryError:
         raise QueryFailed("the answer does not fit into memory; narrow it, or export it to a file") from None
+    else:
+        if expired.is_set():
+            raise error_then
     finally:
+        over.set()
         for timer in timers:
             timer.cancel()
 

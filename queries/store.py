@@ -19,7 +19,7 @@ from uuid import UUID
 import duckdb
 import msgspec
 
-from eventlog import blobs, envelope, log, reader, timestamps
+from eventlog import blobs, envelope, log, payloads, reader, timestamps
 from eventlog.drops import DROPPED_EVENT
 from eventlog.errors import InvalidEvent, MissingExtra, QueryFailed
 from indexer import schema
@@ -78,8 +78,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stored_payload: msgspec.Raw | None = None
 
     def data(self) -> dict[str, Any]:
-        """Return the payload as plain Python objects."""
-        return msgspec.json.decode(self.payload, type=dict[str, Any])
+        """Return the payload as plain Python objects; a number that Python has none for is a text."""
+        return payloads.fields(self.payload)
 
 
 _EVENT_COLUMNS = tuple(name for name in Event.__struct_fields__ if name != "stored_payload")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,6 +31,9 @@ _EVENTS = f"""
     ORDER BY timestamp DESC, event_id DESC LIMIT {EVENTS_MAX + 1}
 """
 _decoder = msgspec.json.Decoder(PriceSet)
+#: What one event can raise: no JSON, no price, a time beyond the years 1 to 9999, a number beyond measure.
+_ODD = (msgspec.MsgspecError, ValueError, ArithmeticError, RecursionError)
+_SAID_CHARS_MAX = 300
 
 
 class PriceEvent(msgspec.Struct, frozen=True):
@@ -93,24 +97,26 @@ def understood(events: Iterable[PriceEvent]) -> tuple[list[SetPrice], list[str]]
             break
         try:
             prices.append(_price(event))
-        except (msgspec.ValidationError, ValueError, RecursionError) as error:
-            wrong.append(f"{EVENT_TYPE} {event.event_id} is left out: {error}")
+        except _ODD as error:
+            wrong.append(f"{EVENT_TYPE} {event.event_id} is left out: {_short(str(error))}")
     return prices, wrong
 
 
 def _price(event: PriceEvent) -> SetPrice:
     said = _decoder.decode(event.payload.encode())
-    named = {
+    given = {
         "input": said.input_usd_per_mtok,
         "cache_read": said.cache_read_usd_per_mtok,
         "cache_write_5m": said.cache_write_5m_usd_per_mtok,
         "cache_write_1h": said.cache_write_1h_usd_per_mtok,
         "output": said.output_usd_per_mtok,
     }
-    for name, rate in named.items():
-        if rate is not None and not rates.usable(rate):
+    named: dict[str, Decimal | None] = {}
+    for name, rate in given.items():
+        named[name] = None if rate is None else rates.counted(rate)
+        if rate is not None and named[name] is None:
             raise ValueError(
-                f"{name} {rate} is no price; it is 0 to {rates.RATE_END:,} USD per million tokens, "
+                f"{name} {_short(str(rate))} is no price; it is 0 to {rates.RATE_END:,} USD per million tokens, "
                 f"with {rates.RATE_SCALE} decimals at most"
             )
     if all(rate is None for rate in named.values()):
@@ -131,6 +137,10 @@ def _price(event: PriceEvent) -> SetPrice:
             band=tier or "standard",
         ),
     )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SAID_CHARS_MAX else text[:_SAID_CHARS_MAX] + "…"
 
 
 def _utc(moment: datetime) -> datetime:

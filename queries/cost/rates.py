@@ -28,6 +28,7 @@ RATE_END = Decimal(10) ** 6
 #: Decimals of a rate per million tokens that are carried. Costs then have 18.
 RATE_SCALE = 12
 
+_FINEST = Decimal(1).scaleb(-RATE_SCALE)
 #: Digits enough that no product or sum of these is ever rounded.
 _DIGITS = 100
 
@@ -135,12 +136,18 @@ def _first(*amounts: Decimal | None) -> Decimal | None:
     return next((amount for amount in amounts if amount is not None), None)
 
 
-def usable(rate: Decimal) -> bool:
-    """Whether a price per million tokens can be counted with exactly."""
+def counted(rate: Decimal) -> Decimal | None:
+    """Return a price per million tokens as it is counted with; None where that would not be exact, or is no price.
+
+    As one number has many forms (`1.50`, `0e-9999999`, a 1 and a thousand zeros), it is brought into one, so that
+    nothing after this ever rounds it or writes out its exponent.
+    """
     if not rate.is_finite() or not 0 <= rate < RATE_END:
-        return False
-    exponent = rate.normalize().as_tuple().exponent
-    return isinstance(exponent, int) and exponent >= -RATE_SCALE
+        return None
+    carried = abs(rate.quantize(_FINEST))
+    if carried != rate:
+        return None
+    return Decimal(format(carried, "f").rstrip("0").rstrip("."))
 
 
 def merged(rates: Iterable[Rate]) -> list[Rate]:

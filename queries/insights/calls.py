@@ -91,5 +91,5 @@ def canonical(arguments: str) -> str:
     """Return JSON in one form: without spaces, keys in order."""
     try:
         return msgspec.json.encode(msgspec.json.decode(arguments), order="sorted").decode()
-    except msgspec.DecodeError:
+    except (msgspec.MsgspecError, RecursionError):
         return arguments

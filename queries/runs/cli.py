@@ -10,6 +10,7 @@ from uuid import UUID
 import click
 import msgspec
 
+from eventlog import payloads
 from eventlog.cli.main import printable, say
 from queries import cells, cli_options, listing
 from queries.listing import Column
@@ -238,10 +239,10 @@ def _coloured(text: str, node: Node) -> str:
 
 def _verbose_lines(store: ReadStore, tree: Tree) -> Iterator[str]:
     yield ""
-    payloads = store.payloads([node.event_id.partition("/")[0] for node in tree.nodes])
+    found = store.payloads([node.event_id.partition("/")[0] for node in tree.nodes])
     left_out = 0
     for node in tree.nodes:
-        payload = payloads.get(node.event_id.partition("/")[0])
+        payload = found.get(node.event_id.partition("/")[0])
         if payload is None:
             left_out += 1
         else:
@@ -268,7 +269,7 @@ def _show_event(store: ReadStore, found: FoundEvent, *, utc: bool, as_json: bool
         if raw is not None:
             lines += [
                 f"{name}:",
-                *(f"  {printable(row)}" for row in verbose.pretty(msgspec.json.decode(raw)).split("\n")),
+                *(f"  {printable(row)}" for row in verbose.pretty(payloads.decode(raw)).split("\n")),
             ]
     lines += [
         "",

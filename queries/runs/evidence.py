@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from eventlog import blobs, envelope, fingerprint, log, sealing, timestamps
+from eventlog import blobs, envelope, fingerprint, log, payloads, sealing, timestamps
 from eventlog.errors import InvalidEvent, MissingExtra, SegmentUnreadable
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _differences(found: FoundEvent) -> Iterator[str]:
 
 
 def _plain(raw: msgspec.Raw) -> Any:
-    return msgspec.json.decode(raw)
+    return payloads.decode(raw)
 
 
 def _sealed(root: Path, event: Event) -> tuple[int | None, bool | None, str]:

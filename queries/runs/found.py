@@ -120,8 +120,11 @@ def runs(
         params.append(naive(since))
     alive_or_not = status in ("running", "abandoned")
     if status is not None:
-        conditions.append("status IN ('running', ?)" if alive_or_not else "status = ?")
-        params.append(status)
+        if status == "error":  # a word of a program's own for a run that is over, such as "timeout", too
+            conditions.append("finished IS NOT NULL AND status NOT IN ('ok', 'cancelled')")
+        else:
+            conditions.append("status IN ('running', ?)" if alive_or_not else "status = ?")
+            params.append(status)
     # Which of the two it is, only a look at the processes tells.
     ending = "" if alive_or_not else f" LIMIT {checked_limit(limit)}"
     cursor = sandbox.execute(
@@ -132,7 +135,7 @@ def runs(
     )
     found: list[Run] = []
     while len(found) < checked_limit(limit) and (rows := cursor.fetchmany(limit)):
-        found += [run for run in map(of_row, rows) if status in (None, run.status)]
+        found += [run for run in map(of_row, rows) if status in (None, run.status) or status == "error"]
     return found[:limit]
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import msgspec
 
-from eventlog import blobs
+from eventlog import blobs, payloads
 
 MAX_BYTES = 64 * 1024 * 1024
 _PAYLOADS = f"""
@@ -35,5 +34,5 @@ def of(connection: duckdb.DuckDBPyConnection, root: Path, event_ids: Iterable[st
         left -= len(payload)
         if left < 0:
             break
-        found[event_id] = msgspec.json.decode(payload)
+        found[event_id] = payloads.fields(payload)
     return found

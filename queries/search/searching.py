@@ -21,7 +21,7 @@ from typing import Any
 import duckdb
 import msgspec
 
-from eventlog import blobs
+from eventlog import blobs, payloads
 from eventlog.errors import QueryFailed
 from queries import sandbox
 from queries.search import apart, words
@@ -212,7 +212,7 @@ def _test(place: int, word: str) -> tuple[str, dict[str, str]]:
 
 def _hit(candidate: _Candidate, payload: bytes, looked_for: list[str], known: _Statistics) -> Hit | None:
     """Score a candidate; None where not every word is in its texts."""
-    places = [(place, place.text.lower()) for place in words.texts(msgspec.json.decode(payload))]
+    places = [(place, place.text.lower()) for place in words.texts(payloads.decode(payload))]
     counts = [sum(words.occurrences(word, lowered) for _, lowered in places) for word in looked_for]
     if not all(counts):
         return None

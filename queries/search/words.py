@@ -26,6 +26,10 @@ def parse(query: str) -> list[str]:
     """Return the words and phrases of a query, in lower case, each once. Raises QueryFailed."""
     if len(query) > QUERY_MAX_CHARS:
         raise QueryFailed(f"the search has {len(query):,} characters; {QUERY_MAX_CHARS:,} at most")
+    try:
+        query.encode()
+    except UnicodeEncodeError:
+        raise QueryFailed("the search is not UTF-8; no text of the log has such bytes") from None
     found = list(dict.fromkeys((phrase or word).lower() for phrase, word in _ITEM.findall(query)))
     found = [each for each in found if each.strip()]
     if not found:

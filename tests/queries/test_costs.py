@@ -17,12 +17,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eventlog.importers.claude_code import find
 from indexer import replay
 from indexer.indexer import Indexer
 from queries.cost import costs, price_sets, prices, report
 from queries.store import ReadStore
+from tests.indexer.support import line, segment
 from tests.queries.calls import TOKENS, call, price, recorded, store, utc
 from tests.queries.test_transcripts import import_all
 
@@ -265,6 +268,11 @@ WRONG: dict[str, dict[str, Any]] = {
     "fine beyond measure": {"input_usd_per_mtok": "0.0000000000001"},
     "nothing": {},
     "words": {"input_usd_per_mtok": "three"},
+    "digits beyond measure": {"input_usd_per_mtok": "999999." + "9" * 60},
+    "too large for a number": {"input_usd_per_mtok": "1e999999999"},
+    "too fine for a number": {"input_usd_per_mtok": "1e-999999999"},
+    "before the year 1": {"effective_from": "0001-01-01T00:00:00+10:00", "input_usd_per_mtok": "1"},
+    "after the year 9999": {"effective_until": "9999-12-31T23:59:59-10:00", "input_usd_per_mtok": "1"},
     "no model": {"model": None, "input_usd_per_mtok": "1"},
 }
 
@@ -284,6 +292,45 @@ def test_a_price_that_is_none_is_left_out_and_named(root: Path, name: str) -> No
     found = store(root, price("m", "2", "2"), call(NOON, "m", MILLION)).costs()
     assert found.total.cost_usd == 2
     assert [note for note in found.notes if event_id in note], found.notes
+
+
+_MOMENTS: st.SearchStrategy[Any] = st.sampled_from(
+    ["0001-01-01T00:00:00+10:00", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-10:00", "9999-12-31T23:59:59.999999Z",
+     "2026-01-01", "2026-02-31T00:00:00Z", "infinity", 0, 1e300, None, []]
+)  # fmt: skip
+_RATES: st.SearchStrategy[Any] = st.sampled_from(
+    ["1", "1.5", "-0", "0e-9999999", "0e9999999", "1e-999999999999", "1e400", "NaN", "sNaN", "-Infinity", "1" * 5000,
+     "999999." + "9" * 60, "1." + "0" * 60, "0." + "3" * 60, 7, 0.1, 10**40, True, None, {}]
+)  # fmt: skip
+_TEXTS: st.SearchStrategy[Any] = st.sampled_from(
+    ["m", "", "\0", "m\0", "'\"\\", "m" * 100_000, "İ", "a/b", None, 3, "batch"]
+)
+_PAYLOADS = st.fixed_dictionaries(
+    {"model": st.sampled_from(["m", "", "m\0", "m" * 100_000, None])},
+    optional={
+        "provider_name": _TEXTS, "service_tier": _TEXTS, "effective_from": _MOMENTS, "effective_until": _MOMENTS,
+        "input_usd_per_mtok": _RATES, "cache_read_usd_per_mtok": _RATES, "output_usd_per_mtok": _RATES,
+    },
+)  # fmt: skip
+
+
+@settings(max_examples=12)
+@given(st.lists(_PAYLOADS, max_size=20), st.lists(st.tuples(_TEXTS, _TEXTS, _TEXTS), min_size=1, max_size=8))
+def test_odd_prices_and_odd_calls_break_no_answer(tmp_path_factory: Any, payloads: list[Any], calls: list[Any]) -> None:
+    """Whatever one event says, everybody's other calls have their costs."""
+    root = tmp_path_factory.mktemp("root")
+    workspaces = itertools.cycle([None, "w", "\0", "'"])
+    odd = [{"request_model": a, "provider_name": b, "service_tier": c, "output_tokens": 5} for a, b, c in calls]
+    usual = {"request_model": "claude-opus-4-5", "uncached_input_tokens": MILLION, "cost_usd": "3"}
+    for first, event_type, given_ in ((0, "price_set", payloads), (50, "llm_call", [usual, *odd])):
+        lines = [line(n, event_type, payload=each, workspace=next(workspaces)) for n, each in enumerate(given_, first)]
+        segment(root, *lines, event_type=event_type)
+    Indexer(root).catch_up()
+    found = ReadStore(root).costs(None, by="model")
+    assert {row.group: row for row in found.rows}["claude-opus-4-5"].cost_usd == 3
+    assert found.total.calls == 1 + len(calls)
+    assert ReadStore(root).recomputed_costs(utc("2026-06-01")).total.calls == 1 + len(calls)
+    assert ReadStore(root).prices_in_use()[0]
 
 
 def test_prices_of_a_workspace_are_its_own(root: Path) -> None:

@@ -51,6 +51,21 @@ def test_runs_come_last_begun_first_and_can_be_chosen(root: Path) -> None:
     assert (run.input_tokens, run.output_tokens) == (4300, 130)
 
 
+def test_a_status_in_a_word_of_its_own_is_an_error(root: Path) -> None:
+    """As metrics count it; a run that goes on, or that was called off, is none."""
+    with Story(root) as story:
+        for number, status in enumerate(["ok", "timeout", "error", "cancelled", "running", None]):
+            story.tell(number, events.RunStarted(name="n"), run_id=f"r{number}")
+            if status is not None:
+                story.tell(number + 1, events.RunFinished(status=status), run_id=f"r{number}")
+    store = ReadStore(root)
+    assert [(run.run_id, run.status) for run in store.runs(status="error")] == [
+        ("r4", "running"), ("r2", "error"), ("r1", "timeout"),
+    ]  # fmt: skip
+    (day,) = store.metrics()
+    assert day.runs_error == 3
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"limit": 0}, "limit 0 is out of range: 1 to 10,000"),
     ({"status": "good"}, "no run is 'good'; it is one of ok, error, cancelled, running, abandoned"),
