@@ -7,11 +7,11 @@ nothing, which a few searches for single bytes, and a look at what stands beside
 replaced is always a part of a text: JSON stays JSON of the same shape, a text stays a text, and doing
 it again changes nothing.
 
-Known by their looks are keys and tokens of Anthropic, OpenAI, GitHub, AWS, Slack, Google and Stripe,
-JSON Web Tokens, private keys in PEM, `Bearer …`, `Basic …`, and the password in a URL. Known by the
-name of their field are the texts in `_NAMES`, in either case, also with something in front
-(`db_password`): in JSON, in JSON inside of a text (whose quotes are escaped, however often), in Python's
-spelling, and behind `=`. Numbers, lists and objects in such a field stay.
+Known by their looks are keys and tokens of Anthropic, OpenAI, GitHub, AWS, Slack, Google, Stripe and
+others (`_SHAPES`), JSON Web Tokens, private keys in PEM, `Bearer …`, `Basic …`, and the password in a
+URL. Known by the name of their field are the texts in `_NAMES`, in either case, also with something in
+front (`db_password`): in JSON, in JSON inside of a text (whose quotes are escaped, however often), in
+Python's spelling, behind `=`, and behind `: `. Numbers, lists and objects in such a field stay.
 
 No input makes these expressions try the same bytes over and over: what repeats is possessive, or
 bounded, or can only begin where nothing else does.
@@ -49,35 +49,51 @@ class _Shape(NamedTuple):
     pattern: re.Pattern[bytes]
     #: The part that goes; what is around it stays.
     group: int = 0
+    #: What only looks like it may be words joined by hyphens.
+    slugs: bool = False
 
 
-def _shape(kind: str, literal: str, rest: str, *, group: int = 0) -> _Shape:
+def _shape(kind: str, literal: str, rest: str, *, group: int = 0, slugs: bool = False) -> _Shape:
     """Return a pattern that begins with a literal, which makes looking for it fast."""
     # Or a match could begin inside of an escape, and leave half of it.
     backslash = r"\\" if literal[0].encode() in _ESCAPES else ""
+    literal = re.escape(literal)
     start = _START.decode().format(not_behind=rf"A-Za-z0-9_{backslash}-", literal=literal)
-    return _Shape(kind.encode(), re.compile((literal + start + rest).encode()), group)
+    return _Shape(kind.encode(), re.compile((literal + start + rest).encode()), group, slugs)
 
 
 _URL = re.compile(rb"://[^\s/:@\"'\\<>\[\]]*+:([^\s/@\"\\]++)@")
+#: As tools number the lines of a file: `     2→`, `2:`, `2|`; of grep the lines around, `2-`.
+_LINE_NUMBER = rb"(?: {0,8}+[0-9]{1,7}+ {0,2}+(?:\xe2\x86\x92|\\++u2192|\\++t|[:|]|-(?!-)) {0,2}+)"
 _SHAPES = (
-    _shape("api_key", "sk-", r"(?=[A-Za-z_-]{0,100}+[0-9])[A-Za-z0-9_-]{20,}+"),
+    _shape("api_key", "sk-", r"(?=[A-Za-z_-]{0,100}+[0-9])[A-Za-z0-9_-]{20,}+", slugs=True),
+    _shape("api_key", "gsk_", r"(?=[A-Za-z]{0,100}+[0-9])[A-Za-z0-9]{20,}+"),
+    _shape("api_key", "xai-", r"(?=[A-Za-z]{0,100}+[0-9])[A-Za-z0-9]{20,}+"),
+    _shape("api_key", "SG.", r"[A-Za-z0-9_-]{16,}+\.[A-Za-z0-9_-]{16,}+"),
     _shape("github_token", "github_pat_", r"[A-Za-z0-9_-]{20,}+"),
     *(_shape("github_token", f"gh{kind}_", r"[A-Za-z0-9_-]{20,}+") for kind in "pousr"),
     _shape("aws_key_id", "AKIA", r"[A-Z0-9]{16}(?![A-Za-z0-9_-])"),
     _shape("aws_key_id", "ASIA", r"[A-Z0-9]{16}(?![A-Za-z0-9_-])"),
     _shape("slack_token", "xox", r"[a-z]-[A-Za-z0-9_-]{10,}+"),
     _shape("google_key", "AIza", r"[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),
-    _shape("stripe_key", "sk_live_", r"[A-Za-z0-9_-]{10,}+"),
-    _shape("stripe_key", "rk_live_", r"[A-Za-z0-9_-]{10,}+"),
+    *(_shape("stripe_key", f"{kind}k_{mode}_", r"[A-Za-z0-9_-]{10,}+") for kind in "sr" for mode in ("live", "test")),
+    _shape("webhook_secret", "whsec_", r"[A-Za-z0-9+/_-]{20,}+={0,2}+"),
+    _shape(
+        "webhook_url", "hooks.slack.com", r"\\?/services\\?/([A-Za-z0-9_-]++(?:\\?/[A-Za-z0-9_-]++){1,3}+)", group=1
+    ),
+    _shape("huggingface_token", "hf_", r"(?:(?=[A-Za-z]{0,100}+[0-9])[A-Za-z0-9]{20,}+|[A-Za-z]{30,}+)"),
+    _shape("gitlab_token", "glpat-", r"[A-Za-z0-9_-]{20,}+"),
+    _shape("npm_token", "npm_", r"(?=[A-Za-z]{0,100}+[0-9])[A-Za-z0-9]{20,}+"),
+    _shape("pypi_token", "pypi-", r"(?=[A-Za-z_-]{0,100}+[0-9])[A-Za-z0-9_-]{20,}+", slugs=True),
+    _shape("google_token", "ya29.", r"[A-Za-z0-9_-]{20,}+"),
     _shape("jwt", "eyJ", r"[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]*+"),
     _Shape(
         b"private_key",
         re.compile(
             rb"-----BEGIN [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----"
-            rb"(?:\\++[nr][A-Za-z-]{4,20}: [^\"\\]{0,80}+(?=\\)){0,4}+"  # Proc-Type: 4,ENCRYPTED
-            rb"(?:[A-Za-z0-9+/=\s]++|\\++[nrt])*+"
-            rb"(?:-----END [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----)?+"
+            rb"(?:\\++[nr]%b?+[A-Za-z-]{4,20}: [^\"\\]{0,80}+(?=\\)){0,4}+"  # Proc-Type: 4,ENCRYPTED
+            rb"(?:[A-Za-z0-9+/=\s]++|\\++[nr]%b|\\++[nrt])*+"
+            rb"(?:-----END [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----)?+" % (_LINE_NUMBER, _LINE_NUMBER)
         ),
     ),
     _Shape(b"url_password", _URL, 1),
@@ -103,50 +119,74 @@ _NAMES = (
     (b"refresh_token", rb"refresh[-_]?token"),
     (b"auth_token", rb"auth[-_]?token"),
     (b"session_token", rb"session[-_]?token"),
+    (b"token", rb"token"),  # of two kinds for the same text, the first by alphabet is taken: none is behind this
     (b"private_key", rb"private[-_]?key"),
     (b"authorization", rb"authorization"),
 )
-#: `"name": "`, `\"name\": \"` and so on; `name = "`; `'name': '`; `name=`.
+#: `"name": "`, `\"name\": \"` and so on; `name = "`; `'name': '`; `name=`; `name = ` and `name: `.
 _DEPTHS = rb"\\{63}|\\{31}|\\{15}|\\{7}|\\{3}|\\"  # of other numbers, some escape each other
-_OPENING = rb"(?:((?:%b)?+)\"\s{0,4}+:\s{0,4}+\1\"|\s?=\s?(%b)\"|('\s?:\s?'|\s?=\s?')|(=))" % (_DEPTHS, _DEPTHS)
+_OPENING = (
+    rb"(?:((?:%b)?+)\"\s{0,4}+:\s{0,4}+\1\"|\s?=\s?(%b)\"|('\s?:\s?b?'|\s?=\s?')|(=(?! ))|( {0,20}+=(?!=) {0,4}+|: {1,20}+))"
+    % (_DEPTHS, _DEPTHS)
+)
 _FIELDS = tuple((kind, re.compile(name + _OPENING)) for kind, name in _NAMES)
 #: Backslashes are taken along with what they escape, and never those of the quote that ends a text.
 _QUOTED_BY_ONE = re.compile(rb"(?:[^'\"\\]++|\\++[^\"\\])*+")
 #: Behind a bare `=` stands code as often as a secret: a secret has a digit, and none of these.
-_BARE = re.compile(rb"(?=[^\s\"'\\&;,(){}<>\[\]0-9]{0,100}+[0-9])[^\s\"'\\&;,(){}<>\[\]]{6,}+")
+_BARE_BYTE = rb"[^\s\"'\\&;,(){}<>\[\]%b]"
+_BARE_TEXT = rb"(?=%b{0,100}+[0-9])%b{6,}+" % (_BARE_BYTE % b"0-9", _BARE_BYTE % b"")
+_BARE = re.compile(_BARE_TEXT)
+#: With spaces it is code or prose more often still: nor is it a call, a type, a variable, or a link.
+_SPACED = re.compile(
+    rb"(?:(?i:token|api-?key|key) {1,4}+)?+(?:\\{1,7}+[\"'])?+(?!=|\$[A-Za-z_]|https?:|(?:self|this|os|args|config|settings)\."
+    rb"|(?i:[a-z_]{0,20}?(?:int|float|complex|base|sha|utf|bytes|char))[_-]?[0-9]{1,3}+(?:_t)?(?![A-Za-z0-9_-]))"
+    rb"(?P<value>%b)(?![(\[{])" % _BARE_TEXT
+)
+#: "token" is a word of many meanings: what it stands for has to look like one.
+_TOKEN = re.compile(rb"(?=[A-Za-z._~+/=:|-]{0,100}+[0-9])[A-Za-z0-9._~+/=:|-]{8,}+")
 
 # What a payload must have to be looked at closely. Each begins with a single byte, for which the
 # expressions' engine asks memchr; for rare ones `in` is asked first, which takes a number faster than bytes.
 # All of one length, as looking behind needs it.
-_NAME_ENDS = rb"(?i:ssword|passwd|phrase|secret|apikey|atekey|retkey|esskey|(?:pi|te|et|ss)[_-]key|[_shn-]token|zation)"
+_NAME_ENDS = rb"(?i:ssword|passwd|phrase|secret|apikey|atekey|retkey|esskey|(?:pi|te|et|ss)[_-]key|(?s:.)token|zation)"
 # The same, letter by letter, which rules out most names at once.
 _NAME_LETTERS = rb"[wscriteoWSCRITEO_-][osrakiOSRAKI][rwseoRWSEO][dtyenDTYEN]"
 _colon = re.compile(
-    rb":(?<=[dtyenDTYEN\\][\"']:)(?:(?<=%b..)(?<=%b..)"
+    rb":(?: (?:(?<=%b: )(?<=%b: )|(?i:bearer|basic) )|//hooks\.slack|(?<=[rwseoRWSEOdtynDTYN\\][dtyenDTYEN\\][\"']:)(?:(?<=%b..)(?<=%b..)"
     # in a text within a text, and so on; beyond the second it is worth a look, whatever the name
-    rb"|(?<=\\..)(?:(?<=%b...)|(?<=%b\\\\\\..)|(?<=\\{7}..)))" % (_NAME_LETTERS, _NAME_ENDS, _NAME_ENDS, _NAME_ENDS)
+    rb"|(?<=\\..)(?:(?<=%b...)|(?<=%b\\\\\\..)|(?<=\\{7}..))))"
+    % (_NAME_LETTERS, _NAME_ENDS, _NAME_LETTERS, _NAME_ENDS, _NAME_ENDS, _NAME_ENDS)
 ).search
-_underscore = re.compile(rb"_(?<=[pousrte]_)(?:(?<=gh[pousr]_)|(?<=_pat_)|(?<=k_live_))").search
-_hyphen = re.compile(rb"-(?:(?<=sk-)|(?<=xox[a-z]-)|----BEGIN )").search
-_equals = re.compile(rb"=(?:(?<=%b=)|(?<=%b =)|(?<=%b'=))" % (_NAME_ENDS, _NAME_ENDS, _NAME_ENDS)).search
+_underscore = re.compile(
+    rb"_(?<=[pousrtecfkm]_)(?:(?<=gh[pousr]_)|(?<=_pat_)|(?<=k_(?:live|test)_)|(?<=whsec_)|(?<=hf_)|(?<=gsk_)|(?<=npm_))"
+).search
+_hyphen = re.compile(rb"-(?:(?<=sk-)|(?<=xox[a-z]-)|(?<=xai-)|(?<=glpat-)|(?<=pypi-)|----BEGIN )").search
+_equals = re.compile(
+    rb"=(?<=[dtyenDTYEN '\\]=)(?:(?<=%b=)(?<=%b=)|(?<= =)(?:(?<=%b =)|(?<=%b  =)|(?<=    =)|(?<=%b   =))|(?<=%b'=))"
+    % (_NAME_LETTERS, *(_NAME_ENDS,) * 5)
+).search
 _of_amazon_or_google = re.compile(rb"I(?:(?<=AKI)A|(?<=ASI)A|(?<=AI)za)").search
 _jwt = re.compile(rb"J(?<=eyJ)").search
-_scheme = re.compile(rb"B(?:earer|asic) ").search
+_scheme = re.compile(rb"B(?i:earer|asic) ").search
+_sendgrid = re.compile(rb"G(?<=SG)\.").search
+_nine = re.compile(rb"9(?<=ya29)\.").search
 _url = _URL.search
-_AT, _EQUALS, _A, _I, _J, _B = b"@=AIJB"
+_AT, _EQUALS, _UNDERSCORE, _HYPHEN, _A, _B, _G, _I, _J, _S, _9, _Y = b"@=_-ABGIJS9y"
 
 
 def redact(payload: bytes) -> bytes:
     """Return a JSON payload with each known secret replaced by `[redacted:<kind>]`."""
     if not (
         _colon(payload)
-        or _underscore(payload)
-        or _hyphen(payload)
+        or (_UNDERSCORE in payload and _underscore(payload))
+        or (_HYPHEN in payload and _hyphen(payload))
         or (_I in payload and _A in payload and _of_amazon_or_google(payload))
         or (_J in payload and _jwt(payload))
         or (_B in payload and _scheme(payload))
         or (_EQUALS in payload and _equals(payload))
         or (_AT in payload and _url(payload))
+        or (_G in payload and _S in payload and _sendgrid(payload))
+        or (_9 in payload and _Y in payload and _nine(payload))
     ):
         return payload
     for _ in range(_ROUNDS_MAX):
@@ -154,6 +194,10 @@ def redact(payload: bytes) -> bytes:
         if payload == before:  # nearly always the second time: a mark may set free what stood right behind a secret
             break
     return payload
+
+
+#: Where letters become digits, or digits letters.
+_TURNS = re.compile(rb"[0-9](?=[A-Za-z])|[A-Za-z](?=[0-9])")
 
 
 def _redacted(payload: bytes) -> bytes:
@@ -174,7 +218,8 @@ def _spans(payload: bytes) -> Iterator[Span]:
             yield from _value(payload, match, kind)
     for shape in _SHAPES:
         for match in shape.pattern.finditer(payload):
-            yield *match.span(shape.group), shape.kind
+            if not shape.slugs or not _is_slug(match[0]):
+                yield *match.span(shape.group), shape.kind
     for shape in _SCHEMES:
         for match in shape.pattern.finditer(lower):
             start, end = match.span(shape.group)
@@ -185,7 +230,12 @@ def _spans(payload: bytes) -> Iterator[Span]:
 def _value(payload: bytes, opening: re.Match[bytes], kind: bytes) -> Iterator[Span]:
     """Yield the value of a field, from behind what opens it."""
     start = opening.end()
-    if opening[4] is not None:
+    match: re.Match[bytes] | None = None
+    if opening[5] is not None:
+        if match := _SPACED.match(payload, start):
+            start = match.start("value")
+        end = match.end() if match else start
+    elif opening[4] is not None:
         match = _BARE.match(payload, start)
         end = match.end() if match else start
     elif opening[3] is not None:
@@ -193,8 +243,20 @@ def _value(payload: bytes, opening: re.Match[bytes], kind: bytes) -> Iterator[Sp
         end = match.end() if match else start
     else:
         end = _end_of_text(payload, start, len(opening[1] if opening[1] is not None else opening[2]))
-    if end > start and not _MARK.fullmatch(payload, start, end):
+    if end <= start or _MARK.fullmatch(payload, start, end):
+        return
+    if kind != b"token" or _TOKEN.fullmatch(payload, start, end):
         yield start, end, kind
+
+
+def _is_slug(token: bytes) -> bool:
+    """Say whether this is words joined by hyphens: of its parts, none is long or mixes letters and digits."""
+    parts = re.split(rb"[_-]", token)
+    return len(parts) > 3 and not any(
+        len(part) >= 8
+        and (len(_TURNS.findall(part)) >= 2 or (len(part) >= 16 and not part.islower() and not part.isdigit()))
+        for part in parts
+    )
 
 
 def _end_of_text(payload: bytes, start: int, depth: int) -> int:
