@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT
 
-from eventlog import envelope
+from eventlog import envelope, foreign
 
 #: How much of a value is kept where it has to be cut; a line holds `envelope.MAX_LINE_BYTES`.
 VALUE_MAX_BYTES = 1024 * 1024
@@ -90,9 +90,8 @@ def text(value: object) -> str:
 
 def _foreign(value: object) -> Any:
     """What the encoder has no form for."""
-    for method in ("model_dump", "to_dict"):
-        if callable(getattr(value, method, None)):
-            return getattr(value, method)()
+    if foreign.offers(value):
+        return foreign.offered(value)
     return dict(value) if isinstance(value, Mapping) else text(value)
 
 

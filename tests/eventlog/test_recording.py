@@ -12,11 +12,14 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import msgspec
 import pytest
@@ -623,6 +626,44 @@ def test_with_eventlog_off_the_code_runs_as_if_nothing_was_there() -> None:
         step.output = object()
     assert (run.stats().steps, run.stats().tool_calls) == (2, 1)
     assert not [thread for thread in threading.enumerate() if thread.name == "eventlog-heartbeat"]
+
+
+class Counted:
+    """Usage that counts how often it is looked at."""
+
+    looked = 0
+
+    def model_dump(self) -> dict[str, int]:
+        Counted.looked += 1
+        return {"input_tokens": 3}
+
+
+@pytest.mark.parametrize(("mode", "in_run", "looked"), [("off", False, 0), ("off", True, 2), ("file_only", False, 2)])
+def test_usage_that_nobody_sees_is_not_looked_at(mode: str, in_run: bool, looked: int, root: Path) -> None:
+    """With eventlog off and outside of a run, whose totals are there all the same."""
+    obs.configure(root=root, mode=mode)
+    Counted.looked = 0
+    with obs.run("r") if in_run else nullcontext() as run:
+        obs.llm_call(usage=Counted())
+        with obs.timed_llm_call() as call:
+            call.usage = Counted()
+    assert Counted.looked == looked
+    assert run is None or run.stats().uncached_input_tokens == 6
+
+
+def test_a_mock_is_recorded_at_once(captured: MemorySink) -> None:
+    """As what it is: a test of somebody's agent has mocks for answers."""
+    answer = MagicMock()
+    began = time.monotonic()
+    obs.llm_call(request_model="m", usage=answer.usage, input_messages=answer, output_messages=[answer.choices[0]])
+    obs.tool_call("t", result={"found": answer, "n": 1})
+    assert time.monotonic() - began < 5
+    data = only(captured, "llm_call").data()
+    assert data["request_model"] == "m"
+    assert data["input_messages"].startswith("<MagicMock id=")
+    assert data["output_messages"][0].startswith("<MagicMock name='mock.choices.")
+    result = only(captured, "tool_call").data()["result"]
+    assert (result["n"], result["found"][:11]) == (1, "<MagicMock ")
 
 
 def test_a_log_that_cannot_be_written_harms_nobody(root: Path) -> None:
