@@ -100,8 +100,8 @@ class _Timed(Block):
 
     _FIELDS: frozenset[str]
 
-    def __init__(self, emit: Emit, fields: dict[str, Any]) -> None:
-        self.__dict__.update(_emit=emit, _said=fields, _attributes={}, _began=0.0, _generation=-1)
+    def __init__(self, emit: Emit, is_seen: Callable[[], bool], fields: dict[str, Any]) -> None:
+        self.__dict__.update(_emit=emit, _is_seen=is_seen, _said=fields, _attributes={}, _began=0.0, _generation=-1)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Say something of the call. What is no field of it becomes one of its `attributes`."""
@@ -118,7 +118,7 @@ class _Timed(Block):
 
     def _end(self, error: BaseException | None) -> None:
         took_ms = since_ms(self._began)
-        if generation != self._generation:
+        if generation != self._generation or not self._is_seen():
             return
         error_type, error_message = described(error)
         said = {"error_type": error_type, "error_message": error_message, **self._said}

@@ -84,6 +84,10 @@ class Scope:
         run_id = current().values.get("run_id")
         return _open.get(run_id) if isinstance(run_id, str) else None
 
+    def _is_seen(self) -> bool:
+        """Say whether anybody sees what is recorded: the log, or the totals of a run. Else nothing is worked out."""
+        return not api.recorder().off or self._run() is not None
+
     def _emit(self, event: msgspec.Struct) -> str | None:
         run = self._run()
         if run is not None:
@@ -114,11 +118,13 @@ class Scope:
         `usage` is the provider's usage object (a dict, or an SDK's object): it is split into tokens
         that mean the same everywhere (eventlog.usage) and kept as `raw_usage`. Fields that are given win.
         """
+        if not self._is_seen():
+            return None
         return self._emit(calls.llm_call(usage, fields))
 
     def timed_llm_call(self, *, usage: object = None, **fields: Unpack[LlmCallFields]) -> TimedLlmCall:
         """Return a block that calls a model: measured, and recorded at its end also where it fails."""
-        return TimedLlmCall(self._emit, {"usage": usage, **fields})
+        return TimedLlmCall(self._emit, self._is_seen, {"usage": usage, **fields})
 
     def tool_call(
         self,
@@ -158,7 +164,7 @@ class Scope:
     ) -> TimedToolCall:
         """Return a block that uses a tool, measured like `timed_llm_call`. Set `result` on it."""
         said = {"tool_name": tool_name, "arguments": arguments, "tool_call_id": tool_call_id, "attributes": attributes}
-        return TimedToolCall(self._emit, said)
+        return TimedToolCall(self._emit, self._is_seen, said)
 
     def decision(
         self,

@@ -23,6 +23,8 @@ from typing import Any
 
 import msgspec
 
+from eventlog import foreign
+
 #: The counts that are made of a usage object, as fields of `llm_call`.
 TOKENS = (
     "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
@@ -187,7 +189,7 @@ def _writes(total: int | None, short: int | None, long: int | None) -> tuple[int
 def as_dict(usage: object) -> dict[str, Any] | None:
     """Return a usage object as plain data: a mapping, or an SDK's object; None where it is neither. Never raises."""
     try:
-        plain = _plain(usage, _DEPTH_MAX)
+        plain = _plain(usage, _DEPTH_MAX, [_VALUES_MAX])
     except Exception:  # noqa: BLE001 - a foreign object's own code, on the agent's path
         return None
     return plain if isinstance(plain, dict) else None
@@ -196,29 +198,36 @@ def as_dict(usage: object) -> dict[str, Any] | None:
 #: Usage is small. What is not (somebody hands over the client) is cut, and costs no time.
 _DEPTH_MAX = 3
 _ITEMS_MAX = 64
+_VALUES_MAX = 1_000
 
 
-def _plain(value: Any, depth: int) -> Any:
+def _plain(value: Any, depth: int, left: list[int]) -> Any:
     """Return what JSON has: SDKs' objects (pydantic, protobuf, dataclasses, plain classes) become dicts."""
     if value is None or isinstance(value, str | int | float):
         return value
+    left[0] -= 1
+    if left[0] < 0:
+        depth = 0
     if isinstance(value, Mapping):
         pairs: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, list | tuple):
-        return [_plain(each, depth - 1) for each in value[:_ITEMS_MAX]] if depth else []
+        return [_plain(each, depth - 1, left) for each in value[:_ITEMS_MAX]] if depth else []
     elif isinstance(value, type):
         return str(value)
     else:
-        for method in ("model_dump", "to_dict"):
-            if callable(getattr(value, method, None)):
-                return _plain(getattr(value, method)(), depth) if depth else {}
-        names = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", None)
+        if foreign.offers(value):
+            if not depth:
+                return {}
+            offered = foreign.offered(value)
+            # What is no mapping may be one more of its kind, without end.
+            return _plain(offered, depth if isinstance(offered, Mapping) else depth - 1, left)
+        names = getattr(type(value), "__struct_fields__", None) or getattr(type(value), "__dataclass_fields__", None)
         if names is None:
             names = [name for name in getattr(value, "__dict__", {}) if not name.startswith("_")]
         if not names:
             return str(value)[:_ITEMS_MAX]
         pairs = ((name, getattr(value, name, None)) for name in names)
-    return {str(name): _plain(each, depth - 1) for name, each in islice(pairs, _ITEMS_MAX)} if depth else {}
+    return {str(name): _plain(each, depth - 1, left) for name, each in islice(pairs, _ITEMS_MAX)} if depth else {}
 
 
 def _sum(usage: Mapping[str, Any], paths: tuple[Path, ...]) -> int | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import usage
+from eventlog import foreign, mending, usage
 
 #: A usage object as its provider documents it → uncached input, cache read, write 5 min, write 1 h, output, reasoning.
 CASES: dict[str, tuple[dict[str, Any], tuple[int | None, ...]]] = {
@@ -196,6 +197,47 @@ def test_what_is_large_or_goes_in_circles_is_cut() -> None:
     assert raw["client"]["me"]["me"] == {}
     endless = {str(n): n for n in range(10_000)}
     assert len(usage.as_dict(endless) or {}) == 64
+
+
+class Endless:
+    """Offers one more of its kind, as a mock does."""
+
+    asked = 0
+
+    def model_dump(self) -> Endless:
+        Endless.asked += 1
+        return Endless()
+
+
+def test_only_a_type_is_asked_what_it_offers_and_not_without_end() -> None:
+    """A mock has every attribute; what was set on it is its usage all the same."""
+    mock = MagicMock(input_tokens=3, output_tokens=4)
+    assert usage.split(usage.as_dict(mock) or {}) == {"uncached_input_tokens": 3, "output_tokens": 4}
+    assert not mock.model_dump.called
+    assert not mock.to_dict.called
+    assert usage.as_dict(Endless()) == {}
+    assert Endless.asked == 3
+
+
+class Table:
+    """As a data frame is: `to_dict` makes an object per cell."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.shape = (rows, columns)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def to_dict(self) -> dict[str, int]:
+        return {"cells": self.shape[0] * self.shape[1]}
+
+
+@pytest.mark.parametrize(("rows", "columns", "asked"), [(100, 100, True), (10, 1001, False), (300_000, 3, False)])
+def test_a_large_table_is_not_turned_into_a_dict(rows: int, columns: int, asked: bool) -> None:
+    """Long or wide: it would take seconds and gigabytes."""
+    assert foreign.offers(Table(rows, columns)) is asked
+    assert (mending.recordable(Table(rows, columns)) == {"cells": rows * columns}) is asked
+    assert ((usage.as_dict(Table(rows, columns)) or {}).get("cells") == rows * columns) is asked
 
 
 _json = st.recursive(
