@@ -28,7 +28,6 @@ import msgspec
 from eventlog import timestamps
 from eventlog.alert_events import AlertRuleSet
 from eventlog.errors import EventlogError, IndexFailed, QueryFailed
-from indexer.recorded import ABANDONED_AFTER_S
 from queries import sandbox
 from queries.alerts import rules
 from queries.alerts.machine import Reading
@@ -97,7 +96,7 @@ _CALLS = {
                CASE WHEN outcome NOT IN ('cancelled', 'running') THEN outcome = 'ok' END AS ok,
                {_SOUND.format("duration_ms")}
         FROM (SELECT *, {outcome("$now::TIMESTAMP")} AS outcome,
-              coalesce(finished, last_event + INTERVAL {ABANDONED_AFTER_S} SECOND) AS moment FROM runs)
+              coalesce(finished, abandoned_at) AS moment FROM runs)
         WHERE moment {_TIMES}""",
 }
 

@@ -17,6 +17,7 @@ Status = Literal["ok", "error", "cancelled", "running", "abandoned"]
 
 LIMIT_MAX = 10_000
 _CANDIDATES = 5
+_LARGE = "(large; eventlog show --verbose has it)"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,6 +191,8 @@ def _session(values: dict[str, Any]) -> Session:
 def of_row(row: tuple[Any, ...]) -> Run:
     values = _with_zone(dict(zip(Run.__struct_fields__, row, strict=True)), "started", "finished", "last_event")
     values["event_id"] = str(values["event_id"])
+    if (values["task"] or "").startswith('{"$blob":'):
+        values["task"] = _LARGE
     found = Run(**values)
     return msgspec.structs.replace(found, status="abandoned") if _is_dead(found) else found
 

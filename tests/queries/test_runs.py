@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog import events, recording, sealing
+from eventlog.config import Config
 from eventlog.errors import QueryFailed
+from eventlog.recorder import Recorder
 from fixtures import transcripts
 from queries import cells
 from queries.runs import evidence, tree, waterfall
@@ -563,3 +565,13 @@ def test_odd_events_break_nothing(root: Path, run: Run) -> None:
         for json in ((), ("--json",)):
             done = run(*command.split(), *(json if "verbose" not in command else ()))
             assert done.returncode == 0, (command, done.stderr)
+
+
+def test_a_task_that_is_kept_beside_the_log_says_where_it_is(root: Path, run: Run) -> None:
+    """Not by its hashes; --verbose has all of it."""
+    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder.emit(events.RunStarted(name="big", task="T" * 200_000), run_id="r")
+    recorder.shutdown()
+    index(root)
+    assert [each.task for each in ReadStore(root).runs()] == ["(large; eventlog show --verbose has it)"]
+    assert "T" * 200_000 in run("show", "r", "--verbose").stdout
