@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from eventlog.alert_events import AlertDeliveryRetried, AlertRuleRemoved, AlertRuleSet, AlertSnoozed
-from eventlog.errors import QueryFailed
+from eventlog.errors import QueryFailed, WriteFailed
 from indexer.indexer import Indexer
 from queries.alerts import delivery, rules
 from queries.alerts.check import WAIT_S
@@ -82,11 +83,16 @@ def add(
 ) -> str | None:
     """Set a rule; return its id, or None where it stands like that already. One of its name is replaced.
 
-    Without a workspace it is over all of them. Raises QueryFailed where the rule makes no sense.
+    Without a workspace it is over all of them. A root that is not there yet is made, as by an event. Raises
+    QueryFailed where the rule makes no sense, and WriteFailed.
     """
     channels = list(dict.fromkeys(map(delivery.normal, rule.channels)))
     rule = msgspec.structs.replace(rule, channels=channels)
     rules.check(rule)
+    try:
+        os.makedirs(root, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise WriteFailed(f"{root}: {error.strerror}; the root cannot be made, give another one") from error
     with _changing(root, wait_s, now) as change:
         before = change.find(rule.name, workspace)
         if before is not None and before.definition == rule:

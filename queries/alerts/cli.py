@@ -124,7 +124,6 @@ def add(
         **fields,
     )
     folder = resolve_root(root)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
     rule_id = changes.add(folder, rule, workspace=workspace)
     click.echo(f"{name}: {rules.condition(rule)}" + ("" if rule_id else " (as before)"))
     for channel in rule.channels:

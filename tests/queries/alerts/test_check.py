@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import eventlog as obs
 from eventlog import events
 from eventlog.alert_events import AlertRuleSet
-from eventlog.errors import IndexFailed, QueryFailed
+from eventlog.errors import IndexFailed, QueryFailed, WriteFailed
 from indexer import index_file
 from indexer.replay import replay
 from queries.alerts import changes
@@ -334,3 +335,15 @@ def test_costs_are_those_of_the_price_list(root: Path) -> None:
     assert states(done) == {"r": "firing", "s": "firing"}
     assert done.rules[0].value == "0.005"
     assert done.at.tzinfo is UTC
+
+
+def test_the_first_rule_makes_the_root(tmp_path: Path) -> None:
+    """As an event does, for its owner alone; where something is in the way, it says so."""
+    folder = tmp_path / "some/where"
+    made = changes.add(folder, rule("spend", "cost", "5"))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert [json.loads(line)["event_id"] for line in lines_of(folder, "alert_rule_set")] == [made]
+    assert states(check(folder)) == {"spend": "ok"}
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteFailed, match=r"file.*: File exists; the root cannot be made"):
+        changes.add(tmp_path / "file", rule("spend", "cost", "5"))

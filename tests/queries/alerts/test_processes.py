@@ -11,12 +11,13 @@ import threading
 import time
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from eventlog import events
 from eventlog.config import Config
-from eventlog.errors import AlertsBusy
+from eventlog.errors import AlertsBusy, QueryFailed
 from eventlog.recorder import Recorder
 from indexer import index_file
 from queries.alerts import check, journal
@@ -183,6 +184,57 @@ def test_watching_says_a_problem_once_and_goes_on(root: Path) -> None:
     assert said == [
         f"{root / 'alerts.lock'} is held: another process checks alerts or changes rules; waited 0 s; trying again"
     ]
+
+
+def test_watching_outlives_what_nobody_expected(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each kind it says one, and not more than 20 in an hour; then it checks again, and what fires is told."""
+    fire(root)
+    said: list[str] = []
+    done: list[check.Checked] = []
+    stop = threading.Event()
+    failures = iter(
+        [OverflowError(f"no. {n}") for n in range(3)]
+        + [MemoryError(), RecursionError("deep " * 1000)]
+        + [QueryFailed(f"problem {n}") for n in range(100)]
+    )
+
+    def failing(*given: Any, **options: Any) -> check.Checked:
+        for failure in failures:
+            raise failure
+        return check.check(*given, **options)
+
+    def on_check(each: check.Checked) -> None:
+        done.append(each)
+        stop.set()
+
+    monkeypatch.setattr("queries.alerts.watch.check", failing)
+    watching = threading.Thread(target=lambda: watch(root, stop, interval_s=0.0, say=said.append, on_check=on_check))
+    watching.start()
+    watching.join(timeout=60)
+    assert not watching.is_alive()
+    assert [[each.name for each in one.rules if each.state == "firing"] for one in done] == [["spend"]]
+    assert said[:2] == [
+        "the check failed unexpectedly: OverflowError: no. 0; trying again",
+        "the check failed unexpectedly: MemoryError: ; trying again",
+    ]
+    assert len(said[2]) == 1000 + len("…; trying again")
+    assert said[3:] == [f"problem {n}; trying again" for n in range(17)]
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_watching_ends_by_what_is_to_end_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+) -> None:
+    """These are no errors of a check."""
+    said: list[str] = []
+
+    def ending(*given: Any, **options: Any) -> check.Checked:
+        raise end
+
+    monkeypatch.setattr("queries.alerts.watch.check", ending)
+    with pytest.raises(end):
+        watch(root, threading.Event(), interval_s=0.0, say=said.append)
+    assert said == []
 
 
 def test_who_comes_second_is_told_so(root: Path) -> None:
