@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import click
 
 from eventlog.cli.main import printable
+from queries import listing
 from queries.store import Result
 
 _CELL_CHARS_MAX = 500
@@ -27,6 +29,23 @@ def table(result: Result) -> None:
         _draw(columns, numbers, rows)
     else:
         click.echo("\n".join(_lines(columns, numbers, rows)))
+
+
+def fitted(result: Result, ranks: Mapping[str, int], *, elastic: Collection[str] = ()) -> None:
+    """Print rows as a table; in a terminal, without the columns that have no place in it, the highest rank first.
+
+    Columns without a rank stay; those that are `elastic` may be cut. When piped, this is `table`.
+    """
+    width = listing.width_limit()
+    if width is None:
+        table(result)
+        return
+    described = [
+        listing.Column(name=name, cells=[], rank=ranks.get(name, 0), number=_is_number(kind), elastic=name in elastic)
+        for name, kind in zip(result.columns, result.types, strict=True)
+    ]
+    rows = [[_cell(value, interactive=True) for value in row] for row in result.rows]
+    click.echo("\n".join(listing.lines(listing.columns(rows, *described), width)))
 
 
 def _lines(columns: list[str], numbers: list[bool], rows: list[list[str]]) -> list[str]:

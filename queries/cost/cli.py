@@ -25,6 +25,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _by_option = click.option("--by", type=click.Choice(GROUPS), help="One row for each of these.")
 _FORMATS: dict[Period, str] = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
+#: What a narrow terminal has no place for, the highest first.
+_RANKS = {"cache savings": 4, "tokens": 3, "unpriced calls": 2, "calls": 1}
 _BAR_CHARS_MIN, _BAR_CHARS_MAX = 10, 60
 _PIPE_CHARS = 80
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -111,7 +113,8 @@ def _print(
     if not found.rows:
         say("no model calls are indexed for this; `eventlog index` makes rows of what was logged")
     else:
-        render.table(_table(found))
+        elastic = () if by is None else (by,)
+        render.fitted(_table(found), _RANKS, elastic=elastic)
         click.echo("\n".join(_plot(found)))
     for line in _remarks(found):
         click.echo(line)
@@ -253,9 +256,20 @@ def recompute(
         echo_json(found)
         return
     columns = [by, "calls", "at their time", f"as of {found.as_of:%Y-%m-%d %H:%M}Z", "difference", "unpriced calls"]
-    rows = [_repriced(each, each.group or "(none)") for each in found.rows]
+    rows = [*(_repriced(each, each.group or "(none)") for each in found.rows), _repriced(found.total, "total")]
     kinds = ["VARCHAR", *["DECIMAL"] * 4, "VARCHAR"]
-    render.table(Result(columns, kinds, [*rows, _repriced(found.total, "total")], cut=False))
+    every = [*found.rows, found.total]
+    for name, amounts in (
+        ("newly priced", [each.newly_priced_usd for each in every]),
+        ("no longer priced", [each.no_longer_priced_usd for each in every]),
+    ):
+        if any(amount is not None for amount in amounts):
+            columns.append(name)
+            kinds.append("DECIMAL")
+            rows = [
+                (*row, "" if amount is None else units.usd(amount)) for row, amount in zip(rows, amounts, strict=True)
+            ]
+    render.fitted(Result(columns, kinds, rows, cut=False), {"unpriced calls": 3, "calls": 4}, elastic=(by,))
     for note in found.notes:
         click.echo(f"note: {printable(note)}")
 

@@ -104,13 +104,19 @@ class CostReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Repriced(msgspec.Struct, frozen=True, kw_only=True):
-    """The same calls at the prices of their own time (`old`) and of another (`new`), in USD."""
+    """The same calls at the prices of their own time (`old`) and of another (`new`), in USD.
+
+    `difference_usd` is of the calls that have both prices. What only one side has a price for is apart, so that
+    new = old + difference + newly priced − no longer priced, in every row and in the total, which is the sum of rows.
+    """
 
     group: str | None
     calls: int
     old_usd: Decimal | None
     new_usd: Decimal | None
     difference_usd: Decimal | None
+    newly_priced_usd: Decimal | None
+    no_longer_priced_usd: Decimal | None
     old_unpriced_calls: int
     new_unpriced_calls: int
 
@@ -194,23 +200,30 @@ def recompute(
     """Price the calls from `since` on and before `until` again: as if all had been made at `as_of`."""
     moment = _naive(as_of) or as_of
     asked, bounds = _asked(since, until)
-    calls, resolved = _provide(connection)
-    sides = {}
+    calls, resolved = _provide(connection, numbered=True)
     for side, at in (("old", None), ("new", moment)):
         costs.install(connection, resolved, calls=calls, as_of=at)
-        sides[side] = f"cost_cells_{side}"
         connection.execute(
             f"""
-            CREATE OR REPLACE TEMP TABLE {sides[side]} AS
-            SELECT {_column(by)} AS "group", count(*) AS calls, sum(cost_usd) AS usd,
-                   count(*) FILTER (cost_source = 'unpriced') AS unpriced
-            FROM {COSTS} WHERE {asked} GROUP BY ALL
+            CREATE OR REPLACE TEMP TABLE cost_calls_{side} AS
+            SELECT call_number, {_column(by)} AS "group", cost_usd AS usd FROM {COSTS} WHERE {asked}
             """,
             bounds,
         )
-    joined = f'{sides["old"]} o JOIN {sides["new"]} n ON o."group" IS NOT DISTINCT FROM n."group"'
-    amounts = f"sum(o.usd)::{USD}, sum(n.usd)::{USD}, (sum(n.usd) - sum(o.usd))::{USD}"
-    sums = f"coalesce(sum(o.calls), 0), {amounts}, coalesce(sum(o.unpriced), 0), coalesce(sum(n.unpriced), 0)"
+    joined = "cost_calls_old o JOIN cost_calls_new n USING (call_number)"
+    sums = ", ".join(
+        [
+            "count(*)",
+            *(
+                f"({each})::{USD}"
+                for each in (
+                    "sum(o.usd)", "sum(n.usd)", "sum(n.usd - o.usd)",
+                    "sum(n.usd) FILTER (o.usd IS NULL)", "sum(o.usd) FILTER (n.usd IS NULL)",
+                )
+            ),
+            *(f"count(*) FILTER ({side}.usd IS NULL)" for side in "on"),
+        ]
+    )  # fmt: skip
     rows = connection.execute(
         f'SELECT o."group", {sums} FROM {joined} GROUP BY 1 ORDER BY sum(n.usd) DESC NULLS LAST, 1 NULLS LAST'
     ).fetchall()
@@ -255,17 +268,18 @@ _UNPRICED = f"""
 """
 
 
-def _provide(connection: duckdb.DuckDBPyConnection) -> tuple[str, Resolved]:
+def _provide(connection: duckdb.DuckDBPyConnection, *, numbered: bool = False) -> tuple[str, Resolved]:
     """Make `llm_costs`; return what it stands on, and the rates.
 
     Calls are looked at more than once. Those of imported sessions are put aside first: to find them among
-    all the lines takes longest. Recorded ones are faster where they are.
+    all the lines takes longest. Recorded ones are faster where they are, unless each is to have a `call_number`.
     """
     calls = costs.CALLS
-    if connection.execute(_IMPORTED).fetchall():
+    if numbered or connection.execute(_IMPORTED).fetchall():
         calls = "cost_calls"
         columns = ", ".join(dict.fromkeys([*costs.NEEDED, *_COLUMNS.values()]))
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {calls} AS SELECT {columns} FROM {costs.CALLS}")
+        number = "row_number() OVER () AS call_number, " if numbered else ""
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {calls} AS SELECT {number}{columns} FROM {costs.CALLS}")
     resolved = costs.resolve(connection, calls=calls)
     costs.install(connection, resolved, calls=calls)
     return calls, resolved

@@ -57,7 +57,8 @@ def metrics(
         return
     columns = {"start": "VARCHAR"} | dict.fromkeys((each for each in GROUPS if each in by), "VARCHAR") | _COLUMNS
     rows = [tuple(_row(each, bucket)[name] for name in columns) for each in found]
-    render.table(Result(list(columns), list(columns.values()), rows, cut=False))
+    elastic = ("most frequent errors", *GROUPS)
+    render.fitted(Result(list(columns), list(columns.values()), rows, cut=False), _RANKS, elastic=elastic)
 
 
 #: Columns of the table after those of the group, and of which type they are.
@@ -68,6 +69,13 @@ _COLUMNS = dict.fromkeys(
     ),
     "DOUBLE",
 ) | {"most frequent errors": "VARCHAR"}  # fmt: skip
+
+
+#: What a narrow terminal has no place for, the highest first.
+_RANKS = {
+    "p99 ms": 9, "p50 ms": 8, "first token ms": 7, "tokens in": 6, "tokens out": 6, "most frequent errors": 5,
+    "tools failed": 4, "tools": 4, "p95 ms": 3, "success": 2, "failed": 1,
+}  # fmt: skip
 
 
 def _row(each: Metrics, bucket: Bucket) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def find(
     if not blobs.folder_of(root).is_dir():
         return True
     looking = Words(looked_for)
+    text = words.folded_in_sql("array_to_string([each ->> 'rest' FOR each IN parts], chr(10))", looked_for)
     # The rest of a field is JSON within JSON, escaped twice: it is looked at as it was.
     rows = sandbox.execute(
         connection,
@@ -78,7 +79,7 @@ def find(
         SELECT event_id, names, rests, {", ".join(tests)} FROM (
             SELECT event_id, [TRY_CAST(each -> 'sha256' AS VARCHAR[]) FOR each IN parts] AS names,
                    [lower((each ->> 'rest')[1:{looking.reach}]) FOR each IN parts] AS rests,
-                   lower(array_to_string([each ->> 'rest' FOR each IN parts], chr(10))) AS text
+                   {text} AS text
             FROM (
                 SELECT event_id, timestamp, json_extract(payload, '$.*."$blob"') AS parts FROM events
                 WHERE {conditions} AND contains(payload::VARCHAR, '"$blob"')
@@ -120,7 +121,7 @@ class _Chunks:
                 continue  # another program's own idea of a $blob
             yield from (self._chunk(name).holds for name in named)
             yield from (self._seam(one, other) for one, other in pairwise(named))
-            yield self._looking.held_by(self._chunk(named[-1]).tail + (rest or ""))
+            yield self._looking.held_by(self._chunk(named[-1]).tail + words.fold(rest or ""))
 
     def _seam(self, one: str, other: str) -> tuple[bool, ...]:
         if (one, other) not in self._seams:
@@ -141,5 +142,5 @@ class _Chunks:
         except BlobUnreadable:  # whoever shows the event is told
             return _Ends("", "", self._looking.none)
         self._left_bytes -= len(data)
-        text = data.decode(errors="replace").lower()
+        text = words.fold(data.decode(errors="replace"))
         return _Ends(text[: self._looking.reach], text[-self._looking.reach :], self._looking.held_by(text))

@@ -164,6 +164,7 @@ def _scan(
     if connection.execute("SELECT 1 FROM search_apart LIMIT 1").fetchall():
         tests = [f"({test} OR coalesce(apart{place}, false))" for place, test in enumerate(tests)]
         source = "events LEFT JOIN search_apart USING (event_id)"
+    text = words.folded_in_sql("payload::VARCHAR", looked_for)
     holds = [f"h{place}" for place in range(len(tests))]
     every, some = " AND ".join(holds), " OR ".join(holds)
     sandbox.execute(
@@ -172,7 +173,7 @@ def _scan(
         CREATE OR REPLACE TEMP TABLE search_holding AS
         SELECT * FROM (
             SELECT {wanted}, {", ".join(f"{test} AS {hold}" for test, hold in zip(tests, holds, strict=True))}
-            FROM (SELECT *, lower(payload::VARCHAR) AS text FROM {source} WHERE {conditions})
+            FROM (SELECT *, {text} AS text FROM {source} WHERE {conditions})
         ) WHERE {some}
         """,
         params,
@@ -212,7 +213,7 @@ def _test(place: int, word: str) -> tuple[str, dict[str, str]]:
 
 def _hit(candidate: _Candidate, payload: bytes, looked_for: list[str], known: _Statistics) -> Hit | None:
     """Score a candidate; None where not every word is in its texts."""
-    places = [(place, place.text.lower()) for place in words.texts(payloads.decode(payload))]
+    places = [(place, words.fold(place.text)) for place in words.texts(payloads.decode(payload))]
     counts = [sum(words.occurrences(word, lowered) for _, lowered in places) for word in looked_for]
     if not all(counts):
         return None
@@ -244,7 +245,7 @@ def excerpt(text: str, lowered: str, looked_for: list[str]) -> tuple[str, list[t
     end = start + _SNIPPET_CHARS
     piece = ("…" if start else "") + source[start:end] + ("…" if end < len(source) else "")
     snippet = _SPACES.sub(" ", piece)
-    in_snippet = snippet.lower()
+    in_snippet = words.fold(snippet)
     marks: list[tuple[int, int]] = []
     if len(in_snippet) == len(snippet):
         for word in looked_for:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -19,6 +19,8 @@ WORDS_MAX = 16
 QUERY_MAX_CHARS = 1000
 _PART = 0.5
 _ITEM = re.compile(r'"([^"]*)"|(\S+)')
+#: What `fold` makes one letter of, beside its capital as Python has it.
+_ALSO = {"σ": "ς", "ß": "ẞ"}
 _PLAIN = re.compile(r"[a-z0-9 ]*")
 
 
@@ -30,13 +32,27 @@ def parse(query: str) -> list[str]:
         query.encode()
     except UnicodeEncodeError:
         raise QueryFailed("the search is not UTF-8; no text of the log has such bytes") from None
-    found = list(dict.fromkeys((phrase or word).lower() for phrase, word in _ITEM.findall(query)))
+    found = list(dict.fromkeys(fold(phrase or word) for phrase, word in _ITEM.findall(query)))
     found = [each for each in found if each.strip()]
     if not found:
         raise QueryFailed("nothing to search for; try: eventlog search timeout, or: eventlog search '\"exit code 1\"'")
     if len(found) > WORDS_MAX:
         raise QueryFailed(f"the search has {len(found)} words; {WORDS_MAX} at most")
     return found
+
+
+def fold(text: str) -> str:
+    """Return a text in lower case, in which a sigma is one at the end of a word, too, and İ is i.
+
+    It is as long as the text, so that places in it are places in the text.
+    """
+    return text.replace("İ", "i").lower().replace("ς", "σ")
+
+
+def folded_in_sql(text: str, looked_for: Iterable[str]) -> str:
+    """Return SQL for a text, given as SQL, as `fold` makes it, as far as these words ask for it."""
+    lowered = f"lower({text})"
+    return f"replace({lowered}, 'ς', 'σ')" if any("σ" in word for word in looked_for) else lowered
 
 
 def in_json(word: str) -> tuple[list[str], str | None]:
@@ -59,8 +75,9 @@ def _escaped(char: str) -> str:
     """Return a pattern (RE2) for a character as JSON may have it, in text that was made lower case."""
     if _PLAIN.fullmatch(char):
         return char
-    ways = {msgspec.json.encode(char).decode()[1:-1], *(json.dumps(each)[1:-1] for each in (char, char.upper()))}
-    ways |= {f"\\u{ord(each):04x}" for each in (char, char.upper()) if len(each) == 1 and ord(each) < 0x10000}
+    forms = (char, char.upper(), *_ALSO.get(char, ""))
+    ways = {msgspec.json.encode(char).decode()[1:-1], *(json.dumps(each)[1:-1] for each in forms)}
+    ways |= {f"\\u{ord(each):04x}" for each in forms if len(each) == 1 and ord(each) < 0x10000}
     return f"(?:{'|'.join(sorted(re.escape(way.lower()) for way in ways))})"
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -123,6 +126,36 @@ def test_recompute_shows_old_new_and_difference(run: Run, root: Path) -> None:
     assert (as_json["as_of"], as_json["total"]["difference_usd"]) == ("2026-07-01T00:00:00Z", "2")
     assert run("cost", "recompute", "--as-of", "soon").returncode == 2
     assert run("cost", "recompute").returncode == 2
+
+
+def in_terminal(root: Path, columns: int, *arguments: str) -> list[str]:
+    """What a command prints in a terminal of a width."""
+    command = shlex.join([sys.executable, "-m", "eventlog", *arguments, "--root", str(root)])
+    done = subprocess.run(
+        ["script", "-qec", f"stty cols {columns} rows 50; {command}", "/dev/null"], capture_output=True, text=True,
+        timeout=60, check=True, env={**os.environ, "NO_COLOR": "1"},
+    )  # fmt: skip
+    return done.stdout.splitlines()
+
+
+def test_a_narrow_terminal_has_a_line_per_row_and_fewer_columns(root: Path) -> None:
+    """Of costs and of metrics; what says least is left out first."""
+    some(root)
+    assert in_terminal(root, 60, "cost", "--by", "agent")[:5] == [
+        "day         agent    calls  tokens     cost  unpriced calls",
+        "2026-03-01  coder        1  100.0k    $2.50",
+        "2026-03-01  planner      1    1.1M    $1.25",
+        "2026-03-03  coder        2    1.6k  $0.0001               1",
+        "total                    4    1.3M    $3.75               1",
+    ]
+    assert in_terminal(root, 80, "cost", "--by", "agent")[0].split("  ")[-2:] == ["cache savings", "unpriced calls"]
+    assert in_terminal(root, 50, "cost", "--by", "agent")[1] == "2026-03-01  coder        1    $2.50"
+    lines = in_terminal(root, 80, "metrics", "--by", "agent")
+    assert lines[0].split()[:4] == ["start", "agent", "runs", "calls"]
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["2026-03-01", "coder"], ["2026-03-01", "planner"], ["2026-03-03", "coder"],
+    ]  # fmt: skip
+    assert max(map(len, lines)) <= 80
 
 
 def test_prices_of_the_models_in_use(run: Run, root: Path) -> None:

@@ -510,17 +510,44 @@ def test_past_calls_at_the_prices_of_another_time(root: Path) -> None:
         call("2026-02-01T02:00:00Z", "deepseek-v4-pro", MILLION), call("2026-02-01", "deepseek-v4-pro", MILLION),
     )  # fmt: skip
     found = read.recomputed_costs(utc("2026-09-01"))
-    names = ("group", "calls", "old_usd", "new_usd", "difference_usd", "old_unpriced_calls", "new_unpriced_calls")
+    names = (
+        "group",
+        "calls",
+        "old_usd",
+        "new_usd",
+        "difference_usd",
+        "newly_priced_usd",
+        "no_longer_priced_usd",
+        "old_unpriced_calls",
+        "new_unpriced_calls",
+    )
     assert [tuple(getattr(each, name) for name in names) for each in (*found.rows, found.total)] == [
-        ("m", 4, 14, 19, 5, 1, 0),
-        ("deepseek-v4-pro", 2, Decimal("1.755"), Decimal("1.98"), Decimal("0.225"), 0, 0),
-        (None, 6, Decimal("15.755"), Decimal("20.98"), Decimal("5.225"), 1, 0),
+        ("m", 4, 14, 19, 2, 3, None, 1, 0),
+        ("deepseek-v4-pro", 2, Decimal("1.755"), Decimal("1.98"), Decimal("0.225"), None, None, 0, 0),
+        (None, 6, Decimal("15.755"), Decimal("20.98"), Decimal("2.225"), 3, None, 1, 0),
     ]
     within = read.recomputed_costs(utc("2026-02-01"), by="agent", since=utc("2026-06-01"))
     assert [(row.old_usd, row.new_usd, row.difference_usd) for row in within.rows] == [
         (Decimal(3), Decimal(1), Decimal(-2))
     ]
     assert read.costs(None).total.cost_usd == Decimal("15.755")
+
+
+def test_what_only_one_side_has_a_price_for_is_no_difference(root: Path) -> None:
+    """The total's difference is the sum of the rows', whatever was or became unpriced."""
+    read = store(
+        root,
+        price("new", "5", "1", effective_from="2026-06-01T00:00:00Z"),
+        price("gone", "7", "1", effective_until="2026-06-01T00:00:00Z"),
+        price("m", "1", "1"), price("m", "3", "1", effective_from="2026-06-01T00:00:00Z"),
+        *(call("2026-03-01", model, MILLION) for model in ("new", "gone", "m", "none")),
+    )  # fmt: skip
+    found = read.recomputed_costs(utc("2026-07-01"))
+    names = ("group", "old_usd", "new_usd", "difference_usd", "newly_priced_usd", "no_longer_priced_usd")
+    assert [tuple(getattr(each, name) for name in names) for each in (*found.rows, found.total)] == [
+        ("new", None, 5, None, 5, None), ("m", 1, 3, 2, None, None), ("gone", 7, None, None, None, 7),
+        ("none", None, None, None, None, None), (None, 8, 8, 2, 5, 7),
+    ]  # fmt: skip
 
 
 def test_prices_in_use(root: Path) -> None:

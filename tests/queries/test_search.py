@@ -106,6 +106,27 @@ def test_searches_may_be_narrowed(root: Path) -> None:
     assert ReadStore(root).search("shelf", limit=1).matches == 3
 
 
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("ascii_", [False, True])
+def test_letters_with_odd_lower_cases_are_found(root: Path, ascii_: bool, apart: bool) -> None:
+    """A sigma at the end of a word, a dotted capital I, a sharp s; the snippet has them as they were written."""
+    texts = ["Η ΟΔΟΣ μου", "η οδος μου", "İstanbul", "Die Straße", "DIE STRAẞE", "STRASSE"]
+    padding = "x" * 4000 if apart else ""
+    with Story(root, blob_min_bytes=1024) as story:
+        ids = [
+            story.tell(n, "t", msgspec.Raw(json.dumps({"a": text + padding}, ensure_ascii=ascii_).encode()))
+            for n, text in enumerate(texts)
+        ]
+    for query in ("ΟΔΟΣ", "οδος", "οδοσ"):
+        assert set(found(root, query)) == {ids[0], ids[1]}, query
+    assert set(found(root, "straße")) == {ids[3], ids[4]}
+    if not (ascii_ and apart):  # there only its escape is looked at
+        assert found(root, "İstanbul") == found(root, "istanbul") == [ids[2]]
+        (hit,) = ReadStore(root).search("istanbul").hits
+        assert hit.snippet.startswith("İstanbul")
+        assert hit.marks == [(0, 8)]
+
+
 # -- in which order --------------------------------------------------------------------------
 
 
