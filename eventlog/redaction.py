@@ -63,8 +63,11 @@ def _shape(kind: str, literal: str, rest: str, *, group: int = 0, slugs: bool = 
 
 
 _URL = re.compile(rb"://[^\s/:@\"'\\<>\[\]]*+:([^\s/@\"\\]++)@")
-#: As tools number the lines of a file: `     2→`, `2:`, `2|`; of grep the lines around, `2-`.
-_LINE_NUMBER = rb"(?: {0,8}+[0-9]{1,7}+ {0,2}+(?:\xe2\x86\x92|\\++u2192|\\++t|[:|]|-(?!-)) {0,2}+)"
+#: As tools number the lines of a file: `     2→`, `2:`, `2|`; of grep the lines around, `2-`; or `path:`, `path:2:`.
+_LINE_NUMBER = (
+    rb"(?: {0,8}+[0-9]{1,7}+ {0,2}+(?:\xe2\x86\x92|\\++u2192|\\++t|[:|]|-(?=[^-]|-----E)) {0,2}+"
+    rb"|[A-Za-z0-9_./-]{1,80}+:(?:[0-9]{1,7}+:)?+(?=[A-Za-z0-9+/=-]{3}|\\))"
+)
 _SHAPES = (
     _shape("api_key", "sk-", r"(?=[A-Za-z_-]{0,100}+[0-9])[A-Za-z0-9_-]{20,}+", slugs=True),
     _shape("api_key", "gsk_", r"(?=[A-Za-z]{0,100}+[0-9])[A-Za-z0-9]{20,}+"),
@@ -78,9 +81,7 @@ _SHAPES = (
     _shape("google_key", "AIza", r"[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),
     *(_shape("stripe_key", f"{kind}k_{mode}_", r"[A-Za-z0-9_-]{10,}+") for kind in "sr" for mode in ("live", "test")),
     _shape("webhook_secret", "whsec_", r"[A-Za-z0-9+/_-]{20,}+={0,2}+"),
-    _shape(
-        "webhook_url", "hooks.slack.com", r"\\?/services\\?/([A-Za-z0-9_-]++(?:\\?/[A-Za-z0-9_-]++){1,3}+)", group=1
-    ),
+    _shape("webhook_url", "hooks.slack.com", r"/services/([A-Za-z0-9_-]++(?:/[A-Za-z0-9_-]++){1,3}+)", group=1),
     _shape("huggingface_token", "hf_", r"(?:(?=[A-Za-z]{0,100}+[0-9])[A-Za-z0-9]{20,}+|[A-Za-z]{30,}+)"),
     _shape("gitlab_token", "glpat-", r"[A-Za-z0-9_-]{20,}+"),
     _shape("npm_token", "npm_", r"(?=[A-Za-z]{0,100}+[0-9])[A-Za-z0-9]{20,}+"),
@@ -126,24 +127,29 @@ _NAMES = (
 #: `"name": "`, `\"name\": \"` and so on; `name = "`; `'name': '`; `name=`; `name = ` and `name: `.
 _DEPTHS = rb"\\{63}|\\{31}|\\{15}|\\{7}|\\{3}|\\"  # of other numbers, some escape each other
 _OPENING = (
-    rb"(?:((?:%b)?+)\"\s{0,4}+:\s{0,4}+\1\"|\s?=\s?(%b)\"|('\s?:\s?b?'|\s?=\s?')|(=(?! ))|( {0,20}+=(?!=) {0,4}+|: {1,20}+))"
-    % (_DEPTHS, _DEPTHS)
+    rb"(?:((?:%b)?+)\"\s{0,4}+:\s{0,4}+\1\"|\s?=\s?(%b)\"|('\s?:\s?b?'|\s?=\s?')|(=(?! ))"
+    rb"|( {0,20}+=(?!=) {0,4}+|: {1,20}+))" % (_DEPTHS, _DEPTHS)
 )
 _FIELDS = tuple((kind, re.compile(name + _OPENING)) for kind, name in _NAMES)
 #: Backslashes are taken along with what they escape, and never those of the quote that ends a text.
 _QUOTED_BY_ONE = re.compile(rb"(?:[^'\"\\]++|\\++[^\"\\])*+")
-#: Behind a bare `=` stands code as often as a secret: a secret has a digit, and none of these.
+#: Behind a bare `=` stands code as often as a secret: a secret has a digit, and none of these, and is no call.
 _BARE_BYTE = rb"[^\s\"'\\&;,(){}<>\[\]%b]"
 _BARE_TEXT = rb"(?=%b{0,100}+[0-9])%b{6,}+" % (_BARE_BYTE % b"0-9", _BARE_BYTE % b"")
-_BARE = re.compile(_BARE_TEXT)
+_BARE = re.compile(rb"(?![A-Za-z_][A-Za-z0-9_.]*+\()%b" % _BARE_TEXT)
 #: With spaces it is code or prose more often still: nor is it a call, a type, a variable, or a link.
 _SPACED = re.compile(
-    rb"(?:(?i:token|api-?key|key) {1,4}+)?+(?:\\{1,7}+[\"'])?+(?!=|\$[A-Za-z_]|https?:|(?:self|this|os|args|config|settings)\."
+    rb"(?:(?i:token|api-?key|key) {1,4}+)?+(?:(?:%b)\"|')?+"
+    rb"(?![=:]|\$[A-Za-z_]|https?:|(?:self|this|os|args|config|settings)\."
     rb"|(?i:[a-z_]{0,20}?(?:int|float|complex|base|sha|utf|bytes|char))[_-]?[0-9]{1,3}+(?:_t)?(?![A-Za-z0-9_-]))"
-    rb"(?P<value>%b)(?![(\[{])" % _BARE_TEXT
+    rb"(?![A-Za-z_][A-Za-z0-9_.]*+[(\[])(?P<value>%b)" % (_DEPTHS, _BARE_TEXT)
 )
+#: Where letters become digits, or digits letters.
+_TURNS = re.compile(rb"[0-9](?=[A-Za-z])|[A-Za-z](?=[0-9])")
 #: "token" is a word of many meanings: what it stands for has to look like one.
-_TOKEN = re.compile(rb"(?=[A-Za-z._~+/=:|-]{0,100}+[0-9])[A-Za-z0-9._~+/=:|-]{8,}+")
+_TOKEN = re.compile(
+    rb"(?!https?:)(?=[A-Za-z%b]{0,100}+[0-9])(?=[0-9%b]{0,100}+[A-Za-z])[A-Za-z0-9%b]{8,}+" % ((rb"._~+/=:|%-",) * 3)
+)
 
 # What a payload must have to be looked at closely. Each begins with a single byte, for which the
 # expressions' engine asks memchr; for rare ones `in` is asked first, which takes a number faster than bytes.
@@ -151,25 +157,38 @@ _TOKEN = re.compile(rb"(?=[A-Za-z._~+/=:|-]{0,100}+[0-9])[A-Za-z0-9._~+/=:|-]{8,
 _NAME_ENDS = rb"(?i:ssword|passwd|phrase|secret|apikey|atekey|retkey|esskey|(?:pi|te|et|ss)[_-]key|(?s:.)token|zation)"
 # The same, letter by letter, which rules out most names at once.
 _NAME_LETTERS = rb"[wscriteoWSCRITEO_-][osrakiOSRAKI][rwseoRWSEO][dtyenDTYEN]"
+
+
+def _named(behind: bytes) -> bytes:
+    """Return what looks back, over so many bytes, at a name that a secret could have."""
+    return rb"(?<=%b%b)(?<=%b%b)" % (_NAME_LETTERS, behind, _NAME_ENDS, behind)
+
+
+#: What stands behind `: ` or ` = ` and is a secret has a digit.
+_WITH_DIGIT = rb"(?= {0,20}+(?:(?i:token|api-?key|key) {1,4}+)?+(?:\\{0,7}+[\"'])?+%b{0,100}+[0-9])" % (
+    _BARE_BYTE % b"0-9"
+)
 _colon = re.compile(
-    rb":(?: (?:(?<=%b: )(?<=%b: )|(?i:bearer|basic) )|//hooks\.slack|(?<=[rwseoRWSEOdtynDTYN\\][dtyenDTYEN\\][\"']:)(?:(?<=%b..)(?<=%b..)"
+    rb":(?: (?:%b%b|(?i:bearer|basic) )|\"[Bb]earer |//hooks\.slack"
+    rb"|(?<=[rwseoRWSEOdtynDTYN\\][dtyenDTYEN\\][\"']:)(?:%b"
     # in a text within a text, and so on; beyond the second it is worth a look, whatever the name
     rb"|(?<=\\..)(?:(?<=%b...)|(?<=%b\\\\\\..)|(?<=\\{7}..))))"
-    % (_NAME_LETTERS, _NAME_ENDS, _NAME_LETTERS, _NAME_ENDS, _NAME_ENDS, _NAME_ENDS)
+    % (_named(b": "), _WITH_DIGIT, _named(b".."), _NAME_ENDS, _NAME_ENDS)
 ).search
 _underscore = re.compile(
-    rb"_(?<=[pousrtecfkm]_)(?:(?<=gh[pousr]_)|(?<=_pat_)|(?<=k_(?:live|test)_)|(?<=whsec_)|(?<=hf_)|(?<=gsk_)|(?<=npm_))"
+    rb"_(?<=[havsep][pousrtecfkm]_)"
+    rb"(?:(?<=gh[pousr]_)|(?<=_pat_)|(?<=k_(?:live|test)_)|(?<=whsec_)|(?<=hf_)|(?<=gsk_)|(?<=npm_))"
 ).search
 _hyphen = re.compile(rb"-(?:(?<=sk-)|(?<=xox[a-z]-)|(?<=xai-)|(?<=glpat-)|(?<=pypi-)|----BEGIN )").search
 _equals = re.compile(
-    rb"=(?<=[dtyenDTYEN '\\]=)(?:(?<=%b=)(?<=%b=)|(?<= =)(?:(?<=%b =)|(?<=%b  =)|(?<=    =)|(?<=%b   =))|(?<=%b'=))"
-    % (_NAME_LETTERS, *(_NAME_ENDS,) * 5)
+    rb"=(?<=[dtyenDTYEN ']=)(?:%b|(?<= =)(?:%b|%b|%b|(?<=    =))|(?<='=)%b)(?:(?= ?\\*[\"'])|%b)"
+    % (_named(b"="), _named(b" ="), _named(b"  ="), _named(b"   ="), _named(b"'="), _WITH_DIGIT)
 ).search
 _of_amazon_or_google = re.compile(rb"I(?:(?<=AKI)A|(?<=ASI)A|(?<=AI)za)").search
 _jwt = re.compile(rb"J(?<=eyJ)").search
 _scheme = re.compile(rb"B(?i:earer|asic) ").search
 _sendgrid = re.compile(rb"G(?<=SG)\.").search
-_nine = re.compile(rb"9(?<=ya29)\.").search
+_oauth_of_google = re.compile(rb"9(?<=ya29)\.").search
 _url = _URL.search
 _AT, _EQUALS, _UNDERSCORE, _HYPHEN, _A, _B, _G, _I, _J, _S, _9, _Y = b"@=_-ABGIJS9y"
 
@@ -186,7 +205,7 @@ def redact(payload: bytes) -> bytes:
         or (_EQUALS in payload and _equals(payload))
         or (_AT in payload and _url(payload))
         or (_G in payload and _S in payload and _sendgrid(payload))
-        or (_9 in payload and _Y in payload and _nine(payload))
+        or (_9 in payload and _Y in payload and _oauth_of_google(payload))
     ):
         return payload
     for _ in range(_ROUNDS_MAX):
@@ -194,10 +213,6 @@ def redact(payload: bytes) -> bytes:
         if payload == before:  # nearly always the second time: a mark may set free what stood right behind a secret
             break
     return payload
-
-
-#: Where letters become digits, or digits letters.
-_TURNS = re.compile(rb"[0-9](?=[A-Za-z])|[A-Za-z](?=[0-9])")
 
 
 def _redacted(payload: bytes) -> bytes:

@@ -21,6 +21,8 @@ from tests.conftest import Run, lines_of
 
 TEXT = "0123456789abcdefghijABCDEFGHIJ0123456789"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nMIIE+/=\nabc\n-----END RSA PRIVATE KEY-----"
+HEX = "8f14e45fceea167a5a36dedd4bea2543"
+AWS = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N"
 
 #: A secret by its looks, and what is left of it.
@@ -39,9 +41,29 @@ SHAPES = [
     ("AIzaSyA1234567890abcdefghijklmnopqrstuv", "[redacted:google_key]"),
     (f"sk_live_{TEXT}", "[redacted:stripe_key]"),
     (f"rk_live_{TEXT}", "[redacted:stripe_key]"),
+    (f"sk_test_{TEXT}", "[redacted:stripe_key]"),
+    (f"rk_test_{TEXT}", "[redacted:stripe_key]"),
+    (f"whsec_{TEXT}/+=", "[redacted:webhook_secret]"),
+    (
+        "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXX",
+        "https://hooks.slack.com/services/[redacted:webhook_url]",
+    ),
+    (f"hf_{TEXT}", "[redacted:huggingface_token]"),
+    ("hf_aBcDeFgHiJkLmNoPqRsTuVwXyZaBcDeFgH", "[redacted:huggingface_token]"),
+    (f"glpat-{TEXT}", "[redacted:gitlab_token]"),
+    (f"gsk_{TEXT}", "[redacted:api_key]"),
+    (f"xai-{TEXT}", "[redacted:api_key]"),
+    (f"npm_{TEXT}", "[redacted:npm_token]"),
+    ("pypi-AgEIcHlwaS5vcmcCJGFiY2RlZmdoaWprbG1ub3BxcnN0dXZ3eHl6", "[redacted:pypi_token]"),
+    ("SG.aBcDeFgH12345678ijklmn.aBcDeFgH12345678ijklmnopqrstuvwxyz12aBcDeFg", "[redacted:api_key]"),
+    ("ya29.a0AfH6SMBaBcDeFgH12345678ijklmnopqrstuvwxyz12", "[redacted:google_token]"),
+    (f"sk-ant-api03-ab_cd-e1-{TEXT}", "[redacted:api_key]"),
+    ("sk-lf-8f14e45f-ceea-467a-9a36-dedd4bea2543", "[redacted:api_key]"),
     (JWT, "[redacted:jwt]"),
     (PEM, "[redacted:private_key]"),
     (f"Bearer {TEXT}", "Bearer [redacted:bearer]"),
+    (f"authorization: bearer {HEX}", "authorization: bearer [redacted:bearer]"),
+    (f"BEARER {HEX}", "BEARER [redacted:bearer]"),
     ("Basic dXNlcjpwYXNz", "Basic [redacted:basic]"),
     ("postgres://bob:hunter2@db.example.com/x", "postgres://bob:[redacted:url_password]@db.example.com/x"),
 ]
@@ -68,6 +90,23 @@ HARMLESS: list[dict[str, Any]] = [
     {"code": "api_key=os.environ, secret=None, password=password, key == secret, def f(password=''): pass"},
     {"secret": None, "password": 7, "api_key": True, "password_hash": "x", "secrets": "two", "authorized": "no"},
     {"url": "https://example.com:8080/a@b?c=d", "mail": "bob@example.com", "git": "git@github.com:a/b.git"},
+    {"slug": "sk-learn-contrib-package-version-2", "branch": "sk-1234-fix-the-login sk-upgrade-to-python311-now"},
+    {"package": "pypi-publish-workflow-release-2", "npm": "npm_config_registry_for_node_20", "hf": "hf_transfer_2026"},
+    {
+        "max_tokens": 5,
+        "token_count": "12",
+        "token": 5,
+        "csrf_token": None,
+        "text": "max_tokens: 40960000, tokens=12345678",
+    },
+    {"text": "the secret is: be kind; password: must have 8 characters; token: 12345678 of 3; password: 8-32"},
+    {"code": "def f(token: str, password: str = None, secret: bytes32, token: uint64_t, api_key: Optional[Str1234])"},
+    {"code": "token = tokens[1]; password=get_password1(x); secret = config.secret1; token == token12345"},
+    {"settings": "password: $DB_PASSWORD_1, api_key = ${API_KEY_12}, secret: https://vault.example.com/v1/x"},
+    {"text": "authorization: bearer of news, authorization: see below, SG. eyes, ya29. xai-grok-code-fast-1"},
+    {"commit": "8f14e45fceea167a5a36dedd4bea254312345678", "text": "git show 8f14e45fceea167a5a36dedd4bea2543: fine"},
+    {"url": "https://hooks.slack.com/docs https://a.b/c?n=8f14e45fceea167a", "pem": "-----BEGIN PUBLIC KEY-----"},
+    {"password: \\": "x1234567", "token = ": "x1234567", "secret: '": "x1234567", "api_key:": "x1234567"},
     {"text": "[redacted:password]", "password": "[redacted:password]", "empty": {"secret": ""}},
 ]
 
@@ -120,6 +159,26 @@ def test_a_secret_is_known_by_the_name_of_its_field(name: str, kind: str, value:
         ('export API_KEY="a b"', 'export API_KEY="[redacted:api_key]"'),
         ("connect(password = 'x y')", "connect(password = '[redacted:password]')"),
         ("https://x/?access_token=abc123&n=1", "https://x/?access_token=[redacted:access_token]&n=1"),
+        (f"aws_secret_access_key = {AWS}", "aws_secret_access_key = [redacted:secret]"),
+        (f"     2→aws_secret_access_key={AWS}", "     2→aws_secret_access_key=[redacted:secret]"),
+        ("DB_PASSWORD = hunter2hunter2\nX=1", "DB_PASSWORD = [redacted:password]\nX=1"),
+        ("db_password          =    hunter2", "db_password          =    [redacted:password]"),
+        ("PASSWORD   =hunter2", "PASSWORD   =[redacted:password]"),
+        ("db:\n  password: hunter2hunter2\n  n: 1", "db:\n  password: [redacted:password]\n  n: 1"),
+        ('{password: "hunter2", n: 1}', '{password: "[redacted:password]", n: 1}'),
+        ("passwd:   'hunter2'", "passwd:   '[redacted:password]'"),
+        (f"api_key: {HEX}", "api_key: [redacted:api_key]"),
+        (f"client_secret: {HEX}", "client_secret: [redacted:secret]"),
+        (f"token: {HEX}", "token: [redacted:token]"),
+        ("token: hunter2hunter2", "token: [redacted:token]"),
+        (f"curl -H 'X-Api-Key: {HEX}' https://a", "curl -H 'X-Api-Key: [redacted:api_key]' https://a"),
+        (f'curl -H "Authorization: token {HEX}"', 'curl -H "Authorization: token [redacted:authorization]"'),
+        (f"Authorization: {HEX}\r\n", "Authorization: [redacted:authorization]\r\n"),
+        (f"export GITHUB_TOKEN={HEX}", "export GITHUB_TOKEN=[redacted:token]"),
+        (f'NPM-TOKEN="{HEX}"', 'NPM-TOKEN="[redacted:token]"'),
+        (f"SLACK_TOKEN = {HEX}", "SLACK_TOKEN = [redacted:token]"),
+        (f"https://x/?token={HEX}&n=1", "https://x/?token=[redacted:token]&n=1"),
+        (f"{{b'x-api-key': b'{HEX}'}}", "{b'x-api-key': b'[redacted:api_key]'}"),
         ('{"password": "cut off', '{"password": "[redacted:password]'),
         (PEM.partition("\n-----END")[0] + "\\", "[redacted:private_key]\\"),
         (PEM.partition("\n-----END")[0] + '"', '[redacted:private_key]"'),
@@ -131,11 +190,39 @@ def test_a_secret_is_known_by_a_name_in_code_and_settings(text: str, left: str) 
     assert redacted({"output": text}) == {"output": left}
 
 
+@pytest.mark.parametrize("name", ["token", "github_token", "x-ci-token", "BOT_TOKEN", "botToken"])
+def test_a_token_is_known_by_its_name_and_what_it_looks_like(name: str) -> None:
+    """ "Token" is also a word of models and of parsers, whose tokens have no digits among letters."""
+    (left,) = redacted({name: HEX}).values()
+    assert left == "[redacted:token]"
+    assert json.loads(redacted({"x": json.dumps({name: HEX})})["x"]) == {name: left}
+    for harmless in ("Hello", "2026-11-21", "identifier", "two words 22", 5, None):
+        assert redacted({name: harmless}) == {name: harmless}
+
+
+@pytest.mark.parametrize("number", ["{:6}→", "{:6}\t", "{}:", "{}-", "id_rsa:", "a/b.pem:{}:", "{:3} | "])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_a_private_key_is_known_with_numbered_lines(number: str, ascii_only: bool) -> None:
+    """As tools print files, whole or cut off."""
+    lines = [number.format(n) + line for n, line in enumerate([*PEM.split("\n"), "after"], 1)]
+    for left, shown in (lines[-1], lines), (None, lines[:5]):
+        data = json.dumps({"x": "\n".join(shown), "y": "stays"}, ensure_ascii=ascii_only).encode()
+        mark = number.format(1) + "[redacted:private_key]"
+        expected = {"x": mark if left is None else f"{mark}\n{left}", "y": "stays"}
+        assert json.loads(redaction.redact(data)) == expected
+
+
 @pytest.mark.parametrize("payload", HARMLESS, ids=lambda each: next(iter(each)))
 def test_what_is_no_secret_stays(payload: dict[str, Any]) -> None:
     """Byte for byte."""
     data = msgspec.json.encode(payload)
     assert redaction.redact(data) == data
+
+
+def test_a_scheme_is_known_in_lower_case_at_the_beginning_of_a_text() -> None:
+    """As headers of HTTP/2 are printed."""
+    assert redacted({"auth": f"bearer {HEX}"}) == {"auth": "bearer [redacted:bearer]"}
+    assert redacted({"text": "bearer of news"}) == {"text": "bearer of news"}
 
 
 def test_raw_json_with_white_space_is_redacted() -> None:
@@ -155,6 +242,7 @@ _words = st.sampled_from(
     [
         *(secret for secret, _ in SHAPES), *(name for name, _ in NAMES), *(left for _, left in SHAPES),
         "=", ":", "'", '"', "\\", "\n", " ", "-", "_", "@", "://", "a", "7", "é", "[redacted:password]", "{", "}",
+        "token", ": ", " = ", "hunter2hunter2", HEX, "→", "12:",
     ]
 )  # fmt: skip
 _texts = st.lists(_words, max_size=8).map("".join) | st.text(max_size=8)
@@ -184,7 +272,10 @@ _HOSTILE = [
     b"sk-", b"sk-a", b"-sk-", b"secret=", b"password\\\":\\\"", b"password':'", b"://a:", b"eyJaaaaaaaaaaaa.",
     b"Bearer ", b"Basic aaaaaaaa ", b"-----BEGIN PRIVATE KEY-----", b"-----BEGIN A ", b"AKIA", b"ghp_", b"\\\\",
     b"\\n", b"api_key=a", b"authorization", b"password\\\\\\\": \\\\\\\"", b"passwordpassword\\\":", b"AIzaA",
-    b"xoxb-", b"=", b":", b"_", b"-", b"a",
+    b"xoxb-", b"=", b":", b"_", b"-", b"a", b"token: ", b"token =", b"password: a", b"secret   ",
+    b"authorization: token ", b"SG.aaaaaaaaaaaaaaaaa", b"ya29.", b"sk-1a-", b"://hooks.slack.com/services/",
+    b"-----BEGIN PRIVATE KEY-----\\n1:", b"-----BEGIN PRIVATE KEY-----\\na",
+    b"\\na:bcde", b"\\n     1", b"1", b" ", b"hf_", b"token=a", b"token: \\\"",
 ]  # fmt: skip
 
 
