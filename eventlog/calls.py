@@ -101,7 +101,9 @@ class _Timed(Block):
     _FIELDS: frozenset[str]
 
     def __init__(self, emit: Emit, is_seen: Callable[[], bool], fields: dict[str, Any]) -> None:
-        self.__dict__.update(_emit=emit, _is_seen=is_seen, _said=fields, _attributes={}, _began=0.0, _generation=-1)
+        self.__dict__.update(_emit=emit, _is_seen=is_seen, _said={}, _attributes={}, _began=0.0, _generation=-1)
+        for name, value in fields.items():
+            setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Say something of the call. What is no field of it becomes one of its `attributes`."""
@@ -121,10 +123,10 @@ class _Timed(Block):
         if generation != self._generation or not self._is_seen():
             return
         error_type, error_message = described(error)
-        said = {"error_type": error_type, "error_message": error_message, **self._said}
+        given = {name: value for name, value in self._said.items() if value is not None}  # None is nothing said
+        said = {"error_type": error_type, "error_message": error_message, **given}
         if self._attributes:
-            given = said.get("attributes")
-            said["attributes"] = {**(given if isinstance(given, dict) else {}), **self._attributes}
+            said["attributes"] = _joined(said.get("attributes"), self._attributes)
         self._emit(self._event(said, took_ms))
 
     def _event(self, said: dict[str, Any], took_ms: float) -> msgspec.Struct:
@@ -161,15 +163,28 @@ class TimedToolCall(_Timed):
         return events.ToolCall(**{"duration_ms": took_ms, "ok": ok, **said})
 
 
+_LLM_CALL = frozenset(events.LlmCall.__struct_fields__)
+
+
+def _joined(attributes: object, more: dict[str, Any]) -> dict[str, Any]:
+    """Return given attributes and more; those that are no dict are one of them, as eventlog.mending does it."""
+    if attributes is None:
+        return more
+    return {**(attributes if isinstance(attributes, dict) else {"attributes": attributes}), **more}
+
+
 def llm_call(usage: object, fields: LlmCallFields | dict[str, Any]) -> events.LlmCall:
     """Return the event of a call. `usage` is what the provider reported; fields that are given win over it.
 
-    Raises TypeError for a field that `llm_call` does not have.
+    What is no field of `llm_call` becomes one of its `attributes`: the call is paid for, so nothing is raised.
     """
     said: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    unknown = {name: said.pop(name) for name in said.keys() - _LLM_CALL}
+    if unknown:
+        said["attributes"] = _joined(said.get("attributes"), unknown)
     raw = usages.as_dict(usage)
     if raw is not None:
-        tier = raw.get("service_tier")
+        tier = "fast" if raw.get("speed") == "fast" else raw.get("service_tier")  # as of imported sessions
         reported = {"raw_usage": raw, **usages.split(raw)}
         said = {**reported, **({"service_tier": tier} if isinstance(tier, str) else {}), **said}
     if isinstance(said.get("finish_reasons"), str):

@@ -7,6 +7,7 @@ event. For the whole truth, ask the index (`runs`, `llm_costs`).
 from __future__ import annotations
 
 import importlib
+import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,6 +24,11 @@ _PRICES = ("queries.cost.prices", "price_of_call")
 #: Calls whose cost is not asked for yet. At this many they are priced, so that a long run stays small.
 _PENDING_MAX = 10_000
 _MODELS_MAX = 1_000
+#: Beyond these a value is a mistake, which must not spoil the sum: 31 years; what the index has room for.
+_LATENCY_MAX_MS = 1e12
+_DIGITS_MAX = 26
+
+_logger = logging.getLogger("eventlog")
 
 
 class RunStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +96,13 @@ class Totals:
         self._pricing = threading.RLock()
 
     def add(self, event: msgspec.Struct) -> None:
-        """Count an event. Values that are no numbers count as nothing."""
+        """Count an event. Values that are no numbers count as nothing. Never raises."""
+        try:
+            self._add(event)
+        except Exception as error:  # noqa: BLE001 - a value's own code (its truth, its sum), on the agent's path
+            _logger.debug("a value was not counted in the totals of its run: %s", type(error).__name__)
+
+    def _add(self, event: msgspec.Struct) -> None:
         with self._lock:
             if isinstance(event, events.Step):
                 self._steps += 1
@@ -109,13 +121,14 @@ class Totals:
     def _add_llm_call(self, event: events.LlmCall) -> None:
         self._llm_calls += 1
         self._llm_failures += event.error_type is not None
-        model = event.response_model or event.request_model
-        if isinstance(model, str) and len(self._models) < _MODELS_MAX:
+        given = (event.response_model, event.request_model)
+        model = next((each for each in given if isinstance(each, str) and each), None)
+        if model is not None and len(self._models) < _MODELS_MAX:
             self._models.add(model)
         tokens = {name: count for name in TOKENS if isinstance(count := getattr(event, name), int)}
         for name, count in tokens.items():
             self._tokens[name] += count
-        if isinstance(event.latency_ms, int | float):
+        if isinstance(event.latency_ms, int | float) and 0 <= event.latency_ms <= _LATENCY_MAX_MS:
             self._latency_ms += event.latency_ms
         cost = decimal(event.cost_usd)
         if cost is not None:
@@ -168,9 +181,9 @@ def decimal(value: object) -> Decimal | None:
         return None
     try:
         amount = value if isinstance(value, Decimal) else Decimal(str(value))
-    except InvalidOperation:
+    except (InvalidOperation, ValueError):  # a number of thousands of digits
         return None
-    return amount if amount.is_finite() else None
+    return amount if amount.is_finite() and amount.adjusted() < _DIGITS_MAX else None
 
 
 def _price_function() -> Price | None:

@@ -408,10 +408,41 @@ def test_an_error_is_recorded_with_its_traceback(captured: MemorySink) -> None:
     assert data == {"error_type": "ValueError", "error_message": "v", "handled": True, "attributes": {"where": "here"}}
 
 
-def test_a_field_that_no_call_has_is_a_programming_error() -> None:
-    """Said at once, as Python does."""
-    with pytest.raises(TypeError, match="modle"):
-        obs.llm_call(modle="m")  # type: ignore[call-arg]  # the point of the test
+def test_a_field_that_no_call_has_is_an_attribute(captured: MemorySink) -> None:
+    """As one that is set on a timed call: the model is paid for, and what the block raises is told as well."""
+    unknown: dict[str, Any] = {"temperature": 0.3, "modle": "m"}
+    obs.llm_call(request_model="m", attributes={"a": 1}, **unknown)
+    with obs.timed_llm_call(request_model="m", attributes=["odd"], **unknown) as call:  # type: ignore[arg-type]  # the point
+        call.seed = 7
+    with pytest.raises(ZeroDivisionError), obs.timed_llm_call(**unknown):
+        raise ZeroDivisionError
+    plain, timed, failed = (event.data() for event in captured.of_type("llm_call"))
+    assert plain == {"request_model": "m", "attributes": {"a": 1, **unknown}}
+    assert timed["attributes"] == {"attributes": ["odd"], **unknown, "seed": 7}
+    assert (failed["error_type"], failed["attributes"]) == ("ZeroDivisionError", unknown)
+
+
+def test_none_says_nothing_and_hides_nothing_that_was_measured(captured: MemorySink) -> None:
+    """Code that passes on what it may not have."""
+    with obs.timed_llm_call(request_model=None, latency_ms=None, error_type=None) as call:
+        call.usage, call.output_tokens = {"output_tokens": 3}, None
+    with pytest.raises(TimeoutError), obs.timed_llm_call(error_type=None, error_message=None):
+        raise TimeoutError("slow")
+    with obs.timed_tool_call("t") as tool:
+        tool.ok = tool.duration_ms = None
+    fine, failed = (event.data() for event in captured.of_type("llm_call"))
+    assert fine.pop("latency_ms") >= 0
+    assert fine == {"output_tokens": 3, "raw_usage": {"output_tokens": 3}}
+    assert (failed["error_type"], failed["error_message"]) == ("TimeoutError", "slow")
+    assert only(captured, "tool_call").data()["duration_ms"] >= 0
+
+
+def test_fast_mode_is_a_tier(captured: MemorySink) -> None:
+    """It has prices of its own, and imported sessions have it so."""
+    obs.llm_call(usage={"output_tokens": 1, "service_tier": "standard", "speed": "fast"})
+    obs.llm_call(usage={"output_tokens": 1, "service_tier": "standard", "speed": "standard"})
+    obs.llm_call(usage={"output_tokens": 1, "speed": "fast"}, service_tier="own")
+    assert [event.data()["service_tier"] for event in captured.of_type("llm_call")] == ["fast", "standard", "own"]
 
 
 def test_the_fields_of_a_call_are_those_of_its_event() -> None:
@@ -460,6 +491,34 @@ def test_totals_add_up_what_the_run_recorded(captured: MemorySink) -> None:
         "output_tokens": 120, "reasoning_tokens": 0, "cost_usd": "0.42", "unpriced_calls": 0,
     }  # fmt: skip
     assert inner.stats().tool_calls == 1
+
+
+class Moody:
+    """Has no truth, as arrays have none, and compares with nothing."""
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+    __eq__ = __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"response_model": Moody()}, {"latency_ms": 10**400}, {"latency_ms": math.nan}, {"cost_usd": "1e999999999"},
+        {"cost_usd": 10**5000}, {"error_type": Moody()}, {"output_tokens": Moody(), "latency_ms": Moody()},
+    ],
+)  # fmt: skip
+def test_no_value_breaks_the_totals(fields: dict[str, Any], captured: MemorySink) -> None:
+    """Nor the agent: what can be counted is, and the event is recorded."""
+    with obs.run("r") as run:
+        assert run.llm_call(request_model="m", cache_read_tokens=5, **fields)
+        assert run.llm_call(request_model="m", cost_usd="0.5", latency_ms=2, output_tokens=1)
+        assert run.tool_call("t", ok=Moody())  # type: ignore[arg-type]  # the point
+    stats = run.stats()
+    assert (stats.llm_calls, stats.tool_calls, stats.cost_usd, stats.llm_latency_ms) == (2, 1, Decimal("0.5"), 2.0)
+    assert (stats.models, stats.cache_read_tokens, stats.output_tokens) == (["m"], 5, 1)
+    assert len(captured.of_type("llm_call")) == 2
 
 
 def test_a_run_without_calls_costs_nothing_and_one_that_cannot_be_priced_is_not_free(captured: MemorySink) -> None:
