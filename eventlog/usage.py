@@ -90,6 +90,19 @@ _ANTHROPIC = _Dialect(
     reasoning=_paths("output_tokens_details.thinking_tokens"),
     input_includes_cache=False,
 )
+#: What went in and came out, with the templates around it, rather than what is billed of it.
+_COHERE = _Dialect(
+    marks=("tokens",),
+    input=_paths("tokens.input_tokens"),
+    output=_paths("tokens.output_tokens"),
+    cache_read=_paths("cached_tokens"),
+)
+_COHERE_BILLED = msgspec.structs.replace(
+    _COHERE,
+    marks=("billed_units",),
+    input=_paths("billed_units.input_tokens"),
+    output=_paths("billed_units.output_tokens"),
+)
 #: OpenAI's responses and realtime, Codex, LangChain, Pydantic AI; and anybody's who caches nothing.
 _RESPONSES = _Dialect(
     marks=("input_tokens", "output_tokens"),
@@ -117,6 +130,13 @@ _OPENTELEMETRY = _Dialect(
     cache_write=(("gen_ai.usage.cache_creation.input_tokens",),),
     reasoning=(("gen_ai.usage.reasoning.output_tokens",),),
 )
+#: Before the convention had another name for them.
+_OPENTELEMETRY_OLD = msgspec.structs.replace(
+    _OPENTELEMETRY,
+    marks=("gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens"),
+    input=(("gen_ai.usage.prompt_tokens",),),
+    output=(("gen_ai.usage.completion_tokens",),),
+)
 _GEMINI = _Dialect(
     marks=("promptTokenCount", "candidatesTokenCount"),
     input=_paths("promptTokenCount", "toolUsePromptTokenCount"),
@@ -133,12 +153,30 @@ _GEMINI_PYTHON = _Dialect(
     reasoning=_paths("thoughts_token_count"),
     total=(),
 )
+#: Gemini Live calls the candidates a response.
+_GEMINI_LIVE = msgspec.structs.replace(
+    _GEMINI, marks=("responseTokenCount",), output=_paths("responseTokenCount", "thoughtsTokenCount")
+)
+_GEMINI_LIVE_PYTHON = msgspec.structs.replace(
+    _GEMINI_PYTHON, marks=("response_token_count",), output=_paths("response_token_count", "thoughts_token_count")
+)
+#: Vercel's AI SDK, which caches with OpenAI's meaning under names like Bedrock's.
+_VERCEL = _Dialect(
+    marks=("cachedInputTokens", "inputTokenDetails", "reasoningTokens", "outputTokenDetails"),
+    input=_paths("inputTokens"),
+    output=_paths("outputTokens"),
+    cache_read=_paths("inputTokenDetails.cacheReadTokens", "cachedInputTokens"),
+    cache_write=_paths("inputTokenDetails.cacheWriteTokens"),
+    reasoning=_paths("outputTokenDetails.reasoningTokens", "reasoningTokens"),
+    total=_paths("totalTokens"),
+)
+#: Bedrock, and the sums per model of Claude Code.
 _BEDROCK = _Dialect(
     marks=("inputTokens", "outputTokens"),
     input=_paths("inputTokens"),
     output=_paths("outputTokens"),
     cache_read=_paths("cacheReadInputTokens"),
-    cache_write=_paths("cacheWriteInputTokens"),
+    cache_write=_paths("cacheWriteInputTokens", "cacheCreationInputTokens"),
     cache_write_5m=_paths("cacheDetails.5m"),
     cache_write_1h=_paths("cacheDetails.1h"),
     total=(),
@@ -149,7 +187,8 @@ _OLLAMA = _Dialect(
 )
 #: The first whose mark is there is the one.
 _DIALECTS = (
-    _OWN, _CHAT_COMPLETIONS, _ANTHROPIC, _RESPONSES, _OPENTELEMETRY, _GEMINI, _GEMINI_PYTHON, _BEDROCK, _OLLAMA,
+    _OWN, _CHAT_COMPLETIONS, _ANTHROPIC, _RESPONSES, _COHERE, _COHERE_BILLED, _OPENTELEMETRY, _OPENTELEMETRY_OLD,
+    _GEMINI_LIVE, _GEMINI_LIVE_PYTHON, _GEMINI, _GEMINI_PYTHON, _VERCEL, _BEDROCK, _OLLAMA,
 )  # fmt: skip
 
 

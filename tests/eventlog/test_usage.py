@@ -97,6 +97,54 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int | None, ...]]] = {
         },
         (50, 100, 200, None, 240, 9),
     ),
+    "Claude Code's sums per model": (
+        {
+            "inputTokens": 10, "outputTokens": 20, "cacheReadInputTokens": 300, "cacheCreationInputTokens": 70,
+            "webSearchRequests": 0, "costUSD": 0.5, "contextWindow": 200_000,
+        },
+        (10, 300, 70, None, 20, None),
+    ),
+    "Vercel's AI SDK": (
+        {
+            "inputTokens": 1000, "outputTokens": 200, "totalTokens": 1200, "reasoningTokens": 150,
+            "cachedInputTokens": 600,
+        },
+        (400, 600, None, None, 200, 150),
+    ),
+    "Vercel's AI SDK since 6": (
+        {
+            "inputTokens": 1000, "outputTokens": 200, "totalTokens": 1200, "cachedInputTokens": 600,
+            "inputTokenDetails": {"noCacheTokens": 300, "cacheReadTokens": 600, "cacheWriteTokens": 100},
+            "outputTokenDetails": {"textTokens": 50, "reasoningTokens": 150},
+        },
+        (300, 600, 100, None, 200, 150),
+    ),
+    "Gemini Live": (
+        {
+            "promptTokenCount": 1000, "cachedContentTokenCount": 400, "responseTokenCount": 50,
+            "thoughtsTokenCount": 70, "totalTokenCount": 1120,
+        },
+        (600, 400, None, None, 120, 70),
+    ),
+    "Gemini Live in Python": (
+        {"prompt_token_count": 1000, "response_token_count": 50, "cached_content_token_count": None},
+        (1000, None, None, None, 50, None),
+    ),
+    "Cohere": (
+        {
+            "billed_units": {"input_tokens": 20, "output_tokens": 30},
+            "tokens": {"input_tokens": 100, "output_tokens": 31}, "cached_tokens": 64,
+        },
+        (36, 64, None, None, 31, None),
+    ),
+    "Cohere that says only what it bills": (
+        {"billed_units": {"input_tokens": 20.0, "output_tokens": 30.0}, "tokens": None},
+        (20, None, None, None, 30, None),
+    ),
+    "OpenTelemetry as it was": (
+        {"gen_ai.usage.prompt_tokens": 1000, "gen_ai.usage.completion_tokens": 20},
+        (1000, None, None, None, 20, None),
+    ),
     "Ollama": ({"prompt_eval_count": 26, "eval_count": 298}, (26, None, None, None, 298, None)),
     "our own names": (
         {"uncached_input_tokens": 1, "cache_read_tokens": 2, "cache_write_1h_tokens": 3, "output_tokens": 4},
