@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 #: Faster than this would be a load, not a sign of life.
 INTERVAL_MIN_S = 0.05
+#: Longer than any run; a wait of centuries overflows the clock, and ends the thread for all.
+INTERVAL_MAX_S = 366 * 86_400.0
 _JOIN_TIMEOUT_S = 1.0
 
 
@@ -34,9 +36,9 @@ _wakes = 0.0
 
 
 def start(key: int, beat: Callable[[], None], interval_s: float) -> None:
-    """Call `beat` every `interval_s` from now on, on a thread. It must not raise."""
+    """Call `beat` every `interval_s` from now on, on a thread. It must not raise. The interval is kept in bounds."""
     global _thread
-    new = _Beating(beat, max(interval_s, INTERVAL_MIN_S))
+    new = _Beating(beat, min(max(interval_s, INTERVAL_MIN_S), INTERVAL_MAX_S))
     with _condition:
         _beating[key] = new
         if _thread is not None:

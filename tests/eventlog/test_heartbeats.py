@@ -88,7 +88,28 @@ def test_a_sooner_beat_wakes_the_thread() -> None:
     assert threads() == 1
 
 
-@pytest.mark.parametrize("heartbeat_s", [0, None, -1, "often"])
+@pytest.mark.parametrize("never_s", [float("inf"), 1e10, 10**400], ids=["inf", "centuries", "huge"])
+def test_an_interval_beyond_any_clock_harms_no_other_run(never_s: float, root: Path) -> None:
+    """The thread is shared: it waits for the sooner one, and lives on when that has ended."""
+    obs.configure(root=root)
+    sink = Signalling(2)
+    obs.add_sink(sink)
+    with obs.run("never", heartbeat_s=never_s):
+        with obs.run("often", heartbeat_s=0.05):
+            assert sink.reached.wait(20)
+        deadline = time.monotonic() + 20
+        while heartbeats._wakes < time.monotonic() + 1000 and time.monotonic() < deadline:
+            time.sleep(0.01)  # until the thread waits for what is left
+        time.sleep(0.05)
+        assert threads() == 1
+        with obs.run("again", heartbeat_s=0.05) as again:
+            deadline = time.monotonic() + 20
+            while again.id not in {beat.run_id for beat in sink.of_type("heartbeat")} and time.monotonic() < deadline:
+                time.sleep(0.01)
+    assert again.id in {beat.run_id for beat in sink.of_type("heartbeat")}
+
+
+@pytest.mark.parametrize("heartbeat_s", [0, None, -1, "often", float("nan")])
 def test_without_heartbeats_there_is_no_thread(heartbeat_s: float | None, root: Path) -> None:
     """Also where what was given is no number."""
     obs.configure(root=root)
