@@ -242,8 +242,11 @@ class BlobStore:
                 return
             try:
                 for digest in waiting:
-                    self._sync_one(digest)
-                _sync_folders([path_of(self.root, digest) for digest in waiting])
+                    with contextlib.suppress(FileNotFoundError):  # somebody has deleted it, and reading says so
+                        self._sync_one(digest)
+                there = [path for digest in waiting if (path := path_of(self.root, digest)).exists()]
+                if there:
+                    _sync_folders(there)
             except OSError as error:
                 place = error.filename or folder_of(self.root)
                 raise WriteFailed(

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -534,6 +535,27 @@ def test_flush_says_so_where_chunks_cannot_be_synced(root: Path, monkeypatch: py
     assert not store.is_settled
     store.sync()
     assert store.is_settled
+
+
+@pytest.mark.parametrize("deleted", ["a chunk", "all chunks", "all folders"])
+def test_a_deleted_chunk_does_not_fail_each_flush_from_then_on(deleted: str, root: Path, synced: list[str]) -> None:
+    """As a deleted segment does not; the others are synced, and it is written again when it comes again."""
+    recorder = Recorder(Config(root=str(root), strict=True, sync_interval_s=0))
+    recorder.emit("t", {"p": text(70_000)})
+    lost, kept = (each.path for each in blobs.list_blobs(root))
+    if deleted == "all folders":
+        shutil.rmtree(root / "blobs")
+    else:
+        lost.unlink()
+        if deleted == "all chunks":
+            kept.unlink()
+    assert recorder.flush()
+    assert recorder._blobs.is_settled
+    assert (kept.name in synced) is (deleted == "a chunk")
+    recorder.emit("t", {"p": text(70_000)})
+    assert recorder.flush()
+    assert (lost.is_file(), kept.is_file(), lost.name in synced) == (True, True, True)
+    recorder.shutdown()
 
 
 # -- damage ------------------------------------------------------------------------------------
