@@ -20,7 +20,6 @@ from typing import Any
 from eventlog import events, mending, recording
 
 _OWN_LOGGER = "eventlog"
-_STACKTRACE_MAX_CHARS = 20_000
 #: What every record has; what else is there was given as `extra`.
 _STANDARD = frozenset({*vars(logging.LogRecord("", 0, "", 0, "", (), None)), "message", "asctime", "taskName"})
 #: Set while a line is recorded: what sinks and values log meanwhile would come back here for ever.
@@ -32,15 +31,23 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Record one. Never raises."""
-        if _is_own(record.name) or _recording.get():
+        try:
+            self._emit(record)
+        except Exception:  # noqa: BLE001 - a record of somebody else's making; the program that logs goes on
+            return
+
+    def _emit(self, record: logging.LogRecord) -> None:
+        given = vars(record)  # a record that came over a wire may lack any of them
+        name, level = given.get("name"), given.get("levelname")
+        if (isinstance(name, str) and _is_own(name)) or _recording.get():
             return
         try:
             message: object = record.getMessage()
         except Exception:  # noqa: BLE001 - arguments that do not fit, or a __str__ that fails
-            message = f"{mending.text(record.msg)} {mending.text(record.args)}"
-        extra = {name: value for name, value in vars(record).items() if name not in _STANDARD}
-        stack = _stack(record.exc_info) or record.exc_text or record.stack_info
-        _record(record.levelname.lower(), record.name, message, stack, extra)
+            message = f"{mending.text(given.get('msg'))} {mending.text(given.get('args'))}"
+        extra = {key: value for key, value in given.items() if key not in _STANDARD}
+        stack = _stack(given.get("exc_info")) or given.get("exc_text") or given.get("stack_info")
+        _record(level.lower() if isinstance(level, str) else level, name, message, stack, extra)
 
 
 def structlog_processor(
@@ -79,7 +86,7 @@ def _record(level: Any, logger: str | None, message: object, stack: Any, extra: 
                     level=level,
                     logger=logger,
                     message=message,
-                    stacktrace=stack[-_STACKTRACE_MAX_CHARS:] if isinstance(stack, str) else None,
+                    stacktrace=stack[-recording.STACKTRACE_MAX_CHARS :] if isinstance(stack, str) else None,
                     attributes=extra or None,
                 )
             )

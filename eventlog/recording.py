@@ -44,7 +44,8 @@ from eventlog.calls import Block, LlmCallFields, TimedLlmCall, TimedToolCall
 from eventlog.context import Shared, current, install, restore
 
 _FIELD_MAX_CHARS = 1_000
-_STACKTRACE_MAX_CHARS = 20_000
+#: Of a traceback, its end is kept: what was raised stands there.
+STACKTRACE_MAX_CHARS = 20_000
 #: PROC_PID_INIT_INO of Linux (include/linux/proc_ns.h): that of processes in no container.
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
 
@@ -225,7 +226,7 @@ class Scope:
         if isinstance(error, BaseException):
             error_type, message = calls.described(error)
             stack = "".join(traceback.format_exception(error)) if error.__traceback__ else None
-            stack = stack and stack[-_STACKTRACE_MAX_CHARS:]
+            stack = stack and stack[-STACKTRACE_MAX_CHARS:]
         else:
             error_type, message, stack = None, error, None
         return self._emit(
@@ -397,12 +398,15 @@ class Run(Scope, Block):
         self._token = install(self._inner)
         try:
             record(event, {"parent_event_id": inside} if inside else None)
+            if self._interval_s > 0 and not api.recorder().off:
+                heartbeats.start(id(self), self._beat, self._interval_s)
         except Exception:  # a strict recorder
             self._close()
             restore(self._token)
             raise
-        if self._interval_s > 0 and not api.recorder().off:
-            heartbeats.start(id(self), self._beat, self._interval_s)
+        except BaseException as error:  # Ctrl-C: nobody will leave a block that was not entered
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def _end(self, error: BaseException | None) -> None:

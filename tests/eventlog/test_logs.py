@@ -91,6 +91,22 @@ def test_a_record_that_cannot_be_formatted_is_recorded_all_the_same(
     assert data["attributes"] == {"odd": "<class 'object'>"}
 
 
+def test_a_record_that_lacks_anything_is_recorded_with_the_rest(captured: MemorySink) -> None:
+    """As one that came over a wire; no record makes the handler raise."""
+    handler = obs.LogHandler()
+    handler.emit(logging.makeLogRecord({"msg": "hello"}))
+    bare = logging.makeLogRecord({"odd": 5})
+    for name in ("name", "levelname", "msg", "args", "exc_info", "exc_text", "stack_info"):
+        delattr(bare, name)
+    handler.emit(bare)
+    handler.emit(logging.makeLogRecord({"name": 7, "levelname": 30, "exc_info": 5, "msg": "typed"}))
+    handler.emit(None)  # type: ignore[arg-type]  # the point
+    hello, lacking, typed = (event.data() for event in captured.of_type("debug_event"))
+    assert hello == {"level": "level none", "message": "hello"}
+    assert lacking == {"message": "None None", "attributes": {"odd": 5}}
+    assert typed == {"message": "typed", "attributes": {"level": 30, "logger": 7}}
+
+
 def test_eventlogs_own_lines_are_not_recorded(captured: MemorySink) -> None:
     """Or a full disk would write about itself for ever."""
     root_logger = logging.getLogger()

@@ -29,7 +29,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventlog as obs
-from eventlog import calls, events, heartbeats, recording, totals
+from eventlog import api, calls, events, heartbeats, recording, totals
 from eventlog.context import current
 from eventlog.envelope import Envelope
 from eventlog.sinks import MemorySink
@@ -823,6 +823,27 @@ def test_a_log_that_cannot_be_written_harms_nobody(root: Path) -> None:
     with pytest.raises(obs.WriteFailed), obs.step("s"):
         pass
     assert current().values == {}
+
+
+@pytest.mark.parametrize("where", ["emit_with", "start"])
+def test_ctrl_c_while_a_run_begins_leaves_nothing_of_it(
+    where: str, captured: MemorySink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No context that names it, no heartbeat, and an end in the log."""
+
+    owner: Any = api.recorder() if where == "emit_with" else heartbeats
+    real = getattr(owner, where)
+
+    def interrupted(*_: Any) -> None:
+        monkeypatch.setattr(owner, where, real)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, where, interrupted)
+    with pytest.raises(KeyboardInterrupt), obs.run("r"):
+        pytest.fail("it was not entered")
+    assert (current().values, recording._open) == ({}, {})
+    assert len(captured.of_type("run_started")) == (where == "start")
+    assert only(captured, "run_finished").data()["status"] == "cancelled"
 
 
 # -- processes -------------------------------------------------------------------------
