@@ -125,10 +125,15 @@ class _Mender:
 
     def recordable(self, value: object, around: tuple[int, ...] = ()) -> Any:
         """Return what can be written of a value that is inside of `around`: of all of it where that is possible."""
+        if len(around) >= _DEPTH_MAX or id(value) in around:  # first: writing a circle costs a thousand rounds of it
+            return text(value)
         try:
             return self._whole(value, len(around))
         except Exception:  # noqa: BLE001 - what is no JSON raises many things, and foreign code any
-            return self._part_by_part(value, around)
+            try:
+                return self._part_by_part(value, around)
+            except Exception:  # noqa: BLE001 - a mapping, a list or a property of somebody else's
+                return text(value)
 
     def _whole(self, value: object, depth: int) -> Any:
         """Return a value as plain data. Raises where some of it has no form in JSON, or is too deep."""
@@ -142,11 +147,9 @@ class _Mender:
     def _part_by_part(self, value: Any, around: tuple[int, ...]) -> Any:
         if isinstance(value, str):
             return _unicode(value)
-        if len(around) >= _DEPTH_MAX or id(value) in around:
-            return text(value)
         inside = (*around, id(value))
         if isinstance(value, Mapping):
-            return dict(self._parts(_pairs(value), inside))
+            return dict(self._parts(list(value.items()), inside))
         if isinstance(value, list | tuple | set | frozenset):
             return [each for _, each in self._parts([("", each) for each in value], inside)]
         names = getattr(type(value), "__struct_fields__", None) or getattr(type(value), "__dataclass_fields__", None)
@@ -177,13 +180,6 @@ class _Mender:
             return dict(value) if isinstance(value, Mapping) else text(value)
         except Exception:  # noqa: BLE001 - its own code
             return text(value)
-
-
-def _pairs(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
-    try:
-        return list(value.items())
-    except Exception:  # noqa: BLE001 - a mapping of somebody else's
-        return []
 
 
 def _unicode(value: str) -> str:

@@ -15,6 +15,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections import UserDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -598,6 +599,30 @@ class Nasty:
         raise RuntimeError("no repr")
 
 
+class Broken(UserDict[str, Any]):
+    def __iter__(self) -> Iterator[str]:
+        raise RuntimeError("no")
+
+    def __repr__(self) -> str:
+        return "<Broken>"
+
+
+@dataclasses.dataclass
+class Half:
+    """Its fields are not what they were declared."""
+
+    text: str
+    parts: list[Any]
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "parts":
+            raise RuntimeError("no")
+        return object.__getattribute__(self, name)
+
+    def __repr__(self) -> str:
+        return "<Half>"
+
+
 def cyclic() -> list[Any]:
     made: list[Any] = []
     made.append(made)
@@ -616,6 +641,8 @@ ODD: dict[str, tuple[Callable[[], Any], Callable[[Any], bool]]] = {
     "an SDK's object": (lambda: [Model()], lambda found: found == [{"text": "hi"}]),
     "a function": (lambda: {"f": len}, lambda found: found == {"f": "<built-in function len>"}),
     "an object whose repr fails": (lambda: {"a": 1, "b": Nasty()}, lambda found: found["b"].startswith("<Nasty")),
+    "a mapping that cannot be read": (lambda: [1, Broken(a=1)], lambda found: found[0] == 1 and "Broken" in found[1]),
+    "a dataclass that cannot be read": (lambda: [1, Half("\ud800", [])], lambda found: found == [1, "<Half>"]),
     "not a number": (lambda: math.nan, lambda found: found == "nan"),
     "not a number inside": (lambda: {"x": math.inf, "y": 1}, lambda found: found == {"x": None, "y": 1}),
     "a lone surrogate": (lambda: "a\ud800b", lambda found: found == "a\\ud800b"),
