@@ -151,6 +151,9 @@ _TOKEN = re.compile(
     rb"(?!https?:)(?=[A-Za-z%b]{0,100}+[0-9])(?=[0-9%b]{0,100}+[A-Za-z])[A-Za-z0-9%b]{8,}+" % ((rb"._~+/=:|%-",) * 3)
 )
 
+#: What is longer without a space goes unread, so that no byte is read for too many names before it.
+_BARE_TOKEN_MAX = 1000
+
 # What a payload must have to be looked at closely. Each begins with a single byte, for which the
 # expressions' engine asks memchr; for rare ones `in` is asked first, which takes a number faster than bytes.
 # All of one length, as looking behind needs it.
@@ -229,8 +232,13 @@ def _spans(payload: bytes) -> Iterator[Span]:
     """Yield start, end and kind of each secret. None of them ends inside of an escape."""
     lower = payload.lower()
     for kind, pattern in _FIELDS:
+        done = 0
         for match in pattern.finditer(lower):
-            yield from _value(payload, match, kind)
+            if match.end() < done:  # in a value that goes; reading on from each takes the square of its length
+                continue
+            for span in _value(payload, match, kind):
+                done = span[1]
+                yield span
     for shape in _SHAPES:
         for match in shape.pattern.finditer(payload):
             if not shape.slugs or not _is_slug(match[0]):
@@ -260,7 +268,8 @@ def _value(payload: bytes, opening: re.Match[bytes], kind: bytes) -> Iterator[Sp
         end = _end_of_text(payload, start, len(opening[1] if opening[1] is not None else opening[2]))
     if end <= start or _MARK.fullmatch(payload, start, end):
         return
-    if kind != b"token" or _TOKEN.fullmatch(payload, start, end):
+    bare = opening[4] is not None or opening[5] is not None
+    if kind != b"token" or (bare and end - start > _BARE_TOKEN_MAX) or _TOKEN.fullmatch(payload, start, end):
         yield start, end, kind
 
 

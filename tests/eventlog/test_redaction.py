@@ -275,7 +275,7 @@ _HOSTILE = [
     b"xoxb-", b"=", b":", b"_", b"-", b"a", b"token: ", b"token =", b"password: a", b"secret   ",
     b"authorization: token ", b"SG.aaaaaaaaaaaaaaaaa", b"ya29.", b"sk-1a-", b"://hooks.slack.com/services/",
     b"-----BEGIN PRIVATE KEY-----\\n1:", b"-----BEGIN PRIVATE KEY-----\\na",
-    b"\\na:bcde", b"\\n     1", b"1", b" ", b"hf_", b"token=a", b"token: \\\"",
+    b"\\na:bcde", b"\\n     1", b"1", b" ", b"hf_", b"token=a", b"token=1", b"token=1$", b"secret=1", b"token: \\\"",
 ]  # fmt: skip
 
 
