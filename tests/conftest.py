@@ -36,6 +36,8 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     for name in list(os.environ):
         if name.startswith(("EVENTLOG_", "XDG_", "CLAUDE_")):
             monkeypatch.delenv(name)
+    for name in ("COLUMNS", "LINES"):  # they would overrule what a terminal says
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(home)
     monkeypatch.setattr(api, "_recorder", None)
