@@ -92,10 +92,11 @@ _SHAPES = (
         b"private_key",
         re.compile(
             rb"-----BEGIN [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----"
-            # (not `?+` on a group: Pythons before 3.11.5 lose their place there)
-            rb"(?:\\++[nr]%b?[A-Za-z-]{4,20}: [^\"\\]{0,80}+(?=\\)){0,4}+"  # Proc-Type: 4,ENCRYPTED
-            rb"(?:[A-Za-z0-9+/=\s]++|\\++[nr]%b|\\++[nrt])*+"
-            rb"(?:-----END [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----)?+" % (_LINE_NUMBER, _LINE_NUMBER)
+            # Not possessive where something inside may backtrack: Pythons before 3.11.5 lose their place there. Nothing
+            # that follows can fail, so there is nothing to come back for.
+            rb"(?:\\++[nr]%b?[A-Za-z-]{4,20}: [^\"\\]{0,80}+(?=\\)){0,4}"  # Proc-Type: 4,ENCRYPTED
+            rb"(?:[A-Za-z0-9+/=\s]++|\\++[nr]%b|\\++[nrt])*"
+            rb"(?:-----END [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)?-----)?" % (_LINE_NUMBER, _LINE_NUMBER)
         ),
     ),
     _Shape(b"url_password", _URL, 1),
