@@ -343,7 +343,13 @@ class Step(Block):
 
 
 class Run(Scope, Block):
-    """A run, from entry to exit. `id` is its run_id; `output` and `attributes` are recorded at its end."""
+    """A block that is a run: everything emitted inside carries its id, agent, workspace and session.
+
+    `id` is its run_id; `output` and `attributes` may be set, and are recorded at its end. That end is ok, error (with
+    type and message) or cancelled (interrupts, cancelled tasks, an exit with a code), and what was raised goes on. A
+    run inside another names it as its parent. While it is open, a thread records a heartbeat every `heartbeat_s`
+    seconds; 0 or None turns that off.
+    """
 
     def __init__(
         self,
@@ -462,33 +468,7 @@ decision, orchestration, debug, error = _here.decision, _here.orchestration, _he
 artifact, heartbeat, message, score = _here.artifact, _here.heartbeat, _here.message, _here.score
 
 
-def run(
-    name: str,
-    *,
-    agent: str | None = None,
-    workspace: str | None = None,
-    session_id: str | None = None,
-    run_id: str | None = None,
-    task: Any = None,
-    attributes: dict[str, Any] | None = None,
-    heartbeat_s: float | None = 60.0,
-) -> Run:
-    """Return a block that is a run: everything emitted inside carries its id, agent, workspace and session.
-
-    Its end is recorded as ok, error (with type and message) or cancelled (interrupts, cancelled tasks, an
-    exit with a code), and what was raised goes on. A run inside another names it as its parent. While it is
-    open, a thread records a heartbeat every `heartbeat_s` seconds; 0 or None turns that off.
-    """
-    return Run(
-        name,
-        agent=agent,
-        workspace=workspace,
-        session_id=session_id,
-        run_id=run_id,
-        task=task,
-        attributes=attributes,
-        heartbeat_s=heartbeat_s,
-    )
+run = Run
 
 
 def _field(value: object) -> str | None:

@@ -249,14 +249,6 @@ def test_a_chunk_that_is_there_is_not_written_again(recorder: Recorder, root: Pa
     assert [json.loads(blobs.resolve(root, each)) for each in payloads(root, "t")] == [{"p": text(100_000)}] * 5
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")
-def test_a_folder_without_rights_keeps_the_field_in_its_event(recorder: Recorder, root: Path) -> None:
-    """As below, with the kernel's own refusal."""
-    (root / "blobs").mkdir(parents=True, mode=0o500)
-    recorder.emit("t", {"p": text(100_000)})
-    assert json.loads(payloads(root, "t")[0]) == {"p": text(100_000)}
-
-
 def _file(root: Path) -> None:
     root.mkdir()
     (root / "blobs").write_text("in the way")
