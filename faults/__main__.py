@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -31,6 +32,8 @@ def main(seed: int | None, names: tuple[str, ...], scale: float, listing: bool, 
     unknown = set(names) - set(known)
     if unknown:
         raise click.UsageError(f"no fault is called {', '.join(sorted(unknown))}; see --list")
+    # A shell that starts a campaign in the background lets it, and so all that it starts, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     seed = random.SystemRandom().randrange(10**9) if seed is None else seed
     click.echo(f"seed {seed}, scale {scale:g}")
     outcomes: list[Outcome] = []

@@ -18,6 +18,7 @@ import atexit, faulthandler, os, signal, sys, threading
 import eventlog as obs
 
 root, mode, report = sys.argv[1:]
+signal.alarm(120)  # whoever started it may be gone
 faulthandler.register(signal.SIGUSR1, file=open(report + ".stacks", "w"))
 obs.configure(root=root, mode=mode, segment_max_bytes=8192)
 out = open(report, "ab", buffering=0)
