@@ -1,16 +1,19 @@
-"""DuckDB as the writer of an index uses it: an instance that files are attached to for a batch.
+"""DuckDB as eventlog uses it: an instance that index files are attached to for a batch, or for a question.
 
-To make an instance takes longer than most batches, so an indexer keeps one. An instance has
-threads, and a forked child that has inherited one without its threads crashes when it ends: idle
-ones are closed before a fork, and made anew when they are needed again.
+To make an instance takes longer than most batches and questions, so an indexer keeps one, and so does
+a reader. An instance has threads, and a forked child that has inherited one without its threads
+crashes when it ends: idle ones are closed before a fork, and made anew when they are needed again.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -18,7 +21,8 @@ import duckdb
 from eventlog import forks
 
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-_NAME = "eventlog_index"
+#: What the file is called while it is attached: as DuckDB would call a file `index.duckdb` itself.
+_NAME = '"index"'
 #: DuckDB compresses and writes a row group when it is full, with one thread. Those of its own size
 #: (122,880 rows) are more than most batches, and with rows of kilobytes hundreds of megabytes. The last
 #: ones are rewritten whenever there is something to merge, so their size is also the longest pause.
@@ -34,32 +38,62 @@ _MERGES = 1
 
 
 class Engine:
-    """An instance to write index files with, one file at a time. Threads take turns."""
+    """An instance to which index files are attached, one at a time. Threads take turns.
 
-    def __init__(self) -> None:
+    `make` makes it for a file, and it is made anew for another one, and once it is older than `max_age_s`.
+    """
+
+    def __init__(
+        self, make: Callable[[Path], duckdb.DuckDBPyConnection] | None = None, *, max_age_s: float = math.inf
+    ) -> None:
+        self._make = make or _new_instance
+        self._max_age_s = max_age_s
+        self._made_at = 0.0
+        self._made_for = Path()
         self._instance: duckdb.DuckDBPyConnection | None = None
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._in_use = threading.Lock()
         _living.add(self)
 
-    def attach(self, path: Path, *, wal: bool = True) -> duckdb.DuckDBPyConnection:
+    def attach(self, path: Path) -> duckdb.DuckDBPyConnection:
         """Open a file read-write, or make it; `detach` it, or `close` the engine. Raises duckdb.Error.
 
-        Without a write-ahead log what was committed is safe when the file is detached, and not before.
+        There is no write-ahead log: what was committed is safe when the file is detached, and not before.
         """
+        return self._attached(path, f"ROW_GROUP_SIZE {_ROW_GROUP_ROWS}, RECOVERY_MODE no_wal_writes")
+
+    def attach_read_only(self, path: Path) -> duckdb.DuckDBPyConnection:
+        """Open a file read-only; `detach` it, or `close` the engine. Raises duckdb.Error."""
+        return self._attached(path, "READ_ONLY")
+
+    def _attached(self, path: Path, options: str) -> duckdb.DuckDBPyConnection:
         self._in_use.acquire()
         try:
-            if self._instance is None:
-                self._instance = _new_instance(path)
-            self._connection = self._instance.cursor()
-            self._connection.execute(f"SET max_vacuum_tasks = {_MERGES if wal else 0}")
-            options = f"ROW_GROUP_SIZE {_ROW_GROUP_ROWS}" + ("" if wal else ", RECOVERY_MODE no_wal_writes")
+            self._connection = self._connected(path)
             self._connection.execute(f"ATTACH {quoted(path)} AS {_NAME} ({options})")
             self._connection.execute(f"USE {_NAME}")
         except BaseException:
             self.close()
             raise
         return self._connection
+
+    def _connected(self, path: Path) -> duckdb.DuckDBPyConnection:
+        is_too_old = time.monotonic() - self._made_at > self._max_age_s
+        if self._instance is None or self._made_for != path or is_too_old:
+            self._drop_instance()
+            self._instance = self._make(path)
+            self._made_for, self._made_at = path, time.monotonic()
+        return self._instance.cursor()
+
+    @contextmanager
+    def beside(self, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Lend a connection to the instance that files like this one are attached to, with none attached."""
+        with self._in_use:
+            connection = self._connected(path)
+            try:
+                yield connection
+            finally:
+                connection.close()
 
     def detach(self) -> None:
         """Let go of the file, after a checkpoint. Raises duckdb.Error; the file is let go of all the same."""
@@ -101,19 +135,20 @@ class Engine:
         self._in_use = threading.Lock()
 
 
-def _new_instance(path: Path) -> duckdb.DuckDBPyConnection:
+def _new_instance(path: Path, *, merges: int = _MERGES) -> duckdb.DuckDBPyConnection:
     instance = duckdb.connect(config=dict(CONFIG))
     # What does not fit goes to disk, beside the file; by default it would be the current folder.
-    instance.execute(f"SET temp_directory = {quoted(spill_path(path))}")
-    instance.execute(f"SET write_buffer_row_group_memory_limit = '{_BUFFER_BYTES}B'")
+    instance.execute(f"SET GLOBAL temp_directory = {quoted(spill_path(path))}")
+    instance.execute(f"SET GLOBAL write_buffer_row_group_memory_limit = '{_BUFFER_BYTES}B'")
+    instance.execute(f"SET GLOBAL max_vacuum_tasks = {merges}")
     return instance
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Make a file that nobody else knows yet; it is whole, and let go of, when the block ends."""
-    engine = Engine()
-    connection = engine.attach(path, wal=False)
+    engine = Engine(partial(_new_instance, merges=0))
+    connection = engine.attach(path)
     try:
         yield connection
         engine.detach()

@@ -34,8 +34,16 @@ def index_path(root: str | Path) -> Path:
     return Path(root) / "index.duckdb"
 
 
+def existing(root: str | Path) -> Path:
+    """Return where the index of a root is. Raises IndexFailed where there is none."""
+    path = index_path(root)
+    if not path.exists():
+        raise IndexFailed(f"there is no index at {path}; try: eventlog index")
+    return path
+
+
 def wal_path(path: Path) -> Path:
-    """Return where DuckDB keeps the write-ahead log of a file."""
+    """Return where DuckDB keeps the write-ahead log of a file. We write none; others may."""
     return path.with_name(path.name + ".wal")
 
 
@@ -54,7 +62,7 @@ def writing(
             with contextlib.suppress(FileNotFoundError):
                 wal_path(path).unlink()
         used = engine or Engine()
-        connection = _opened(root, lambda: used.attach(path), os.R_OK | os.W_OK, timeout_s)
+        connection = _opened(root, lambda: used.attach(path.absolute()), os.R_OK | os.W_OK, timeout_s, apart=True)
         try:
             path.chmod(0o600)  # DuckDB makes it readable for everybody
             yield connection
@@ -68,16 +76,28 @@ def writing(
 
 @contextmanager
 def reading(
-    root: str | Path, *, timeout_s: float = DEFAULT_TIMEOUT_S, attached_as: str | None = None
+    root: str | Path,
+    *,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    attached_as: str | None = None,
+    engine: Engine | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open the index read-only. Raises IndexFailed where there is none, IndexBusy past the bound.
 
     With `attached_as` the connection is to an empty database of its own, with the index beside it under that name.
+    With an `engine`, that stays for the next time, unless something is raised.
     """
-    path = index_path(root)
-    if not path.exists():
-        raise IndexFailed(f"there is no index at {path}; try: eventlog index")
+    path = existing(root)
     with turns.turn(root, exclusive=False, timeout_s=timeout_s):
+        if engine is not None:
+            connection = _opened(root, lambda: engine.attach_read_only(path.absolute()), os.R_OK, timeout_s, apart=True)
+            try:
+                yield connection
+                engine.detach()
+            except BaseException:
+                engine.close()
+                raise
+            return
         connection = connect(root, timeout_s=timeout_s, attached_as=attached_as)
         try:
             yield connection
@@ -94,7 +114,7 @@ def connect(root: str | Path, *, timeout_s: float, attached_as: str | None = Non
             return duckdb.connect(str(path), read_only=True, config=dict(CONFIG))
         return _beside_an_empty_one(path, attached_as)
 
-    return _opened(root, open_, os.R_OK, timeout_s)
+    return _opened(root, open_, os.R_OK, timeout_s, apart=attached_as is not None)
 
 
 def _beside_an_empty_one(path: Path, name: str) -> duckdb.DuckDBPyConnection:
@@ -109,9 +129,11 @@ def _beside_an_empty_one(path: Path, name: str) -> duckdb.DuckDBPyConnection:
 
 
 def _opened(
-    root: str | Path, open_: Callable[[], duckdb.DuckDBPyConnection], rights: int, timeout_s: float
+    root: str | Path, open_: Callable[[], duckdb.DuckDBPyConnection], rights: int, timeout_s: float, *, apart: bool
 ) -> duckdb.DuckDBPyConnection:
     """Open the index while holding a turn. Programs that know no turns are waited for, too.
+
+    `apart` says that it is opened in an instance of DuckDB that knows nothing of others in this process.
 
     Raises IndexBusy past the bound, BrokenIndex where it is certain that the file is no good,
     and IndexFailed where it cannot be opened for another reason (no descriptors, no rights).
@@ -120,11 +142,15 @@ def _opened(
     deadline = time.monotonic() + timeout_s
     _need_descriptors(path)
     while True:
+        if apart and _is_open_here(path):
+            if time.monotonic() >= deadline:
+                raise turns.busy(root, timeout_s)
+            time.sleep(_RETRY_S)
+            continue
         try:
             return open_()
         except duckdb.Error as error:
-            # This very process may have the file open in another way, perhaps in a notebook;
-            # to look at the file's locks from here would then take them away.
+            # To look at the locks of a file that this very process has open would take them away.
             own = isinstance(error, duckdb.ConnectionException | duckdb.ResourceInUseException)
             if own or _is_locked(path):
                 if time.monotonic() >= deadline:
@@ -149,6 +175,27 @@ def _need_descriptors(path: Path) -> None:
     finally:
         for fd in taken:
             os.close(fd)
+
+
+def _is_open_here(path: Path) -> bool:
+    """Say whether this very process has the file open, perhaps in a notebook.
+
+    A process that closes a file loses all its locks on it (fcntl(2)), whoever in it has taken them. DuckDB looks
+    after that within one instance, and we have others.
+    """
+    try:
+        wanted = path.stat()
+        descriptors = os.listdir("/dev/fd")
+    except OSError:
+        return False
+    for each in descriptors:
+        try:
+            found = os.fstat(int(each))
+        except OSError:  # that of the listing itself
+            continue
+        if (found.st_ino, found.st_dev) == (wanted.st_ino, wanted.st_dev):
+            return True
+    return False
 
 
 def _is_locked(path: Path) -> bool:

@@ -123,9 +123,9 @@ _HAS_TABLES = "SELECT count(*) > 0 FROM duckdb_tables() WHERE database_name = cu
 def version(connection: duckdb.DuckDBPyConnection) -> int | None:
     """Return the schema version of an index; None for an empty file; -1 for one that is not ours."""
     try:
-        row = connection.execute("SELECT value FROM index_meta WHERE key = 'schema_version'").fetchone()
+        rows = connection.execute("SELECT value FROM index_meta WHERE key = 'schema_version'").fetchall()
     except (duckdb.CatalogException, duckdb.BinderException):  # no such table, or one of somebody else's
         # Asked only here: to list the tables costs ten times as much, and every question would pay for it.
         ((has_tables,),) = connection.execute(_HAS_TABLES).fetchall()
         return -1 if has_tables else None
-    return int(row[0]) if row and str(row[0]).isdigit() else -1
+    return int(rows[0][0]) if rows and str(rows[0][0]).isdigit() else -1

@@ -25,6 +25,8 @@ SWEEP_S = 1.0
 SEAL_S = 60.0
 #: How long watchfiles gathers changes before it wakes us: the price in freshness.
 _DEBOUNCE_MS, _STEP_MS = 15, 10
+#: Between batches, as long as there is something new: readers and producers run, too.
+_REST_S = 0.005
 
 
 def watch(
@@ -43,16 +45,21 @@ def watch(
     folder = log.log_folder(indexer.root)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for _ in _wakes(folder, stop, poll=poll, say=say):
-        try:
-            counted = indexer.catch_up() if stop.is_set() else indexer.keep_up()
-        except (EventlogError, OSError) as error:
-            say(f"{error}; trying again")
-            stop.wait(SWEEP_S)
-        else:
-            if counted.events or counted.rejected:
-                on_batch(counted)
-        if sealer is not None:
-            sealer.seal_now_and_then()
+        found_some = True
+        while found_some:
+            found_some = False
+            try:
+                counted = indexer.catch_up() if stop.is_set() else indexer.keep_up()
+            except (EventlogError, OSError) as error:
+                say(f"{error}; trying again")
+                stop.wait(SWEEP_S)
+            else:
+                if counted.bytes:
+                    on_batch(counted)
+                    # Under load there is more already, and a notification of it would only take time.
+                    found_some = not stop.wait(_REST_S)
+            if sealer is not None:
+                sealer.seal_now_and_then()
 
 
 class _Sealer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,8 +13,21 @@ import duckdb
 
 from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
 from indexer import index_file, schema
+from indexer.engine import CONFIG, Engine, quoted, spill_path
 from queries import sandbox
 from queries.workspace import Workspace, settle, unguessable, without_hints
+
+#: To make a DuckDB takes several times as long as most questions, so a store keeps one. Not for ever: its limits
+#: follow what is free on the disk, and it gives back what memory it has taken.
+_KEPT_S = 60.0
+
+
+def _kept_instance(root: Path, index: Path) -> duckdb.DuckDBPyConnection:
+    """Make a DuckDB without a file, that can open the index of this root and nothing else."""
+    instance = duckdb.connect(config=dict(CONFIG))
+    instance.execute(f"SET GLOBAL temp_directory = {quoted(spill_path(index))}")
+    sandbox.harden(instance, root, may_open=(index, index_file.wal_path(index)))
+    return instance
 
 
 def _make_costs(connection: duckdb.DuckDBPyConnection) -> None:
@@ -52,6 +66,7 @@ class Opening:
         self._on_stuck = on_stuck
         self._wait_s = wait_s
         self._timeout_s = timeout_s
+        self._engine = Engine(partial(_kept_instance, self.root), max_age_s=_KEPT_S)
 
     @contextmanager
     def _asked(
@@ -59,17 +74,23 @@ class Opening:
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         """Open the index for a query of somebody else's, checked and within limits."""
         limit_s = self._timeout_s if timeout_s is None else timeout_s
-        with (
-            self._hardened(may_write=may_write) as (connection, index),
-            _hints_withheld(self.workspace is not None),
-            sandbox.time_limit(connection, limit_s, self._on_stuck),
-        ):
-            checked = sandbox.check(connection, query)
-            statement = checked.statement
-            if self.workspace is not None:
-                statement = Workspace(connection, index, self.workspace).admit(checked, self._on_demand)
-            self._provide(connection, checked.tables)
-            yield connection, statement
+        path = index_file.existing(self.root).absolute()
+        with _one_at_a_time(self.root, self._wait_s):
+            with (
+                self._engine.beside(path) as parser,
+                sandbox.time_limit(parser, limit_s, self._on_stuck),
+            ):
+                checked = sandbox.check(parser, query)
+            with (
+                self._hardened(may_write=may_write, afresh=not checked.is_plain) as (connection, index),
+                _hints_withheld(self.workspace is not None),
+                sandbox.time_limit(connection, limit_s, self._on_stuck),
+            ):
+                statement = checked.statement
+                if self.workspace is not None:
+                    statement = Workspace(connection, index, self.workspace).admit(checked, self._on_demand)
+                self._provide(connection, checked.tables)
+                yield connection, statement
 
     @contextmanager
     def _open(
@@ -79,7 +100,7 @@ class Opening:
 
         Naming the `views` that are read saves making the others. `fenced` is explained at Workspace.
         """
-        with self._hardened() as (connection, index):
+        with _one_at_a_time(self.root, self._wait_s), self._hardened() as (connection, index):
             if self.workspace is not None:
                 Workspace(connection, index, self.workspace, fenced=fenced).make(views)
             yield connection
@@ -101,17 +122,24 @@ class Opening:
             make(connection)
 
     @contextmanager
-    def _hardened(self, *, may_write: Path | None = None) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-        """Open the index; for a workspace, attach it under a name that comes with the connection."""
+    def _hardened(
+        self, *, may_write: Path | None = None, afresh: bool = False
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+        """Open the index in the DuckDB that this store keeps, or `afresh` in one that is gone after the question.
+
+        So is one that may write, and one for a workspace: to that the index is attached under a name that comes with
+        the connection.
+        """
         index = "" if self.workspace is None else unguessable()
-        with (
-            _one_at_a_time(self.root, self._wait_s),
-            index_file.reading(self.root, timeout_s=self._wait_s, attached_as=index or None) as connection,
-        ):
+        engine = None if index or may_write is not None or afresh else self._engine
+        with index_file.reading(
+            self.root, timeout_s=self._wait_s, attached_as=index or None, engine=engine
+        ) as connection:
             if index:
                 settle(connection)
                 connection.execute(f"USE {index}")
-            sandbox.harden(connection, self.root, may_write=may_write)
+            if engine is None:
+                sandbox.harden(connection, self.root, may_open=() if may_write is None else (may_write,))
             found = schema.version(connection)
             if found != schema.SCHEMA_VERSION:
                 raise IndexFailed(

@@ -23,6 +23,7 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
+from queries.functions import FUNCTIONS, TABLE_FUNCTIONS
 
 STUCK_S = 2.0
 _AGAIN_S = 0.05
@@ -33,6 +34,7 @@ _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(\(\s*(analyze|format)\b[^)]*\
 #: They run statements made of text, which may be put together where nobody sees it.
 _RUN_TEXT = frozenset({"query", "json_execute_serialized_sql"})
 _NAME = re.compile(r"\w+")
+_PLAIN = FUNCTIONS | TABLE_FUNCTIONS
 
 
 class Checked(NamedTuple):
@@ -43,21 +45,23 @@ class Checked(NamedTuple):
     tables: frozenset[str]
     #: The tree of an EXPLAIN is that of what it explains.
     is_explain: bool
+    #: It names tables by plain names, and calls only functions that look at their arguments: it leaves no trace.
+    is_plain: bool
 
 
-def harden(connection: duckdb.DuckDBPyConnection, root: Path, *, may_write: Path | None = None) -> None:
-    """Close a connection's ways out, for good; only the file `may_write` stays reachable."""
-    if may_write is not None:
-        connection.execute("SET allowed_paths = [?]", [str(may_write)])
-    connection.execute(f"SET memory_limit = '{_memory_limit_bytes()}B'")
+def harden(connection: duckdb.DuckDBPyConnection, root: Path, *, may_open: Sequence[Path] = ()) -> None:
+    """Close a DuckDB's ways out, for good and for all of its connections; only files `may_open` stay reachable."""
+    if may_open:
+        connection.execute("SET GLOBAL allowed_paths = ?", [[str(path) for path in may_open]])
+    connection.execute(f"SET GLOBAL memory_limit = '{_memory_limit_bytes()}B'")
     # What does not fit into memory goes to disk, which must stay free for the log beside it.
-    connection.execute(f"SET max_temp_directory_size = '{shutil.disk_usage(root).free // 10}B'")
+    connection.execute(f"SET GLOBAL max_temp_directory_size = '{shutil.disk_usage(root).free // 10}B'")
     with contextlib.suppress(duckdb.CatalogException):  # a build without ICU knows no zones
-        connection.execute("SET TimeZone = 'UTC'")
-    connection.execute("SET python_enable_replacements = false")
-    connection.execute("SET allow_persistent_secrets = false")  # its error names the home folder
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL python_enable_replacements = false")
+    connection.execute("SET GLOBAL allow_persistent_secrets = false")  # its error names the home folder
+    connection.execute("SET GLOBAL enable_external_access = false")
+    connection.execute("SET GLOBAL lock_configuration = true")
 
 
 def bound_process() -> None:
@@ -106,7 +110,7 @@ def check(connection: duckdb.DuckDBPyConnection, query: str) -> Checked:
     checked = str(statement.query).strip().rstrip(";")
     tree = _parsed(connection, checked)
     is_explain = kind is duckdb.StatementType.EXPLAIN or _EXPLAIN.match(checked) is not None
-    return Checked(checked, tree, _check_nodes(tree), is_explain)
+    return _check_nodes(checked, tree, is_explain)
 
 
 def _parsed(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]:
@@ -121,21 +125,24 @@ def _parsed(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]
     return tree
 
 
-def _check_nodes(tree: dict[str, Any]) -> frozenset[str]:
-    """Return the names that stand for tables. Raises QueryFailed for a call of a function that may not be called.
+def _check_nodes(statement: str, tree: dict[str, Any], is_explain: bool) -> Checked:
+    """Look at what a query names. Raises QueryFailed for a call of a function that may not be called.
 
     An operator called by its quoted name, `"="({'a': 1}, 'x')`, gets types that DuckDB has not
     converted, and crashes the process.
     """
     tables = set()
+    is_plain = True
     for node in _nodes(tree):
         if "function_name" in node:
             name, is_operator = node["function_name"], node.get("is_operator")
             if name.lower() in _RUN_TEXT or not (is_operator or _NAME.fullmatch(name)):
                 raise QueryFailed(f"a call of {name!r} is refused; write out what it would run")
+            is_plain &= is_operator or name.lower() in _PLAIN
         if "table_name" in node:
             tables.add(node["table_name"].lower())
-    return frozenset(tables)
+            is_plain &= _NAME.fullmatch(node["table_name"]) is not None
+    return Checked(statement, tree, frozenset(tables), is_explain, is_plain)
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

@@ -454,8 +454,8 @@ def test_an_index_that_this_process_holds_otherwise_is_busy_and_not_broken(store
     assert list(root.glob("*broken*")) == []
 
 
-def test_a_reader_may_come_right_after_a_crash(store: ReadStore, root: Path) -> None:
-    """A write-ahead log is there that nobody has played yet."""
+def test_a_batch_that_was_not_let_go_of_is_undone(store: ReadStore, root: Path) -> None:
+    """A reader right after the crash sees the index as it was, and the next run of the indexer has the event."""
     recorder = Recorder(Config(root=str(root)))
     recorder.emit("late")
     recorder.shutdown()
@@ -466,8 +466,28 @@ def test_a_reader_may_come_right_after_a_crash(store: ReadStore, root: Path) -> 
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, timeout=60, check=False)
     assert done.returncode == -9, done.stderr
-    assert index_file.wal_path(index_file.index_path(root)).exists()
+    assert not index_file.wal_path(index_file.index_path(root)).exists()
+    assert sum(count.events for count in store.counts()) == 40
+    Indexer(root).catch_up()
     assert sum(count.events for count in store.counts()) == 41
+
+
+def test_a_write_ahead_log_of_somebody_elses_is_read_and_played(store: ReadStore, root: Path) -> None:
+    """A program that is not ours died while it had the index open."""
+    path = index_file.index_path(root)
+    code = (
+        f"import duckdb, os\nmine = duckdb.connect({str(path)!r})\n"
+        "mine.execute('CREATE TABLE mine AS SELECT 7 AS i')\nos._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+    assert index_file.wal_path(path).exists()
+    assert store.sql("SELECT i FROM mine").rows == [(7,)]
+    recorder = Recorder(Config(root=str(root)))
+    recorder.emit("late")
+    recorder.shutdown()
+    Indexer(root).catch_up()
+    assert not index_file.wal_path(path).exists()
+    assert store.sql("SELECT i, (SELECT count(*) FROM events) FROM mine").rows == [(7, 41)]
 
 
 def test_copy_leaves_special_files_and_other_files_alone(store: ReadStore, tmp_path: Path) -> None:

@@ -1,0 +1,186 @@
+"""A store keeps a DuckDB for its questions: none learns of another, and nobody is in anybody's way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from eventlog.errors import IndexBusy, QueryFailed
+from indexer import index_file, replay
+from queries import opening
+from queries.store import ReadStore
+from tests.conftest import PROJECT
+from tests.indexer.support import index, line, segment
+
+COUNT = "SELECT count(*) FROM events"
+
+
+@pytest.fixture
+def store(root: Path) -> ReadStore:
+    """Three events."""
+    segment(root, b"".join(map(line, range(3))))
+    index(root)
+    return ReadStore(root)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """With what arguments each DuckDB was made."""
+    calls: list[tuple[Any, ...]] = []
+    real = duckdb.connect
+
+    def connect(*arguments: Any, **named: Any) -> duckdb.DuckDBPyConnection:
+        calls.append(arguments)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(duckdb, "connect", connect)
+    return calls
+
+
+def test_many_questions_take_one_duckdb(store: ReadStore, made: list[tuple[Any, ...]]) -> None:
+    """Of any kind, and after errors of the query's own."""
+    for _ in range(3):
+        assert store.sql(COUNT).rows == [(3,)]
+        assert len(store.events().events) == 3
+        assert store.counts()[0].events == 3
+    assert len(made) == 1
+
+
+def test_after_an_error_it_is_made_anew(store: ReadStore, made: list[tuple[Any, ...]]) -> None:
+    """In whatever state the old one was left."""
+    for _ in range(2):
+        with pytest.raises(QueryFailed, match="nowhere"):
+            store.sql("SELECT * FROM nowhere")
+        assert store.sql(COUNT).rows == [(3,)]
+    assert len(made) == 3
+
+
+def test_it_is_not_kept_for_ever(root: Path, made: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its limits were set when it was made."""
+    segment(root, line(0))
+    index(root)
+    made.clear()
+    monkeypatch.setattr(opening, "_KEPT_S", -1.0)
+    store = ReadStore(root)
+    assert store.events().events[0].data() == {"n": 0}
+    assert len(store.events().events) == 1
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM duckdb_settings()",
+        "SELECT setseed(0.5)",
+        "SELECT (SELECT current_setting('TimeZone'))",
+        "EXPLAIN SELECT * FROM duckdb_logs()",
+        "SELECT * FROM 'event_rows.x'",
+    ],
+)
+def test_a_question_that_might_leave_a_trace_has_a_duckdb_of_its_own(
+    store: ReadStore, made: list[tuple[Any, ...]], query: str
+) -> None:
+    """Whatever calls more than functions of their arguments, or names tables by more than a word."""
+    store.sql(COUNT)
+    for number in (2, 3):
+        with contextlib.suppress(QueryFailed):
+            store.sql(query)
+        assert len(made) == number
+        assert store.sql(COUNT).rows == [(3,)]
+        assert len(made) == number
+
+
+def test_temporary_things_of_a_question_are_gone_after_it(store: ReadStore) -> None:
+    """Costs are made as tables of the question's own."""
+    for _ in range(2):
+        assert store.sql("SELECT count(*) FROM llm_costs").rows == [(0,)]
+        assert store.sql("SELECT count(*) FROM duckdb_tables() WHERE temporary").rows == [(0,)]
+
+
+def test_an_index_made_anew_is_seen(store: ReadStore, root: Path) -> None:
+    """It is another file under the same name."""
+    assert store.sql(COUNT).rows == [(3,)]
+    segment(root, line(9))
+    replay.replay(root)
+    assert store.sql(COUNT).rows == [(4,)]
+    index_file.index_path(root).unlink()
+    index(root)
+    assert store.sql(COUNT).rows == [(4,)]
+
+
+def test_a_relative_root_is_what_it_means_now(store: ReadStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may go to another folder."""
+    other = root.parent / "elsewhere" / root.name
+    segment(other, line(5))
+    index(other)
+    relative = ReadStore(root.name)
+    for folder, events in ((root.parent, 3), (other.parent, 1), (root.parent, 3)):
+        monkeypatch.chdir(folder)
+        assert relative.sql(COUNT).rows == [(events,)]
+
+
+def test_between_questions_the_index_belongs_to_everybody(store: ReadStore, root: Path) -> None:
+    """Another process may write it, with or without taking turns."""
+    for _ in range(2):
+        assert store.sql(COUNT).rows == [(3,)]
+        code = f"import duckdb; duckdb.connect({str(index_file.index_path(root))!r}).execute('CHECKPOINT')"
+        subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+
+
+def test_a_lock_of_this_process_is_not_lost(store: ReadStore, root: Path) -> None:
+    """To open and close a file that a notebook has open would let others write under its eyes."""
+    path = index_file.index_path(root)
+    code = f"import duckdb\ntry: duckdb.connect({str(path)!r})\nexcept duckdb.IOException: print('locked')"
+    with duckdb.connect(str(path), read_only=True) as notebook:
+        for opened in (store, ReadStore(root, workspace="w")):
+            opened._wait_s = 0.1
+            with pytest.raises(IndexBusy, match=f"pid {os.getpid()}"):
+                opened.sql(COUNT)
+        done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True, check=True)
+        assert done.stdout == "locked\n"
+        assert notebook.execute(COUNT).fetchall() == [(3,)]
+    assert store.sql(COUNT).rows == [(3,)]
+
+
+def test_threads_of_one_store_each_get_their_answer(store: ReadStore) -> None:
+    """One after the other."""
+    found: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda n=n: found.append(store.sql("SELECT ?", [n]).rows[0][0])) for n in range(20)
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(30)
+    assert sorted(found) == list(range(20))
+
+
+def test_a_forked_child_and_its_parent_go_on_asking(root: Path) -> None:
+    """A child has no threads of its parent's DuckDB, and must end all the same."""
+    segment(root, line(0))
+    index(root)
+    code = f"""
+import os, sys
+from queries.store import ReadStore
+store = ReadStore({str(root)!r})
+assert store.sql("{COUNT}").rows == [(1,)]
+child = os.fork()
+assert store.sql("{COUNT}").rows == [(1,)]
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.sql("{COUNT}").rows == [(1,)]
+    print("both")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+        cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "both\n"), done.stderr
