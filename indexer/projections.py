@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import duckdb
 
-from indexer import alerting, recorded, schema, transcripts, typed
+from indexer import alerting, recorded, schema, transcripts
+from indexer.kept import quoted
+
+#: The columns beside the payload that are there from the first row on.
+KEPT = (*recorded.KEPT, transcripts.PARTS)
 
 
 def create(connection: duckdb.DuckDBPyConnection) -> None:
     """Make all tables and views in an empty database."""
-    schema.create_tables(connection, {typed.quoted(kept.column): kept.kind for kept in recorded.KEPT})
+    schema.create_tables(connection, {quoted(kept.column): kept.kind for kept in KEPT})
     for view in VIEWS:
         connection.execute(view)
 
 
-_SESSIONS = """
+_SESSIONS = f"""
 CREATE VIEW sessions AS
 WITH lines AS (
     SELECT session_id, count(*) AS events,
@@ -26,9 +30,9 @@ WITH lines AS (
            arg_min(workspace, event_id) AS workspace, arg_min(agent, event_id) AS agent
     FROM events WHERE session_id IS NOT NULL GROUP BY session_id
 ), imported AS (
-    SELECT session_id, arg_min(payload ->> 'cwd', event_id) FILTER (payload ->> 'cwd' IS NOT NULL) AS project,
-           arg_max(payload ->> 'summary', event_id) FILTER (payload ->> 'type' = 'summary') AS summary
-    FROM events WHERE event_type = 'claude_code' AND session_id IS NOT NULL GROUP BY session_id
+    SELECT session_id, arg_min({transcripts.part("/cwd")}, event_id) AS project,
+           arg_max({transcripts.part("/summary")}, event_id) FILTER ({transcripts.part("/type")} = 'summary') AS summary
+    FROM {transcripts.LINES} WHERE session_id IS NOT NULL GROUP BY session_id
 ), calls AS (
     SELECT session_id, count(*) AS llm_calls, list(DISTINCT model ORDER BY model) AS models,
            TRY_CAST(sum(uncached_input_tokens) AS BIGINT) AS uncached_input_tokens,

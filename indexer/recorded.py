@@ -6,7 +6,7 @@ views answer over millions of events without touching a payload.
 
 from __future__ import annotations
 
-from indexer.typed import Kept
+from indexer.kept import Kept
 
 #: A run of which nothing came for so long, and that did not say that it finished, is abandoned; one that
 #: sends heartbeats, when two of them in a row are missing, if that is later.

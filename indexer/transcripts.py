@@ -8,35 +8,76 @@ subagents used is inside `progress` lines and nowhere else. `<synthetic>` is no 
 
 from __future__ import annotations
 
-_MESSAGES = """
-    SELECT event_id, timestamp, run_id, session_id, parent_event_id, workspace, agent, payload ->> 'type' AS role,
-           payload -> 'message' AS message, payload ->> 'requestId' AS request_id,
-           payload ->> 'agentId' AS subagent_id, payload ->> 'cwd' AS project
-    FROM events
-    WHERE event_type = 'claude_code' AND payload ->> 'type' IN ('assistant', 'user')
+from indexer.kept import Kept, quoted
+
+#: What the small parts of a message are called here, and where they stand in it (RFC 6901).
+_OF_MESSAGE = {
+    "message_id": "/id",
+    "model": "/model",
+    "stop_reason": "/stop_reason",
+    "input_tokens": "/usage/input_tokens",
+    "cache_read": "/usage/cache_read_input_tokens",
+    "cache_write": "/usage/cache_creation_input_tokens",
+    "written_5m": "/usage/cache_creation/ephemeral_5m_input_tokens",
+    "written_1h": "/usage/cache_creation/ephemeral_1h_input_tokens",
+    "output": "/usage/output_tokens",
+    "speed": "/usage/speed",
+    "service_tier": "/usage/service_tier",
+}
+#: Where they stand in a line. What a subagent said is a line within a line.
+_OF_LINE = {
+    "role": "/type",
+    "request_id": "/requestId",
+    "subagent_id": "/agentId",
+    **{name: f"/message{pointer}" for name, pointer in _OF_MESSAGE.items()},
+}
+_OF_PROGRESS = {
+    "role": "/data/message/type",
+    "request_id": "/data/message/requestId",
+    "subagent_id": "/data/agentId",
+    **{name: f"/data/message/message{pointer}" for name, pointer in _OF_MESSAGE.items()},
+}
+_POINTERS = list(dict.fromkeys(["/cwd", "/summary", "/data/type", *_OF_LINE.values(), *_OF_PROGRESS.values()]))
+
+#: The small parts of a line, as a JSON array in one column: a payload is taken apart once, when it is indexed. Each
+#: column costs every batch a little, and many short texts cost DuckDB more to store than one.
+PARTS = Kept("claude_code", "parts", "VARCHAR")
+PARTS_OF_PAYLOAD = f"to_json(json_extract_string(payload, {_POINTERS}))::VARCHAR"
+#: What they mean is said below, so that a better rule improves the past as well.
+LINES = f"""(
+    SELECT *, {quoted(PARTS.column)}::JSON::VARCHAR[] AS parts FROM event_rows WHERE event_type = '{PARTS.event_type}'
+)"""
+
+
+def part(pointer: str) -> str:
+    """Return what stands somewhere in a line, as an expression over `LINES`."""
+    return f"parts[{_POINTERS.index(pointer) + 1}]"
+
+
+def _parts(pointers: dict[str, str]) -> str:
+    return ", ".join(f"{part(pointer)} AS {name}" for name, pointer in pointers.items())
+
+
+_COMMON = f"event_id, timestamp, run_id, session_id, parent_event_id, workspace, agent, {part('/cwd')} AS project"
+_MESSAGES = f"""
+    SELECT {_COMMON}, {_parts(_OF_LINE)}, payload -> '/message' AS message
+    FROM {LINES} WHERE {part("/type")} IN ('assistant', 'user')
     UNION ALL
-    SELECT event_id, timestamp, run_id, session_id, parent_event_id, workspace, agent,
-           payload ->> '$.data.message.type', payload -> '$.data.message.message',
-           payload ->> '$.data.message.requestId', payload ->> '$.data.agentId', payload ->> 'cwd'
-    FROM events
-    WHERE event_type = 'claude_code' AND payload ->> 'type' = 'progress'
-      AND payload ->> '$.data.type' = 'agent_progress'
+    SELECT {_COMMON}, {_parts(_OF_PROGRESS)}, payload -> '/data/message/message'
+    FROM {LINES} WHERE {part("/type")} = 'progress' AND {part("/data/type")} = 'agent_progress'
 """
 
 LLM_CALLS = f"""
-WITH lines AS (
-    SELECT *, coalesce(message ->> 'id', event_id::VARCHAR) AS message_id,
-           message ->> 'model' AS model, message -> 'usage' AS usage
-    FROM ({_MESSAGES}) WHERE role = 'assistant'
-), counted AS (
-    SELECT *,
-           TRY_CAST(usage ->> 'input_tokens' AS BIGINT) AS uncached_input_tokens,
-           TRY_CAST(usage ->> 'cache_read_input_tokens' AS BIGINT) AS cache_read_tokens,
-           TRY_CAST(usage ->> 'cache_creation_input_tokens' AS BIGINT) AS cache_write_tokens,
-           TRY_CAST(usage ->> '$.cache_creation.ephemeral_5m_input_tokens' AS BIGINT) AS written_5m,
-           TRY_CAST(usage ->> '$.cache_creation.ephemeral_1h_input_tokens' AS BIGINT) AS written_1h,
-           TRY_CAST(usage ->> 'output_tokens' AS BIGINT) AS output_tokens
-    FROM lines WHERE model IS NOT NULL AND model <> '<synthetic>'
+WITH counted AS (
+    SELECT * REPLACE (
+               coalesce(message_id, event_id::VARCHAR) AS message_id,
+               TRY_CAST(written_5m AS BIGINT) AS written_5m, TRY_CAST(written_1h AS BIGINT) AS written_1h
+           ),
+           TRY_CAST(input_tokens AS BIGINT) AS uncached_input_tokens,
+           TRY_CAST(cache_read AS BIGINT) AS cache_read_tokens,
+           TRY_CAST(cache_write AS BIGINT) AS cache_write_tokens,
+           TRY_CAST(output AS BIGINT) AS output_tokens
+    FROM ({_MESSAGES}) WHERE role = 'assistant' AND model IS NOT NULL AND model <> '<synthetic>'
 ), ranked AS (
     SELECT *,
            row_number() OVER (
@@ -56,10 +97,10 @@ SELECT message_id, request_id, run_id, session_id, parent_event_id, subagent_id,
        coalesce(written_5m, TRY(cache_write_tokens - coalesce(written_1h, 0)), 0) AS cache_write_5m_tokens,
        coalesce(written_1h, 0) AS cache_write_1h_tokens,
        coalesce(output_tokens, 0) AS output_tokens, NULL::BIGINT AS reasoning_tokens,
-       message ->> 'stop_reason' AS stop_reason,
+       stop_reason,
        -- Anthropic's fast mode is a speed beside the tier, and has prices of its own as tiers have
-       CASE WHEN usage ->> 'speed' = 'fast' THEN 'fast' ELSE usage ->> 'service_tier' END AS service_tier,
-       usage AS raw_usage,
+       CASE WHEN speed = 'fast' THEN 'fast' ELSE service_tier END AS service_tier,
+       message -> 'usage' AS raw_usage,
        NULL::DOUBLE AS latency_ms, NULL::DOUBLE AS ttft_ms, true AS ok, NULL::VARCHAR AS error_type,
        NULL::DECIMAL(38,12) AS reported_cost_usd,
        first_timestamp AS timestamp, last_timestamp, event_id

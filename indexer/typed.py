@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
 import msgspec
 
 from eventlog.envelope import EVENT_TYPE
 from eventlog.schemas import RESERVED, SCHEMA_EVENT, EventSchema
+from indexer import transcripts
+from indexer.kept import Kept, quoted
 from indexer.schema import CONTENT, PLACE, columns
 
 _FIELDS_MAX = 1000
@@ -41,18 +43,6 @@ _FORMATS = {
 
 #: Lends a FROM clause.
 Sample = AbstractContextManager[str]
-
-
-class Kept(NamedTuple):
-    """A field of a typed event that has a column in `event_rows`."""
-
-    event_type: str
-    field: str
-    kind: str
-
-    @property
-    def column(self) -> str:
-        return f"{self.event_type}/{self.field}"
 
 
 # -- schemas ---------------------------------------------------------------------------------
@@ -194,9 +184,10 @@ def insert(connection: duckdb.DuckDBPyConnection, source: str, event_types: Coll
     The types, if known, save looking for others.
     """
     by_type: dict[str, list[Kept]] = {}
+    parts: list[Kept] = []
     for each in kept_columns(connection):
         if event_types is None or each.event_type in event_types:
-            by_type.setdefault(each.event_type, []).append(each)
+            (parts if each == transcripts.PARTS else by_type.setdefault(each.event_type, [])).append(each)
     # All fields of a payload are taken out in one go: each `->>` would parse it again.
     texts = [
         f"CASE WHEN event_type = '{event_type}' THEN "
@@ -208,7 +199,8 @@ def insert(connection: duckdb.DuckDBPyConnection, source: str, event_types: Coll
         for number, kept in enumerate(by_type.values())
         for place, each in enumerate(kept, start=1)
     ]
-    names = [quoted(each.column) for kept in by_type.values() for each in kept]
+    names = [quoted(each.column) for kept in (*by_type.values(), parts) for each in kept]
+    values += [f"CASE WHEN event_type = '{each.event_type}' THEN {transcripts.PARTS_OF_PAYLOAD} END" for each in parts]
     fixed = columns(CONTENT, PLACE)
     row = connection.execute(
         f"INSERT INTO event_rows ({', '.join([fixed, *names])}) "
@@ -252,8 +244,3 @@ def _value(field: str, kind: str) -> str:
 def _pointer(field: str) -> str:
     pointer = "/" + field.replace("~", "~0").replace("/", "~1")  # RFC 6901: any name can be said
     return "'" + pointer.replace("'", "''") + "'"
-
-
-def quoted(name: str) -> str:
-    """Quote an identifier."""
-    return '"' + name.replace('"', '""') + '"'

@@ -25,7 +25,7 @@ from eventlog.errors import InvalidEvent, MissingExtra, QueryFailed
 from indexer import schema
 from indexer.alarm import ALARM_EVENT
 from indexer.digest import Digest, digest
-from indexer.typed import quoted
+from indexer.kept import quoted
 from queries import sandbox
 from queries.answers import Answers
 

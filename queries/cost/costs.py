@@ -17,7 +17,7 @@ import duckdb
 import msgspec
 
 from eventlog.errors import MissingExtra
-from indexer.typed import quoted
+from indexer.kept import quoted
 from queries.cost import price_sets, prices, rates
 from queries.cost.price_sets import PriceEvent
 from queries.cost.rates import Key, Rate

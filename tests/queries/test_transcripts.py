@@ -198,6 +198,64 @@ def naive_totals(paths: list[Path]) -> dict[str, tuple[int, ...]]:
     return {model: tuple(row) for model, row in totals.items()}
 
 
+_ODD: list[Any] = [
+    None,
+    "",
+    "null",
+    "[]",
+    '"',
+    "é\u2028\U0001f600",
+    0,
+    -1,
+    2**70,
+    1.5,
+    True,
+    [],
+    ["x"],
+    {},
+    {"id": 1},
+]
+
+
+def test_what_is_kept_of_a_line_is_what_it_says(root: Path) -> None:
+    """Whatever stands where a text or a number belongs."""
+    recorder = Recorder(Config(root=str(root), strict=True))
+    for odd in _ODD:
+        message = {"id": odd, "model": odd, "stop_reason": odd, "usage": odd}
+        usage = {"input_tokens": odd, "service_tier": odd, "cache_creation": {"ephemeral_5m_input_tokens": odd}}
+        for said in (message, {"model": "m", "usage": usage}, odd):
+            line = {"type": "assistant", "message": said, "requestId": odd, "agentId": odd, "cwd": odd}
+            recorder.emit("claude_code", line)
+            progress = {"type": "agent_progress", "message": line}
+            recorder.emit("claude_code", {"type": "progress", "cwd": odd, "data": progress})
+        recorder.emit("claude_code", {"type": odd, "data": odd, "summary": odd})
+    recorder.shutdown()
+    Indexer(root).catch_up()
+    store = ReadStore(root)
+    calls = """
+        SELECT event_id, message_id, request_id, model, project, stop_reason, uncached_input_tokens,
+               cache_write_5m_tokens, service_tier FROM llm_calls
+    """
+    said = """
+        SELECT event_id, coalesce(m ->> 'id', event_id::VARCHAR), r, m ->> 'model', p, m ->> 'stop_reason',
+               coalesce(TRY_CAST(m ->> '$.usage.input_tokens' AS BIGINT), 0),
+               coalesce(TRY_CAST(m ->> '$.usage.cache_creation.ephemeral_5m_input_tokens' AS BIGINT), 0),
+               m ->> '$.usage.service_tier'
+        FROM (SELECT event_id, payload ->> 'cwd' AS p,
+                     if(payload ->> 'type' = 'progress', payload -> '$.data.message.message',
+                        payload -> 'message') AS m,
+                     if(payload ->> 'type' = 'progress', payload ->> '$.data.message.requestId',
+                        payload ->> 'requestId') AS r
+              FROM events WHERE event_type = 'claude_code')
+        WHERE m ->> 'model' IS NOT NULL
+    """
+    # Lines that share a message are one call, so only those count that are one.
+    expected = {row[0]: row for row in store.sql(said).rows}
+    found = store.sql(calls).rows
+    assert len(found) > 2 * len(_ODD)
+    assert [row for row in found if row != expected[row[0]]] == []
+
+
 @pytest.mark.realdata
 def test_token_totals_of_real_transcripts_equal_a_naive_count(root: Path, real_data: Path) -> None:
     """Per model and kind of token."""
