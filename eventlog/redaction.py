@@ -182,7 +182,8 @@ _colon = re.compile(
 ).search
 _underscore = re.compile(
     rb"_(?<=[havsep][pousrtecfkm]_)"
-    rb"(?:(?<=gh[pousr]_)|(?<=_pat_)|(?<=k_(?:live|test)_)|(?<=whsec_)|(?<=hf_)|(?<=gsk_)|(?<=npm_))"
+    rb"(?:(?<=[gn][hsp]._)(?:(?<=gh[pousr]_)|(?<=gsk_)|(?<=npm_))"
+    rb"|(?<=[_lth][pies].._)(?:(?<=_pat_)|(?<=k_(?:live|test)_)|(?<=whsec_))|(?<=hf_))"
 ).search
 _hyphen = re.compile(rb"-(?:(?<=sk-)|(?<=xox[a-z]-)|(?<=xai-)|(?<=glpat-)|(?<=pypi-)|----BEGIN )").search
 _equals = re.compile(

@@ -123,16 +123,17 @@ class Segment:
         segment. Raises OSError where nothing could be written. After either, and after any
         other exception, never append here again.
         """
-        written = os.write(self._fd, data)
-        if written != len(data):
+        kept = os.write(self._fd, data)
+        if kept != len(data):
             # Cut back before anything else happens: the next append would be glued to the torn line.
-            data = self._cut_back(data, written)
-        self.size += len(data)
-        if self.size - self._synced_size > _REMEMBERED_MAX_BYTES:
+            data = self._cut_back(data, kept)
+            kept = len(data)
+        size = self.size = self.size + kept
+        if size - self._synced_size > _REMEMBERED_MAX_BYTES:
             self._unsynced = deque()
         else:
-            self._unsynced.append((self.size, data))
-        return len(data)
+            self._unsynced.append((size, data))
+        return kept
 
     def _cut_back(self, data: bytes, written: int) -> bytes:
         """Take a torn line off the end; return the whole lines before it."""

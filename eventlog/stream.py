@@ -68,7 +68,7 @@ class Stream:
         nested = lock._is_owned()
         try:
             try:
-                if not (nested or lock.acquire(blocking=False) or lock.acquire(timeout=_TURN_TIMEOUT_S)):
+                if not (nested or lock.acquire(False) or lock.acquire(timeout=_TURN_TIMEOUT_S)):
                     raise self._too_late(_TURN_TIMEOUT_S, _BUSY)
                 self._append(data)
                 position = self.appended
@@ -84,25 +84,27 @@ class Stream:
         return position
 
     def _append(self, data: bytes) -> None:
-        """Append, to a segment of its own where this very thread is in the middle of appending.
+        if self._in_append:
+            self._append_apart(data)
+            return
+        try:
+            self._in_append = True
+            self._append_lines(data)
+        finally:
+            self._in_append = False
+
+    def _append_apart(self, data: bytes) -> None:
+        """Append to a segment of its own, since this very thread is in the middle of appending.
 
         A signal handler or a finalizer may emit at any point: after a short write, say, and
         before its cut, or while a segment is being opened.
         """
-        nested = self._in_append
-        interrupted = self._open if nested else None
+        interrupted, self._open = self._open, None
         try:
-            self._in_append = True
-            if nested:
-                self._open = None
-            try:
-                self._append_lines(data)
-            finally:
-                if nested:
-                    self._leave()
-                    self._open = interrupted
+            self._append_lines(data)
         finally:
-            self._in_append = nested
+            self._leave()
+            self._open = interrupted
 
     def _append_lines(self, data: bytes) -> None:
         """Append part by part, to as many segments as it takes."""
@@ -133,11 +135,12 @@ class Stream:
                 raise _failed(f"{self._folder}: no space for {left} bytes; free some or move the root", data, written)
 
     def _segment_for(self, size: int) -> Segment:
-        if self._open is not None and self._is_full(self._open, size):
-            self._leave()
-        if self._open is None:
-            self._open = self._adopt(size) or Segment.create(self._folder)
-            self.segments_opened += 1
+        segment = self._open
+        if segment is not None and not self._is_full(segment, size):
+            return segment
+        self._leave()
+        self._open = self._adopt(size) or Segment.create(self._folder)
+        self.segments_opened += 1
         return self._open
 
     def _is_full(self, segment: Segment, size: int) -> bool:
