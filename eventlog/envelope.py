@@ -34,6 +34,9 @@ _UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-
 #: What is shorter is not nested too deep: each level but that of the envelope takes two brackets of the payload.
 _DEEP_MIN_BYTES = 2 * MAX_DEPTH
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+#: JSON that is nested no deeper than this, as nearly all is, is quick to tell.
+_SHALLOW = 16
+_BACKSLASH = ord("\\")
 _NEWLINE = ord("\n")  # looking for a number in bytes is faster than for bytes
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _STEPS)
 
@@ -311,9 +314,13 @@ def too_deep(line: bytes) -> bool:
     if opening_brackets(line) <= MAX_DEPTH:
         return False
     # Not by a regular expression: on hostile lines its time is quadratic, or its stack huge.
-    outside_strings = line.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]
-    brackets = b"".join(outside_strings).translate(None, _NO_BRACKETS)
-    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > MAX_DEPTH
+    if _BACKSLASH in line:
+        line = line.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = b"".join(line.split(b'"')[::2]).translate(None, _NO_BRACKETS)
+    rest = brackets  # nothing, where it is shallow: each round takes off the innermost level, or the innermost two
+    for _ in range(_SHALLOW // 2):
+        rest = rest.replace(b"{}", b"").replace(b"[]", b"")
+    return bool(rest) and max(accumulate(map(_STEPS.__getitem__, brackets))) > MAX_DEPTH
 
 
 def opening_brackets(data: bytes) -> int:
