@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -62,6 +63,32 @@ def test_raw_json_in_a_struct_is_checked_too(root: Path, recorder: Recorder) -> 
     recorder.emit(Wrapped(msgspec.Raw(b"[1]")))
     assert json.loads(lines_of(root, "wrapped")[0])["payload"] == {"raw": [1]}
     assert (recorder.stats().refused, recorder.stats().lost) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"tokens": "many"}, r"asked: Expected `int \| null`, got `str` - at `\$.tokens` \(.*Asked\)"),
+        ({"prompt": msgspec.Raw(b"[1,")}, "asked: JSON is malformed"),
+        ({"prompt": msgspec.Raw(b'{"a":"\\q"}')}, "asked: JSON is malformed"),
+        ({"prompt": msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)}, "asked: maximum recursion depth exceeded"),
+    ],
+)
+def test_of_eventlogs_own_structs_all_is_checked_but_what_may_be_anything(
+    root: Path, recorder: Recorder, fields: dict[str, Any], reason: str
+) -> None:
+    """A long prompt becomes no objects again, and is JSON all the same."""
+
+    @schemas.built_in("asked")
+    class Asked(msgspec.Struct, omit_defaults=True):
+        prompt: Any = None
+        tokens: int | None = None
+
+    recorder.emit(Asked([{"role": "user", "content": ["hello", 1.5, None]}], 3))
+    with pytest.raises(obs.InvalidEvent, match=reason):
+        recorder.emit(Asked(**fields))
+    (event,) = map(json.loads, lines_of(root, "asked"))
+    assert event["payload"] == {"prompt": [{"role": "user", "content": ["hello", 1.5, None]}], "tokens": 3}
 
 
 def test_a_dict_under_a_registered_name_is_checked_too_and_keeps_unknown_fields(root: Path, recorder: Recorder) -> None:
