@@ -320,9 +320,10 @@ class Recorder:
                 self._drops.told(report)
 
     def _delivered(self, event_type: str, data: bytes, count: int) -> None:
-        with self._count_lock:
+        size = len(data)
+        with self._count_lock:  # no call in here: a signal handler may emit in the middle of one, and count too
             self._emitted += count
-            self._emitted_bytes += len(data)
+            self._emitted_bytes += size
         for sink in self._sinks:
             self.guard(sink.write, event_type, data)
 
