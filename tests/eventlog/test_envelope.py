@@ -23,6 +23,15 @@ def test_the_depth_of_a_long_line_is_found_in_linear_time(end: bytes) -> None:
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("quotes", [b"", b'"\\\\","\\"]",'], ids=["plain", "escapes"])
+def test_many_brackets_beside_each_other_are_not_deep(quotes: bytes) -> None:
+    """As in a long conversation; and they hide nothing that is deep behind them."""
+    flat = b'{"role":"user","content":[{"text":"hello"}]},' * MAX_DEPTH
+    deep = b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1)
+    assert not too_deep(b"[" + quotes + flat + deep + b"]")
+    assert too_deep(b"[" + quotes + flat + b"[" + deep + b"]]")
+
+
 _JSON = st.recursive(
     st.text('\\"[]{}/n', max_size=6),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('\\"{['), inner),
