@@ -36,7 +36,7 @@ def start(bench: Bench) -> Iterator[Found]:
         max(bench.rounds, _ROUNDS_MIN),
         {
             "import": lambda: run([sys.executable, "-c", "import eventlog"], bench.home),
-            "emit": lambda: run(eventlog("emit", "step", '{"number": 1}', "--root", root), bench.home),
+            "emit": lambda: run(eventlog("emit", "step", '{"name": "search"}', "--root", root), bench.home),
             "peer": lambda: run([sys.executable, "-c", "import logging, json"], bench.home),
         },
     )
