@@ -186,6 +186,8 @@ _colon = re.compile(
     rb"|(?<=\\..)(?:(?<=%b...)|(?<=%b\\\\\\..)|(?<=\\{7}..))))"
     % (_named(b": "), _WITH_DIGIT, _named(b".."), _NAME_ENDS, _NAME_ENDS)
 ).search
+#: As some write JSON, and others Ruby; whatever the name.
+_spaced_colon = re.compile(rb"[\"'] {1,4}+:").search
 _underscore = re.compile(
     rb"_(?<=[havsep][pousrtecfkm]_)"
     rb"(?:(?<=[gn][hsp]._)(?:(?<=gh[pousr]_)|(?<=gsk_)|(?<=npm_))"
@@ -209,6 +211,7 @@ def redact(payload: bytes) -> bytes:
     """Return a JSON payload with each known secret replaced by `[redacted:<kind>]`."""
     if not (
         _colon(payload)
+        or (payload.rfind(b" :") >= 0 and _spaced_colon(payload))
         or (_UNDERSCORE in payload and _underscore(payload))
         or (_HYPHEN in payload and _hyphen(payload))
         or (_I in payload and _A in payload and _of_amazon_or_google(payload))

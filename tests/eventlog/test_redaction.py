@@ -147,6 +147,9 @@ def test_a_secret_is_known_by_the_name_of_its_field(name: str, kind: str, value:
     assert json.loads(redacted({"x": json.dumps(plain)})["x"]) == expected
     twice = redacted({"x": json.dumps({"y": json.dumps(plain), "z": 1})})["x"]
     assert json.loads(json.loads(twice)["y"]) == expected
+    for separator in (" : ", " :", "   : "):  # as Jackson prints, and others
+        spaced = redacted({"x": json.dumps(plain, separators=(", ", separator))})["x"]
+        assert json.loads(spaced) == expected
     thrice = redacted({"x": json.dumps([json.dumps([json.dumps(plain)])])})["x"]
     assert json.loads(json.loads(json.loads(thrice)[0])[0]) == expected
 
