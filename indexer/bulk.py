@@ -48,6 +48,8 @@ class Bulk:
         self._places = MemoryFile()
         self._ids: set[str] = set()
         self._taken: list[_Taken] = []
+        #: Segments as the places name them, from 1 on: their names would be half of the text.
+        self._numbers: dict[str, int] = {}
         self.events = Counter[str]()
         self.lowest, self.highest = _HIGHEST, ""
         self._longest = 0
@@ -57,16 +59,18 @@ class Bulk:
         proof = prove(block, event_type)
         if proof is None:
             return 0
-        ids = set(proof.event_ids)
-        if len(ids) < len(proof.event_ids) or not self._ids.isdisjoint(ids):
-            return 0
-        self._ids |= ids
+        ids = proof.event_ids
+        expected = len(self._ids) + len(ids)
+        self._ids.update(ids)
+        if len(self._ids) < expected:
+            return 0  # one stands there twice; the others stay noted, which may only cost a later block the same
         self.lowest, self.highest = min(self.lowest, *ids), max(self.highest, *ids)
         self._longest = max(self._longest, *proof.lengths)
         self._lines.write(block.data)
         offsets = accumulate(proof.lengths, initial=block.offset)
-        row = f"%s,{segment},%d,%d\n".__mod__
-        self._places.write("".join(map(row, zip(proof.event_ids, offsets, proof.lengths, strict=False))).encode())
+        number = self._numbers.setdefault(segment, len(self._numbers) + 1)
+        row = f"%s,{number},%d,%d\n".__mod__
+        self._places.write("".join(map(row, zip(ids, offsets, proof.lengths, strict=False))).encode())
         self._taken.append(_Taken(segment, event_type, block.offset, block.length))
         self.events[segment] += len(ids)
         return len(ids)
@@ -79,8 +83,9 @@ class Bulk:
     @property
     def places(self) -> str:
         """A FROM clause: event_id, segment, line_offset, line_length."""
-        kinds = _struct({"event_id": "UUID", **PLACE})
-        return f"read_csv('{self._places.finished()}', auto_detect = false, header = false, columns = {{{kinds}}})"
+        kinds = _struct({"event_id": "UUID", **PLACE, "segment": "INTEGER"})
+        table = f"read_csv('{self._places.finished()}', auto_detect = false, header = false, columns = {{{kinds}}})"
+        return f"(SELECT * REPLACE ({list(self._numbers)}[segment] AS segment) FROM {table})"
 
     @property
     def rows(self) -> str:
@@ -117,6 +122,7 @@ class Bulk:
         self._places.clear()
         self._ids.clear()
         self._taken.clear()
+        self._numbers.clear()
         self.events.clear()
         self.lowest, self.highest = _HIGHEST, ""
         self._longest = 0
