@@ -53,14 +53,21 @@ QUESTIONS = {
     ),
     "failures": Question(
         typed="""
-            SELECT strftime(timestamp, '%Y-%m-%d %H') AS hour, tool_name AS tool, count(*) FILTER (NOT ok),
-                   max(duration_ms)
-            FROM tool_call GROUP BY hour, tool ORDER BY hour, tool
+            WITH counted AS (
+                SELECT date_trunc('hour', timestamp) AS hour, tool_name AS tool, count(*) FILTER (NOT ok) AS failures,
+                       max(duration_ms) AS longest
+                FROM tool_call GROUP BY ALL
+            )
+            SELECT strftime(hour, '%Y-%m-%d %H'), tool, failures, longest FROM counted ORDER BY hour, tool
         """,
         json="""
-            SELECT strftime(timestamp, '%Y-%m-%d %H') AS hour, payload ->> '/tool_name' AS tool,
-                   count(*) FILTER (NOT (payload ->> '/ok')::BOOLEAN), max((payload ->> '/duration_ms')::BIGINT)
-            FROM events WHERE event_type = 'tool_call' GROUP BY hour, tool ORDER BY hour, tool
+            WITH counted AS (
+                SELECT date_trunc('hour', timestamp) AS hour, payload ->> '/tool_name' AS tool,
+                       count(*) FILTER (NOT (payload ->> '/ok')::BOOLEAN) AS failures,
+                       max((payload ->> '/duration_ms')::BIGINT) AS longest
+                FROM events WHERE event_type = 'tool_call' GROUP BY ALL
+            )
+            SELECT strftime(hour, '%Y-%m-%d %H'), tool, failures, longest FROM counted ORDER BY hour, tool
         """,
         sqlite="""
             SELECT strftime('%Y-%m-%d %H', timestamp) AS hour, json_extract(payload, '$.tool_name') AS tool,
