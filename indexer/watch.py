@@ -26,7 +26,9 @@ SEAL_S = 60.0
 #: How long watchfiles gathers changes before it wakes us: the price in freshness.
 _DEBOUNCE_MS, _STEP_MS = 15, 10
 #: Between batches, as long as there is something new: readers and producers run, too.
-_REST_S = 0.005
+_REST_MIN_S, _REST_MAX_S = 0.005, 0.1
+#: A batch that takes longer for each of its events than this had few of them: others can wait a little for company.
+_WORTH_S = 0.001
 
 
 def watch(
@@ -47,7 +49,7 @@ def watch(
     for _ in _wakes(folder, stop, poll=poll, say=say):
         found_some = True
         while found_some:
-            found_some = False
+            found_some, started = False, time.monotonic()
             try:
                 counted = indexer.catch_up() if stop.is_set() else indexer.keep_up()
             except (EventlogError, OSError) as error:
@@ -57,9 +59,17 @@ def watch(
                 if counted.bytes:
                     on_batch(counted)
                     # Under load there is more already, and a notification of it would only take time.
-                    found_some = not stop.wait(_REST_S)
+                    found_some = not stop.wait(rest_s(time.monotonic() - started, counted.events))
             if sealer is not None:
                 sealer.seal_now_and_then()
+
+
+def rest_s(batch_s: float, events: int) -> float:
+    """Return how long to leave the machine to others after a batch: about as long as it took, the less the more it did.
+
+    So a trickle of events takes half of a core at most, and a stream of them is not kept waiting.
+    """
+    return min(max(batch_s - events * _WORTH_S, _REST_MIN_S), _REST_MAX_S)
 
 
 class _Sealer:

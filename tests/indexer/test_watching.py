@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from eventlog.config import Config
 from eventlog.recorder import Recorder
 from indexer import loader
 from indexer.indexer import Counted, Indexer
-from indexer.watch import watch
+from indexer.watch import rest_s, watch
 from tests.indexer.support import COUNT, line, rows, segment, wait_for
 
 
@@ -41,6 +42,42 @@ def test_a_watching_indexer_follows_the_log(root: Path, poll: bool) -> None:
         stop.set()
         thread.join()
     assert rows(root, COUNT) == [(52, 52)]
+
+
+def test_under_load_nobody_waits_for_a_notification(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is enough to index all that a busy producer writes, and what is finished is sealed meanwhile."""
+
+    def wake_once(folder: Path, stop: threading.Event, **named: object) -> Iterator[None]:
+        yield
+        stop.wait(30)
+
+    looks: list[object] = []
+    monkeypatch.setattr("indexer.watch._wakes", wake_once)
+    monkeypatch.setattr("indexer.watch._Sealer.seal_now_and_then", lambda sealer: looks.append(sealer))
+    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder.emit("t", {"n": 0})
+    stop = threading.Event()
+    thread = threading.Thread(target=watch, args=(Indexer(root), stop), kwargs={"say": print})
+    thread.start()
+    try:
+        for number in range(1, 300):
+            recorder.emit("t", {"n": number})
+            time.sleep(0.002)
+        wait_for(root, COUNT, [(300, 300)])
+    finally:
+        stop.set()
+        thread.join()
+        recorder.shutdown()
+    assert len(looks) > 3
+
+
+@pytest.mark.parametrize(
+    ("batch_s", "events", "expected"),
+    [(0.03, 1, 0.029), (0.03, 20, 0.01), (0.03, 1000, 0.005), (0.03, 0, 0.03), (5.0, 10, 0.1), (0.0, 0, 0.005)],
+)
+def test_a_batch_of_few_events_is_followed_by_a_longer_rest(batch_s: float, events: int, expected: float) -> None:
+    """So that a trickle of events does not take a whole core."""
+    assert rest_s(batch_s, events) == pytest.approx(expected)
 
 
 def test_watching_falls_back_to_looking_where_there_are_no_notifications(
