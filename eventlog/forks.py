@@ -25,9 +25,12 @@ def hold(fd: int) -> int:
 
 
 def let_go(fd: int) -> None:
-    """Close a descriptor, and with it give up its lock."""
-    _open.discard(fd)
-    os.close(fd)
+    """Close a descriptor, and with it give up its lock; once, whatever a Ctrl-C interrupts."""
+    if fd in _open:
+        try:
+            _open.discard(fd)
+        finally:
+            os.close(fd)
 
 
 @contextmanager

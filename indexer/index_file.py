@@ -31,7 +31,7 @@ _TRY_TIMEOUT_S = 60.0
 
 def index_path(root: str | Path) -> Path:
     """Return where the index of a root lives."""
-    return Path(root) / "index.duckdb"
+    return Path(root).absolute() / "index.duckdb"  # what is relative, or `sqlite:…`, means something else to DuckDB
 
 
 def existing(root: str | Path) -> Path:
@@ -56,13 +56,13 @@ def writing(
     With an `engine`, that stays for the next time.
     """
     Path(root).mkdir(parents=True, exist_ok=True, mode=0o700)
-    with turns.turn(root, exclusive=True, timeout_s=timeout_s):
+    with _turn_apart(root, exclusive=True, timeout_s=timeout_s):
         path = index_path(root)
         if not path.exists():  # a log left by a file that is gone must not be played into a new one
             with contextlib.suppress(FileNotFoundError):
                 wal_path(path).unlink()
         used = engine or Engine()
-        connection = _opened(root, lambda: used.attach(path.absolute()), os.R_OK | os.W_OK, timeout_s, apart=True)
+        connection = _opened(root, lambda: used.attach(path), os.R_OK | os.W_OK, timeout_s)
         try:
             path.chmod(0o600)  # DuckDB makes it readable for everybody
             yield connection
@@ -88,9 +88,10 @@ def reading(
     With an `engine`, that stays for the next time, unless something is raised.
     """
     path = existing(root)
-    with turns.turn(root, exclusive=False, timeout_s=timeout_s):
+    turn = turns.turn if engine is None and attached_as is None else _turn_apart
+    with turn(root, exclusive=False, timeout_s=timeout_s):
         if engine is not None:
-            connection = _opened(root, lambda: engine.attach_read_only(path.absolute()), os.R_OK, timeout_s, apart=True)
+            connection = _opened(root, lambda: engine.attach_read_only(path), os.R_OK, timeout_s)
             try:
                 yield connection
                 engine.detach()
@@ -114,7 +115,7 @@ def connect(root: str | Path, *, timeout_s: float, attached_as: str | None = Non
             return duckdb.connect(str(path), read_only=True, config=dict(CONFIG))
         return _beside_an_empty_one(path, attached_as)
 
-    return _opened(root, open_, os.R_OK, timeout_s, apart=attached_as is not None)
+    return _opened(root, open_, os.R_OK, timeout_s)
 
 
 def _beside_an_empty_one(path: Path, name: str) -> duckdb.DuckDBPyConnection:
@@ -129,11 +130,9 @@ def _beside_an_empty_one(path: Path, name: str) -> duckdb.DuckDBPyConnection:
 
 
 def _opened(
-    root: str | Path, open_: Callable[[], duckdb.DuckDBPyConnection], rights: int, timeout_s: float, *, apart: bool
+    root: str | Path, open_: Callable[[], duckdb.DuckDBPyConnection], rights: int, timeout_s: float
 ) -> duckdb.DuckDBPyConnection:
     """Open the index while holding a turn. Programs that know no turns are waited for, too.
-
-    `apart` says that it is opened in an instance of DuckDB that knows nothing of others in this process.
 
     Raises IndexBusy past the bound, BrokenIndex where it is certain that the file is no good,
     and IndexFailed where it cannot be opened for another reason (no descriptors, no rights).
@@ -142,11 +141,6 @@ def _opened(
     deadline = time.monotonic() + timeout_s
     _need_descriptors(path)
     while True:
-        if apart and _is_open_here(path):
-            if time.monotonic() >= deadline:
-                raise turns.busy(root, timeout_s)
-            time.sleep(_RETRY_S)
-            continue
         try:
             return open_()
         except duckdb.Error as error:
@@ -159,7 +153,7 @@ def _opened(
             elif _is_broken(path):
                 raise broken(path, error) from error
             elif time.monotonic() >= deadline or not os.access(path, rights):
-                reason = str(error).splitlines()[0]
+                reason = reason_of(error)
                 raise IndexFailed(f"{path} cannot be opened here, though it seems sound: {reason}") from error
             else:
                 time.sleep(_RETRY_S)
@@ -177,25 +171,54 @@ def _need_descriptors(path: Path) -> None:
             os.close(fd)
 
 
-def _is_open_here(path: Path) -> bool:
-    """Say whether this very process has the file open, perhaps in a notebook.
+@contextmanager
+def _turn_apart(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
+    """Hold a turn in which this process has the index open in no other way, perhaps in a notebook.
 
     A process that closes a file loses all its locks on it (fcntl(2)), whoever in it has taken them. DuckDB looks
-    after that within one instance, and we have others.
+    after that within one instance, and an instance that files are attached to knows nothing of others.
     """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with turns.turn(root, exclusive=exclusive, timeout_s=max(deadline - time.monotonic(), 0)):
+            if not _is_open_here(index_path(root)):
+                yield
+                return
+        if time.monotonic() >= deadline:  # others had their turns meanwhile
+            raise turns.busy(root, timeout_s)
+        time.sleep(_RETRY_S)
+
+
+def _is_open_here(path: Path) -> bool:
     try:
         wanted = path.stat()
-        descriptors = os.listdir("/dev/fd")
     except OSError:
         return False
-    for each in descriptors:
-        try:
-            found = os.fstat(int(each))
-        except OSError:  # that of the listing itself
-            continue
-        if (found.st_ino, found.st_dev) == (wanted.st_ino, wanted.st_dev):
-            return True
-    return False
+    return any(
+        (found.st_ino, found.st_dev) == (wanted.st_ino, wanted.st_dev)
+        for fd, found in _descriptors()
+        if fd not in _inherited
+    )
+
+
+def _descriptors() -> Iterator[tuple[int, os.stat_result]]:
+    """Yield what this process has open; nothing where the system does not tell."""
+    with contextlib.suppress(OSError):
+        for fd in map(int, os.listdir("/dev/fd")):
+            with contextlib.suppress(OSError):  # that of the listing itself
+                yield fd, os.fstat(fd)
+
+
+#: What a child has of its parent's. It has none of the parent's locks, and so nothing to lose.
+_inherited: frozenset[int] = frozenset()
+
+
+def _after_fork() -> None:
+    global _inherited
+    _inherited = frozenset(fd for fd, _ in _descriptors())
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _is_locked(path: Path) -> bool:
@@ -240,7 +263,13 @@ class BrokenIndex(IndexFailed):
 
 def broken(path: Path, error: Exception | str) -> BrokenIndex:
     """Make the error for an index that cannot be used."""
-    return BrokenIndex(f"{path} cannot be opened: {str(error).splitlines()[0]}; try: eventlog replay")
+    return BrokenIndex(f"{path} cannot be opened: {reason_of(error)}; try: eventlog replay")
+
+
+def reason_of(error: Exception | str) -> str:
+    """Return what DuckDB says, in one line: where it wraps an error in another, the one that came first."""
+    text = str(error)
+    return (text.partition("Original error:")[2].strip() or text).splitlines()[0]
 
 
 def set_aside(root: str | Path, inode: int | None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Path | None:

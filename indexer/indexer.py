@@ -90,7 +90,7 @@ class Indexer:
             try:
                 left = self._index_some(waiting, counted)
             except duckdb.Error as error:  # a full disk, most likely; the batch is undone
-                path, reason = index_file.index_path(self.root), str(error).splitlines()[0]
+                path, reason = index_file.index_path(self.root), index_file.reason_of(error)
                 raise IndexFailed(f"{path} could not be written: {reason}. The log is not affected") from error
             waiting = in_order(self._sweep.thorough()) if left is None else left
         return counted

@@ -133,7 +133,7 @@ def _new_index(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 @contextmanager
 def _work_file(root: str | Path) -> Iterator[Path]:
     """Lend the path of the file that is built, to one replay at a time; clear up after it."""
-    folder = Path(root)
+    folder = Path(root).absolute()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "index.duckdb.replay"
     lock = folder / "index.replay.lock"

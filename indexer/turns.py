@@ -35,15 +35,17 @@ def turn(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterator[Non
     folder = Path(root)
     deadline = time.monotonic() + timeout_s
     gate_kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-    turn_fd = _locked(folder / _TURN, fcntl.LOCK_EX, deadline, folder, timeout_s)
+    turn_fd = gate_fd = None  # a Ctrl-C may come at any time, and no lock may be left behind
     try:
+        turn_fd = _locked(folder / _TURN, fcntl.LOCK_EX, deadline, folder, timeout_s)
         gate_fd = _locked(folder / _GATE, gate_kind, deadline, folder, timeout_s)
-    finally:
         forks.let_go(turn_fd)
-    try:
+        turn_fd = None
         yield
     finally:
-        forks.let_go(gate_fd)
+        for fd in (turn_fd, gate_fd):
+            if fd is not None:
+                forks.let_go(fd)
 
 
 def holders(path: str | Path) -> list[str] | None:

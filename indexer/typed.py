@@ -214,7 +214,7 @@ def insert(connection: duckdb.DuckDBPyConnection, source: str, event_types: Coll
 
 def create_views(connection: duckdb.DuckDBPyConnection) -> None:
     """Make one view per event type whose schema is in the log."""
-    kept = set(kept_columns(connection))
+    kept = set(kept_columns(connection)) - {transcripts.PARTS}  # which is no field of anybody's
     for event_type, fields in logged_fields(connection).items():
         connection.execute(_view(event_type, fields, kept))
 

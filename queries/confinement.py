@@ -14,7 +14,8 @@ from typing import Any
 from eventlog.errors import QueryFailed
 from queries.functions import FUNCTIONS, TABLE_FUNCTIONS
 
-_QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"})
+#: What reads. DuckDB lets a WITH hold what writes, too.
+QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"})
 _TABLES = frozenset(
     {"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EMPTY", "EXPRESSION_LIST", "PIVOT", "SHOW_REF"}
 )
@@ -82,7 +83,7 @@ def _parts(node: dict[str, Any], names: frozenset[str]) -> list[tuple[Any, froze
 def _check_kind(node: dict[str, Any]) -> None:
     kind = node.get("class", node.get("type"))
     if isinstance(kind, str):
-        known = _EXPRESSIONS if "class" in node else _QUERIES | _TABLES | _MODIFIERS
+        known = _EXPRESSIONS if "class" in node else QUERIES | _TABLES | _MODIFIERS
         if kind not in known:
             raise QueryFailed(f"{kind} is refused in a workspace; use SELECT, WITH, SHOW TABLES, DESCRIBE or SUMMARIZE")
     elif kind is not None and not isinstance(kind, dict):  # a constant's type is an object
@@ -93,7 +94,7 @@ def _check_names(node: dict[str, Any], names: frozenset[str], admits: Callable[[
     # `run_id.upper()` is a call of upper with a schema, to the parser. Which function it is says the name alone:
     # there are none but DuckDB's own.
     is_call = node.get("class") == "FUNCTION"
-    is_qualified = any(node.get(qualifier) for qualifier in _QUALIFIERS) or len(_path(node)) > 1
+    is_qualified = any(node.get(qualifier) for qualifier in _QUALIFIERS) or len(path_of(node)) > 1
     if is_qualified and not is_call:
         raise QueryFailed("in a workspace, tables and types are named without database and schema")
     kind = node.get("type")
@@ -109,7 +110,8 @@ def _check_names(node: dict[str, Any], names: frozenset[str], admits: Callable[[
         raise QueryFailed(f"a call of {node['function_name']!r} is refused in a workspace")
 
 
-def _path(node: dict[str, Any]) -> list[str]:
+def path_of(node: dict[str, Any]) -> list[str]:
+    """Return the parts of a name that may be qualified."""
     return list((node.get("qualified_name") or {}).get("path", ()))
 
 

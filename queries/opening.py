@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -18,15 +20,17 @@ from queries import sandbox
 from queries.workspace import Workspace, settle, unguessable, without_hints
 
 #: To make a DuckDB takes several times as long as most questions, so a store keeps one. Not for ever: its limits
-#: follow what is free on the disk, and it gives back what memory it has taken.
+#: follow what is free on the disk. And not after a question that may have taken much memory.
 _KEPT_S = 60.0
+_CHEAP_S = 0.5
 
 
 def _kept_instance(root: Path, index: Path) -> duckdb.DuckDBPyConnection:
     """Make a DuckDB without a file, that can open the index of this root and nothing else."""
     instance = duckdb.connect(config=dict(CONFIG))
     instance.execute(f"SET GLOBAL temp_directory = {quoted(spill_path(index))}")
-    sandbox.harden(instance, root, may_open=(index, index_file.wal_path(index)))
+    real = index.resolve()
+    sandbox.harden(instance, root, may_open=(index, index_file.wal_path(index), real, index_file.wal_path(real)))
     return instance
 
 
@@ -74,18 +78,21 @@ class Opening:
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         """Open the index for a query of somebody else's, checked and within limits."""
         limit_s = self._timeout_s if timeout_s is None else timeout_s
-        path = index_file.existing(self.root).absolute()
+        checked = None
         with _one_at_a_time(self.root, self._wait_s):
+            if self.workspace is None and may_write is None:
+                with (
+                    self._engine.beside(index_file.existing(self.root)) as parser,
+                    sandbox.time_limit(parser, limit_s, self._on_stuck),
+                ):
+                    checked = sandbox.check(parser, query)
+            afresh = checked is None or not checked.is_plain
             with (
-                self._engine.beside(path) as parser,
-                sandbox.time_limit(parser, limit_s, self._on_stuck),
-            ):
-                checked = sandbox.check(parser, query)
-            with (
-                self._hardened(may_write=may_write, afresh=not checked.is_plain) as (connection, index),
+                self._hardened(may_write=may_write, afresh=afresh) as (connection, index),
                 _hints_withheld(self.workspace is not None),
                 sandbox.time_limit(connection, limit_s, self._on_stuck),
             ):
+                checked = checked or sandbox.check(connection, query)
                 statement = checked.statement
                 if self.workspace is not None:
                     statement = Workspace(connection, index, self.workspace).admit(checked, self._on_demand)
@@ -146,7 +153,10 @@ class Opening:
                     f"{index_file.index_path(self.root)} has schema {found}, this eventlog reads "
                     f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
                 )
+            started = time.monotonic()
             yield connection, index
+        if engine is not None and time.monotonic() - started > _CHEAP_S:
+            engine.close()  # which gives back the memory that it took
 
     def _refuse_in_workspace(self, what: str) -> None:
         if self.workspace is not None:
@@ -173,10 +183,14 @@ def _one_at_a_time(root: Path, wait_s: float) -> Iterator[None]:
     Connections of one process to one file share a DuckDB instance, and so its settings: the
     file that one thread may write would be open to all, or to none.
     """
-    lock = _locks.setdefault(str(root.absolute()), threading.Lock())
+    lock = _locks.setdefault(os.path.realpath(root), threading.Lock())
     if not lock.acquire(timeout=wait_s):
         raise IndexBusy(f"other threads of this process read {root} for over {wait_s:g} s; allow more time")
     try:
         yield
     finally:
         lock.release()
+
+
+# A thread that held one stayed behind in the parent.
+os.register_at_fork(after_in_child=_locks.clear)

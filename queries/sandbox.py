@@ -2,7 +2,7 @@
 
 Four fences, each enough alone for most attempts: the index is opened read-only; DuckDB's
 access to anything outside it is switched off and the switch is locked; only a single
-SELECT or EXPLAIN is let through; and it may not call functions that hide a statement from
+SELECT or EXPLAIN is let through, no part of which writes; and it may not call functions that hide a statement from
 this look, or that take the process down.
 """
 
@@ -23,6 +23,7 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
+from queries.confinement import QUERIES, path_of
 from queries.functions import FUNCTIONS, TABLE_FUNCTIONS
 
 STUCK_S = 2.0
@@ -126,7 +127,7 @@ def _parsed(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]
 
 
 def _check_nodes(statement: str, tree: dict[str, Any], is_explain: bool) -> Checked:
-    """Look at what a query names. Raises QueryFailed for a call of a function that may not be called.
+    """Look at what a query is made of. Raises QueryFailed where a part of it writes, or calls what may not be called.
 
     An operator called by its quoted name, `"="({'a': 1}, 'x')`, gets types that DuckDB has not
     converted, and crashes the process.
@@ -134,6 +135,10 @@ def _check_nodes(statement: str, tree: dict[str, Any], is_explain: bool) -> Chec
     tables = set()
     is_plain = True
     for node in _nodes(tree):
+        kind = node.get("type")
+        if isinstance(kind, str) and kind.endswith("_NODE") and kind not in QUERIES:
+            what = kind.removesuffix("_NODE").removesuffix("_QUERY")
+            raise QueryFailed(f"{what} is refused, in a WITH as well: the index is read-only and derived from the log")
         if "function_name" in node:
             name, is_operator = node["function_name"], node.get("is_operator")
             if name.lower() in _RUN_TEXT or not (is_operator or _NAME.fullmatch(name)):
@@ -141,7 +146,7 @@ def _check_nodes(statement: str, tree: dict[str, Any], is_explain: bool) -> Chec
             is_plain &= is_operator or name.lower() in _PLAIN
         if "table_name" in node:
             tables.add(node["table_name"].lower())
-            is_plain &= _NAME.fullmatch(node["table_name"]) is not None
+            is_plain &= _NAME.fullmatch(node["table_name"]) is not None and len(path_of(node)) <= 1
     return Checked(statement, tree, frozenset(tables), is_explain, is_plain)
 
 

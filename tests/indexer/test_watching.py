@@ -51,9 +51,12 @@ def test_under_load_nobody_waits_for_a_notification(root: Path, monkeypatch: pyt
         yield
         stop.wait(30)
 
+    def look(sealer: object) -> None:
+        looks.append(sealer)
+
     looks: list[object] = []
     monkeypatch.setattr("indexer.watch._wakes", wake_once)
-    monkeypatch.setattr("indexer.watch._Sealer.seal_now_and_then", lambda sealer: looks.append(sealer))
+    monkeypatch.setattr("indexer.watch._Sealer.seal_now_and_then", look)
     recorder = Recorder(Config(root=str(root), strict=True))
     recorder.emit("t", {"n": 0})
     stop = threading.Event()

@@ -21,6 +21,8 @@ from tests.conftest import PROJECT
 from tests.indexer.support import index, line, segment
 
 COUNT = "SELECT count(*) FROM events"
+#: With it, a query has a DuckDB of its own.
+SETTING = " WHERE current_setting('TimeZone') = 'UTC'"
 
 
 @pytest.fixture
@@ -83,6 +85,7 @@ def test_it_is_not_kept_for_ever(root: Path, made: list[tuple[Any, ...]], monkey
         "SELECT (SELECT current_setting('TimeZone'))",
         "EXPLAIN SELECT * FROM duckdb_logs()",
         "SELECT * FROM 'event_rows.x'",
+        "SELECT count(*) FROM index.main.events",
     ],
 )
 def test_a_question_that_might_leave_a_trace_has_a_duckdb_of_its_own(
@@ -96,6 +99,49 @@ def test_a_question_that_might_leave_a_trace_has_a_duckdb_of_its_own(
         assert len(made) == number
         assert store.sql(COUNT).rows == [(3,)]
         assert len(made) == number
+
+
+def test_a_question_that_took_long_keeps_nothing(
+    store: ReadStore, made: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have taken much memory."""
+    monkeypatch.setattr(opening, "_CHEAP_S", 0.0)
+    for number in (1, 2):
+        assert store.sql(COUNT).rows == [(3,)]
+        assert len(made) == number
+
+
+WRITES = [
+    "COPY (SELECT 'evil') TO '{index}' (FORMAT csv, USE_TMP_FILE false)",
+    "COPY (SELECT 'evil') TO '{index}.wal' (FORMAT csv, USE_TMP_FILE false)",
+    "COPY event_rows TO '{index}' (FORMAT parquet)",
+    "INSERT INTO index_meta VALUES ('a', 'b') RETURNING *",
+    "DELETE FROM segments RETURNING *",
+    "UPDATE segments SET released = true RETURNING *",
+]
+AROUND = [
+    "WITH x AS ({}) SELECT * FROM x",
+    "SELECT (WITH x AS ({}) SELECT count(*) FROM x)",
+    "WITH y AS (WITH x AS MATERIALIZED ({}) FROM x) SELECT * FROM y UNION SELECT 1",
+    "EXPLAIN ANALYZE WITH x AS ({}) FROM x",
+]
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("write", WRITES)
+def test_what_writes_is_refused_wherever_it_stands(store: ReadStore, root: Path, write: str, around: str) -> None:
+    """DuckDB lets a WITH hold what writes, and would write to the very file that it may open."""
+    path = index_file.index_path(root)
+    before = path.read_bytes()
+    query = around.format(write.format(index=path))
+    for asked in (store, ReadStore(root, workspace="w")):
+        with pytest.raises(QueryFailed, match="refused"):
+            asked.sql(query)
+        with pytest.raises(QueryFailed, match="refused"):
+            asked.copy(query, root / "out.csv", "csv")
+    assert path.read_bytes() == before
+    assert not index_file.wal_path(path).exists()
+    assert store.sql(COUNT).rows == [(3,)]
 
 
 def test_temporary_things_of_a_question_are_gone_after_it(store: ReadStore) -> None:
@@ -125,6 +171,34 @@ def test_a_relative_root_is_what_it_means_now(store: ReadStore, root: Path, monk
     for folder, events in ((root.parent, 3), (other.parent, 1), (root.parent, 3)):
         monkeypatch.chdir(folder)
         assert relative.sql(COUNT).rows == [(events,)]
+
+
+@pytest.mark.parametrize("name", ["~", "file:abc", "sqlite:foo", "s3:x", ":memory:", "a'b", "a*[b]"])
+def test_a_root_of_any_name_is_the_folder_of_that_name(root: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is relative, and DuckDB would take it for something else; by every way in."""
+    root.mkdir()
+    monkeypatch.chdir(root)
+    segment(Path(name), line(0, workspace="w"))
+    index(Path(name))
+    replay.replay(name)
+    for store in (ReadStore(name), ReadStore(name, workspace="w")):
+        assert store.sql(COUNT).rows == [(1,)]
+        assert store.sql(COUNT + SETTING if store.workspace is None else COUNT).rows == [(1,)]
+        assert store.copy("SELECT 1 AS a", "x.csv", "csv") == 1
+    assert [path.name for path in root.iterdir() if path.name != "x.csv"] == [name]
+
+
+def test_an_index_may_be_a_link(store: ReadStore, root: Path) -> None:
+    """To another disk, say."""
+    path = index_file.index_path(root)
+    path.rename(root.parent / "elsewhere.db")
+    path.symlink_to(root.parent / "elsewhere.db")
+    for query in (COUNT, COUNT + SETTING):
+        assert store.sql(query).rows == [(3,)]
+    segment(root, line(7))
+    index(root)
+    assert store.sql(COUNT).rows == [(4,)]
+    assert path.is_symlink()
 
 
 def test_between_questions_the_index_belongs_to_everybody(store: ReadStore, root: Path) -> None:
@@ -184,3 +258,36 @@ if child:
         cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "both\n"), done.stderr
+
+
+def test_a_child_forked_in_the_middle_of_a_question_asks_for_itself(root: Path) -> None:
+    """It has descriptors and locks of a thread that it has not."""
+    segment(root, line(0))
+    index(root)
+    code = f"""
+import os, threading
+from queries.store import ReadStore
+root, begun, go_on = {str(root)!r}, threading.Event(), threading.Event()
+def ask():
+    with ReadStore(root)._open():
+        begun.set()
+        assert go_on.wait(30)
+thread = threading.Thread(target=ask)
+thread.start()
+assert begun.wait(30)
+child = os.fork()
+if child == 0:
+    assert ReadStore(root, wait_s=5).sql("{COUNT}").rows == [(1,)]
+    assert ReadStore(root, wait_s=5, workspace="w").sql("{COUNT}").rows == [(0,)]
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+go_on.set()
+thread.join()
+assert ReadStore(root, wait_s=5).sql("{COUNT}").rows == [(1,)]
+print("all")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+        cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "all\n"), done.stderr

@@ -256,6 +256,18 @@ def test_what_is_kept_of_a_line_is_what_it_says(root: Path) -> None:
     assert [row for row in found if row != expected[row[0]]] == []
 
 
+def test_a_type_of_that_name_of_somebodys_own_has_its_own_fields(root: Path) -> None:
+    """What is kept of imported lines is none of them."""
+    code = (
+        "import msgspec, eventlog as obs\n"
+        "@obs.event('claude_code')\nclass Mine(msgspec.Struct):\n    parts: str\n    n: int\n"
+        f"obs.configure(root={str(root)!r}, strict=True)\nobs.emit(Mine(parts='hello', n=5))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, timeout=60, check=True)
+    Indexer(root).catch_up()
+    assert ReadStore(root).sql("SELECT parts, n FROM claude_code").rows == [("hello", 5)]
+
+
 @pytest.mark.realdata
 def test_token_totals_of_real_transcripts_equal_a_naive_count(root: Path, real_data: Path) -> None:
     """Per model and kind of token."""
