@@ -62,6 +62,18 @@ def refused(secret: Path, root: Path) -> list[str]:
         "FROM register_external_resource_type('x')", "FROM create_external_resource('x')", "FROM copy_database('a', 'b')",
         "FROM import_database('x')", "SELECT nextval('x')", "SELECT setval('x', 1)", "SELECT currval('x')",
     ]  # fmt: skip
+    writes = [
+        *(f"COPY (SELECT 'x') TO '{place}' (FORMAT csv{more})" for place in (index, f"{index}.wal", path, f"{root}/new")
+          for more in ("", ", USE_TMP_FILE false")),
+        f"COPY event_rows TO '{index}' (FORMAT parquet)", "INSERT INTO segments FROM segments RETURNING *",
+        "DELETE FROM segments RETURNING *", "UPDATE segments SET released = true RETURNING *",
+    ]  # fmt: skip
+    for write in writes:
+        queries += [
+            f"WITH a AS ({write}) FROM a", f"SELECT (WITH a AS ({write}) SELECT count(*) FROM a)",
+            f"WITH b AS (WITH a AS MATERIALIZED ({write}) FROM a) FROM b", f"EXPLAIN ANALYZE WITH a AS ({write}) FROM a",
+            f"FROM ({write})", f"DESCRIBE WITH a AS ({write}) FROM a",
+        ]  # fmt: skip
     for operator in ("=", "!=", "<", "<=", "IS DISTINCT FROM", "IS NOT DISTINCT FROM", "<>", "+", "||", "[]"):
         queries += [f"""SELECT "{operator}"({{'a': 1}}, {other})""" for other in ("'x'", "[1]", "MAP {'a': 1}", "1")]
     return queries
