@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from faults import oracle
+from faults import children, oracle
 from faults.campaign import Plan, fault, memory
 from faults.watchers import emit_one, make_segments, watching
 from indexer.watch import SWEEP_S
@@ -61,7 +61,7 @@ def _limited(plan: Plan, what: str, *options: str, prefix: tuple[str, ...] = (),
         for round_, folders in (("new folders", types), ("folders that nobody watches", types[10:])):
             acked += make_segments(root, folders, plan.times(20), key=round_)
             worst_s = max(worst_s, watcher.wait_for(len(acked), f"{round_}, with {what}", _BOUND_S))
-        plan.check(warning in watcher.said(), f"with {what} it did not say {warning!r}")
+        children.wait_until(lambda: warning in watcher.said(), f"{warning!r} to be said, with {what}", _BOUND_S)
     oracle.nothing_lost(root, acked)
     return f"{what}: {worst_s:.1f} s"
 
