@@ -99,8 +99,9 @@ class Stream:
         A signal handler or a finalizer may emit at any point: after a short write, say, and
         before its cut, or while a segment is being opened.
         """
-        interrupted, self._open = self._open, None
+        interrupted = self._open
         try:
+            self._open = None
             self._append_lines(data)
         finally:
             self._leave()
