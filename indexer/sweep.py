@@ -8,7 +8,8 @@ A thorough sweep lists the log and compares every size. That takes seconds where
     segments that grew since the last thorough sweep, or whose last line has no end yet
 
 What that misses (an old segment whose owner wakes up after a long pause) waits for the next
-thorough sweep. Those take at most a twentieth of the time; in a small log every sweep is one.
+thorough sweep. Those take a two-hundredth of the time, or more where there would be none for a minute; in a small
+log every sweep is one.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from eventlog.pruned import PRUNED_EVENT
 from eventlog.sealing import SEAL_EVENT
 from eventlog.segment import is_owned
 
-_SHARE = 20
+_SHARE = 200
+_THOROUGH_WAIT_MAX_S = 60.0
 _RETRY_UNREADABLE_S = 30.0
 #: A thorough sweep that costs no more than this may be made every time.
-_CHEAP_S = 0.01
+_CHEAP_S = 0.002
 _NEWEST = 64
 #: A folder may change again within one tick of the clock that stamps it.
 _TICK_NS = 1_000_000_000
@@ -97,7 +99,8 @@ class Sweep:
         self._grown.clear()
         found = [each for each in segments if self.is_lagging(each)]
         cost_s = time.thread_time() - started
-        self._next_thorough = time.monotonic() + (cost_s * _SHARE if cost_s > _CHEAP_S else 0)
+        wait_s = min(cost_s * _SHARE, _THOROUGH_WAIT_MAX_S) if cost_s > _CHEAP_S else 0
+        self._next_thorough = time.monotonic() + wait_s
         return found
 
     @property
