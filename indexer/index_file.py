@@ -178,15 +178,16 @@ def _turn_apart(root: str | Path, *, exclusive: bool, timeout_s: float) -> Itera
     A process that closes a file loses all its locks on it (fcntl(2)), whoever in it has taken them. DuckDB looks
     after that within one instance, and an instance that files are attached to knows nothing of others.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline, left_s = time.monotonic() + timeout_s, timeout_s
     while True:
-        with turns.turn(root, exclusive=exclusive, timeout_s=max(deadline - time.monotonic(), 0)):
+        with turns.turn(root, exclusive=exclusive, timeout_s=left_s):
             if not _is_open_here(index_path(root)):
                 yield
                 return
-        if time.monotonic() >= deadline:  # others had their turns meanwhile
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
             raise turns.busy(root, timeout_s)
-        time.sleep(_RETRY_S)
+        time.sleep(_RETRY_S)  # in which others have their turns
 
 
 def _is_open_here(path: Path) -> bool:
