@@ -31,7 +31,7 @@ _SHARE = 200
 _THOROUGH_WAIT_MAX_S = 60.0
 _RETRY_UNREADABLE_S = 30.0
 #: A thorough sweep that costs no more than this may be made every time.
-_CHEAP_S = 0.002
+_CHEAP_S = 0.005
 _NEWEST = 64
 #: A folder may change again within one tick of the clock that stamps it.
 _TICK_NS = 1_000_000_000
