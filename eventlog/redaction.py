@@ -64,7 +64,7 @@ def _shape(kind: str, literal: str, rest: str, *, group: int = 0, slugs: bool = 
 
 @functools.cache
 def _made(pattern: bytes) -> re.Pattern[bytes]:
-    """Return an expression that only a payload with something in it needs: all together take 6 ms to make."""
+    """Return an expression that only a payload with something in it needs: to make them all takes long."""
     return re.compile(pattern)
 
 

@@ -237,6 +237,16 @@ def test_threads_of_one_store_each_get_their_answer(store: ReadStore) -> None:
     assert sorted(found) == list(range(20))
 
 
+def _said(code: str) -> str:
+    """Run a program that forks; return what it printed. It has to end well."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+        cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_a_forked_child_and_its_parent_go_on_asking(root: Path) -> None:
     """A child has no threads of its parent's DuckDB, and must end all the same."""
     segment(root, line(0))
@@ -253,11 +263,7 @@ if child:
     assert store.sql("{COUNT}").rows == [(1,)]
     print("both")
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
-        cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, "both\n"), done.stderr
+    assert _said(code) == "both\n"
 
 
 def test_a_child_forked_in_the_middle_of_a_question_asks_for_itself(root: Path) -> None:
@@ -286,8 +292,4 @@ thread.join()
 assert ReadStore(root, wait_s=5).sql("{COUNT}").rows == [(1,)]
 print("all")
 """
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
-        cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, "all\n"), done.stderr
+    assert _said(code) == "all\n"
