@@ -131,6 +131,14 @@ def payload_json(payload: object) -> bytes:
         return _checked_raw(payload)
     if not isinstance(payload, _WRITTEN_AS_IT_IS) and isinstance(payload, Mapping):
         payload = dict(payload)
+    data = struct_json(payload)
+    if not data.startswith(b"{"):
+        raise InvalidEvent(f"payload must be a JSON object, not {type(payload).__name__}; wrap it: {{'value': …}}")
+    return data
+
+
+def struct_json(payload: object) -> bytes:
+    """Like `payload_json`, for what is an object in JSON anyhow: any Struct that is not `array_like`."""
     try:
         data = _encoder.encode(payload)
     except RecursionError:
@@ -139,8 +147,6 @@ def payload_json(payload: object) -> bytes:
         raise InvalidEvent(f"payload holds text that is not Unicode (a lone surrogate): {error}") from None
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise InvalidEvent(f"payload cannot be written as JSON: {error}") from None
-    if not data.startswith(b"{"):
-        raise InvalidEvent(f"payload must be a JSON object, not {type(payload).__name__}; wrap it: {{'value': …}}")
     if _NEWLINE in data:
         raise InvalidEvent("payload holds raw JSON with a newline in it; re-encode it on one line")
     if not data.isascii():

@@ -201,13 +201,12 @@ class Recorder:
         if isinstance(event, str):
             event_type = envelope.check_event_type(event)
             registered = schemas.of_name(event_type)
-            body: object = {} if payload is None else payload
+            data = envelope.payload_json({} if payload is None else payload)
         else:
             if payload is not None:
                 raise InvalidEvent("emit takes a typed event alone, or an event type and a payload")
             registered = schemas.of_struct(type(event))
-            event_type, body = registered.name, event
-        data = envelope.payload_json(body)
+            event_type, data = registered.name, envelope.struct_json(event)
         version = 1
         if registered is None:
             envelope.check_json(data)

@@ -228,10 +228,32 @@ def test_a_scheme_is_known_in_lower_case_at_the_beginning_of_a_text() -> None:
     assert redacted({"text": "bearer of news"}) == {"text": "bearer of news"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        """{'auth_token':u"bearer %s"}""",
+        """{"authorization" :u"bearer %s"}""",
+        """{"authorization":\u00a0"bearer %s"}""",
+    ],
+)
+def test_what_stands_before_the_quote_hides_nothing(text: str) -> None:
+    """Old Python's prefixes, and spaces that are none to JSON, within a text."""
+    found = redacted({"text": json.dumps(text % TEXT)})["text"]
+    assert TEXT not in found
+    assert "[redacted:" in found
+
+
 def test_raw_json_with_white_space_is_redacted() -> None:
     """As another encoder writes it."""
     data = json.dumps({"password": "hunter2", "text": f"é sk-{TEXT}"}).encode()
     assert json.loads(redaction.redact(data)) == {"password": "[redacted:password]", "text": "é [redacted:api_key]"}
+
+
+@pytest.mark.parametrize("colon", [":", ": ", ":\t", ":\r", ":  ", " :", " : ", "   : ", " :\t"])
+def test_white_space_around_a_colon_hides_nothing(colon: str) -> None:
+    """Raw JSON may hold what no encoder of ours writes."""
+    data = f'{{"n"{colon}1,"db_password"{colon}"hunter2","x"{colon}[]}}'.encode()
+    assert redaction.redact(data) == data.replace(b"hunter2", b"[redacted:password]")
 
 
 @pytest.mark.parametrize("name", ["password=\\", "password\\", "x='", "password='", 'password=\\"'])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,11 @@ def test_raw_json_in_a_struct_is_checked_too(root: Path, recorder: Recorder) -> 
         ({"prompt": msgspec.Raw(b"[1,")}, "asked: JSON is malformed"),
         ({"prompt": msgspec.Raw(b'{"a":"\\q"}')}, "asked: JSON is malformed"),
         ({"prompt": msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)}, "asked: maximum recursion depth exceeded"),
+        ({"prompt": msgspec.Raw(b"[1,\n2]")}, "newline"),
+        ({"prompt": msgspec.Raw(b'"\xff"')}, "not UTF-8"),
+        ({"prompt": "\ud800"}, "lone surrogate"),
+        ({"prompt": [{"score": math.inf}]}, r"payload.prompt\[0\].score is inf"),
+        ({"prompt": {1j: 1}}, "cannot be written as JSON"),
     ],
 )
 def test_of_eventlogs_own_structs_all_is_checked_but_what_may_be_anything(
