@@ -19,6 +19,7 @@ from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say
 from eventlog.errors import QueryFailed
 from queries import render, sandbox
 from queries.cli_options import reading
+from queries.cli_options import store as opened
 from queries.status import Status
 from queries.status import status as look
 from queries.store import Format, ReadStore
@@ -70,7 +71,7 @@ def sql(
     if query == "-":
         query = sys.stdin.read()
     sandbox.bound_process()
-    store = ReadStore(existing_root(root), workspace=workspace, wait_s=wait_s, timeout_s=timeout_s, on_stuck=_give_up)
+    store = opened(root, workspace, wait_s, timeout_s=timeout_s, on_stuck=_give_up)
     if format_ != "table":
         _copy(store, query, [], format_, output, limit or _FILE_ROWS)
         return
@@ -106,7 +107,7 @@ def export(
     """
     for name in event_types:
         envelope.check_event_type(name)
-    store = ReadStore(existing_root(root), workspace=workspace, wait_s=wait_s, timeout_s=24 * 3600)
+    store = opened(root, workspace, wait_s, timeout_s=24 * 3600)
     unknown = set(event_types) - {count.event_type for count in store.counts(event_types)}
     if unknown:
         raise QueryFailed(f"no events of type {', '.join(sorted(unknown))}; try: eventlog sql 'FROM event_types'")

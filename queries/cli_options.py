@@ -39,9 +39,18 @@ def reading(command: F) -> F:
     return workspace_option(wait_option(root_option(command)))
 
 
-def store(root: str | None, workspace: str | None, wait_s: float) -> ReadStore:
-    """Return the store that these options name."""
-    return ReadStore(existing_root(root), workspace=workspace, wait_s=wait_s)
+def store(root: str | None, workspace: str | None, wait_s: float, **limits: Any) -> ReadStore:
+    """Return the store that these options name, with further limits of a ReadStore.
+
+    It is kept: to take a DuckDB apart, with what a question has left in it, takes longer than many questions, and when
+    the process ends the kernel does it. The index itself is let go of after each question.
+    """
+    global _last
+    _last = ReadStore(existing_root(root), workspace=workspace, wait_s=wait_s, **limits)
+    return _last
+
+
+_last: ReadStore | None = None
 
 
 def when(text: str | None) -> datetime | None:

@@ -61,7 +61,13 @@ def install(
     """
     known = resolved.rates if as_of is None else {key: _at(each, as_of) for key, each in resolved.rates.items()}
     _store(connection, known)
-    connection.execute(_view(calls, resolved.workspaces))
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {COSTS} AS {_priced(calls, resolved.workspaces)}")
+
+
+def priced(connection: duckdb.DuckDBPyConnection, resolved: Resolved, *, calls: str = CALLS) -> str:
+    """Make `llm_rates`, and return what `llm_costs` is, for one statement: a view is planned when it is made, too."""
+    _store(connection, resolved.rates)
+    return f"({_priced(calls, resolved.workspaces)})"
 
 
 def resolve(
@@ -78,14 +84,15 @@ def resolve(
     if len(keys) > KEYS_MAX:
         keys.pop()
         notes.append(f"there are more than {KEYS_MAX:,} kinds of calls; only the most frequent are priced")
-    library: prices.Listed = prices.listed
     try:
         if any(key.model is not None for key in keys):
-            prices.version()
+            prices.need()
+        found = {key: prices.rates_for(key, own, prices.listed) for key in keys}
     except MissingExtra as missing:
         notes.append(str(missing))
-        library = _nothing
-    return Resolved({key: prices.rates_for(key, own, library) for key in keys}, workspaces, notes)
+        found = {key: prices.rates_for(key, own, _nothing) for key in keys}
+    prices.remember()
+    return Resolved(found, workspaces, notes)
 
 
 def _nothing(_: Key) -> list[Rate]:
@@ -149,8 +156,8 @@ def _row(key: Key, rate: Rate) -> list[str | None]:
     ]  # fmt: skip
 
 
-def _view(calls: str, workspaces: Sequence[str]) -> str:
-    """Return the statement that makes `llm_costs`."""
+def _priced(calls: str, workspaces: Sequence[str]) -> str:
+    """Return the definition of `llm_costs`."""
     counts = [*_TOKENS, "output_tokens"]
     countable = " AND ".join(f"{name} BETWEEN 0 AND {rates.TOKENS_END - 1}" for name in counts)
 
@@ -170,7 +177,6 @@ def _view(calls: str, workspaces: Sequence[str]) -> str:
         "cache_write_usd", "output_usd", "saved_usd", "matched", "version", "band",
     ]  # fmt: skip
     return f"""
-CREATE OR REPLACE TEMP VIEW {COSTS} AS
 WITH calls AS (
     SELECT *, {_workspace(workspaces)} AS key_workspace,
            {countable} AS countable,

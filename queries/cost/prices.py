@@ -1,8 +1,9 @@
 """Which rates a kind of call has: what the library genai-prices knows, and what `price_set` events say instead.
 
 The library carries its prices with it, and is never asked to fetch newer ones, so that an answer
-depends on the log, the installed version and nothing else. It is loaded when a call needs it:
-that takes half a second. Of its rules these are kept here, since all calls are counted in SQL:
+depends on the log, the installed version and nothing else. It is loaded for a name that nobody has asked for
+yet: that takes a fifth of a second, so its answers are remembered (queries.cost.remembered). Of its rules these are
+kept here, since all calls are counted in SQL:
 
 - A provider is found by its name or, where a call names none, by the model's. The model is then looked up
   with that provider alone. Of several that match, the one with the longest match counts.
@@ -14,12 +15,15 @@ that takes half a second. Of its rules these are kept here, since all calls are 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_HALF_EVEN, Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.util import find_spec
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +32,7 @@ from eventlog.errors import MissingExtra
 from queries.cost import rates
 from queries.cost.price_sets import SetPrice
 from queries.cost.rates import DAY_US, Key, Rate
+from queries.cost.remembered import Name, Remembered, default_path
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
@@ -50,6 +55,8 @@ _KINDS = {
 #: A few of the library's rates carry the noise of floating point (0.18000000000000002, or a twelfth of a dollar).
 #: They are read with as many decimals as costs can carry; all others have six at most.
 _CARRIED = Decimal(1).scaleb(-rates.RATE_SCALE)
+
+_LIBRARY = "genai_prices"
 
 Listed = Callable[[Key], list[Rate]]
 
@@ -131,12 +138,53 @@ def version() -> str:
     try:
         import genai_prices
     except ModuleNotFoundError as error:
-        raise MissingExtra(f"the price list of models ({error.name} is missing)", "prices") from None
+        raise _missing(error.name) from None
     return f"genai-prices {genai_prices.__version__}"
+
+
+def need() -> None:
+    """Raise MissingExtra where the library is not installed; it is not loaded."""
+    if find_spec(_LIBRARY) is None:
+        raise _missing(_LIBRARY)
+
+
+def remember() -> None:
+    """Keep what the library has said to this process for the next one."""
+    _remembered().save()
+
+
+def _missing(name: str | None) -> MissingExtra:
+    return MissingExtra(f"the price list of models ({name} is missing)", "prices")
+
+
+@cache
+def _remembered() -> Remembered:
+    return Remembered(default_path(), _made_from())
+
+
+def _made_from() -> list[Path]:
+    """Return what rates depend on: the files of the library, what says which version it is, and these modules."""
+    spec = find_spec(_LIBRARY)
+    folders = list(spec.submodule_search_locations or ()) if spec else []
+    try:
+        inside = [Path(entry.path) for folder in folders for entry in os.scandir(folder) if entry.is_file()]
+        beside = [found for folder in folders for found in Path(folder).parent.glob(f"{_LIBRARY}-*.dist-info")]
+    except OSError:  # not in a folder
+        return []
+    return sorted([*inside, *beside, Path(__file__), Path(rates.__file__)]) if inside else []
 
 
 @lru_cache(maxsize=4096)
 def _listed(provider: str | None, model: str, tier: str) -> tuple[Rate, ...]:
+    name = Name(provider, model, tier)
+    found = _remembered().get(name)
+    if found is None:
+        found = _looked_up(provider, model, tier)
+        _remembered().add(name, found)
+    return found
+
+
+def _looked_up(provider: str | None, model: str, tier: str) -> tuple[Rate, ...]:
     version_ = version()
     from genai_prices.data import providers
 

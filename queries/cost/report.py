@@ -158,7 +158,7 @@ def report(
     today = datetime(moment.year, moment.month, moment.day)
     asked, bounds = _asked(since, until)
     of_today = "timestamp >= $today AND timestamp < $tomorrow"
-    _, resolved = _provide(connection)
+    calls, resolved = _resolved(connection)
     bucket = "NULL::TIMESTAMP" if period is None else f"date_trunc('{period}', timestamp)::TIMESTAMP"
     connection.execute(
         f"""
@@ -167,23 +167,21 @@ def report(
                {asked} AS asked, {of_today} AS today,
                count(*) AS calls, {", ".join(f"sum({name}) AS {name}" for name in (*_TOKENS, *_AMOUNTS))},
                min(timestamp) AS first, max(timestamp) AS last
-        FROM {COSTS} WHERE asked OR today GROUP BY ALL
+        FROM {costs.priced(connection, resolved, calls=calls)} WHERE asked OR today GROUP BY ALL
         """,
         {**bounds, "today": today, "tomorrow": today + timedelta(days=1)},
     )
-    rows = connection.execute(
-        f'SELECT start, "group", {_SUMS} FROM cost_cells WHERE asked GROUP BY start, "group" '
-        'ORDER BY start, sum(cost_usd) DESC NULLS LAST, "group" NULLS LAST'
-    ).fetchall()
-    (total,) = connection.execute(f"SELECT NULL, NULL, {_SUMS} FROM cost_cells WHERE asked").fetchall()
-    (spent,) = connection.execute(f"SELECT NULL, NULL, {_SUMS} FROM cost_cells WHERE today").fetchall()
-    unpriced = connection.execute(_UNPRICED).fetchall()
+    sums: dict[str, list[Cost]] = {"row": [], "total": [], "today": []}
+    for which, *sum_ in connection.execute(_ALL_SUMS).fetchall():
+        sums[which].append(_cost(tuple(sum_)))
+    (total,), (spent,) = (sums[which] or [_cost(_NOTHING)] for which in ("total", "today"))
+    unpriced = connection.execute(_UNPRICED).fetchall() if total.unpriced_calls else []
     return CostReport(
         period=period,
         by=by,
-        rows=[_cost(row) for row in rows],
-        total=_cost(total),
-        today=_burn(_cost(spent), today, moment),
+        rows=sums["row"],
+        total=total,
+        today=_burn(spent, today, moment),
         unpriced=[Unpriced(**_values(Unpriced, (*row, _utc(first), _utc(last)))) for *row, first, last in unpriced],
         notes=resolved.notes,
     )
@@ -200,7 +198,7 @@ def recompute(
     """Price the calls from `since` on and before `until` again: as if all had been made at `as_of`."""
     moment = _naive(as_of) or as_of
     asked, bounds = _asked(since, until)
-    calls, resolved = _provide(connection, numbered=True)
+    calls, resolved = _resolved(connection, numbered=True)
     for side, at in (("old", None), ("new", moment)):
         costs.install(connection, resolved, calls=calls, as_of=at)
         connection.execute(
@@ -260,6 +258,14 @@ _SUMS = ", ".join(
         *(f"sum({name})::{USD}" for name in _AMOUNTS),
     ]
 )
+# Of all, in one statement: to plan one takes longer than to run it.
+_ALL_SUMS = f"""
+    SELECT CASE grouping(asked, today, start) WHEN 2 THEN 'row' WHEN 3 THEN 'total' ELSE 'today' END AS which,
+           start, "group", {_SUMS}
+    FROM cost_cells GROUP BY GROUPING SETS ((asked, start, "group"), (asked), (today))
+    HAVING asked OR today ORDER BY start, sum(cost_usd) DESC NULLS LAST, "group" NULLS LAST
+"""
+_NOTHING: tuple[Any, ...] = (None, None, 0, 0, 0, *[0] * len(_TOKENS), *[None] * len(_AMOUNTS))
 _UNPRICED = f"""
     SELECT provider, model, service_tier, unpriced_because, sum(calls)::BIGINT,
            sum({" + ".join(_TOKENS)})::HUGEINT, min(first), max(last)
@@ -268,8 +274,8 @@ _UNPRICED = f"""
 """
 
 
-def _provide(connection: duckdb.DuckDBPyConnection, *, numbered: bool = False) -> tuple[str, Resolved]:
-    """Make `llm_costs`; return what it stands on, and the rates.
+def _resolved(connection: duckdb.DuckDBPyConnection, *, numbered: bool = False) -> tuple[str, Resolved]:
+    """Return what `llm_costs` is to stand on, and the rates.
 
     Calls are looked at more than once. Those of imported sessions are put aside first: to find them among
     all the lines takes longest. Recorded ones are faster where they are, unless each is to have a `call_number`.
@@ -280,9 +286,7 @@ def _provide(connection: duckdb.DuckDBPyConnection, *, numbered: bool = False) -
         columns = ", ".join(dict.fromkeys([*costs.NEEDED, *_COLUMNS.values()]))
         number = "row_number() OVER () AS call_number, " if numbered else ""
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {calls} AS SELECT {number}{columns} FROM {costs.CALLS}")
-    resolved = costs.resolve(connection, calls=calls)
-    costs.install(connection, resolved, calls=calls)
-    return calls, resolved
+    return calls, costs.resolve(connection, calls=calls)
 
 
 def _column(by: By | None) -> str:

@@ -204,3 +204,26 @@ def test_bars_are_as_long_as_their_part() -> None:
         "█▏",
         "████",
     ]
+
+
+def test_the_second_time_the_price_list_is_not_loaded_and_duckdb_is_left_to_the_end(run: Run, root: Path) -> None:
+    """The answer is the same; and a process that goes on after a command has one DuckDB of it, not one for each."""
+    some(root)
+    first = run("cost", "--json")
+    program = """
+        import sys
+        from eventlog.cli.main import run
+        from queries import cli_options
+        assert run(["cost", "--json"]) == 0
+        kept = cli_options._last
+        assert run(["cost", "--json"]) == 0
+        print(any(name.startswith(("genai_prices", "pydantic")) for name in sys.modules), file=sys.stderr)
+        print(kept._engine._instance is not None, cli_options._last is kept, file=sys.stderr)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(line.strip() for line in program.splitlines())],
+        env={**os.environ, "EVENTLOG_DIR": str(root)}, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stderr.split() == ["False", "True", "False"]
+    rows = [json.loads(text)["rows"] for text in (first.stdout, *done.stdout.splitlines())]
+    assert rows[0] == rows[1] == rows[2] != []
