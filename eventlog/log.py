@@ -157,12 +157,14 @@ def refreshed(segment: SegmentFile) -> SegmentFile | None:
 
 def _look_again(event_type: str, name: str, listed: Path) -> SegmentFile | None:
     """Describe a segment that may have been archived, or deleted, since it was listed."""
-    for path in dict.fromkeys((listed, archive_of(listed))):
-        try:
-            return _look(event_type, name, path, path.lstat())
-        except FileNotFoundError:
-            pass
-    return None
+    try:
+        return _look(event_type, name, listed, listed.lstat())
+    except FileNotFoundError:
+        path = archive_of(listed)
+    try:
+        return _look(event_type, name, path, path.lstat())
+    except FileNotFoundError:
+        return None
 
 
 def archive_of(path: Path) -> Path:

@@ -26,6 +26,7 @@ from eventlog.segment import held_still
 from indexer import checkpoint, loader
 from indexer.bulk import Bulk, bulks
 from indexer.checkpoint import Checkpoint
+from indexer.known import Known
 from indexer.loader import Checked, Rejected, Slice
 
 BATCH_BYTES = 128 * 1024 * 1024
@@ -122,18 +123,21 @@ def index_batch(
     connection: duckdb.DuckDBPyConnection,
     segments: Iterable[SegmentFile],
     *,
+    known: Known | None = None,
     limits: Mapping[str, int] | None = None,
     max_bytes: int = BATCH_BYTES,
 ) -> Done:
     """Index what is new in the segments, up to about `max_bytes`, in one transaction per part.
 
-    `limits` gives the byte at which to stop in each segment (a replay up to where the live
-    index is). Raises SegmentChanged where a checkpoint no longer fits its file.
+    `known` is kept up to date, and is of no use after an error. `limits` gives the byte at which to
+    stop in each segment (a replay up to where the live index is).
+    Raises SegmentChanged where a checkpoint no longer fits its file.
     """
     asked = list(segments)[:BATCH_SEGMENTS]
-    known = checkpoint.read(connection, [each.name for each in asked])
+    known = known or Known()
+    known.read_marks(connection, [each.name for each in asked])
     with bulks(2) as lent:
-        reading = _Reading(asked, known, limits, max_bytes, lent)
+        reading = _Reading(asked, known.marks, limits, max_bytes, lent)
         done = Done()
         with contextlib.closing(_read_ahead(reading.parts())) as parts:
             for part in parts:
@@ -308,18 +312,17 @@ def _read_ahead(parts: Iterator[_Part]) -> Generator[_Part]:
 # -- storing ---------------------------------------------------------------------------------
 
 
-def _store(connection: duckdb.DuckDBPyConnection, part: _Part, known: dict[str, Checkpoint], done: Done) -> None:
+def _store(connection: duckdb.DuckDBPyConnection, part: _Part, known: Known, done: Done) -> None:
     """Commit a part, and with it how far its segments were read."""
     checked = loader.check(connection, part.slices)
-    known_types = {mark.event_type for mark in known.values() if mark.events}
     connection.begin()
     try:
-        loader.store(connection, part.bulk, checked._replace(rejected=[*checked.rejected, *part.torn]), known_types)
-        changed = _account(part, checked, known, done)
+        loader.store(connection, part.bulk, checked._replace(rejected=[*checked.rejected, *part.torn]), known)
+        changed = _account(part, checked, known.marks, done)
         checkpoint.write(connection, changed)
         connection.commit()
     except loader.Refused:
-        connection.rollback()
+        loader.undo(connection, known)
         if not part.bulk.events:
             raise
         part.distrust()

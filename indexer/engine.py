@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import duckdb
 
@@ -27,14 +27,31 @@ _NAME = '"index"'
 #: (122,880 rows) are more than most batches, and with rows of kilobytes hundreds of megabytes. The last
 #: ones are rewritten whenever there is something to merge, so their size is also the longest pause.
 _ROW_GROUP_ROWS = 10_240
-#: Full row groups wait for others to be compressed with, up to so much per thread. There is no limit to
-#: the memory as a whole: 2,048 rows are looked at together, whatever their size, and that must not fail.
-_BUFFER_BYTES = 64 * 1024**2
+#: But each of them costs every batch some time, and every question. So three that are full become one; and a new
+#: file, in which none is merged, has larger ones, though still several for each thread and part.
+_LARGE_ROW_GROUP_ROWS = 3 * _ROW_GROUP_ROWS
+_NEW_FILE_ROW_GROUP_ROWS = 24 * 2048
 
-#: Every commit makes row groups of its own, and each checkpoint may merge this many times three of
-#: them. Without that, queries slow down with every small batch; with DuckDB's own 100, the first
-#: batch after a replay rewrites much of it. A new file is written in large parts, and not merged.
-_MERGES = 1
+#: DuckDB writes whole blocks, three at least for each batch. Its own are 256 KiB; these make a smaller file, too.
+_BLOCK_BYTES = 65_536
+#: Full row groups wait for others to be compressed with, up to so much per thread.
+_BUFFER_BYTES = 64 * 1024**2
+#: Twice what a replay most often needs; but 2,048 rows are looked at together, whatever their size.
+_MEMORY_BYTES = 1024**3
+
+#: Every commit makes row groups of its own, and a checkpoint may merge three of them into one, so many times.
+#: Without that, queries slow down with every small batch; with DuckDB's own 100, the first batch
+#: after a replay rewrites much of it.
+_MERGES = 4
+#: One batch in so many merges: as many row groups as were made, and the last one, which is large, is
+#: written anew that much less often. Where there is enough for it, three full ones become one large one.
+_MERGED_EVERY = 8
+#: DuckDB's three headers at the start of a file. The first has a random identifier; the others count checkpoints.
+_HEADER_BYTES = 4096
+_HEADERS = 3
+
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -44,10 +61,22 @@ class Engine:
     """
 
     def __init__(
-        self, make: Callable[[Path], duckdb.DuckDBPyConnection] | None = None, *, max_age_s: float = math.inf
+        self,
+        make: Callable[[Path], duckdb.DuckDBPyConnection] | None = None,
+        *,
+        max_age_s: float = math.inf,
+        is_for_new_file: bool = False,
     ) -> None:
         self._make = make or _new_instance
         self._max_age_s = max_age_s
+        self._is_for_new_file = is_for_new_file
+        self._written = self._rows = self._last_rows = self._merging = 0
+        self._left_as: _State | None = None
+        self._is_writing = False
+        #: Whether the file is as this engine left it: nobody has written to it since.
+        self.is_as_left = False
+        #: What tells the file from all others, whatever is written to it; None where there is no telling.
+        self.file_id: bytes | None = None
         self._made_at = 0.0
         self._made_for = Path()
         self._instance: duckdb.DuckDBPyConnection | None = None
@@ -58,20 +87,44 @@ class Engine:
     def attach(self, path: Path) -> duckdb.DuckDBPyConnection:
         """Open a file read-write, or make it; `detach` it, or `close` the engine. Raises duckdb.Error.
 
-        There is no write-ahead log: what was committed is safe when the file is detached, and not before.
+        There is no write-ahead log: a commit writes to the file itself, by one write of a header at its end. Of a new
+        file nothing is safe before it is detached.
         """
-        return self._attached(path, f"ROW_GROUP_SIZE {_ROW_GROUP_ROWS}, RECOVERY_MODE no_wal_writes")
+        rows, merges = self._upkeep()
+        recovery = ", RECOVERY_MODE no_wal_writes" if self._is_for_new_file else ""
+        connection = self._attached(path, f"ROW_GROUP_SIZE {rows}{recovery}", merges)
+        self._is_writing = True
+        self._written += 1
+        return connection
+
+    def _upkeep(self) -> tuple[int, int]:
+        """Return how large row groups may become with the next batch, and how many times three are merged."""
+        if self._is_for_new_file:
+            return _NEW_FILE_ROW_GROUP_ROWS, 0
+        if self._last_rows >= _LARGE_ROW_GROUP_ROWS:  # and there is more of it, most likely, which needs no merging
+            return _LARGE_ROW_GROUP_ROWS, 0
+        if self._rows >= _LARGE_ROW_GROUP_ROWS:
+            self._rows = 0
+            return _LARGE_ROW_GROUP_ROWS, 1
+        return _ROW_GROUP_ROWS, 0 if self._written % _MERGED_EVERY else _MERGES
 
     def attach_read_only(self, path: Path) -> duckdb.DuckDBPyConnection:
         """Open a file read-only; `detach` it, or `close` the engine. Raises duckdb.Error."""
         return self._attached(path, "READ_ONLY")
 
-    def _attached(self, path: Path, options: str) -> duckdb.DuckDBPyConnection:
+    def _attached(self, path: Path, options: str, merges: int = 0) -> duckdb.DuckDBPyConnection:
         self._in_use.acquire()
         try:
             self._connection = self._connected(path)
+            state = _state(path)
+            self.is_as_left = state is not None and state == self._left_as
+            self.file_id = None if state is None else state.headers[:_HEADER_BYTES]
+            self._left_as, self._is_writing = None, False
             self._connection.execute(f"ATTACH {quoted(path)} AS {_NAME} ({options})")
             self._connection.execute(f"USE {_NAME}")
+            if merges != self._merging:
+                self._connection.execute(f"SET GLOBAL max_vacuum_tasks = {merges}")
+                self._merging = merges
         except BaseException:
             self.close()
             raise
@@ -95,6 +148,12 @@ class Engine:
             finally:
                 connection.close()
 
+    def wrote(self, rows: int) -> None:
+        """Note how many rows the file got, for its upkeep."""
+        self._last_rows = rows
+        if rows < _LARGE_ROW_GROUP_ROWS:
+            self._rows += rows
+
     def detach(self) -> None:
         """Let go of the file, after a checkpoint. Raises duckdb.Error; the file is let go of all the same."""
         assert self._connection is not None
@@ -104,6 +163,8 @@ class Engine:
         except BaseException:
             self.close()
             raise
+        if self._is_writing:
+            self._left_as = _state(self._made_for)
         self._connection.close()  # and with it its temporary tables
         self._connection = None
         self._in_use.release()
@@ -119,6 +180,7 @@ class Engine:
 
     def _drop_instance(self) -> None:
         instance, self._instance = self._instance, None
+        self._merging = 0
         if instance is not None:
             instance.close()
 
@@ -135,25 +197,74 @@ class Engine:
         self._in_use = threading.Lock()
 
 
-def _new_instance(path: Path, *, merges: int = _MERGES) -> duckdb.DuckDBPyConnection:
+def _new_instance(path: Path) -> duckdb.DuckDBPyConnection:
     instance = duckdb.connect(config=dict(CONFIG))
     # What does not fit goes to disk, beside the file; by default it would be the current folder.
     instance.execute(f"SET GLOBAL temp_directory = {quoted(spill_path(path))}")
     instance.execute(f"SET GLOBAL write_buffer_row_group_memory_limit = '{_BUFFER_BYTES}B'")
-    instance.execute(f"SET GLOBAL max_vacuum_tasks = {merges}")
+    instance.execute(f"SET GLOBAL default_block_size = {_BLOCK_BYTES}")
+    instance.execute("SET GLOBAL max_vacuum_tasks = 0")
+    # Each commit is a checkpoint, and nothing is written to a log before it.
+    instance.execute("SET GLOBAL auto_checkpoint_skip_wal_threshold = 0")
+    instance.execute("SET GLOBAL wal_autocheckpoint = '1B'")
+    # Rows of one part in whatever order: else its row groups wait for each other, and one thread compresses them.
+    instance.execute("SET GLOBAL preserve_insertion_order = false")
     return instance
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Make a file that nobody else knows yet; it is whole, and let go of, when the block ends."""
-    engine = Engine(partial(_new_instance, merges=0))
+    engine = Engine(is_for_new_file=True)
     connection = engine.attach(path)
     try:
         yield connection
         engine.detach()
     finally:
         engine.close()
+
+
+def within_memory(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """Do work that goes through a file of any size; DuckDB would keep in memory what it has written and read of it.
+
+    Where the rows are too large for that much memory, it is done once more without a limit: what fails has to undo
+    itself. Raises duckdb.OutOfMemoryException where the machine has no more.
+    """
+    try:
+        connection.execute(f"SET GLOBAL memory_limit = '{_MEMORY_BYTES}B'")
+        return work()
+    except duckdb.OutOfMemoryException:
+        connection.execute("RESET GLOBAL memory_limit")
+        return work()
+    finally:
+        connection.execute("RESET GLOBAL memory_limit")
+
+
+class _State(NamedTuple):
+    """What is another where somebody has written to a file, or put another in its place.
+
+    The headers alone are not enough: what was restored from a copy, and then written to, may have the very same.
+    """
+
+    headers: bytes
+    device: int
+    inode: int
+    changed_ns: int
+
+
+def _state(path: Path) -> _State | None:
+    """Return the state of a file; None where there is no telling.
+
+    Not while the file is attached: to close it takes away all locks that the process has on it.
+    """
+    if path.with_name(path.name + ".wal").exists():  # another program's, yet to be played
+        return None
+    try:
+        with path.open("rb", buffering=0) as file:
+            found = os.fstat(file.fileno())
+            return _State(file.read(_HEADERS * _HEADER_BYTES), found.st_dev, found.st_ino, found.st_ctime_ns)
+    except OSError:
+        return None
 
 
 def spill_path(path: Path) -> Path:

@@ -25,6 +25,7 @@ from indexer.alarm import ALARM_EVENT, Alarm
 from indexer.batch import Done, SegmentChanged, in_order, index_batch
 from indexer.engine import Engine
 from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex
+from indexer.known import Known
 from indexer.replay import Progress, replay
 from indexer.sweep import Sweep, is_spooled
 
@@ -68,6 +69,7 @@ class Indexer:
         self._sweep = Sweep(self.root, release=release, say=say)
         self._index_inode: int | None = None
         self._index_id: tuple[int | None, str] | None = None
+        self._known = Known()
         self._alarms: dict[str, bool] = {}  # id → whether the index was rebuilt for it
 
     def catch_up(self) -> Counted:
@@ -100,9 +102,11 @@ class Indexer:
         inode = index_file.inode_of(index_file.index_path(self.root))
         try:
             with index_file.writing(self.root, timeout_s=self._timeout_s, engine=self._engine) as connection:
-                self._prepare(connection)
-                waiting = self._recall_if_replaced(connection, waiting)
-                done = index_batch(connection, waiting)
+                if self._index_inode is None or not self._engine.is_as_left:
+                    self._known.clear()
+                    self._prepare(connection)
+                    waiting = self._recall_if_replaced(connection, waiting)
+                done = index_batch(connection, waiting, known=self._known)
                 if self.releases:
                     self._release_segments(connection, done)
         except SegmentChanged as error:
@@ -122,6 +126,7 @@ class Indexer:
             self._sweep.could_not_read(name, reason)
         for name, file in done.files.items():
             self._sweep.saw(file, done.segments[name].indexed_offset)
+        self._engine.wrote(done.events)
         if done.bytes > _LARGE_BATCH_BYTES:
             self._engine.close()  # which gives back the memory that it took
         counted.events += done.events
@@ -184,7 +189,9 @@ class Indexer:
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         found = schema.version(connection)
         if found is None:
+            connection.begin()
             projections.create(connection)
+            connection.commit()
         elif found == -1:
             raise index_file.broken(index_file.index_path(self.root), "it is a DuckDB file, but not an eventlog index")
         elif found > schema.SCHEMA_VERSION:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -30,10 +30,13 @@ from eventlog.reader import Line
 from eventlog.schemas import SCHEMA_EVENT
 from indexer import typed
 from indexer.bulk import Bulk
+from indexer.known import Known
 from indexer.schema import CONTENT, PLACE, REJECTED, columns
-from indexer.staging import as_table
+from indexer.staging import as_csv, as_table
 
 _RAW_MAX_BYTES = 64 * 1024
+_SMALL_BYTES = 1024 * 1024
+_OPTIMIZE = "PRAGMA enable_optimizer"
 #: Not DuckDB's own words: they name a file descriptor, and reasons must not differ between runs.
 _REFUSED = "valid JSON, but refused by DuckDB's JSON reader"
 
@@ -101,39 +104,58 @@ def check(connection: duckdb.DuckDBPyConnection, slices: Iterable[Slice]) -> Che
     return Checked(events, rejected + refused, frozenset(event_types))
 
 
-def store(
-    connection: duckdb.DuckDBPyConnection, bulk: Bulk, checked: Checked, known_types: Set[str] = frozenset()
-) -> None:
+def store(connection: duckdb.DuckDBPyConnection, bulk: Bulk, checked: Checked, known: Known) -> None:
     """Move what was proven, and what was checked, to where it belongs; inside the caller's transaction.
 
-    Of the types that are known the index has rows already. Raises Refused where DuckDB refuses a
-    proven line; the transaction is of no use then.
+    Raises Refused where DuckDB refuses a proven line; the transaction is of no use then.
     """
     waiting = bool(checked.events)
     try:
-        coming = (bulk.event_types | (checked.event_types if waiting else set())) - known_types
+        coming = bulk.event_types | (checked.event_types if waiting else set())
+        marks = (known.marks.get(name) for name in bulk.events.keys() | checked.events.keys())
+        coming -= {mark.event_type for mark in marks if mark is not None and mark.events}
         if coming:
             typed.prepare(connection, coming, lambda name: bulk.sample(name) or contextlib.nullcontext("batch"))
+            known.forget_columns()
         if bulk.events:
-            if _is_met(connection, bulk):
+            if known.lacks(connection, bulk.ids, bulk.lowest) or not _is_met(connection, bulk):
+                stored = _insert(connection, bulk, known)
+                if stored != bulk.events.total():
+                    raise Refused(f"{stored:,} of {bulk.events.total():,} lines came through")
+                known.add_ids(bulk.ids)
+            else:
                 into = "INSERT INTO batch" if waiting else "CREATE OR REPLACE TEMP TABLE batch AS"
                 connection.execute(f"{into} SELECT {_ALL} FROM {bulk.rows}")
                 waiting = True
-            else:
-                stored = typed.insert(connection, bulk.rows, bulk.event_types)
-                if stored != bulk.events.total():
-                    raise Refused(f"{stored:,} of {bulk.events.total():,} lines came through")
     except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
         raise Refused(str(error).splitlines()[0]) from error
     if waiting:
+        known.forget_ids()
         merge_batch(connection)
     insert_rejected(connection, checked.rejected)
     if SCHEMA_EVENT in checked.event_types | bulk.event_types:
         typed.create_views(connection)
 
 
-class Refused(Exception):
-    """DuckDB's JSON reader refuses a line that is proven: all lines must be looked at one by one."""
+def _insert(connection: duckdb.DuckDBPyConnection, bulk: Bulk, known: Known) -> int:
+    """Insert what was proven; return how many that were.
+
+    DuckDB's optimizer takes longer than a few rows, and there is nothing for it to find.
+    """
+    is_small = bulk.size_bytes < _SMALL_BYTES
+    if is_small:
+        connection.execute("PRAGMA disable_optimizer")
+    stored = typed.insert(connection, bulk.rows, bulk.event_types, known.kept_columns(connection))
+    if is_small:
+        connection.execute(_OPTIMIZE)
+    return stored
+
+
+def undo(connection: duckdb.DuckDBPyConnection, known: Known) -> None:
+    """Roll back after Refused."""
+    connection.rollback()
+    connection.execute(_OPTIMIZE)  # which an aborted transaction does not let one say
+    known.forget_columns()
 
 
 def _is_met(connection: duckdb.DuckDBPyConnection, bulk: Bulk) -> bool:
@@ -145,8 +167,13 @@ def _is_met(connection: duckdb.DuckDBPyConnection, bulk: Bulk) -> bool:
     low_high = [bulk.lowest, bulk.highest]
     if connection.execute(f"{in_range} LIMIT 1", low_high).fetchone() is None:
         return False
-    among = f"event_id IN (SELECT event_id FROM {bulk.places})"
-    return connection.execute(f"{in_range} AND {among} LIMIT 1", low_high).fetchone() is not None
+    with as_csv(bulk.ids, "event_id: 'UUID'") as ids:
+        among = f"event_id IN (SELECT event_id FROM {ids})"
+        return connection.execute(f"{in_range} AND {among} LIMIT 1", low_high).fetchone() is not None
+
+
+class Refused(Exception):
+    """DuckDB's JSON reader refuses a line that is proven: all lines must be looked at one by one."""
 
 
 def insert_rejected(connection: duckdb.DuckDBPyConnection, rejected: list[Rejected]) -> None:
@@ -312,5 +339,5 @@ def _settle_contended(connection: duckdb.DuckDBPyConnection) -> None:
     )
     for table in ("event_rows", "conflicts"):
         connection.execute(f"DELETE FROM {table} WHERE event_id IN (SELECT event_id FROM contended)")
-    typed.insert(connection, "versions WHERE position = 1")
+    typed.insert(connection, f"(SELECT {_ALL} FROM versions WHERE position = 1)")
     connection.execute(f"INSERT INTO conflicts SELECT {_ALL} FROM versions WHERE position > 1")

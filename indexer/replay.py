@@ -21,6 +21,7 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -109,7 +110,7 @@ def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
     with index_file.reading(root, timeout_s=timeout_s) as connection:
         if schema.version(connection) != schema.SCHEMA_VERSION:
             raise IndexFailed(f"{index_file.index_path(root)} has another schema version; try: eventlog replay")
-        live = digest(connection)
+        live = engine.within_memory(connection, partial(digest, connection))
         marks = checkpoint.read(connection)
     with _work_file(root) as path, _new_index(path) as connection:
         limits = {name: mark.indexed_offset for name, mark in marks.items()}
@@ -170,7 +171,8 @@ def _build(
     waiting = segments
     while waiting:
         try:
-            done = index_batch(connection, waiting, limits=limits, max_bytes=_REPLAY_BATCH_BYTES)
+            batch = partial(index_batch, connection, waiting, limits=limits, max_bytes=_REPLAY_BATCH_BYTES)
+            done = engine.within_memory(connection, batch)  # what was committed of it is not read again
         except SegmentChanged as error:
             raise IndexFailed(f"{error}, while it was replayed; try again when nobody edits the log") from None
         done_bytes += done.bytes
@@ -191,7 +193,7 @@ def _finish(connection: duckdb.DuckDBPyConnection, root: str | Path, limits: Map
         with _live_attached(connection, root):
             _carry_released(connection, limits, present)
     typed.create_views(connection)
-    return digest(connection)
+    return engine.within_memory(connection, partial(digest, connection))
 
 
 def _pruned_without_rows(connection: duckdb.DuckDBPyConnection, root: str | Path) -> list[Pruned]:

@@ -4,7 +4,7 @@ A thorough sweep lists the log and compares every size. That takes seconds where
 100,000 segments, so a watching indexer makes quick ones in between, of what is likely:
 
     new segments, in folders whose time has changed
-    the newest segments of each type: writers adopt no others
+    the newest segments of each type that are not sealed: writers adopt no others
     segments that grew since the last thorough sweep, or whose last line has no end yet
 
 What that misses (an old segment whose owner wakes up after a long pause) waits for the next
@@ -31,8 +31,9 @@ _SHARE = 200
 _THOROUGH_WAIT_MAX_S = 60.0
 _RETRY_UNREADABLE_S = 30.0
 #: A thorough sweep that costs no more than this may be made every time.
-_CHEAP_S = 0.005
-_NEWEST = 64
+_CHEAP_S = 0.002
+#: As many as a writer looks at before it makes a new one.
+_NEWEST = 16
 #: A folder may change again within one tick of the clock that stamps it.
 _TICK_NS = 1_000_000_000
 
@@ -134,7 +135,7 @@ class Sweep:
 
     def _chosen(self, segments: list[SegmentFile]) -> Iterator[SegmentFile]:
         for _, group in groupby(segments, key=lambda each: each.event_type):
-            yield from list(group)[-_NEWEST:]
+            yield from [each for each in group if not each.sealed][-_NEWEST:]
         for each in segments:
             seen = self._seen.get(each.name)
             if each.name in self._grown or (seen is not None and not seen.complete):

@@ -59,16 +59,26 @@ def _parts(pointers: dict[str, str]) -> str:
 
 
 _COMMON = f"event_id, timestamp, run_id, session_id, parent_event_id, workspace, agent, {part('/cwd')} AS project"
-_MESSAGES = f"""
-    SELECT {_COMMON}, {_parts(_OF_LINE)}, payload -> '/message' AS message
-    FROM {LINES} WHERE {part("/type")} IN ('assistant', 'user')
-    UNION ALL
-    SELECT {_COMMON}, {_parts(_OF_PROGRESS)}, payload -> '/data/message/message'
-    FROM {LINES} WHERE {part("/type")} = 'progress' AND {part("/data/type")} = 'agent_progress'
-"""
 
+
+def _messages(lines: str, of_line: str, of_progress: str) -> str:
+    return f"""
+        SELECT {_COMMON}, {_parts(_OF_LINE)}, {of_line}
+        FROM {lines} WHERE {part("/type")} IN ('assistant', 'user')
+        UNION ALL
+        SELECT {_COMMON}, {_parts(_OF_PROGRESS)}, {of_progress}
+        FROM {lines} WHERE {part("/type")} = 'progress' AND {part("/data/type")} = 'agent_progress'
+    """
+
+
+# Lines are taken apart once, and only where a model may have said something: each condition would otherwise take
+# apart every line again for the part that it looks at. Whole payloads would have to be held for that, so none is.
 LLM_CALLS = f"""
-WITH counted AS (
+WITH lines AS MATERIALIZED (
+    SELECT * EXCLUDE payload, payload -> '/message/usage' AS usage_of_line,
+           payload -> '/data/message/message/usage' AS usage_of_progress
+    FROM {LINES} WHERE contains({quoted(PARTS.column)}, '"assistant"')
+), counted AS (
     SELECT * REPLACE (
                coalesce(message_id, event_id::VARCHAR) AS message_id,
                TRY_CAST(written_5m AS BIGINT) AS written_5m, TRY_CAST(written_1h AS BIGINT) AS written_1h
@@ -77,7 +87,8 @@ WITH counted AS (
            TRY_CAST(cache_read AS BIGINT) AS cache_read_tokens,
            TRY_CAST(cache_write AS BIGINT) AS cache_write_tokens,
            TRY_CAST(output AS BIGINT) AS output_tokens
-    FROM ({_MESSAGES}) WHERE role = 'assistant' AND model IS NOT NULL AND model <> '<synthetic>'
+    FROM ({_messages("lines", "usage_of_line AS raw_usage", "usage_of_progress")})
+    WHERE role = 'assistant' AND model IS NOT NULL AND model <> '<synthetic>'
 ), ranked AS (
     SELECT *,
            row_number() OVER (
@@ -100,7 +111,7 @@ SELECT message_id, request_id, run_id, session_id, parent_event_id, subagent_id,
        stop_reason,
        -- Anthropic's fast mode is a speed beside the tier, and has prices of its own as tiers have
        CASE WHEN speed = 'fast' THEN 'fast' ELSE service_tier END AS service_tier,
-       message -> 'usage' AS raw_usage,
+       raw_usage,
        NULL::DOUBLE AS latency_ms, NULL::DOUBLE AS ttft_ms, true AS ok, NULL::VARCHAR AS error_type,
        NULL::DECIMAL(38,12) AS reported_cost_usd,
        first_timestamp AS timestamp, last_timestamp, event_id
@@ -110,7 +121,7 @@ FROM ranked WHERE position = 1
 _BLOCKS = f"""
     SELECT * EXCLUDE message, unnest(
         CASE WHEN json_type(message, '$.content') = 'ARRAY' THEN (message -> 'content')::JSON[] END) AS block
-    FROM ({_MESSAGES})
+    FROM ({_messages(LINES, "payload -> '/message' AS message", "payload -> '/data/message/message'")})
 """
 
 TOOL_CALLS = f"""

@@ -10,7 +10,7 @@ schemas first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,7 +21,7 @@ from eventlog.envelope import EVENT_TYPE
 from eventlog.schemas import RESERVED, SCHEMA_EVENT, EventSchema
 from indexer import transcripts
 from indexer.kept import Kept, quoted
-from indexer.schema import CONTENT, PLACE, columns
+from indexer.schema import CONTENT, PLACE
 
 _FIELDS_MAX = 1000
 #: Every column costs each batch a little, whether anything is in it or not.
@@ -178,14 +178,19 @@ def kept_columns(connection: duckdb.DuckDBPyConnection) -> list[Kept]:
     return [Kept(event_type, field, kind) for (event_type, slash, field), kind in places if slash]
 
 
-def insert(connection: duckdb.DuckDBPyConnection, source: str, event_types: Collection[str] | None = None) -> int:
-    """Insert events from a FROM clause, kept columns included; return how many.
+def insert(
+    connection: duckdb.DuckDBPyConnection,
+    source: str,
+    event_types: Collection[str] | None = None,
+    kept: Iterable[Kept] | None = None,
+) -> int:
+    """Insert events from a FROM clause, with just the columns of CONTENT and PLACE; return how many.
 
-    The types, if known, save looking for others.
+    Kept columns are filled. The types, if known, save looking for others, and the kept columns asking for them.
     """
     by_type: dict[str, list[Kept]] = {}
     parts: list[Kept] = []
-    for each in kept_columns(connection):
+    for each in kept_columns(connection) if kept is None else kept:
         if event_types is None or each.event_type in event_types:
             (parts if each == transcripts.PARTS else by_type.setdefault(each.event_type, [])).append(each)
     # All fields of a payload are taken out in one go: each `->>` would parse it again.
@@ -201,10 +206,11 @@ def insert(connection: duckdb.DuckDBPyConnection, source: str, event_types: Coll
     ]
     names = [quoted(each.column) for kept in (*by_type.values(), parts) for each in kept]
     values += [f"CASE WHEN event_type = '{each.event_type}' THEN {transcripts.PARTS_OF_PAYLOAD} END" for each in parts]
-    fixed = columns(CONTENT, PLACE)
+    taken_out = f" EXCLUDE ({', '.join(f'texts_{number}' for number in range(len(texts)))})" if texts else ""
+    kept_values = [f"{value} AS {name}" for value, name in zip(values, names, strict=True)]
     row = connection.execute(
-        f"INSERT INTO event_rows ({', '.join([fixed, *names])}) "
-        f"SELECT {', '.join([fixed, *values])} FROM (SELECT {', '.join([fixed, *texts])} FROM {source})"
+        f"INSERT INTO event_rows BY NAME SELECT {', '.join([f'*{taken_out}', *kept_values])} "
+        f"FROM (SELECT {', '.join(['*', *texts])} FROM {source})"
     ).fetchone()
     return int(row[0]) if row else 0
 

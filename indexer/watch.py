@@ -24,7 +24,7 @@ from indexer.indexer import Counted, Indexer
 SWEEP_S = 1.0
 SEAL_S = 60.0
 #: How long watchfiles gathers changes before it wakes us: the price in freshness.
-_DEBOUNCE_MS, _STEP_MS = 20, 15
+_DEBOUNCE_MS, _STEP_MS = 25, 25
 #: Between batches, as long as there is something new: readers and producers run, too.
 _REST_MIN_S, _REST_MAX_S = 0.005, 0.1
 #: A batch that takes longer for each of its events than this had few of them: others can wait a little for company.

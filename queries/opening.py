@@ -23,6 +23,9 @@ from queries.workspace import Workspace, settle, unguessable, without_hints
 #: follow what is free on the disk. And not after a question that may have taken much memory.
 _KEPT_S = 60.0
 _CHEAP_S = 0.5
+#: Queries that were checked, and their lengths: a dashboard asks the same again and again.
+_REMEMBERED = 64
+_REMEMBERED_MAX_LENGTH = 10_000
 
 
 def _kept_instance(root: Path, index: Path) -> duckdb.DuckDBPyConnection:
@@ -71,6 +74,8 @@ class Opening:
         self._wait_s = wait_s
         self._timeout_s = timeout_s
         self._engine = Engine(partial(_kept_instance, self.root), max_age_s=_KEPT_S)
+        self._file_id: bytes | None = None  # of an index with the right schema
+        self._checked: dict[str, sandbox.Checked] = {}
 
     @contextmanager
     def _asked(
@@ -81,11 +86,7 @@ class Opening:
         checked = None
         with _one_at_a_time(self.root, self._wait_s):
             if self.workspace is None and may_write is None:
-                with (
-                    self._engine.beside(index_file.existing(self.root)) as parser,
-                    sandbox.time_limit(parser, limit_s, self._on_stuck),
-                ):
-                    checked = sandbox.check(parser, query)
+                checked = self._checked.get(query) or self._check(query, limit_s)
             afresh = checked is None or not checked.is_plain
             with (
                 self._hardened(may_write=may_write, afresh=afresh) as (connection, index),
@@ -98,6 +99,18 @@ class Opening:
                     statement = Workspace(connection, index, self.workspace).admit(checked, self._on_demand)
                 self._provide(connection, checked.tables)
                 yield connection, statement
+
+    def _check(self, query: str, limit_s: float) -> sandbox.Checked:
+        with (
+            self._engine.beside(index_file.existing(self.root)) as parser,
+            sandbox.time_limit(parser, limit_s, self._on_stuck),
+        ):
+            checked = sandbox.check(parser, query)
+        if len(query) <= _REMEMBERED_MAX_LENGTH:
+            if len(self._checked) >= _REMEMBERED:
+                self._checked.clear()
+            self._checked[query] = checked
+        return checked
 
     @contextmanager
     def _open(
@@ -147,16 +160,21 @@ class Opening:
                 connection.execute(f"USE {index}")
             if engine is None:
                 sandbox.harden(connection, self.root, may_open=() if may_write is None else (may_write,))
-            found = schema.version(connection)
-            if found != schema.SCHEMA_VERSION:
-                raise IndexFailed(
-                    f"{index_file.index_path(self.root)} has schema {found}, this eventlog reads "
-                    f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
-                )
+            if engine is None or engine.file_id is None or engine.file_id != self._file_id:
+                self._expect_schema(connection)
+                self._file_id = None if engine is None else engine.file_id
             started = time.monotonic()
             yield connection, index
         if engine is not None and time.monotonic() - started > _CHEAP_S:
             engine.close()  # which gives back the memory that it took
+
+    def _expect_schema(self, connection: duckdb.DuckDBPyConnection) -> None:
+        found = schema.version(connection)
+        if found != schema.SCHEMA_VERSION:
+            raise IndexFailed(
+                f"{index_file.index_path(self.root)} has schema {found}, this eventlog reads "
+                f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
+            )
 
     def _refuse_in_workspace(self, what: str) -> None:
         if self.workspace is not None:

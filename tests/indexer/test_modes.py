@@ -168,7 +168,7 @@ def test_what_is_sealed_while_it_is_indexed_is_no_spool(root: Path, monkeypatch:
     segment(root, line(1))
     real = batch.index_batch
 
-    def index_batch(*arguments: Any) -> Done:
+    def index_batch(*arguments: Any, **named: Any) -> Done:
         done = real(*arguments)
         seal(root)
         return done

@@ -13,9 +13,9 @@ from typing import Any
 import duckdb
 import pytest
 
-from eventlog.errors import IndexBusy, QueryFailed
+from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
 from indexer import index_file, replay
-from queries import opening
+from queries import opening, sandbox
 from queries.store import ReadStore
 from tests.conftest import PROJECT
 from tests.indexer.support import index, line, segment
@@ -160,6 +160,43 @@ def test_an_index_made_anew_is_seen(store: ReadStore, root: Path) -> None:
     index_file.index_path(root).unlink()
     index(root)
     assert store.sql(COUNT).rows == [(4,)]
+
+
+def test_an_index_of_another_version_is_noticed(store: ReadStore, root: Path) -> None:
+    """By a store that has been reading the one before, which was of the right version."""
+    path = index_file.index_path(root)
+    assert store.sql(COUNT).rows == [(3,)]
+    older = root / "older.duckdb"
+    with duckdb.connect(str(older)) as connection:
+        connection.execute(f"ATTACH '{path}' AS found (READ_ONLY)")
+        connection.execute("COPY FROM DATABASE found TO older")
+        connection.execute("UPDATE index_meta SET value = '3' WHERE key = 'schema_version'")
+    older.replace(path)
+    for _ in range(2):
+        with pytest.raises(IndexFailed, match="has schema 3, this eventlog reads"):
+            store.sql(COUNT)
+
+
+def test_a_query_is_checked_once(store: ReadStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dashboard asks the same again and again. What is refused is refused each time, and memory has an end."""
+    checked = []
+    real = sandbox.check
+
+    def check(connection: duckdb.DuckDBPyConnection, query: str) -> sandbox.Checked:
+        checked.append(query)
+        return real(connection, query)
+
+    monkeypatch.setattr(sandbox, "check", check)
+    for _ in range(3):
+        assert store.sql(COUNT).rows == [(3,)]
+        with pytest.raises(QueryFailed, match="UPDATE is refused"):
+            store.sql("UPDATE events SET run_id = 'r'")
+    assert checked.count(COUNT) == 1
+    assert len(checked) == 4
+    for number in range(200):
+        assert store.sql(f"SELECT {number}").rows == [(number,)]
+    assert store.sql(COUNT).rows == [(3,)]
+    assert checked.count(COUNT) == 2
 
 
 def test_a_relative_root_is_what_it_means_now(store: ReadStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -454,20 +454,23 @@ def test_an_index_that_this_process_holds_otherwise_is_busy_and_not_broken(store
     assert list(root.glob("*broken*")) == []
 
 
-def test_a_batch_that_was_not_let_go_of_is_undone(store: ReadStore, root: Path) -> None:
-    """A reader right after the crash sees the index as it was, and the next run of the indexer has the event."""
+@pytest.mark.parametrize(
+    ("where", "seen"), [("indexer.engine.Engine.detach", 41), ("indexer.checkpoint.write", 40)]
+)  # fmt: skip
+def test_a_batch_counts_once_it_is_committed(store: ReadStore, root: Path, where: str, seen: int) -> None:
+    """A reader right after a crash sees all of it or nothing, and the next run of the indexer has the event."""
     recorder = Recorder(Config(root=str(root)))
     recorder.emit("late")
     recorder.shutdown()
     code = (
-        "import os\nfrom indexer.engine import Engine\nfrom indexer.indexer import Indexer\n"
-        "Engine.detach = lambda self: os.kill(os.getpid(), 9)\n"
+        "import os, indexer.checkpoint, indexer.engine\nfrom indexer.indexer import Indexer\n"
+        f"{where} = lambda *_: os.kill(os.getpid(), 9)\n"
         f"Indexer({str(root)!r}).catch_up()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, timeout=60, check=False)
     assert done.returncode == -9, done.stderr
     assert not index_file.wal_path(index_file.index_path(root)).exists()
-    assert sum(count.events for count in store.counts()) == 40
+    assert sum(count.events for count in store.counts()) == seen
     Indexer(root).catch_up()
     assert sum(count.events for count in store.counts()) == 41
 
