@@ -109,9 +109,7 @@ def ask_all(index: str, sqlite: str, rounds: int) -> dict[str, dict[str, list[fl
     import duckdb
 
     ours = duckdb.connect(index, read_only=True)
-    theirs = sqlite3.connect(sqlite)
-    theirs.execute("PRAGMA mmap_size = 8589934592")
-    theirs.execute("PRAGMA cache_size = -1000000")
+    theirs = _in_memory(sqlite)
     taken: dict[str, dict[str, list[float]]] = {}
     for name, question in QUESTIONS.items():
         ways: dict[str, Callable[[], Rows]] = {
@@ -123,15 +121,49 @@ def ask_all(index: str, sqlite: str, rounds: int) -> dict[str, dict[str, list[fl
     return taken
 
 
+def ask_least(index: str, sqlite: str, least: str, rounds: int) -> dict[str, list[float]]:
+    """Ask for runs by agent over a DuckDB file, made at `least`, that has these rows with these columns and no others.
+
+    Beside it, JSON and SQLite as in `ask_all`.
+    """
+    import duckdb
+
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{index}' AS all_of_it (READ_ONLY)")
+        connection.execute(f"ATTACH '{least}' AS least")
+        connection.execute(
+            "CREATE TABLE least.run_finished AS SELECT agent, status, duration_ms FROM all_of_it.run_finished"
+        )
+    question = QUESTIONS["runs"]
+    alone, ours, theirs = (
+        duckdb.connect(least, read_only=True),
+        duckdb.connect(index, read_only=True),
+        _in_memory(sqlite),
+    )
+    ways: dict[str, Callable[[], Rows]] = {
+        "typed": lambda: _rows(alone.execute(question.typed).fetchall()),
+        "json": lambda: _rows(ours.execute(question.json).fetchall()),
+        "sqlite": lambda: _rows(theirs.execute(question.sqlite).fetchall()),
+    }
+    return _ask("runs", ways, rounds)
+
+
+def _in_memory(sqlite: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(sqlite)
+    connection.execute("PRAGMA mmap_size = 8589934592")
+    connection.execute("PRAGMA cache_size = -1000000")
+    return connection
+
+
 def _ask(name: str, ways: dict[str, Callable[[], Rows]], rounds: int) -> dict[str, list[float]]:
     answers = {way: ask() for way, ask in ways.items()}  # and all is warm
     for way, answer in answers.items():
         if not answer or answer != answers["typed"]:
             raise AssertionError(f"{name}: {way} answers {answer[:3]}…, typed {answers['typed'][:3]}…")
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(rounds):
-        for way, ask in ways.items():
+    for number in range(rounds):
+        for way in ways if number % 2 else reversed(list(ways)):
             started = time.perf_counter()
-            ask()
+            ways[way]()
             seconds[way].append(time.perf_counter() - started)
     return seconds

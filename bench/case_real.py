@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
-from bench import real
-from bench.case import Bench, Claim, Found, Side, Skipped, case, compare, timed
+from bench import real, sessions
+from bench.case import Bench, Claim, Found, Side, case, compare
 from bench.case_replay import beside_read_json
-from bench.data import REAL_DATA, log_bytes
+from bench.data import log_bytes
 from bench.figures import in_words
-from bench.measure import ChildFailed, Sample, eventlog, interleave, run
-from bench.npm import ccusage
+from bench.measure import Sample, eventlog, interleave, run
 
 
 @case(
@@ -37,67 +34,29 @@ def import_claude_code(bench: Bench) -> Iterator[Found]:
     empty home and data folder, the same sessions, no daemon (its own advice for a single run), no telemetry, and
     without the Python wrapper around its Go program."""
     real.files_of("claude-code")
-    program = _agentsview()
-    root, data, home = bench.folder / "root", bench.folder / "agentsview", bench.folder / "agentsview-home"
-    sessions = REAL_DATA / "claude-code"
-    settings = {
-        "AGENTSVIEW_DATA_DIR": str(data), "AGENTSVIEW_NO_DAEMON": "1", "AGENTSVIEW_TELEMETRY_ENABLED": "0",
-        "CLAUDE_PROJECTS_DIR": str(sessions),
-    }  # fmt: skip
+    theirs = sessions.agentsview(bench)
+    root = bench.folder / "root"
 
     def ours() -> Sample:
         shutil.rmtree(root, ignore_errors=True)
-        imported = run(eventlog("import", "claude-code", sessions, "--root", root), bench.home)
+        imported = run(eventlog("import", "claude-code", sessions.SESSIONS, "--root", root), bench.home)
         indexed = run(eventlog("index", "--root", root), bench.home)
         peak = max(imported.peak_bytes, indexed.peak_bytes)
         return Sample(imported.elapsed_s + indexed.elapsed_s, peak, indexed.said)
-
-    def theirs() -> Sample:
-        for folder in (data, home):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-        sample = run([program, "sync"], home, settings)
-        if b"sessions synced" not in sample.said:
-            raise RuntimeError("agentsview found no sessions")
-        return sample
 
     taken = interleave(bench.rounds, {"ours": ours, "agentsview": theirs})
     yield compare("time", taken["ours"], taken["agentsview"])
 
 
-def _agentsview() -> Path:
-    """Return the Go program inside the Python package. Raises Skipped where it is not installed."""
-    found = importlib.util.find_spec("agentsview")
-    if found is None or found.origin is None:
-        raise Skipped("agentsview is not installed; try: make bench")
-    program = Path(found.origin).parent / "bin" / "agentsview"
-    program.chmod(0o755)  # its wrapper would
-    return program
-
-
 @case(Claim(name="time", what="eventlog cost daily", against="ccusage daily --offline", limit=1.0))
 def cost_daily(bench: Bench) -> Iterator[Found]:
     """From the shell, over an index of the sessions, against ccusage, which reads the sessions
-    themselves; its native program, without the Node.js wrapper around it."""
+    themselves; its native program, without the Node.js wrapper around it. The round that does not count has looked
+    up the prices of the models, which are kept for the next time."""
     real.files_of("claude-code")
-    program = ccusage()
-    if isinstance(program, str):
-        raise Skipped(program)
-    config = bench.folder / "claude"
-    config.mkdir()
-    (config / "projects").symlink_to(REAL_DATA / "claude-code")
+    theirs = sessions.ccusage(bench)
     root = real.import_into(bench, bench.folder / "root", "claude-code")
     run(eventlog("index", "--root", root), bench.home)
-
-    def theirs() -> Sample:
-        return run([program, "daily", "--offline"], bench.home, {"CLAUDE_CONFIG_DIR": str(config)})
-
-    try:
-        run(eventlog("cost", "daily", "--help"), bench.home)
-    except ChildFailed:
-        peer = timed([theirs() for _ in range(bench.rounds)])
-        yield Found("time", peer=peer, skipped="eventlog has no command cost yet")
-        return
     taken = interleave(
         max(bench.rounds, 9),
         {"ours": lambda: run(eventlog("cost", "daily", "--root", root), bench.home), "ccusage": theirs},

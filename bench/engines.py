@@ -26,17 +26,19 @@ COLUMNS = {
 }
 
 
+def lines_of(log: str | Path) -> str:
+    """Return a log as SQL: what DuckDB's reader of JSON makes of its lines."""
+    files = sorted(map(str, Path(log).glob("*/*.jsonl")))
+    columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+    return f"SELECT * FROM read_json({files}, format = 'newline_delimited', columns = {{{columns}}})"
+
+
 def load_with_duckdb(log: str, path: str) -> int:
     """Load a log into a new DuckDB file, default settings, checkpoint included; return the rows."""
     import duckdb
 
-    files = sorted(map(str, Path(log).glob("*/*.jsonl")))
-    columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
     with duckdb.connect(path) as connection:
-        connection.execute(
-            f"CREATE TABLE events AS SELECT * FROM read_json({files}, format = 'newline_delimited',"
-            f" columns = {{{columns}}})"
-        )
+        connection.execute(f"CREATE TABLE events AS {lines_of(log)}")
         connection.execute("CHECKPOINT")
         row = connection.execute("SELECT count(*) FROM events").fetchone()
     return int(row[0]) if row else 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import floors, picture, report
+from bench import picture, report
 from bench.case import Claim, Outcome, Side
 from bench.machine import describe
 from bench.measure import PROJECT
@@ -96,20 +96,3 @@ def test_shares_of_a_target() -> None:
     assert picture.place(picture.share_of_target(nothing, 0)) == 0
     assert picture.place(picture.share_of_target(nothing, 1)) == 1
     assert picture.draw([]).startswith("<svg")
-
-
-def test_floors_stand_in_a_table_with_what_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between their marks, and nothing else on the page changes."""
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{floors._BEGIN}\nold\n{floors._END}\nafter\n")
-    monkeypatch.setattr(floors, "_PAGE", page)
-    floors.write(floors.table({"emit": (4.5e-6, 9e-6), "import": (0.06, 0.04)}))
-    assert page.read_text() == (
-        "before\n<!-- floors: begin -->\n"
-        "| the least | | against | | ratio | asked of the whole |\n"
-        "| --- | ---: | --- | ---: | ---: | ---: |\n"
-        "| encode, make id and time, os.write; all else hard-coded | 4.5 µs | structlog + orjson | 9 µs "
-        "| 0.5 × | ≤ 0.5 × |\n"
-        "| python -c 'import msgspec' | 60 ms | python -c 'import logging, json' | 40 ms | 1.5 × | ≤ 1.5 × |\n"
-        "<!-- floors: end -->\nafter\n"
-    )
