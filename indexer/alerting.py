@@ -18,7 +18,6 @@ def _field(name: str, kind: str = "VARCHAR", payload: str = "payload") -> str:
 # A snooze, and trouble with evaluating, are of the rule that was there when they came: one that is
 # removed and made again begins anew.
 RULES = f"""
-CREATE VIEW alert_rules AS
 WITH changes AS (
     SELECT event_id, timestamp, workspace, payload, {_field("name")} AS name, event_type = 'alert_rule_set' AS is_set
     FROM event_rows WHERE event_type IN ('alert_rule_set', 'alert_rule_removed')
@@ -54,7 +53,6 @@ WHERE r.rule_id IS NOT NULL
 """
 
 ALERTS = f"""
-CREATE VIEW alerts AS
 WITH ends AS (
     SELECT workspace, {_field("firing_id", "UUID")} AS firing_id, min(timestamp) AS resolved,
            arg_min(payload ->> 'reason', {_ORDER}) AS resolved_because
@@ -76,7 +74,6 @@ LEFT JOIN ends ON ends.workspace IS NOT DISTINCT FROM f.workspace AND ends.firin
 # Attempts count since somebody last asked to try again. What was not delivered under a rule that has been
 # changed or removed since will not be: where to is no longer what its owner wants.
 DELIVERIES = f"""
-CREATE VIEW alert_deliveries AS
 WITH tries AS (
     SELECT workspace, event_type, timestamp, event_id, {_field("firing_id", "UUID")} AS firing_id,
            {_field("channel")} AS channel, payload ->> 'reason' AS reason,
@@ -110,8 +107,12 @@ LEFT JOIN (FROM alert_rules WHERE removed IS NULL) r
 """
 
 DEAD_LETTERS = """
-CREATE VIEW alert_dead_letters AS
 SELECT * EXCLUDE (state, delivered, retry_at) FROM alert_deliveries WHERE state = 'dead'
 """
 
-VIEWS = (RULES, ALERTS, DELIVERIES, DEAD_LETTERS)
+VIEWS = {
+    "alert_rules": RULES,
+    "alerts": ALERTS,
+    "alert_deliveries": DELIVERIES,
+    "alert_dead_letters": DEAD_LETTERS,
+}

@@ -17,12 +17,11 @@ KEPT = (*recorded.KEPT, transcripts.PARTS)
 def create(connection: duckdb.DuckDBPyConnection) -> None:
     """Make all tables and views in an empty database."""
     schema.create_tables(connection, {quoted(kept.column): kept.kind for kept in KEPT})
-    for view in VIEWS:
-        connection.execute(view)
+    for name, query in VIEWS.items():
+        connection.execute(schema.view(name, query))
 
 
 _SESSIONS = f"""
-CREATE VIEW sessions AS
 WITH lines AS (
     SELECT session_id, count(*) AS events,
            min(timestamp) FILTER (timestamp > 'epoch') AS first,
@@ -56,14 +55,17 @@ SELECT session_id, first, last, date_sub('second', first, last) AS duration_s, e
 FROM lines LEFT JOIN imported USING (session_id) LEFT JOIN calls USING (session_id) LEFT JOIN tools USING (session_id)
 """
 
-_LLM_CALLS = f"CREATE VIEW llm_calls AS FROM ({transcripts.LLM_CALLS}) UNION ALL FROM ({recorded.LLM_CALLS})"
-_TOOL_CALLS = f"CREATE VIEW tool_calls AS FROM ({transcripts.TOOL_CALLS}) UNION ALL FROM ({recorded.TOOL_CALLS})"
 
 # A view of its own, since a store of one workspace sees in it what was set for all, too.
-_PRICE_EVENTS = """
-CREATE VIEW price_events AS
-SELECT event_id, timestamp, workspace, payload FROM event_rows WHERE event_type = 'price_set'
+_PRICE_EVENTS = """SELECT event_id, timestamp, workspace, payload FROM event_rows WHERE event_type = 'price_set'
 """
 
-#: In the order in which they can be made.
-VIEWS = (_LLM_CALLS, _TOOL_CALLS, recorded.RUNS, recorded.STEPS, _SESSIONS, _PRICE_EVENTS, *alerting.VIEWS)
+VIEWS = {
+    "llm_calls": f"FROM ({transcripts.LLM_CALLS}) UNION ALL FROM ({recorded.LLM_CALLS})",
+    "tool_calls": f"FROM ({transcripts.TOOL_CALLS}) UNION ALL FROM ({recorded.TOOL_CALLS})",
+    "runs": recorded.RUNS,
+    "steps": recorded.STEPS,
+    "sessions": _SESSIONS,
+    "price_events": _PRICE_EVENTS,
+    **alerting.VIEWS,
+}

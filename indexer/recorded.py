@@ -75,7 +75,6 @@ FROM event_rows WHERE event_type = 'tool_call'
 """
 
 STEPS = f"""
-CREATE VIEW steps AS
 SELECT event_id, run_id, parent_event_id, session_id, workspace, agent, "step/name" AS name,
        coalesce("step/kind", 'action') AS kind, {_before('"step/duration_ms"')} AS started, timestamp AS finished,
        "step/duration_ms" AS duration_ms, "step/error_type" IS NULL AS ok, "step/error_type" AS error_type,
@@ -93,7 +92,6 @@ _SUMS = ",\n           ".join(
 # A run that was begun again, under the same id, after it had finished, is open again. What the last end did not say
 # (`arg_max_null`) is not taken from an earlier one.
 RUNS = f"""
-CREATE VIEW runs AS
 WITH begun AS (
     SELECT workspace, run_id, min(timestamp) AS started, max(timestamp) AS last_started,
            arg_min("run_started/name", (timestamp, event_id)) AS name,

@@ -8,6 +8,7 @@ replay be compared with the live index, row for row.
 from __future__ import annotations
 
 import os
+import re
 
 import duckdb
 
@@ -15,7 +16,7 @@ from eventlog import __version__
 
 #: Raise it whenever a table, a projection or the meaning of a column changes: indexes that
 #: carry another number are rebuilt from the log.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 #: Envelope columns, in order, with their DuckDB types. Together they are an event's content.
 CONTENT = {
@@ -78,24 +79,43 @@ CREATE TABLE conflicts ({_ddl(CONTENT, PLACE)});
 CREATE TABLE rejected ({_ddl(REJECTED)});
 CREATE TABLE segments ({_ddl(SEGMENTS)});
 CREATE TABLE index_meta (key VARCHAR, value VARCHAR);
-CREATE VIEW quarantine AS
-    SELECT segment, line_offset, length, reason, raw, NULL::UUID AS event_id FROM rejected
-    UNION ALL
-    SELECT segment, line_offset, line_length,
-           'conflict: an earlier line has the same event_id and other content',
-           encode(to_json(struct_pack({", ".join(f"{name} := {name}" for name in CONTENT)}))::VARCHAR),
-           event_id
-    FROM conflicts
-    UNION ALL
-    SELECT segment, line_offset, line_length,
-           'import: ' || coalesce(payload ->> 'reason', 'no reason given'),
-           coalesce(TRY(from_base64(payload ->> 'raw_base64')), encode(payload ->> 'raw'), encode(payload::VARCHAR)),
-           event_id
-    FROM events WHERE event_type = 'import_rejected';
-CREATE VIEW event_types AS
-    SELECT event_type, count(*) AS events, min(timestamp) AS first, max(timestamp) AS last
-    FROM events GROUP BY event_type;
 """
+_QUARANTINE = f"""
+SELECT segment, line_offset, length, reason, raw, NULL::UUID AS event_id FROM rejected
+UNION ALL
+SELECT segment, line_offset, line_length,
+       'conflict: an earlier line has the same event_id and other content',
+       encode(to_json(struct_pack({", ".join(f"{name} := {name}" for name in CONTENT)}))::VARCHAR),
+       event_id
+FROM conflicts
+UNION ALL
+SELECT segment, line_offset, line_length,
+       'import: ' || coalesce(payload ->> 'reason', 'no reason given'),
+       coalesce(TRY(from_base64(payload ->> 'raw_base64')), encode(payload ->> 'raw'), encode(payload::VARCHAR)),
+       event_id
+FROM events WHERE event_type = 'import_rejected'
+"""
+_EVENT_TYPES = """
+SELECT event_type, count(*) AS events, min(timestamp) AS first, max(timestamp) AS last
+FROM events GROUP BY event_type
+"""
+_VIEW = re.compile(r"CREATE VIEW \w+ AS SELECT \* FROM query\('(.*)'\);", re.DOTALL)
+
+
+def view(name: str, query: str) -> str:
+    """Return what makes a view of ours.
+
+    DuckDB keeps a view as a tree, which every batch and every question would read, and every batch write. This one is a
+    text, which is parsed when somebody asks the view; and to make it looks at nothing.
+    """
+    text = query.strip().replace("'", "''")
+    return f"CREATE VIEW {name} WITH (DEFER_BINDING) AS FROM query('{text}')"
+
+
+def query_of(definition: str) -> str | None:
+    """Return the query of a view of ours, of what DuckDB says that it is; None for one that `view` has not made."""
+    found = _VIEW.fullmatch(definition)
+    return found[1].replace("''", "'") if found else None
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection, kept: dict[str, str]) -> None:
@@ -105,6 +125,8 @@ def create_tables(connection: duckdb.DuckDBPyConnection, kept: dict[str, str]) -
     """
     connection.execute(_EVENT_ROWS.format(_ddl(CONTENT, PLACE, kept)))
     connection.execute(_TABLES)
+    connection.execute(view("quarantine", _QUARANTINE))
+    connection.execute(view("event_types", _EVENT_TYPES))
     connection.execute(
         "INSERT INTO index_meta VALUES ('schema_version', ?), ('eventlog', ?), ('duckdb', ?), ('id', ?)",
         [str(SCHEMA_VERSION), __version__, duckdb.__version__, os.urandom(16).hex()],

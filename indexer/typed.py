@@ -237,7 +237,7 @@ def _view(event_type: str, fields: Mapping[str, str], kept: Collection[Kept]) ->
         found = Kept(event_type, field, kind)
         parts.append(f"{quoted(found.column) if found in kept else _value(field, kind)} AS {quoted(column)}")
     return (
-        f"CREATE OR REPLACE VIEW {quoted(event_type)} AS SELECT {', '.join([*parts, *PLACE])} "
+        f"CREATE OR REPLACE VIEW {quoted(event_type)} WITH (DEFER_BINDING) AS SELECT {', '.join([*parts, *PLACE])} "
         f"FROM event_rows WHERE event_type = '{event_type}'"
     )
 

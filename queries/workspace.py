@@ -33,15 +33,14 @@ import duckdb
 
 from eventlog.errors import IndexFailed, QueryFailed
 from eventlog.schemas import RESERVED, SCHEMA_EVENT
+from indexer import schema
 from queries import confinement, sandbox
 
 #: Of the whole log, or internal.
 HIDDEN = frozenset({"event_rows", "rejected", "segments", "index_meta", SCHEMA_EVENT})
 _ALL = 2**63 - 1
-#: A part of one of our own definitions, as DuckDB writes it, that wants one type only: it gets a scan of that type.
-_OF_ONE_TYPE = re.compile(
-    r"\bFROM (event_rows|events) WHERE (?=\(event_type = '([a-z_]+)'\)(?! AND| OR)|\(\(event_type = '([a-z_]+)'\) AND )"
-)
+#: A part of one of our own definitions that wants one type only, and perhaps more: it gets a scan of that type.
+_OF_ONE_TYPE = re.compile(r"\bFROM (event_rows|events) WHERE (?=event_type = '([a-z_]+)'(?!\s+OR\b))")
 _proven: set[str] = set()
 
 
@@ -69,11 +68,10 @@ class Workspace:
         self._index = index
         self._name = text(name)
         self._limit = f" LIMIT {_ALL}" if fenced else ""
-        self._definitions: dict[str, str] = dict(
-            connection.execute(
-                "SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal", [index]
-            ).fetchall()
-        )
+        found = connection.execute(
+            "SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal", [index]
+        ).fetchall()
+        self._definitions: dict[str, str] = {view: _plain(view, definition) for view, definition in found}
         self._made = {"event_rows", "conflicts", "rejected", "price_events"}
         connection.execute("USE memory")
         for table in ("event_rows", "conflicts"):
@@ -127,7 +125,7 @@ class Workspace:
                 if re.search(rf"\b{other}\b", definition):
                     self._make(other)
             definition = _OF_ONE_TYPE.sub(
-                lambda found: f"FROM ({self._rows_of('event_rows', found[2] or found[3])}) AS {found[1]} WHERE ",
+                lambda found: f"FROM ({self._rows_of('event_rows', found[2])}) AS {found[1]} WHERE ",
                 definition,
             )
         else:
@@ -147,6 +145,12 @@ class Workspace:
         self.make(None if checked.tables & set(on_demand) else [])
         self.make([name for name in sorted(checked.tables) if self.has(name)])
         return checked.statement
+
+
+def _plain(name: str, definition: str) -> str:
+    """Return what makes a view, with its query in it rather than the text of one."""
+    query = schema.query_of(definition)
+    return definition if query is None else f"CREATE VIEW {name} AS {query}"
 
 
 def text(value: str) -> str:
