@@ -30,7 +30,7 @@ _ROW_GROUP_ROWS = 10_240
 #: But each of them costs every batch some time, and every question. So three that are full become one; and a new
 #: file, in which none is merged, has larger ones, though still several for each thread and part.
 _LARGE_ROW_GROUP_ROWS = 3 * _ROW_GROUP_ROWS
-_NEW_FILE_ROW_GROUP_ROWS = 24 * 2048
+_NEW_FILE_ROW_GROUP_ROWS = 36 * 2048
 
 #: DuckDB writes whole blocks, three at least for each batch. Its own are 256 KiB; these make a smaller file, too.
 _BLOCK_BYTES = 65_536
