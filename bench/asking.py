@@ -121,28 +121,34 @@ def ask_all(index: str, sqlite: str, rounds: int) -> dict[str, dict[str, list[fl
     return taken
 
 
-def ask_least(index: str, sqlite: str, least: str, rounds: int) -> dict[str, list[float]]:
-    """Ask for runs by agent over a DuckDB file, made at `least`, that has these rows with these columns and no others.
+def ask_least(index: str, sqlite: str, alone: str, together: str, rounds: int) -> dict[str, list[float]]:
+    """Ask for runs by agent over two DuckDB files that are made for it, with the columns that it takes and no others.
 
-    Beside it, JSON and SQLite as in `ask_all`.
+    At `alone` there are only these rows; at `together` the events of all types, in order of their types. Beside them,
+    JSON and SQLite as in `ask_all`.
     """
     import duckdb
 
     with duckdb.connect() as connection:
         connection.execute(f"ATTACH '{index}' AS all_of_it (READ_ONLY)")
-        connection.execute(f"ATTACH '{least}' AS least")
+        connection.execute(f"ATTACH '{alone}' AS alone")
         connection.execute(
-            "CREATE TABLE least.run_finished AS SELECT agent, status, duration_ms FROM all_of_it.run_finished"
+            "CREATE TABLE alone.run_finished AS SELECT agent, status, duration_ms FROM all_of_it.run_finished"
         )
+        connection.execute(f"ATTACH '{together}' AS together")
+        connection.execute("USE together")
+        connection.execute(
+            'CREATE TABLE all_rows AS SELECT event_type, agent, "run_finished/status" AS status, '
+            '"run_finished/duration_ms" AS duration_ms FROM all_of_it.event_rows ORDER BY event_type'
+        )
+        connection.execute("CREATE VIEW run_finished AS FROM all_rows WHERE event_type = 'run_finished'")
     question = QUESTIONS["runs"]
-    alone, ours, theirs = (
-        duckdb.connect(least, read_only=True),
-        duckdb.connect(index, read_only=True),
-        _in_memory(sqlite),
-    )
+    ours, theirs = duckdb.connect(index, read_only=True), _in_memory(sqlite)
+    few, all_of_them = duckdb.connect(alone, read_only=True), duckdb.connect(together, read_only=True)
     ways: dict[str, Callable[[], Rows]] = {
-        "typed": lambda: _rows(alone.execute(question.typed).fetchall()),
+        "alone": lambda: _rows(few.execute(question.typed).fetchall()),
         "json": lambda: _rows(ours.execute(question.json).fetchall()),
+        "together": lambda: _rows(all_of_them.execute(question.typed).fetchall()),
         "sqlite": lambda: _rows(theirs.execute(question.sqlite).fetchall()),
     }
     return _ask("runs", ways, rounds)
@@ -157,9 +163,10 @@ def _in_memory(sqlite: str) -> sqlite3.Connection:
 
 def _ask(name: str, ways: dict[str, Callable[[], Rows]], rounds: int) -> dict[str, list[float]]:
     answers = {way: ask() for way, ask in ways.items()}  # and all is warm
+    first, expected = next(iter(answers.items()))
     for way, answer in answers.items():
-        if not answer or answer != answers["typed"]:
-            raise AssertionError(f"{name}: {way} answers {answer[:3]}…, typed {answers['typed'][:3]}…")
+        if not answer or answer != expected:
+            raise AssertionError(f"{name}: {way} answers {answer[:3]}…, {first} {expected[:3]}…")
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(rounds):
         for way in ways if number % 2 else reversed(list(ways)):

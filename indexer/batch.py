@@ -30,8 +30,9 @@ from indexer.known import Known
 from indexer.loader import Checked, Rejected, Slice
 
 BATCH_BYTES = 128 * 1024 * 1024
-#: One transaction. Much smaller ones make many small row groups, and leave a core idle.
-PART_BYTES = 192 * 1024 * 1024
+#: One transaction. Much smaller ones make many small row groups, and leave a core idle; larger ones take more memory,
+#: and leave less to read while one is stored.
+PART_BYTES = 224 * 1024 * 1024
 #: Lines that are looked at one by one take far more memory than their bytes.
 PART_LINES = 200_000
 #: Segments looked at in one batch, so that many tiny ones do not make a huge one.

@@ -28,9 +28,9 @@ _NAME = '"index"'
 #: ones are rewritten whenever there is something to merge, so their size is also the longest pause.
 _ROW_GROUP_ROWS = 10_240
 #: But each of them costs every batch some time, and every question. So three that are full become one; and a new
-#: file, in which none is merged, has larger ones, though still several for each thread and part.
+#: file, in which none is merged, has larger ones; each thread still fills one of them with each part of a replay.
 _LARGE_ROW_GROUP_ROWS = 3 * _ROW_GROUP_ROWS
-_NEW_FILE_ROW_GROUP_ROWS = 36 * 2048
+_NEW_FILE_ROW_GROUP_ROWS = 44 * 2048
 
 #: DuckDB writes whole blocks, three at least for each batch. Its own are 256 KiB; these make a smaller file, too.
 _BLOCK_BYTES = 65_536
