@@ -221,7 +221,7 @@ def redact(payload: bytes) -> bytes:
         or (_EQUALS in payload and _equals(payload))
         or (_AT in payload and _url(payload))
         or (_G in payload and _S in payload and _sendgrid(payload))
-        or (_9 in payload and payload.find(b"ya29.") >= 0)
+        or (_9 in payload and payload.rfind(b"ya29.") >= 0)
     ):
         return payload
     for _ in range(_ROUNDS_MAX):
