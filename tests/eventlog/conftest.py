@@ -1,4 +1,4 @@
-"""A server and the places of backups, for all who test them."""
+"""What is recorded, in memory; a server and the places of backups: for all who test with them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import eventlog as obs
+from eventlog.sinks import MemorySink
 from tests.eventlog.backups import Place, Server, serve, stop, use
 
 
@@ -27,3 +29,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     use(found, monkeypatch)
     prefix = f"{tmp_path.name}/host"
     return Place(f"s3://bucket/{prefix}", found.bucket / prefix)
+
+
+@pytest.fixture
+def captured(root: Path) -> Iterator[MemorySink]:
+    """What is recorded, in memory."""
+    obs.configure(root=root)
+    with obs.capture() as memory:
+        yield memory

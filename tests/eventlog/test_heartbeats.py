@@ -12,7 +12,7 @@ import pytest
 import eventlog as obs
 from eventlog import heartbeats
 from eventlog.sinks import MemorySink
-from tests.eventlog.test_recording import in_child, logged
+from tests.eventlog.runs import in_child, logged
 
 NAME = "eventlog-heartbeat"
 

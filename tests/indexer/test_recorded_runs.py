@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import eventlog as obs
-from tests.eventlog.test_recording import in_child
+from tests.eventlog.runs import in_child
 from tests.indexer.support import index, rows
 
 
