@@ -28,7 +28,8 @@ _NAME = '"index"'
 #: ones are rewritten whenever there is something to merge, so their size is also the longest pause.
 _ROW_GROUP_ROWS = 10_240
 #: But each of them costs every batch some time, and every question. So three that are full become one; and a new
-#: file, in which none is merged, has larger ones; each thread still fills one of them with each part of a replay.
+#: file, in which none is merged, has larger ones: with lines of a kilobyte or less, two or three threads fill one
+#: each with each part of a replay.
 _LARGE_ROW_GROUP_ROWS = 3 * _ROW_GROUP_ROWS
 _NEW_FILE_ROW_GROUP_ROWS = 44 * 2048
 

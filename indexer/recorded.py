@@ -144,7 +144,7 @@ SELECT run_id, name, task, workspace, agent, session_id,
            AS status,
        coalesce(started, TRY(finished - to_microseconds(TRY_CAST(duration_ms * 1000 AS BIGINT)))) AS started,
        CASE WHEN NOT open THEN finished END AS finished, last_event, abandoned_at,
-       CASE WHEN NOT open THEN coalesce(duration_ms, date_sub('microsecond', started, finished) / 1000) END
+       CASE WHEN NOT open THEN coalesce(duration_ms, date_sub('microsecond', started, finished) * 0.001) END
            AS duration_ms,
        CASE WHEN NOT open THEN error_type END AS error_type,
        CASE WHEN NOT open THEN error_message END AS error_message,

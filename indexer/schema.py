@@ -74,7 +74,7 @@ def _ddl(*parts: dict[str, str]) -> str:
 #: `event_rows` also has the typed columns (indexer.typed); `events` is what there is to see of it.
 _EVENT_ROWS = "CREATE TABLE event_rows ({});"
 _TABLES = f"""
-CREATE VIEW events AS SELECT {columns(CONTENT, PLACE)} FROM event_rows;
+CREATE VIEW events WITH (DEFER_BINDING) AS SELECT {columns(CONTENT, PLACE)} FROM event_rows;
 CREATE TABLE conflicts ({_ddl(CONTENT, PLACE)});
 CREATE TABLE rejected ({_ddl(REJECTED)});
 CREATE TABLE segments ({_ddl(SEGMENTS)});
@@ -99,7 +99,7 @@ _EVENT_TYPES = """
 SELECT event_type, count(*) AS events, min(timestamp) AS first, max(timestamp) AS last
 FROM events GROUP BY event_type
 """
-_VIEW = re.compile(r"CREATE VIEW \w+ AS SELECT \* FROM query\('(.*)'\);", re.DOTALL)
+_VIEW = re.compile(r"""CREATE VIEW \w+ AS SELECT \* FROM "system"\.main\.query\('((?:[^']|'')*)'\);""")
 
 
 def view(name: str, query: str) -> str:
@@ -109,7 +109,8 @@ def view(name: str, query: str) -> str:
     text, which is parsed when somebody asks the view; and to make it looks at nothing.
     """
     text = query.strip().replace("'", "''")
-    return f"CREATE VIEW {name} WITH (DEFER_BINDING) AS FROM query('{text}')"
+    # By its full name, since whoever asks may have a macro called `query`.
+    return f"CREATE VIEW {name} WITH (DEFER_BINDING) AS FROM system.main.query('{text}')"
 
 
 def query_of(definition: str) -> str | None:

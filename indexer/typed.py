@@ -41,6 +41,15 @@ _FORMATS = {
 }
 
 
+#: Views of DuckDB's own that it looks for by these names: with one of ours in its place, SHOW TABLES fails.
+_OF_DUCKDB = frozenset(
+    {
+        "duckdb_columns", "duckdb_constraints", "duckdb_databases", "duckdb_indexes", "duckdb_logs", "duckdb_schemas",
+        "duckdb_tables", "duckdb_types", "duckdb_views", "pragma_database_list", "sqlite_master", "sqlite_schema",
+        "sqlite_temp_master", "sqlite_temp_schema",
+    }
+)  # fmt: skip
+
 #: Lends a FROM clause.
 Sample = AbstractContextManager[str]
 
@@ -66,7 +75,7 @@ def logged_fields(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, 
             logged = msgspec.json.decode(payload, type=EventSchema)
         except msgspec.MsgspecError:
             continue  # logged by a program that is not ours: it stays visible as an event
-        if not EVENT_TYPE.fullmatch(logged.name) or logged.name in RESERVED:
+        if not EVENT_TYPE.fullmatch(logged.name) or logged.name in RESERVED | _OF_DUCKDB:
             continue
         fields = fields_by_type.setdefault(logged.name, {})
         for field, kind in list_columns(logged.json_schema).items():

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 import pytest
 
@@ -302,3 +303,17 @@ def test_the_schema_in_the_same_batch_comes_first(root: Path) -> None:
     segment(root, _schema({"n": "integer"}), event_type="event_schema", name=name(2))
     index(root)
     assert _kept(root) == ["t/n"]
+
+
+def test_no_view_takes_the_place_of_one_of_duckdbs(root: Path) -> None:
+    """SHOW TABLES asks for it by its name."""
+    schema = {"name": "duckdb_tables", "version": 1, "json_schema": {"properties": {"n": {"type": "integer"}}}}
+    segment(root, line(1, event_type="event_schema", payload=schema), event_type="event_schema")
+    segment(root, line(2, event_type="duckdb_tables"), event_type="duckdb_tables")
+    index(root)
+    assert ("events",) in rows(root, "SHOW TABLES")
+    assert ("duckdb_tables",) not in rows(root, "SHOW TABLES")
+    assert rows(root, "SELECT count(*) FROM events WHERE event_type = 'duckdb_tables'") == [(1,)]
+    with duckdb.connect() as connection:
+        known = connection.execute("SELECT view_name FROM duckdb_views() WHERE internal AND schema_name = 'main'")
+        assert {name for (name,) in known.fetchall()} <= typed._OF_DUCKDB

@@ -10,6 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from eventlog.config import Config
+from eventlog.events import RunFinished, RunStarted, Step
+from eventlog.recorder import Recorder
+from eventlog.schemas import RESERVED
 from indexer import index_file, projections
 from indexer.schema import query_of, view
 from tests.indexer.support import index
@@ -41,6 +45,8 @@ def test_a_view_is_found_whatever_the_file_is_called(empty_index: Path) -> None:
     """What it names is looked for where it is itself, under any name, with another database in use."""
     with duckdb.connect() as connection:
         connection.execute("CREATE TABLE event_rows (other INTEGER)")
+        connection.execute("CREATE MACRO query(text) AS TABLE SELECT 'a decoy' AS one")
+        connection.execute("CREATE TEMP MACRO query(text) AS TABLE SELECT 'another' AS one")
         connection.execute(f"ATTACH '{empty_index}' AS elsewhere (READ_ONLY)")
         for name in OURS:
             assert connection.execute(f"SELECT count(*) FROM elsewhere.{name}").fetchone() == (0,)
@@ -67,7 +73,38 @@ def test_a_part_that_wants_one_type_wants_nothing_else(empty_index: Path) -> Non
     queries = [found for (definition,) in definitions if (found := query_of(definition))]
     assert len(queries) == len(OURS)
     assert any("WHERE event_type = 'run_started'" in query for query in queries)
-    assert not [query for query in queries if re.search(r"\bOR\b", query, re.IGNORECASE)]
+    assert not [query for query in queries if re.search(r"\bOR\b|\bIS\s+NOT\s+TRUE\b", query, re.IGNORECASE)]
+
+
+def test_no_event_type_has_the_name_of_a_view() -> None:
+    """Its view would take the place of ours."""
+    assert {*OURS, "events"} <= RESERVED
+
+
+def test_to_make_a_view_binds_nothing(tmp_path: Path) -> None:
+    """DuckDB knows the columns of a view that it has bound: each would take as long as a question."""
+    recorder = Recorder(Config(root=str(tmp_path), strict=True))
+    recorder.emit(Step(name="look"))
+    recorder.shutdown()
+    index(tmp_path)
+    with duckdb.connect(str(index_file.index_path(tmp_path)), read_only=True) as connection:
+        bound = connection.execute(
+            "SELECT view_name FROM duckdb_views() WHERE NOT internal AND column_count IS NOT NULL"
+        ).fetchall()
+    assert bound in ([], [("events",)])  # which the indexer may have asked itself
+
+
+def test_an_answer_does_not_depend_on_what_a_slash_means(tmp_path: Path) -> None:
+    """A view is parsed with the settings of whoever asks."""
+    recorder = Recorder(Config(root=str(tmp_path), strict=True))
+    for event, moment in ((RunStarted(name="r"), "2026-03-01T10:00:00.000000Z"),
+                          (RunFinished(status="ok"), "2026-03-01T10:00:00.001500Z")):  # fmt: skip
+        recorder.emit(event, run_id="r", timestamp=moment)
+    recorder.shutdown()
+    index(tmp_path)
+    with duckdb.connect(str(index_file.index_path(tmp_path)), read_only=True) as connection:
+        connection.execute("SET integer_division = true")
+        assert connection.execute("SELECT duration_ms FROM runs").fetchone() == (1.5,)
 
 
 @given(st.text(max_size=50).filter(lambda text: "\0" not in text and text == text.strip()))
@@ -86,8 +123,10 @@ def test_any_text_comes_back_out_of_a_view(text: str) -> None:
     "definition",
     [
         "CREATE VIEW events AS SELECT event_id FROM event_rows;",
-        "CREATE VIEW v AS SELECT * FROM query('SELECT 1') LIMIT 1;",
-        "CREATE TABLE v AS SELECT * FROM query('SELECT 1');",
+        "CREATE VIEW v AS SELECT * FROM query('SELECT 1');",
+        "CREATE VIEW v AS SELECT * FROM \"system\".main.query('SELECT 1') LIMIT 1;",
+        "CREATE TABLE v AS SELECT * FROM \"system\".main.query('SELECT 1');",
+        "CREATE VIEW v AS SELECT * FROM \"system\".main.query('A') UNION ALL SELECT * FROM \"system\".main.query('B');",
         "",
     ],
 )

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eventlog import ids
 from eventlog.config import Config
 from eventlog.errors import IndexBusy, QueryFailed
 from eventlog.recorder import Recorder
@@ -222,7 +223,8 @@ def test_the_fence_is_looked_at_in_a_plan(store: ReadStore, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("view", "event_type"),
     [("steps", "step"), ("llm_calls", "llm_call"), ("llm_calls", "claude_code"), ("tool_calls", "tool_call"),
-     ("runs", "run_started"), ("runs", "run_finished"), ("note", "note")],
+     ("runs", "run_started"), ("runs", "run_finished"), ("note", "note"), ("alerts", "alert_fired"),
+     ("alerts", "alert_resolved"), ("alert_rules", "alert_snoozed"), ("quarantine", "import_rejected")],
 )  # fmt: skip
 def test_views_of_a_type_scan_that_type_only(store: ReadStore, view: str, event_type: str) -> None:
     """Below the fence: otherwise they would read the payloads of all types."""
@@ -406,7 +408,8 @@ _EVENTS = st.lists(
         {
             "event_type": st.sampled_from(
                 ["note", "run_started", "run_finished", "step", "llm_call", "tool_call", "error", "claude_code",
-                 "import_rejected"]
+                 "import_rejected", "alert_rule_set", "alert_rule_removed", "alert_fired", "alert_resolved",
+                 "alert_delivered", "alert_delivery_failed"]
             ),
             "workspace": st.sampled_from(["one", "two", "three", None]),
             "run_id": _SMALL, "session_id": _SMALL, "agent": _SMALL,
@@ -416,6 +419,9 @@ _EVENTS = st.lists(
                     "name": _SMALL, "output_tokens": st.integers(0, 9), "request_model": _SMALL, "tool_name": _SMALL,
                     "duration_ms": st.integers(0, 9), "error_type": _SMALL, "type": st.just("assistant"),
                     "message": st.just({"id": "m", "model": "x", "usage": {"output_tokens": 3}}), "reason": _SMALL,
+                    "firing_id": st.sampled_from([ids.derived_id(n * 1000, str(n)) for n in range(10, 16)]),
+                    "channel": _SMALL,
+                    "channels": st.lists(_SMALL, max_size=2),
                 },
             ),
             "again": st.booleans(),
@@ -450,10 +456,11 @@ def test_each_workspace_is_as_if_it_were_alone(tmp_path_factory: pytest.TempPath
         scoped, whole = ReadStore(together, workspace=name), ReadStore(alone)
         types = {event["event_type"] for event in events if event["workspace"] == name}
         views = ["events", "event_types", "conflicts", "quarantine", "runs", "steps", "llm_calls", "tool_calls"]
-        for view in [*views, "sessions", *({"note"} & types)]:
-            columns = [row[0] for row in whole.sql(f'DESCRIBE "{view}"').rows]
-            assert [row[0] for row in scoped.sql(f'DESCRIBE "{view}"').rows] == columns
-            kept = ", ".join(f'"{each}"' for each in columns if each not in ("segment", "line_offset"))
+        views += ["sessions", "alert_rules", "alerts", "alert_deliveries", "alert_dead_letters"]
+        for view in [*views, *({"note"} & types)]:
+            columns = [row[:2] for row in whole.sql(f'DESCRIBE "{view}"').rows]
+            assert [row[:2] for row in scoped.sql(f'DESCRIBE "{view}"').rows] == columns
+            kept = ", ".join(f'"{each}"' for each, _ in columns if each not in ("segment", "line_offset"))
             condition = "WHERE event_type <> 'event_schema'" if view in ("events", "event_types") else ""
             query = f'SELECT {kept} FROM "{view}" {condition} ORDER BY ALL'
             assert scoped.sql(query).rows == whole.sql(query).rows, view
