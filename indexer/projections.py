@@ -57,7 +57,8 @@ FROM lines LEFT JOIN imported USING (session_id) LEFT JOIN calls USING (session_
 
 
 # A view of its own, since a store of one workspace sees in it what was set for all, too.
-_PRICE_EVENTS = """SELECT event_id, timestamp, workspace, payload FROM event_rows WHERE event_type = 'price_set'
+_PRICE_EVENTS = """
+SELECT event_id, timestamp, workspace, payload FROM event_rows WHERE event_type = 'price_set'
 """
 
 VIEWS = {
