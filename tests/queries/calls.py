@@ -15,6 +15,8 @@ from queries.store import ReadStore
 TOKENS = (
     "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
 )  # fmt: skip
+MILLION = 1_000_000
+NOON = "2026-11-01T12:00:00Z"
 ENVELOPE = ("workspace", "agent", "session_id", "run_id")
 
 

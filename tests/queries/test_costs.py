@@ -21,23 +21,10 @@ from eventlog.importers.claude_code import find
 from indexer.indexer import Indexer
 from queries.cost import costs, prices, report
 from queries.store import ReadStore
-from tests.queries.calls import TOKENS, call, price, recorded, store, utc
+from tests.queries.calls import MILLION, NOON, TOKENS, call, price, recorded, store, utc
 from tests.queries.test_transcripts import import_all
 
-MILLION = 1_000_000
-NOON = "2026-11-01T12:00:00Z"
 KINDS = ("input_cost_usd", "cache_read_cost_usd", "cache_write_cost_usd", "output_cost_usd", "request_cost_usd")
-
-
-def cost(root: Path, *events: tuple[str, dict[str, Any]]) -> Any:
-    """What the one call among these events costs."""
-    ((found,),) = store(root, *events).sql("SELECT cost_usd FROM llm_costs").rows
-    return found
-
-
-def version(read: ReadStore) -> dict[str, str | None]:
-    """The price version of each call, by its agent."""
-    return dict(read.sql("SELECT agent, price_version FROM llm_costs").rows)
 
 
 # -- a call --------------------------------------------------------------------------------

@@ -17,22 +17,13 @@ from indexer.indexer import Indexer
 from queries.cost import costs, price_sets
 from queries.store import ReadStore
 from tests.indexer.support import line, segment
-from tests.queries.calls import call, price, recorded, store, utc
-
-MILLION = 1_000_000
-NOON = "2026-11-01T12:00:00Z"
-KINDS = ("input_cost_usd", "cache_read_cost_usd", "cache_write_cost_usd", "output_cost_usd", "request_cost_usd")
+from tests.queries.calls import MILLION, NOON, call, price, recorded, store, utc
 
 
 def cost(root: Path, *events: tuple[str, dict[str, Any]]) -> Any:
     """What the one call among these events costs."""
     ((found,),) = store(root, *events).sql("SELECT cost_usd FROM llm_costs").rows
     return found
-
-
-def version(read: ReadStore) -> dict[str, str | None]:
-    """The price version of each call, by its agent."""
-    return dict(read.sql("SELECT agent, price_version FROM llm_costs").rows)
 
 
 def test_a_price_that_was_set_counts_before_the_library(root: Path) -> None:
