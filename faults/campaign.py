@@ -14,13 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 import faults
+from faults import pace
+from faults.outcomes import Outcome, Verdict
 
-#: After this, a campaign begins no further fault, and is broken for what it did not try. The
-#: longest ones take two minutes, and the last ones seconds.
-CAMPAIGN_MAX_S = 13.5 * 60
 _ROOM_BYTES = 2 * 1024**3
 
 
@@ -37,13 +34,14 @@ class Plan:
 
     `scale` is 1.0 in the full campaign and small in `make test`: multiply counts by it with
     `times`. All randomness comes from `rng`, so a seed repeats what is random by choice (the
-    scheduling of processes is not).
+    scheduling of processes is not). `deep` asks for many times more of what has no end, for hours.
     """
 
-    def __init__(self, seed: int, name: str, scale: float, folder: Path) -> None:
+    def __init__(self, seed: int, name: str, scale: float, folder: Path, *, deep: bool = False) -> None:
         self.rng = random.Random(f"{seed}/{name}")
         self.scale = scale
         self.folder = folder
+        self.deep = deep
         self._roots = 0
 
     @property
@@ -97,41 +95,19 @@ def discover() -> dict[str, Fault]:
     return FAULTS
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one fault. `verdict` is held, broken or skipped."""
-
-    name: str
-    title: str
-    how: str
-    verdict: str
-    figure: str
-    elapsed_s: float
-
-
-def out_of_time(chosen: Fault) -> Outcome:
-    """What becomes of a fault that a campaign did not get to."""
-    return Outcome(
-        name=chosen.name,
-        title=chosen.title,
-        how=chosen.how,
-        verdict="broken",
-        figure=f"not tried: the campaign had run for {CAMPAIGN_MAX_S // 60} minutes",
-        elapsed_s=0,
-    )
-
-
-def run(chosen: Fault, *, seed: int, scale: float) -> Outcome:
+def run(chosen: Fault, *, seed: int, scale: float, deep: bool = False) -> Outcome:
     """Try one fault; whatever it raises becomes its outcome."""
+    pace.note_slowness()
     started = time.monotonic()
     with _folder(chosen.name) as folder:
         try:
-            verdict, figure = "held", chosen.try_(Plan(seed, chosen.name, scale, folder))
+            verdict, figure = Verdict.HELD, chosen.try_(Plan(seed, chosen.name, scale, folder, deep=deep))
         except Skipped as reason:
-            verdict, figure = "skipped", str(reason)
+            verdict, figure = Verdict.SKIPPED, str(reason)
         except FaultFound as found:
-            verdict, figure = "broken", str(found)
+            verdict, figure = Verdict.BROKEN, str(found)
         except Exception:  # noqa: BLE001 - a campaign goes on behind a fault that fails in an unforeseen way
-            verdict, figure = "broken", traceback.format_exc()
+            verdict, figure = Verdict.BROKEN, traceback.format_exc()
     return Outcome(
         name=chosen.name,
         title=chosen.title,
@@ -139,6 +115,18 @@ def run(chosen: Fault, *, seed: int, scale: float) -> Outcome:
         verdict=verdict,
         figure=figure,
         elapsed_s=round(time.monotonic() - started, 1),
+    )
+
+
+def not_tried(chosen: Fault) -> Outcome:
+    """What a fault begins a campaign as, and ends it as where the time was over before its turn."""
+    return Outcome(
+        name=chosen.name,
+        title=chosen.title,
+        how=chosen.how,
+        verdict=Verdict.NOT_TRIED,
+        figure="go on with `python -m faults --resume`",
+        elapsed_s=0,
     )
 
 

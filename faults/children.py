@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from faults.campaign import Plan
+from faults.pace import Deadline
 
 _LIFE_MAX_S = 900
 _AT_A_TIME = 2
@@ -68,8 +69,12 @@ class Ear:
 
     def next(self, timeout_s: float = 120) -> Any:
         """Return what the child says next, or, as a text, what became of it instead."""
+        deadline = Deadline(timeout_s)
         try:
-            return self._connection.recv() if self._connection.poll(timeout_s) else f"nothing within {timeout_s:g} s"
+            while not self._connection.poll(max(timeout_s - deadline.elapsed_s, 0.2)):
+                if deadline.has_passed():
+                    return f"nothing within {timeout_s:g} s"
+            return self._connection.recv()
         except EOFError:
             return "it ended without a word; its traceback stands above"
 
@@ -88,7 +93,10 @@ def kill(process: BaseProcess) -> None:
 
 def ended(process: BaseProcess, timeout_s: float | None) -> int | None:
     """Wait for the end of a child; return its exit code, or None where it lives on."""
-    wait([process.sentinel], timeout_s)
+    deadline = Deadline(timeout_s or 0)
+    left_s = timeout_s
+    while not wait([process.sentinel], left_s) and not deadline.has_passed():
+        left_s = 0.2
     with _codes:
         return process.exitcode
 
@@ -113,8 +121,8 @@ def running(target: Callable[..., object], *arguments: Any) -> Iterator[ForkServ
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float) -> float:
     """Return how long it took for the condition to hold; a broken promise where it took too long."""
-    started = time.monotonic()
+    deadline = Deadline(timeout_s)
     while not condition():
-        Plan.check(time.monotonic() - started < timeout_s, f"{what}: not within {timeout_s:g} s")
+        Plan.check(not deadline.has_passed(), f"{what}: not within {timeout_s:g} s")
         time.sleep(0.01)
-    return time.monotonic() - started
+    return deadline.elapsed_s

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from faults import oracle
 from faults.campaign import Plan, Skipped, fault
+from faults.pace import Deadline
 from indexer import index_file
 
 _WRITERS = 4
@@ -145,12 +146,12 @@ def _write(fd: int, data: bytes) -> None:
 
 def _wait_for_growth(plan: Plan, reports: list[Path], timeout_s: float) -> float:
     """Return how long it took until every writer had something acknowledged."""
-    started = time.monotonic()
+    deadline = Deadline(timeout_s)
     before = [report.stat().st_size for report in reports]
     while any(report.stat().st_size <= size for report, size in zip(reports, before, strict=True)):
-        plan.check(time.monotonic() - started < timeout_s, f"a writer did not go on within {timeout_s:g} s")
+        plan.check(not deadline.has_passed(), f"a writer did not go on within {timeout_s:g} s")
         time.sleep(0.02)
-    return time.monotonic() - started
+    return deadline.elapsed_s
 
 
 def _rows(root: Path) -> set[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from faults import children, oracle
 from faults.campaign import Plan, fault
 from faults.oracle import Acked
+from faults.pace import Deadline
 
 _PROGRAM = """
 import atexit, faulthandler, os, signal, sys, threading
@@ -59,10 +60,11 @@ def _end(root: Path, mode: str, ending: str, report: Path) -> None:
     # Its own crash report, and what it says of the exception, are no news here.
     environment = {**os.environ, "PYTHONFAULTHANDLER": ""}
     command = [sys.executable, "-c", _PROGRAM + _ENDINGS[ending], str(root), mode, str(report)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        try:
-            process.communicate(timeout=_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = Deadline(_TIMEOUT_S)
+        while process.poll() is None and not deadline.has_passed():
+            time.sleep(0.01)
+        if process.poll() is None:
             process.send_signal(signal.SIGUSR1)
             time.sleep(1)
             process.kill()

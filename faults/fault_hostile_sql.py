@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from eventlog.config import Config
 from eventlog.recorder import Recorder
-from faults import oracle
+from faults import oracle, pace
 from faults.campaign import Plan, fault
 from faults.hostile_queries import ENDLESS, GREEDY, calls, refused
 from queries.sandbox import STUCK_S
@@ -144,7 +144,8 @@ def greedy_sql(plan: Plan) -> str:
         Plan.check(said.verdict in ("refused", "answered", "stopped"), f"{query!r} {said.verdict}: {said.text[:500]}")
     mean_s = (time.monotonic() - started) / len(queries)
     Plan.check(
-        mean_s < 3 * _LIMIT_S + _START_S / len(queries), f"{mean_s:.1f} s per query, at a limit of {_LIMIT_S:g} s"
+        not pace.took_too_long(mean_s, 3 * _LIMIT_S + _START_S / len(queries)),
+        f"{mean_s:.1f} s per query, at a limit of {_LIMIT_S:g} s",
     )
     greedy = plan.rng.sample(GREEDY, max(plan.times(len(GREEDY)), 2))
     longest_s = 0.0
@@ -156,7 +157,8 @@ def greedy_sql(plan: Plan) -> str:
         Plan.check("Traceback" not in done.stderr, f"{query[:100]!r}: {done.stderr[-1000:]}")
         longest_s = max(longest_s, elapsed_s)
     Plan.check(
-        longest_s < _LIMIT_S + STUCK_S + _START_S, f"a command took {longest_s:.1f} s, its limit was {_LIMIT_S:g} s"
+        not pace.took_too_long(longest_s, _LIMIT_S + STUCK_S + _START_S),
+        f"a command took {longest_s:.1f} s, its limit was {_LIMIT_S:g} s",
     )
     Plan.check(ReadStore(root).digest() == digest, "the index has changed")
     return (

@@ -16,6 +16,7 @@ from eventlog.recorder import Recorder
 from eventlog.segment import is_owned
 from faults import oracle
 from faults.campaign import Plan, Skipped, fault
+from faults.pace import Deadline, took_too_long
 from indexer import turns
 from queries.store import ReadStore
 
@@ -60,9 +61,8 @@ def _end(process: subprocess.Popen[str], timeout_s: float = 120) -> tuple[list[s
     One that DuckDB has ended, where that runs in the same process, has told nothing.
     """
     try:
-        out, errors = process.communicate(timeout=timeout_s)
+        out, errors = oracle.communicate(process, timeout_s)
     except subprocess.TimeoutExpired:
-        process.kill()
         Plan.check(False, f"a producer hangs: {process.communicate()[1][-2000:]}")
     if process.returncode == -signal.SIGABRT and "duckdb::" in errors:
         return out.splitlines(), []
@@ -74,7 +74,7 @@ def _end(process: subprocess.Popen[str], timeout_s: float = 120) -> tuple[list[s
 def _judge(root: Path, acked: list[str], told: list[dict[str, float]]) -> int:
     """Nothing acknowledged is lost, nothing is there that was not, and no emit was slow."""
     slowest = max(each["slowest_s"] for each in told)
-    Plan.check(slowest < _EMIT_MAX_S, f"an emit took {slowest:.2f} s")
+    Plan.check(not took_too_long(slowest, _EMIT_MAX_S), f"an emit took {slowest:.2f} s")
     rows = oracle.judge(root, acked)
     own = ReadStore(root).sql("SELECT count(*) FROM events WHERE event_type NOT LIKE 'events_%'").rows[0][0]
     Plan.check(own == len(acked), f"{own} rows, {len(acked)} acknowledged")
@@ -310,7 +310,7 @@ def _suspended_indexer(plan: Plan, root: Path) -> float:
         found = oracle.eventlog("sql", "SELECT 1", "--wait", "0.5", "--root", root, timeout_s=30)
         told_who = f"pid {watching.pid} " in found.stderr
         Plan.check(found.returncode and told_who, f"a reader of a held index: {found.returncode} {found.stderr}")
-        Plan.check(time.monotonic() - started < 10, "a reader did not give up in time")
+        Plan.check(not took_too_long(time.monotonic() - started, 10), "a reader did not give up in time")
         watching.send_signal(signal.SIGCONT)
         stopped_s += time.monotonic() - started
     watching.send_signal(signal.SIGINT)
@@ -327,8 +327,8 @@ def _suspended_indexer(plan: Plan, root: Path) -> float:
 
 def _stop_in_its_turn(pid: int, root: Path) -> None:
     """Suspend an indexer while it holds the index."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+    deadline = Deadline(30)
+    while not deadline.has_passed():
         if any(f"pid {pid} " in each for each in turns.index_holders(root)):
             os.kill(pid, signal.SIGSTOP)
             time.sleep(0.02)
@@ -340,7 +340,8 @@ def _stop_in_its_turn(pid: int, root: Path) -> None:
 
 
 def _judge_slowest(told: list[dict[str, float]]) -> None:
-    Plan.check(told[0]["slowest_s"] < _EMIT_MAX_S, f"an emit took {told[0]['slowest_s']:.2f} s")
+    slowest = told[0]["slowest_s"]
+    Plan.check(not took_too_long(slowest, _EMIT_MAX_S), f"an emit took {slowest:.2f} s")
 
 
 _DESCRIPTORS = """

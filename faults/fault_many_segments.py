@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from faults import oracle
+from faults import oracle, pace
 from faults.campaign import Plan, fault, memory
 from faults.watchers import emit_one, make_segments, watching
 
@@ -33,7 +33,9 @@ def _hold(plan: Plan, root: Path) -> str:
     with watching(root, prefix=few) as watcher:
         watcher.wait_for(1, "the first new row after a start", 60)
         start_s = time.monotonic() - started
-        plan.check(start_s < _START_MAX_S, f"the first new row came {start_s:.1f} s after a start")
+        plan.check(
+            not pace.took_too_long(start_s, _START_MAX_S), f"the first new row came {start_s:.1f} s after a start"
+        )
         idle_from, cpu_from = time.monotonic(), watcher.cpu_s()
         time.sleep(_IDLE_S * min(plan.scale * 4, 1))
         idle = (watcher.cpu_s() - cpu_from) / (time.monotonic() - idle_from)

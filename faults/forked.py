@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from faults.campaign import FaultFound
+from faults.pace import Deadline
 
 
 def in_child(work: Callable[[], object], *, timeout_s: float = 60) -> Any:
@@ -28,7 +29,7 @@ def in_child(work: Callable[[], object], *, timeout_s: float = 60) -> Any:
         os._exit(_work(work, writing))
     os.close(writing)
     try:
-        answer = _read_all(reading, time.monotonic() + timeout_s)
+        answer = _read_all(reading, Deadline(timeout_s))
     finally:
         os.close(reading)
         if not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -55,12 +56,14 @@ def _work(work: Callable[[], object], writing: int) -> int:
     return code
 
 
-def _read_all(fd: int, deadline: float) -> bytes | None:
+def _read_all(fd: int, deadline: Deadline) -> bytes | None:
     found = b""
     while True:
-        ready, _, _ = select.select([fd], [], [], max(0, deadline - time.monotonic()))
+        ready, _, _ = select.select([fd], [], [], max(deadline.bound_s - deadline.elapsed_s, 0.2))
         if not ready:
-            return None
+            if deadline.has_passed():
+                return None
+            continue
         block = os.read(fd, 1 << 20)
         if not block:
             return found

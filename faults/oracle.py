@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from eventlog import log, reader
 from faults.campaign import FaultFound, Plan
+from faults.pace import Deadline
 from queries.store import ReadStore
 
 _MAX_ROWS = 10_000_000
@@ -30,15 +31,25 @@ def reported(report: Path) -> list[Acked]:
 
 
 def eventlog(*arguments: str | Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run the console command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "eventlog", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=timeout_s,
-        check=False,
-    )
+    """Run the console command in a process of its own. Raises TimeoutExpired."""
+    command = [sys.executable, "-m", "eventlog", *map(str, arguments)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    ) as process:
+        out, errors = communicate(process, timeout_s)
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
+
+
+def communicate(process: subprocess.Popen[str], timeout_s: float) -> tuple[str, str]:
+    """Wait for a process; return what it wrote. Kills it, and raises TimeoutExpired, where it takes too long."""
+    deadline = Deadline(timeout_s)
+    while True:
+        try:
+            return process.communicate(timeout=max(timeout_s - deadline.elapsed_s, 0.2))
+        except subprocess.TimeoutExpired:
+            if deadline.has_passed():
+                process.kill()
+                raise
 
 
 def recover(root: Path, timeout_s: float = 120) -> str:

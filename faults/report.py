@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable
 from pathlib import Path
 
-from faults.campaign import Outcome
+from faults.outcomes import Outcome
 
 _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -14,7 +14,7 @@ _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 def table(outcomes: Iterable[Outcome], seed: int) -> str:
     """Return the outcomes as a Markdown table, with what they were found on."""
     rows = [
-        f"| {_cell(each.title)} | {_cell(each.how)} | {each.verdict}: {_cell(each.figure)} | {each.elapsed_s:g} s |"
+        f"| {_cell(each.title)} | {_cell(each.how)} | {each.verdict}: {_cell(each.figure)} | {_took(each)} |"
         for each in outcomes
     ]
     head = "| fault | how | figure | took |\n| --- | --- | --- | --- |"
@@ -26,6 +26,10 @@ def table(outcomes: Iterable[Outcome], seed: int) -> str:
             *rows,
         ]
     )
+
+
+def _took(outcome: Outcome) -> str:
+    return f"{outcome.elapsed_s:g} s" if outcome.elapsed_s else "–"
 
 
 def _cell(text: str) -> str:
