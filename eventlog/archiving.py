@@ -14,11 +14,12 @@ from pathlib import Path
 import msgspec
 
 from eventlog import archive, log
+from eventlog.chains import Chains, Link
 from eventlog.errors import SegmentUnreadable
 from eventlog.fingerprint import sha256
 from eventlog.log import SegmentFile
 from eventlog.maintenance import maintenance
-from eventlog.sealing import Seal, read_chain
+from eventlog.sealing import read_chain
 from eventlog.segment import sync_folder
 from eventlog.verification import Progress
 
@@ -44,7 +45,7 @@ def archive_sealed(
 ) -> Archived:
     """Compress every sealed segment. Raises MaintenanceBusy, MissingExtra, OSError."""
     with maintenance(root):
-        seals = {link.seal.segment: link.seal for link in reversed(read_chain(root))}
+        seals = Chains(read_chain(root)).by_segment()
         waiting = [file for file in log.list_log(root, event_types).segments if _is_waiting(file, seals)]
         total, done = sum(file.size for file in waiting), 0
         before = after = segments = 0
@@ -62,12 +63,12 @@ def archive_sealed(
         return Archived(segments=segments, bytes_before=before, bytes_after=after, refused=refused)
 
 
-def _is_waiting(file: SegmentFile, seals: dict[str, Seal]) -> bool:
+def _is_waiting(file: SegmentFile, seals: dict[str, list[Link]]) -> bool:
     return file.sealed and not file.archived and file.name in seals
 
 
-def _archive(file: SegmentFile, seal: Seal, level: int) -> int:
-    """Compress one segment; return its stored size. Raises SegmentUnreadable where it is not as sealed."""
+def _archive(file: SegmentFile, seals: list[Link], level: int) -> int:
+    """Compress one segment; return its stored size. Raises SegmentUnreadable where it is as none of its seals."""
     target = archive.archived_path(file.path)
     part = target.with_name(target.name + log.PART_SUFFIX)
     stat = file.path.stat()
@@ -76,7 +77,7 @@ def _archive(file: SegmentFile, seal: Seal, level: int) -> int:
         archive.compress(file.path, part, level=level)
         os.utime(part, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         part.chmod(stat.st_mode & 0o555)
-        if sha256(part) != seal.sha256:
+        if sha256(part) not in {link.seal.sha256 for link in seals}:
             raise SegmentUnreadable(f"{file.path}: not what was sealed, so not archived; try: eventlog verify")
         part.replace(target)
     finally:

@@ -15,8 +15,8 @@ PRUNED_EVENT = "segment_pruned"
 class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     """Payload of `segment_pruned`: what was deleted, and where its content still is.
 
-    `seal` is the number of its seal; `indexed` says that its rows were in the index of that
-    time, and `backups` names the destinations that hold a verified copy.
+    `seal` is the number of its seal, and `origin` that of the chain; `indexed` says that its rows were
+    in the index of that time, and `backups` names the destinations that hold a verified copy.
     """
 
     segment: str
@@ -27,15 +27,16 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     seal: int
     indexed: bool
     backups: list[str]
+    origin: str | None = None
 
 
-def read_pruned(root: str | Path, *, damaged: dict[str, str] | None = None) -> dict[str, Pruned]:
-    """Return what was pruned, by the name of the segment. `damaged` is that of reader.read_log."""
-    found: dict[str, Pruned] = {}
+def read_pruned(root: str | Path, *, damaged: dict[str, str] | None = None) -> dict[str, list[Pruned]]:
+    """Return all accounts of prunings, by the name of the segment. `damaged` is that of reader.read_log."""
+    found: dict[str, list[Pruned]] = {}
     for located in reader.read_log(root, [PRUNED_EVENT], damaged=damaged):
         try:
             pruned = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=Pruned)
         except (InvalidEvent, msgspec.ValidationError):
             continue
-        found[pruned.segment] = pruned
+        found.setdefault(pruned.segment, []).append(pruned)
     return found

@@ -1,8 +1,10 @@
 """Seals: segments that are finished for good, and the chain that says what was in them.
 
-A seal is a `segment_sealed` event. It holds the fingerprint of one segment, a number, and the
-SHA-256 of the line of the seal before it: whoever changes, removes or re-makes a seal must
-re-make all that follow. The segments that hold seals are sealed into the same chain.
+A seal is a `segment_sealed` event. It holds the fingerprint of one segment, a number, the
+SHA-256 of the line of the seal before it, and the origin of its root (eventlog.origin): whoever
+changes, removes or re-makes a seal must re-make all that follow. The segments that hold seals are
+sealed into the same chain. Each run begins a segment of its own for its seals, and none goes on
+in one that a copy of the root may have as well: then two roots never write under one name.
 
 Sealing one segment, in this order:
     1. take its lock, so that nobody owns or adopts it
@@ -30,11 +32,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from eventlog import archive, envelope, forks, ids, log, reader, timestamps
+from eventlog import archive, envelope, forks, ids, log, origin, reader, timestamps
+from eventlog.chains import Chains, Head, Link, Seal
 from eventlog.config import SEGMENT_MAX_AGE_S, SEGMENT_MAX_BYTES
 from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent, SegmentUnreadable
-from eventlog.fingerprint import Fingerprint, fingerprint
+from eventlog.fingerprint import fingerprint
 from eventlog.log import SegmentFile
 from eventlog.maintenance import maintenance
 from eventlog.segment import is_owned
@@ -42,42 +45,6 @@ from eventlog.writer import Writer
 
 SEAL_EVENT = "segment_sealed"
 _LOCK_TRIES, _LOCK_RETRY_S = 3, 0.01
-
-
-class Seal(Fingerprint, frozen=True, kw_only=True):
-    """Payload of `segment_sealed`: the fingerprint of a segment, and its place in the chain.
-
-    `previous` is the SHA-256, in hex, of the line (without its newline) of seal `number` - 1.
-    """
-
-    number: int
-    previous: str | None
-    segment: str
-    segment_type: str
-    first_event_id: str | None
-    last_event_id: str | None
-
-
-class Link(NamedTuple):
-    """A seal, the hash of its line, and where that stands in the log.
-
-    `seal` comes without `checks`, which are by far the most of it: `whole_seal` reads them.
-    """
-
-    seal: Seal
-    sha256: str
-    place: str
-    offset: int
-
-
-class Head(NamedTuple):
-    """The newest seal. Kept elsewhere, it proves the whole chain before it."""
-
-    number: int
-    sha256: str
-
-    def __str__(self) -> str:
-        return f"{self.number}:{self.sha256}"
 
 
 def read_chain(root: str | Path, *, damaged: dict[str, str] | None = None) -> list[Link]:
@@ -105,9 +72,10 @@ def whole_seal(root: str | Path, link: Link) -> Seal:
     return msgspec.json.decode(envelope.decode(line).envelope.payload, type=Seal)
 
 
-def head_of(chain: list[Link]) -> Head | None:
-    """Return the newest seal of a chain."""
-    return Head(chain[-1].seal.number, chain[-1].sha256) if chain else None
+def head_of(root: str | Path, links: Iterable[Link]) -> Head | None:
+    """Return the newest seal of a root's own chain, or of the one that its next seal would go on from."""
+    newest = Chains(links).newest(origin.read(root))
+    return None if newest is None else newest.head
 
 
 class Finished(NamedTuple):
@@ -177,7 +145,8 @@ class _Chain:
         self._root = root
         links = read_chain(root)
         self._sealed = {link.seal.segment for link in links}
-        self._head = head_of(links)
+        self._head = head_of(root, links)
+        self._origin: str | None = None
         self._writer: Writer | None = None
         self.made: list[Seal] = []
         self.unreadable: list[str] = []
@@ -193,6 +162,7 @@ class _Chain:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode) or not found.st_size:
                 return
+            self._origin = self._origin or origin.read_or_make(self._root)
             try:
                 _protect(fd, found)
                 self._append(file, found.st_mtime_ns)
@@ -209,11 +179,14 @@ class _Chain:
             segment_type=file.event_type,
             first_event_id=first,
             last_event_id=last,
+            origin=self._origin,
             **msgspec.structs.asdict(fingerprint(file.path)),
         )
         line = envelope.encode(_envelope(made, written_ns))
         if self._writer is None:
-            self._writer = Writer(self._root, segment_max_bytes=SEGMENT_MAX_BYTES, segment_max_age_s=SEGMENT_MAX_AGE_S)
+            self._writer = Writer(
+                self._root, segment_max_bytes=SEGMENT_MAX_BYTES, segment_max_age_s=SEGMENT_MAX_AGE_S, adopts=False
+            )
         self._writer.write(SEAL_EVENT, line)
         self._head = Head(number, hashlib.sha256(line[:-1]).hexdigest())
         self._sealed.add(file.name)
@@ -244,10 +217,10 @@ def _protect(fd: int, found: os.stat_result) -> None:
 
 
 def _envelope(made: Seal, written_ns: int) -> Envelope:
-    """Make the event of a seal. The same segment sealed twice has the same id and time."""
+    """Make the event of a seal. A segment that one origin seals twice has the same id and time."""
     created_us = int((log.created_s(made.segment) or 0) * 1e6)
     return Envelope(
-        event_id=ids.derived_id(created_us, SEAL_EVENT, made.segment),
+        event_id=ids.derived_id(created_us, SEAL_EVENT, made.segment, made.origin or ""),
         event_type=SEAL_EVENT,
         timestamp=timestamps.from_ns(written_ns),
         payload=envelope.encode_payload(made),

@@ -42,12 +42,21 @@ _LEFT_MAX = 16
 class Stream:
     """Appends to, and syncs, the segments of one event type. Threads may share it."""
 
-    def __init__(self, root: Path, event_type: str, *, segment_max_bytes: int, segment_max_age_s: float) -> None:
+    def __init__(
+        self,
+        root: Path,
+        event_type: str,
+        *,
+        segment_max_bytes: int,
+        segment_max_age_s: float,
+        adopts: bool = True,
+    ) -> None:
         self._root = root
         self._event_type = event_type
         self._folder = log.log_folder(root) / event_type
         self._max_bytes = segment_max_bytes
         self._max_age_s = segment_max_age_s
+        self._adopts = adopts
         self._open: Segment | None = None
         self._left: list[Segment] = []
         # Names that this stream gave up, full or faulty: it must not adopt them again.
@@ -140,7 +149,7 @@ class Stream:
         if segment is not None and not self._is_full(segment, size):
             return segment
         self._leave()
-        self._open = self._adopt(size) or Segment.create(self._folder)
+        self._open = (self._adopts and self._adopt(size)) or Segment.create(self._folder)
         self.segments_opened += 1
         return self._open
 

@@ -1,10 +1,13 @@
 """Is the log what was sealed? Recomputes every seal, and names the first byte that differs.
 
-Four things are compared: the chain (each seal names the one before it), each seal with its
+Four things are compared: the chains (each seal names the one before it), each seal with its
 segment, the folder with the chain (read-only segments without a seal, seals without a
 segment), and the blobs with the hashes that are their names, and with the lines that name them.
 What cannot be seen from here: changes to segments that are not sealed yet, and a folder whose whole
 chain was re-made, which only a head kept elsewhere gives away.
+
+Of logs that were laid into one folder, each chain is compared. Where copies of a root have sealed one
+segment at different lengths, the longest has to be there, and begin with the bytes of the others.
 
 Sealing, archiving and pruning may go on meanwhile: what looks wrong because it was sealed or
 pruned since the log was read is looked up again before it becomes a finding.
@@ -19,12 +22,14 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import blobs, log, reader
+from eventlog import archive, blobs, log, origin, reader
+from eventlog.chains import Chains, Fork, Head, Link
+from eventlog.content import Digests, digests
 from eventlog.envelope import decode
 from eventlog.errors import BlobUnreadable, InvalidEvent, MissingExtra, SegmentUnreadable
-from eventlog.fingerprint import first_difference, is_same
+from eventlog.fingerprint import first_difference
 from eventlog.pruned import Pruned, read_pruned
-from eventlog.sealing import SEAL_EVENT, Head, Link, head_of, read_chain, whole_seal
+from eventlog.sealing import SEAL_EVENT, read_chain, whole_seal
 from eventlog.segment import is_owned
 
 #: Called with bytes done and bytes in all.
@@ -46,8 +51,19 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     exact: bool = True
 
 
+class ChainEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest seal of a chain, as a head, and the origin that made it; None for seals without one."""
+
+    head: str
+    origin: str | None
+
+
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verification found. `sealed_bytes` are those that were compared."""
+    """What a verification found. `sealed_bytes` are those that were compared.
+
+    `head` is that of the root's own chain. `chains` are all that end in this log, and `forks` the
+    origins under which two copies of a root have sealed: both parts were compared.
+    """
 
     findings: list[Finding]
     seals: int
@@ -59,28 +75,28 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     blobs: int
     blob_bytes: int
     head: str | None
+    chains: list[ChainEnd]
+    forks: list[Fork]
 
 
 def verify(root: str | Path, *, head: Head | None = None, progress: Progress | None = None) -> Verified:
     """Compare the log with its seals, and the chain with a head that was kept elsewhere, if given."""
     damaged: dict[str, str] = {}
-    chain = read_chain(root, damaged=damaged)
+    chains = Chains(read_chain(root, damaged=damaged))
     files = {file.name: file for file in log.list_log(root).segments}
-    seals: dict[str, Link] = {}
-    for link in chain:
-        seals.setdefault(link.seal.segment, link)  # a later one cannot make good what the first says
-    findings = [*_chain_findings(chain), *_head_findings(chain, head)]
-    present = [link for name, link in seals.items() if name in files]
+    seals = chains.by_segment()
+    findings = [*_chain_findings(chains), *_head_findings(chains.links, head)]
+    present = {name: links for name, links in seals.items() if name in files}
+    gone = {name: links for name, links in seals.items() if name not in files}
     kept = blobs.list_blobs(root)
-    sealed_bytes, blob_bytes = sum(link.seal.size_bytes for link in present), sum(each.size for each in kept)
+    sealed_bytes, blob_bytes = sum(map(_sealed_bytes, present.values())), sum(each.size for each in kept)
     total, done = sealed_bytes + blob_bytes, 0
-    gone = [link for name, link in seals.items() if name not in files]
-    for link in present:
+    for name, links in present.items():
         try:
-            findings += _segment_findings(root, files[link.seal.segment], link)
+            findings += _segment_findings(root, files[name], links)
         except FileNotFoundError:
-            gone.append(link)
-        done += link.seal.size_bytes
+            gone[name] = links
+        done += _sealed_bytes(links)
         if progress is not None:
             progress(done, total)
     findings += _missing_blobs(root, files.values())
@@ -90,30 +106,36 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
         if progress is not None:
             progress(done, total)
     pruned = read_pruned(root, damaged=damaged)  # last: an account of it is written before a segment is deleted
-    findings += [_missing(link) for link in gone if not _is_told(link, pruned)]
+    for links in gone.values():
+        findings += [_missing(link) for link in links if not _is_told(link, pruned)][:1]
     loose = [file for file in files.values() if file.name not in seals]
     findings += _unnamed(root, [file for file in loose if file.sealed])
     findings += [
         _of_file(files[name], 0, reason) for name, reason in damaged.items() if name in files and name not in seals
     ]
-    newest = head_of(chain)
+    newest = chains.newest(origin.read(root))
     return Verified(
         findings=findings,
-        seals=len(chain),
+        seals=len(chains.links),
         sealed_segments=len(present),
         sealed_bytes=sealed_bytes,
-        pruned_segments=len(pruned),
+        pruned_segments=len(pruned.keys() - files.keys()),
         unsealed_segments=len(loose),
         unsealed_bytes=sum(file.size for file in loose),
         blobs=len(kept),
         blob_bytes=blob_bytes,
-        head=None if newest is None else str(newest),
+        head=None if newest is None else str(newest.head),
+        chains=[ChainEnd(head=str(link.head), origin=link.seal.origin) for link in chains.ends],
+        forks=chains.forks(),
     )
 
 
-def _is_told(link: Link, pruned: dict[str, Pruned]) -> bool:
-    told = pruned.get(link.seal.segment)
-    return told is not None and told.sha256 == link.seal.sha256
+def _sealed_bytes(links: list[Link]) -> int:
+    return max(link.seal.size_bytes for link in links)
+
+
+def _is_told(link: Link, pruned: dict[str, list[Pruned]]) -> bool:
+    return any(told.sha256 == link.seal.sha256 for told in pruned.get(link.seal.segment, ()))
 
 
 def _unnamed(root: str | Path, files: list[log.SegmentFile]) -> list[Finding]:
@@ -125,33 +147,10 @@ def _unnamed(root: str | Path, files: list[log.SegmentFile]) -> list[Finding]:
     return [_of_file(file, 0, what) for file in idle if file.name not in named]
 
 
-def _chain_findings(chain: list[Link]) -> Iterator[Finding]:
+def _chain_findings(chains: Chains) -> Iterator[Finding]:
     """Each seal has the number after, and the hash of, the one before it."""
-    before: Link | None = None
-    for link in chain:
-        number = 0 if before is None else before.seal.number
-        if before is not None and link.seal.number == number:
-            if link.sha256 != before.sha256:
-                yield _of_seal(link, f"a second, different seal has the number {number}: one of them was re-made")
-            continue
-        if link.seal.number > number + 1:
-            missing = f"{number + 1}" if link.seal.number == number + 2 else f"{number + 1} to {link.seal.number - 1}"
-            yield _of_seal(link, f"the seal before this one is missing (number {missing})")
-        elif before is not None and link.seal.previous != before.sha256:
-            yield _of_seal(
-                before,
-                f"seal {number} is not the one that seal {link.seal.number} was made after: it was changed or re-made",
-            )
-        before = link
-    yield from _sealed_twice(chain)
-
-
-def _sealed_twice(chain: list[Link]) -> Iterator[Finding]:
-    first: dict[str, Link] = {}
-    for link in chain:
-        known = first.setdefault(link.seal.segment, link)
-        if known.seal.number != link.seal.number:
-            yield _of_seal(link, f"segment {link.seal.segment} was sealed before, by seal {known.seal.number}")
+    for each in chains.breaks():
+        yield _of_seal(each.link, each.what)
 
 
 def _head_findings(chain: list[Link], head: Head | None) -> Iterator[Finding]:
@@ -161,7 +160,8 @@ def _head_findings(chain: list[Link], head: Head | None) -> Iterator[Finding]:
     if any(link.sha256 == head.sha256 for link in found):
         return
     if found:
-        yield _of_seal(found[0], f"seal {head.number} is not the one whose hash was kept: the chain was re-made")
+        what = f"seal {head.number} is not the one whose hash was kept: its chain was re-made, or cut off"
+        yield _of_seal(found[0], what)
     else:
         last = chain[-1].place if chain else ""
         yield Finding(
@@ -172,22 +172,43 @@ def _head_findings(chain: list[Link], head: Head | None) -> Iterator[Finding]:
         )
 
 
-def _segment_findings(root: str | Path, file: log.SegmentFile, link: Link) -> Iterator[Finding]:
-    """Compare one segment. Raises FileNotFoundError where it is gone since it was listed."""
-    if file.event_type != link.seal.segment_type:
-        yield _of_file(file, 0, f"it was sealed as a segment of {link.seal.segment_type}")
+def _segment_findings(root: str | Path, file: log.SegmentFile, links: list[Link]) -> Iterator[Finding]:
+    """Compare one segment with its seals. Raises FileNotFoundError where it is gone since it was listed."""
+    for kind in sorted({link.seal.segment_type for link in links} - {file.event_type}):
+        yield _of_file(file, 0, f"it was sealed as a segment of {kind}")
     try:
-        if is_same(file.path, link.seal):
-            return
-        difference = first_difference(file.path, whole_seal(root, link))
+        here = digests(archive.blocks(file.path), (link.seal.size_bytes for link in links))
+        for link in _not_as_sealed(here, links):
+            yield from _difference(root, file, link)
     except FileNotFoundError:
         raise
+    except (OSError, MissingExtra) as error:
+        yield _of_file(file, 0, f"cannot be read: {error}")
+
+
+def _not_as_sealed(here: Digests, links: list[Link]) -> list[Link]:
+    """Return the seals that a segment is not as, one for each content; the first says what is to be there.
+
+    Behind the end of what one copy of a root has sealed, only what another has sealed as well may stand.
+    """
+    contents: dict[tuple[int, str], Link] = {}
+    for link in links:
+        contents.setdefault((link.seal.size_bytes, link.seal.sha256), link)
+    whole = (here.size, here.sha256) in contents
+    return [
+        link
+        for (size, sha256), link in contents.items()
+        if here.beginnings.get(size) != sha256 or (size < here.size and not whole)
+    ]
+
+
+def _difference(root: str | Path, file: log.SegmentFile, link: Link) -> Iterator[Finding]:
+    """Say where a segment differs from a seal. Raises OSError, MissingExtra."""
+    try:
+        difference = first_difference(file.path, whole_seal(root, link))
     except SegmentUnreadable as error:
         finding = _of_file(file, 0, f"not as sealed; in what place, its seal cannot say: {error}")
         yield msgspec.structs.replace(finding, exact=False)
-        return
-    except (OSError, MissingExtra) as error:
-        yield _of_file(file, 0, f"cannot be read: {error}")
         return
     if difference is not None:
         finding = _of_file(file, difference.offset, difference.what)

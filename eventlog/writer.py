@@ -48,7 +48,8 @@ class Writer:
     """Appends lines to the log under one root. Threads may share it; it is a `Sink`.
 
     A sync in the background that fails, even after the lines were written anew, is given to
-    `on_failure`; later rounds try again, less and less often while it lasts.
+    `on_failure`; later rounds try again, less and less often while it lasts. Without `adopts`, no
+    segment of an earlier writer is continued.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Writer:
         sync_interval_s: float = 0.0,
         on_failure: Callable[[WriteFailed], None] = lambda _: None,
         companion: Companion | None = None,
+        adopts: bool = True,
     ) -> None:
         self.root = Path(os.path.abspath(root))  # wherever the program changes to
         self._max_bytes = segment_max_bytes
@@ -69,6 +71,7 @@ class Writer:
         self._interval_s = sync_interval_s
         self._on_failure = on_failure
         self._companion = companion
+        self._adopts = adopts
         self._streams: dict[str, Stream] = {}
         self._syncer: threading.Thread | None = None
 
@@ -133,7 +136,13 @@ class Writer:
         return sum(stream.failed_syncs for stream in list(self._streams.values()))
 
     def _stream(self, event_type: str) -> Stream:
-        made = Stream(self.root, event_type, segment_max_bytes=self._max_bytes, segment_max_age_s=self._max_age_s)
+        made = Stream(
+            self.root,
+            event_type,
+            segment_max_bytes=self._max_bytes,
+            segment_max_age_s=self._max_age_s,
+            adopts=self._adopts,
+        )
         return self._streams.setdefault(event_type, made)
 
     def _settle_rest(self, stream: Stream, error: WriteFailed) -> None:

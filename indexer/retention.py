@@ -26,18 +26,18 @@ import msgspec
 from eventlog import envelope, ids, log, reader, timestamps
 from eventlog.alert_events import ALERT_TYPES
 from eventlog.backup import BACKED_UP_EVENT, SegmentsBackedUp
-from eventlog.config import Config
+from eventlog.chains import Chains, Link
+from eventlog.config import SEGMENT_MAX_AGE_S, SEGMENT_MAX_BYTES
 from eventlog.envelope import Envelope
 from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent
 from eventlog.fingerprint import sha256
 from eventlog.log import SegmentFile
 from eventlog.maintenance import maintenance
 from eventlog.pruned import PRUNED_EVENT, Pruned, read_pruned
-from eventlog.recorder import Recorder
 from eventlog.schemas import SCHEMA_EVENT
-from eventlog.sealing import SEAL_EVENT, Seal, read_chain
+from eventlog.sealing import SEAL_EVENT, read_chain
 from eventlog.segment import remove_if_finished
-from eventlog.writer import Durability
+from eventlog.writer import Durability, Writer
 from indexer import checkpoint, index_file, schema, turns
 from indexer.index_file import DEFAULT_TIMEOUT_S
 from indexer.policies import RETENTION_EVENT, Policies
@@ -77,13 +77,13 @@ def prune(
         policies = Policies(root, older_than_s)
         old = policies.old(log.list_log(root, types).segments)
         done = Pruning(pruned=[], kept=[])
-        seals = {link.seal.segment: link.seal for link in reversed(read_chain(root))}
+        seals = Chains(read_chain(root)).by_segment()
         backups, indexed = _backups(root), _indexed_offsets(root, timeout_s)
         files = {}
         for file in old:
             if file.event_type in KEPT_TYPES:
                 continue
-            verdict = _judge(file, policies, seals.get(file.name), backups.get(file.name, {}), indexed)
+            verdict = _judge(file, policies, seals.get(file.name, []), backups.get(file.name, {}), indexed)
             if isinstance(verdict, str):
                 done.kept.append(f"{file.event_type}/{file.name}: {verdict}")
             else:
@@ -120,13 +120,16 @@ def _turn(root: str | Path, timeout_s: float, has_index: bool) -> Iterator[duckd
 def _judge(
     file: SegmentFile,
     policies: Policies,
-    seal: Seal | None,
+    seals: list[Link],
     backups: dict[str, str],
     indexed: dict[str, int] | None,
 ) -> Pruned | str:
     """Return what may be deleted, or why it may not."""
-    if seal is None or not file.sealed:
+    if not seals or not file.sealed:
         return "not sealed; try: eventlog seal"
+    seal = seals[0].seal
+    if any(link.seal.sha256 != seal.sha256 for link in seals):
+        return "two copies of a root have sealed it with different bytes; try: eventlog verify"
     is_indexed = indexed is not None and indexed.get(file.name) == file.size
     if indexed is not None and not is_indexed:
         return "not indexed yet; try: eventlog index"
@@ -148,6 +151,7 @@ def _judge(
         lines=seal.lines,
         sha256=seal.sha256,
         seal=seal.number,
+        origin=seal.origin,
         indexed=is_indexed,
         backups=copies,
     )
@@ -195,9 +199,21 @@ def _release(connection: duckdb.DuckDBPyConnection, pruned: list[Pruned]) -> Non
 
 def _tell(root: str | Path, pruned: list[Pruned]) -> None:
     told = read_pruned(root)
-    recorder = Recorder(Config(root=str(root), strict=True, durability=Durability.SYNCED))
-    recorder.record(_envelope(each) for each in pruned if told.get(each.segment) != each)
-    recorder.shutdown()
+    lines = [envelope.encode(_envelope(each)) for each in pruned if each not in told.get(each.segment, ())]
+    if not lines:
+        return
+    # In a segment of its own: in one that a copy of the root may have as well, two roots would write under one name.
+    writer = Writer(
+        root,
+        segment_max_bytes=SEGMENT_MAX_BYTES,
+        segment_max_age_s=SEGMENT_MAX_AGE_S,
+        durability=Durability.SYNCED,
+        adopts=False,
+    )
+    try:
+        writer.write(PRUNED_EVENT, b"".join(lines))
+    finally:
+        writer.close()
 
 
 def _envelope(pruned: Pruned) -> Envelope:

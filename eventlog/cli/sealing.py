@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from eventlog import archiving, blobs, envelope, sealing, verification
+from eventlog import archiving, blobs, chains, envelope, sealing, verification
 from eventlog.cli.main import EXIT_FAILED, counted, existing_root, printable, progress_bar, root_option, say
 from eventlog.errors import MissingExtra, QueryFailed
 
@@ -43,7 +43,7 @@ def seal(event_types: tuple[str, ...], root: str | None) -> None:
     size_bytes = sum(each.size_bytes for each in data)
     nothing_new = "" if data else "; all that nobody is writing is sealed already"
     click.echo(f"sealed {counted(len(data), 'segment')}, {size_bytes:,} bytes{nothing_new}")
-    head = sealing.head_of(sealing.read_chain(folder))
+    head = sealing.head_of(folder, sealing.read_chain(folder))
     if head is not None:
         click.echo(f"head {head}")
 
@@ -78,13 +78,13 @@ def verify(with_index: bool, kept: str | None, as_json: bool, root: str | None) 
     return EXIT_FAILED if found.findings or (rows is not None and not rows.equal) else 0
 
 
-def _head(text: str | None) -> sealing.Head | None:
+def _head(text: str | None) -> chains.Head | None:
     if text is None:
         return None
     number, _, sha256 = text.partition(":")
     if not (number.isascii() and number.isdigit() and len(sha256) == 64):
         raise QueryFailed(f"{text!r} is not a head; it looks like 12:9f86d0… (64 digits), as `eventlog seal` prints it")
-    return sealing.Head(int(number), sha256.lower())
+    return chains.Head(int(number), sha256.lower())
 
 
 def _verify_index(folder: str) -> Any:
@@ -109,8 +109,23 @@ def _show(found: verification.Verified) -> None:
         f"{found.pruned_segments:,} pruned; {found.unsealed_segments:,} not sealed yet ({found.unsealed_bytes:,} bytes)"
         + (f"; {counted(found.blobs, 'blob')} ({found.blob_bytes:,} bytes)" if found.blobs else "")
     )
+    for fork in found.forks:
+        click.echo(
+            f"fork: the seals of {_origin(fork.origin)} part behind seal {fork.after:,}: two copies of one root have "
+            f"sealed under its id. Each part was compared; they end at {' and '.join(fork.heads)}"
+            if fork.origin is not None
+            else f"{len(fork.heads):,} chains of seals without an origin part behind seal {fork.after:,}: the logs of "
+            f"several roots, or of copies. Each was compared; they end at {' and '.join(fork.heads)}"
+        )
+    for chain in found.chains:
+        if chain.head != found.head:
+            click.echo(f"another chain, of {_origin(chain.origin)}: head {chain.head}")
     if found.head is not None:
         click.echo(f"head {found.head}")
+
+
+def _origin(origin: str | None) -> str:
+    return "no origin" if origin is None else f"origin {origin}"
 
 
 def _show_rows(rows: Any) -> None:

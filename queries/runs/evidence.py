@@ -88,8 +88,9 @@ def _sealed(root: Path, event: Event) -> tuple[int | None, bool | None, str]:
             return None, None, "the segment is not sealed yet"
         seal = links[0].seal
         path = log.segment_path(root, event.event_type, event.segment)
-        if fingerprint.is_same(path, seal):
-            return seal.number, True, f"the segment is as in seal {seal.number}"
+        for each in {(link.seal.size_bytes, link.seal.sha256): link.seal for link in reversed(links)}.values():
+            if fingerprint.is_same(path, each):
+                return each.number, True, f"the segment is as in seal {each.number}"
         return seal.number, False, f"the segment is not as in seal {seal.number}; eventlog verify says where it differs"
     except FileNotFoundError:
         return seal.number, None, f"the segment of seal {seal.number} is gone"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from eventlog import archive, fingerprint, log, reader, verification
+from eventlog import archive, content, log, reader, verification
 from eventlog.archiving import archive_sealed
 from eventlog.backup import backup
 from eventlog.config import Config
@@ -160,7 +161,7 @@ def test_pruned_rows_stay_and_the_log_says_what_is_gone(root: Path) -> None:
     verified = verification.verify(root)
     assert verified.findings == []
     assert verified.pruned_segments == 3
-    told = read_pruned(root)[paths[0].stem]
+    (told,) = read_pruned(root)[paths[0].stem]
     assert (told.segment_type, told.lines, told.size_bytes, told.indexed) == (
         "t",
         10,
@@ -342,17 +343,40 @@ def test_a_damaged_account_of_what_was_pruned_does_not_stop_a_replay(root: Path)
     assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
 
 
+def test_prunings_of_two_copies_of_a_root_are_both_told_when_their_logs_meet(root: Path, tmp_path: Path) -> None:
+    """Each account stands in a segment of its own, so that none is written over by the other's."""
+    first, second, third = (segment(root, line(n), event_type=kind) for n, kind in enumerate("abc"))
+    for path in (first, second, third):
+        aged(path)
+    seal(root)
+    index(root)
+    prune(root, 30 * 86400, ["a"])
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    prune(root, 30 * 86400, ["b"])
+    prune(copy, 30 * 86400, ["c"])
+    for each in (root, copy):
+        seal(each)
+    for source, target in ((root, copy), (copy, root)):
+        shutil.copytree(source / "log", target / "log", dirs_exist_ok=True)
+    for each in (root, copy):
+        for path in (second, third):  # what the other side still had came with its log
+            (each / path.relative_to(root)).unlink()
+        verified = verification.verify(each)
+        assert (verified.findings, verified.forks, verified.pruned_segments) == ([], [], 3)
+
+
 def test_what_is_pruned_while_it_verifies_is_no_finding(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Comparing a large log takes long enough for that."""
     old_and_sealed(root)
     index(root)
-    real = fingerprint.is_same
+    real = content.digests
 
-    def is_same(*arguments: Any) -> bool:
+    def digests(*arguments: Any) -> content.Digests:
         prune(root, 30 * 86400)
         return real(*arguments)
 
-    monkeypatch.setattr(verification, "is_same", is_same)
+    monkeypatch.setattr(verification, "digests", digests)
     assert verification.verify(root).findings == []
     assert log.list_type(root, "t") == []
 
