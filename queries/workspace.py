@@ -18,6 +18,9 @@ of the sizes of tables, and would tell by its plans what the least and the great
 it belongs to: it must not look at such statistics (`disabled_optimizers`). `_prove` looks at a plan, so
 that a DuckDB that does otherwise is refused.
 
+All this was checked with some versions of DuckDB (queries.checked_versions). With another one, the rows of the
+workspace are copied into the database in memory first, and the index is detached: then there is nothing else to see.
+
 What a query may name at all is looked at before (queries.confinement).
 """
 
@@ -34,7 +37,9 @@ import duckdb
 from eventlog.errors import IndexFailed, QueryFailed
 from eventlog.schemas import RESERVED, SCHEMA_EVENT
 from indexer import schema
+from indexer.kept import quoted
 from queries import confinement, sandbox
+from queries.checked_versions import CHECKED, is_checked
 
 #: Of the whole log, or internal.
 HIDDEN = frozenset({"event_rows", "rejected", "segments", "index_meta", SCHEMA_EVENT})
@@ -60,30 +65,52 @@ def settle(connection: duckdb.DuckDBPyConnection) -> None:
 class Workspace:
     """The views of one workspace, made as they are asked for. The connection is hardened, and `index` attached to it.
 
-    Without `fenced` the LIMIT is left out. That is faster where rows are picked by time or run, and only for
-    SQL of our own whose conditions cannot fail on any row.
+    Without `fenced` the LIMIT is left out, and nothing is copied. That is faster where rows are picked by time or run,
+    and only for SQL of our own whose conditions cannot fail on any row.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, index: str, name: str, *, fenced: bool = True) -> None:
         self._connection = connection
         self._index = index
         self._name = text(name)
-        self._limit = f" LIMIT {_ALL}" if fenced else ""
+        is_copied = fenced and not is_checked(connection)
+        self._limit = f" LIMIT {_ALL}" if fenced and not is_copied else ""
         found = connection.execute(
             "SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal", [index]
         ).fetchall()
         self._definitions: dict[str, str] = {view: _plain(view, definition) for view, definition in found}
         self._made = {"event_rows", "conflicts", "rejected", "price_events"}
         connection.execute("USE memory")
-        for table in ("event_rows", "conflicts"):
-            connection.execute(f"CREATE VIEW {table} AS {self._rows_of(table)}")
-        connection.execute(
-            f"CREATE VIEW price_events AS SELECT event_id, timestamp, workspace, payload FROM {index}.main.event_rows "
-            f"WHERE event_type = 'price_set' AND (workspace IS NULL OR workspace = {self._name}){self._limit}"
-        )
-        connection.execute(f"CREATE VIEW rejected AS SELECT * FROM {index}.main.rejected LIMIT 0")
+        if is_copied:
+            self._copy()
+            return
+        for table, query in self._base().items():
+            connection.execute(f"CREATE VIEW {table} AS {query}")
         if fenced:
             _prove(connection)
+
+    def _copy(self) -> None:
+        """Copy what all views stand on, and detach the index. Columns that are kept for types of others stay behind."""
+        own = [*RESERVED, *self._types(self._definitions)]
+        used = " ".join(self._definitions[name] for name in own if name in self._definitions)
+        for table, query in self._base().items():
+            names = [column[0] for column in self._connection.execute(f"FROM ({query}) LIMIT 0").description or ()]
+            columns = [quoted(name) for name in names if "/" not in name or quoted(name) in used]
+            self._connection.execute(f"CREATE TABLE {table} AS SELECT {', '.join(columns)} FROM ({query})")
+        self._connection.execute(f"DETACH {self._index}")
+        self._index = "memory"
+
+    def _base(self) -> dict[str, str]:
+        """Return the queries for what all other views stand on, by name."""
+        return {
+            "event_rows": self._rows_of("event_rows"),
+            "conflicts": self._rows_of("conflicts"),
+            "price_events": (
+                f"SELECT event_id, timestamp, workspace, payload FROM {self._index}.main.event_rows "
+                f"WHERE event_type = 'price_set' AND (workspace IS NULL OR workspace = {self._name}){self._limit}"
+            ),
+            "rejected": f"SELECT * FROM {self._index}.main.rejected LIMIT 0",
+        }
 
     def _rows_of(self, table: str, event_type: str | None = None) -> str:
         of_type = "" if event_type is None else f" AND event_type = {text(event_type)}"
@@ -179,7 +206,8 @@ def _prove(connection: duckdb.DuckDBPyConnection) -> None:
     order = [name for name in _operators(json.loads(plan)) if name in ("FILTER", "LIMIT", "SCAN")]
     if order[-2:] != ["LIMIT", "SCAN"] or "FILTER" not in order[:-2] or order.count("LIMIT") != 1:
         raise IndexFailed(
-            f"DuckDB {duckdb.__version__} plans queries in a way that could show one workspace to another; use 2.0"
+            f"DuckDB {duckdb.__version__} plans queries in a way that could show one workspace to another; "
+            f"use one of {', '.join(CHECKED)}"
         )
     _proven.add(duckdb.__version__)
 
