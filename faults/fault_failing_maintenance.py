@@ -177,7 +177,7 @@ def _fail_by_strace(plan: Plan, base: Path, name: str, work: Callable[[Path], No
 def _trace(root: Path, name: str, *options: str | Path) -> None:
     """Run a command under strace, which sees the calls on the index and on archives in the making."""
     index = index_file.index_path(root)
-    paths = [index, index_file.wal_path(index)]
+    paths = [index, *index_file.wal_paths(index)]
     paths += [path.with_name(path.name + ".replay") for path in paths[:1]]
     paths += [
         log.archive_of(each.path).with_name(log.archive_of(each.path).name + log.PART_SUFFIX)

@@ -42,9 +42,14 @@ def existing(root: str | Path) -> Path:
     return path
 
 
-def wal_path(path: Path) -> Path:
-    """Return where DuckDB keeps the write-ahead log of a file. We write none; others may."""
-    return path.with_name(path.name + ".wal")
+#: What DuckDB makes beside a file: its write-ahead log, what is written while a checkpoint runs, and what
+#: a recovery makes of the two. A process that is killed in a commit leaves the first of them, perhaps all.
+WAL_SUFFIXES = (".wal", ".wal.checkpoint", ".wal.recovery")
+
+
+def wal_paths(path: Path) -> list[Path]:
+    """Return where DuckDB keeps the write-ahead logs of a file. They are there only while somebody writes to it."""
+    return [path.with_name(path.name + suffix) for suffix in WAL_SUFFIXES]
 
 
 @contextmanager
@@ -59,8 +64,7 @@ def writing(
     with _turn_apart(root, exclusive=True, timeout_s=timeout_s):
         path = index_path(root)
         if not path.exists():  # a log left by a file that is gone must not be played into a new one
-            with contextlib.suppress(FileNotFoundError):
-                wal_path(path).unlink()
+            remove_wal(path)
         used = engine or Engine()
         connection = _opened(root, lambda: used.attach(path), os.R_OK | os.W_OK, timeout_s)
         try:
@@ -294,10 +298,16 @@ def inode_of(path: Path) -> int | None:
         return None
 
 
+def remove_wal(path: Path) -> None:
+    """Remove the write-ahead logs of a file that is gone, or about to be; to be done while holding the turn."""
+    for each in wal_paths(path):
+        each.unlink(missing_ok=True)
+
+
 def keep(path: Path) -> Path:
     """Give an index that is about to be replaced, and its WAL, a second name; to be done while holding the turn."""
     kept = _beside(path, "replaced")
-    for each, name in ((path, kept), (wal_path(path), wal_path(kept))):
+    for each, name in zip((path, *wal_paths(path)), (kept, *wal_paths(kept)), strict=True):
         with contextlib.suppress(FileNotFoundError):
             os.link(each, name)
     return kept
@@ -310,8 +320,7 @@ def _beside(path: Path, why: str) -> Path:
 def move_aside(path: Path) -> Path:
     """Rename an index and its WAL; to be done while holding the turn."""
     aside = _beside(path, "broken")
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(wal_path(path), wal_path(aside))
-    with contextlib.suppress(FileNotFoundError):
-        os.replace(path, aside)
+    for each, name in zip((*wal_paths(path), path), (*wal_paths(aside), aside), strict=True):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(each, name)
     return aside

@@ -152,9 +152,8 @@ def _work_file(root: str | Path) -> Iterator[Path]:
 
 
 def _remove(path: Path) -> None:
-    for each in (path, index_file.wal_path(path)):
-        with contextlib.suppress(FileNotFoundError):
-            each.unlink()
+    path.unlink(missing_ok=True)
+    index_file.remove_wal(path)
     shutil.rmtree(engine.spill_path(path), ignore_errors=True)
 
 
@@ -308,7 +307,6 @@ def _swap(root: str | Path, path: Path) -> None:
     live = index_file.index_path(root)
     # The WAL first: a new file beside an old one's WAL would be played forward into
     # nonsense, while the old file without its WAL is merely older.
-    with contextlib.suppress(FileNotFoundError):
-        index_file.wal_path(live).unlink()
+    index_file.remove_wal(live)
     os.replace(path, live)
     sync_folder(live.parent)  # the rename is durable only when the folder is

@@ -33,7 +33,9 @@ def _kept_instance(root: Path, index: Path) -> duckdb.DuckDBPyConnection:
     instance = duckdb.connect(config=dict(CONFIG))
     instance.execute(f"SET GLOBAL temp_directory = {quoted(spill_path(index))}")
     real = index.resolve()
-    sandbox.harden(instance, root, may_open=(index, index_file.wal_path(index), real, index_file.wal_path(real)))
+    # The WAL as well: an indexer that was killed in a commit has left one, which is played in memory.
+    may_open = [opened for path in (index, real) for opened in (path, *index_file.wal_paths(path))]
+    sandbox.harden(instance, root, may_open=may_open)
     return instance
 
 

@@ -70,7 +70,8 @@ def test_an_index_deleted_by_hand_comes_back(root: Path) -> None:
     indexer.catch_up()
     before = digest_of(root)
     index_file.index_path(root).unlink()
-    index_file.wal_path(index_file.index_path(root)).write_bytes(b"left behind")
+    for each in index_file.wal_paths(index_file.index_path(root)):
+        each.write_bytes(b"left behind")
     indexer.catch_up()
     assert digest_of(root) == before
 

@@ -140,7 +140,7 @@ def test_what_writes_is_refused_wherever_it_stands(store: ReadStore, root: Path,
         with pytest.raises(QueryFailed, match="refused"):
             asked.copy(query, root / "out.csv", "csv")
     assert path.read_bytes() == before
-    assert not index_file.wal_path(path).exists()
+    assert not any(each.exists() for each in index_file.wal_paths(path))
     assert store.sql(COUNT).rows == [(3,)]
 
 

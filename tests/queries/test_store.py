@@ -469,7 +469,7 @@ def test_a_batch_counts_once_it_is_committed(store: ReadStore, root: Path, where
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, timeout=60, check=False)
     assert done.returncode == -9, done.stderr
-    assert not index_file.wal_path(index_file.index_path(root)).exists()
+    assert not any(each.exists() for each in index_file.wal_paths(index_file.index_path(root)))
     assert sum(count.events for count in store.counts()) == seen
     Indexer(root).catch_up()
     assert sum(count.events for count in store.counts()) == 41
@@ -483,14 +483,31 @@ def test_a_write_ahead_log_of_somebody_elses_is_read_and_played(store: ReadStore
         "mine.execute('CREATE TABLE mine AS SELECT 7 AS i')\nos._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
-    assert index_file.wal_path(path).exists()
+    assert index_file.wal_paths(path)[0].exists()
     assert store.sql("SELECT i FROM mine").rows == [(7,)]
     recorder = Recorder(Config(root=str(root)))
     recorder.emit("late")
     recorder.shutdown()
     Indexer(root).catch_up()
-    assert not index_file.wal_path(path).exists()
+    assert not any(each.exists() for each in index_file.wal_paths(path))
     assert store.sql("SELECT i, (SELECT count(*) FROM events) FROM mine").rows == [(7, 41)]
+
+
+@pytest.mark.parametrize("moment", ["before_truncate", "before_header", "after_free_list_write"])
+def test_an_index_of_which_the_writer_died_in_a_checkpoint_is_read(store: ReadStore, root: Path, moment: str) -> None:
+    """Its log says that a checkpoint was under way, so DuckDB looks for the log of that as well."""
+    path = index_file.index_path(root)
+    code = (
+        f"import duckdb, os\nmine = duckdb.connect({str(path)!r})\nmine.execute('CREATE TABLE mine AS SELECT 7 AS i')\n"
+        f"mine.execute(\"SET debug_checkpoint_abort = '{moment}'\")\n"
+        "try: mine.execute('CHECKPOINT')\nexcept duckdb.Error: os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], timeout=60, check=False)
+    assert done.returncode == 9
+    assert index_file.wal_paths(path)[0].exists()
+    assert store.sql("SELECT i, (SELECT count(*) FROM events) FROM mine").rows == [(7, 40)]
+    Indexer(root).catch_up()
+    assert store.sql("SELECT i FROM mine").rows == [(7,)]
 
 
 def test_copy_leaves_special_files_and_other_files_alone(store: ReadStore, tmp_path: Path) -> None:
