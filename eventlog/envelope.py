@@ -89,6 +89,10 @@ class _StrictFields(_Fields, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pass
 
 
+class _WorkspaceOnly(msgspec.Struct):
+    workspace: str | None = None
+
+
 class Decoded(NamedTuple):
     """A valid line: its envelope, and the envelope fields this version does not know."""
 
@@ -103,6 +107,7 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _WRITTEN_AS_IT_IS = (dict, msgspec.Struct)
 _any_json = msgspec.json.Decoder(msgspec.Raw)
 _shared_fields = msgspec.json.Decoder(_StrictFields)
+_workspace_only = msgspec.json.Decoder(_WorkspaceOnly)
 _event_id = msgspec.json.Decoder(EventId)
 
 
@@ -230,6 +235,11 @@ def encode_fields(values: Mapping[str, Any]) -> bytes:
     read_back = _read_back(_shared_fields, _written(_StrictFields(**values)))
     data = _encoder.encode(read_back)  # what was read, not what was written: a value may be raw JSON with a newline
     return b"," + data[1:-1] if len(data) > len(b"{}") else b""
+
+
+def workspace_of(fields: bytes) -> str | None:
+    """Return the workspace that `encode_fields` wrote; None where it wrote none."""
+    return _workspace_only.decode(b"{" + fields[1:] + b"}").workspace
 
 
 def encode_event_id(value: object) -> str:

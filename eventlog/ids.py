@@ -46,14 +46,15 @@ def _fetch() -> None:
     _random.extend(made.to_bytes(8 * _FETCHED, "big").hex("-", 8).split("-"))
 
 
-def derived_id(time_us: int, *key: str | bytes) -> str:
-    """Return the UUIDv8 that belongs to this time and key: same input, same id.
+def derived_id(time_us: int, *key: str | bytes, workspace: str | None = None) -> str:
+    """Return the UUIDv8 that belongs to this time, workspace and key: same input, same id.
 
-    `time_us` is the event's own timestamp in microseconds since the epoch (times before
-    1970 count as 0). The 74 free bits are a BLAKE2b hash of the key's parts.
+    `time_us` is the event's own timestamp in microseconds since the epoch, 0 where it has none (times
+    before 1970 count as 0). The 74 free bits are a BLAKE2b hash of the workspace and the key's parts.
     """
-    digest = hashlib.blake2b(digest_size=10)
-    for part in key:
+    # The person tells a hash that begins with a workspace from one that does not: "" is not the same as None.
+    digest = hashlib.blake2b(digest_size=10, person=b"" if workspace is None else b"workspace")
+    for part in key if workspace is None else (workspace, *key):
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "big"))
         digest.update(data)

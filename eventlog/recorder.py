@@ -114,8 +114,9 @@ class Recorder:
         """Record one event; return its id, or None where it was not recorded.
 
         Takes a registered Struct, or an event type and its payload. `fields` are envelope
-        fields; `timestamp` (datetime or ISO text) says when it happened, and `dedupe_key`
-        gives the event an id derived from it and the time, so that a redelivery is one row.
+        fields; `timestamp` (datetime or ISO text) says when it happened. Events with the same
+        `dedupe_key`, workspace, type and `timestamp` (to the millisecond) are one row, however often
+        they are emitted; without a `timestamp`, those with the same key, workspace and type are.
         """
         return self.emit_with(event, payload, fields)
 
@@ -263,14 +264,18 @@ class Recorder:
         event_id, moment, key = (given.get(name) for name in _OF_ONE_EVENT)
         now_ns = time.time_ns()
         timestamp = timestamps.from_ns(now_ns) if moment is None else _event_time(moment)
+        shared = {name: value for name, value in given.items() if name not in _OF_ONE_EVENT}
+        fields = self._encoded(version, shared) if shared else self._shared(version)
         if event_id is not None:
             event_id = envelope.encode_event_id(event_id)
         elif key is None:
             event_id = ids.new_id(now_ns)
         else:
-            event_id = ids.derived_id(timestamps.to_us(timestamps.parse(timestamp)), event_type, str(key))
-        shared = {name: value for name, value in given.items() if name not in _OF_ONE_EVENT}
-        return event_id, timestamp, self._encoded(version, shared) if shared else self._shared(version)
+            # Without a time of its own the event has none in its id: the clock would make another event of each emit.
+            time_us = 0 if moment is None else timestamps.to_us(timestamps.parse(timestamp))
+            workspace = envelope.workspace_of(fields)
+            event_id = ids.derived_id(time_us, event_type, str(key), workspace=workspace)
+        return event_id, timestamp, fields
 
     def _announce(self, registered: schemas.Registered) -> None:
         """Record the schema of a type once per log: the indexer may be another program."""

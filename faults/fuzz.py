@@ -66,7 +66,7 @@ def _event(format_: Format, record: source.Record) -> bytes:
             return envelope.encode(made)
     except (ValueError, RecursionError, InvalidEvent):
         pass
-    return envelope.encode(_rejected(format_.key, "source", record.data, len(record.data), 0, record.reason or "none"))
+    return envelope.encode(_rejected(format_, "source", record.data, len(record.data), 0, record.reason or "none"))
 
 
 def _archive(data: bytes) -> None:

@@ -6,10 +6,12 @@
 Most lines go the first way, straight into the table. Those of a block with anything odd in it go
 the second, and so do all of a batch whose ids the index has met before.
 
-Nothing here depends on the order in which batches arrive. Of the lines that carry one
-event_id, each distinct content is kept once, at its first place (segment, offset); the
-content with the first place of all is the row in `events`, the others are conflicts. That
-rule can be applied to any part of the log in any order and ends the same.
+Nothing here depends on the order in which batches arrive. An event is known by its workspace and
+its event_id; no workspace is a workspace like any other. Of the lines of one event, each distinct
+content is kept once, at its first place (segment, offset); the content with the first place of all
+is the row in `events`, the others are conflicts. An id whose first 48 bits are 0 belongs to an event
+that has no time of its own: its timestamp, which says when it was written, is not a part of the content.
+That rule can be applied to any part of the log in any order and ends the same.
 """
 
 from __future__ import annotations
@@ -48,6 +50,14 @@ _SELECT_STAGED = ", ".join(
     + ["x AS extra", "s AS segment", "o AS line_offset", "n AS line_length"]
 )
 _ALL = columns(CONTENT, PLACE)
+#: The lowest id that begins with a time.
+_TIMED = "'00000000-0001-0000-0000-000000000000'::UUID"
+_OF_CONTENT = [name for name in CONTENT if name not in ("event_id", "timestamp")]
+
+
+def _same_event(one: str, other: str) -> str:
+    """Return the condition under which two rows are of the same event."""
+    return f"{one}.event_id = {other}.event_id AND {one}.workspace IS NOT DISTINCT FROM {other}.workspace"
 
 
 class Slice(NamedTuple):
@@ -277,26 +287,28 @@ def _close_look(line: bytes) -> str | None:
 def merge_batch(connection: duckdb.DuckDBPyConnection) -> None:
     """Move `batch` into `event_rows` and `conflicts`, by the rule at the top of this module."""
     known = _drop_redelivered(connection)
+    met = f"UNION SELECT workspace, event_id FROM batch SEMI JOIN met ON {_same_event('batch', 'met')}"
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE contended AS
-            SELECT event_id FROM batch GROUP BY event_id HAVING count(*) > 1
-            {"UNION SELECT b.event_id FROM batch b SEMI JOIN event_rows USING (event_id)" if known else ""}
+            SELECT workspace, event_id FROM batch GROUP BY workspace, event_id HAVING count(*) > 1
+            {met if known else ""}
         """
     )
     row = connection.execute("SELECT count(*) FROM contended").fetchone()
     if not row or not row[0]:
         typed.insert(connection, "batch")
         return
-    typed.insert(connection, "batch ANTI JOIN contended USING (event_id)")
+    typed.insert(connection, f"batch ANTI JOIN contended ON {_same_event('batch', 'contended')}")
     _settle_contended(connection)
 
 
 def _drop_redelivered(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Drop the plain case of redelivery from `batch`: same id, same content, a later place.
+    """Drop the plain case of redelivery from `batch`: same event, same content, a later place.
 
-    Returns whether any id of the batch is already in the index. Ids are ordered by time, so
-    the range of the batch lets DuckDB skip nearly all of the index by its zone maps.
+    Returns whether any id of the batch is already in the index, and then leaves their rows, whatever workspace they
+    are of, in `met`. Ids are ordered by time, so the range of the batch lets DuckDB skip nearly all of the index by
+    its zone maps.
     """
     low_high = connection.execute("SELECT min(event_id)::VARCHAR, max(event_id)::VARCHAR FROM batch").fetchone()
     connection.execute(
@@ -309,11 +321,12 @@ def _drop_redelivered(connection: duckdb.DuckDBPyConnection) -> bool:
     row = connection.execute("SELECT count(*) FROM met").fetchone()
     if not row or not row[0]:
         return False
-    same = " AND ".join(f"met.{name} IS NOT DISTINCT FROM batch.{name}" for name in CONTENT if name != "event_id")
+    same = " AND ".join(f"met.{name} IS NOT DISTINCT FROM batch.{name}" for name in _OF_CONTENT)
     connection.execute(
         f"""
         DELETE FROM batch USING met
         WHERE met.event_id = batch.event_id AND {same}
+          AND (met.timestamp = batch.timestamp OR batch.event_id < {_TIMED})
           AND (met.segment, met.line_offset) <= (batch.segment, batch.line_offset)
         """
     )
@@ -321,23 +334,26 @@ def _drop_redelivered(connection: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _settle_contended(connection: duckdb.DuckDBPyConnection) -> None:
-    content = columns(CONTENT)
+    content = ", ".join(_OF_CONTENT)
+    place = "(segment, line_offset, line_length)"
+    pool = " UNION ALL ".join(
+        f"SELECT {_ALL} FROM {table} SEMI JOIN contended ON {_same_event(table, 'contended')}"
+        for table in ("batch", "event_rows", "conflicts")
+    )
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE versions AS
-        WITH pool AS (
-            SELECT {_ALL} FROM batch SEMI JOIN contended USING (event_id)
-            UNION ALL SELECT {_ALL} FROM event_rows SEMI JOIN contended USING (event_id)
-            UNION ALL SELECT {_ALL} FROM conflicts SEMI JOIN contended USING (event_id)
-        ), contents AS (
-            SELECT {content}, min((segment, line_offset, line_length)) AS place FROM pool GROUP BY {content}
+        WITH contents AS (
+            SELECT event_id, CASE WHEN event_id >= {_TIMED} THEN timestamp END AS its_time, {content},
+                   min({place}) AS place, arg_min(timestamp, {place}) AS timestamp
+            FROM ({pool}) GROUP BY event_id, its_time, {content}
         )
-        SELECT {content}, place[1] AS segment, place[2] AS line_offset, place[3] AS line_length,
-               row_number() OVER (PARTITION BY event_id ORDER BY place) AS position
+        SELECT event_id, timestamp, {content}, place[1] AS segment, place[2] AS line_offset, place[3] AS line_length,
+               row_number() OVER (PARTITION BY workspace, event_id ORDER BY place) AS position
         FROM contents
         """
     )
     for table in ("event_rows", "conflicts"):
-        connection.execute(f"DELETE FROM {table} WHERE event_id IN (SELECT event_id FROM contended)")
+        connection.execute(f"DELETE FROM {table} USING contended WHERE {_same_event(table, 'contended')}")
     typed.insert(connection, f"(SELECT {_ALL} FROM versions WHERE position = 1)")
     connection.execute(f"INSERT INTO conflicts SELECT {_ALL} FROM versions WHERE position > 1")

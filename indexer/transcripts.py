@@ -2,7 +2,7 @@
 
 The rules come from looking at real transcripts: one model message spans several lines
 that all repeat its usage, growing from line to line, and forked sessions repeat whole
-lines; so a call is one (message id, request id), anywhere, with its largest usage. What
+lines; so a call is one (message id, request id), anywhere in a workspace, with its largest usage. What
 subagents used is inside `progress` lines and nowhere else. `<synthetic>` is no model.
 """
 
@@ -92,12 +92,12 @@ WITH lines AS MATERIALIZED (
 ), ranked AS (
     SELECT *,
            row_number() OVER (
-               PARTITION BY message_id, request_id
+               PARTITION BY workspace, message_id, request_id
                ORDER BY coalesce(uncached_input_tokens, 0)::HUGEINT + coalesce(cache_read_tokens, 0)
                         + coalesce(cache_write_tokens, 0) + coalesce(output_tokens, 0) DESC, timestamp, event_id
            ) AS position,
-           min(timestamp) OVER (PARTITION BY message_id, request_id) AS first_timestamp,
-           max(timestamp) OVER (PARTITION BY message_id, request_id) AS last_timestamp
+           min(timestamp) OVER (PARTITION BY workspace, message_id, request_id) AS first_timestamp,
+           max(timestamp) OVER (PARTITION BY workspace, message_id, request_id) AS last_timestamp
     FROM counted
 )
 SELECT message_id, request_id, run_id, session_id, parent_event_id, subagent_id, workspace, agent,
@@ -129,18 +129,19 @@ WITH blocks AS ({_BLOCKS}), calls AS (
     SELECT block ->> 'id' AS tool_call_id, timestamp, run_id, session_id, parent_event_id, subagent_id,
            workspace, agent,
            block ->> 'name' AS tool, block -> 'input' AS input, event_id,
-           row_number() OVER (PARTITION BY block ->> 'id' ORDER BY timestamp, event_id) AS position
+           row_number() OVER (PARTITION BY workspace, block ->> 'id' ORDER BY timestamp, event_id) AS position
     FROM blocks WHERE block ->> 'type' = 'tool_use'
 ), results AS (
-    SELECT block ->> 'tool_use_id' AS tool_call_id, timestamp AS finished, block -> 'content' AS output,
+    SELECT block ->> 'tool_use_id' AS tool_call_id, workspace, timestamp AS finished, block -> 'content' AS output,
            coalesce(TRY_CAST(block ->> 'is_error' AS BOOLEAN), false) AS failed,
-           row_number() OVER (PARTITION BY block ->> 'tool_use_id' ORDER BY timestamp, event_id) AS position
+           row_number() OVER (PARTITION BY workspace, block ->> 'tool_use_id' ORDER BY timestamp, event_id) AS position
     FROM blocks WHERE block ->> 'type' = 'tool_result'
 )
-SELECT tool_call_id, run_id, session_id, parent_event_id, subagent_id, workspace, agent,
+SELECT calls.tool_call_id, run_id, session_id, parent_event_id, subagent_id, calls.workspace, agent,
        'claude_code' AS source, tool, input, output, calls.timestamp, finished,
        date_sub('millisecond', calls.timestamp, finished)::DOUBLE AS duration_ms,
        NOT failed AS ok, NULL::VARCHAR AS error_type, event_id
-FROM calls LEFT JOIN (SELECT * FROM results WHERE position = 1) USING (tool_call_id)
+FROM calls LEFT JOIN (SELECT * FROM results WHERE position = 1) AS results
+  ON results.tool_call_id = calls.tool_call_id AND results.workspace IS NOT DISTINCT FROM calls.workspace
 WHERE calls.position = 1
 """

@@ -66,7 +66,7 @@ def logged_fields(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, 
     """
     found = connection.execute(
         f"SELECT payload FROM events WHERE event_type = '{SCHEMA_EVENT}'"
-        " ORDER BY TRY_CAST(payload ->> 'version' AS BIGINT), event_id"
+        " ORDER BY TRY_CAST(payload ->> 'version' AS BIGINT), event_id, workspace NULLS FIRST"
     ).fetchall()
     fields_by_type: dict[str, dict[str, str]] = {}
     decided: dict[tuple[str, str], int] = {}

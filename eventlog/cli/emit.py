@@ -24,7 +24,7 @@ from eventlog.recorder import Recorder
 @click.option("--agent", help="Who did it.")
 @click.option("--workspace", help="For whom.")
 @click.option("--timestamp", help="When it happened, ISO 8601; now, if not given.")
-@click.option("--dedupe-key", help="Events with the same type, time and key are one row, however often emitted.")
+@click.option("--dedupe-key", help="Events with the same workspace, type, timestamp and key are one row.")
 @root_option
 def emit(event_type: str, payload: str, root: str | None, **fields: str | None) -> int:
     """Append an event and print its id; '-' reads one per line.

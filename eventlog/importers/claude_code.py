@@ -6,7 +6,9 @@ to the index's views, which can be made better later. Unknown line types are wel
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,10 @@ import msgspec
 from eventlog import ids, timestamps
 from eventlog.envelope import Envelope
 from eventlog.errors import ImportFailed
-from eventlog.importers.source import path_name
+from eventlog.importers.source import importer_parts, path_name
 
 EVENT_TYPE = "claude_code"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/-]*")
 
 
 class _Line(msgspec.Struct):
@@ -33,9 +36,9 @@ class ClaudeCode:
     """The format of Claude Code's transcripts."""
 
     def __init__(self, *, workspace: str | None = None, agent: str | None = None) -> None:
-        self._workspace = workspace
-        self._agent = agent
-        self.key = f"claude_code workspace={workspace or ''} agent={agent or ''}"
+        self.workspace = workspace
+        self.agent = agent or None
+        self.key = f"claude_code workspace={_quoted(workspace)} agent={_quoted(self.agent)}"
         self._decode = msgspec.json.Decoder(_Line).decode
 
     def source_name(self, path: Path) -> str:
@@ -49,16 +52,23 @@ class ClaudeCode:
         return Envelope(
             event_id=ids.derived_id(
                 timestamps.to_us(timestamps.parse(moment)),
-                EVENT_TYPE, source, self._workspace or "", self._agent or "", data, str(occurrence),
+                EVENT_TYPE, source, *importer_parts(self.agent), data, str(occurrence), workspace=self.workspace,
             ),
             event_type=EVENT_TYPE,
             timestamp=moment,
             session_id=line.sessionId if isinstance(line.sessionId, str) and line.sessionId else source,
             request_id=line.requestId if isinstance(line.requestId, str) else None,
-            workspace=self._workspace,
-            agent=self._agent,
+            workspace=self.workspace,
+            agent=self.agent,
             payload=msgspec.Raw(data),
         )  # fmt: skip
+
+
+def _quoted(name: str | None) -> str:
+    """Return a name as it stands in the key: in quotes where it could be taken for what follows it."""
+    if name is None or _PLAIN_NAME.fullmatch(name):
+        return name or ""
+    return json.dumps(name)
 
 
 def _moment(line: _Line) -> str:

@@ -57,8 +57,11 @@ class Format(Protocol):
     """What an importer knows of its foreign format."""
 
     #: The importer's name and all options that change what it makes of a line: an import
-    #: with other options begins anew.
+    #: with other options begins anew. No two sets of options have one key.
     key: str
+    #: Whose the events are.
+    workspace: str | None
+    agent: str | None
 
     def source_name(self, path: Path) -> str:
         """Return what identifies the source wherever it lies; it goes into the ids."""
@@ -194,7 +197,7 @@ class Importer:
                 reason = "not a JSON object"
             except (ValueError, RecursionError) as error:
                 reason = f"not JSON: {error}"
-        rejected = _rejected(self._format.key, source, record.data, line.length, occurrence, reason)
+        rejected = _rejected(self._format, source, record.data, line.length, occurrence, reason)
         return (REJECTED_EVENT, envelope.encode(rejected)), reason
 
 
@@ -325,8 +328,9 @@ def _read_checkpoints(root: str, importer: str) -> dict[str, dict[int, str]]:
     return found
 
 
-def _rejected(importer: str, source: str, data: bytes, length: int, occurrence: int, reason: str) -> Envelope:
+def _rejected(format_: Format, source: str, data: bytes, length: int, occurrence: int, reason: str) -> Envelope:
     """Make the event that keeps a foreign record which is none, verbatim."""
+    importer = format_.key
     kept: dict[str, str]
     try:
         kept = {"raw": data.decode()}
@@ -336,9 +340,13 @@ def _rejected(importer: str, source: str, data: bytes, length: int, occurrence: 
         kept = {"raw_base64": base64.b64encode(data[:_RAW_KEPT_BYTES]).decode()}
     payload = {"importer": importer, "source": source, "reason": reason[:1000], "length": length, **kept}
     return Envelope(
-        event_id=ids.derived_id(0, REJECTED_EVENT, importer, source, data, str(occurrence)),
+        event_id=ids.derived_id(
+            0, REJECTED_EVENT, importer, source, data, str(occurrence), workspace=format_.workspace
+        ),
         event_type=REJECTED_EVENT,
         timestamp=timestamps.UNKNOWN,
+        workspace=format_.workspace,
+        agent=format_.agent,
         payload=envelope.encode_payload(payload),
     )
 

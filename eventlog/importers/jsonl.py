@@ -11,7 +11,7 @@ import msgspec
 from eventlog import envelope, ids, timestamps
 from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent
-from eventlog.importers.source import path_name
+from eventlog.importers.source import importer_parts, path_name
 
 Fields = dict[str, msgspec.Raw]
 _fields = msgspec.json.Decoder(Fields)
@@ -46,9 +46,9 @@ class Jsonl:
         self._time_field = time_field
         self._id_field = id_field
         self._source = source
-        self._workspace = workspace
-        self._agent = agent
-        options = (type_, type_field, time_field, id_field, source, workspace, agent)
+        self.workspace = workspace
+        self.agent = agent or None
+        options = (type_, type_field, time_field, id_field, source, workspace, self.agent)
         self.key = f"jsonl {msgspec.json.encode(options).decode()}"
 
     def source_name(self, path: Path) -> str:
@@ -66,12 +66,13 @@ class Jsonl:
         return Envelope(
             event_id=ids.derived_id(
                 timestamps.to_us(timestamps.parse(moment)),
-                event_type, self._workspace or "", self._agent or "", *self._key(fields, data, source, occurrence),
+                event_type, *importer_parts(self.agent), *self._key(fields, data, source, occurrence),
+                workspace=self.workspace,
             ),
             event_type=event_type,
             timestamp=moment,
-            workspace=self._workspace,
-            agent=self._agent,
+            workspace=self.workspace,
+            agent=self.agent,
             payload=msgspec.Raw(data),
         )  # fmt: skip
 

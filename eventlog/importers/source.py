@@ -57,6 +57,15 @@ def path_name(path: Path) -> str:
     return os.path.realpath(path).encode("utf-8", "backslashreplace").decode()
 
 
+def importer_parts(agent: str | None) -> tuple[str, str]:
+    """Return what an importer's options add to the key of each id.
+
+    The empty part is where the workspace stood before it got a place of its own in the hash: events that were
+    imported without one keep their ids.
+    """
+    return "", agent or ""
+
+
 def is_compressed(path: Path) -> bool:
     """Say whether a source is read through a decompressor (and so cannot be followed)."""
     return path.suffix in (".gz", ".zst")

@@ -51,10 +51,12 @@ class Steps:
         self.fired: list[Change] = []
         self.resolved: list[Change] = []
         self._taken: list[tuple[Rule, Standing, Reading]] = []
-        self._standings: dict[str, Standing] = {}
+        #: By workspace and id of the rule: rules of two workspaces may have one id.
+        self._standings: dict[tuple[str | None, str], Standing] = {}
         self.evaluated: list[Rule] = []
         for rule in everything:
-            self._standings[rule.rule_id] = self._do(rule, rule.standing, machine.settle(rule.standing), None)
+            standing = self._do(rule, rule.standing, machine.settle(rule.standing), None)
+            self._standings[rule.workspace, rule.rule_id] = standing
             if rule.standing.removed:
                 continue
             if rule.problem is not None:
@@ -64,7 +66,7 @@ class Steps:
 
     def take(self, rule: Rule, reading: Reading) -> None:
         """Do what a reading makes of a rule."""
-        standing = self._standings[rule.rule_id]
+        standing = self._standings[rule.workspace, rule.rule_id]
         standing = self._do(rule, standing, machine.decide(standing, reading, self._now), reading)
         self._taken.append((rule, standing, reading))
         if reading.passing:
@@ -110,7 +112,7 @@ class Steps:
             workspace=rule.workspace,
             at=self._now,
             # Of the rule, and of how often it has fired: two who decide the same write one event.
-            event_id=event_id(begun, "alert_fired", rule.rule_id, str(rule.firings)),
+            event_id=event_id(begun, rule.workspace, "alert_fired", rule.rule_id, str(rule.firings)),
         )
         self.fired.append(_change(rule, made, None, reading))
         return made
@@ -129,7 +131,7 @@ def resolve(
         AlertResolved(name=rule.name, firing_id=firing.firing_id, reason=action.value, value=value),
         workspace=rule.workspace,
         at=now,
-        event_id=event_id(firing.fired, "alert_resolved", firing.firing_id),
+        event_id=event_id(firing.fired, rule.workspace, "alert_resolved", firing.firing_id),
     )
 
 

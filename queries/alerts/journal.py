@@ -85,6 +85,6 @@ def journal(root: str | Path) -> Iterator[Journal]:
         made.close()
 
 
-def event_id(at: datetime, event_type: str, *key: str) -> str:
+def event_id(at: datetime, workspace: str | None, event_type: str, *key: str) -> str:
     """Return the id that belongs to a time and a key: who comes to the same finding writes the same event."""
-    return ids.derived_id(timestamps.to_us(at), event_type, *key)
+    return ids.derived_id(timestamps.to_us(at), event_type, *key, workspace=workspace)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -23,7 +24,7 @@ import msgspec
 import pytest
 
 import eventlog as obs
-from eventlog import bounded, ids, timestamps
+from eventlog import bounded, events, ids, timestamps
 from eventlog.config import Config
 from eventlog.recorder import Recorder
 from tests.conftest import lines_of
@@ -215,6 +216,50 @@ def test_a_dedupe_key_gives_the_same_id_again(recorder: Recorder) -> None:
     assert one == ids.derived_id(1767323045000000, "t", "k")
     assert UUID(one).version == 8
     assert UUID(one).int >> 80 == 1767323045000
+
+
+@pytest.mark.parametrize("way", ["emit", "emit_many", "typed"])
+def test_a_dedupe_key_without_a_time_is_one_event(recorder: Recorder, way: str) -> None:
+    """However often and whenever it is emitted: there is no clock in its id, which begins with a time of 0."""
+
+    def once() -> str | None:
+        if way == "typed":
+            return recorder.emit(events.Step(name="s"), dedupe_key="k")
+        if way == "emit_many":
+            return recorder.emit_many("step", [{"name": "s"}], dedupe_key="k")[0]
+        return recorder.emit("step", {"name": "s"}, dedupe_key="k", timestamp=None)
+
+    one = once()
+    time.sleep(0.002)
+    assert one == once() == ids.derived_id(0, "step", "k")
+
+
+def test_a_derived_id_belongs_to_a_workspace(root: Path) -> None:
+    """That of the line, wherever it comes from; and no workspace is another than an empty name."""
+    found = []
+    for config, context, given in (
+        (None, {}, {}), ("w", {}, {}), (None, {"workspace": "w"}, {}), ("x", {"workspace": "w"}, {}),
+        ("x", {"workspace": "y"}, {"workspace": "w"}), ("", {}, {}), ("x", {"workspace": None}, {}),
+        ("x", {}, {"workspace": None}), ("x", {"workspace": "y"}, {"workspace": msgspec.Raw(b' "w"')}),
+    ):  # fmt: skip
+        recorder = Recorder(Config(root=str(root), strict=True, workspace=config))
+        with obs.context(**context):
+            found.append(recorder.emit("t", {}, dedupe_key="k", **given))
+        recorder.shutdown()
+    none, w, empty = (ids.derived_id(0, "t", "k", workspace=each) for each in (None, "w", ""))
+    assert found == [none, w, w, w, w, empty, none, none, w]
+    assert len({none, w, empty}) == 3
+
+
+def test_one_instant_has_one_id_however_it_is_written(recorder: Recorder) -> None:
+    """In any zone, as text or as a datetime, to the millisecond."""
+    spellings = [
+        "2026-01-02T03:04:05Z", "2026-01-02 03:04:05+00:00", "20260102T030405Z", "2026-01-02T04:04:05.000+01:00",
+        "2026-01-02T03:04:05", "2026-01-02T03:04:05,0009Z", " 2026-01-01T22:04:05-05:00 ",
+        datetime(2026, 1, 2, 3, 4, 5), datetime(2026, 1, 2, 3, 4, 5, 999, tzinfo=UTC),
+        datetime(2026, 1, 2, 5, 34, 5, tzinfo=timezone(timedelta(hours=2, minutes=30))),
+    ]  # fmt: skip
+    assert len({recorder.emit("t", {}, timestamp=each, dedupe_key="k") for each in spellings}) == 1
 
 
 @dataclasses.dataclass
@@ -458,6 +503,9 @@ def test_derived_ids_tell_the_parts_of_a_key_apart() -> None:
     assert ids.derived_id(0, "a", "bc") != ids.derived_id(0, "ab", "c")
     assert ids.derived_id(0, "a", b"\xff") == ids.derived_id(0, b"a", b"\xff")
     assert ids.derived_id(-5, "a")[:13] == "00000000-0000"
+    assert ids.derived_id(1767225600000000, "demo", "k", workspace="acme") == "019b76da-a800-8598-81c1-290fde088132"
+    assert ids.derived_id(0, "a", workspace="w") != ids.derived_id(0, "w", "a")
+    assert ids.derived_id(0, "a", workspace="") != ids.derived_id(0, "a") != ids.derived_id(0, "", "a")
 
 
 def test_ids_of_one_moment_differ_also_across_a_fork() -> None:

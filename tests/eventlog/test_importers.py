@@ -103,6 +103,45 @@ def test_importing_again_appends_nothing(root: Path) -> None:
     assert first.events == len(ids(root, "claude_code", "import_rejected"))
 
 
+def _formats(workspace: str | None) -> list[Format]:
+    by_id = Jsonl(type_="foreign", id_field="uuid", workspace=workspace)
+    return [ClaudeCode(workspace=workspace), Jsonl(type_="whole", workspace=workspace), by_id]
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_each_workspace_gets_all_of_a_file(root: Path, tmp_path: Path, which: int) -> None:
+    """Under ids of its own, what is rejected too; and a second import appends nothing to any of them."""
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(b'{"uuid":"1","type":"user"}\n{"uuid":"2"}\nno JSON\n')
+    workspaces = [None, "", "a", "b"]
+    done = [import_(root, path, format_=_formats(each)[which]) for each in workspaces]
+    assert [(each.events, each.rejected) for each in done] == [(3, 1)] * 4
+    assert [import_(root, path, format_=_formats(each)[which]).events for each in workspaces] == [0] * 4
+    imported = [*events(root, ("claude_code", "whole", "foreign")[which]), *events(root, "import_rejected")]
+    assert len({event["event_id"] for event in imported}) == len(imported) == 12
+    for each in workspaces:
+        assert sum(event.get("workspace") == each for event in imported) == 3
+
+
+def test_imports_without_a_workspace_keep_the_ids_of_earlier_versions() -> None:
+    """Else a file that was rewritten would be imported a second time."""
+    record = b'{"uuid":"1","timestamp":"2026-01-02T03:04:05Z"}'
+    made = [format_.envelope(record, "s", 0).event_id for format_ in _formats(None)]
+    assert made == [
+        "019b7ca9-8c88-867f-9e96-28411a1e49be", "00000000-0000-8ea1-8c6f-92dc394fe578",
+        "00000000-0000-8148-a39e-74ff306a97e0",
+    ]  # fmt: skip
+
+
+def test_no_two_imports_have_one_key() -> None:
+    """Or one of them would be taken for done when the other is."""
+    names = [None, "", "a", "a agent=b", "b", '"a"', "a agent=", " "]
+    keys = {ClaudeCode(workspace=one, agent=other).key for one in names for other in names}
+    assert len(keys) == len(names) * (len(names) - 1)  # an empty agent is none
+    assert ClaudeCode().key == "claude_code workspace= agent="
+    assert ClaudeCode(workspace="acme", agent="ci").key == "claude_code workspace=acme agent=ci"
+
+
 GROWTH: dict[str, list[bytes]] = {
     "lines": [b'{"a":1}\n', b'{"a":2}\n{"a":3}\n'],
     "no newline, then a newline": [b'{"a":1}', b"\n", b'{"a":2}', b'\n{"a":3}'],

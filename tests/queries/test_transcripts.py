@@ -35,9 +35,9 @@ TOKENS = (
 PER_MODEL = f"SELECT model, count(*), {', '.join(f'sum({name})::BIGINT' for name in TOKENS)} FROM llm_calls GROUP BY 1"
 
 
-def import_all(root: Path, paths: list[Path]) -> None:
+def import_all(root: Path, paths: list[Path], workspace: str | None = None) -> None:
     recorder = Recorder(Config(root=str(root), strict=True))
-    importer = Importer(recorder, ClaudeCode())
+    importer = Importer(recorder, ClaudeCode(workspace=workspace))
     for path in paths:
         importer.run(path)
     recorder.shutdown()
@@ -52,6 +52,20 @@ def store(root: Path) -> ReadStore:
     import_all(root, find([transcripts.FOLDER]))
     Indexer(root).catch_up()
     return ReadStore(root)
+
+
+def test_each_workspace_has_its_own_calls(root: Path) -> None:
+    """A transcript that two workspaces imported is twice what it is, all together and one by one."""
+    for workspace in ("a", "b", None):
+        import_all(root, find([transcripts.FOLDER]), workspace)
+    Indexer(root).catch_up()
+    whole = ReadStore(root)
+    assert per_model(whole) == {model: tuple(3 * each for each in of) for model, of in transcripts.TOTALS.items()}
+    for workspace in ("a", "b"):
+        assert per_model(ReadStore(root, workspace=workspace)) == transcripts.TOTALS
+    count = "SELECT count(*), count(finished) FROM tool_calls"
+    ((calls, finished),) = ReadStore(root, workspace="a").sql(count).rows
+    assert whole.sql(count).rows == [(3 * calls, 3 * finished)]
 
 
 def test_tokens_are_counted_once_per_call(store: ReadStore) -> None:
