@@ -3,6 +3,7 @@
 Layout
     <root>/blobs/<2 hex digits>/<sha256 hex>    bytes whose SHA-256 is the name; never changed
     <root>/blobs/tmp/<random>                   in the making; a crash may leave one
+    <root>/blobs/damaged/<sha256>.<random>      what stood in a chunk's place without its bytes; only evidence
 
 What is taken out
     Where a payload is larger than `blob_min_bytes`, the JSON of each of its fields (those at its
@@ -17,8 +18,9 @@ What is taken out
 
 Writing
     Before the line that names it, a chunk is written under another name and renamed, so that a kill
-    leaves no line without its chunks. It is synced before lines are that were written after it. What
-    cannot be written stays in the event, which is never lost for it.
+    leaves no line without its chunks. It is synced before lines are that were written after it. One that
+    is there is used only if it has the right bytes: a process reads it once, and again when its inode or
+    change time is another. What cannot be written stays in the event, which is never lost for it.
 
 Reading
     A chunk counts only if its bytes have the hash. One that is missing or damaged is an error that
@@ -51,11 +53,11 @@ from eventlog.segment import sync_folder
 CHUNK_MAX_BYTES = 32 * 1024
 _CHUNK_MIN_BYTES = 1024
 FOLDER = "blobs"
+_DAMAGED = "damaged"
 NAME = re.compile(r"[0-9a-f]{64}")
 _LOOKS_LIKE_ONE = re.compile(rb'\s*\{\s*"\$blob"\s*:').match
-_MARK = b'"$blob"'
-#: How a reference begins, in lines that this writer wrote.
-REFERENCE = b'{"$blob":{"sha256":["'
+#: Lines without these bytes name no chunk, whoever wrote them.
+MARK = b'"$blob"'
 #: A byte that most payloads do not have.
 DOLLAR = ord("$")
 #: What is known of chunks is forgotten beyond this many; it is only there to save looking.
@@ -63,6 +65,8 @@ _KNOWN_MAX = 10_000
 #: So many chunks may wait for a sync before a writer does it itself.
 _UNSYNCED_MAX = 10_000
 _SYNC_TIMEOUT_S = 30.0
+#: Two changes within a tick of the file system's clock may have one time: a younger one is looked at again.
+_TICK_NS = 100_000_000
 _STALE_S = 24 * 3600.0
 #: Chunks kept while one answer is read: a growing prompt repeats them.
 _CACHED_CHUNKS = 256
@@ -93,6 +97,8 @@ class Blob(NamedTuple):
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _reference = msgspec.json.Decoder(Reference)
 _escaped = msgspec.json.Decoder(_Escaped)
+#: Inode, change time in ns, and size of a file.
+_Signature = tuple[int, int, int]
 _any_json = msgspec.json.Decoder(msgspec.Raw)
 
 
@@ -130,7 +136,7 @@ class BlobStore:
         self._synced = synced
         self._on_failure = on_failure
         # Both are dictionaries for their order, and since single steps on them need no lock.
-        self._known: dict[str, None] = {}
+        self._known: dict[str, _Signature | None] = {}
         self._unsynced: dict[str, None] = {}
         self._syncing = bounded.lock()
         self._swept = False
@@ -141,7 +147,7 @@ class BlobStore:
         Raises InvalidEvent where it is over the limits of a line: blobs do not widen those.
         """
         large = len(payload) > self.min_bytes
-        if not large and _MARK not in payload:
+        if not large and MARK not in payload:
             return payload
         envelope.check_limits(payload)
         changed = {}
@@ -174,12 +180,15 @@ class BlobStore:
         """Store a chunk, unless it is there; return its hash. Raises OSError."""
         digest = hashlib.sha256(chunk).hexdigest()
         path = path_of(self.root, digest)
-        if digest in self._known:
-            with contextlib.suppress(FileNotFoundError):  # somebody deletes blobs: then it is written again
-                if path.lstat().st_size == len(chunk):
-                    return digest
+        signature, known = _signature(path), digest in self._known
+        if known and signature is not None and self._known[digest] == signature:
+            return digest
         if not _holds(path, chunk):
             self._write(path, chunk)
+            signature = None
+        elif known:
+            self._known[digest] = _settled(signature)
+            return digest
         elif self._synced:  # perhaps somebody else has written it a moment ago
             self._sync_one(digest)
             _sync_folders([path])
@@ -190,11 +199,11 @@ class BlobStore:
                     self.sync()
         if len(self._known) > _KNOWN_MAX:
             self._known.clear()
-        self._known[digest] = None
+        self._known[digest] = _settled(signature)
         return digest
 
-    def _write(self, path: Path, chunk: bytes, *, synced: bool | None = None) -> None:
-        """Write a file that appears whole or not at all, in place of one that is damaged."""
+    def _write(self, path: Path, chunk: bytes, *, synced: bool | None = None, aside: bool = True) -> None:
+        """Write a file that appears whole or not at all, in place of one that is damaged and is set `aside`."""
         synced = self._synced if synced is None else synced
         temporary = _making(path.parent.parent) / os.urandom(8).hex()
         path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -214,6 +223,8 @@ class BlobStore:
                     os.fsync(fd)
             finally:
                 os.close(fd)
+            if aside and os.path.lexists(path):
+                _set_aside(path)
             # The hash is its name, so whoever was faster has put the same bytes there.
             os.rename(temporary, path)
         except BaseException:
@@ -242,9 +253,10 @@ class BlobStore:
                 return
             try:
                 for digest in waiting:
-                    with contextlib.suppress(FileNotFoundError):  # somebody has deleted it, and reading says so
+                    # Somebody has deleted it, or put something else there: reading says so.
+                    with contextlib.suppress(FileNotFoundError, NotADirectoryError, _NotAFile):
                         self._sync_one(digest)
-                there = [path for digest in waiting if (path := path_of(self.root, digest)).exists()]
+                there = [path for digest in waiting if os.path.lexists(path := path_of(self.root, digest))]
                 if there:
                     _sync_folders(there)
             except OSError as error:
@@ -257,7 +269,7 @@ class BlobStore:
 
     def _sync_one(self, digest: str) -> None:
         path = path_of(self.root, digest)
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = _opened(path)
         try:
             os.fsync(fd)
         except OSError:
@@ -265,7 +277,7 @@ class BlobStore:
             chunk = _read_all(fd)
             if hashlib.sha256(chunk).hexdigest() != digest:
                 raise
-            self._write(path, chunk, synced=True)
+            self._write(path, chunk, synced=True, aside=False)
         finally:
             os.close(fd)
 
@@ -294,6 +306,31 @@ def _holds(path: Path, chunk: bytes) -> bool:
         return _read_file(path) == chunk
     except OSError:
         return False
+
+
+def _signature(path: Path) -> _Signature | None:
+    """Return what another file, or a file that was written to since, has otherwise."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_ctime_ns, found.st_size
+
+
+def _settled(signature: _Signature | None) -> _Signature | None:
+    """Return a signature that no change from now on leaves as it is; None while there may be one."""
+    return signature if signature is not None and 0 <= signature[1] < time.time_ns() - _TICK_NS else None
+
+
+def _set_aside(path: Path) -> None:
+    """Keep what stands in a chunk's place as evidence. Its name stays taken, as others may be writing it, too."""
+    kept = path.parent.parent / _DAMAGED / f"{path.name}.{os.urandom(4).hex()}"
+    with contextlib.suppress(OSError):  # no hard links here: then it is replaced without
+        kept.parent.mkdir(mode=0o700, exist_ok=True)
+        try:
+            os.rename(f"{path}/", kept)  # a folder has to go; the slash keeps anything else from being taken for one
+        except NotADirectoryError:
+            os.link(path, kept, follow_symlinks=False)
 
 
 def _making(folder: Path) -> Path:
@@ -341,7 +378,7 @@ class Resolver:
 
         With `marked`, a field that cannot be read stays a reference, with the reason under `error`.
         """
-        if _MARK not in payload:
+        if MARK not in payload:
             return payload
         self._left_bytes = envelope.MAX_LINE_BYTES  # no payload was longer when it was emitted
         fields = _fields.decode(payload)
@@ -418,9 +455,16 @@ def read(root: str | Path, sha256: str) -> bytes:
     """Return the bytes of a chunk, which have this hash. Raises BlobUnreadable."""
     path = path_of(root, sha256)
     try:
+        for folder in (path.parent.parent, path.parent):
+            if folder.is_symlink():
+                raise BlobUnreadable(f"{folder} is a link, which eventlog does not follow; put a folder there")
         data = _read_file(path)
     except FileNotFoundError:
         raise BlobUnreadable(f"{path} is missing; bring it back with: eventlog restore") from None
+    except _NotAFile:
+        raise BlobUnreadable(
+            f"{path} is not a regular file; move it away, and bring the file back with: eventlog restore"
+        ) from None
     except OSError as error:
         raise BlobUnreadable(f"{path} cannot be read: {error.strerror}; check its permissions and the disk") from None
     if hashlib.sha256(data).hexdigest() != sha256:
@@ -432,7 +476,10 @@ def read(root: str | Path, sha256: str) -> bytes:
 
 
 def list_blobs(root: str | Path) -> list[Blob]:
-    """Return all chunks of a root in order of their names. Links, and other names, are passed over. Raises OSError."""
+    """Return all that has the name of a chunk, in order of their names, whatever it is: reading tells.
+
+    A folder that cannot be listed is passed over; reading what lines name in there tells why.
+    """
     found = []
     for folder in _entries(folder_of(root)):
         if not folder.is_dir(follow_symlinks=False) or len(folder.name) != 2:
@@ -440,9 +487,8 @@ def list_blobs(root: str | Path) -> list[Blob]:
         for entry in _entries(Path(folder.path)):
             if NAME.fullmatch(entry.name) and entry.name.startswith(folder.name):
                 with contextlib.suppress(FileNotFoundError):
-                    if entry.is_file(follow_symlinks=False):
-                        size = entry.stat(follow_symlinks=False).st_size
-                        found.append(Blob(entry.name, Path(entry.path), size))
+                    size = entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
+                    found.append(Blob(entry.name, Path(entry.path), size))
     return found
 
 
@@ -452,24 +498,40 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
-    except FileNotFoundError:
+    except OSError:
         return []
 
 
 def _read_file(path: Path) -> bytes:
     """Read a regular file that is no longer than a line may be. Raises OSError."""
-    # Not blocking, since somebody may have put a pipe there.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    fd = _opened(path)
     try:
         return _read_all(fd)
     finally:
         os.close(fd)
 
 
+class _NotAFile(OSError):
+    """Something else stands where a chunk should."""
+
+
+def _opened(path: Path) -> int:
+    """Open a regular file, and nothing else. Raises OSError."""
+    try:
+        # Not blocking, since somebody may have put a pipe there.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a symbolic link, a socket
+            raise _NotAFile(error.errno, "not a regular file", str(path)) from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise _NotAFile(errno.EINVAL, "not a regular file", str(path))
+    return fd
+
+
 def _read_all(fd: int) -> bytes:
     found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "not a regular file")
     if found.st_size > envelope.MAX_LINE_BYTES:
         raise OSError(errno.EFBIG, "longer than any chunk")
     parts, offset = [], 0

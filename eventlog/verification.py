@@ -22,11 +22,10 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import archive, blobs, log, origin, reader
+from eventlog import archive, blob_names, blobs, log, origin
 from eventlog.chains import Chains, Fork, Head, Link
 from eventlog.content import Digests, digests
-from eventlog.envelope import decode
-from eventlog.errors import BlobUnreadable, InvalidEvent, MissingExtra, SegmentUnreadable
+from eventlog.errors import BlobUnreadable, MissingExtra, SegmentUnreadable
 from eventlog.fingerprint import first_difference
 from eventlog.pruned import Pruned, read_pruned
 from eventlog.sealing import SEAL_EVENT, read_chain, whole_seal
@@ -89,6 +88,7 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
     present = {name: links for name, links in seals.items() if name in files}
     gone = {name: links for name, links in seals.items() if name not in files}
     kept = blobs.list_blobs(root)
+    chunks = _Chunks(root)
     sealed_bytes, blob_bytes = sum(map(_sealed_bytes, present.values())), sum(each.size for each in kept)
     total, done = sealed_bytes + blob_bytes, 0
     for name, links in present.items():
@@ -99,12 +99,12 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
         done += _sealed_bytes(links)
         if progress is not None:
             progress(done, total)
-    findings += _missing_blobs(root, files.values())
     for blob in kept:
-        findings += _blob_findings(root, blob)
+        findings += _blob_findings(chunks, blob)
         done += blob.size
         if progress is not None:
             progress(done, total)
+    findings += _named_blobs(chunks, files.values())
     pruned = read_pruned(root, damaged=damaged)  # last: an account of it is written before a segment is deleted
     for links in gone.values():
         findings += [_missing(link) for link in links if not _is_told(link, pruned)][:1]
@@ -215,36 +215,42 @@ def _difference(root: str | Path, file: log.SegmentFile, link: Link) -> Iterator
         yield msgspec.structs.replace(finding, exact=difference.exact)
 
 
-def _blob_findings(root: str | Path, blob: blobs.Blob) -> Iterator[Finding]:
-    try:
-        blobs.read(root, blob.sha256)
-    except BlobUnreadable as error:
-        yield Finding(segment=blob.sha256, event_type=blobs.FOLDER, offset=0, what=str(error), exact=False)
+class _Chunks:
+    """Reads each chunk once, and remembers what is wrong with it."""
+
+    def __init__(self, root: str | Path) -> None:
+        self._root = root
+        self._errors: dict[str, str | None] = {}
+
+    def error(self, sha256: str) -> str | None:
+        """Return why the chunk of this hash cannot be read, None where it can."""
+        if sha256 not in self._errors:
+            try:
+                blobs.read(self._root, sha256)
+            except BlobUnreadable as error:
+                self._errors[sha256] = str(error)
+            else:
+                self._errors[sha256] = None
+        return self._errors[sha256]
 
 
-def _missing_blobs(root: str | Path, files: Iterable[log.SegmentFile]) -> Iterator[Finding]:
-    """Return a finding for each line that names blobs which are not there: where they are missed first."""
-    missed: set[str] = set()
+def _blob_findings(chunks: _Chunks, blob: blobs.Blob) -> Iterator[Finding]:
+    error = chunks.error(blob.sha256)
+    if error is not None:
+        yield Finding(segment=blob.sha256, event_type=blobs.FOLDER, offset=0, what=error, exact=False)
+
+
+def _named_blobs(chunks: _Chunks, files: Iterable[log.SegmentFile]) -> Iterator[Finding]:
+    """Return a finding for each chunk that cannot be read, at the first line that names it."""
+    said: set[str] = set()
     for file in files:
         with contextlib.suppress(SegmentUnreadable, MissingExtra, OSError):  # found by comparing it with its seal
-            for block in reader.read_blocks(file.path):
-                if blobs.REFERENCE not in block.data:
-                    continue
-                for line in block.lines():
-                    gone = {each for each in _named(line.data) - missed if not blobs.path_of(root, each).exists()}
-                    missed |= gone
-                    for sha256 in sorted(gone):
-                        what = f"the blob {sha256} is missing, which this line names; try: eventlog restore"
-                        yield msgspec.structs.replace(_of_file(file, line.offset, what), exact=False)
-
-
-def _named(line: bytes) -> set[str]:
-    if blobs.REFERENCE not in line:
-        return set()
-    try:
-        return blobs.references(bytes(decode(line).envelope.payload))
-    except (InvalidEvent, msgspec.MsgspecError):
-        return set()  # no event: what is wrong with it, indexing says
+            for offset, named in blob_names.names(file.path):
+                gone = {each for each in named - said if chunks.error(each) is not None}
+                said |= gone
+                for sha256 in sorted(gone):
+                    what = f"this line names the blob {sha256}, which cannot be read: {chunks.error(sha256)}"
+                    yield msgspec.structs.replace(_of_file(file, offset, what), exact=False)
 
 
 def _missing(link: Link) -> Finding:

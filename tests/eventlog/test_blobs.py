@@ -270,7 +270,10 @@ def test_verify_names_the_chunk_that_is_damaged(root: Path, damaged: tuple[Path,
     _, changed = damaged
     found = verify(root)
     assert (found.blobs, found.blob_bytes) == (2, 2 * CHUNK)
-    assert [(each.event_type, each.segment) for each in found.findings] == [("blobs", changed.name)]
+    chunk, line = found.findings
+    assert (chunk.event_type, chunk.segment) == ("blobs", changed.name)
+    assert line.event_type == "t"
+    assert line.what.startswith(f"this line names the blob {changed.name}, which cannot be read: {changed} is damaged")
     assert str(changed) in found.findings[0].what
     done = run("verify")
     assert done.returncode == 1
@@ -291,7 +294,10 @@ def test_verify_names_the_line_whose_chunk_is_missing(recorder: Recorder, root: 
     victim.path.unlink()
     (finding,) = verify(root).findings
     assert (finding.event_type, finding.offset) == ("t", before)
-    assert finding.what == f"the blob {victim.sha256} is missing, which this line names; try: eventlog restore"
+    assert finding.what == (
+        f"this line names the blob {victim.sha256}, which cannot be read: {victim.path} is missing; "
+        "bring it back with: eventlog restore"
+    )
 
 
 # -- backups -----------------------------------------------------------------------------------
