@@ -32,9 +32,9 @@ import msgspec
 from eventlog import archive, blob_copies, log, manifest, reader
 from eventlog.config import Config
 from eventlog.content import Extent, digests, extent, stored
+from eventlog.control import Role
 from eventlog.destination import Destination
-from eventlog.envelope import decode
-from eventlog.errors import BackupFailed, InvalidEvent, WriteFailed
+from eventlog.errors import BackupFailed, WriteFailed
 from eventlog.log import SegmentFile
 from eventlog.manifest import Entry, Known
 from eventlog.recorder import Recorder
@@ -331,7 +331,7 @@ def _unannounced(
 def _announce(root: str | Path, segments: list[BackedUpSegment], destination: str) -> None:
     if not segments:
         return
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     try:
         for start in range(0, len(segments), _ANNOUNCED_TOGETHER):
             together = segments[start : start + _ANNOUNCED_TOGETHER]
@@ -343,9 +343,9 @@ def _announce(root: str | Path, segments: list[BackedUpSegment], destination: st
 def _announced(root: str | Path, destination: str) -> set[tuple[str, str]]:
     """Return (segment, sha256) of all that the log says to be at the destination."""
     found: set[tuple[str, str]] = set()
-    for line in reader.read_log(root, [BACKED_UP_EVENT]):
-        with contextlib.suppress(InvalidEvent, msgspec.MsgspecError):
-            event = msgspec.json.decode(decode(line.data).envelope.payload, type=SegmentsBackedUp)
-            if event.destination == destination:
-                found.update((each.segment, each.sha256) for each in event.segments)
+    for _, event in reader.read_events(root, BACKED_UP_EVENT):
+        with contextlib.suppress(msgspec.MsgspecError):
+            backed_up = msgspec.json.decode(event.payload, type=SegmentsBackedUp)
+            if backed_up.destination == destination:
+                found.update((each.segment, each.sha256) for each in backed_up.segments)
     return found

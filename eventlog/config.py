@@ -13,6 +13,7 @@
 | strict             | EVENTLOG_STRICT            | emit raises instead of counting and logging      |
 | redact             | EVENTLOG_REDACT            | known secrets are taken out before writing       |
 | blob_min_bytes     | EVENTLOG_BLOB_MIN_BYTES    | large fields of larger payloads go to blobs; 0: no |
+| operator           | (in code only)             | may write operator events (eventlog.control)     |
 
 The file is `EVENTLOG_CONFIG`, else `./eventlog.toml` where there is one. `EVENTLOG_DIR=""`
 is the off switch of whoever starts the program: only a root given in code is stronger.
@@ -61,10 +62,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     strict: bool = False
     redact: bool = True
     blob_min_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = BLOB_MIN_BYTES
+    operator: bool = False
 
 
+#: Whoever starts a program, or owns the folder in which it is started, does not decide this.
+_ONLY_IN_CODE = frozenset({"operator"})
 _ENVIRONMENT = {"EVENTLOG_DIR": "root"} | {
-    f"EVENTLOG_{name.upper()}": name for name in Config.__struct_fields__ if name != "root"
+    f"EVENTLOG_{name.upper()}": name
+    for name in Config.__struct_fields__
+    if name != "root" and name not in _ONLY_IN_CODE
 }
 _FILE_VARIABLE = "EVENTLOG_CONFIG"
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
@@ -179,6 +185,8 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
+    for name in sorted(_ONLY_IN_CODE & settings.keys()):
+        raise ConfigError(f"{name} in {path}: this can be set in code only, by eventlog.configure({name}=…); remove it")
     return _known(settings, str(path))
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import envelope, reader
-from eventlog.errors import InvalidEvent
+from eventlog import reader
 
 PRUNED_EVENT = "segment_pruned"
 
@@ -33,10 +32,10 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
 def read_pruned(root: str | Path, *, damaged: dict[str, str] | None = None) -> dict[str, list[Pruned]]:
     """Return all accounts of prunings, by the name of the segment. `damaged` is that of reader.read_log."""
     found: dict[str, list[Pruned]] = {}
-    for located in reader.read_log(root, [PRUNED_EVENT], damaged=damaged):
+    for _, event in reader.read_events(root, PRUNED_EVENT, damaged=damaged):
         try:
-            pruned = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=Pruned)
-        except (InvalidEvent, msgspec.ValidationError):
+            pruned = msgspec.json.decode(event.payload, type=Pruned)
+        except msgspec.ValidationError:
             continue
         found.setdefault(pruned.segment, []).append(pruned)
     return found

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from eventlog import log
 from eventlog.archive import SegmentBytes, open_segment
-from eventlog.envelope import MAX_LINE_BYTES
-from eventlog.errors import SegmentUnreadable
+from eventlog.envelope import MAX_LINE_BYTES, Envelope, decode
+from eventlog.errors import InvalidEvent, SegmentUnreadable
 
 _BLOCK_BYTES = 1024 * 1024
 #: What is kept of a line that is over the limit, as evidence.
@@ -164,6 +164,28 @@ def read_log(
             if damaged is None:
                 raise
             damaged[segment.name] = str(error)
+
+
+class Event(NamedTuple):
+    """A line that is an event of the type of its folder, and where it stands."""
+
+    located: Located
+    envelope: Envelope
+
+
+def read_events(root: str | Path, event_type: str, *, damaged: dict[str, str] | None = None) -> Iterator[Event]:
+    """Yield the events of one type: what is to be read where an event decides something.
+
+    A line that is no event, or whose envelope names another type than its folder, is passed over: the indexer
+    has it in quarantine. `damaged` is that of `read_log`. Raises SegmentUnreadable.
+    """
+    for located in read_log(root, [event_type], damaged=damaged):
+        try:
+            event = decode(located.data).envelope
+        except InvalidEvent:
+            continue
+        if event.event_type == event_type:
+            yield Event(located, event)
 
 
 def last_lines(segment: log.SegmentFile, count: int) -> list[Located]:

@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from eventlog import blobs, context, drops, envelope, forks, ids, log, reader, redaction, schemas, timestamps
+from eventlog import blobs, context, control, drops, envelope, forks, ids, log, reader, redaction, schemas, timestamps
 from eventlog.breaker import Breaker
 from eventlog.config import Config, Mode
 from eventlog.envelope import Envelope
@@ -72,8 +72,14 @@ class Background(Protocol):
 class Recorder:
     """Records events under one configuration. Safe across threads, asyncio and fork."""
 
-    def __init__(self, config: Config, *, redactor: redaction.Redactor | None = None) -> None:
+    def __init__(
+        self, config: Config, *, redactor: redaction.Redactor | None = None, role: control.Role | None = None
+    ) -> None:
         self.config = config
+        #: Which control events it may write; by default what the configuration says.
+        if role is None:
+            role = control.Role.OPERATOR if config.operator else control.Role.AGENT
+        self._role = role
         self.off = config.mode is Mode.OFF
         #: A function of the user's, through which payloads go after the built-in redaction.
         self.redactor = redactor
@@ -164,7 +170,13 @@ class Recorder:
         """Record finished envelopes, as importers make them; return the ids of those recorded."""
         if self.off:
             return []
-        return self._record(lambda each: (each.event_type, each.event_id, envelope.encode(each)), envelopes)
+        return self._record(self._line_of, envelopes)
+
+    def _line_of(self, event: Envelope) -> tuple[str, str, bytes]:
+        """Return event type, event id and line of a finished envelope. Raises InvalidEvent."""
+        event_type = envelope.check_event_type(event.event_type)
+        control.check(event_type, self._role)
+        return event_type, event.event_id, envelope.encode(event)
 
     def _record(self, line_of: Callable[[T], tuple[str, str, bytes]], events: Iterable[T]) -> list[str]:
         lines: dict[str, list[bytes]] = {}
@@ -188,6 +200,7 @@ class Recorder:
         if self.off:
             return 0
         try:
+            control.check(event_type, self._role)
             self._deliver(event_type, b"".join(lines), len(lines))
         except WriteFailed as error:
             self._failed(error, len(lines) - error.lines_written, event_type)
@@ -208,6 +221,8 @@ class Recorder:
                 raise InvalidEvent("emit takes a typed event alone, or an event type and a payload")
             registered = schemas.of_struct(type(event))
             event_type, data = registered.name, envelope.struct_json(event)
+        if event_type in control.WRITERS:
+            control.check(event_type, self._role)
         version = 1
         if registered is None:
             envelope.check_json(data)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from eventlog import envelope, ids, timestamps
+from eventlog import control, envelope, ids, timestamps
 from eventlog.errors import EventTypeConflict, InvalidEvent
 
 S = TypeVar("S", bound=type[msgspec.Struct])
@@ -67,6 +67,8 @@ def event(name: str, *, version: int = 1) -> Callable[[S], S]:
     envelope.check_event_type(name)
     if name in RESERVED:
         raise InvalidEvent(f"event type {name!r} is the name of one of the index's own tables; choose another")
+    if name in control.WRITERS:
+        raise InvalidEvent(f"event type {name!r} is a control event of eventlog's own; choose another")
 
     def register(struct: S) -> S:
         _register(name, version, struct)

@@ -53,10 +53,10 @@ def read_chain(root: str | Path, *, damaged: dict[str, str] | None = None) -> li
     Raises SegmentUnreadable, unless `damaged` is given (see reader.read_log).
     """
     links = []
-    for located in reader.read_log(root, [SEAL_EVENT], damaged=damaged):
+    for located, event in reader.read_events(root, SEAL_EVENT, damaged=damaged):
         try:
-            seal = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=Seal)
-        except (InvalidEvent, msgspec.ValidationError):
+            seal = msgspec.json.decode(event.payload, type=Seal)
+        except msgspec.ValidationError:
             continue
         seal = msgspec.structs.replace(seal, checks=b"")
         links.append(Link(seal, hashlib.sha256(located.data).hexdigest(), located.segment, located.offset))

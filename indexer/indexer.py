@@ -16,6 +16,7 @@ import msgspec
 
 from eventlog import envelope, ids, log, timestamps
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.errors import IndexFailed, SegmentUnreadable
 from eventlog.log import SegmentFile
 from eventlog.recorder import Recorder
@@ -237,7 +238,7 @@ class Indexer:
             raise IndexFailed(f"{error}: found again right after a rebuild; look at who writes there") from None
         if event_id in self._alarms:
             return event_id
-        recorder = Recorder(Config(root=str(self.root), strict=True))
+        recorder = Recorder(Config(root=str(self.root), strict=True), role=Role.MAINTENANCE)
         recorder.record(
             [
                 envelope.Envelope(

@@ -96,11 +96,7 @@ def _called(workspace: str | None) -> str:
 def _read(root: str | Path) -> dict[str | None, float]:
     """Return how many seconds each workspace's events are kept. What is not understood deletes nothing: for ever."""
     latest: dict[str | None, tuple[tuple[str, str], float]] = {}
-    for located in reader.read_log(root, [RETENTION_EVENT]):
-        try:
-            event = envelope.decode(located.data).envelope
-        except InvalidEvent:
-            continue
+    for _, event in reader.read_events(root, RETENTION_EVENT):
         when = (event.timestamp, event.event_id)
         if event.workspace not in latest or when > latest[event.workspace][0]:
             latest[event.workspace] = (when, _keep_s(event.payload))

@@ -160,10 +160,10 @@ def _judge(
 def _backups(root: str | Path) -> dict[str, dict[str, str]]:
     """Return, per segment, the destinations that hold a copy, and the hash of that."""
     found: dict[str, dict[str, str]] = {}
-    for located in reader.read_log(root, [BACKED_UP_EVENT]):
+    for _, event in reader.read_events(root, BACKED_UP_EVENT):
         try:
-            backup = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=SegmentsBackedUp)
-        except (InvalidEvent, msgspec.ValidationError):
+            backup = msgspec.json.decode(event.payload, type=SegmentsBackedUp)
+        except msgspec.ValidationError:
             continue
         for each in backup.segments:
             found.setdefault(each.segment, {})[backup.destination] = each.sha256

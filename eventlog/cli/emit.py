@@ -10,8 +10,9 @@ import sys
 import click
 import msgspec
 
-from eventlog import config, envelope
+from eventlog import config, control, envelope
 from eventlog.cli.main import root_option, say
+from eventlog.control import Role
 from eventlog.errors import EventlogError, InvalidEvent
 from eventlog.recorder import Recorder
 
@@ -38,13 +39,13 @@ def emit(event_type: str, payload: str, root: str | None, **fields: str | None) 
       jq -c .items[] < data.json | eventlog emit item -
     """
     settings = config.load(**({} if root is None else {"root": root}), strict=True)
-    recorder = Recorder(settings)
+    recorder = Recorder(settings, role=Role.OPERATOR)
     given = {name: value for name, value in fields.items() if value is not None}
     if payload != "-":
         event_id = recorder.emit(event_type, _payload(os.fsencode(payload)), **given)
         _echo(event_id)
         return 0
-    envelope.check_event_type(event_type)
+    control.check(envelope.check_event_type(event_type), Role.OPERATOR)
     failures = 0
     stdin = sys.stdin.buffer if sys.stdin is not None else io.BytesIO()
     number = 0

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import click
 
-from eventlog import config
-from eventlog.cli.main import root_option, say
+from eventlog import config, control
+from eventlog.cli.main import counted, root_option, say
+from eventlog.control import Role
 from eventlog.errors import ConfigError, ImportFailed
 from eventlog.importers import claude_code as claude
 from eventlog.importers.engine import Format, Imported, Importer, follow
@@ -64,7 +65,8 @@ def jsonl(
     """Import JSON lines, plain, .gz or .zst; each object becomes a payload as it stands.
 
     Fields may be dotted paths. Without an id field, an event is its bytes, its file and how
-    often the same bytes came before.
+    often the same bytes came before. A type that is a name of eventlog's own, such as price_set,
+    becomes imported.price_set.
 
     \b
     Example:
@@ -122,7 +124,7 @@ def _import(root: str | None, format_: Format, find: Callable[[], list[Path]], f
     settings = config.load(**({} if root is None else {"root": root}), strict=True)
     if settings.mode is config.Mode.OFF:
         raise ConfigError("eventlog is turned off (mode off, or an empty EVENTLOG_DIR); turn it on to import")
-    recorder = Recorder(settings)
+    recorder = Recorder(settings, role=Role.MAINTENANCE)
     importer = Importer(recorder, format_)
     try:
         if following:
@@ -164,6 +166,9 @@ def _report(done: Imported) -> None:
     rejected = f", {done.rejected:,} lines kept for quarantine (the first: {done.reason})" if done.rejected else ""
     files = "1 file" if done.sources == 1 else f"{done.sources:,} files"
     click.echo(f"{files}: {done.events - done.rejected:,} new events{rejected}{skipped}")
+    for foreign, count in sorted(done.renamed.items()):
+        named = control.imported(foreign)
+        click.echo(f"{counted(count, 'line')} of type {foreign}: that is a name of eventlog's own, now {named}")
 
 
 def _hint_time_field(files: tuple[Path, ...]) -> None:

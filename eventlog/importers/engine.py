@@ -19,7 +19,7 @@ from typing import Protocol
 
 import msgspec
 
-from eventlog import envelope, ids, reader, timestamps
+from eventlog import control, envelope, ids, reader, timestamps
 from eventlog.envelope import Envelope
 from eventlog.errors import ImportFailed, InvalidEvent
 from eventlog.importers.source import (
@@ -77,7 +77,8 @@ class Imported(msgspec.Struct):
     """What an import did.
 
     `lines` counts all that were read, `events` what was appended to the log, and `rejected`
-    those of them that only keep a line for quarantine; `reason` is that of the first.
+    those of them that only keep a line for quarantine; `reason` is that of the first. `renamed` counts
+    events by their foreign type, where that is a name of eventlog's own (`control.imported`).
     """
 
     sources: int = 0
@@ -86,16 +87,26 @@ class Imported(msgspec.Struct):
     rejected: int = 0
     skipped_bytes: int = 0
     reason: str | None = None
+    renamed: dict[str, int] = msgspec.field(default_factory=dict)
 
     def add(self, other: Imported) -> None:
         """Add another count to this one."""
         for name in ("sources", "lines", "events", "rejected", "skipped_bytes"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.reason = self.reason or other.reason
+        for foreign, count in other.renamed.items():
+            self.rename(foreign, count)
+
+    def rename(self, foreign: str, count: int = 1) -> None:
+        """Count events whose foreign type is a name of eventlog's own."""
+        self.renamed[foreign] = self.renamed.get(foreign, 0) + count
 
 
 class Importer:
-    """Imports sources of one format through one recorder, which should be strict."""
+    """Imports sources of one format through one recorder, which should be strict, and of the maintenance role.
+
+    That is for checkpoints and rejected lines: what the format makes of a line is never a control event.
+    """
 
     def __init__(self, recorder: Recorder, format_: Format) -> None:
         self._recorder = recorder
@@ -136,6 +147,8 @@ class Importer:
                     event, reason = self._event(record, line, name, occurrence)
                     batch.add(event)
                     done.events += 1
+                    if (foreign := control.renamed_from(event[0])) is not None:
+                        done.rename(foreign)
                     done.rejected += reason is not None
                     done.reason = done.reason or reason
                 source.move(line)
@@ -190,6 +203,7 @@ class Importer:
         if reason is None:
             try:
                 made = self._format.envelope(record.data, source, occurrence)
+                control.check(made.event_type, control.Role.AGENT)
                 return (made.event_type, envelope.encode(made)), None
             except InvalidEvent as error:
                 reason = str(error)
@@ -318,10 +332,10 @@ class _Source:
 def _read_checkpoints(root: str, importer: str) -> dict[str, dict[int, str]]:
     """Return offset → hash by source, from the log."""
     found: dict[str, dict[int, str]] = {}
-    for located in reader.read_log(root, [CHECKPOINT_EVENT]):
+    for _, event in reader.read_events(root, CHECKPOINT_EVENT):
         try:
-            mark = msgspec.json.decode(envelope.decode(located.data).envelope.payload, type=Checkpoint)
-        except (InvalidEvent, msgspec.MsgspecError):
+            mark = msgspec.json.decode(event.payload, type=Checkpoint)
+        except msgspec.MsgspecError:
             continue  # a damaged checkpoint costs a second reading, nothing else
         if mark.importer == importer:
             found.setdefault(mark.source, {})[mark.offset] = mark.prefix_hash

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog import envelope, ids, timestamps
+from eventlog import control, envelope, ids, timestamps
 from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent
 from eventlog.importers.source import importer_parts, path_name
@@ -25,7 +25,8 @@ class Jsonl:
     """A JSONL format told by options.
 
     `type_` names the event type, or `type_field` the field whose value does (`PushEvent`
-    becomes `push_event`). Fields are named as they stand, or as a dotted path.
+    becomes `push_event`, and a name of eventlog's own `imported.<name>`, see eventlog.control). Fields are named as
+    they stand, or as a dotted path. Raises InvalidEvent for a `type_` that is a name of eventlog's own.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Jsonl:
     ) -> None:
         if (type_ is None) == (type_field is None):
             raise InvalidEvent("give either an event type or the field that holds it")
-        self._type = None if type_ is None else envelope.check_event_type(type_)
+        self._type = None if type_ is None else _own_type(type_)
         self._type_field = type_field
         self._time_field = time_field
         self._id_field = id_field
@@ -131,4 +132,15 @@ def _as_event_type(value: object) -> str:
     if not isinstance(value, str):
         raise InvalidEvent(f"the type field holds {str(value)[:80]!r}, which is not text")
     name = _ODD.sub("_", _HUMP.sub("_", value).lower()).strip("_.-")
-    return envelope.check_event_type(name[:100])
+    return control.imported(envelope.check_event_type(name[:100]))
+
+
+def _own_type(name: str) -> str:
+    """Return the type that somebody chose for foreign lines. Raises InvalidEvent."""
+    envelope.check_event_type(name)
+    if control.is_claimed(name):
+        raise InvalidEvent(
+            f"{name} is a type of eventlog's own, and foreign lines are none of these; use another, "
+            f"for instance --type {control.imported(name)}"
+        )
+    return name

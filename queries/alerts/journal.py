@@ -15,6 +15,7 @@ import msgspec
 
 from eventlog import forks, ids, timestamps
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.errors import AlertsBusy, WriteFailed
 from eventlog.recorder import Recorder
 from eventlog.writer import Durability
@@ -56,7 +57,8 @@ class Journal:
 
     def __init__(self, root: str | Path) -> None:
         # Not through `config.load`: neither the workspace nor the agent of whoever checks is that of a rule.
-        self._recorder = Recorder(Config(root=str(root), strict=True, durability=Durability.SYNCED))
+        settings = Config(root=str(root), strict=True, durability=Durability.SYNCED)
+        self._recorder = Recorder(settings, role=Role.MAINTENANCE)
         self.written = 0
 
     def write(self, event: msgspec.Struct, *, workspace: str | None, at: datetime, event_id: str | None = None) -> str:

@@ -48,7 +48,7 @@ def demo(root: str, seed: int, hours: float, end: str | None) -> None:
         raise ConfigError(f"{folder} is there already; name a new folder with --root, or delete it")
     story = Story(seed, when(end) or datetime.now(UTC), hours)
     told = story.told()
-    recorder = Recorder(Config(root=str(folder.absolute()), strict=True))
+    recorder = Recorder(Config(root=str(folder.absolute()), strict=True, operator=True))
     events = write(recorder, told)
     recorder.shutdown()
     Indexer(folder).catch_up()

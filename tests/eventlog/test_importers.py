@@ -17,6 +17,7 @@ import zstandard
 
 from eventlog import timestamps
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.errors import ImportFailed, InvalidEvent, WriteFailed
 from eventlog.importers.claude_code import ClaudeCode, default_folder, find
 from eventlog.importers.engine import Format, Imported, Importer, follow
@@ -28,7 +29,7 @@ from tests.conftest import lines_of
 
 def import_(root: Path, *paths: Path, format_: Format | None = None) -> Imported:
     """Import files with an importer of their own, as one run of the command does."""
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     importer = Importer(recorder, format_ or ClaudeCode())
     total = Imported()
     for path in paths:
@@ -165,7 +166,7 @@ def test_a_growing_file_gives_what_the_whole_would(root: Path, tmp_path: Path, c
     assert ids(root, "claude_code") <= ids(tmp_path / "steps", "claude_code")
     assert ids(root, "claude_code") == ids(tmp_path / "steps", "claude_code")
     path.write_bytes(b"")
-    recorder = Recorder(Config(root=str(tmp_path / "live"), strict=True))
+    recorder = Recorder(Config(root=str(tmp_path / "live"), strict=True), role=Role.MAINTENANCE)
     importer = Importer(recorder, ClaudeCode())
     for part in GROWTH[case]:
         with path.open("ab") as file:
@@ -195,7 +196,7 @@ def test_a_rewritten_file_adds_only_what_is_new(tmp_path: Path, root: Path, case
     lines = [b'{"a":%d}' % i for i in range(6)] + [b'{"a":0}']
     path = tmp_path / "s.jsonl"
     path.write_bytes(b"\n".join(lines) + b"\n")
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     importer = Importer(recorder, ClaudeCode())
     importer.run(path, following=following)
     before = ids(root, "claude_code")
@@ -381,7 +382,7 @@ def test_following_finds_new_files_and_leaves_half_lines(root: Path, tmp_path: P
     """Each line appears once, when it is whole; stopping notes how far it got."""
     folder = tmp_path / "projects"
     folder.mkdir()
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     steps: list[Callable[[], object]] = [
         lambda: (folder / "a.jsonl").write_bytes(b'{"n":1}\n{"n":'),
         lambda: (folder / "a.jsonl").write_bytes(b'{"n":1}\n{"n":2}\n'),
@@ -419,7 +420,7 @@ def test_a_failed_write_is_not_taken_for_an_import(root: Path, tmp_path: Path, m
     """No checkpoint goes past what was written; the next run imports it all."""
     path = tmp_path / "f.jsonl"
     path.write_text('{"n":1}\n{"n":2}\n')
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     importer = Importer(recorder, ClaudeCode())
 
     def fail(*arguments: object) -> None:
@@ -454,7 +455,7 @@ def test_following_many_files_keeps_few_in_memory(root: Path, tmp_path: Path, mo
     damaged = tmp_path / "damaged.jsonl.gz"
     damaged.write_bytes(b"nonsense")
     (tmp_path / "folder.jsonl").mkdir()
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     importer = Importer(recorder, ClaudeCode())
     rounds_left = [4]
 
@@ -515,7 +516,7 @@ def test_a_line_that_went_on_is_read_again_as_a_whole(root: Path, tmp_path: Path
     """It looked complete, but what came next was no newline."""
     path = tmp_path / "s.jsonl"
     path.write_bytes(b'{"n":1}')
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     importer = Importer(recorder, ClaudeCode())
     importer.run(path, following=True)
     path.write_bytes(b'{"n":1}xyz\n{"n":2}\n')

@@ -20,6 +20,7 @@ from eventlog import envelope, fingerprint, log, reader, sealing, verification
 from eventlog.archiving import archive_sealed
 from eventlog.chains import Head, Link, Seal
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.errors import MaintenanceBusy, SegmentUnreadable
 from eventlog.maintenance import maintenance
 from eventlog.recorder import Recorder
@@ -447,7 +448,7 @@ def test_a_segment_sealed_a_second_time_is_found(root: Path) -> None:
         previous=links[-1].sha256,
         **msgspec.structs.asdict(fingerprint.fingerprint(paths["b"])),
     )
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     recorder.emit(sealing.SEAL_EVENT, again)
     recorder.shutdown()
     findings = found(root)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from eventlog import envelope
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.errors import InvalidEvent
 from eventlog.importers.claude_code import ClaudeCode
 from eventlog.importers.engine import Format, Importer
@@ -110,7 +111,7 @@ def test_any_bytes_can_be_imported_and_a_second_time_adds_nothing(
         "claude": ClaudeCode(),
         "fields": Jsonl(type_field="event_type", time_field="timestamp", id_field="payload.n"),
     }
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     first = Importer(recorder, formats[which]).run(source)
     there = _all_lines(root)
     assert len(there) == first.events + bool(data)

@@ -26,7 +26,7 @@ _DAY_S = 86_400.0
 
 def policies(root: Path, *given: tuple[str | None, Any]) -> None:
     """Record policies, one after the other; a float is `keep_days`, anything else a payload."""
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True, operator=True))
     for workspace, keep in given:
         if isinstance(keep, float):
             recorder.emit(RetentionSet(keep_days=keep), workspace=workspace)
@@ -114,7 +114,7 @@ def test_a_policy_without_a_workspace_is_for_all_that_have_none_of_their_own(roo
 def test_the_latest_policy_counts(root: Path) -> None:
     """By its timestamp, and however the log is sorted."""
     moment = datetime.now(UTC)
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True, operator=True))
     for days, minutes in ((5.0, 3), (1.0, 1), (1.0, 2)):
         recorder.emit(RetentionSet(keep_days=days), workspace="a", timestamp=moment + timedelta(minutes=minutes))
     recorder.shutdown()
@@ -122,7 +122,7 @@ def test_the_latest_policy_counts(root: Path) -> None:
     assert prune(root).pruned == []
     policies(root, ("a", 2.0))
     assert prune(root).pruned == []  # it is of now, and the others are of later
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True, operator=True))
     recorder.emit(RetentionSet(keep_days=2.0), workspace="a", timestamp=moment + timedelta(minutes=9))
     recorder.shutdown()
     assert len(prune(root).pruned) == 1

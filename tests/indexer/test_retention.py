@@ -19,6 +19,7 @@ from eventlog import archive, content, log, reader, verification
 from eventlog.archiving import archive_sealed
 from eventlog.backup import backup
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.destination import open_destination
 from eventlog.errors import IndexBusy, InvalidEvent
 from eventlog.pruned import read_pruned
@@ -231,7 +232,7 @@ def test_without_an_index_only_what_is_backed_up_goes(root: Path) -> None:
     """With the very content that was sealed."""
     paths = old_and_sealed(root)
     seals = {link.seal.segment: link.seal for link in read_chain(root)}
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     for path, digest in ((paths[0], seals[paths[0].stem].sha256), (paths[1], "0" * 64)):
         recorder.emit(
             "segments_backed_up",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.recorder import Recorder
 from indexer.indexer import Indexer
 from queries.store import ReadStore
@@ -39,7 +40,7 @@ def price(model: str, input_: str | None, output: str | None, **more: Any) -> tu
 
 def recorded(root: Path, *events: tuple[str, dict[str, Any]]) -> list[str]:
     """Emit and index; return the events' ids."""
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     ids = []
     for event_type, given in events:
         payload = {name: value for name, value in given.items() if value is not None}

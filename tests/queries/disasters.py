@@ -11,6 +11,7 @@ import pytest
 
 from eventlog import log
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.recorder import Recorder
 from indexer import index_file, schema
 from indexer.indexer import Indexer
@@ -22,7 +23,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners or mou
 
 
 def emit(root: Path, event_type: str, payload: dict[str, object], **fields: str) -> None:
-    made = Recorder(Config(root=str(root), strict=True))
+    made = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     made.emit(event_type, payload, **fields)
     made.shutdown()
 

@@ -10,6 +10,7 @@ import msgspec
 
 from eventlog import events
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.recorder import Recorder
 from tests.indexer.support import index
 
@@ -26,7 +27,9 @@ class Story:
 
     def __init__(self, root: Path, *, blob_min_bytes: int = 64 * 1024, **context: Any) -> None:
         self.root = root
-        self._recorder = Recorder(Config(root=str(root), strict=True, blob_min_bytes=blob_min_bytes))
+        self._recorder = Recorder(
+            Config(root=str(root), strict=True, blob_min_bytes=blob_min_bytes), role=Role.MAINTENANCE
+        )
         self._context = context
 
     def __enter__(self) -> Story:

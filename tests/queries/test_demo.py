@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.recorder import Recorder
 from indexer.indexer import Indexer
 from queries.alerts.check import check
@@ -28,7 +29,7 @@ QUESTIONS = re.findall(r"^\*\*(\d+)\. (.*?)\*\*\n\n```sql\n(.*?)```", COOKBOOK, 
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A day that ended at END."""
     folder = tmp_path_factory.mktemp("demo")
-    recorder = Recorder(Config(root=str(folder), strict=True))
+    recorder = Recorder(Config(root=str(folder), strict=True), role=Role.MAINTENANCE)
     assert write(recorder, Story(1, datetime.fromisoformat(END)).told()) == 5419
     recorder.shutdown()
     Indexer(folder).catch_up()

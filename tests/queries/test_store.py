@@ -18,6 +18,7 @@ import pytest
 
 from eventlog import blobs
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
 from eventlog.recorder import Recorder
 from indexer import index_file, schema
@@ -184,7 +185,7 @@ def test_status_counts_what_there_is(store: ReadStore, root: Path) -> None:
 
 def test_status_sums_up_losses_and_alarms(root: Path) -> None:
     """Whoever writes such events, and however oddly."""
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     for payload in ({"count": 3}, {"count": 4}, {"count": "many"}, {}):
         recorder.emit("events_dropped", payload)
     recorder.emit("index_alarm", {})

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.importers.claude_code import ClaudeCode, find
 from eventlog.importers.engine import Importer
 from eventlog.importers.jsonl import Jsonl
@@ -36,7 +37,7 @@ PER_MODEL = f"SELECT model, count(*), {', '.join(f'sum({name})::BIGINT' for name
 
 
 def import_all(root: Path, paths: list[Path], workspace: str | None = None) -> None:
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     importer = Importer(recorder, ClaudeCode(workspace=workspace))
     for path in paths:
         importer.run(path)
@@ -233,7 +234,7 @@ _ODD: list[Any] = [
 
 def test_what_is_kept_of_a_line_is_what_it_says(root: Path) -> None:
     """Whatever stands where a text or a number belongs."""
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     for odd in _ODD:
         message = {"id": odd, "model": odd, "stop_reason": odd, "usage": odd}
         usage = {"input_tokens": odd, "service_tier": odd, "cache_creation": {"ephemeral_5m_input_tokens": odd}}
@@ -333,7 +334,10 @@ def _import_under_fire(root: Path, paths: list[Path], *, seed: int) -> None:
                 [sys.executable, "-m", "eventlog", "index", "--watch", "--root", str(root)], cwd=PROJECT,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            recorder = Recorder(Config(root=str(root), strict=True, segment_max_bytes=random_.choice([5000, 10**6])))
+            recorder = Recorder(
+                Config(root=str(root), strict=True, segment_max_bytes=random_.choice([5000, 10**6])),
+                role=Role.MAINTENANCE,
+            )
             importer = Importer(recorder, ClaudeCode())
             importer._known.clear()
             for path in shuffled[start : start + max(len(paths) // 3, 1)]:
@@ -361,7 +365,7 @@ def test_real_jsonl_is_imported_whole(root: Path, real_data: Path, name: str) ->
     paths = sorted((real_data / name).glob("*.jsonl"))
     lines = [line for path in paths for line in path.read_bytes().splitlines() if line.strip()]
     for _ in range(2):
-        recorder = Recorder(Config(root=str(root), strict=True))
+        recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
         importer = Importer(recorder, Jsonl(**options))
         for path in paths:
             importer.run(path)
@@ -385,7 +389,7 @@ def test_absurd_numbers_of_tokens_do_not_break_the_views(root: Path) -> None:
     """A sum that does not fit is not known; the other rows are there."""
     usage = dict.fromkeys(("input_tokens", "output_tokens", "cache_read_input_tokens"), 2**63 - 1)
     usage["cache_creation_input_tokens"] = -(2**63)
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     for n in range(2):
         message = {"id": f"m{n}", "model": "m", "usage": usage | {"cache_creation": {"ephemeral_1h_input_tokens": 5}}}
         recorder.emit("claude_code", {"type": "assistant", "message": message}, session_id="s")

@@ -17,6 +17,7 @@ import msgspec
 
 from eventlog.alert_events import AlertRuleSet
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.recorder import Recorder
 from queries.alerts.check import Checked, check
 from tests.indexer.support import index
@@ -31,7 +32,7 @@ def at(seconds: float) -> datetime:
 
 def emit(root: Path, *given: tuple[float, msgspec.Struct, dict[str, Any]]) -> None:
     """Emit events at seconds from NOW."""
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     for seconds, event, fields in given:
         recorder.emit(event, timestamp=at(seconds), **fields)
     recorder.shutdown()
