@@ -4,13 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test faults fuzz bench lint clean
+.PHONY: demo test pythons faults fuzz bench lint clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m fixtures.demo
 
-test: lint
+test: lint pythons
 	$(BIN)/pytest -n auto
+
+# Makes an environment for each other Python of 3.11 to 3.14 that is found, for the tests that depend on it.
+pythons: $(VENV)/pythons/.made
+
+$(VENV)/pythons/.made: $(STAMP) tests/pythons.py
+	@$(BIN)/python -m tests.pythons $(VENV)/pythons
+	@mkdir -p $(@D) && touch $@
 
 # Breaks eventlog on purpose, for about 20 minutes at most, and writes docs/reliability.md.
 # Exit code 3 of the campaign: not all was tried; go on with `.venv/bin/python -m faults --resume --write`.

@@ -1,22 +1,32 @@
-"""The module-level functions: one shared recorder, made when it is first needed."""
+"""The module-level functions: one shared recorder, made when it is first needed.
+
+Of what records, only STOPS leaves (eventlog.guards), and errors of eventlog's own where the recorder is strict.
+`harmless` keeps that promise for all that works on the way to `emit`.
+"""
 
 from __future__ import annotations
 
 import atexit
+import functools
 import logging
 import os
+import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, overload
+from typing import Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
 from eventlog import config as _config
 from eventlog.errors import ConfigError, EventlogError
+from eventlog.guards import STOPS, message_of
 from eventlog.recorder import Recorder, Stats
 from eventlog.redaction import Redactor
 from eventlog.sinks import MemorySink, Sink
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _logger = logging.getLogger("eventlog")
 _recorder: Recorder | None = None
@@ -26,20 +36,56 @@ _lock = threading.RLock()
 
 
 def recorder() -> Recorder:
-    """Return the shared recorder; without `configure` it is made from file and environment."""
+    """Return the shared recorder; without `configure` it is made from file and environment. Raises only STOPS."""
     if _recorder is not None:
         return _recorder
     with _lock:
         if _recorder is None:
             settings, problem = _config.load_for_agent()
             if problem:
-                _logger.error("%s; going on with the defaults under %s", problem, settings.root)
+                _say(f"{problem}; going on with the defaults under {settings.root or 'no root: nothing is recorded'}")
             made = _install(Recorder(settings))
             try:
                 made.start_background()
-            except EventlogError as error:
-                _logger.error("%s; events are written to the log and can be indexed later", error)
+            except STOPS:
+                raise
+            except BaseException as error:  # noqa: BLE001 - what is installed there need not work
+                _say(f"{message_of(error)}; events are written to the log and can be indexed later")
         return _recorder  # type: ignore[return-value]  # set by _install, which mypy cannot see
+
+
+def _say(message: str) -> None:
+    if sys.is_finalizing():  # a lock of the logging module may be held by a thread that never runs again
+        return
+    try:
+        _logger.error(message)
+    except STOPS:
+        raise
+    except BaseException:  # noqa: BLE001 - a handler or a filter of the agent's
+        return
+
+
+def harmless(function: Callable[P, R]) -> Callable[P, R | None]:
+    """Return `function` such that what goes wrong in it is counted as an event that was lost, and not raised."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return function(*args, **kwargs)
+        except STOPS:
+            raise
+        except BaseException as error:  # values of the agent's, or no room on the stack
+            made = _recorder
+            if made is not None:
+                if made.config.strict and isinstance(error, EventlogError):  # it is counted already
+                    raise
+                try:
+                    made.failed(error)
+                except RecursionError:
+                    made.lost_unnamed(1)
+            return None
+
+    return guarded
 
 
 def configure(**settings: Any) -> None:
@@ -72,9 +118,17 @@ def _install(made: Recorder) -> Recorder:
 def emit(event: msgspec.Struct, /, **fields: Any) -> str | None: ...
 @overload
 def emit(event: str, payload: object = None, /, **fields: Any) -> str | None: ...
-def emit(event: str | msgspec.Struct, payload: object = None, /, **fields: Any) -> str | None:
+def emit(event: Any = None, payload: object = None, /, *surplus: object, **fields: Any) -> str | None:
     """Record one event; return its id, or None where it was not recorded. See Recorder.emit."""
-    return (_recorder or recorder()).emit_with(event, payload, fields)
+    try:
+        if surplus:
+            event = None  # which is refused
+        return (_recorder or recorder()).emit_with(event, payload, fields)
+    except RecursionError:  # no room on the stack, not even to say so
+        if _recorder is not None:
+            _recorder._drops.total += 1
+            _recorder._drops.unnamed += 1
+        return None
 
 
 @overload

@@ -6,6 +6,7 @@ since a generator costs ten times what the lock does.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,14 @@ def lock() -> Lock:
     return cast(Lock, threading.RLock())
 
 
+def comes(lock: Lock, timeout_s: float) -> bool:
+    """Wait for a lock that another thread has; say whether to go on.
+
+    While the interpreter is finalized no other thread runs again: what it holds is nobody's.
+    """
+    return sys.is_finalizing() or lock.acquire(timeout=timeout_s)
+
+
 @contextmanager
 def held(lock: Lock, timeout_s: float) -> Iterator[bool]:
     """Hold a lock for the length of the block, if it comes in time; yields whether so.
@@ -38,7 +47,7 @@ def held(lock: Lock, timeout_s: float) -> Iterator[bool]:
     try:
         try:
             # Without a timeout at first: with one, Python looks at the clock, which costs more than the lock.
-            yield nested or lock.acquire(blocking=False) or lock.acquire(timeout=timeout_s)
+            yield nested or lock.acquire(blocking=False) or comes(lock, timeout_s)
         finally:
             if not nested and lock._is_owned():
                 lock.release()

@@ -7,12 +7,14 @@ probing    … at which one write is let through. It closes the breaker, or the 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
+from eventlog import bounded
+
 _FAILURES_TO_OPEN = 5
 _WAIT_MIN_S, _WAIT_MAX_S = 0.1, 5.0
+_TURN_TIMEOUT_S = 1.0
 
 
 class Breaker:
@@ -20,7 +22,7 @@ class Breaker:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.RLock()
+        self._lock = bounded.lock()
         #: How many tries in a row have failed by now.
         self.failures = 0
         self._next_probe = 0.0
@@ -36,7 +38,7 @@ class Breaker:
         """Say whether to try now. While the breaker is open, one caller per wait is told yes."""
         if self.failures < _FAILURES_TO_OPEN:
             return True
-        with self._lock:
+        with bounded.held(self._lock, _TURN_TIMEOUT_S):
             now = self._clock()
             if now < self._next_probe:
                 return False
@@ -45,7 +47,7 @@ class Breaker:
 
     def failed(self, cause: str) -> None:
         """A try has failed."""
-        with self._lock:
+        with bounded.held(self._lock, _TURN_TIMEOUT_S):
             self.cause = cause
             self.failures += 1
             self._next_probe = self._clock() + self._wait_s()

@@ -17,6 +17,9 @@ import msgspec
 
 from eventlog import events, mending, totals
 from eventlog import usage as usages
+from eventlog.api import harmless
+from eventlog.errors import EventlogError
+from eventlog.guards import STOPS
 
 Emit = Callable[[msgspec.Struct], str | None]
 _MESSAGE_MAX_CHARS = 10_000
@@ -71,7 +74,19 @@ class Block:
     __slots__ = ()
 
     def __enter__(self) -> Self:
+        self._try_to_begin()
+        return self
+
+    def _begin(self) -> None:
         raise NotImplementedError
+
+    @harmless
+    def _try_to_begin(self) -> None:
+        self._begin()
+
+    @harmless
+    def _try_to_end(self, error: BaseException | None) -> None:
+        self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
         """Record what happened. Where it cannot and should say so, it raises."""
@@ -81,8 +96,8 @@ class Block:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            self._end(error)
-        except Exception:  # a strict recorder; but what happened in the block comes first
+            self._try_to_end(error)
+        except EventlogError:  # a strict recorder; but what happened in the block comes first
             if error is None:
                 raise
 
@@ -114,9 +129,8 @@ class _Timed(Block):
             return self._said.get(name)
         raise AttributeError(f"{type(self).__name__} has no field {name!r}; known: {', '.join(sorted(self._FIELDS))}")
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         self.__dict__.update(_began=time.perf_counter(), _generation=generation)
-        return self
 
     def _end(self, error: BaseException | None) -> None:
         took_ms = since_ms(self._began)
@@ -206,7 +220,9 @@ def described(error: BaseException | None) -> tuple[str | None, str | None]:
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - the exception's own code
+    except STOPS:
+        raise
+    except BaseException:  # noqa: BLE001 - the exception's own code
         message = f"<{name}: its message cannot be read>"
     if len(message) > _MESSAGE_MAX_CHARS:
         message = message[:_MESSAGE_MAX_CHARS] + "…"

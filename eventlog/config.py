@@ -114,11 +114,16 @@ def load_for_agent() -> tuple[Config, str | None]:
     """
     try:
         return load(), None
-    except ConfigError as error:
-        root = os.environ.get("EVENTLOG_DIR", default_root(os.environ))
+    except Exception as error:  # noqa: BLE001 - also a working directory that is gone
+        problem = str(error) if isinstance(error, ConfigError) else f"the configuration cannot be read: {error}"
+        root = os.path.expanduser(os.environ.get("EVENTLOG_DIR", default_root(os.environ)))
         if root == "" or os.environ.get("EVENTLOG_MODE") == Mode.OFF.value:
-            return Config(root="", mode=Mode.OFF), str(error)
-        return Config(root=os.path.abspath(os.path.expanduser(root))), str(error)
+            return Config(root="", mode=Mode.OFF), problem
+        try:
+            return Config(root=os.path.abspath(root)), problem
+        except OSError:  # relative to a working directory that is gone
+            root = default_root(os.environ)
+            return (Config(root=root) if os.path.isabs(root) else Config(root="", mode=Mode.OFF)), problem
 
 
 def _check(place: str, layer: Mapping[str, Any]) -> None:

@@ -59,7 +59,15 @@ def context(**fields: ContextValue) -> Iterator[None]:
     try:
         yield
     finally:
-        _current.reset(token)
+        leave(token)
+
+
+def leave(token: contextvars.Token[Shared]) -> None:
+    """Put back what was in force. In another context (a generator that somebody else closes) there is nothing to."""
+    try:
+        restore(token)
+    except (ValueError, RuntimeError):
+        return
 
 
 def carry(function: Callable[P, R]) -> Callable[P, R]:
@@ -74,6 +82,6 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         finally:
-            _current.reset(token)
+            leave(token)
 
     return carried

@@ -9,19 +9,20 @@ all, only unsynced, the next one repeats the same event id, and the index counts
 from __future__ import annotations
 
 import os
-import threading
 import time
 from operator import itemgetter
 
 import msgspec
 
-from eventlog import envelope, ids, timestamps
+from eventlog import bounded, envelope, ids, timestamps
 from eventlog.envelope import Envelope
 
 DROPPED_EVENT = "events_dropped"
 _UNKNOWN_TYPE = "unknown"
 #: A report names this many event types; the rest is summed up under "other".
 _TYPES_MAX = 100
+_UNNAMED_CAUSE = "an error that left no room, or no clock, to say more"
+_TURN_TIMEOUT_S = 1.0
 
 
 class EventsDropped(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +48,10 @@ class Drops:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        self._lock = bounded.lock()
         self.total = 0
+        #: Lost, and counted by a step that holds no call: there was no room on the stack, or no clock.
+        self.unnamed = 0
         self._untold: dict[str, int] = {}
         self._since_ns = self._until_ns = 0
         self._cause = ""
@@ -57,7 +60,7 @@ class Drops:
     @property
     def pending(self) -> bool:
         """Whether there is something to tell."""
-        return self._telling is not None or bool(self._untold)
+        return self._telling is not None or bool(self._untold) or self.unnamed > 0
 
     def add(self, event_type: str | None, count: int, cause: str, *, told: bool) -> None:
         """Count lost events. `event_type` is None where the error came before it was known.
@@ -68,7 +71,7 @@ class Drops:
             return
         kind = event_type or _UNKNOWN_TYPE
         now_ns = time.time_ns()
-        with self._lock:
+        with bounded.held(self._lock, _TURN_TIMEOUT_S):
             self.total += count
             if told:
                 return
@@ -82,7 +85,11 @@ class Drops:
 
     def telling(self, workspace: str | None, agent: str | None) -> Envelope | None:
         """Return the event to write next, the same until it is `told`; None where there is none."""
-        with self._lock:
+        if count := self.unnamed:
+            self.add(None, count, _UNNAMED_CAUSE, told=False)
+            self.unnamed -= count
+            self.total -= count  # it was in there already
+        with bounded.held(self._lock, _TURN_TIMEOUT_S):
             if self._telling is None and self._untold:
                 nothing: dict[str, int] = {}
                 untold, self._untold = self._untold, nothing
@@ -91,7 +98,7 @@ class Drops:
 
     def told(self, report: Envelope) -> None:
         """The log has taken the report."""
-        with self._lock:
+        with bounded.held(self._lock, _TURN_TIMEOUT_S):
             if self._telling is report:
                 self._telling = None
 

@@ -25,6 +25,7 @@ import msgspec
 
 from eventlog import payloads, timestamps
 from eventlog.errors import InvalidEvent
+from eventlog.guards import shown
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 256
@@ -115,9 +116,8 @@ def check_event_type(name: object) -> str:
     """Return `name` where it may be an event type, and so a folder; raise InvalidEvent else."""
     if isinstance(name, str) and EVENT_TYPE.fullmatch(name):
         return str.__str__(name)  # str() of a member of `class Kind(str, Enum)` is "Kind.CALL"
-    shown = repr(name if len(repr(name)) <= 80 else repr(name)[:80] + "…")
     raise InvalidEvent(
-        f"event type {shown} is refused: use 1 to 100 of a-z, 0-9, '_', '.', '-', beginning with a letter"
+        f"event type {shown(name)} is refused: use 1 to 100 of a-z, 0-9, '_', '.', '-', beginning with a letter"
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Container, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ ARCHIVE_SUFFIX = SUFFIX + archive.SUFFIX
 #: Of files in the making, beside what they will be. A crash may leave one.
 PART_SUFFIX = ".part"
 _NAME = re.compile(r"([0-9]{8}T[0-9]{12}Z)-[0-9a-f]{16}")
-_STAMP = "%Y%m%dT%H%M%S%fZ"
+_EPOCH_ORDINAL = 719_163  # datetime(1970, 1, 1).toordinal()
 _STAMP_PARTS = ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15), (15, 21))
 
 
@@ -77,10 +78,10 @@ def exists(root: str | Path, event_type: str, name: str) -> bool:
 
 def new_segment_name(created_ns: int) -> str:
     """Return `<created, UTC>-<64 random bits>`: unique without asking anybody, sorted by creation."""
-    created = datetime.fromtimestamp(created_ns // 1_000_000_000, UTC).replace(
-        microsecond=created_ns // 1000 % 1_000_000
-    )
-    return f"{created.strftime(_STAMP)}-{os.urandom(8).hex()}"
+    # By hand, since strftime imports: this runs while the interpreter ends as well, when nothing can be imported.
+    year, month, day, hour, minute, second, *_ = time.gmtime(created_ns // 1_000_000_000)
+    stamp = f"{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}{created_ns // 1000 % 1_000_000:06}Z"
+    return f"{stamp}-{os.urandom(8).hex()}"
 
 
 def created_s(name: str) -> float | None:
@@ -88,13 +89,15 @@ def created_s(name: str) -> float | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    # By hand, since strptime imports and locks: this runs inside signal handlers as well.
+    # By hand, since strptime imports and locks: this runs inside signal handlers as well. And without the
+    # arithmetic of datetime, in which Python 3.13.0 crashes while the interpreter ends.
     digits = match[1]
     year, month, day, hour, minute, second, microsecond = (int(digits[start:end]) for start, end in _STAMP_PARTS)
     try:
-        return datetime(year, month, day, hour, minute, second, microsecond, UTC).timestamp()
+        days = datetime(year, month, day, hour, minute, second, tzinfo=UTC).toordinal() - _EPOCH_ORDINAL
     except ValueError:
         return None
+    return days * 86_400 + hour * 3600 + minute * 60 + second + microsecond / 1e6
 
 
 def list_log(

@@ -12,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-import traceback
 from collections.abc import MutableMapping
 from contextvars import ContextVar
 from typing import Any
 
 from eventlog import events, mending, recording
+from eventlog.api import harmless
+from eventlog.errors import EventlogError
 
 _OWN_LOGGER = "eventlog"
 #: What every record has; what else is there was given as `extra`.
@@ -31,11 +32,10 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Record one. Never raises."""
-        try:
+        with contextlib.suppress(EventlogError):  # a strict recorder; it has counted what is lost
             self._emit(record)
-        except Exception:  # noqa: BLE001 - a record of somebody else's making; the program that logs goes on
-            return
 
+    @harmless
     def _emit(self, record: logging.LogRecord) -> None:
         given = vars(record)  # a record that came over a wire may lack any of them
         name, level = given.get("name"), given.get("levelname")
@@ -57,17 +57,20 @@ def structlog_processor(
 
     Put it behind the processors that add level, logger name and exception, and before the renderer.
     """
-    try:
-        name = event_dict.get("logger") or event_dict.get("logger_name") or getattr(logger, "name", None)
-        if _recording.get() or (isinstance(name, str) and _is_own(name)):
-            return event_dict
-        rest = {key: value for key, value in event_dict.items() if key not in _OF_STRUCTLOG}
-        stack = event_dict.get("exception") or _stack(event_dict.get("exc_info")) or event_dict.get("stack")
-        level = event_dict.get("level") or method_name
-        _record(level, name if isinstance(name, str) else None, event_dict.get("event"), stack, rest)
-    except Exception:  # noqa: BLE001 - a mapping of somebody else's; logging goes on
-        return event_dict
+    with contextlib.suppress(EventlogError):  # as above
+        _record_entry(logger, method_name, event_dict)
     return event_dict
+
+
+@harmless
+def _record_entry(logger: Any, method_name: str, event_dict: MutableMapping[str, Any]) -> None:
+    name = event_dict.get("logger") or event_dict.get("logger_name") or getattr(logger, "name", None)
+    if _recording.get() or (isinstance(name, str) and _is_own(name)):
+        return
+    rest = {key: value for key, value in event_dict.items() if key not in _OF_STRUCTLOG}
+    stack = event_dict.get("exception") or _stack(event_dict.get("exc_info")) or event_dict.get("stack")
+    level = event_dict.get("level") or method_name
+    _record(level, name if isinstance(name, str) else None, event_dict.get("event"), stack, rest)
 
 
 _OF_STRUCTLOG = frozenset({"event", "level", "logger", "logger_name", "exception", "exc_info", "stack", "stack_info"})
@@ -80,16 +83,15 @@ def _is_own(name: str) -> bool:
 def _record(level: Any, logger: str | None, message: object, stack: Any, extra: dict[str, Any]) -> None:
     token = _recording.set(True)
     try:
-        with contextlib.suppress(Exception):  # a strict recorder; it has counted what is lost
-            recording.record(
-                events.DebugEvent(
-                    level=level,
-                    logger=logger,
-                    message=message,
-                    stacktrace=stack[-recording.STACKTRACE_MAX_CHARS :] if isinstance(stack, str) else None,
-                    attributes=extra or None,
-                )
+        recording.record(
+            events.DebugEvent(
+                level=level,
+                logger=logger,
+                message=message,
+                stacktrace=stack[-recording.STACKTRACE_MAX_CHARS :] if isinstance(stack, str) else None,
+                attributes=extra or None,
             )
+        )
     finally:
         _recording.reset(token)
 
@@ -100,4 +102,4 @@ def _stack(exc_info: Any) -> str | None:
         exc_info = exc_info[1] if len(exc_info) == 3 else None
     elif exc_info and not isinstance(exc_info, BaseException):
         exc_info = sys.exception()
-    return "".join(traceback.format_exception(exc_info)) if isinstance(exc_info, BaseException) else None
+    return recording.stack_of(exc_info) if isinstance(exc_info, BaseException) else None

@@ -189,16 +189,14 @@ def _unicode(value: str) -> str:
 
 def text(value: object, max_chars: int = _TEXT_MAX_CHARS) -> str:
     """Return a text of bounded length: strings cut, others as their repr. Never raises."""
-    if isinstance(value, str):
-        cut = value[:max_chars]
-        if len(cut) < len(value):
-            cut += f"… ({len(value):,} characters, cut)"
-        return _unicode(cut)
     try:
-        shown = _short.repr(value)
-    except Exception:  # noqa: BLE001 - as above
+        shown = str.__str__(value if isinstance(value, str) else _short.repr(value))
+    except Exception:  # noqa: BLE001 - its own code; asking for its class may be that, too
         shown = f"<{type(value).__name__}>"
-    return text(shown, max_chars)
+    cut = shown[:max_chars]
+    if len(cut) < len(shown):
+        cut += f"… ({len(shown):,} characters, cut)"
+    return _unicode(cut)
 
 
 def _fits(value: object, kind: Any) -> bool:

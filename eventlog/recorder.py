@@ -10,10 +10,10 @@ failures in a row the log is only probed now and then, and when it takes lines a
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,11 +23,27 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from eventlog import blobs, context, control, drops, envelope, forks, ids, log, reader, redaction, schemas, timestamps
+from eventlog import (
+    blobs,
+    context,
+    control,
+    drops,
+    envelope,
+    forks,
+    heartbeats,
+    ids,
+    log,
+    reader,
+    redaction,
+    schemas,
+    threads,
+    timestamps,
+)  # fmt: skip
 from eventlog.breaker import Breaker
 from eventlog.config import Config, Mode
 from eventlog.envelope import Envelope
 from eventlog.errors import EventlogError, InvalidEvent, MissingExtra, WriteFailed, WritingSuspended
+from eventlog.guards import STOPS, message_of, shown
 from eventlog.sinks import MemorySink, Sink
 from eventlog.writer import Durability, Writer
 
@@ -35,6 +51,7 @@ _logger = logging.getLogger("eventlog")
 _REPORT_WINDOW_S = 60.0
 _STOP_TIMEOUT_S = 10.0
 _SCHEMA_SCAN_MAX_BYTES = 1024 * 1024
+_NO_REASON = "events were lost, and why cannot be said"
 
 #: Envelope fields that the caller may give, and those of them that no two events share.
 _OF_ONE_EVENT = ("event_id", "timestamp", "dedupe_key")
@@ -48,7 +65,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Counters of one recorder since it was made.
 
     `lost` counts events that could not be written, or not synced where that was asked for.
-    `suspended` says that the log fails and is only probed now and then.
+    `suspended` says that the log fails and is only probed now and then. `background_errors` counts
+    what threads in the background (sync, heartbeats, indexer) ran into, and survived.
     """
 
     emitted: int
@@ -59,11 +77,14 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     sink_errors: int
     segments_opened: int
     failed_syncs: int
+    background_errors: int
     last_error: str | None
 
 
 class Background(Protocol):
     """The indexer thread of the modes `dual` and `db_only`, as the write side sees it."""
+
+    errors: int
 
     def stop(self, timeout_s: float) -> None:
         """Index what is there, then stop, within a bound."""
@@ -97,7 +118,7 @@ class Recorder:
             segment_max_age_s=config.segment_max_age_s,
             durability=config.durability,
             sync_interval_s=config.sync_interval_s,
-            on_failure=lambda error: self._report(str(error)),
+            on_failure=lambda error: self._report(message_of(error)),
             companion=self._blobs,
         )
         self._breaker = Breaker()
@@ -139,13 +160,18 @@ class Recorder:
         try:
             try:
                 event_type, event_id, line = self._line(event, payload, fields)
-            except InvalidEvent:
+            except Exception:
                 if mend is None or isinstance(event, str):
                     raise
                 event_type, event_id, line = self._line(mend(event), None, fields)
             self._deliver(event_type, line, 1)
-        except Exception as error:  # noqa: BLE001 - the promise of emit: no error of ours stops an agent
-            self._failed(error, 1, event_type)
+        except STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the promise of emit: no error stops an agent
+            try:
+                self.failed(error, 1, event_type)
+            except RecursionError:  # the stack has no room: whatever is called raises, too
+                self.lost_unnamed(1)
             return None
         return event_id
 
@@ -159,12 +185,17 @@ class Recorder:
         """
         if self.off:
             return []
-        pairs: Iterable[tuple[str | msgspec.Struct, object]] = (
-            ((events, payload) for payload in payloads)
-            if isinstance(events, str)
-            else ((each, None) for each in events)
-        )
-        return self._record(lambda pair: self._line(*pair, fields), pairs)
+        try:
+            if isinstance(events, str):
+                return self._record(lambda payload: self._line(events, payload, fields), payloads)
+            return self._record(lambda event: self._line(event, None, fields), events)
+        except STOPS:
+            raise
+        except BaseException as error:  # as in emit
+            if self.config.strict and isinstance(error, EventlogError):  # it is counted already
+                raise
+            self.failed(error, 1)
+            return []
 
     def record(self, envelopes: Iterable[Envelope]) -> list[str]:
         """Record finished envelopes, as importers make them; return the ids of those recorded."""
@@ -181,19 +212,49 @@ class Recorder:
     def _record(self, line_of: Callable[[T], tuple[str, str, bytes]], events: Iterable[T]) -> list[str]:
         lines: dict[str, list[bytes]] = {}
         event_ids: dict[str, list[str]] = {}
-        for each in events:
-            try:
-                event_type, event_id, line = line_of(each)
-            except Exception as error:  # noqa: BLE001 - as in emit
-                self._failed(error, 1)
-            else:
-                lines.setdefault(event_type, []).append(line)
-                event_ids.setdefault(event_type, []).append(event_id)
-        return [
-            event_id
-            for event_type in lines
-            for event_id in event_ids[event_type][: self.record_lines(event_type, lines[event_type])]
-        ]
+        recorded: list[str] = []
+        try:
+            iterator = self._iterator(events)
+            while (taken := self._taken(iterator)) is not None:
+                try:
+                    event_type, event_id, line = line_of(*taken)
+                except STOPS:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as in emit
+                    self.failed(error, 1)
+                else:
+                    lines.setdefault(event_type, []).append(line)
+                    event_ids.setdefault(event_type, []).append(event_id)
+        finally:  # what came before a failure, or before Ctrl-C, is recorded all the same
+            for event_type, its_lines in lines.items():
+                count = self.record_lines(event_type, its_lines)
+                recorded += event_ids[event_type][:count]
+        return recorded
+
+    def _iterator(self, events: Iterable[T]) -> Iterator[T]:
+        try:
+            return iter(events)
+        except STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in emit
+            unusable = InvalidEvent(f"{type(events).__name__} is no iterable of events or payloads")
+            self.failed(unusable if isinstance(error, TypeError) else error)
+            return iter(())
+
+    def _taken(self, iterator: Iterator[T]) -> tuple[T] | None:
+        """Take what an iterable of the caller's gives next. Where it fails, that is counted, and there is no more."""
+        try:
+            return (next(iterator),)
+        except StopIteration:
+            return None
+        except STOPS:
+            raise
+        except BaseException as error:  # as in emit
+            if self.config.strict and isinstance(error, EventlogError):  # an importer's, of its source
+                raise
+            reason = f"the iterable of events failed, and what it had left was not recorded: {message_of(error)}"
+            self.failed(WriteFailed(reason))
+            return None
 
     def record_lines(self, event_type: str, lines: list[bytes]) -> int:
         """Record lines made by `envelope.encode`, in one go; return how many, from the first on, were recorded."""
@@ -203,10 +264,12 @@ class Recorder:
             control.check(event_type, self._role)
             self._deliver(event_type, b"".join(lines), len(lines))
         except WriteFailed as error:
-            self._failed(error, len(lines) - error.lines_written, event_type)
+            self.failed(error, len(lines) - error.lines_written, event_type)
             return error.lines_written
-        except Exception as error:  # noqa: BLE001 - as in emit
-            self._failed(error, len(lines), event_type)
+        except STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in emit
+            self.failed(error, len(lines), event_type)
             return 0
         return len(lines)
 
@@ -289,18 +352,19 @@ class Recorder:
             # Without a time of its own the event has none in its id: the clock would make another event of each emit.
             time_us = 0 if moment is None else timestamps.to_us(timestamps.parse(timestamp))
             workspace = envelope.workspace_of(fields)
-            event_id = ids.derived_id(time_us, event_type, str(key), workspace=workspace)
+            event_id = ids.derived_id(time_us, event_type, _key(key), workspace=workspace)
         return event_id, timestamp, fields
 
     def _announce(self, registered: schemas.Registered) -> None:
         """Record the schema of a type once per log: the indexer may be another program."""
         if self._log is self._writer:
-            event = schemas.schema_envelope(registered)
             try:
+                event = schemas.schema_envelope(registered)
                 if not self._is_logged(event):
                     self._writer.write(schemas.SCHEMA_EVENT, envelope.encode(event))
-            except (OSError, EventlogError) as error:
-                self._report(f"the schema of {registered.name} was not logged, the next emit tries again: {error}")
+            except Exception as error:  # noqa: BLE001 - the event itself is written: also where nothing can be imported
+                reason = message_of(error)
+                self._report(f"the schema of {registered.name} was not logged, the next emit tries again: {reason}")
                 return
         self._announced.add(registered)
 
@@ -333,10 +397,14 @@ class Recorder:
         """The log takes lines: say in it what was lost."""
         if self._log is not self._writer:
             return
-        with contextlib.suppress(EventlogError):  # what is not told stays to be told
+        try:
             while (report := self._drops.telling(self.config.workspace, self.config.agent)) is not None:
                 self._writer.write(report.event_type, envelope.encode(report))
                 self._drops.told(report)
+        except STOPS:
+            raise
+        except BaseException:  # noqa: BLE001 - the event that was just written counts; what is not told stays to be told
+            return
 
     def _delivered(self, event_type: str, data: bytes, count: int) -> None:
         size = len(data)
@@ -373,16 +441,20 @@ class Recorder:
         """Call into a sink; what it raises is counted and logged."""
         try:
             call(*arguments)
-        except Exception as error:  # noqa: BLE001 - a subscriber's fault is not the agent's
+        except STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a subscriber's fault is not the agent's
             with self._count_lock:
                 self._sink_errors += 1
-            self._report(f"a sink failed: {error!r}")
+            self._report(f"a sink failed: {message_of(error)}")
 
     # -- life --------------------------------------------------------------------------
 
     def start_background(self) -> None:
-        """Start the indexer thread where the mode asks for one. Raises MissingExtra."""
+        """Start the indexer thread where the mode asks for one, and the interpreter goes on. Raises MissingExtra."""
         if self._background is not None or self.config.mode not in (Mode.DUAL, Mode.DB_ONLY):
+            return
+        if threads.interpreter_is_ending():
             return
         try:
             # By name: the write side must not depend on the index side.
@@ -395,8 +467,10 @@ class Recorder:
         """Return True when everything emitted so far would survive a power cut."""
         try:
             self._log.flush()
-        except Exception as error:  # noqa: BLE001 - as in emit
-            self._failed(error, 0)
+        except STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in emit
+            self.failed(error, 0)
             return False
         for sink in self._sinks:
             self.guard(sink.flush)
@@ -422,52 +496,83 @@ class Recorder:
 
     def stats(self) -> Stats:
         """Return the counters of this moment."""
-        with self._count_lock:
-            return Stats(
-                emitted=self._emitted,
-                emitted_bytes=self._emitted_bytes,
-                refused=self._refused,
-                lost=self._drops.total,
-                suspended=self._breaker.is_open,
-                sink_errors=self._sink_errors,
-                segments_opened=self._writer.segments_opened,
-                failed_syncs=self._writer.failed_syncs,
-                last_error=self._last_error,
-            )
+        background = self._background.errors if self._background is not None else 0
+        with self._count_lock:  # no call in here either: a thread that stops in it would keep all others waiting
+            emitted, emitted_bytes, refused = self._emitted, self._emitted_bytes, self._refused
+            sink_errors, last_error = self._sink_errors, self._last_error
+        return Stats(
+            emitted=emitted,
+            emitted_bytes=emitted_bytes,
+            refused=refused,
+            lost=self._drops.total,
+            suspended=self._breaker.is_open,
+            sink_errors=sink_errors,
+            segments_opened=self._writer.segments_opened,
+            failed_syncs=self._writer.failed_syncs,
+            background_errors=self._writer.background_errors + heartbeats.errors + background,
+            last_error=last_error,
+        )
 
-    def _failed(self, error: Exception, count: int, event_type: str | None = None) -> None:
-        """Count events that were not recorded; then raise, if strict, or log."""
-        message = str(error) if isinstance(error, EventlogError) else f"{type(error).__name__}: {error}"
-        if isinstance(error, InvalidEvent):
-            with self._count_lock:
-                self._refused += count
-        else:
-            self._drops.add(event_type, count, message, told=self.config.strict)
+    def lost_unnamed(self, count: int) -> None:
+        """Count lost events where nothing may be called: only the frame of this call has to fit on the stack."""
+        drops = self._drops
+        drops.total += count
+        drops.unnamed += count
+
+    def failed(self, error: BaseException, count: int = 1, event_type: str | None = None) -> None:
+        """Count events that were not recorded; then raise one of ours, if strict, or log."""
+        try:
+            ours = error if isinstance(error, EventlogError) else WriteFailed(message_of(error))
+            message = str(ours)
+            if isinstance(ours, InvalidEvent):
+                with self._count_lock:
+                    self._refused += count
+            else:
+                self._drops.add(event_type, count, message, told=self.config.strict)
+        except STOPS:
+            raise
+        except BaseException:  # noqa: BLE001 - no memory, no clock
+            self.lost_unnamed(count)
+            message, ours = _NO_REASON, WriteFailed(_NO_REASON)
         if self.config.strict:
-            raise error
-        if not isinstance(error, WritingSuspended):
+            raise ours from (None if ours is error else error)
+        if not isinstance(ours, WritingSuspended):
             self._report(message)
 
     def _report(self, message: str) -> None:
-        """Log the cause, at most once per window: a broken disk must not flood the agent's log."""
-        with self._count_lock:
-            self._last_error = message
+        """Log the cause, at most once per window: a broken disk must not flood the agent's log. Raises only STOPS."""
+        try:
             now = time.monotonic()
-            if now < self._next_report:
+            with self._count_lock:
+                self._last_error = message
+                if now < self._next_report:
+                    return
+                self._next_report = now + _REPORT_WINDOW_S
+                refused = self._refused
+            if sys.is_finalizing():  # a lock of the logging module may be held by a thread that never runs again
                 return
-            self._next_report = now + _REPORT_WINDOW_S
-            refused, lost = self._refused, self._drops.total
-        _logger.warning(
-            "%s (so far %d refused, %d lost; more is counted in stats(), silent for %d s)",
-            message, refused, lost, _REPORT_WINDOW_S,
-        )  # fmt: skip
+            _logger.warning(
+                "%s (so far %d refused, %d lost; more is counted in stats(), silent for %d s)",
+                message, refused, self._drops.total, _REPORT_WINDOW_S,
+            )  # fmt: skip
+        except STOPS:
+            raise
+        except BaseException:  # noqa: BLE001 - a handler, a filter or a clock of the agent's
+            return
 
 
 def _event_time(moment: object) -> str:
     try:
         return timestamps.to_text(moment if isinstance(moment, datetime) else timestamps.parse(moment))  # type: ignore[arg-type]  # a wrong type is caught below
-    except (ValueError, AttributeError, TypeError, OverflowError):
-        raise InvalidEvent(f"timestamp {moment!r} is not a time; use a datetime or ISO 8601 text") from None
+    except Exception:  # noqa: BLE001 - what is no time raises many things, and a time zone of the agent's any
+        raise InvalidEvent(f"timestamp {shown(moment)} is not a time; use a datetime or ISO 8601 text") from None
+
+
+def _key(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - its own code
+        raise InvalidEvent(f"dedupe_key {shown(value)} has no text; use a str") from None
 
 
 _living = forks.Living[Recorder]()

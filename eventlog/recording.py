@@ -35,19 +35,22 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Token
-from typing import Any, Self, Unpack
+from pathlib import Path
+from typing import Any, Unpack
 
 import msgspec
 
 from eventlog import api, calls, events, heartbeats, ids, mending, totals
+from eventlog.api import harmless
 from eventlog.calls import Block, LlmCallFields, TimedLlmCall, TimedToolCall
-from eventlog.context import Shared, current, install, restore
+from eventlog.context import Shared, current, install, leave, restore
 
 _FIELD_MAX_CHARS = 1_000
 #: Of a traceback, its end is kept: what was raised stands there.
 STACKTRACE_MAX_CHARS = 20_000
 #: PROC_PID_INIT_INO of Linux (include/linux/proc_ns.h): that of processes in no container.
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 #: The runs that are open in this process, by id.
 _open: dict[str, Run] = {}
@@ -65,14 +68,6 @@ def _in_force(shared: Shared) -> Iterator[None]:
         yield
     finally:
         restore(token)
-
-
-def _put_back(token: Token[Shared]) -> None:
-    """Leave a block's context. In another one (a generator that somebody else closes) there is nothing to leave."""
-    try:
-        restore(token)
-    except (ValueError, RuntimeError):
-        return
 
 
 class Scope:
@@ -113,6 +108,7 @@ class Scope:
         """
         return Step(self, name, kind, input, attributes)
 
+    @harmless
     def llm_call(self, *, usage: object = None, **fields: Unpack[LlmCallFields]) -> str | None:
         """Record a call of a model that is over; return the event's id.
 
@@ -127,6 +123,7 @@ class Scope:
         """Return a block that calls a model: measured, and recorded at its end also where it fails."""
         return TimedLlmCall(self._emit, self._is_seen, {"usage": usage, **fields})
 
+    @harmless
     def tool_call(
         self,
         tool_name: str,
@@ -167,6 +164,7 @@ class Scope:
         said = {"tool_name": tool_name, "arguments": arguments, "tool_call_id": tool_call_id, "attributes": attributes}
         return TimedToolCall(self._emit, self._is_seen, said)
 
+    @harmless
     def decision(
         self,
         question: Any = None,
@@ -189,6 +187,7 @@ class Scope:
             )
         )
 
+    @harmless
     def orchestration(
         self,
         action: str,
@@ -204,6 +203,7 @@ class Scope:
             )
         )
 
+    @harmless
     def debug(
         self,
         message: Any,
@@ -215,6 +215,7 @@ class Scope:
         """Record a line of a log. For a program's own logging there is `LogHandler`."""
         return self._emit(events.DebugEvent(level=level, logger=logger, message=message, attributes=attributes))
 
+    @harmless
     def error(
         self,
         error: BaseException | str,
@@ -225,8 +226,7 @@ class Scope:
         """Record something that went wrong: an exception with its traceback, or a text."""
         if isinstance(error, BaseException):
             error_type, message = calls.described(error)
-            stack = "".join(traceback.format_exception(error)) if error.__traceback__ else None
-            stack = stack and stack[-STACKTRACE_MAX_CHARS:]
+            stack = stack_of(error) if error.__traceback__ else None
         else:
             error_type, message, stack = None, error, None
         return self._emit(
@@ -235,6 +235,7 @@ class Scope:
             )
         )
 
+    @harmless
     def artifact(
         self,
         name: str,
@@ -252,6 +253,7 @@ class Scope:
             )
         )
 
+    @harmless
     def heartbeat(
         self,
         status: str | None = None,
@@ -262,10 +264,12 @@ class Scope:
         """Record that an agent is alive, and says so again within `interval_s`. Open runs do this themselves."""
         return self._emit(events.Heartbeat(status=status, interval_s=interval_s, attributes=attributes))
 
+    @harmless
     def message(self, role: str, content: Any, *, name: str | None = None) -> str | None:
         """Record what somebody said: `role` is user, assistant, system or tool."""
         return self._emit(events.Message(role=role, content=content, name=name))
 
+    @harmless
     def score(
         self,
         name: str,
@@ -304,18 +308,20 @@ class Step(Block):
         self.output: Any = None
         self.attributes = attributes
         self.id = ""
+        self._token: Token[Shared] | None = None
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         self.id = ids.new_id(time.time_ns())
         self._outer = self._scope._shared()
         self._generation = calls.generation
         self._began = time.perf_counter()
         self._token = install(Shared({**self._outer.values, "parent_event_id": self.id}, {}))
-        return self
 
     def _end(self, error: BaseException | None) -> None:
+        if self._token is None:  # it could not begin, which is counted
+            return
         took_ms = calls.since_ms(self._began)
-        _put_back(self._token)
+        leave(self._token)
         if calls.generation != self._generation:
             return
         if self._outer is current():
@@ -363,7 +369,7 @@ class Run(Scope, Block):
         attributes: dict[str, Any] | None = None,
         heartbeat_s: float | None = 60.0,
     ) -> None:
-        self.id = _field(run_id) or ids.new_id(time.time_ns())
+        self.id = _field(run_id) or _new_id() or ""
         self.name = name
         self.output: Any = None
         self.attributes: dict[str, Any] = {}
@@ -376,6 +382,7 @@ class Run(Scope, Block):
         self._generation, self._began = -1, 0.0
         self._took_ms: float | None = None
         self._is_open = False
+        self._token: Token[Shared] | None = None
         self._lock = threading.RLock()
 
     def _shared(self) -> Shared:
@@ -386,11 +393,10 @@ class Run(Scope, Block):
     def _run(self) -> Run | None:
         return self
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
+        self.id = self.id or ids.new_id(time.time_ns())
         outer = current().values
         self._inner = Shared({**outer, **self._own, "run_id": self.id, "parent_event_id": None}, {})
-        self._generation, self._began, self._is_open = calls.generation, time.perf_counter(), True
-        _open[self.id] = self
         parent, inside = outer.get("run_id"), outer.get("parent_event_id")
         event = events.RunStarted(
             name=self.name,
@@ -401,6 +407,8 @@ class Run(Scope, Block):
             parent_run_id=parent if isinstance(parent, str) and parent != self.id else None,
             attributes=self._given,
         )
+        self._generation, self._began, self._is_open = calls.generation, time.perf_counter(), True
+        _open[self.id] = self
         self._token = install(self._inner)
         try:
             record(event, {"parent_event_id": inside} if inside else None)
@@ -413,10 +421,11 @@ class Run(Scope, Block):
         except BaseException as error:  # Ctrl-C: nobody will leave a block that was not entered
             self.__exit__(type(error), error, None)
             raise
-        return self
 
     def _end(self, error: BaseException | None) -> None:
-        _put_back(self._token)
+        if self._token is None:  # as in a step
+            return
+        leave(self._token)
         status = "ok"
         if error is not None and not (isinstance(error, SystemExit) and not error.code):
             status = "error" if isinstance(error, Exception) else "cancelled"
@@ -471,9 +480,22 @@ artifact, heartbeat, message, score = _here.artifact, _here.heartbeat, _here.mes
 run = Run
 
 
+@harmless
+def _new_id() -> str:
+    return ids.new_id(time.time_ns())
+
+
+def stack_of(error: BaseException) -> str | None:
+    """Return the end of an exception's traceback as a text; None where its own code keeps it from being one."""
+    try:
+        return "".join(traceback.format_exception(error))[-STACKTRACE_MAX_CHARS:]
+    except Exception:  # noqa: BLE001 - its causes and notes are anybody's
+        return None
+
+
 def _field(value: object) -> str | None:
     """Return an envelope field that can be written, whatever was given: a bad one would cost all events of the run."""
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value):
         return None
     shown = mending.text(value)
     return shown if len(shown) <= _FIELD_MAX_CHARS else shown[:_FIELD_MAX_CHARS]
@@ -488,8 +510,7 @@ def _host() -> str:
 def boot() -> str | None:
     """Return within what a pid means one process: the machine's boot, and in a container its namespace of pids."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", "rb") as file:  # text would import its encoding
-            boot_id = file.read(64).decode().strip()
+        boot_id = _BOOT_ID.read_bytes().decode().strip()  # text would import its encoding
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except (OSError, ValueError):
         return None

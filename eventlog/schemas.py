@@ -11,6 +11,7 @@ another process, or a replay years later, can give the type a view with typed co
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -125,7 +126,12 @@ def of_name(name: str) -> Registered | None:
 
 def check(registered: Registered, data: bytes) -> None:
     """Raise InvalidEvent where an encoded payload does not fit its struct. Unknown fields do."""
-    decoder = _decoders.get(registered) or _built_in_decoder(registered)
+    try:
+        decoder = _decoders.get(registered) or _built_in_decoder(registered)
+    except NameError:
+        if sys.is_finalizing():  # msgspec looks up the names in annotations, and the modules are gone already
+            return
+        raise
     try:
         decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:

@@ -77,7 +77,7 @@ class Stream:
         nested = lock._is_owned()
         try:
             try:
-                if not (nested or lock.acquire(False) or lock.acquire(timeout=_TURN_TIMEOUT_S)):
+                if not (nested or lock.acquire(False) or bounded.comes(lock, _TURN_TIMEOUT_S)):
                     raise self._too_late(_TURN_TIMEOUT_S, _BUSY)
                 self._append(data)
                 position = self.appended

@@ -6,6 +6,7 @@ A fixed width of 27 characters means that timestamps sort as text.
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,7 +29,9 @@ def from_ns(time_ns: int) -> str:
     second, rest_ns = divmod(time_ns, 1_000_000_000)
     known, text = _last_second
     if second != known:
-        text = to_text(_EPOCH + timedelta(seconds=second))[:20]
+        # Not by datetime: Python 3.13.0 crashes in its arithmetic while the interpreter ends.
+        year, month, day, hour, minute, seconds, *_ = time.gmtime(second)
+        text = f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{seconds:02}."
         _last_second = second, text  # both at once: threads share it
     return f"{text}{rest_ns // 1000:06d}Z"
 

@@ -191,6 +191,6 @@ def _named(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     """Return arguments by the names of their parameters, without `self` and `cls`."""
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
-    except (TypeError, ValueError):  # a builtin, or a call that is about to fail
+    except Exception:  # noqa: BLE001 - a builtin, a call that is about to fail, a signature of somebody else's
         return {"args": list(args), **kwargs}
     return {name: value for name, value in bound.arguments.items() if name not in ("self", "cls")}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import sys
 import threading
 import time
 import weakref
@@ -18,12 +19,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from eventlog import threads
 from eventlog.errors import WriteFailed
 from eventlog.stream import Stream
 
-_SYNC_DELAY_MAX_S = 60.0
+_SYNC_DELAY_MAX_S = 10.0
 #: The syncing thread ends when nothing was written for this many intervals.
 _IDLE_ROUNDS = 5
+#: Taken now: a program under test may put something else in its place, which returns at once.
+_sleep = time.sleep
 
 
 class Durability(enum.Enum):
@@ -48,8 +52,9 @@ class Writer:
     """Appends lines to the log under one root. Threads may share it; it is a `Sink`.
 
     A sync in the background that fails, even after the lines were written anew, is given to
-    `on_failure`; later rounds try again, less and less often while it lasts. Without `adopts`, no
-    segment of an earlier writer is continued.
+    `on_failure`; later rounds try again, less and less often while it lasts. So they do after any
+    other error, of which `background_errors` counts how many there were. Without `adopts`, no segment
+    of an earlier writer is continued.
     """
 
     def __init__(
@@ -60,7 +65,7 @@ class Writer:
         segment_max_age_s: float,
         durability: Durability = Durability.WRITTEN,
         sync_interval_s: float = 0.0,
-        on_failure: Callable[[WriteFailed], None] = lambda _: None,
+        on_failure: Callable[[BaseException], None] = lambda _: None,
         companion: Companion | None = None,
         adopts: bool = True,
     ) -> None:
@@ -74,6 +79,8 @@ class Writer:
         self._adopts = adopts
         self._streams: dict[str, Stream] = {}
         self._syncer: threading.Thread | None = None
+        self._next_sync_s = 0.0
+        self.background_errors = 0
 
     def write(self, event_type: str, data: bytes) -> None:
         """Append complete lines of one event type. Raises WriteFailed, naming the file."""
@@ -156,13 +163,19 @@ class Writer:
 
     def _start_syncer(self) -> None:
         thread = threading.Thread(
-            target=_sync_regularly, args=(weakref.ref(self), self._interval_s), name="eventlog-sync", daemon=True
+            target=_sync_regularly, args=(weakref.ref(self), self._interval_s), name="eventlog-sync"
         )
         self._syncer = thread
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads, or the interpreter is ending: shutdown syncs
-            self._syncer = None
+        if not threads.start(thread):
+            self._syncer = None  # the next write tries again
+            self._sync_without_thread()
+
+    def _sync_without_thread(self) -> None:
+        """Sync in the thread that writes, once per interval."""
+        now_s = time.monotonic()
+        if now_s >= self._next_sync_s and not sys.is_finalizing():
+            self._next_sync_s = now_s + self._interval_s
+            self._sync_once()
 
     def _is_settled(self) -> bool:
         if self._companion is not None and not self._companion.is_settled:
@@ -170,12 +183,23 @@ class Writer:
         return all(stream.settled >= stream.appended for stream in list(self._streams.values()))
 
     def _sync_once(self) -> bool:
+        """Sync; say whether that worked. Raises nothing: nobody is above the thread that calls this."""
         try:
             self.flush()
         except WriteFailed as error:
-            self._on_failure(error)
+            self._report(error)
+            return False
+        except BaseException as error:  # noqa: BLE001 - whatever it is, later rounds try again
+            self.background_errors += 1
+            self._report(error)
             return False
         return True
+
+    def _report(self, error: BaseException) -> None:
+        try:
+            self._on_failure(error)
+        except BaseException:  # noqa: BLE001 - code of the agent's, such as a handler of its log
+            self.background_errors += 1
 
     def _may_end(self) -> bool:
         """End the thread, unless something was written in this very moment."""
@@ -188,15 +212,18 @@ class Writer:
 
 
 def _sync_regularly(reference: weakref.ref[Writer], interval_s: float) -> None:
-    """Sync what was written, until the writer is gone or idle."""
+    """Sync what was written, until the writer is gone or idle. Nothing else ends it."""
     delay_s, idle = interval_s, 0
     while True:
-        time.sleep(delay_s)
+        _sleep(delay_s)
         writer = reference()
         if writer is None:
             return
-        idle = idle + 1 if writer._is_settled() else 0
-        delay_s = interval_s if writer._sync_once() else min(delay_s * 2, _SYNC_DELAY_MAX_S)
-        if idle >= _IDLE_ROUNDS and writer._may_end():
-            return
+        try:
+            idle = idle + 1 if writer._is_settled() else 0
+            delay_s = interval_s if writer._sync_once() else min(delay_s * 2, max(interval_s, _SYNC_DELAY_MAX_S))
+            if idle >= _IDLE_ROUNDS and writer._may_end():
+                return
+        except BaseException:  # noqa: BLE001 - no memory, say: the next round tries again
+            writer.background_errors += 1
         del writer

@@ -15,20 +15,26 @@ from faults.oracle import Acked
 from faults.pace import Deadline
 
 _PROGRAM = """
-import atexit, faulthandler, os, signal, sys, threading
+import atexit, builtins, faulthandler, os, signal, sys, threading, time
+behind = []  # exit handlers that run after eventlog's own
+atexit.register(lambda behind=behind: [each() for each in behind])
 import eventlog as obs
 
 root, mode, report = sys.argv[1:]
 signal.alarm(120)  # whoever started it may be gone
 faulthandler.register(signal.SIGUSR1, file=open(report + ".stacks", "w"))
-obs.configure(root=root, mode=mode, segment_max_bytes=8192)
+obs.configure(root=root, mode=mode, segment_max_bytes=8192, sync_interval_s=0.05)
 out = open(report, "ab", buffering=0)
 
-def emit(count):
+def emit(count, record=obs.emit, out=out):
     for n in range(count):
-        event_id = obs.emit(f"kind{n % 3}", {"n": n, "pad": "x" * (n * 37 % 900)})
+        event_id = record(f"kind{n % 3}", {"n": n, "pad": "x" * (n * 37 % 900)})
         if event_id:
             out.write(f"{event_id} written\\n".encode())
+
+class Last:
+    def __del__(self, emit=emit):
+        emit(5)
 
 emit(50)
 """
@@ -36,6 +42,13 @@ emit(50)
 _ENDINGS = {
     "end of the program": "",
     "atexit emits": "atexit.register(emit, 5)",
+    "atexit emits behind eventlog's own handler": "behind.append(lambda: emit(5))",
+    "a finalizer emits": "builtins.kept = Last()",
+    "a finalizer emits, and nothing has been syncing": "time.sleep(0.6); builtins.kept = Last()",
+    "a finalizer in a cycle emits": "kept = Last(); kept.kept = kept",
+    "a finalizer opens a run": "Last.__del__ = lambda _, run=obs.run: run('r').__enter__(); kept = Last()",
+    "daemon threads and a finalizer emit": "[threading.Thread(target=emit, args=(10**9,), daemon=True).start()"
+    " for _ in range(3)]; time.sleep(0.05); builtins.kept = Last()",
     "unhandled exception": "raise RuntimeError('unhandled')",
     "sys.exit": "sys.exit(3)",
     "sys.exit in a thread": "t = threading.Thread(target=lambda: (emit(5), sys.exit(1))); t.start(); t.join(); emit(5)",
@@ -73,7 +86,10 @@ def _end(root: Path, mode: str, ending: str, report: Path) -> None:
             Plan.check(False, what)
 
 
-@fault("Programs that end", "end, exceptions, sys.exit, os._exit, abort, signals, fork, exec; all modes")
+@fault(
+    "Programs that end",
+    "end, finalizers, exit handlers, exceptions, sys.exit, os._exit, abort, signals, fork, exec; all modes",
+)
 def end_producers(plan: Plan) -> str:
     roots = {mode: plan.folder / mode for mode in _MODES}
     tries = [(mode, ending) for _ in range(plan.times(3)) for mode in _MODES for ending in _ENDINGS]

@@ -5,34 +5,55 @@ from __future__ import annotations
 import logging
 import threading
 
+from eventlog import threads
+from eventlog.guards import message_of
 from indexer.indexer import Indexer
 from indexer.watch import watch
 
 _logger = logging.getLogger("eventlog.indexer")
+#: Between tries, while indexing fails.
+_DELAY_MIN_S, _DELAY_MAX_S = 1.0, 30.0
 
 
 class BackgroundIndexer:
-    """Runs `watch` in a daemon thread. `stop` indexes what is left and ends it."""
+    """Runs `watch` in a daemon thread. `stop` indexes what is left and ends it.
+
+    Nothing else ends it: what it runs into is counted in `errors`, and it tries again.
+    """
 
     def __init__(self, root: str, *, release: bool) -> None:
+        self.errors = 0
         self._stop = threading.Event()
         self._indexer = Indexer(root, release=release)
-        self._thread = threading.Thread(target=self._run, name="eventlog-indexer", daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._run, name="eventlog-indexer")
+        if not threads.start(self._thread):
+            _say("no thread can be started to index events; they are in the log, and can be indexed later")
 
     def stop(self, timeout_s: float) -> None:
         """End the thread within a bound. What it did not get to stays in the log for the next one."""
         self._stop.set()
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        delay_s = _DELAY_MIN_S
         while True:
+            errors = self.errors
             try:
-                watch(self._indexer, self._stop, say=_logger.warning)
-            except Exception:
-                _logger.exception("indexing failed; the log is unharmed, trying again")
-            if self._stop.is_set() or self._stop.wait(1.0):
+                watch(self._indexer, self._stop, say=_say)
+            except BaseException as error:  # noqa: BLE001 - nobody is above this thread
+                self.errors += 1
+                _say(f"indexing failed; the log is unharmed, trying again: {message_of(error)}")
+            delay_s = _DELAY_MIN_S if self.errors == errors else min(delay_s * 2, _DELAY_MAX_S)
+            if self._stop.is_set() or self._stop.wait(delay_s):
                 return
+
+
+def _say(message: str) -> None:
+    try:
+        _logger.warning(message)
+    except BaseException:  # noqa: BLE001 - a handler of the agent's; nobody is above this thread
+        return
 
 
 def start(root: str, *, release: bool) -> BackgroundIndexer:

@@ -22,11 +22,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventlog import forks
+from eventlog import forks, threads
 from eventlog.errors import IndexBusy
 
 _TURN, _GATE = "index.turn", "index.gate"
 _LOOKS = 3
+_LOOK_S = 0.02
 
 
 @contextmanager
@@ -129,7 +130,7 @@ def _open(path: Path) -> int:
 
 
 class _Waiter:
-    """Waits for a lock in a thread, since flock itself knows no time limit."""
+    """Waits for a lock in a thread, since flock itself knows no time limit; without one, it looks now and then."""
 
     def __init__(self, fd: int, kind: int) -> None:
         self._fd = fd
@@ -137,14 +138,28 @@ class _Waiter:
         self._settled = threading.Lock()
         self._given_up = self._acquired = False
         self._done = threading.Event()
-        threading.Thread(target=self._acquire, name="eventlog-turn", daemon=True).start()
+        self._is_waiting = threads.start(threading.Thread(target=self._acquire, name="eventlog-turn"))
 
     def wait(self, timeout_s: float) -> bool:
         """Return whether the lock came in time. If not, the thread lets go of it when it comes."""
+        if not self._is_waiting:  # the interpreter is ending
+            return self._looked(time.monotonic() + timeout_s)
         self._done.wait(max(timeout_s, 0))
         with self._settled:
             self._given_up = not self._acquired
             return self._acquired
+
+    def _looked(self, deadline: float) -> bool:
+        while True:
+            try:
+                fcntl.flock(self._fd, self._kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    forks.let_go(self._fd)
+                    return False
+                time.sleep(_LOOK_S)
+            else:
+                return True
 
     def _acquire(self) -> None:
         with contextlib.suppress(OSError):

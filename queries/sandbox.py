@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import duckdb
 import msgspec
 
+from eventlog import threads
 from eventlog.errors import QueryFailed
 from queries.confinement import QUERIES, path_of
 from queries.functions import FUNCTIONS, TABLE_FUNCTIONS
@@ -188,9 +189,8 @@ def time_limit(
     timers = [threading.Timer(timeout_s, expire)]
     if on_stuck is not None:
         timers.append(threading.Timer(timeout_s + STUCK_S, on_stuck, [error_then]))
-    for timer in timers:
-        timer.daemon = True
-        timer.start()
+    if not all(threads.start(timer) for timer in timers):
+        raise QueryFailed("no thread can be started to limit the query's time; the interpreter may be ending")
     try:
         yield
     except duckdb.Error as error:

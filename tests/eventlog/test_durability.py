@@ -26,7 +26,7 @@ def writer(
     *,
     max_bytes: int = 2**26,
     sync_interval_s: float = 0,
-    on_failure: Callable[[WriteFailed], None] = lambda _: None,
+    on_failure: Callable[[BaseException], None] = lambda _: None,
 ) -> Writer:
     return Writer(
         root,
@@ -241,7 +241,7 @@ def test_a_disk_that_syncs_nothing_is_said_and_tried_again(root: Path, disk: Dis
 
 def test_a_failure_in_the_background_is_told_and_mended_later(root: Path, disk: Disk) -> None:
     """By then each line is safe, however often it was written."""
-    told: list[WriteFailed] = []
+    told: list[BaseException] = []
     made = writer(root, sync_interval_s=0.01, on_failure=told.append)
     disk.failures = 4
     made.write("t", LINE % 0)
