@@ -131,6 +131,19 @@ class Chains:
                 whole.add(link.sha256)
         return whole
 
+    def alone(self) -> list[Link]:
+        """Return the seals that hang on no other, and that no other was made after."""
+        return [link for link in self.ends if self._before(link) is None]
+
+    def segments_before(self, head: Head) -> set[str]:
+        """Return the segments that are sealed by a head, or by the seals that it was made after."""
+        found: set[str] = set()
+        link = self._by_hash.get(head.sha256)
+        while link is not None:
+            found.add(link.seal.segment)
+            link = self._before(link)
+        return found
+
     def forks(self) -> list[Fork]:
         """Return the origins whose seals part."""
         parted: dict[str | None, int] = {}

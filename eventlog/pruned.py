@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from eventlog import reader
+from eventlog.chains import Link
 
 PRUNED_EVENT = "segment_pruned"
 
@@ -29,13 +31,36 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     origin: str | None = None
 
 
-def read_pruned(root: str | Path, *, damaged: dict[str, str] | None = None) -> dict[str, list[Pruned]]:
+class Account(NamedTuple):
+    """What the log says of a pruning, and the segment in which it says so."""
+
+    pruned: Pruned
+    place: str
+
+
+def read_pruned(root: str | Path, *, damaged: dict[str, str] | None = None) -> dict[str, list[Account]]:
     """Return all accounts of prunings, by the name of the segment. `damaged` is that of reader.read_log."""
-    found: dict[str, list[Pruned]] = {}
-    for _, event in reader.read_events(root, PRUNED_EVENT, damaged=damaged):
+    found: dict[str, list[Account]] = {}
+    for located, event in reader.read_events(root, PRUNED_EVENT, damaged=damaged):
         try:
             pruned = msgspec.json.decode(event.payload, type=Pruned)
         except msgspec.ValidationError:
             continue
-        found.setdefault(pruned.segment, []).append(pruned)
+        found.setdefault(pruned.segment, []).append(Account(pruned, located.segment))
     return found
+
+
+def is_account_of(link: Link, pruned: dict[str, list[Account]]) -> bool:
+    """Say whether the log has an account of the pruning of what a seal names."""
+    return bool(accounts_of(link, pruned))
+
+
+def accounts_of(link: Link, pruned: dict[str, list[Account]]) -> list[Account]:
+    """Return the accounts of the pruning of what a seal names: those that agree with it in all."""
+    seal = link.seal
+    sealed = (seal.segment_type, seal.size_bytes, seal.lines, seal.sha256)
+    return [
+        each
+        for each in pruned.get(seal.segment, ())
+        if (each.pruned.segment_type, each.pruned.size_bytes, each.pruned.lines, each.pruned.sha256) == sealed
+    ]

@@ -35,11 +35,13 @@ import msgspec
 from eventlog import archive, envelope, forks, ids, log, origin, reader, timestamps
 from eventlog.chains import Chains, Head, Link, Seal
 from eventlog.config import SEGMENT_MAX_AGE_S, SEGMENT_MAX_BYTES
+from eventlog.content import digests
 from eventlog.envelope import Envelope
-from eventlog.errors import InvalidEvent, SegmentUnreadable
+from eventlog.errors import InvalidEvent, MissingExtra, SegmentUnreadable
 from eventlog.fingerprint import fingerprint
 from eventlog.log import SegmentFile
 from eventlog.maintenance import maintenance
+from eventlog.pruned import is_account_of, read_pruned
 from eventlog.segment import is_owned
 from eventlog.writer import Writer
 
@@ -76,6 +78,32 @@ def head_of(root: str | Path, links: Iterable[Link]) -> Head | None:
     """Return the newest seal of a root's own chain, or of the one that its next seal would go on from."""
     newest = Chains(links).newest(origin.read(root))
     return None if newest is None else newest.head
+
+
+def without_strays(root: str | Path, links: list[Link]) -> tuple[list[Link], list[Link]]:
+    """Split seals into those that count, and strays: what anybody could have written, and what nothing depends on.
+
+    A stray hangs on no seal, none was made after it, it is not of this root's origin, and it names
+    neither what is in the log nor what was pruned.
+    """
+    chains, own, files = Chains(links), origin.read(root), {}
+    suspects = [link for link in chains.alone() if link.seal.origin is None or link.seal.origin != own]
+    if suspects:
+        files = {file.name: file for file in log.list_log(root).segments}
+    pruned = read_pruned(root, damaged={}) if suspects else {}
+    strays = [link for link in suspects if not (_is_here(files, link) or is_account_of(link, pruned))]
+    gone = {(link.place, link.offset) for link in strays}
+    return [link for link in links if (link.place, link.offset) not in gone], strays
+
+
+def _is_here(files: dict[str, SegmentFile], link: Link) -> bool:
+    file = files.get(link.seal.segment)
+    if file is None or file.event_type != link.seal.segment_type or file.size < link.seal.size_bytes:
+        return False
+    try:
+        return digests(archive.blocks(file.path, link.seal.size_bytes)).sha256 == link.seal.sha256
+    except (OSError, MissingExtra):
+        return True  # it cannot be looked at, so nothing is known against it
 
 
 class Finished(NamedTuple):
@@ -130,6 +158,16 @@ def seal(
         return chain.made
 
 
+def seal_held(root: str | Path, event_type: str) -> None:
+    """Seal what nobody owns of one type, for a caller that holds the maintenance lock. Raises WriteFailed."""
+    chain = _Chain(root)
+    try:
+        for file in log.list_type(root, event_type):
+            chain.add(file)
+    finally:
+        chain.finish()
+
+
 def has_finished(root: str | Path, only: Finished) -> bool:
     """Say whether a run would find something to seal, without a look at the chain: this is asked every minute.
 
@@ -143,7 +181,7 @@ class _Chain:
 
     def __init__(self, root: str | Path) -> None:
         self._root = root
-        links = read_chain(root)
+        links, _ = without_strays(root, read_chain(root))
         self._sealed = {link.seal.segment for link in links}
         self._head = head_of(root, links)
         self._origin: str | None = None

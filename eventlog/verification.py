@@ -27,9 +27,11 @@ from eventlog.chains import Chains, Fork, Head, Link
 from eventlog.content import Digests, digests
 from eventlog.errors import BlobUnreadable, MissingExtra, SegmentUnreadable
 from eventlog.fingerprint import first_difference
-from eventlog.pruned import Pruned, read_pruned
-from eventlog.sealing import SEAL_EVENT, read_chain, whole_seal
+from eventlog.pruned import accounts_of, read_pruned
+from eventlog.sealing import SEAL_EVENT, read_chain, whole_seal, without_strays
 from eventlog.segment import is_owned
+
+_STRAY = "a seal that belongs to no chain and names nothing that is or was here: not counted"
 
 #: Called with bytes done and bytes in all.
 Progress = Callable[[int, int], None]
@@ -60,6 +62,7 @@ class ChainEnd(msgspec.Struct, frozen=True, kw_only=True):
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
     """What a verification found. `sealed_bytes` are those that were compared.
 
+    `strays` are seals that are not counted: they belong to no chain, and name nothing that is or was here.
     `head` is that of the root's own chain. `chains` are all that end in this log, and `forks` the
     origins under which two copies of a root have sealed: both parts were compared.
     """
@@ -76,12 +79,14 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
     head: str | None
     chains: list[ChainEnd]
     forks: list[Fork]
+    strays: list[Finding]
 
 
 def verify(root: str | Path, *, head: Head | None = None, progress: Progress | None = None) -> Verified:
     """Compare the log with its seals, and the chain with a head that was kept elsewhere, if given."""
     damaged: dict[str, str] = {}
-    chains = Chains(read_chain(root, damaged=damaged))
+    links, strays = without_strays(root, read_chain(root, damaged=damaged))
+    chains = Chains(links)
     files = {file.name: file for file in log.list_log(root).segments}
     seals = chains.by_segment()
     findings = [*_chain_findings(chains), *_head_findings(chains.links, head)]
@@ -105,9 +110,7 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
         if progress is not None:
             progress(done, total)
     findings += _named_blobs(chunks, files.values())
-    pruned = read_pruned(root, damaged=damaged)  # last: an account of it is written before a segment is deleted
-    for links in gone.values():
-        findings += [_missing(link) for link in links if not _is_told(link, pruned)][:1]
+    findings += _gone_findings(root, list(gone.values()), head, damaged)
     loose = [file for file in files.values() if file.name not in seals]
     findings += _unnamed(root, [file for file in loose if file.sealed])
     findings += [
@@ -119,7 +122,7 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
         seals=len(chains.links),
         sealed_segments=len(present),
         sealed_bytes=sealed_bytes,
-        pruned_segments=len(pruned.keys() - files.keys()),
+        pruned_segments=len(read_pruned(root, damaged=damaged).keys() - files.keys()),
         unsealed_segments=len(loose),
         unsealed_bytes=sum(file.size for file in loose),
         blobs=len(kept),
@@ -127,6 +130,7 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
         head=None if newest is None else str(newest.head),
         chains=[ChainEnd(head=str(link.head), origin=link.seal.origin) for link in chains.ends],
         forks=chains.forks(),
+        strays=[_of_seal(link, _STRAY) for link in strays],
     )
 
 
@@ -134,8 +138,27 @@ def _sealed_bytes(links: list[Link]) -> int:
     return max(link.seal.size_bytes for link in links)
 
 
-def _is_told(link: Link, pruned: dict[str, list[Pruned]]) -> bool:
-    return any(told.sha256 == link.seal.sha256 for told in pruned.get(link.seal.segment, ()))
+def _gone_findings(
+    root: str | Path, gone: list[list[Link]], head: Head | None, damaged: dict[str, str]
+) -> Iterator[Finding]:
+    """Return findings for sealed segments that are gone, unless a sealed account says that they were pruned.
+
+    With a head, what was pruned since that was kept is a finding, too: the head proves no younger account.
+    """
+    if not gone:
+        return
+    pruned = read_pruned(root, damaged=damaged)  # last: an account is written, and sealed, before a segment is deleted
+    chains = Chains(read_chain(root, damaged={}))
+    sealed, proven = chains.by_segment().keys(), None if head is None else chains.segments_before(head)
+    for links in gone:
+        for link in links:
+            places = {each.place for each in accounts_of(link, pruned)}
+            if not places & sealed:
+                yield _missing(link, unsealed=bool(places))
+                break
+            if proven is not None and not places & proven:
+                yield _pruned_since(link)
+                break
 
 
 def _unnamed(root: str | Path, files: list[log.SegmentFile]) -> list[Finding]:
@@ -253,13 +276,24 @@ def _named_blobs(chunks: _Chunks, files: Iterable[log.SegmentFile]) -> Iterator[
                     yield msgspec.structs.replace(_of_file(file, offset, what), exact=False)
 
 
-def _missing(link: Link) -> Finding:
-    return Finding(
-        segment=link.seal.segment,
-        event_type=link.seal.segment_type,
-        offset=0,
-        what=f"the segment is gone ({link.seal.lines:,} lines, {link.seal.size_bytes:,} bytes), and was not pruned",
-    )
+def _missing(link: Link, *, unsealed: bool) -> Finding:
+    why = "and was not pruned"
+    if unsealed:
+        why = "and the account of its pruning is not sealed, so it proves nothing; if you pruned it, try: eventlog seal"
+    return _of_gone(link, f"the segment is gone ({_content(link)}), {why}")
+
+
+def _pruned_since(link: Link) -> Finding:
+    what = f"pruned since the head was kept ({_content(link)}), which the head cannot prove to be all of it"
+    return _of_gone(link, what)
+
+
+def _content(link: Link) -> str:
+    return f"{link.seal.lines:,} lines, {link.seal.size_bytes:,} bytes"
+
+
+def _of_gone(link: Link, what: str) -> Finding:
+    return Finding(segment=link.seal.segment, event_type=link.seal.segment_type, offset=0, what=what)
 
 
 def _of_seal(link: Link, what: str) -> Finding:

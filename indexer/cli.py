@@ -111,6 +111,8 @@ def prune(age: str | None, event_types: tuple[str, ...], dry_run: bool, wait_s: 
         click.echo(printable(f"{each.segment_type}/{each.segment}  {each.size_bytes:,} bytes  {home}"))
     for kept in done.kept:
         say(printable(f"kept: {kept}"))
+    for problem in done.unseen:
+        say(printable(f"not counted as a backup: {problem}"))
     total = sum(each.size_bytes for each in done.pruned)
     click.echo(f"{'would delete' if dry_run else 'deleted'} {counted(len(done.pruned), 'segment')}, {total:,} bytes")
 

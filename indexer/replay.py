@@ -198,7 +198,7 @@ def _finish(connection: duckdb.DuckDBPyConnection, root: str | Path, limits: Map
 def _pruned_without_rows(connection: duckdb.DuckDBPyConnection, root: str | Path) -> list[Pruned]:
     pruned = read_pruned(root, damaged={})  # a damaged segment is among the unreadable ones already
     marks = checkpoint.read(connection) if pruned else {}
-    return [accounts[-1] for name, accounts in pruned.items() if name not in marks]
+    return [accounts[-1].pruned for name, accounts in pruned.items() if name not in marks]
 
 
 def _differences(

@@ -5,9 +5,10 @@ truthful account of where its content is:
 
     1. it is sealed, it still is what was sealed, and it is indexed or backed up
     2. the index says that the rows of this segment have no other home (`released`), durably
-    3. a `segment_pruned` event says so in the log, durably
+    3. a `segment_pruned` event says so in the log, durably, and is sealed: no other excuses a missing segment
     4. the file is deleted
 
+A backup counts once its copy was read and compared (eventlog.copies), if it is what allows the deletion.
 Steps 2 to 4 are taken in one turn at the index, so that a replay, which swaps its own index
 in under that turn, comes before or after all of them.
 """
@@ -23,11 +24,12 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from eventlog import envelope, ids, log, reader, timestamps
+from eventlog import envelope, ids, log, timestamps
 from eventlog.alert_events import ALERT_TYPES
-from eventlog.backup import BACKED_UP_EVENT, SegmentsBackedUp
+from eventlog.backup import BACKED_UP_EVENT
 from eventlog.chains import Chains, Link
 from eventlog.config import SEGMENT_MAX_AGE_S, SEGMENT_MAX_BYTES
+from eventlog.copies import Copies
 from eventlog.envelope import Envelope
 from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent
 from eventlog.fingerprint import sha256
@@ -35,7 +37,7 @@ from eventlog.log import SegmentFile
 from eventlog.maintenance import maintenance
 from eventlog.pruned import PRUNED_EVENT, Pruned, read_pruned
 from eventlog.schemas import SCHEMA_EVENT
-from eventlog.sealing import SEAL_EVENT, read_chain
+from eventlog.sealing import SEAL_EVENT, read_chain, seal_held
 from eventlog.segment import remove_if_finished
 from eventlog.writer import Durability, Writer
 from indexer import checkpoint, index_file, schema, turns
@@ -54,6 +56,8 @@ class Pruning(msgspec.Struct, frozen=True, kw_only=True):
 
     pruned: list[Pruned]
     kept: list[str]
+    #: Of backups that the log tells of: which could not be looked at, or do not hold what they should.
+    unseen: list[str] = []
 
 
 def prune(
@@ -76,25 +80,27 @@ def prune(
     with contextlib.nullcontext() if dry_run else maintenance(root):
         policies = Policies(root, older_than_s)
         old = policies.old(log.list_log(root, types).segments)
-        done = Pruning(pruned=[], kept=[])
+        done = Pruning(pruned=[], kept=[], unseen=[])
         seals = Chains(read_chain(root)).by_segment()
-        backups, indexed = _backups(root), _indexed_offsets(root, timeout_s)
+        copies, indexed = Copies(root), _indexed_offsets(root, timeout_s)
         files = {}
         for file in old:
             if file.event_type in KEPT_TYPES:
                 continue
-            verdict = _judge(file, policies, seals.get(file.name, []), backups.get(file.name, {}), indexed)
+            verdict = _judge(file, policies, seals.get(file.name, []), copies, indexed)
             if isinstance(verdict, str):
                 done.kept.append(f"{file.event_type}/{file.name}: {verdict}")
             else:
                 done.pruned.append(verdict)
                 files[file.name] = file
+        done.unseen.extend(copies.problems)
         if done.pruned and not dry_run:
             # In one turn at the index: a replay that ends meanwhile sees all of it or nothing.
             with _turn(root, timeout_s, indexed is not None) as connection:
                 if connection is not None:
                     _release(connection, done.pruned)
                 _tell(root, done.pruned)
+                seal_held(root, PRUNED_EVENT)
                 for file in files.values():
                     if not _delete(file):
                         done.pruned[:] = [each for each in done.pruned if each.segment != file.name]
@@ -121,7 +127,7 @@ def _judge(
     file: SegmentFile,
     policies: Policies,
     seals: list[Link],
-    backups: dict[str, str],
+    copies: Copies,
     indexed: dict[str, int] | None,
 ) -> Pruned | str:
     """Return what may be deleted, or why it may not."""
@@ -133,9 +139,6 @@ def _judge(
     is_indexed = indexed is not None and indexed.get(file.name) == file.size
     if indexed is not None and not is_indexed:
         return "not indexed yet; try: eventlog index"
-    copies = sorted(destination for destination, digest in backups.items() if digest == seal.sha256)
-    if not is_indexed and not copies:
-        return "neither indexed nor backed up; try: eventlog index"
     try:
         kept = policies.why_kept(file)
         if kept is not None:
@@ -144,6 +147,9 @@ def _judge(
             return "not what was sealed; try: eventlog verify"
     except OSError as error:
         return f"cannot be read: {error}"
+    backups = copies.of(file, seal, whole=not is_indexed)  # last: it may read the copies
+    if not is_indexed and not backups:
+        return "neither indexed, nor in a backup that could be looked at; try: eventlog index"
     return Pruned(
         segment=file.name,
         segment_type=file.event_type,
@@ -153,21 +159,8 @@ def _judge(
         seal=seal.number,
         origin=seal.origin,
         indexed=is_indexed,
-        backups=copies,
+        backups=backups,
     )
-
-
-def _backups(root: str | Path) -> dict[str, dict[str, str]]:
-    """Return, per segment, the destinations that hold a copy, and the hash of that."""
-    found: dict[str, dict[str, str]] = {}
-    for _, event in reader.read_events(root, BACKED_UP_EVENT):
-        try:
-            backup = msgspec.json.decode(event.payload, type=SegmentsBackedUp)
-        except msgspec.ValidationError:
-            continue
-        for each in backup.segments:
-            found.setdefault(each.segment, {})[backup.destination] = each.sha256
-    return found
 
 
 def _indexed_offsets(root: str | Path, timeout_s: float) -> dict[str, int] | None:
@@ -198,8 +191,8 @@ def _release(connection: duckdb.DuckDBPyConnection, pruned: list[Pruned]) -> Non
 
 
 def _tell(root: str | Path, pruned: list[Pruned]) -> None:
-    told = read_pruned(root)
-    lines = [envelope.encode(_envelope(each)) for each in pruned if each not in told.get(each.segment, ())]
+    told = [each.pruned for accounts in read_pruned(root).values() for each in accounts]
+    lines = [envelope.encode(_envelope(each)) for each in pruned if each not in told]
     if not lines:
         return
     # In a segment of its own: in one that a copy of the root may have as well, two roots would write under one name.

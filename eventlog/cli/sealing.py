@@ -57,7 +57,8 @@ def verify(with_index: bool, kept: str | None, as_json: bool, root: str | None) 
     """Compare the log with its seals.
 
     Names the segment and the byte of the first difference, for each segment that is not what
-    was sealed. The exit code is 1 where there is one.
+    was sealed. The exit code is 1 where there is one. With --head, so is each segment that was
+    pruned since that head was printed: it may have been deleted by whoever could write to the log.
 
     \b
     Example:
@@ -109,6 +110,8 @@ def _show(found: verification.Verified) -> None:
         f"{found.pruned_segments:,} pruned; {found.unsealed_segments:,} not sealed yet ({found.unsealed_bytes:,} bytes)"
         + (f"; {counted(found.blobs, 'blob')} ({found.blob_bytes:,} bytes)" if found.blobs else "")
     )
+    for each in found.strays:
+        click.echo(printable(f"{each.event_type}/{each.segment}: byte {each.offset:,}: {each.what}"))
     for fork in found.forks:
         click.echo(
             f"fork: the seals of {_origin(fork.origin)} part behind seal {fork.after:,}: two copies of one root have "

@@ -19,8 +19,7 @@ from eventlog import archive, content, log, reader, verification
 from eventlog.archiving import archive_sealed
 from eventlog.backup import backup
 from eventlog.config import Config
-from eventlog.control import Role
-from eventlog.destination import open_destination
+from eventlog.destination import Folder, open_destination
 from eventlog.errors import IndexBusy, InvalidEvent
 from eventlog.pruned import read_pruned
 from eventlog.recorder import Recorder
@@ -162,7 +161,7 @@ def test_pruned_rows_stay_and_the_log_says_what_is_gone(root: Path) -> None:
     verified = verification.verify(root)
     assert verified.findings == []
     assert verified.pruned_segments == 3
-    (told,) = read_pruned(root)[paths[0].stem]
+    ((told, _),) = read_pruned(root)[paths[0].stem]
     assert (told.segment_type, told.lines, told.size_bytes, told.indexed) == (
         "t",
         10,
@@ -228,20 +227,20 @@ def test_what_is_not_safe_elsewhere_is_kept(root: Path, reason: str) -> None:
     assert len(log.list_type(root, "t")) == 1
 
 
-def test_without_an_index_only_what_is_backed_up_goes(root: Path) -> None:
+def test_without_an_index_only_what_is_backed_up_goes(root: Path, tmp_path: Path) -> None:
     """With the very content that was sealed."""
     paths = old_and_sealed(root)
-    seals = {link.seal.segment: link.seal for link in read_chain(root)}
-    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-    for path, digest in ((paths[0], seals[paths[0].stem].sha256), (paths[1], "0" * 64)):
-        recorder.emit(
-            "segments_backed_up",
-            {"destination": "/backup", "segments": [{"segment": path.stem, "sha256": digest, "size_bytes": 1}]},
-        )
-    recorder.shutdown()
+    backup(root, Folder(tmp_path / "backup"), say=print)
+    (object_,) = (tmp_path / "backup/log/t").glob(f"{paths[1].stem}.*")
+    object_.write_bytes(object_.read_bytes()[::-1])
+    (object_,) = (tmp_path / "backup/log/t").glob(f"{paths[2].stem}.*")
+    object_.unlink()
     done = prune(root, 30 * 86400)
-    assert [(each.segment, each.indexed, each.backups) for each in done.pruned] == [(paths[0].stem, False, ["/backup"])]
-    assert ["neither indexed nor backed up" in each for each in done.kept] == [True, True]
+    assert [(each.segment, each.indexed, each.backups) for each in done.pruned] == [
+        (paths[0].stem, False, [str(tmp_path / "backup")])
+    ]
+    assert ["nor in a backup that could be looked at" in each for each in done.kept] == [True, True]
+    assert sorted(each.rpartition(" ")[2] for each in done.unseen) == ["damaged", f"log/t/{object_.name}"]
 
 
 def test_young_segments_other_types_and_bookkeeping_stay(root: Path) -> None:
