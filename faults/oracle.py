@@ -40,13 +40,14 @@ def eventlog(*arguments: str | Path, timeout_s: float = 120) -> subprocess.Compl
     return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
-def communicate(process: subprocess.Popen[str], timeout_s: float) -> tuple[str, str]:
+def communicate(process: subprocess.Popen[str], timeout_s: float, stdin: str | None = None) -> tuple[str, str]:
     """Wait for a process; return what it wrote. Kills it, and raises TimeoutExpired, where it takes too long."""
     deadline = Deadline(timeout_s)
     while True:
         try:
-            return process.communicate(timeout=max(timeout_s - deadline.elapsed_s, 0.2))
+            return process.communicate(stdin, timeout=max(timeout_s - deadline.elapsed_s, 0.2))
         except subprocess.TimeoutExpired:
+            stdin = None  # it is on its way
             if deadline.has_passed():
                 process.kill()
                 raise
