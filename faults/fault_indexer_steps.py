@@ -26,16 +26,24 @@ _CHANGED = "20260101T000000000000Z-0123456789abcdef"
 
 
 class _Content(NamedTuple):
-    """What a root should hold. Of the changed segment, only what was written last."""
+    """What a root should hold. Of the changed segment: all that was ever in it, and what the log has of it now.
+
+    Where an index was `lost`, what the log has is all that is left.
+    """
 
     event_ids: set[str]
     changed_ids: set[str]
     rejected: int
+    logged_ids: frozenset[str] = frozenset()
+    lost: bool = False
 
     def and_then(self, more: _Content) -> _Content:
         """Return what the root should hold after more was written."""
         return _Content(
-            self.event_ids | more.event_ids, more.changed_ids or self.changed_ids, self.rejected + more.rejected
+            self.event_ids | more.event_ids,
+            (set(self.logged_ids) if more.lost else self.changed_ids) | more.changed_ids,
+            self.rejected + more.rejected,
+            more.logged_ids or self.logged_ids,
         )
 
 
@@ -73,12 +81,16 @@ def _write_more(root: Path, number: int) -> _Content:
 
 def _change_segment(root: Path, number: int) -> _Content:
     """Rewrite a segment that was indexed before, each time longer."""
+    earlier = set()
     if not log.segment_path(root, "changed", _CHANGED).exists():
-        _write(root, "changed", _line("unchanged", "changed")[1], _CHANGED)
+        event_id, line = _line("unchanged", "changed")
+        _write(root, "changed", line, _CHANGED)
         _index(root)
+        earlier = {event_id}
     lines = [_line(f"{number}.changed.{each}", "changed") for each in range(number + 1)]
     _write(root, "changed", b"".join(line for _, line in lines), _CHANGED)
-    return _Content(set(), {event_id for event_id, _ in lines}, 0)
+    written = {event_id for event_id, _ in lines}
+    return _Content(set(), earlier | written, 0, frozenset(written))
 
 
 def _outdate(root: Path, number: int) -> _Content:
@@ -89,12 +101,12 @@ def _outdate(root: Path, number: int) -> _Content:
 
 def _break(root: Path, number: int) -> _Content:
     index_file.index_path(root).write_bytes(b"nonsense" * 1000)
-    return _write_more(root, number)
+    return _write_more(root, number)._replace(lost=True)
 
 
 def _delete(root: Path, number: int) -> _Content:
     index_file.index_path(root).unlink()
-    return _write_more(root, number)
+    return _write_more(root, number)._replace(lost=True)
 
 
 # -- what it does then -----------------------------------------------------------------------

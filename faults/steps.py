@@ -17,7 +17,7 @@ from unittest import mock
 
 import duckdb
 
-from indexer import checkpoint, index_file, indexer, loader, projections, replay, typed
+from indexer import carrying, checkpoint, index_file, indexer, loader, projections, replay, typed, versions
 from indexer.engine import Engine
 
 _TRACED: tuple[tuple[Any, str], ...] = (
@@ -37,8 +37,12 @@ _TRACED: tuple[tuple[Any, str], ...] = (
     (indexer.Indexer, "_release_segments"),
     (indexer.Indexer, "_alarm"),
     (replay, "_build"),
+    (indexer.Indexer, "_retire"),
+    (versions, "_drop_what_comes_again"),
     (replay, "_finish"),
-    (replay, "_carry_released"),
+    (replay, "_carry"),
+    (carrying, "_carry_gone"),
+    (carrying, "_carry_replaced"),
     (replay, "_swap"),
     (index_file, "move_aside"),
     (os, "replace"),

@@ -23,7 +23,7 @@ from eventlog.log import SegmentFile
 from eventlog.reader import OVERSIZED_KEPT_BYTES, Block, read_blocks, unreadable
 from eventlog.schemas import SCHEMA_EVENT
 from eventlog.segment import held_still
-from indexer import checkpoint, loader
+from indexer import checkpoint, loader, versions
 from indexer.bulk import Bulk, bulks
 from indexer.checkpoint import Checkpoint
 from indexer.known import Known
@@ -72,8 +72,12 @@ class _Reached(msgspec.Struct):
     file: SegmentFile
     offset: int
     #: The last bytes before the offset, as they were read: what the checkpoint is to be recognised by.
+    #: Not those of a torn tail, which may still change.
     tail: bytes
     lines: int = 0
+    torn_bytes: int = 0
+    #: Where a torn tail began that was put into quarantine earlier, and is read again.
+    reread_from: int | None = None
 
 
 class _Part(msgspec.Struct):
@@ -102,9 +106,9 @@ class _Part(msgspec.Struct):
         self.reach(segment, block.offset + block.length, tail).lines += lines
 
     def add_torn_tail(self, segment: SegmentFile, torn: Rejected, tail: bytes) -> None:
-        """Take what is left at the end of a segment."""
+        """Take what is left at the end of a segment, behind the bytes that end in `tail`."""
         self.torn.append(torn)
-        self.reach(segment, torn.offset + torn.length, tail)
+        self.reach(segment, torn.offset + torn.length, tail).torn_bytes = torn.length
 
     @property
     def is_full(self) -> bool:
@@ -137,14 +141,35 @@ def index_batch(
     asked = list(segments)[:BATCH_SEGMENTS]
     known = known or Known()
     known.read_marks(connection, [each.name for each in asked])
+    unreadable = _check_returned(connection, asked, known)
     with bulks(2) as lent:
         reading = _Reading(asked, known.marks, limits, max_bytes, lent)
+        reading.unreadable |= unreadable
         done = Done()
         with contextlib.closing(_read_ahead(reading.parts())) as parts:
             for part in parts:
                 _store(connection, part, known, done)
     done.unreadable, done.next = reading.unreadable, reading.next
     return done
+
+
+def _check_returned(connection: duckdb.DuckDBPyConnection, asked: list[SegmentFile], known: Known) -> dict[str, str]:
+    """Look at all of a file that the log has again: it may be deleted once more, on the word of its checkpoint.
+
+    Returns which could not be read, and why. Raises SegmentChanged where one has lines that are no rows.
+    """
+    unreadable = {}
+    for each in asked:
+        mark = known.marks.get(each.name)
+        file = log.refreshed(each) if mark is not None and mark.released else None
+        if mark is None or file is None:
+            continue
+        try:
+            if versions.is_other(connection, mark, file):
+                raise SegmentChanged(file, mark.indexed_offset, "it is not the file that was indexed")
+        except (SegmentUnreadable, MissingExtra) as error:
+            unreadable[each.name] = str(error)
+    return unreadable
 
 
 def in_order(segments: Iterable[SegmentFile]) -> list[SegmentFile]:
@@ -194,7 +219,7 @@ class _Reading:
             # The listing may be older than the turn that is held now, and another indexer may
             # have been further in between: look again.
             segment = log.refreshed(listed)
-            if segment is None:
+            if segment is None or segment.name in self.unreadable:
                 continue
             if self._part.has_schemas and segment.event_type != SCHEMA_EVENT:
                 yield self._part  # what a type's first rows become depends on its schema
@@ -224,22 +249,12 @@ class _Reading:
         """Yield what is new in a segment, each block with the last bytes up to its end, and
         account for a torn tail at the end of the segment."""
         mark = self._known.get(segment.name) or Checkpoint(segment.name, segment.event_type)
-        offset, limit = mark.indexed_offset, None
-        if self._limits is not None:
-            limit = self._limits.get(segment.name, 0)
+        limit = None if self._limits is None else self._limits.get(segment.name, 0)
         size = segment.size if limit is None else min(limit, segment.size)
-        if size < offset:
-            raise SegmentChanged(segment, offset, "it is shorter than what was indexed")
-        tail = b""
-        if size > offset:
-            tail = checkpoint.read_tail(segment.path, offset) or b""
-            if offset and checkpoint.hash_of(tail) != mark.tail_hash:
-                raise SegmentChanged(segment, offset, "the bytes before the indexed offset are not the same")
-            if segment.archived:  # whose checksum comes last: no line of it is believed before
-                _check(segment)
-        self._part.reach(segment, offset, tail)
-        if size == offset:
+        tail = self._begin(segment, mark, size)
+        if tail is None:
             return
+        offset = mark.settled_offset
         for block in read_blocks(segment.path, offset, end=limit, max_bytes=self._room):
             offset = block.offset + block.length
             tail = _tail_behind(segment, tail, block)
@@ -255,8 +270,35 @@ class _Reading:
                         yield block, tail
                     torn = _torn_tail(segment, offset, limit)
                     if torn is not None:
-                        tail = _tail_behind(segment, tail, Block(torn.offset, torn.length, torn.raw))
                         self._part.add_torn_tail(segment, torn, tail)
+
+    def _begin(self, segment: SegmentFile, mark: Checkpoint, size: int) -> bytes | None:
+        """Note that a segment is looked at; return the last bytes before its checkpoint, None where nothing is new.
+
+        Raises SegmentChanged where those bytes are others by now, and SegmentUnreadable.
+        """
+        offset, is_read = mark.settled_offset, size == mark.indexed_offset
+        if size < offset:
+            raise SegmentChanged(segment, mark.indexed_offset, "it is shorter than what was indexed")
+        tail = b""
+        # An archive is read from its front: only where there is something new in it.
+        if offset and not (is_read and segment.archived):
+            found = checkpoint.read_tail(segment.path, offset)
+            if found is None:  # deleted since it was looked at
+                return None
+            tail = found
+            if checkpoint.hash_of(tail) != mark.tail_hash:
+                what = "the bytes before the indexed offset are not the same"
+                raise SegmentChanged(segment, mark.indexed_offset, what)
+        if is_read:
+            self._part.reach(segment, mark.indexed_offset, tail).torn_bytes = mark.torn_bytes
+            return None
+        if segment.archived:  # whose checksum comes last: no line of it is believed before
+            _check(segment)
+        reached = self._part.reach(segment, offset, tail)
+        if mark.torn_bytes:  # what stands behind the last line is judged anew, as a whole
+            reached.reread_from = offset
+        return tail
 
 
 def _tail_behind(segment: SegmentFile, tail: bytes, block: Block) -> bytes:
@@ -316,8 +358,10 @@ def _read_ahead(parts: Iterator[_Part]) -> Generator[_Part]:
 def _store(connection: duckdb.DuckDBPyConnection, part: _Part, known: Known, done: Done) -> None:
     """Commit a part, and with it how far its segments were read."""
     checked = loader.check(connection, part.slices)
+    again = {name: each.reread_from for name, each in part.reached.items() if each.reread_from is not None}
     connection.begin()
     try:
+        loader.take_back(connection, again)
         loader.store(connection, part.bulk, checked._replace(rejected=[*checked.rejected, *part.torn]), known)
         changed = _account(part, checked, known.marks, done)
         checkpoint.write(connection, changed)
@@ -343,13 +387,15 @@ def _account(part: _Part, checked: Checked, known: dict[str, Checkpoint], done: 
     for name, reached in part.reached.items():
         mark = known.setdefault(name, Checkpoint(name, reached.file.event_type))
         done.segments[name], done.files[name] = mark, reached.file
-        if reached.offset == mark.indexed_offset:
+        again = reached.reread_from is not None
+        if reached.offset == mark.indexed_offset and not again:
             continue
         mark.indexed_offset = reached.offset
+        mark.torn_bytes = reached.torn_bytes
         mark.size_bytes = max(reached.file.size, reached.offset)
         mark.lines += reached.lines
         mark.events += events[name]
-        mark.rejected += rejected[name]
+        mark.rejected += rejected[name] - again
         mark.sealed = reached.file.sealed
         mark.released = False  # a released segment with new bytes was adopted in the meantime
         mark.tail_hash = checkpoint.hash_of(reached.tail)

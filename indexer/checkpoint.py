@@ -3,6 +3,10 @@
 A checkpoint is a row of `segments`, written in the transaction that writes the rows it
 accounts for. Besides the offset it holds a hash of the bytes just before it: a file that
 was cut, rewritten or replaced no longer matches, and its offset means nothing then.
+
+A torn tail (bytes behind the last newline that nobody is writing) is indexed as well, into
+quarantine, but it is not settled: its last byte may follow later, from a copy in progress or a
+receiver. The hash is therefore of the bytes before the torn tail.
 """
 
 from __future__ import annotations
@@ -22,7 +26,10 @@ TAIL_BYTES = 4096
 
 
 class Checkpoint(msgspec.Struct):
-    """A row of `segments`. `released` means that the log's copy was deleted on purpose."""
+    """A row of `segments`. `released` means that the index may be the only home of its rows.
+
+    The last `torn_bytes` of the indexed bytes are a torn tail.
+    """
 
     name: str
     event_type: str
@@ -34,6 +41,12 @@ class Checkpoint(msgspec.Struct):
     sealed: bool = False
     released: bool = False
     tail_hash: str = ""
+    torn_bytes: int = 0
+
+    @property
+    def settled_offset(self) -> int:
+        """Where the last indexed line ends: what stands behind it, a torn tail, may still change."""
+        return self.indexed_offset - self.torn_bytes
 
 
 def read(connection: duckdb.DuckDBPyConnection, names: Iterable[str] | None = None) -> dict[str, Checkpoint]:
@@ -56,6 +69,20 @@ def write(connection: duckdb.DuckDBPyConnection, checkpoints: Iterable[Checkpoin
     connection.execute(
         f"INSERT INTO segments SELECT {columns}", [[getattr(each, name) for each in rows] for name in SEGMENTS]
     )
+
+
+def difference(mark: Checkpoint, path: Path, size: int) -> str | None:
+    """Return why a file is not the one that was indexed; None where it is, is gone, or has only grown.
+
+    Raises SegmentUnreadable.
+    """
+    if size < mark.settled_offset:
+        return "it is shorter than what was indexed"
+    if not mark.tail_hash or not mark.settled_offset:
+        return None
+    if tail_hash(path, mark.settled_offset) not in (mark.tail_hash, ""):
+        return "the bytes before the indexed offset are not the same"
+    return None
 
 
 def tail_hash(path: Path, offset: int) -> str:

@@ -143,8 +143,8 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
         )
         for reason in done.unreadable:
             say(f"left out: {reason}")
-        if done.kept is not None:
-            say(_kept(done))
+        for remark in replaying.remarks(done):
+            say(remark)
         if done.pruned:
             lines = sum(each.lines for each in done.pruned)
             homes = sorted({home for each in done.pruned for home in each.backups})
@@ -170,14 +170,6 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
         click.echo(printable(f"  {row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.what}"))
     click.echo("try: eventlog replay")
     return EXIT_FAILED
-
-
-def _kept(done: replaying.Replayed) -> str:
-    return (
-        f"the old index had {counted(done.kept_events, 'event')} of segments that the log has no more, "
-        "or that cannot be read; "
-        f"it was kept as {done.kept}. Delete it if they may go, or bring the segments back and replay again"
-    )
 
 
 def _report(done: Counted) -> None:

@@ -155,6 +155,17 @@ class Engine:
         if rows < _LARGE_ROW_GROUP_ROWS:
             self._rows += rows
 
+    def left_alone(self, path: Path) -> bool:
+        """Say whether a file is as this engine left it, as far as the file system tells: without opening it."""
+        left = self._left_as
+        try:
+            found = path.stat()
+        except OSError:
+            return False
+        return left is not None and (left.device, left.inode, left.changed_ns) == (
+            found.st_dev, found.st_ino, found.st_ctime_ns
+        )  # fmt: skip
+
     def detach(self) -> None:
         """Let go of the file, after a checkpoint. Raises duckdb.Error; the file is let go of all the same."""
         assert self._connection is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ _RETRY_S = 0.02
 #: More than DuckDB opens for one batch or query.
 _DESCRIPTORS = 16
 _TRY_TIMEOUT_S = 60.0
+_READ_TIMEOUT_S = 600.0
 
 
 def index_path(root: str | Path) -> Path:
@@ -68,7 +70,8 @@ def writing(
         used = engine or Engine()
         connection = _opened(root, lambda: used.attach(path), os.R_OK | os.W_OK, timeout_s)
         try:
-            path.chmod(0o600)  # DuckDB makes it readable for everybody
+            if path.stat().st_mode & 0o077:  # DuckDB makes it readable for everybody
+                path.chmod(0o600)
             yield connection
             used.detach()
         except BaseException:
@@ -241,23 +244,43 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-_TRY_TO_OPEN = """
+#: To read a row is to hash it, so that each block of each column is read, and compared with its checksum.
+_TRY_TO_READ = """
 import duckdb, sys
+path, how = sys.argv[1:]
 try:
-    duckdb.connect(sys.argv[1], read_only=True).close()
+    connection = duckdb.connect(path, read_only=True)
+    if how == "all":
+        for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+            connection.execute(f'SELECT sum(hash(rows)) FROM "{name}" rows').fetchall()
+    connection.close()
+except duckdb.OutOfMemoryException:
+    sys.exit(0)
 except duckdb.Error:
     sys.exit(7)
 """
+_UNREADABLE = frozenset({7, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS})
 
 
 def _is_broken(path: Path) -> bool:
     """Say whether the file itself is at fault: nobody locks it, and a fresh process, with
-    descriptors and memory to spare, cannot read it either. In doubt it is not."""
+    descriptors and memory to spare, cannot open it either. In doubt it is not."""
+    return _fails_elsewhere(path, "open", _TRY_TIMEOUT_S)
+
+
+def is_damaged(path: Path) -> bool:
+    """Say whether a fresh process cannot read all of the file either. In doubt it can.
+
+    Each block may be sound and the file is still none: a copy was written over it while it was in use.
+    """
+    return path.exists() and _fails_elsewhere(path, "all", _READ_TIMEOUT_S)
+
+
+def _fails_elsewhere(path: Path, how: str, timeout_s: float) -> bool:
+    command = [sys.executable, "-c", _TRY_TO_READ, str(path), how]
     try:
-        found = subprocess.run(
-            [sys.executable, "-c", _TRY_TO_OPEN, str(path)], capture_output=True, timeout=_TRY_TIMEOUT_S, check=False
-        )
-        return found.returncode == 7 and os.access(path, os.R_OK) and not _is_locked(path)
+        found = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
+        return found.returncode in _UNREADABLE and os.access(path, os.R_OK) and not _is_locked(path)
     except (OSError, subprocess.SubprocessError):
         return False
 

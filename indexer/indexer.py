@@ -8,6 +8,7 @@ batch, so that readers get their turn.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,17 +22,19 @@ from eventlog.errors import IndexFailed, SegmentUnreadable
 from eventlog.log import SegmentFile
 from eventlog.recorder import Recorder
 from eventlog.segment import is_owned, remove_if_finished
-from indexer import checkpoint, index_file, projections, schema
+from indexer import checkpoint, index_file, projections, schema, versions
 from indexer.alarm import ALARM_EVENT, Alarm
 from indexer.batch import Done, SegmentChanged, in_order, index_batch
 from indexer.engine import Engine
 from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex
 from indexer.known import Known
-from indexer.replay import Progress, replay
+from indexer.replay import Progress, remarks, replay
 from indexer.sweep import Sweep, is_spooled
 
 _logger = logging.getLogger("eventlog.indexer")
 _LARGE_BATCH_BYTES = 4 * 1024 * 1024
+#: An index that others have written to is looked at this often, at most, while nothing else is to be done.
+_LOOK_S = 1.0
 
 
 class Counted(msgspec.Struct):
@@ -71,7 +74,9 @@ class Indexer:
         self._index_inode: int | None = None
         self._index_id: tuple[int | None, str] | None = None
         self._known = Known()
-        self._alarms: dict[str, bool] = {}  # id → whether the index was rebuilt for it
+        #: At least so many bytes were indexed when this indexer last had its turn.
+        self._reach = 0
+        self._looked_at_s = 0.0
 
     def catch_up(self) -> Counted:
         """Index what the log holds now. Raises IndexBusy, IndexFailed.
@@ -94,7 +99,9 @@ class Indexer:
                 left = self._index_some(waiting, counted)
             except duckdb.Error as error:  # a full disk, most likely; the batch is undone
                 path, reason = index_file.index_path(self.root), index_file.reason_of(error)
-                raise IndexFailed(f"{path} could not be written: {reason}. The log is not affected") from error
+                if not self._replace_damaged(reason):
+                    raise IndexFailed(f"{path} could not be written: {reason}. The log is not affected") from error
+                left = None
             waiting = in_order(self._sweep.thorough()) if left is None else left
         return counted
 
@@ -107,13 +114,12 @@ class Indexer:
                     self._known.clear()
                     self._prepare(connection)
                     waiting = self._recall_if_replaced(connection, waiting)
-                done = index_batch(connection, waiting, known=self._known)
+                done = index_batch(connection, waiting, known=self._known) if waiting else Done()
                 if self.releases:
                     self._release_segments(connection, done)
         except SegmentChanged as error:
-            event_id = self._alarm(error)
-            self._rebuild(f"{error}; an alarm was logged and the index is rebuilt from the log")
-            self._alarms[event_id] = True  # not before: a rebuild that failed is tried again
+            self._alarm(error)
+            self._retire(error)
             return None
         except _NeedsRebuild as error:
             self._rebuild(str(error))
@@ -130,6 +136,7 @@ class Indexer:
         self._engine.wrote(done.events)
         if done.bytes > _LARGE_BATCH_BYTES:
             self._engine.close()  # which gives back the memory that it took
+        self._reach += done.bytes
         counted.events += done.events
         counted.rejected += done.rejected
         counted.bytes += done.bytes
@@ -143,13 +150,20 @@ class Indexer:
         return left[1:] if mark is not None and mark.indexed_offset >= left[0].size else left
 
     def _forget_if_replaced(self) -> None:
-        """The operator may have deleted or replayed the index: then all is to be looked at anew."""
-        inode = index_file.inode_of(index_file.index_path(self.root))
+        """The operator may have deleted or replayed the index: then all is to be looked at anew.
+
+        Or written an older copy over it, in place: to see that, the index is opened though nothing is new.
+        """
+        path, now_s = index_file.index_path(self.root), time.monotonic()
+        inode = index_file.inode_of(path)
         if inode is None and self._index_inode is not None:
             self._say("the index is gone; making it anew from the log")
         if inode != self._index_inode:
             self._sweep.forget()
             self._index_inode = self._index_id = None
+        elif now_s - self._looked_at_s >= _LOOK_S and not self._engine.left_alone(path):
+            self._looked_at_s = now_s
+            self._index_inode = None
 
     def _recall_if_replaced(
         self, connection: duckdb.DuckDBPyConnection, waiting: list[SegmentFile]
@@ -158,8 +172,15 @@ class Indexer:
         self._index_inode = index_file.inode_of(index_file.index_path(self.root))
         # A new file may have the inode of a deleted one, and a backup has the identity of the original.
         expected, self._index_id = self._index_id, (self._index_inode, schema.identity(connection))
+        ((reach,),) = connection.execute("SELECT coalesce(sum(indexed_offset), 0)::BIGINT FROM segments").fetchall()
+        before, self._reach = self._reach, reach
         if self._index_id == expected:
-            return waiting
+            if reach >= before:
+                return waiting
+            self._say(
+                f"{index_file.index_path(self.root)} is an older copy of the index: it has {reach:,} of {before:,} "
+                "bytes that were indexed; what it lacks is read again, as far as the log has it"
+            )
         self._sweep.recall(connection.execute("SELECT name, indexed_offset FROM segments").fetchall())
         if expected is not None:  # replaced while this one waited for its turn: it may be an older one
             return in_order(self._sweep.thorough())
@@ -179,12 +200,11 @@ class Indexer:
             if mark is None:  # it could not be read so far
                 continue
             try:
-                found = checkpoint.tail_hash(segment.path, mark.indexed_offset)
+                what = checkpoint.difference(mark, segment.path, segment.size)
             except SegmentUnreadable as error:
                 self._sweep.could_not_read(segment.name, str(error))
                 continue
-            if mark.tail_hash and found not in (mark.tail_hash, ""):
-                what = "the bytes before the indexed offset are not the same"
+            if what is not None:
                 raise SegmentChanged(segment, mark.indexed_offset, what)
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -206,19 +226,48 @@ class Indexer:
                 "rebuilding it from the log"
             )
 
+    def _replace_damaged(self, reason: str) -> bool:
+        """Set the index aside and make it anew where it is certain that its file is damaged; say whether it was."""
+        inode = index_file.inode_of(index_file.index_path(self.root))
+        self._engine.close()
+        if not index_file.is_damaged(index_file.index_path(self.root)):
+            return False
+        aside = index_file.set_aside(self.root, inode, timeout_s=self._timeout_s)
+        if aside is not None:
+            self._rebuild(f"the index is damaged: {reason}. It was set aside as {aside.name}; rebuilding from the log")
+        return True
+
     def _rebuild(self, why: str) -> None:
         self._say(why)
         done = replay(self.root, progress=self._progress, timeout_s=self._timeout_s)
         for reason in done.unreadable:
             self._say(f"left out for now: {reason}")
-        if done.kept is not None:
+        for remark in remarks(done):
+            self._say(remark)
+
+    def _retire(self, error: SegmentChanged) -> None:
+        """Keep the rows of the earlier file, and have the one that is there read from its first byte."""
+        name = error.segment.name
+        self._known.clear()
+        file = log.refreshed(error.segment)
+        self._sweep.doubt(name)
+        if file is None:
+            return
+        try:
+            with index_file.writing(self.root, timeout_s=self._timeout_s, engine=self._engine) as connection:
+                is_ours = schema.version(connection) == schema.SCHEMA_VERSION  # or it was replaced meanwhile
+                version = versions.retire(connection, file) if is_ours else None
+        except SegmentUnreadable as unreadable:
+            self._sweep.could_not_read(name, str(unreadable))
+            return
+        if version is not None:
             self._say(
-                f"{done.kept_events:,} events of segments that the log has no more, or that cannot be read, "
-                f"are kept in {done.kept}"
+                f"{error}; an alarm was logged. The rows that it had are kept as segment {version}, and the file "
+                "that is there now is read from its beginning"
             )
 
-    def _alarm(self, error: SegmentChanged) -> str:
-        """Log what was found: the index is about to be rebuilt, and an alarm must survive that. Returns its id.
+    def _alarm(self, error: SegmentChanged) -> None:
+        """Log what was found, before anything is done about it.
 
         The same finding by two indexers, or twice, has the same id and is one event.
         """
@@ -234,10 +283,6 @@ class Indexer:
         )
         moment_ns = segment.mtime_ns
         event_id = ids.derived_id(moment_ns // 1000, ALARM_EVENT, bytes(payload))
-        if self._alarms.get(event_id):
-            raise IndexFailed(f"{error}: found again right after a rebuild; look at who writes there") from None
-        if event_id in self._alarms:
-            return event_id
         recorder = Recorder(Config(root=str(self.root), strict=True), role=Role.MAINTENANCE)
         recorder.record(
             [
@@ -250,8 +295,6 @@ class Indexer:
             ]
         )
         recorder.shutdown()
-        self._alarms[event_id] = False
-        return event_id
 
     def _release_segments(self, connection: duckdb.DuckDBPyConnection, done: Done) -> None:
         """Delete finished segments: first say so in the index, durably, and only then delete.

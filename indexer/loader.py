@@ -19,7 +19,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -55,7 +55,7 @@ _TIMED = "'00000000-0001-0000-0000-000000000000'::UUID"
 _OF_CONTENT = [name for name in CONTENT if name not in ("event_id", "timestamp")]
 
 
-def _same_event(one: str, other: str) -> str:
+def same_event(one: str, other: str) -> str:
     """Return the condition under which two rows are of the same event."""
     return f"{one}.event_id = {other}.event_id AND {one}.workspace IS NOT DISTINCT FROM {other}.workspace"
 
@@ -201,6 +201,12 @@ def insert_rejected(connection: duckdb.DuckDBPyConnection, rejected: list[Reject
         )
 
 
+def take_back(connection: duckdb.DuckDBPyConnection, offsets: Mapping[str, int]) -> None:
+    """Take torn tails out of quarantine, by segment and offset: there is more of those lines now."""
+    for segment, offset in offsets.items():
+        connection.execute("DELETE FROM rejected WHERE segment = ? AND line_offset = ?", [segment, offset])
+
+
 def _reject(segment: str, line: Line, reason: str) -> Rejected:
     return Rejected(segment, line.offset, line.length, reason, line.data[:_RAW_MAX_BYTES])
 
@@ -287,7 +293,7 @@ def _close_look(line: bytes) -> str | None:
 def merge_batch(connection: duckdb.DuckDBPyConnection) -> None:
     """Move `batch` into `event_rows` and `conflicts`, by the rule at the top of this module."""
     known = _drop_redelivered(connection)
-    met = f"UNION SELECT workspace, event_id FROM batch SEMI JOIN met ON {_same_event('batch', 'met')}"
+    met = f"UNION SELECT workspace, event_id FROM batch SEMI JOIN met ON {same_event('batch', 'met')}"
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE contended AS
@@ -299,7 +305,7 @@ def merge_batch(connection: duckdb.DuckDBPyConnection) -> None:
     if not row or not row[0]:
         typed.insert(connection, "batch")
         return
-    typed.insert(connection, f"batch ANTI JOIN contended ON {_same_event('batch', 'contended')}")
+    typed.insert(connection, f"batch ANTI JOIN contended ON {same_event('batch', 'contended')}")
     _settle_contended(connection)
 
 
@@ -337,7 +343,7 @@ def _settle_contended(connection: duckdb.DuckDBPyConnection) -> None:
     content = ", ".join(_OF_CONTENT)
     place = "(segment, line_offset, line_length)"
     pool = " UNION ALL ".join(
-        f"SELECT {_ALL} FROM {table} SEMI JOIN contended ON {_same_event(table, 'contended')}"
+        f"SELECT {_ALL} FROM {table} SEMI JOIN contended ON {same_event(table, 'contended')}"
         for table in ("batch", "event_rows", "conflicts")
     )
     connection.execute(
@@ -354,6 +360,6 @@ def _settle_contended(connection: duckdb.DuckDBPyConnection) -> None:
         """
     )
     for table in ("event_rows", "conflicts"):
-        connection.execute(f"DELETE FROM {table} USING contended WHERE {_same_event(table, 'contended')}")
+        connection.execute(f"DELETE FROM {table} USING contended WHERE {same_event(table, 'contended')}")
     typed.insert(connection, f"(SELECT {_ALL} FROM versions WHERE position = 1)")
     connection.execute(f"INSERT INTO conflicts SELECT {_ALL} FROM versions WHERE position > 1")

@@ -5,10 +5,9 @@ reads the old one, and a crash leaves the old one in place:
 
     1. build <root>/index.duckdb.replay from all segments
     2. take the index's turn, so that nobody has it open
-    3. carry over the rows of segments that were released (mode db_only): the index is
-       their only home
-    4. if the old index has rows of segments that are neither in the log nor released (somebody
-       has deleted them), or that cannot be read, keep it under another name
+    3. carry over what only the old index has (indexer.carrying): rows of segments that were
+       released, pruned, deleted, or that came back shorter or different
+    4. should the new index lack an event all the same, keep the old one under another name
     5. drop the old index's WAL, rename the new file over the old one, sync the folder
 """
 
@@ -31,12 +30,12 @@ from eventlog import forks, log
 from eventlog.errors import IndexFailed
 from eventlog.pruned import Pruned, read_pruned
 from eventlog.segment import sync_folder
-from indexer import checkpoint, engine, index_file, loader, projections, schema, turns, typed
+from indexer import checkpoint, engine, index_file, projections, schema, turns, typed
 from indexer.batch import SegmentChanged, in_order, index_batch
+from indexer.carrying import Carried, carry, carry_released, find_lacking
 from indexer.digest import Digest, digest
 from indexer.index_file import DEFAULT_TIMEOUT_S
 from indexer.parity import Difference, differences
-from indexer.staging import as_table
 
 #: Called with bytes done and bytes in all.
 Progress = Callable[[int, int], None]
@@ -47,18 +46,28 @@ _REPLAY_BATCH_BYTES = 1024 * 1024 * 1024
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """The new index: its digest, and how long building it took.
 
-    `unreadable` says which segments are missing from it, and why. `pruned` are those that
-    retention had deleted and whose rows no index had kept: only a backup has them. `kept` is
-    the old index, where that had rows of segments that the log has no more, or cannot be read: `kept_events`.
+    `unreadable` says which segments could not be read, and why. `pruned` are those that
+    retention had deleted and whose rows no index had kept: only a backup has them. `carried` counts
+    events that only the old index had. `kept` is the old index, where the new one lacks `kept_events`
+    of its events all the same, or where it could not be read: then there is no telling how many.
     """
 
     digest: Digest
     segments: int
     unreadable: list[str]
     pruned: list[Pruned]
+    carried: Carried
     kept: str | None
-    kept_events: int
+    kept_events: int | None
     elapsed_s: float
+
+
+class _LiveIsDamaged(Exception):
+    """The live index cannot be read, and was set aside as `path`: there is nothing to carry over from."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.path = path
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,25 +93,63 @@ def replay(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
     live index are then as they were.
     """
     started = time.monotonic()
-    with _work_file(root) as path, ExitStack() as stack:
+    with _work_file(root) as path:
+        try:
+            return _replay(root, path, progress, timeout_s, started)
+        except _LiveIsDamaged as found:
+            _remove(path)
+            done = _replay(root, path, progress, timeout_s, started)
+            return msgspec.structs.replace(done, kept=str(found.path), kept_events=None)
+
+
+def _replay(root: str | Path, path: Path, progress: Progress | None, timeout_s: float, started: float) -> Replayed:
+    with ExitStack() as stack:
         connection = stack.enter_context(_new_index(path))
         segments, unreadable = _build(connection, root, None, progress)
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
-            found = _finish(connection, root, None)
+            aside, is_newer = _look_at_live(root)
+            carried, lacking = _carry(connection, root, unreadable)
+            found = _finish(connection)
             pruned = _pruned_without_rows(connection, root)
-            only_there = _events_only_in_live(connection, root, unreadable)
             stack.close()  # there is no write-ahead log: only now is the file what it should be
-            kept = str(index_file.keep(index_file.index_path(root))) if only_there else None
+            if lacking or is_newer:
+                aside = index_file.keep(index_file.index_path(root))
             _swap(root, path)
     return Replayed(
         digest=found,
         segments=segments,
         unreadable=list(unreadable.values()),
         pruned=pruned,
-        kept=kept,
-        kept_events=only_there,
+        carried=carried,
+        kept=None if aside is None else str(aside),
+        kept_events=lacking or (None if aside is not None else 0),
         elapsed_s=time.monotonic() - started,
     )
+
+
+def remarks(done: Replayed) -> list[str]:
+    """Return what is to be said of events that the log did not have: where they are, and what can be done."""
+    reasons = {
+        "of segments that the log has no more": done.carried.deleted,
+        "of segments that cannot be read": done.carried.unreadable,
+        "of segments of which the log has another file now": done.carried.replaced,
+    }
+    found = [
+        f"{count:,} events {reason} were carried over from the old index, which is their only home"
+        for reason, count in reasons.items()
+        if count
+    ]
+    if done.kept is not None:
+        what = (
+            "could not be read"
+            if done.kept_events is None
+            else f"has {done.kept_events:,} events that the new one lacks"
+        )
+        found.append(
+            f"warning: the old index {what}; it was kept as {done.kept}. Delete it if they may go, "
+            "or restore their segments and replay again"
+        )
+    return found
 
 
 def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Verified:
@@ -114,9 +161,11 @@ def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
         marks = checkpoint.read(connection)
     with _work_file(root) as path, _new_index(path) as connection:
         limits = {name: mark.indexed_offset for name, mark in marks.items()}
-        _build(connection, root, limits, progress)
+        _build(connection, root, {name: limits[name] for name, mark in marks.items() if not mark.released}, progress)
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
-            replayed = _finish(connection, root, limits)
+            with _live_attached(connection, root):
+                carry_released(connection, limits)
+            replayed = _finish(connection)
             found = [] if live == replayed else _differences(connection, root, limits)
             carried = sum(mark.events for mark in checkpoint.read(connection).values() if mark.released)
             return Verified(live=live, replayed=replayed, carried=carried, differences=found)
@@ -183,14 +232,49 @@ def _build(
     return len(segments), unreadable
 
 
-def _finish(connection: duckdb.DuckDBPyConnection, root: str | Path, limits: Mapping[str, int] | None) -> Digest:
-    """Carry over what only the live index has, and take the digest of the new one."""
+def _look_at_live(root: str | Path) -> tuple[Path | None, bool]:
+    """Set aside a live index that is none of ours, or broken; say where it is, and whether a newer eventlog made it."""
+    live = index_file.index_path(root)
+    if not live.exists():
+        return None, False
+    try:
+        with contextlib.closing(index_file.connect(root, timeout_s=1)) as connection:
+            found = schema.version(connection)
+    except index_file.BrokenIndex:
+        found = -1
+    # It may have been the only home of some rows: keep it for whoever can read it.
+    return (index_file.move_aside(live) if found == -1 else None), (found or 0) > schema.SCHEMA_VERSION
+
+
+def _carry(connection: duckdb.DuckDBPyConnection, root: str | Path, unreadable: Collection[str]) -> tuple[Carried, int]:
+    """Carry over what only the live index has; return how much, and how many events it has all the same alone."""
     present = [segment.name for segment in log.list_log(root).segments]
-    if limits is None:
-        _keep_what_vanished(connection, present)
-    if _has_released(root):
+    if not _has_segments(root):
+        connection.execute(
+            "UPDATE segments SET released = true WHERE name NOT IN (SELECT unnest(?::VARCHAR[]))", [present]
+        )
+        return Carried(), 0
+    try:
         with _live_attached(connection, root):
-            _carry_released(connection, limits, present)
+            carried = carry(connection, present, unreadable)
+            return carried, find_lacking(connection) if carried.replaced else 0
+    except duckdb.Error:
+        live = index_file.index_path(root)
+        if not index_file.is_damaged(live):
+            raise
+        raise _LiveIsDamaged(index_file.move_aside(live)) from None
+
+
+def _has_segments(root: str | Path) -> bool:
+    """Say whether there is a live index, and anything in it."""
+    if not index_file.index_path(root).exists():
+        return False
+    with contextlib.closing(index_file.connect(root, timeout_s=1)) as connection:
+        return schema.version(connection) is not None
+
+
+def _finish(connection: duckdb.DuckDBPyConnection) -> Digest:
+    """Make the views, and take the digest of the new index."""
     typed.create_views(connection)
     return engine.within_memory(connection, partial(digest, connection))
 
@@ -215,92 +299,6 @@ def _live_attached(connection: duckdb.DuckDBPyConnection, root: str | Path) -> I
         yield
     finally:
         connection.execute("DETACH live")
-
-
-def _events_only_in_live(connection: duckdb.DuckDBPyConnection, root: str | Path, unreadable: Collection[str]) -> int:
-    """Count the events of segments that the live index knows, and neither the readable log nor the new one does."""
-    if not _in_live(root, "SELECT count(*) FROM segments"):
-        return 0
-    here = [each.name for each in log.list_log(root).segments if each.name not in unreadable]
-    with _live_attached(connection, root):
-        connection.execute(
-            "CREATE TEMP TABLE here AS SELECT name FROM segments WHERE name NOT IN (SELECT unnest(?::VARCHAR[])) "
-            "UNION SELECT unnest(?::VARCHAR[])",
-            [list(unreadable), here],
-        )
-        return _number(connection, "SELECT sum(events) FROM live.segments old ANTI JOIN here USING (name)")
-
-
-def _has_released(root: str | Path) -> bool:
-    """Say whether the live index holds rows that the log no longer does."""
-    return bool(_in_live(root, "SELECT count(*) FROM segments WHERE released"))
-
-
-def _in_live(root: str | Path, query: str) -> int:
-    """Ask the live index for a number; 0 where it is none of ours."""
-    live = index_file.index_path(root)
-    if not live.exists():
-        return 0
-    try:
-        with contextlib.closing(index_file.connect(root, timeout_s=1)) as connection:
-            return 0 if schema.version(connection) in (None, -1) else _number(connection, query)
-    except index_file.BrokenIndex:
-        # It may have been the only home of some rows: keep it for whoever can read it.
-        index_file.move_aside(live)
-        return 0
-
-
-def _number(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    return int(row[0] or 0) if row else 0
-
-
-def _keep_what_vanished(connection: duckdb.DuckDBPyConnection, present: list[str]) -> None:
-    """Segments that were pruned after this replay had read them have no home but this index now."""
-    connection.execute("UPDATE segments SET released = true WHERE name NOT IN (SELECT unnest(?))", [present])
-
-
-def _carry_released(
-    connection: duckdb.DuckDBPyConnection, limits: Mapping[str, int] | None, present: list[str]
-) -> None:
-    """Copy the rows of released segments that are not `present` in the log, up to the limits if there are any."""
-    if limits is None:
-        # One that was restored from a backup is in the log again, and needs no carrying.
-        connection.execute(
-            """
-            CREATE TEMP TABLE gone AS SELECT name, NULL::BIGINT AS upto FROM live.segments old
-            WHERE released AND NOT (name IN (SELECT unnest(?)) AND EXISTS
-                (FROM segments WHERE segments.name = old.name AND segments.indexed_offset >= old.indexed_offset))
-            """,
-            [present],
-        )
-    else:
-        rows = (msgspec.json.encode({"name": name, "upto": upto}) for name, upto in limits.items())
-        with as_table(rows, "name: 'VARCHAR', upto: 'BIGINT'") as table:
-            connection.execute(
-                f"CREATE TEMP TABLE gone AS FROM {table} SEMI JOIN (FROM live.segments WHERE released) USING (name)"
-            )
-    here = "JOIN gone ON gone.name = old.segment WHERE upto IS NULL OR line_offset < upto"
-    connection.begin()
-    for table in ("events", "conflicts"):
-        names = _live_columns(connection, table)
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {names} FROM live.{table} old {here}")
-        loader.merge_batch(connection)
-    connection.execute("DELETE FROM rejected WHERE segment IN (SELECT name FROM gone)")
-    connection.execute(f"INSERT INTO rejected BY NAME SELECT old.* FROM live.rejected old {here}")
-    connection.execute("DELETE FROM segments WHERE name IN (SELECT name FROM gone)")
-    connection.execute("INSERT INTO segments BY NAME FROM live.segments SEMI JOIN gone USING (name)")
-    connection.commit()
-
-
-def _live_columns(connection: duckdb.DuckDBPyConnection, table: str) -> str:
-    """Today's columns as the live index has them: one of an older schema may lack some."""
-    found = connection.execute(
-        "SELECT column_name FROM duckdb_columns() WHERE database_name = 'live' AND table_name = ?", [table]
-    ).fetchall()
-    there = {row[0] for row in found}
-    wanted = schema.CONTENT | schema.PLACE
-    return ", ".join(name if name in there else f"NULL::{kind} AS {name}" for name, kind in wanted.items())
 
 
 def _swap(root: str | Path, path: Path) -> None:

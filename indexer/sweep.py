@@ -44,10 +44,14 @@ def is_spooled(segment: SegmentFile) -> bool:
 
 
 class _Seen(NamedTuple):
-    """What the last look at a segment found: its size, and whether all of it is indexed."""
+    """What the last look at a segment found: its size, whether all of it is indexed, and when it was written to.
+
+    The time is not known of what another indexer looked at.
+    """
 
     size: int
     complete: bool
+    mtime_ns: int | None = None
 
 
 class Sweep:
@@ -73,6 +77,11 @@ class Sweep:
         self._seen.clear()
         self._next_thorough = 0.0
 
+    def doubt(self, name: str) -> None:
+        """A segment is to be looked at anew: its file is another one."""
+        self._seen.pop(name, None)
+        self._next_thorough = 0.0
+
     def recall(self, offsets: Iterable[tuple[str, int]]) -> None:
         """Take over how far an index has got, by segment name."""
         self._seen = {name: _Seen(offset, complete=True) for name, offset in offsets}
@@ -83,7 +92,7 @@ class Sweep:
         if segment.name in self._seen:
             self._grown.add(segment.name)
             self._likely[segment.name] = segment
-        self._seen[segment.name] = _Seen(segment.size, indexed_offset >= segment.size)
+        self._seen[segment.name] = _Seen(segment.size, indexed_offset >= segment.size, segment.mtime_ns)
 
     def could_not_read(self, name: str, reason: str) -> None:
         """Leave a segment alone for a while; say so the first time."""
@@ -127,8 +136,11 @@ class Sweep:
         if self._unreadable.get(segment.name, 0) > time.monotonic():
             return False
         seen = self._seen.get(segment.name)
-        if seen is None or seen.size != segment.size:
+        # Of the same size and yet written to: another file may have come in its place.
+        if seen is None or seen.size != segment.size or seen.mtime_ns not in (segment.mtime_ns, None):
             return True
+        if seen.mtime_ns is None:
+            self._seen[segment.name] = seen._replace(mtime_ns=segment.mtime_ns)
         # All that could be read has been. Only the end of its owner changes that: then there
         # is a torn tail to account for, or a finished segment to release.
         return ((self._release and is_spooled(segment)) or not seen.complete) and not is_owned(segment.path)

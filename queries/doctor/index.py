@@ -121,7 +121,7 @@ def _progress(scene: Scene, facts: _Facts) -> Iterator[Finding]:
         yield warning(
             f"{len(shrunk):,} segments are shorter than what was indexed: "
             f"{several(scene.shown(each.path) for each in shrunk)}",
-            "find out who changes the log; the next eventlog index raises an alarm and rebuilds the index",
+            "find out who changes the log; the next eventlog index raises an alarm, and keeps the rows that it has",
             shrunk[0].path,
         )
 
