@@ -4,7 +4,10 @@ What is copied
     Of a segment that nobody owns, and of a sealed or archived one: everything, a torn tail
     included. Of one that somebody writes to: up to the last newline; the rest follows with
     a later run. Lines never change, so a segment of which the destination has a copy of the
-    same (uncompressed) size is done: name and size say which bytes these are.
+    same (uncompressed) size is done: name and size say which bytes these are. Besides segments, the
+    blobs that their lines name: one that neither side has whole is a failure of each run until it is there.
+    Each run looks whether the objects are there; whether they are whole, it looks where it is asked to
+    (eventlog.backup_check).
 
 How
     1. hash the bytes, and those shorter copies that they should begin with;
@@ -29,12 +32,14 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import archive, blob_copies, log, manifest, reader
+from eventlog import archive, backup_check, blob_names, log, manifest, reader
+from eventlog.backup_check import Check
+from eventlog.blob_copies import Copier
 from eventlog.config import Config
 from eventlog.content import Extent, digests, extent, stored
 from eventlog.control import Role
 from eventlog.destination import Destination
-from eventlog.errors import BackupFailed, WriteFailed
+from eventlog.errors import BackupFailed, SegmentUnreadable, WriteFailed
 from eventlog.log import SegmentFile
 from eventlog.manifest import Entry, Known
 from eventlog.recorder import Recorder
@@ -45,6 +50,7 @@ BACKED_UP_EVENT = "segments_backed_up"
 FLUSH_SEGMENTS = 100
 FLUSH_BYTES = 256 * 1024 * 1024
 _ANNOUNCED_TOGETHER = 1000
+_SAID_MAX = 20
 
 #: Called with the bytes done and the bytes to do.
 Progress = Callable[[int, int], None]
@@ -76,6 +82,11 @@ class Done(msgspec.Struct):
     blobs_copied: int = 0
     blobs_copied_bytes: int = 0
     blobs_present: int = 0
+    #: Objects of the destination that were read again; how many were not as stored, and how many still are not.
+    checked: int = 0
+    checked_bytes: int = 0
+    damaged: int = 0
+    still_damaged: int = 0
     failures: list[str] = msgspec.field(default_factory=list)
 
 
@@ -90,10 +101,12 @@ def backup(
     say: Say,
     progress: Progress | None = None,
     dry_run: bool = False,
+    check_share: float = 0.0,
 ) -> Done:
     """Copy to the destination what it does not have. Raises BackupFailed where it cannot be used.
 
-    With `dry_run` nothing is written anywhere; the result says what would be copied.
+    With `dry_run` nothing is written anywhere; the result says what would be copied. A share (0 to 1) of what
+    the destination has is read again first, and what is damaged copied again; shares take turns.
     """
     known = manifest.read(destination)
     for damage in known.damages:
@@ -101,33 +114,35 @@ def backup(
             f"{destination.name}/{damage.place} is damaged: {damage.reason}. What is named only there is copied "
             "again; remove that file when every log that is backed up to this place has been"
         )
-    listing = log.list_log(root)
-    for oddity in listing.oddities:
-        say(f"left out: {str(oddity.path)!r}: {oddity.reason}")
     done = Done()
-    extents: dict[str, Extent] = {}
-    for segment in listing.segments:
-        try:
-            extents[segment.name] = extent(segment)
-        except OSError as error:
-            done.failures.append(_unreadable(segment, error))
-    present = [each for each in listing.segments if each.name in extents]
+    keys = backup_check.note_missing(destination, known)
+    copier = Copier(root, destination, dry_run=dry_run)
+    check = Check(destination, known, copier, check_share) if check_share else None
+    if check is not None:
+        check.run(keys, progress)
+        _say_damaged(destination, known, copier, done, say)
+    present, extents = _listed(root, done, say)
     missing = [each for each in present if _is_missing(known, each, extents[each.name])]
     total = sum(extents[each.name].size for each in missing)
     done.present = len(present) - len(missing)
     # After the segments were looked at and before they are copied: no copy refers to a blob that is not there.
-    blobs = blob_copies.to_destination(root, destination, dry_run=dry_run)
-    done.blobs_copied, done.blobs_copied_bytes, done.blobs_present = blobs.copied, blobs.copied_bytes, blobs.present
-    done.failures += blobs.failures
+    copier.copy_listed()
+    run = _Run(destination, known, copier, say, progress, total, done)
     if dry_run:
-        done.copied, done.copied_bytes = len(missing), total
-        return done
-    run = _Run(destination, known, say, progress, total)
-    try:
         for segment in missing:
-            run.copy(segment, extents[segment.name], done)
+            run.copy_blobs(segment, extents[segment.name].size)
+            for entry in known.copies(segment.event_type, segment.name):
+                known.bad.pop(entry.key, None)
+        done.copied, done.copied_bytes = len(missing), total
+        _finish(done, run, check, dry_run=True)
+        return done
+    try:
+        for entry in check.done.unnamed if check is not None else ():
+            run.take_up(entry)
+        for segment in missing:
+            run.copy(segment, extents[segment.name])
         for segment in present:
-            run.note_seal(segment, extents[segment.name])
+            run.note(segment, extents[segment.name].size, again=check is not None and check.is_whole)
     except BaseException:
         # Interrupted, or the network is gone: then this fails as well, and the first error counts.
         with contextlib.suppress(BackupFailed):
@@ -135,12 +150,58 @@ def backup(
         raise
     run.flush()
     run.merge()
+    _finish(done, run, check, dry_run=False)
     finished = [segment for segment in present if extents[segment.name].finished]
     try:
         _announce(root, _unannounced(root, destination.name, run, finished, extents, done), destination.name)
     except WriteFailed as error:  # a log that can only be read (a rescued disk) can be backed up
         say(f"the log does not say that it is backed up, so that prune will not count on it: {error}")
     return done
+
+
+def _say_damaged(destination: Destination, known: Known, copier: Copier, done: Done, say: Say) -> None:
+    found = [*(f"{destination.name}/{key} {why}" for key, why in known.bad.items()), *copier.damaged.values()]
+    done.damaged = len(found)
+    for each in found[:_SAID_MAX]:
+        say(each)
+    if len(found) > _SAID_MAX:
+        say(f"… and {len(found) - _SAID_MAX:,} more")
+
+
+def _listed(root: str | Path, done: Done, say: Say) -> tuple[list[SegmentFile], dict[str, Extent]]:
+    """Return the segments that can be read, and how much of each is settled."""
+    listing = log.list_log(root)
+    for oddity in listing.oddities:
+        say(f"left out: {str(oddity.path)!r}: {oddity.reason}")
+    extents: dict[str, Extent] = {}
+    for segment in listing.segments:
+        try:
+            extents[segment.name] = extent(segment)
+        except OSError as error:
+            done.failures.append(_unreadable(segment, error))
+    return [each for each in listing.segments if each.name in extents], extents
+
+
+def _finish(done: Done, run: _Run, check: Check | None, *, dry_run: bool) -> None:
+    """Say what is not backed up in the end."""
+    bad = backup_check.still_bad(run.destination, run.known)
+    blobs = run.copier.done
+    done.blobs_copied, done.blobs_copied_bytes, done.blobs_present = blobs.copied, blobs.copied_bytes, blobs.present
+    done.failures += run.copier.failures(run.named_missing)
+    for key, why in bad.items():
+        done.failures.append(
+            f"{run.destination.name}/{key} {why}, and this root does not have the same lines; if another root or "
+            "backup has them, back that up to this place"
+        )
+    if check is None:
+        return
+    done.checked, done.checked_bytes = check.done.objects, check.done.bytes
+    done.still_damaged = len(bad) + len(run.copier.damaged)
+    if dry_run:
+        return
+    if check.is_whole and not done.failures:
+        manifest.renew(run.destination, run.known)
+    check.finish()
 
 
 def covering(known: Known, segment: SegmentFile, size: int) -> Entry | None:
@@ -150,7 +211,7 @@ def covering(known: Known, segment: SegmentFile, size: int) -> Entry | None:
     one that was copied as it was, and archived afterwards, is not copied again.
     """
     for entry in known.copies(segment.event_type, segment.name):
-        if entry.size_bytes == size:
+        if entry.size_bytes == size and entry.key not in known.bad:
             return entry
     return None
 
@@ -164,37 +225,74 @@ def _is_missing(known: Known, segment: SegmentFile, found: Extent) -> bool:
 class _Run:
     """One run: copies segments, and makes them count in batches. `flush` has to be called last."""
 
-    def __init__(self, destination: Destination, known: Known, say: Say, progress: Progress | None, total: int) -> None:
-        self._destination = destination
+    def __init__(
+        self,
+        destination: Destination,
+        known: Known,
+        copier: Copier,
+        say: Say,
+        progress: Progress | None,
+        total: int,
+        done: Done,
+    ) -> None:
+        self.destination = destination
         self.known = known
+        self.copier = copier
         self._say = say
         self._progress = progress
+        self._done = done
         # Each byte goes there, and comes back to be compared.
         self._steps_total, self._steps = 2 * total, 0
         #: The segments that this run has copied.
         self.copied: set[str] = set()
+        #: Chunks of which it was said that a line names them, and nobody has them.
+        self.named_missing: set[str] = set()
         self._pending: list[Entry] = []
 
-    def copy(self, segment: SegmentFile, found: Extent, done: Done) -> None:
-        """Copy and verify one segment. What is wrong with it alone becomes a failure in `done`."""
+    def copy(self, segment: SegmentFile, found: Extent) -> None:
+        """Copy and verify one segment. What is wrong with it alone becomes a failure."""
         steps_after = self._steps + 2 * found.size
         try:
             entry = self._copied(segment, found)
         except FileNotFoundError:
             self._say(f"{segment.path} is gone meanwhile (released, pruned or archived); passed over")
         except _SegmentChanged as error:
-            done.failures.append(f"{segment.path}: {error}")
+            self._done.failures.append(f"{segment.path}: {error}")
         except OSError as error:
-            done.failures.append(_unreadable(segment, error))
+            self._done.failures.append(_unreadable(segment, error))
         else:
-            done.copied += 1
-            done.copied_bytes += entry.size_bytes
+            self._done.copied += 1
+            self._done.copied_bytes += entry.size_bytes
             self.copied.add(segment.name)
             self._note(entry)
         self._step_to(steps_after)
 
+    def copy_blobs(self, segment: SegmentFile, size: int) -> bool:
+        """Have the destination have the blobs that the lines of a segment name; say whether it has them all."""
+        complete = True
+        try:
+            for offset, named in blob_names.names(segment.path, end=size):
+                for sha256 in sorted(named):
+                    why = self.copier.copy(sha256)
+                    if why is not None:
+                        complete = False
+                        self._note_missing(segment, offset, sha256, why)
+        except SegmentUnreadable as error:
+            self._done.failures.append(str(error))
+            return False
+        return complete
+
+    def _note_missing(self, segment: SegmentFile, offset: int, sha256: str, why: str) -> None:
+        if sha256 not in self.named_missing:
+            self.named_missing.add(sha256)
+            self._done.failures.append(
+                f"{segment.path}: byte {offset:,}: this line names the blob {sha256}, which {self.destination.name} "
+                f"does not have whole, and {why}"
+            )
+
     def _copied(self, segment: SegmentFile, found: Extent) -> Entry:
-        shorter = [each for each in self.known.copies(segment.event_type, segment.name) if each.size_bytes < found.size]
+        copies = self.known.copies(segment.event_type, segment.name)
+        shorter = [each for each in copies if each.size_bytes < found.size + (each.key in self.known.bad)]
         size, sha256, beginnings = digests(
             archive.blocks(segment.path, found.size), (each.size_bytes for each in shorter)
         )
@@ -203,9 +301,10 @@ class _Run:
         replaced = [each for each in shorter if beginnings[each.size_bytes] == each.sha256]
         if len(replaced) < len(shorter):
             self._say(
-                f"{segment.path} does not begin with the copy that {self._destination.name} has of it: two logs "
+                f"{segment.path} does not begin with the copy that {self.destination.name} has of it: two logs "
                 "went on under one name. Both copies are kept; use another prefix for one of the logs"
             )
+        complete = self.copy_blobs(segment, size)
         stored_bytes, stored_sha256, _ = digests(stored(segment.path)) if segment.archived else (size, sha256, {})
         entry = Entry(
             event_type=segment.event_type,
@@ -216,22 +315,38 @@ class _Run:
             stored_sha256=stored_sha256,
             archived=segment.archived,
             sealed=segment.sealed,
-            replaces=tuple(each.stored_sha256 for each in replaced),
+            replaces=tuple(each.stored_sha256 for each in replaced if each.stored_sha256 != stored_sha256),
+            blobs=complete,
         )
-        self._destination.put(entry.key, _readable(self._counted(stored(segment.path, stored_bytes))))
-        back_bytes, back_sha256, _ = digests(self._counted(self._destination.get(entry.key)))
+        self.destination.put(entry.key, _readable(self._counted(stored(segment.path, stored_bytes))))
+        back_bytes, back_sha256, _ = digests(self._counted(self.destination.get(entry.key)))
         if back_sha256 != stored_sha256:
             raise BackupFailed(
-                f"{self._destination.name}: {entry.key} does not read back as it was sent "
+                f"{self.destination.name}: {entry.key} does not read back as it was sent "
                 f"({back_bytes:,} of {stored_bytes:,} bytes); check the place's disk, and run the same again"
             )
         return entry
 
-    def note_seal(self, segment: SegmentFile, found: Extent) -> None:
-        """A segment that was copied and sealed afterwards is to come back sealed."""
-        entry = covering(self.known, segment, found.size)
-        if entry is not None and segment.sealed and not entry.sealed:
-            self._note(msgspec.structs.replace(entry, sealed=True, replaces=()))
+    def note(self, segment: SegmentFile, size: int, *, again: bool) -> None:
+        """Note what has become of a segment that was copied before: it was sealed, or its blobs are there by now.
+
+        With `again`, its blobs are looked for though they were there once.
+        """
+        entry = covering(self.known, segment, size)
+        if entry is None or segment.name in self.copied:
+            return
+        sealed = segment.sealed and not entry.sealed
+        complete = (again or not entry.blobs) and self.copy_blobs(segment, size) and not entry.blobs
+        if sealed or complete:
+            self._note(
+                msgspec.structs.replace(
+                    entry, sealed=entry.sealed or sealed, blobs=entry.blobs or complete, replaces=()
+                )
+            )
+
+    def take_up(self, entry: Entry) -> None:
+        """Make an object count that no manifest names any more."""
+        self._note(entry)
 
     def _note(self, entry: Entry) -> None:
         self._pending.append(entry)
@@ -242,7 +357,7 @@ class _Run:
         """Make what was copied count. Raises BackupFailed."""
         if not self._pending:
             return
-        self.known.keys.append(manifest.write(self._destination, self._pending))
+        self.known.keys.append(manifest.write(self.destination, self._pending))
         superfluous = [
             copy.key
             for entry in self._pending
@@ -251,16 +366,19 @@ class _Run:
         ]
         for entry in self._pending:
             self.known.add(entry)
+            self.known.bad.pop(entry.key, None)
         self._pending.clear()
+        for key in superfluous:
+            self.known.bad.pop(key, None)
         # Only now: until the manifest was stored, the shorter copies were the ones that counted.
         with self._tidying():
             for key in superfluous:
-                self._destination.delete(key)
+                self.destination.delete(key)
 
     def merge(self) -> None:
         """Keep the manifests few."""
         with self._tidying():
-            manifest.merge(self._destination, self.known)
+            manifest.merge(self.destination, self.known)
 
     @contextlib.contextmanager
     def _tidying(self) -> Iterator[None]:
@@ -310,7 +428,7 @@ def _unannounced(
             continue
         size = extents[segment.name].size
         entry = covering(run.known, segment, size)
-        if entry is None or (segment.name, entry.sha256) in said:
+        if entry is None or not entry.blobs or (segment.name, entry.sha256) in said:
             continue
         try:
             # On this word a segment may be deleted, so that name and size are not enough for it.

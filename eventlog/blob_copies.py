@@ -5,12 +5,16 @@
 An object is named by the hash of its bytes, so that one which is there need not be copied again, a
 killed run leaves nothing to repair, and whoever fetches one can tell whether it is what was stored.
 Blobs go before the segments that may refer to them, both ways.
+
+A backup copies what the root lists, and besides that what the lines name: a chunk that is named, and that
+neither the root nor the destination has whole, is an error of the backup.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -18,7 +22,7 @@ import msgspec
 from eventlog import blobs
 from eventlog.destination import Destination
 from eventlog.envelope import MAX_LINE_BYTES
-from eventlog.errors import BackupFailed, BlobUnreadable, ObjectMissing
+from eventlog.errors import BackupFailed, BlobUnreadable, ObjectUnreadable
 
 
 class Copied(msgspec.Struct):
@@ -30,35 +34,70 @@ class Copied(msgspec.Struct):
     failures: list[str] = msgspec.field(default_factory=list)
 
 
-def to_destination(root: str | Path, destination: Destination, *, dry_run: bool = False) -> Copied:
-    """Copy the blobs that the destination does not have. Raises BackupFailed where it cannot be used.
+class Copier:
+    """Copies chunks to a destination, each once. Raises BackupFailed where that cannot be used."""
 
-    Each is read back and compared before the next one goes.
-    """
-    done = Copied()
-    here = blobs.list_blobs(root)
-    there = set(_keys(destination)) if here else set()
-    for blob in here:
-        key = _key(blob.sha256)
-        if key in there:
-            done.present += 1
-            continue
+    def __init__(self, root: str | Path, destination: Destination, *, dry_run: bool = False) -> None:
+        self._root = root
+        self._destination = destination
+        self._dry_run = dry_run
+        self._errors: dict[str, str] = {}
+        #: Chunks that the destination has, but not whole, and why.
+        self.damaged: dict[str, str] = {}
+        self.done = Copied()
+
+    @cached_property
+    def there(self) -> set[str]:
+        """The hashes of the chunks that the destination has."""
+        return {digest for key in self._destination.list(blobs.FOLDER) if (digest := _digest(key)) is not None}
+
+    def distrust(self, sha256: str, why: str) -> None:
+        """Take a chunk of the destination for one that it does not have."""
+        self.there.discard(sha256)
+        self.damaged[sha256] = why
+
+    def copy_listed(self) -> None:
+        """Copy the chunks that the root has."""
+        for blob in blobs.list_blobs(self._root):
+            if blob.sha256 in self.there:
+                self.done.present += 1
+            else:
+                self.copy(blob.sha256)
+
+    def copy(self, sha256: str) -> str | None:
+        """Have the destination have a chunk; return None, or why it has not."""
+        if sha256 in self._errors:
+            return self._errors[sha256]
+        if sha256 in self.there:
+            return None
         try:
-            data = blobs.read(root, blob.sha256)
+            data = blobs.read(self._root, sha256)
         except BlobUnreadable as error:
-            done.failures.append(str(error))
-            continue
-        if not dry_run:
-            destination.put(key, [data])
-            if _fetched(destination, blob.sha256) is None:
-                destination.delete(key)
-                raise BackupFailed(
-                    f"{destination.name}: {key} does not read back as it was sent; "
-                    "check the place's disk, and run the same again"
-                )
-        done.copied += 1
-        done.copied_bytes += blob.size
-    return done
+            self._errors[sha256] = str(error)
+            return self._errors[sha256]
+        if not self._dry_run:
+            self._put(sha256, data)
+        self.there.add(sha256)
+        self.damaged.pop(sha256, None)
+        self.done.copied += 1
+        self.done.copied_bytes += len(data)
+        return None
+
+    def _put(self, sha256: str, data: bytes) -> None:
+        """Store a chunk, and read it back."""
+        key = key_of(sha256)
+        self._destination.put(key, [data])
+        if fetched(self._destination, sha256) is None:
+            self._destination.delete(key)
+            raise BackupFailed(
+                f"{self._destination.name}: {key} does not read back as it was sent; "
+                "check the place's disk, and run the same again"
+            )
+
+    def failures(self, said: set[str]) -> list[str]:
+        """Return why chunks were not copied, apart from those of which it was `said`."""
+        bad = {sha256: f"{why}, and the root does not have it whole" for sha256, why in self.damaged.items()}
+        return [why for sha256, why in (self._errors | bad).items() if sha256 not in said]
 
 
 def from_source(
@@ -67,9 +106,9 @@ def from_source(
     """Bring back the blobs that the root does not have, or has damaged. Raises BackupFailed, and what `full` makes."""
     done = Copied()
     store = blobs.BlobStore(root, min_bytes=0, synced=True)
-    for key in _keys(source):
-        digest = key.rpartition("/")[2]
-        if not blobs.NAME.fullmatch(digest) or key != _key(digest):
+    for key in source.list(blobs.FOLDER):
+        digest = _digest(key)
+        if digest is None:
             continue
         if _is_here(root, digest):
             done.present += 1
@@ -77,14 +116,11 @@ def from_source(
         if dry_run:
             done.copied += 1
             continue
-        try:
-            data = _fetched(source, digest)
-        except ObjectMissing:  # removed since it was listed
-            data = None
+        data = fetched(source, digest)
         if data is None:
             done.failures.append(
                 f"{source.name}/{key} is damaged: its bytes do not have the hash that is its name; nothing of it was "
-                "restored. If its log still exists, remove that file, and back the log up again"
+                "restored. If its log still exists, try: eventlog backup --verify"
             )
             continue
         try:
@@ -96,12 +132,14 @@ def from_source(
     return done
 
 
-def _keys(place: Destination) -> list[str]:
-    return place.list(blobs.FOLDER)
+def key_of(sha256: str) -> str:
+    """Return the key of a chunk's object."""
+    return f"{blobs.FOLDER}/{sha256[:2]}/{sha256}"
 
 
-def _key(digest: str) -> str:
-    return f"{blobs.FOLDER}/{digest[:2]}/{digest}"
+def _digest(key: str) -> str | None:
+    digest = key.rpartition("/")[2]
+    return digest if blobs.NAME.fullmatch(digest) and key == key_of(digest) else None
 
 
 def _is_here(root: str | Path, digest: str) -> bool:
@@ -112,14 +150,17 @@ def _is_here(root: str | Path, digest: str) -> bool:
     return True
 
 
-def _fetched(place: Destination, digest: str) -> bytes | None:
-    """Return an object, or None where it does not have its hash. Raises BackupFailed."""
+def fetched(place: Destination, sha256: str) -> bytes | None:
+    """Return a chunk, or None where the object is not that. Raises BackupFailed."""
     parts: list[bytes] = []
     size = 0
-    for block in place.get(_key(digest)):
-        parts.append(block)
-        size += len(block)
-        if size > MAX_LINE_BYTES:  # no blob is that long
-            return None
+    try:
+        for block in place.get(key_of(sha256)):
+            parts.append(block)
+            size += len(block)
+            if size > MAX_LINE_BYTES:  # no blob is that long
+                return None
+    except ObjectUnreadable:  # removed since it was listed, or no file
+        return None
     data = b"".join(parts)
-    return data if hashlib.sha256(data).hexdigest() == digest else None
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None

@@ -27,7 +27,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from eventlog.errors import BackupFailed, ConfigError, MissingExtra, ObjectMissing
+from eventlog.errors import BackupFailed, ConfigError, MissingExtra, ObjectMissing, ObjectUnreadable
 from eventlog.segment import sync_folder
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -58,7 +58,10 @@ class Destination(Protocol):
         """Store an object, in place of one that has the key already."""
 
     def get(self, key: str) -> Iterator[bytes]:
-        """Yield the blocks of an object. Raises ObjectMissing, at the latest with the first block."""
+        """Yield the blocks of an object.
+
+        Raises ObjectMissing, at the latest with the first block, and ObjectUnreadable where others may be read.
+        """
 
     def list(self, folder: str) -> list[str]:
         """Return the keys that begin with `folder/`, sorted."""
@@ -102,6 +105,9 @@ class Folder:
                 (self.path / folder).mkdir(mode=0o700, exist_ok=True)
             self._sweep(temporary.parent)
             _write(temporary, blocks)
+            if path.is_dir() and not path.is_symlink():  # somebody has made a folder in the object's place
+                (self.path / "damaged").mkdir(mode=0o700, exist_ok=True)
+                os.rename(f"{path}/", self.path / "damaged" / secrets.token_hex(8))
             # Only a synced file gets its name: a name without its bytes would look like a backup.
             os.rename(temporary, path)
             for folder in path.relative_to(self.path).parents:
@@ -118,16 +124,16 @@ class Folder:
         except FileNotFoundError:
             raise ObjectMissing(f"{self.name}: there is no {key}") from None
         except OSError as error:
-            raise self._failed("cannot read", key, error) from error
+            raise self._unreadable(key, error) from error
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise BackupFailed(f"{self.name}: {key} is not a regular file")
+                raise ObjectUnreadable(f"{self.name}: {key} is not a regular file")
             if hasattr(os, "posix_fadvise"):  # read what the disk has, not what memory remembers
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             while block := os.read(fd, _BLOCK_BYTES):
                 yield block
         except OSError as error:
-            raise self._failed("cannot read", key, error) from error
+            raise self._unreadable(key, error) from error
         finally:
             os.close(fd)
 
@@ -161,6 +167,9 @@ class Folder:
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_mtime < time.time() - _STALE_S:
                     path.unlink()
+
+    def _unreadable(self, key: str, error: OSError) -> ObjectUnreadable:
+        return ObjectUnreadable(f"{self.name}: cannot read {key}: {error.strerror}; check its permissions and the disk")
 
     def _failed(self, what: str, key: str, error: OSError) -> BackupFailed:
         return BackupFailed(

@@ -15,7 +15,8 @@
     │   └── IndexBusy          another process held the index for longer than the bound
     ├── QueryFailed            the query is wrong, was refused, or ran past its limit
     ├── BackupFailed           the place of a backup, or what is in it, cannot be used
-    │   └── ObjectMissing      the place has no object of that name
+    │   └── ObjectUnreadable   one object cannot be read; others may
+    │       └── ObjectMissing  the place has no object of that name
     └── MissingExtra           a feature needs `pip install 'eventlog[extra]'`
 
 Messages say what happened, where, and what to try next.
@@ -37,6 +38,7 @@ __all__ = [
     "MaintenanceBusy",
     "MissingExtra",
     "ObjectMissing",
+    "ObjectUnreadable",
     "QueryFailed",
     "SegmentUnreadable",
     "WriteFailed",
@@ -110,7 +112,11 @@ class BackupFailed(EventlogError):
     """The place of a backup cannot be used, or what it gives back is not what was stored."""
 
 
-class ObjectMissing(BackupFailed):
+class ObjectUnreadable(BackupFailed):
+    """One object of a backup cannot be read; others may."""
+
+
+class ObjectMissing(ObjectUnreadable):
     """The place of a backup has no object of that name."""
 
 

@@ -15,6 +15,9 @@ their objects are deleted once the line is stored.
 
 Many small manifests are merged: the new one is stored before the old ones are deleted, and a
 reader that misses one which was listed begins anew.
+
+A line is no proof that its object is there still, and whole: an object whose key is gone, or that
+was read and found damaged, is `bad`, and counts as not backed up until it is stored again.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import msgspec
 from eventlog import log
 from eventlog.destination import Destination
 from eventlog.envelope import EVENT_TYPE
-from eventlog.errors import BackupFailed, ObjectMissing
+from eventlog.errors import BackupFailed, ObjectMissing, ObjectUnreadable
 
 FOLDER = "manifests"
 _MERGE_AT = 64
@@ -44,7 +47,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One verified object. Sizes are in bytes; `size_bytes` and `sha256` are of the uncompressed lines.
 
     `sealed` says that the segment was read-only; `replaces` are the `stored_sha256` of
-    shorter copies of the same segment.
+    shorter copies of the same segment. `blobs` says that all blobs which its lines name were in the
+    backup when this was written.
     """
 
     event_type: str
@@ -56,6 +60,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     archived: bool = False
     sealed: bool = False
     replaces: tuple[Sha256, ...] = ()
+    blobs: bool = False
 
     @property
     def file_name(self) -> str:
@@ -83,8 +88,11 @@ class Known:
         self._entries: dict[tuple[str, str], dict[str, Entry]] = {}
         self._replaced: dict[tuple[str, str], set[str]] = {}
         self.damages: list[Damage] = []
-        #: Manifests that were read without damage.
+        #: Manifests that were read without damage, and the others.
         self.keys: list[str] = []
+        self.damaged_keys: list[str] = []
+        #: Objects that are not what their entry says, by key, and why.
+        self.bad: dict[str, str] = {}
 
     def add(self, entry: Entry) -> None:
         """Take an entry in. The order of entries does not matter."""
@@ -97,10 +105,19 @@ class Known:
         entries[entry.stored_sha256] = msgspec.structs.replace(
             entry,
             sealed=entry.sealed or (before is not None and before.sealed),
+            blobs=entry.blobs or (before is not None and before.blobs),
             replaces=tuple(sorted({*entry.replaces, *(before.replaces if before else ())})),
         )
         for stored in replaced:
             entries.pop(stored, None)
+
+    def replaces(self, event_type: str, segment: str, stored_sha256: str) -> bool:
+        """Say whether a copy of a segment was replaced by a longer one."""
+        return stored_sha256 in self._replaced.get((event_type, segment), ())
+
+    def entries(self) -> list[Entry]:
+        """Return the entries of all segments."""
+        return [entry for copies in self.segments() for entry in copies]
 
     def copies(self, event_type: str, segment: str) -> list[Entry]:
         """Return the entries of a segment, the longest first. More than one is unusual."""
@@ -137,23 +154,40 @@ def write(destination: Destination, entries: Iterable[Entry]) -> str:
 
 def merge(destination: Destination, known: Known) -> None:
     """Where there are many manifests, make one of them. Raises BackupFailed, harmlessly."""
-    if len(known.keys) < _MERGE_AT:
-        return
-    merged = write(destination, (entry for copies in known.segments() for entry in copies))
-    for key in known.keys:
+    if len(known.keys) >= _MERGE_AT:
+        _replace(destination, known, known.keys)
+
+
+def renew(destination: Destination, known: Known) -> None:
+    """Write all manifests anew where one is damaged, and delete those. Raises BackupFailed.
+
+    Only for a run that has read every object: what is in no line any more was found by its key.
+    """
+    if known.damaged_keys:
+        _replace(destination, known, [*known.keys, *known.damaged_keys])
+        known.damaged_keys.clear()
+
+
+def _replace(destination: Destination, known: Known, keys: list[str]) -> None:
+    merged = write(destination, known.entries())
+    for key in keys:
         destination.delete(key)
     known.keys = [merged]
 
 
 def _read_one(destination: Destination, key: str, known: Known) -> None:
     damages = len(known.damages)
-    for number, line in enumerate(_lines(destination.get(key)), 1):
-        try:
-            known.add(_checked(line))
-        except (msgspec.MsgspecError, ValueError) as error:
-            known.damages.append(Damage(f"{key}, line {number}", str(error)))
-    if len(known.damages) == damages:
-        known.keys.append(key)
+    try:
+        for number, line in enumerate(_lines(destination.get(key)), 1):
+            try:
+                known.add(_checked(line))
+            except (msgspec.MsgspecError, ValueError) as error:
+                known.damages.append(Damage(f"{key}, line {number}", str(error)))
+    except ObjectMissing:
+        raise
+    except ObjectUnreadable as error:
+        known.damages.append(Damage(key, str(error)))
+    (known.keys if len(known.damages) == damages else known.damaged_keys).append(key)
 
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:

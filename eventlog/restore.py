@@ -30,7 +30,7 @@ from eventlog import archive, blob_copies, forks, log, manifest, sealing
 from eventlog.backup import Progress
 from eventlog.content import Digests, digests
 from eventlog.destination import Destination
-from eventlog.errors import BackupFailed, ObjectMissing
+from eventlog.errors import BackupFailed, ObjectUnreadable
 from eventlog.manifest import Entry
 from eventlog.segment import is_owned, replace_if_finished, sync_folder
 
@@ -66,7 +66,8 @@ def restore(
     known = manifest.read(source)
     segments = known.segments()
     if not segments and not known.damages:
-        raise BackupFailed(f"{source.name}: there is no backup (no manifests); check the name")
+        lost = "its manifests are gone: try eventlog backup --verify" if source.list("log") else "check the name"
+        raise BackupFailed(f"{source.name}: there is no backup (no manifests); {lost}")
     done = Restored(
         failures=[
             f"{source.name}/{place} is damaged: {reason}; what is named only there is not restored"
@@ -108,7 +109,7 @@ def _restore_one(run: _Run, copies: list[Entry], done: Restored) -> None:
     entry = copies[0]
     try:
         fetched = run.restore(copies)
-    except (_Refused, ObjectMissing) as error:
+    except (_Refused, ObjectUnreadable) as error:
         done.failures.append(f"{entry.event_type}/{entry.segment}: {error}")
     else:
         if fetched:
@@ -181,8 +182,7 @@ class _Run:
         if (whole.size, whole.sha256) != (entry.stored_bytes, entry.stored_sha256):
             raise _Refused(
                 f"{self._source.name}/{entry.key} is damaged: its SHA-256 is not what it was when it was backed up, "
-                "and nothing of it was restored. If its log still exists, remove the backup's folder manifests, and "
-                "back that log up again"
+                "and nothing of it was restored. If its log still exists, try: eventlog backup --verify"
             )
         return digests(archive.blocks(partial), sizes).beginnings if entry.archived and sizes else whole.beginnings
 

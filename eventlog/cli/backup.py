@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,32 +25,73 @@ from eventlog.destination import Destination, Folder, open_destination
 from eventlog.errors import ConfigError
 
 _SHOWN_FAILURES = 20
+_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 
-@click.command()
+class _Share(click.ParamType[float]):
+    """A share in percent, as a number from 0 to 1."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = _PERCENT.fullmatch(str(value))
+        percent = float(found[1]) if found else 0
+        if not 0 < percent <= 100:
+            self.fail(f"{value!r} is not a share; it looks like 10%", param, ctx)
+        return percent / 100
+
+
+class _BackupCommand(click.Command):
+    """Takes `--verify` for all, and does not take what follows it for a share unless it is one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        behind = [*args[1:], ""]
+        return super().parse_args(ctx, [_with_share(arg, each) for arg, each in zip(args, behind, strict=True)])
+
+
+def _with_share(arg: str, follower: str) -> str:
+    return "--verify=100%" if arg == "--verify" and not _PERCENT.fullmatch(follower) else arg
+
+
+@click.command(cls=_BackupCommand)
 @click.argument("destination", metavar="DEST")
 @click.option("--dry-run", is_flag=True, help="Only say what would be copied.")
+@click.option(
+    "--verify",
+    "share",
+    type=_Share(),
+    metavar="[SHARE]",
+    default=None,
+    help="Read again what is there, and copy what is damaged. With 10%: a tenth of it, the next one with the next run.",
+)
 @root_option
-def backup(destination: str, dry_run: bool, root: str | None) -> int:
+def backup(destination: str, dry_run: bool, share: float | None, root: str | None) -> int:
     """Copy the log to a folder or an S3 bucket: what is not there yet.
 
     Each segment is read back and compared by SHA-256 before it counts. An interrupted run
     is continued by the next one. A bucket needs eventlog[s3], and the usual AWS_* variables.
+    The exit code is 1 where a line names a blob that neither side has whole.
 
     \b
     Example:
       eventlog backup /mnt/usb/eventlog
-      eventlog backup s3://my-bucket/laptop
+      eventlog backup s3://my-bucket/laptop --verify 10%
     """
     folder = existing_root(root)
     place = _outside(open_destination(destination), folder)
     with progress_bar("backing up") as progress:
-        done = backing.backup(folder, place, say=_say, progress=progress, dry_run=dry_run)
+        done = backing.backup(folder, place, say=_say, progress=progress, dry_run=dry_run, check_share=share or 0.0)
     verb = "would copy" if dry_run else "copied"
     click.echo(f"{verb} {_segments(done.copied, done.copied_bytes)} to {place.name}; {done.present:,} there already")
     if done.blobs_copied or done.blobs_present:
         size = f"{counted(done.blobs_copied, 'blob')} ({done.blobs_copied_bytes:,} bytes)"
         click.echo(f"{verb} {size}; {done.blobs_present:,} there already")
+    if share is not None:
+        mended = done.damaged - done.still_damaged
+        click.echo(
+            f"read {counted(done.checked, 'object')} again ({done.checked_bytes:,} bytes): "
+            + (f"{done.damaged:,} damaged, {max(mended, 0):,} copied again" if done.damaged else "all as stored")
+        )
     return _exit_code(done.failures)
 
 

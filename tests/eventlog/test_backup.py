@@ -135,11 +135,11 @@ def test_a_copy_from_before_the_seal_comes_back_sealed_where_the_seal_does(
     class Killed(BaseException):
         pass
 
-    def killed(*arguments: object) -> None:
+    def killed(*arguments: object, **more: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(backing._Run, "note_seal", killed)
+        patch.setattr(backing._Run, "note", killed)
         with pytest.raises(Killed):
             backed_up(root, place)
     new = tmp_path / "new"

@@ -273,12 +273,12 @@ def test_a_folder_in_the_log_that_is_a_link_is_not_followed(root: Path, tmp_path
     (copy,) = place.objects("t")
     copy.rename(tmp_path / "copy")
     copy.symlink_to(tmp_path / "copy")
-    with pytest.raises(BackupFailed, match="Too many levels of symbolic links"):
-        restored(tmp_path / "other", place)
+    (failure,) = restored(tmp_path / "other", place).failures
+    assert "Too many levels of symbolic links" in failure
     copy.unlink()
     os.mkfifo(copy)
-    with pytest.raises(BackupFailed, match="is not a regular file"):
-        restored(tmp_path / "other", place)
+    (failure,) = restored(tmp_path / "other", place).failures
+    assert "is not a regular file" in failure
 
 
 def test_a_full_destination_is_named_and_the_run_goes_on_later(root: Path, tmp_path: Path) -> None:

@@ -335,8 +335,9 @@ def test_restoring_heals_damaged_chunks(root: Path, tmp_path: Path) -> None:
     changed.chmod(0o600)
     changed.write_bytes(b"x")
     done = backup(root, Folder(tmp_path / "other"), say=print)
-    assert (done.blobs_copied, len(done.failures)) == (1, 1)
-    assert str(changed) in done.failures[0]
+    assert (done.blobs_copied, len(done.failures)) == (1, 2)
+    assert all("byte 0: this line names the blob" in failure for failure in done.failures)
+    assert [str(path) in failure for path, failure in zip((lost, changed), done.failures, strict=True)] == [True, True]
     assert restore(root, place, dry_run=True).blobs_restored == 2
     assert not lost.exists()
     healed = restore(root, place)
