@@ -51,7 +51,7 @@ def opened():
 def call(query):
     # As the store does it, but without opening the index each time.
     with sandbox.time_limit(opened(), limit_s, give_up):
-        return sandbox.execute(opened(), sandbox.check(opened(), query), None).fetchmany(1000)
+        return sandbox.execute(opened(), sandbox.check(opened(), query).statement, None).fetchmany(1000)
 ways = {
     "call": call,
     "sql": lambda query: store.sql(query, row_limit=1000).rows,

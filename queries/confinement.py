@@ -4,12 +4,18 @@ A table is named plainly, and is one of the views that this workspace has or one
 own WITH; functions are those of `queries.functions`; and of a node that is not known here, such as a
 later DuckDB may have, nothing is assumed: it is refused. The views themselves are the other
 fence (queries.workspace).
+
+Which WITH a name means is decided here as DuckDB decides it. It must not matter: a WITH, or an alias, with the name of
+a table that DuckDB would find by itself (`catalog_names`) is refused. So a name that DuckDB understands in
+another way than this module means a view of the workspace, or nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
+
+import duckdb
 
 from eventlog.errors import QueryFailed
 from queries.functions import FUNCTIONS, TABLE_FUNCTIONS
@@ -35,6 +41,10 @@ _EXPRESSIONS = frozenset(
 #: Where a name may be qualified there are these, and they must be empty.
 _QUALIFIERS = ("catalog", "schema", "catalog_name", "schema_name", "pivot_enum", "at_clause")
 
+#: Names of DuckDB's own begin so: those of its functions, and of what a later version may have, too.
+_PREFIXES = ("duckdb_", "pragma_", "sqlite_", "information_schema", "pg_catalog")
+_catalog_names: dict[str, frozenset[str]] = {}
+
 #: `SHOW TABLES`, as the parser has it.
 _SHOW_TABLES = '"tables"'
 
@@ -50,8 +60,25 @@ def _special(table: dict[str, Any]) -> str | None:
     return str(table.get("table_name")) if is_special else None
 
 
-def confine(tree: dict[str, Any], admits: Callable[[str], bool]) -> None:
-    """Raise QueryFailed unless a parsed query reads only what `admits` says yes to."""
+def catalog_names(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """Return the names, in lower case, of the tables of its own that the running DuckDB finds without a schema.
+
+    It is asked once in a process.
+    """
+    if duckdb.__version__ not in _catalog_names:
+        found = connection.execute(
+            "SELECT view_name FROM duckdb_views() WHERE internal AND list_contains(current_schemas(true), schema_name) "
+            "UNION ALL SELECT table_name FROM duckdb_tables() WHERE internal"
+        ).fetchall()
+        _catalog_names[duckdb.__version__] = frozenset(lowered(row[0]) for row in found)
+    return _catalog_names[duckdb.__version__]
+
+
+def confine(tree: dict[str, Any], admits: Callable[[str], bool], taken: Collection[str]) -> None:
+    """Raise QueryFailed unless a parsed query reads only what `admits` says yes to.
+
+    Names that are `taken` (`catalog_names`) may not be given to anything.
+    """
     # A stack, since a query may be nested as deep as the parser lets it. With each node goes what is
     # named by the WITH clauses around it.
     waiting: list[tuple[Any, frozenset[str]]] = [(statement, frozenset()) for statement in tree["statements"]]
@@ -61,6 +88,7 @@ def confine(tree: dict[str, Any], admits: Callable[[str], bool]) -> None:
             waiting += [(each, names) for each in node]
         elif isinstance(node, dict):
             _check_kind(node)
+            _check_given_names(node, taken)
             _check_names(node, names, admits)
             waiting += _parts(node, names)
 
@@ -68,16 +96,27 @@ def confine(tree: dict[str, Any], admits: Callable[[str], bool]) -> None:
 def _parts(node: dict[str, Any], names: frozenset[str]) -> list[tuple[Any, frozenset[str]]]:
     """Return what is in a node, with the names that are known there.
 
-    A part of a WITH knows those before it, and itself only if it is recursive: anything else that it
-    names is not the query's own.
+    A part of a WITH knows those before it. Itself it knows only if it is recursive, and then only in what comes
+    behind the UNION: anything else that it names is not the query's own.
     """
     parts: list[tuple[Any, frozenset[str]]] = []
-    if node.get("type") == "RECURSIVE_CTE_NODE":
-        names |= {lowered(node["cte_name"])}
     for each in (node.get("cte_map") or {}).get("map", ()):
         parts.append((each["value"], names))
         names |= {lowered(each["key"])}
-    return parts + [(value, names) for key, value in node.items() if key != "cte_map"]
+    own = {lowered(node["cte_name"])} if node.get("type") == "RECURSIVE_CTE_NODE" else set()
+    return parts + [
+        (value, names | own if key == "right" else names) for key, value in node.items() if key != "cte_map"
+    ]
+
+
+def _check_given_names(node: dict[str, Any], taken: Collection[str]) -> None:
+    """A WITH, or an alias of a table, is not named like a table of DuckDB's own."""
+    given = [each["key"] for each in (node.get("cte_map") or {}).get("map", ())]
+    if "class" not in node and isinstance(node.get("alias"), str):
+        given.append(node["alias"])
+    for name in given:
+        if lowered(name) in taken or lowered(name).startswith(_PREFIXES):
+            raise QueryFailed(f"{name!r} is a name of DuckDB's own, refused in a workspace; choose another name")
 
 
 def _check_kind(node: dict[str, Any]) -> None:

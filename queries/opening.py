@@ -92,7 +92,7 @@ class Opening:
             afresh = checked is None or not checked.is_plain
             with (
                 self._hardened(may_write=may_write, afresh=afresh) as (connection, index),
-                _hints_withheld(self.workspace is not None),
+                _hints_withheld((index, str(self.root.absolute())) if index else ()),
                 sandbox.time_limit(connection, limit_s, self._on_stuck),
             ):
                 checked = checked or sandbox.check(connection, query)
@@ -184,13 +184,14 @@ class Opening:
 
 
 @contextmanager
-def _hints_withheld(wanted: bool) -> Iterator[None]:
+def _hints_withheld(hidden: tuple[str, ...]) -> Iterator[None]:
+    """Take out of errors what a store of one workspace must not tell; there is nothing of that if nothing is hidden."""
     try:
         yield
     except QueryFailed as error:
-        if not wanted:
+        if not hidden:
             raise
-        raise QueryFailed(without_hints(str(error))) from None
+        raise QueryFailed(without_hints(str(error), hidden)) from None
 
 
 _locks: dict[str, threading.Lock] = {}

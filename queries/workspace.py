@@ -3,10 +3,13 @@
     an empty database in memory                      the index, attached read-only under a name that nobody knows
     ┌───────────────────────────────┐
     │ events, runs, llm_calls, …    │ the index's own definitions, over
-    │ event_rows, conflicts         │ ── rows WHERE workspace = 'w' LIMIT all of them ──→  event_rows, conflicts
-    │ rejected                      │ no rows: what is no event has no workspace
+    │ event_rows_…, conflicts       │ ── rows WHERE workspace = 'w' LIMIT all of them ──→  event_rows, conflicts
+    │ rejected_…                    │ no rows: what is no event has no workspace
     │ price_events                  │ also those without a workspace: prices that were set for all
     └───────────────────────────────┘
+
+What is internal has a name here that nobody knows, and no columns but the built-in ones: the others are fields of
+event types that may be those of others.
 
 Nothing of a view is left out by a condition that comes later: the index's definitions are computed over the rows of the
 workspace, so they say what an index of this workspace alone would say.
@@ -19,7 +22,7 @@ it belongs to: it must not look at such statistics (`disabled_optimizers`). `_pr
 that a DuckDB that does otherwise is refused.
 
 All this was checked with some versions of DuckDB (queries.checked_versions). With another one, the rows of the
-workspace are copied into the database in memory first, and the index is detached: then there is nothing else to see.
+workspace are copied into another database in memory, which takes the place of the index: there is nothing else to see.
 
 What a query may name at all is looked at before (queries.confinement).
 """
@@ -38,21 +41,26 @@ from eventlog.errors import IndexFailed, QueryFailed
 from eventlog.schemas import RESERVED, SCHEMA_EVENT
 from indexer import schema
 from indexer.kept import quoted
-from queries import confinement, sandbox
-from queries.checked_versions import CHECKED, is_checked
+from queries import checked_versions, confinement, sandbox
 
 #: Of the whole log, or internal.
 HIDDEN = frozenset({"event_rows", "rejected", "segments", "index_meta", SCHEMA_EVENT})
 _ALL = 2**63 - 1
+_PREFIX = "index_"
 #: A part of one of our own definitions that wants one type, and perhaps more of it: it gets a scan of that type. None
 #: of them has an OR, which would let in others; a test looks for that.
 _OF_ONE_TYPE = re.compile(r"\bFROM\s+(event_rows|events)\s+WHERE\s+(?=event_type\s*=\s*'([a-z_]+)')")
+#: What one of our own definitions calls by its name in the index, and here has another.
+_INTERNAL = re.compile(r"\b(event_rows|rejected)\b")
+_KEPT_COLUMN = re.compile(r'"[a-z_]+/[^"]+"')
+#: "Did you mean …" searches all catalogs.
+_HINT = re.compile(r"\n?Did you mean [^\n]*")
 _proven: set[str] = set()
 
 
 def unguessable() -> str:
     """Return a name that no query can contain."""
-    return f"index_{os.urandom(16).hex()}"
+    return f"{_PREFIX}{os.urandom(16).hex()}"
 
 
 def settle(connection: duckdb.DuckDBPyConnection) -> None:
@@ -73,48 +81,68 @@ class Workspace:
         self._connection = connection
         self._index = index
         self._name = text(name)
-        is_copied = fenced and not is_checked(connection)
-        self._limit = f" LIMIT {_ALL}" if fenced and not is_copied else ""
+        self._limit = f" LIMIT {_ALL}" if fenced else ""
         found = connection.execute(
             "SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal", [index]
         ).fetchall()
         self._definitions: dict[str, str] = {view: _plain(view, definition) for view, definition in found}
-        self._made = {"event_rows", "conflicts", "rejected", "price_events"}
+        self._made = {"conflicts", "price_events"}
+        self._suffix = index.removeprefix(_PREFIX)
         connection.execute("USE memory")
-        if is_copied:
+        is_checked_version = not fenced or checked_versions.is_checked(connection)
+        if not is_checked_version:
             self._copy()
-            return
-        for table, query in self._base().items():
-            connection.execute(f"CREATE VIEW {table} AS {query}")
-        if fenced:
-            _prove(connection)
-
-    def _copy(self) -> None:
-        """Copy what all views stand on, and detach the index. Columns that are kept for types of others stay behind."""
-        own = [*RESERVED, *self._types(self._definitions)]
-        used = " ".join(self._definitions[name] for name in own if name in self._definitions)
-        for table, query in self._base().items():
-            names = [column[0] for column in self._connection.execute(f"FROM ({query}) LIMIT 0").description or ()]
-            columns = [quoted(name) for name in names if "/" not in name or quoted(name) in used]
-            self._connection.execute(f"CREATE TABLE {table} AS SELECT {', '.join(columns)} FROM ({query})")
-        self._connection.execute(f"DETACH {self._index}")
-        self._index = "memory"
+        for view, query in self._base().items():
+            connection.execute(f"CREATE VIEW {view} AS {query}")
+        if fenced and is_checked_version:
+            _prove(connection, self._internal("event_rows"))
 
     def _base(self) -> dict[str, str]:
-        """Return the queries for what all other views stand on, by name."""
+        """Return the queries of what all other views stand on, by name."""
+        built_in = [text for name, text in self._definitions.items() if name in RESERVED]
+        columns = [*schema.CONTENT, *schema.PLACE, *sorted(set(_KEPT_COLUMN.findall(" ".join(built_in))))]
         return {
-            "event_rows": self._rows_of("event_rows"),
+            self._internal("event_rows"): self._rows_of("event_rows", columns=columns),
+            self._internal("rejected"): f"SELECT * FROM {self._index}.main.rejected LIMIT 0",
             "conflicts": self._rows_of("conflicts"),
             "price_events": (
                 f"SELECT event_id, timestamp, workspace, payload FROM {self._index}.main.event_rows "
-                f"WHERE event_type = 'price_set' AND (workspace IS NULL OR workspace = {self._name}){self._limit}"
+                f"WHERE {self._is_price}{self._limit}"
             ),
-            "rejected": f"SELECT * FROM {self._index}.main.rejected LIMIT 0",
         }
 
-    def _rows_of(self, table: str, event_type: str | None = None) -> str:
+    @property
+    def _is_price(self) -> str:
+        return f"event_type = 'price_set' AND (workspace IS NULL OR workspace = {self._name})"
+
+    def _internal(self, table: str) -> str:
+        return f"{table}_{self._suffix}"
+
+    def _copy(self) -> None:
+        """Have a database with the rows of this workspace, and nothing else, take the place of the index."""
+        own = self._types(self._definitions)
+        used = " ".join(text for name, text in self._definitions.items() if name in RESERVED or name in own)
+        copy, run = unguessable(), self._connection.execute
+        run(f"ATTACH ':memory:' AS {copy}")
+        for table in ("event_rows", "conflicts", "rejected"):
+            source = f"{self._index}.main.{table}"
+            names = [column[0] for column in run(f"SELECT * FROM {source} LIMIT 0").description or ()]
+            columns = ", ".join(quoted(name) for name in names if "/" not in name or quoted(name) in used)
+            wanted = {
+                "event_rows": f"workspace = {self._name} OR {self._is_price}",
+                "conflicts": f"workspace = {self._name}",
+                "rejected": "false",
+            }
+            run(f"CREATE TABLE {copy}.main.{table} AS SELECT {columns} FROM {source} WHERE {wanted[table]}")
+        run(f"DETACH {self._index}")
+        self._index = copy
+
+    def _rows_of(self, table: str, event_type: str | None = None, *, columns: Iterable[str] = ("*",)) -> str:
         of_type = "" if event_type is None else f" AND event_type = {text(event_type)}"
-        return f"SELECT * FROM {self._index}.main.{table} WHERE workspace = {self._name}{of_type}{self._limit}"
+        return (
+            f"SELECT {', '.join(columns)} FROM {self._index}.main.{table} "
+            f"WHERE workspace = {self._name}{of_type}{self._limit}"
+        )
 
     def has(self, name: str) -> bool:
         """Say whether there is such a view. The view of an event type is there if the workspace has such events."""
@@ -152,15 +180,18 @@ class Workspace:
             for other in sorted(self._definitions.keys() & RESERVED):
                 if re.search(rf"\b{other}\b", definition):
                     self._make(other)
-            definition = _OF_ONE_TYPE.sub(
-                lambda found: f"FROM ({self._rows_of('event_rows', found[2])}) AS {found[1]} WHERE ",
-                definition,
-            )
+            rest = iter(_OF_ONE_TYPE.split(definition))
+            definition = self._renamed(next(rest))
+            for table, event_type, part in zip(rest, rest, rest, strict=True):
+                definition += f"FROM ({self._rows_of('event_rows', event_type)}) AS {table} WHERE {self._renamed(part)}"
         else:
             # Fields have the names that somebody gave them: here nothing but the end is looked at.
             end = f"FROM event_rows WHERE (event_type = '{name}');"
             definition = definition.removesuffix(end) + f"FROM ({self._rows_of('event_rows', name)});"
         self._connection.execute(definition)
+
+    def _renamed(self, definition: str) -> str:
+        return _INTERNAL.sub(lambda found: self._internal(found[1]), definition)
 
     def admit(self, checked: sandbox.Checked, on_demand: Collection[str]) -> str:
         """Return what to run for a query that stays in here, with the views that it names made. Raises QueryFailed."""
@@ -169,7 +200,8 @@ class Workspace:
         if confinement.asks_for_tables(checked.tree):
             names = ", ".join(text(name) for name in sorted({*self.names(), *on_demand}))
             return f"SELECT unnest([{names}]) AS name"
-        confinement.confine(checked.tree, lambda name: name in on_demand or self.has(name))
+        taken = confinement.catalog_names(self._connection)
+        confinement.confine(checked.tree, lambda name: name in on_demand or self.has(name), taken)
         self.make(None if checked.tables & set(on_demand) else [])
         self.make([name for name in sorted(checked.tables) if self.has(name)])
         return checked.statement
@@ -192,22 +224,25 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def without_hints(message: str) -> str:
-    """Return an error of DuckDB without the names that it proposes: they may be those of others."""
-    return "\n".join(line for line in message.splitlines() if not line.startswith("Did you mean"))
+def without_hints(message: str, hidden: Iterable[str]) -> str:
+    """Return an error of DuckDB without the names that it proposes (they may be those of others) and what is hidden."""
+    said = _HINT.sub("", message)
+    for name in hidden:
+        said = said.replace(name, "…")
+    return said
 
 
-def _prove(connection: duckdb.DuckDBPyConnection) -> None:
+def _prove(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
     """Raise IndexFailed where a condition gets past the LIMIT. Once in a process is enough."""
     if duckdb.__version__ in _proven:
         return
-    query = "SELECT count(*) FROM event_rows WHERE run_id = 'x' AND segment::BIGINT = 1"
+    query = f"SELECT count(*) FROM {rows} WHERE run_id = 'x' AND segment::BIGINT = 1"
     ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {query}").fetchall()
     order = [name for name in _operators(json.loads(plan)) if name in ("FILTER", "LIMIT", "SCAN")]
     if order[-2:] != ["LIMIT", "SCAN"] or "FILTER" not in order[:-2] or order.count("LIMIT") != 1:
         raise IndexFailed(
             f"DuckDB {duckdb.__version__} plans queries in a way that could show one workspace to another; "
-            f"use one of {', '.join(CHECKED)}"
+            f"use one of {', '.join(checked_versions.CHECKED)}"
         )
     _proven.add(duckdb.__version__)
 

@@ -131,6 +131,23 @@ REFUSED = {
     "a recursive WITH of another name": (
         "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r, segments WHERE n < 3) FROM r"
     ),
+    "a recursive WITH named like a catalog": (
+        "WITH RECURSIVE duckdb_views AS (SELECT * FROM duckdb_views UNION ALL SELECT * FROM duckdb_views WHERE false) "
+        "FROM duckdb_views"
+    ),
+    "a recursive WITH named like a hidden table": (
+        "WITH RECURSIVE event_rows AS (FROM event_rows UNION ALL FROM event_rows WHERE false) "
+        "FROM (DESCRIBE event_rows)"
+    ),
+    "a recursive WITH, in the WITH of its first part": (
+        "WITH RECURSIVE segments AS (WITH x AS (FROM segments) FROM x UNION ALL FROM segments WHERE false) "
+        "FROM segments"
+    ),
+    "a WITH named like a catalog": "WITH duckdb_tables AS (SELECT 1) FROM duckdb_tables",
+    "a WITH named like a catalog, in capitals": 'WITH "PG_CLASS" AS (SELECT 1) FROM pg_class',
+    "a WITH named like what a later DuckDB may have": "WITH duckdb_rows AS (SELECT 1) FROM duckdb_rows",
+    "an alias named like a catalog": "FROM events AS sqlite_master, LATERAL (FROM sqlite_master)",
+    "an alias named like a catalog, of a subquery": "FROM (SELECT 1) duckdb_columns",
     "a WITH that writes": "WITH t AS (INSERT INTO events VALUES (1) RETURNING *) FROM t",
     # hidden inside
     "in a subquery": "SELECT (SELECT count(*) FROM segments)",
@@ -247,6 +264,19 @@ ANSWERED = {
         "FROM (SELECT workspace, cycle FROM events) PIVOT (count(*) FOR workspace IN ('mine', 'theirs'))", [(1, 2, 0)],
     ),
     "other names": ("WITH segments AS (SELECT 1 AS a) FROM segments", [(1,)]),
+    "names like those of views": (
+        "WITH events AS (SELECT 'other' AS run_id), runs AS (FROM events) FROM runs", [("other",)],
+    ),
+    "names like those of views, which stay what they are": (
+        "WITH RECURSIVE events AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM events WHERE a < 2), event_rows AS "
+        "(SELECT 2 AS b) SELECT event_type, types.events FROM event_types AS types, events, event_rows WHERE a = 1",
+        [("note", 2)],
+    ),
+    "names like those of views, in recursion": (
+        "WITH RECURSIVE note AS (SELECT run_id FROM note UNION ALL SELECT 'x' FROM note WHERE run_id = '7') "
+        "SELECT DISTINCT run_id FROM note ORDER BY 1", [("7",), ("x",)],
+    ),
+    "names that DuckDB has in another schema": ("WITH tables AS (SELECT 1 AS views) SELECT views FROM tables", [(1,)]),
     "other names, in recursion": (
         "WITH RECURSIVE segments AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM segments WHERE a < 3) "
         "SELECT max(a) FROM segments", [(3,)],

@@ -152,6 +152,31 @@ def test_the_attempts_would_tell_something_without_the_workspace(shared: Path, h
         assert ReadStore(shared).sql(query).rows != expected
 
 
+def test_errors_name_no_place(shared: Path, store: ReadStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as the folder of the root, where DuckDB cannot write its temporary files, or the name of the index."""
+    with pytest.raises(QueryFailed) as caught:
+        store.sql(f"SELECT error('{shared}/index.duckdb.tmp')")
+    assert str(shared) not in str(caught.value)
+    monkeypatch.setattr(workspace, "unguessable", lambda: "index_xyzzy")
+    monkeypatch.setattr("queries.opening.unguessable", lambda: "index_xyzzy")
+    with pytest.raises(QueryFailed) as caught:
+        store.sql("SELECT error('index_xyzzy')")
+    assert "index_xyzzy" not in str(caught.value)
+
+
+def test_what_is_internal_has_no_name_that_a_query_could_hold(
+    store: ReadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever gets past the list of names, and no fields of others where the name is known."""
+    monkeypatch.setattr(confinement, "confine", lambda *_: None)
+    for name in ("event_rows", "rejected", "segments", "index_meta"):
+        with pytest.raises(QueryFailed, match="does not exist"):
+            store.sql(f"FROM {name}")
+    monkeypatch.setattr("queries.opening.unguessable", lambda: "index_known")
+    assert "xyzzy" not in str(store.sql("DESCRIBE event_rows_known").rows)
+    assert store.sql("SELECT count(*) FROM event_rows_known").rows == [(2,)]
+
+
 def test_errors_propose_no_names_of_others(store: ReadStore) -> None:
     """A column that is not there has neighbours only in the tables that were named."""
     for query in ("SELECT hidden_xyzz FROM events", "SELECT nosuch(run_id) FROM events", "SELECT 1::hidden_typ"):
@@ -210,7 +235,7 @@ def test_the_range_of_what_others_have_changes_no_plan(monkeypatch: pytest.Monke
 
     with many(workspace.settle, fenced=True) as outcome:
         assert [is_left_out(outcome, n) for n in (4_999_999, 5_000_001)] == [False, False]
-    monkeypatch.setattr(workspace, "_prove", lambda connection: None)
+    monkeypatch.setattr(workspace, "_prove", lambda *_: None)
     with many(lambda connection: None, fenced=True) as outcome:
         assert [is_left_out(outcome, n) for n in (4_999_999, 5_000_001)] == [False, True]
 
@@ -285,9 +310,9 @@ def test_beside_the_copy_there_is_nothing(store: ReadStore, monkeypatch: pytest.
     """Whatever gets past the list of names: the index is no longer attached, and no view tells of others."""
     monkeypatch.setattr(confinement, "confine", lambda *_: None)
     for query in ("FROM duckdb_databases()", "FROM duckdb_views()", "FROM duckdb_tables()", "FROM duckdb_columns()",
-                  "FROM event_rows", "FROM pragma_database_list", "SELECT stats(run_id) FROM events"):  # fmt: skip
+                  "FROM pragma_database_list", "SELECT stats(run_id) FROM events"):  # fmt: skip
         said = str(store.sql(query).rows)
-        assert not re.search("index_[0-9a-f]{32}|hidden_type|xyzzy|theirs", said), query
+        assert not re.search("index.duckdb|hidden_type|xyzzy|theirs", said), query
 
 
 def test_a_function_that_is_no_longer_what_it_was_means_another_duckdb(
