@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
+from eventlog import control
 from eventlog.config import Config
 from eventlog.errors import QueryFailed
 from eventlog.recorder import Recorder
@@ -38,7 +39,7 @@ class Outcome(NamedTuple):
 
 def write(apart: Path, shared: Path) -> None:
     """Record a workspace in a log of its own, and have another log with the same segments and those of others."""
-    recorder = Recorder(Config(root=str(apart), strict=True))
+    recorder = Recorder(Config(root=str(apart), strict=True), role=control.Role.MAINTENANCE)
     for name in _OWN_TYPES:
         _emit_schema(recorder, name, "n")
     recorder.emit("price_set", {"model": "m", "input_usd_per_mtok": "1"})
@@ -48,7 +49,7 @@ def write(apart: Path, shared: Path) -> None:
     shutil.copytree(apart / "log", shared / "log")
     for segment in shared.glob("log/*/*"):
         segment.chmod(0o400)  # nobody goes on with it, so that places in the log are the same in both
-    recorder = Recorder(Config(root=str(shared), strict=True))
+    recorder = Recorder(Config(root=str(shared), strict=True), role=control.Role.MAINTENANCE)
     _emit_schema(recorder, "secret_xyzzy", "price_xyzzy")
     for number in range(300):
         recorder.emit("note", {"n": "xyzzy"}, workspace="theirs_xyzzy", run_id="xyzzy", agent="xyzzy")
