@@ -13,8 +13,13 @@ What is taken out
 
         "input_messages": {"$blob": {"sha256": ["9f86…", …], "bytes": 81920, "rest": "…"}}
 
-    A field that looks like this when it is emitted goes into `{"$blob": {"value": …}}`, which
-    reading takes off again.
+    A field that looks like this when it is emitted or imported goes into `{"$blob": {"value": …}}`,
+    which reading takes off again.
+
+Whose it is
+    A chunk of an event with a workspace begins with a line that says of which (`_owner`), and its hash is over
+    that, too. An event of another workspace that names it, as a line that somebody forged may, gets no content
+    and is not told that the chunk is there. So the same field in two workspaces is there twice.
 
 Writing
     Before the line that names it, a chunk is written under another name and renamed, so that a kill
@@ -55,11 +60,17 @@ _CHUNK_MIN_BYTES = 1024
 FOLDER = "blobs"
 _DAMAGED = "damaged"
 NAME = re.compile(r"[0-9a-f]{64}")
-_LOOKS_LIKE_ONE = re.compile(rb'\s*\{\s*"\$blob"\s*:').match
+#: In JSON each character of the name may be escaped, and the index resolves that.
+_LOOKS_LIKE_ONE = re.compile(
+    rb'\s*\{\s*"(?:\$|\\u0024)(?:b|\\u0062)(?:l|\\u006[cC])(?:o|\\u006[fF])(?:b|\\u0062)"\s*:'
+).match
 #: Lines without these bytes name no chunk, whoever wrote them.
 MARK = b'"$blob"'
 #: A byte that most payloads do not have.
 DOLLAR = ord("$")
+#: And how else it may stand in JSON.
+BACKSLASH = ord("\\")
+ESCAPED_DOLLAR = b"\\u0024"
 #: What is known of chunks is forgotten beyond this many; it is only there to save looking.
 _KNOWN_MAX = 10_000
 #: So many chunks may wait for a sync before a writer does it itself.
@@ -141,34 +152,36 @@ class BlobStore:
         self._syncing = bounded.lock()
         self._swept = False
 
-    def take_out(self, payload: bytes) -> bytes:
+    def take_out(self, payload: bytes, workspace: str | None = None) -> bytes:
         """Return a payload of JSON with what is large, and what looks like a reference, replaced.
 
-        Raises InvalidEvent where it is over the limits of a line: blobs do not widen those.
+        `workspace` is that of the event: only its events can refer to what is taken out. Raises InvalidEvent where
+        the payload is over the limits of a line: blobs do not widen those.
         """
         large = len(payload) > self.min_bytes
-        if not large and MARK not in payload:
+        if not large and not _may_look_like_one(payload):
             return payload
         envelope.check_limits(payload)
         changed = {}
         fields = _fields.decode(payload)
+        owner = _owner(workspace) if large else b""
         for name, raw in fields.items():
             value = bytes(raw)
             if large and len(value) > self.chunk_bytes:
-                reference = self._put(value)
+                reference = self._put(value, owner)
                 if reference is not None:
                     changed[name] = reference
                     continue
             if _LOOKS_LIKE_ONE(value):
-                changed[name] = msgspec.Raw(b'{"$blob":{"value":' + value + b"}}")
+                changed[name] = _wrapped(value)
         return msgspec.json.encode(fields | changed) if changed else payload
 
-    def _put(self, value: bytes) -> msgspec.Raw | None:
+    def _put(self, value: bytes, owner: bytes) -> msgspec.Raw | None:
         """Store the whole chunks of a field, and return what stands for it; None where that failed."""
         ends = list(_ends(value, self.chunk_bytes))
         starts = [0, *ends[:-1]]
         try:
-            digests = tuple(self.put(value[start:end]) for start, end in zip(starts, ends, strict=True))
+            digests = tuple(self.put(owner + value[start:end]) for start, end in zip(starts, ends, strict=True))
         except OSError as error:
             place = error.filename or folder_of(self.root)
             self._on_failure(f"{place}: {error.strerror or error}; a large field stays in its event instead")
@@ -290,6 +303,31 @@ class BlobStore:
         self._unsynced = {}
 
 
+def wrap_lookalikes(payload: bytes) -> bytes:
+    """Return a payload of JSON that names no chunks, with what looks like a reference wrapped."""
+    if not _may_look_like_one(payload):
+        return payload
+    fields = _fields.decode(payload)
+    changed = {name: _wrapped(bytes(raw)) for name, raw in fields.items() if _LOOKS_LIKE_ONE(bytes(raw))}
+    return msgspec.json.encode(fields | changed) if changed else payload
+
+
+def _may_look_like_one(payload: bytes) -> bool:
+    """Say whether a field may look like a reference: the name is there, or what it may be once escapes are resolved."""
+    return MARK in payload or b"\\u00" in payload
+
+
+def _wrapped(value: bytes) -> msgspec.Raw:
+    return msgspec.Raw(b'{"$blob":{"value":' + value + b"}}")
+
+
+def _owner(workspace: str | None) -> bytes:
+    """Return what the chunks of a workspace begin with. No JSON has a byte of 0, so no other chunk begins so."""
+    if workspace is None:
+        return b""
+    return b"\0workspace %b\n" % hashlib.sha256(workspace.encode()).hexdigest().encode()
+
+
 def _ends(value: bytes, chunk_bytes: int) -> Iterator[int]:
     """Yield where the chunks of a text end; what is behind the last is shorter than a chunk."""
     end = 0
@@ -371,10 +409,10 @@ class Resolver:
 
     def __init__(self, root: str | Path) -> None:
         self._left_bytes = envelope.MAX_LINE_BYTES
-        self._chunk = functools.lru_cache(_CACHED_CHUNKS)(functools.partial(read, root))
+        self._chunk = functools.lru_cache(_CACHED_CHUNKS)(functools.partial(read_of, root))
 
-    def resolve(self, payload: bytes, *, marked: bool = False) -> bytes:
-        """Return a payload as it was emitted. Raises BlobUnreadable.
+    def resolve(self, payload: bytes, workspace: str | None, *, marked: bool = False) -> bytes:
+        """Return a payload as it was emitted, by an event of this workspace. Raises BlobUnreadable.
 
         With `marked`, a field that cannot be read stays a reference, with the reason under `error`.
         """
@@ -382,24 +420,19 @@ class Resolver:
             return payload
         self._left_bytes = envelope.MAX_LINE_BYTES  # no payload was longer when it was emitted
         fields = _fields.decode(payload)
-        changed = {name: msgspec.Raw(self._value(bytes(raw), marked)) for name, raw in fields.items()}
+        changed = {name: msgspec.Raw(self._value(bytes(raw), workspace, marked)) for name, raw in fields.items()}
         return msgspec.json.encode(changed)
 
-    def _value(self, value: bytes, marked: bool) -> bytes:
+    def _value(self, value: bytes, workspace: str | None, marked: bool) -> bytes:
         try:
-            return self._resolved(value)
+            return self._resolved(value, workspace)
         except BlobUnreadable as error:
             if not marked:
                 raise
             inner = msgspec.json.decode(value)["$blob"]
             return msgspec.json.encode({"$blob": {**inner, "error": str(error)}})
 
-    def resolve_value(self, value: bytes) -> bytes:
-        """Return the JSON of one field as it was emitted. Raises BlobUnreadable."""
-        self._left_bytes = envelope.MAX_LINE_BYTES
-        return self._resolved(value)
-
-    def _resolved(self, value: bytes) -> bytes:
+    def _resolved(self, value: bytes, workspace: str | None) -> bytes:
         if not _LOOKS_LIKE_ONE(value):
             return value
         fields = _fields.decode(value)
@@ -412,16 +445,16 @@ class Resolver:
             reference = _reference.decode(inner)
         except msgspec.MsgspecError:
             return value  # another program's own idea of a $blob
-        return self._joined(reference)
+        return self._joined(reference, workspace)
 
-    def _joined(self, reference: Reference) -> bytes:
+    def _joined(self, reference: Reference, workspace: str | None) -> bytes:
         self._left_bytes -= reference.bytes
         if self._left_bytes < 0:
             raise BlobUnreadable(f"the payload has over {envelope.MAX_LINE_BYTES:,} bytes, which none had when emitted")
         parts: list[bytes] = []
         size = 0
         for digest in reference.sha256:
-            parts.append(self._chunk(digest))
+            parts.append(self._chunk(digest, workspace))
             size += len(parts[-1])
             if size > reference.bytes:  # not one of ours; do not fill the memory with it
                 break
@@ -446,13 +479,21 @@ def references(payload: bytes) -> set[str]:
     return found
 
 
-def resolve(root: str | Path, payload: bytes) -> bytes:
-    """Return a payload as it was emitted, with its chunks put back. Raises BlobUnreadable."""
-    return Resolver(root).resolve(payload)
+def resolve(root: str | Path, payload: bytes, workspace: str | None = None) -> bytes:
+    """Return a payload of an event of this workspace as it was emitted, its chunks put back. Raises BlobUnreadable."""
+    return Resolver(root).resolve(payload, workspace)
+
+
+def read_of(root: str | Path, sha256: str, workspace: str | None) -> bytes:
+    """Return what a chunk has of a field, for an event of this workspace. Raises BlobUnreadable."""
+    data, owner = read(root, sha256), _owner(workspace)
+    if not data.startswith(owner) or (not owner and data.startswith(b"\0")):
+        raise _missing(path_of(root, sha256))  # there, but of another: which is not for this one to know
+    return data[len(owner) :]
 
 
 def read(root: str | Path, sha256: str) -> bytes:
-    """Return the bytes of a chunk, which have this hash. Raises BlobUnreadable."""
+    """Return the bytes of a chunk's file, which have this hash. Raises BlobUnreadable."""
     path = path_of(root, sha256)
     try:
         for folder in (path.parent.parent, path.parent):
@@ -460,7 +501,7 @@ def read(root: str | Path, sha256: str) -> bytes:
                 raise BlobUnreadable(f"{folder} is a link, which eventlog does not follow; put a folder there")
         data = _read_file(path)
     except FileNotFoundError:
-        raise BlobUnreadable(f"{path} is missing; bring it back with: eventlog restore") from None
+        raise _missing(path) from None
     except _NotAFile:
         raise BlobUnreadable(
             f"{path} is not a regular file; move it away, and bring the file back with: eventlog restore"
@@ -473,6 +514,10 @@ def read(root: str | Path, sha256: str) -> bytes:
             "move it away, and bring it back with: eventlog restore"
         )
     return data
+
+
+def _missing(path: Path) -> BlobUnreadable:
+    return BlobUnreadable(f"{path} is missing; bring it back with: eventlog restore")
 
 
 def list_blobs(root: str | Path) -> list[Blob]:

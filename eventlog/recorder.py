@@ -298,13 +298,17 @@ class Recorder:
             data = redaction.redact(data)
         if self.redactor is not None:
             data = self._redacted(event_type, registered, data)
-        if (len(data) > self._large_bytes or blobs.DOLLAR in data) and self._log is self._writer:
-            data = self._blobs.take_out(data)
         if given:
             event_id, timestamp, fields = self._given(event_type, version, given)
         else:
             now_ns = time.time_ns()
             event_id, timestamp, fields = ids.new_id(now_ns), timestamps.from_ns(now_ns), self._shared(version)
+        if (
+            len(data) > self._large_bytes
+            or blobs.DOLLAR in data
+            or (blobs.BACKSLASH in data and blobs.ESCAPED_DOLLAR in data)
+        ) and self._log is self._writer:
+            data = self._blobs.take_out(data, envelope.workspace_of(fields))
         return event_type, event_id, envelope.line(event_id, event_type, timestamp, fields, data)
 
     def _redacted(self, event_type: str, registered: schemas.Registered | None, data: bytes) -> bytes:

@@ -21,30 +21,35 @@ def create(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(schema.view(name, query))
 
 
+def _same_session(other: str) -> str:
+    return f"{other}.session_id = lines.session_id AND {other}.workspace IS NOT DISTINCT FROM lines.workspace"
+
+
 _SESSIONS = f"""
 WITH lines AS (
-    SELECT session_id, count(*) AS events,
+    SELECT workspace, session_id, count(*) AS events,
            min(timestamp) FILTER (timestamp > 'epoch') AS first,
            max(timestamp) FILTER (timestamp > 'epoch') AS last,
-           arg_min(workspace, event_id) AS workspace, arg_min(agent, event_id) AS agent
-    FROM events WHERE session_id IS NOT NULL GROUP BY session_id
+           arg_min(agent, event_id) AS agent
+    FROM events WHERE session_id IS NOT NULL GROUP BY workspace, session_id
 ), imported AS (
-    SELECT session_id, arg_min({transcripts.part("/cwd")}, event_id) AS project,
+    SELECT workspace, session_id, arg_min({transcripts.part("/cwd")}, event_id) AS project,
            arg_max({transcripts.part("/summary")}, event_id) FILTER ({transcripts.part("/type")} = 'summary') AS summary
-    FROM {transcripts.LINES} WHERE session_id IS NOT NULL GROUP BY session_id
+    FROM {transcripts.LINES} WHERE session_id IS NOT NULL GROUP BY workspace, session_id
 ), calls AS (
-    SELECT session_id, count(*) AS llm_calls, list(DISTINCT model ORDER BY model) AS models,
+    SELECT workspace, session_id, count(*) AS llm_calls, list(DISTINCT model ORDER BY model) AS models,
            TRY_CAST(sum(uncached_input_tokens) AS BIGINT) AS uncached_input_tokens,
            TRY_CAST(sum(cache_read_tokens) AS BIGINT) AS cache_read_tokens,
            TRY_CAST(sum(cache_write_5m_tokens) AS BIGINT) AS cache_write_5m_tokens,
            TRY_CAST(sum(cache_write_1h_tokens) AS BIGINT) AS cache_write_1h_tokens,
            TRY_CAST(sum(output_tokens) AS BIGINT) AS output_tokens
-    FROM llm_calls GROUP BY session_id
+    FROM llm_calls GROUP BY workspace, session_id
 ), tools AS (
-    SELECT session_id, count(*) AS tool_calls, count(*) FILTER (NOT ok) AS tool_failures
-    FROM tool_calls GROUP BY session_id
+    SELECT workspace, session_id, count(*) AS tool_calls, count(*) FILTER (NOT ok) AS tool_failures
+    FROM tool_calls GROUP BY workspace, session_id
 )
-SELECT session_id, first, last, date_sub('second', first, last) AS duration_s, events, workspace, agent, project,
+SELECT lines.session_id, first, last, date_sub('second', first, last) AS duration_s, events, lines.workspace, agent,
+       project,
        summary, coalesce(llm_calls, 0) AS llm_calls, coalesce(tool_calls, 0) AS tool_calls,
        coalesce(tool_failures, 0) AS tool_failures, coalesce(models, []) AS models,
        coalesce(uncached_input_tokens, 0) AS uncached_input_tokens,
@@ -52,7 +57,10 @@ SELECT session_id, first, last, date_sub('second', first, last) AS duration_s, e
        coalesce(cache_write_5m_tokens, 0) AS cache_write_5m_tokens,
        coalesce(cache_write_1h_tokens, 0) AS cache_write_1h_tokens,
        coalesce(output_tokens, 0) AS output_tokens
-FROM lines LEFT JOIN imported USING (session_id) LEFT JOIN calls USING (session_id) LEFT JOIN tools USING (session_id)
+FROM lines
+LEFT JOIN imported ON {_same_session("imported")}
+LEFT JOIN calls ON {_same_session("calls")}
+LEFT JOIN tools ON {_same_session("tools")}
 """
 
 

@@ -77,15 +77,16 @@ class Answers(Opening):
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
             return tree.named(connection, given)
 
-    def payloads(self, event_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    def payloads(self, event_ids: Iterable[str], *, workspace: str | None = None) -> dict[str, dict[str, Any]]:
         """Return the payloads of some events as plain Python objects, as they were emitted; 64 MiB at most.
 
+        Where several workspaces have an event of one id, that of `workspace` is meant, else the one without any.
         In order of time; those beyond that are left out, as are ids that are not there.
         """
         from queries.runs import payloads
 
         with self._within_limits(views=("events",), fenced=False) as connection:
-            return payloads.of(connection, self.root, event_ids)
+            return payloads.of(connection, self.root, event_ids, workspace)
 
     def diff(self, run_a: str, run_b: str) -> Difference:
         """Compare two runs. Raises QueryFailed."""

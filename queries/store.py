@@ -28,6 +28,7 @@ from indexer.digest import Digest, digest
 from indexer.kept import quoted
 from queries import sandbox
 from queries.answers import Answers
+from queries.identity import chosen
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
 Bucket = Literal["minute", "hour", "day", "week", "month"]
@@ -82,6 +83,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return payloads.fields(self.payload)
 
 
+_CANDIDATES = 10
 _EVENT_COLUMNS = tuple(name for name in Event.__struct_fields__ if name != "stored_payload")
 
 
@@ -169,7 +171,7 @@ class ReadStore(Answers):
         limit: int = 100,
         after: str | None = None,
     ) -> Page:
-        """Return events in order of (timestamp, event_id), one page at a time.
+        """Return events in order of (timestamp, event_id, workspace), one page at a time.
 
         `since` is included, `until` is not. `where` compares envelope columns, such as
         `{"run_id": "r1"}`. Pages are stable while events arrive: `after` is a position.
@@ -178,14 +180,13 @@ class ReadStore(Answers):
             raise QueryFailed(f"limit {limit} is out of range: 1 to {LIMIT_MAX:,}; page on with `after`")
         conditions, params = _conditions(event_types, since, until, where or {})
         if after is not None:
-            moment, event_id = _position(after)
             sign = "<" if newest_first else ">"
-            conditions.append(f"(timestamp, event_id) {sign} (?::TIMESTAMP, ?::UUID)")
-            params += [moment, event_id]
+            conditions.append(f"({', '.join(_ORDER)}) {sign} (?::TIMESTAMP, ?::UUID, ?::BOOLEAN, ?::VARCHAR)")
+            params += _position(after)
         order = "DESC" if newest_first else "ASC"
         query = (
             f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events WHERE {' AND '.join(conditions)} "
-            f"ORDER BY timestamp {order}, event_id {order} LIMIT {limit + 1}"
+            f"ORDER BY {', '.join(f'{each} {order}' for each in _ORDER)} LIMIT {limit + 1}"
         )
         with self._open(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, params).fetchall()
@@ -194,13 +195,21 @@ class ReadStore(Answers):
         return Page(events, _cursor(events[-1]) if len(rows) > limit else None)
 
     def event(self, event_id: str) -> FoundEvent | None:
-        """Return one event with its raw line, or None."""
-        query = f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events WHERE event_id = ?::UUID"
+        """Return one event with its raw line, or None.
+
+        In a store of all workspaces, where several have an event of this id, the one without a workspace is meant.
+        Raises QueryFailed where they all have one.
+        """
+        query = (
+            f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events WHERE event_id = ?::UUID "
+            f"ORDER BY workspace NULLS FIRST LIMIT {_CANDIDATES}"
+        )
         with self._open(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, [_uuid(event_id)]).fetchall()
         if not rows:
             return None
         event = _event(rows[0], blobs.Resolver(self.root))
+        chosen(f"an event {event.event_id}", [row[_EVENT_COLUMNS.index("workspace")] for row in rows])
         path = log.segment_path(self.root, event.event_type, event.segment)
         if not path.exists() and log.archive_of(path).exists():
             path = log.archive_of(path)
@@ -397,13 +406,19 @@ def _is_line_of(line: bytes, event: Event) -> bool:
     return (found.event_id, found.workspace) == (event.event_id, event.workspace)
 
 
+#: Nothing in an index has the same place in this order as anything else.
+_ORDER = ("timestamp", "event_id", "workspace IS NOT NULL", "coalesce(workspace, '')")
+
+
 def _cursor(event: Event) -> str:
-    return f"{timestamps.to_text(event.timestamp)},{event.event_id}"
+    place = f"{timestamps.to_text(event.timestamp)},{event.event_id}"
+    return place if event.workspace is None else f"{place},{event.workspace}"
 
 
-def _position(cursor: str) -> tuple[str, str]:
-    moment, _, event_id = cursor.partition(",")
-    return _moment(moment), _uuid(event_id)
+def _position(cursor: str) -> tuple[str, str, bool, str]:
+    moment, _, rest = cursor.partition(",")
+    event_id, comma, workspace = rest.partition(",")
+    return _moment(moment), _uuid(event_id), bool(comma), workspace
 
 
 def _utc(moment: datetime) -> datetime:
@@ -418,7 +433,7 @@ def _event(row: tuple[Any, ...], resolver: blobs.Resolver) -> Event:
         if values[name] is not None:
             values[name] = msgspec.Raw(values[name].encode())
     stored = bytes(values["payload"])
-    whole = resolver.resolve(stored, marked=True)
+    whole = resolver.resolve(stored, values["workspace"], marked=True)
     if whole != stored:
         values |= {"payload": msgspec.Raw(whole), "stored_payload": msgspec.Raw(stored)}
     return Event(**values)

@@ -149,14 +149,14 @@ def drops(window: Window) -> str:
     """Events that were lost, whose they were as far as is known, and how many events came through."""
     return f"""
         WITH told AS (
-            SELECT event_id, workspace, agent, TRY_CAST(payload ->> 'count' AS BIGINT) AS lost,
+            SELECT segment, line_offset, workspace, agent, TRY_CAST(payload ->> 'count' AS BIGINT) AS lost,
                    TRY_CAST(payload ->> 'pid' AS BIGINT) AS pid, payload ->> 'cause' AS cause,
                    coalesce(TRY_CAST(payload ->> 'since' AS TIMESTAMP), timestamp) AS first_lost,
                    coalesce(TRY_CAST(payload ->> 'until' AS TIMESTAMP), timestamp) AS last_lost
             FROM events
             WHERE event_type = 'events_dropped' AND timestamp >= {_at(window.since)} AND timestamp < {_at(window.now)}
         ), in_runs AS (
-            SELECT DISTINCT told.event_id, runs.workspace, runs.agent, lost, cause
+            SELECT DISTINCT told.segment, told.line_offset, runs.workspace, runs.agent, lost, cause
             FROM told JOIN runs ON runs.pid = told.pid
              AND (told.workspace IS NULL OR runs.workspace = told.workspace)
              AND runs.started BETWEEN {_at(window.before)} AND last_lost
@@ -165,8 +165,8 @@ def drops(window: Window) -> str:
         ), lost AS (
             FROM in_runs
             UNION ALL
-            SELECT event_id, workspace, agent, lost, cause FROM told
-            WHERE agent IS NOT NULL OR event_id NOT IN (SELECT event_id FROM in_runs)
+            SELECT segment, line_offset, workspace, agent, lost, cause FROM told
+            WHERE agent IS NOT NULL OR (segment, line_offset) NOT IN (SELECT (segment, line_offset) FROM in_runs)
         ), seen AS (
             SELECT workspace, agent, count(*) AS events FROM events
             WHERE timestamp >= {_at(window.since)} AND timestamp < {_at(window.now)}

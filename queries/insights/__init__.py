@@ -11,10 +11,10 @@ from queries.runs import found
 
 def of(connection: duckdb.DuckDBPyConnection, given: str) -> Insights:
     """Look at a run, or else at a session, that is called so or whose id alone begins so. Raises QueryFailed."""
-    run_id = found.run_named(connection, given)
-    if run_id is not None:
-        return findings.insights(calls.of(connection, "run_id", run_id), run_id=run_id)
-    session_id = found.session_named(connection, given)
-    if session_id is not None:
-        return findings.insights(calls.of(connection, "session_id", session_id), session_id=session_id)
+    run = found.run_named(connection, given)
+    if run is not None:
+        return findings.insights(calls.of(connection, run), run_id=run.id)
+    session = found.session_named(connection, given)
+    if session is not None:
+        return findings.insights(calls.of(connection, session), session_id=session.id)
     raise found.neither(given)

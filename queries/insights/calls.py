@@ -8,6 +8,8 @@ from typing import Any
 import duckdb
 import msgspec
 
+from queries.identity import Named
+
 #: The first ones count; no more than this are looked at.
 CALLS_MAX = 20_000
 
@@ -55,20 +57,21 @@ _MODELS = f"""
            last_timestamp,
            coalesce(TRY(uncached_input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens), 0),
            cache_read_tokens, output_tokens, ok
-    FROM llm_calls WHERE {{column}} = ? ORDER BY last_timestamp, event_id LIMIT {CALLS_MAX + 1}
+    FROM llm_calls WHERE {{condition}} ORDER BY last_timestamp, event_id LIMIT {CALLS_MAX + 1}
 """
 _TOOLS = f"""
     SELECT event_id::VARCHAR, coalesce(tool, ''), coalesce(input::VARCHAR, ''),
            coalesce(TRY_CAST(output ->> '/$blob/bytes' AS BIGINT), strlen(output::VARCHAR), 0),
            timestamp, coalesce(finished, timestamp), coalesce(duration_ms, 0), ok
-    FROM tool_calls WHERE {{column}} = ? ORDER BY timestamp, tool_call_id, event_id LIMIT {CALLS_MAX + 1}
+    FROM tool_calls WHERE {{condition}} ORDER BY timestamp, tool_call_id, event_id LIMIT {CALLS_MAX + 1}
 """
 
 
-def of(connection: duckdb.DuckDBPyConnection, column: str, value: str) -> Calls:
-    """Return the calls whose `column`, run_id or session_id, has this value."""
-    models = [_model(row) for row in connection.execute(_MODELS.format(column=column), [value]).fetchall()]
-    tools = [_tool(row) for row in connection.execute(_TOOLS.format(column=column), [value]).fetchall()]
+def of(connection: duckdb.DuckDBPyConnection, which: Named) -> Calls:
+    """Return the calls of a run or a session."""
+    queries = (query.format(condition=which.condition) for query in (_MODELS, _TOOLS))
+    of_models, of_tools = (connection.execute(query, which.params).fetchall() for query in queries)
+    models, tools = list(map(_model, of_models)), list(map(_tool, of_tools))
     cut = len(models) > CALLS_MAX or len(tools) > CALLS_MAX
     return Calls(models[:CALLS_MAX], tools[:CALLS_MAX], cut)
 

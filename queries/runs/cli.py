@@ -239,7 +239,7 @@ def _coloured(text: str, node: Node) -> str:
 
 def _verbose_lines(store: ReadStore, tree: Tree) -> Iterator[str]:
     yield ""
-    found = store.payloads([node.event_id.partition("/")[0] for node in tree.nodes])
+    found = store.payloads([node.event_id.partition("/")[0] for node in tree.nodes], workspace=tree.workspace)
     left_out = 0
     for node in tree.nodes:
         payload = found.get(node.event_id.partition("/")[0])

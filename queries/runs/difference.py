@@ -14,6 +14,7 @@ from typing import Any, Literal
 import duckdb
 import msgspec
 
+from queries.identity import Named
 from queries.runs import found, payloads, spent
 from queries.runs.found import Run
 
@@ -98,32 +99,37 @@ def difference(connection: duckdb.DuckDBPyConnection, root: Path, a: Run, b: Run
         if getattr(a, field) != getattr(b, field)
     ]
     for field, of in (("models", _models), ("cost_usd", _cost)):
-        ours, theirs = of(connection, a.run_id), of(connection, b.run_id)
+        ours, theirs = of(connection, _named(a)), of(connection, _named(b))
         if ours != theirs:
             changes.append(Change(field, ours, theirs))
-    steps = [_items(connection, _STEPS, run.run_id) for run in (a, b)]
-    calls = [_items(connection, _TOOL_CALLS, run.run_id) for run in (a, b)]
+    steps = [_items(connection, _STEPS, _named(run)) for run in (a, b)]
+    calls = [_items(connection, _TOOL_CALLS, _named(run)) for run in (a, b)]
     return Difference(
         a=a,
         b=b,
         changes=changes,
         steps=aligned(*(each[:ALIGNED_MAX] for each in steps)),
         tool_calls=aligned(*(each[:ALIGNED_MAX] for each in calls)),
-        prompt=_first_prompt(connection, root, a.run_id, b.run_id),
+        prompt=_first_prompt(connection, root, _named(a), _named(b)),
         cut=any(len(each) > ALIGNED_MAX for each in (*steps, *calls)),
     )
 
 
-def _models(connection: duckdb.DuckDBPyConnection, run_id: str) -> dict[str, int]:
+def _named(run: Run) -> Named:
+    return Named("run_id", run.run_id, run.workspace)
+
+
+def _models(connection: duckdb.DuckDBPyConnection, run: Named) -> dict[str, int]:
     """Return how many calls there were of each model."""
     rows = connection.execute(
-        "SELECT coalesce(model, 'unknown'), count(*) FROM llm_calls WHERE run_id = ? GROUP BY 1 ORDER BY 1", [run_id]
+        f"SELECT coalesce(model, 'unknown'), count(*) FROM llm_calls WHERE {run.condition} GROUP BY 1 ORDER BY 1",
+        run.params,
     ).fetchall()
     return dict(rows)
 
 
-def _cost(connection: duckdb.DuckDBPyConnection, run_id: str) -> Any:
-    known = spent.costs(connection, "run_id", run_id).values()
+def _cost(connection: duckdb.DuckDBPyConnection, run: Named) -> Any:
+    known = spent.costs(connection, run).values()
     return sum(known) if known else None
 
 
@@ -132,17 +138,17 @@ def _cost(connection: duckdb.DuckDBPyConnection, run_id: str) -> Any:
 _STEPS = f"""
     SELECT event_id::VARCHAR, coalesce(name, 'step'),
            kind || CASE WHEN ok THEN '' ELSE ', failed: ' || coalesce(error_type, '') END, duration_ms
-    FROM steps WHERE run_id = ? ORDER BY started, event_id LIMIT {ALIGNED_MAX + 1}
+    FROM steps WHERE {{condition}} ORDER BY started, event_id LIMIT {ALIGNED_MAX + 1}
 """
 _TOOL_CALLS = f"""
     SELECT event_id::VARCHAR, coalesce(tool, 'tool_call'),
            coalesce(input::VARCHAR, '') || CASE WHEN ok THEN '' ELSE ' failed' END, duration_ms
-    FROM tool_calls WHERE run_id = ? ORDER BY timestamp, event_id LIMIT {ALIGNED_MAX + 1}
+    FROM tool_calls WHERE {{condition}} ORDER BY timestamp, event_id LIMIT {ALIGNED_MAX + 1}
 """
 
 
-def _items(connection: duckdb.DuckDBPyConnection, query: str, run_id: str) -> list[Item]:
-    rows = connection.execute(query, [run_id]).fetchall()
+def _items(connection: duckdb.DuckDBPyConnection, query: str, run: Named) -> list[Item]:
+    rows = connection.execute(query.format(condition=run.condition), run.params).fetchall()
     return [Item(event_id=row[0], name=row[1], detail=row[2], duration_ms=row[3]) for row in rows]
 
 
@@ -209,28 +215,30 @@ def around(text: str, at: int) -> str:
 #: (eventlog.blobs) the hashes are compared.
 _PROMPTS = f"""
     SELECT event_id::VARCHAR, md5(concat_ws(chr(10), payload ->> 'system_instructions', payload ->> 'input_messages'))
-    FROM events WHERE run_id = ? AND event_type = 'llm_call' ORDER BY timestamp, event_id LIMIT {ALIGNED_MAX}
+    FROM events WHERE {{condition}} AND event_type = 'llm_call' ORDER BY timestamp, event_id LIMIT {ALIGNED_MAX}
 """
 
 
-def _first_prompt(connection: duckdb.DuckDBPyConnection, root: Path, a: str, b: str) -> Prompt | None:
-    ours, theirs = (connection.execute(_PROMPTS, [run_id]).fetchall() for run_id in (a, b))
+def _first_prompt(connection: duckdb.DuckDBPyConnection, root: Path, a: Named, b: Named) -> Prompt | None:
+    ours, theirs = (
+        connection.execute(_PROMPTS.format(condition=run.condition), run.params).fetchall() for run in (a, b)
+    )
     calls = itertools.zip_longest(ours, theirs, fillvalue=(None, None))
     differing = ((number, one[0], other[0]) for number, (one, other) in enumerate(calls, 1) if one[1] != other[1])
     first = next(differing, None)
     if first is None:
         return None
     call, a_id, b_id = first
-    one, other = _prompt(connection, root, a_id), _prompt(connection, root, b_id)
+    one, other = _prompt(connection, root, a_id, a.workspace), _prompt(connection, root, b_id, b.workspace)
     at = first_difference(one, other)
     return Prompt(call=call, at=at, a=around(one, at), b=around(other, at), a_event_id=a_id, b_event_id=b_id)
 
 
-def _prompt(connection: duckdb.DuckDBPyConnection, root: Path, event_id: str | None) -> str:
+def _prompt(connection: duckdb.DuckDBPyConnection, root: Path, event_id: str | None, workspace: str | None) -> str:
     """Return a prompt as one text: instructions as they are, messages as JSON."""
     if event_id is None:
         return ""
-    payload = payloads.of(connection, root, [event_id]).get(event_id, {})
+    payload = payloads.of(connection, root, [event_id], workspace).get(event_id, {})
     parts = [payload.get(name) for name in ("system_instructions", "input_messages")]
     texts = [
         part if isinstance(part, str) else msgspec.json.encode(part).decode() for part in parts if part is not None
@@ -242,8 +250,8 @@ def compare(connection: duckdb.DuckDBPyConnection, root: Path, given_a: str, giv
     """Compare two runs by their ids, or what these begin with. Raises QueryFailed."""
     runs = []
     for given in (given_a, given_b):
-        run_id = found.run_named(connection, given)
-        run = found.run(connection, run_id) if run_id is not None else None
+        named = found.run_named(connection, given)
+        run = found.run(connection, named) if named is not None else None
         if run is None:
             raise found.no_such_run(given)
         runs.append(run)

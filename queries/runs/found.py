@@ -12,6 +12,7 @@ import msgspec
 from eventlog import recording
 from eventlog.errors import QueryFailed
 from queries import sandbox
+from queries.identity import Named, chosen
 
 Status = Literal["ok", "error", "cancelled", "running", "abandoned"]
 
@@ -140,20 +141,20 @@ def runs(
     return found[:limit]
 
 
-def run(connection: duckdb.DuckDBPyConnection, run_id: str) -> Run | None:
-    """Return one run by its whole id."""
+def run(connection: duckdb.DuckDBPyConnection, which: Named) -> Run | None:
+    """Return one run; None where none of its events says that it began or ended."""
     rows = connection.execute(
-        f"SELECT {', '.join(Run.__struct_fields__)} FROM runs WHERE run_id = ?", [run_id]
+        f"SELECT {', '.join(Run.__struct_fields__)} FROM runs WHERE {which.condition}", which.params
     ).fetchall()
     return of_row(rows[0]) if rows else None
 
 
-def children(connection: duckdb.DuckDBPyConnection, run_id: str) -> list[Run]:
-    """Return the runs that name this one as their parent, in order of their beginning."""
+def children(connection: duckdb.DuckDBPyConnection, which: Named) -> list[Run]:
+    """Return the runs of the same workspace that name this one as their parent, in order of their beginning."""
     rows = connection.execute(
-        f"SELECT {', '.join(Run.__struct_fields__)} FROM runs WHERE parent_run_id = ? AND run_id <> parent_run_id "
-        f"ORDER BY started, run_id LIMIT {LIMIT_MAX}",
-        [run_id],
+        f"SELECT {', '.join(Run.__struct_fields__)} FROM runs WHERE parent_run_id = $id AND run_id <> parent_run_id "
+        f"AND workspace IS NOT DISTINCT FROM $workspace::VARCHAR ORDER BY started, run_id LIMIT {LIMIT_MAX}",
+        which.params,
     ).fetchall()
     return [of_row(row) for row in rows]
 
@@ -238,35 +239,37 @@ def _is_alive(pid: int) -> bool:
 # -- which one is meant ----------------------------------------------------------------------
 
 
-def run_named(connection: duckdb.DuckDBPyConnection, given: str) -> str | None:
-    """Return the id of the run that is called so, or whose id alone begins so; None where there is none.
+def run_named(connection: duckdb.DuckDBPyConnection, given: str) -> Named | None:
+    """Return the run that is called so, or whose id alone begins so; None where there is none.
 
-    Events may belong to a run that nobody began; it counts, too. Raises QueryFailed, with candidates,
-    where several begin so.
+    Events may belong to a run that nobody began; it counts, too. Where several workspaces have one of this id, the
+    one without a workspace is meant. Raises QueryFailed, with candidates, where several begin so.
     """
-    return _named(connection, given, "run_id", "runs")
+    return _named(connection, given, "run_id", "run")
 
 
-def session_named(connection: duckdb.DuckDBPyConnection, given: str) -> str | None:
-    """Return the id of a session, as `run_named` does of a run."""
-    return _named(connection, given, "session_id", "sessions")
+def session_named(connection: duckdb.DuckDBPyConnection, given: str) -> Named | None:
+    """Return a session, as `run_named` does a run."""
+    return _named(connection, given, "session_id", "session")
 
 
-def _named(connection: duckdb.DuckDBPyConnection, given: str, column: str, noun: str) -> str | None:
+def _named(
+    connection: duckdb.DuckDBPyConnection, given: str, column: Literal["run_id", "session_id"], noun: str
+) -> Named | None:
     if not given:
         return None
     rows = connection.execute(
-        f"SELECT {column}, max(timestamp) AS last FROM events WHERE starts_with({column}, ?) "
-        f"GROUP BY 1 ORDER BY {column} = ? DESC, last DESC, 1 LIMIT {_CANDIDATES + 1}",
+        f"SELECT {column}, list(DISTINCT workspace) AS workspaces, max(timestamp) AS last FROM events "
+        f"WHERE starts_with({column}, ?) GROUP BY 1 ORDER BY {column} = ? DESC, last DESC, 1 LIMIT {_CANDIDATES + 1}",
         [given, given],
     ).fetchall()
     if not rows:
         return None
     found = [str(row[0]) for row in rows]
     if found[0] == given or len(found) == 1:
-        return found[0]
+        return Named(column, found[0], chosen(f"a {noun} {found[0]!r}", rows[0][1]))
     more = ", …" if len(found) > _CANDIDATES else ""
-    raise QueryFailed(f"several {noun} begin with {given!r}: {', '.join(found[:_CANDIDATES])}{more}; give more of it")
+    raise QueryFailed(f"several {noun}s begin with {given!r}: {', '.join(found[:_CANDIDATES])}{more}; give more of it")
 
 
 def no_such_run(given: str) -> QueryFailed:

@@ -12,25 +12,37 @@ from eventlog import blobs, payloads
 
 MAX_BYTES = 64 * 1024 * 1024
 _PAYLOADS = f"""
-    WITH wanted AS (
-        SELECT event_id, sum(line_length) OVER (ORDER BY timestamp, event_id ROWS UNBOUNDED PRECEDING) AS bytes
-        FROM events WHERE event_id IN (SELECT TRY_CAST(unnest(?::VARCHAR[]) AS UUID))
+    WITH named AS (
+        SELECT event_id, segment, line_offset, line_length, timestamp FROM events
+        WHERE event_id IN (SELECT TRY_CAST(unnest($ids::VARCHAR[]) AS UUID))
+        QUALIFY row_number() OVER (
+            PARTITION BY event_id ORDER BY (workspace IS NOT DISTINCT FROM $workspace::VARCHAR) DESC,
+                                           workspace NULLS FIRST) = 1
+    ), wanted AS (
+        SELECT event_id, segment, line_offset,
+               sum(line_length) OVER (ORDER BY timestamp, event_id ROWS UNBOUNDED PRECEDING) AS bytes
+        FROM named
     )
-    SELECT event_id::VARCHAR, payload FROM events
-    WHERE event_id IN (SELECT event_id FROM wanted WHERE bytes <= {MAX_BYTES}) ORDER BY timestamp, event_id
+    SELECT event_id::VARCHAR, workspace, payload
+    FROM events SEMI JOIN (FROM wanted WHERE bytes <= {MAX_BYTES}) USING (event_id, segment, line_offset)
+    ORDER BY timestamp, event_id
 """
 
 
-def of(connection: duckdb.DuckDBPyConnection, root: Path, event_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+def of(
+    connection: duckdb.DuckDBPyConnection, root: Path, event_ids: Iterable[str], workspace: str | None = None
+) -> dict[str, dict[str, Any]]:
     """Return payloads by event id, in order of time, as they were emitted; those beyond MAX_BYTES are left out.
 
+    Where several workspaces have an event of one id, that of `workspace` is meant, else the one without a workspace.
     A large field that cannot be read stays a reference, with the reason (see eventlog.blobs).
     """
     resolver = blobs.Resolver(root)
     found: dict[str, dict[str, Any]] = {}
     left = MAX_BYTES
-    for event_id, stored in connection.execute(_PAYLOADS, [list(event_ids)]).fetchall():
-        payload = resolver.resolve(stored.encode(), marked=True)
+    asked = {"ids": list(event_ids), "workspace": workspace}
+    for event_id, its_workspace, stored in connection.execute(_PAYLOADS, asked).fetchall():
+        payload = resolver.resolve(stored.encode(), its_workspace, marked=True)
         left -= len(payload)
         if left < 0:
             break

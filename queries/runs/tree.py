@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import msgspec
 
+from queries.identity import Named
 from queries.runs import found, spent
 from queries.runs.found import Run
 
@@ -87,6 +88,7 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
 
     run: Run | None
     session_id: str | None
+    workspace: str | None
     started: datetime | None
     finished: datetime | None
     nodes: list[Node]
@@ -103,19 +105,19 @@ def named(connection: duckdb.DuckDBPyConnection, given: str) -> Tree:
 
     Raises QueryFailed.
     """
-    run_id = found.run_named(connection, given)
-    if run_id is not None:
-        return of_run(connection, run_id)
-    session_id = found.session_named(connection, given)
-    if session_id is not None:
-        return of_session(connection, session_id)
+    run = found.run_named(connection, given)
+    if run is not None:
+        return of_run(connection, run)
+    session = found.session_named(connection, given)
+    if session is not None:
+        return of_session(connection, session)
     raise found.neither(given)
 
 
 # -- of a run --------------------------------------------------------------------------------
 
 
-def of_run(connection: duckdb.DuckDBPyConnection, run_id: str) -> Tree:
+def of_run(connection: duckdb.DuckDBPyConnection, which: Named) -> Tree:
     """Return the tree of a run. Events of a run that nobody began are one, too."""
     names = ", ".join(f"'/{name}'" for name in _POINTERS)
     rows = connection.execute(
@@ -123,25 +125,25 @@ def of_run(connection: duckdb.DuckDBPyConnection, run_id: str) -> Tree:
         SELECT event_id::VARCHAR, event_type, parent_event_id, timestamp,
                [each[1:{_TEXT_CHARS}] FOR each IN json_extract_string(payload, [{names}])],
                {_argument("payload -> 'arguments'")}
-        FROM events WHERE run_id = ?
+        FROM events WHERE {which.condition}
         ORDER BY CASE WHEN event_type IN ('run_started', 'run_finished', 'step') THEN 0
                       WHEN event_type IN ('llm_call', 'tool_call', 'error') THEN 1
                       WHEN event_type = 'heartbeat' THEN 3 ELSE 2 END, timestamp, event_id
         LIMIT {NODES_MAX}
         """,
-        [run_id],
+        which.params,
     ).fetchall()
-    costs = spent.costs(connection, "run_id", run_id)
+    costs = spent.costs(connection, which)
     nodes = [_node(row, costs) for row in rows]
     left_out: dict[str, int] = {}
     if len(nodes) == NODES_MAX:
         all_of_it = connection.execute(
-            "SELECT event_type, count(*) FROM events WHERE run_id = ? GROUP BY 1 ORDER BY 1", [run_id]
+            f"SELECT event_type, count(*) FROM events WHERE {which.condition} GROUP BY 1 ORDER BY 1", which.params
         ).fetchall()
         shown = Counter(node.event_type for node in nodes)
         left_out = {kind: count - shown[kind] for kind, count in all_of_it if count > shown[kind]}
-    run = found.run(connection, run_id) or _unbegun(run_id, nodes)
-    return _tree(nodes, run=run, session_id=None, left_out=left_out, children=found.children(connection, run_id))
+    run = found.run(connection, which) or _unbegun(which, nodes)
+    return _tree(nodes, which, run=run, left_out=left_out, children=found.children(connection, which))
 
 
 def _node(row: tuple[Any, ...], costs: dict[str, Decimal]) -> Node:
@@ -194,10 +196,11 @@ def _before(finished: datetime, duration_ms: float | None) -> datetime:
         return finished
 
 
-def _unbegun(run_id: str, nodes: list[Node]) -> Run:
+def _unbegun(which: Named, nodes: list[Node]) -> Run:
     """Make a run of events of which none says that it began."""
     return Run(
-        run_id=run_id,
+        run_id=which.id,
+        workspace=which.workspace,
         started=min((node.started for node in nodes), default=None),
         last_event=max((node.finished for node in nodes), default=None),
         events=len(nodes),
@@ -207,46 +210,46 @@ def _unbegun(run_id: str, nodes: list[Node]) -> Run:
 # -- of a session ----------------------------------------------------------------------------
 
 _CALLS = f"""
+    WITH llm AS (FROM llm_calls WHERE {{condition}}), tool AS (FROM tool_calls WHERE {{condition}})
     SELECT event_id::VARCHAR, 'llm_call', parent_event_id, coalesce(model, 'llm_call'), subagent_id, NULL,
            timestamp, last_timestamp, latency_ms, ok, error_type,
            coalesce(TRY(uncached_input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens), 0),
            output_tokens
-    FROM llm_calls WHERE session_id = $session
+    FROM llm
     UNION ALL
     SELECT event_id::VARCHAR || coalesce('/' || tool_call_id, ''), 'tool_call', parent_event_id,
            coalesce(tool, 'tool_call'), subagent_id, {_argument("input")},
            timestamp, coalesce(finished, timestamp), duration_ms, ok, error_type, 0, 0
-    FROM tool_calls WHERE session_id = $session
+    FROM tool
     ORDER BY 7, 8, 2, 1 LIMIT {NODES_MAX + 1}
 """
 
 
-def of_session(connection: duckdb.DuckDBPyConnection, session_id: str) -> Tree:
+def of_session(connection: duckdb.DuckDBPyConnection, which: Named) -> Tree:
     """Return the calls of a session in order of time, imported or recorded, and the runs that belong to it.
 
     Several tool calls may stand in one imported event: the id of such a node is the event's and, behind a
     slash, the call's.
     """
-    rows = connection.execute(_CALLS, {"session": session_id}).fetchall()
-    costs = spent.costs(connection, "session_id", session_id)
+    rows = connection.execute(_CALLS.format(condition=which.condition), which.params).fetchall()
+    costs = spent.costs(connection, which)
     nodes = [_call(row, costs) for row in rows[:NODES_MAX]]
     left_out: dict[str, int] = {}
     if len(rows) > NODES_MAX:
         counts = connection.execute(
-            "SELECT (SELECT count(*) FROM llm_calls WHERE session_id = $session), "
-            "(SELECT count(*) FROM tool_calls WHERE session_id = $session)",
-            {"session": session_id},
+            f"SELECT (SELECT count(*) FROM llm_calls WHERE {which.condition}), "
+            f"(SELECT count(*) FROM tool_calls WHERE {which.condition})",
+            which.params,
         ).fetchall()[0]
         shown = Counter(node.event_type for node in nodes)
         kinds = zip(("llm_call", "tool_call"), counts, strict=True)
         left_out = {kind: count - shown[kind] for kind, count in kinds if count > shown[kind]}
     names = ", ".join(Run.__struct_fields__)
     runs = connection.execute(
-        f"SELECT {names} FROM runs WHERE session_id = ? ORDER BY started, run_id LIMIT {found.LIMIT_MAX}", [session_id]
+        f"SELECT {names} FROM runs WHERE {which.condition} ORDER BY started, run_id LIMIT {found.LIMIT_MAX}",
+        which.params,
     ).fetchall()
-    return _tree(
-        nodes, run=None, session_id=session_id, left_out=left_out, children=[found.of_row(row) for row in runs]
-    )
+    return _tree(nodes, which, run=None, left_out=left_out, children=[found.of_row(row) for row in runs])
 
 
 def _call(row: tuple[Any, ...], costs: dict[str, Decimal]) -> Node:
@@ -266,14 +269,13 @@ def _call(row: tuple[Any, ...], costs: dict[str, Decimal]) -> Node:
 # -- what both are made of -------------------------------------------------------------------
 
 
-def _tree(
-    nodes: list[Node], *, run: Run | None, session_id: str | None, left_out: dict[str, int], children: list[Run]
-) -> Tree:
+def _tree(nodes: list[Node], which: Named, *, run: Run | None, left_out: dict[str, int], children: list[Run]) -> Tree:
     calls = [node for node in nodes if node.event_type == "llm_call"]
     costs = [node.cost_usd for node in calls if node.cost_usd is not None]
     return Tree(
         run=run,
-        session_id=session_id,
+        session_id=which.id if run is None else None,
+        workspace=which.workspace,
         started=min((node.started for node in nodes), default=None),
         finished=max((node.finished for node in nodes), default=None),
         nodes=_summed(arranged(nodes)),

@@ -67,7 +67,10 @@ def find(
     Return whether all of them were read. `tests` are the words' conditions on a `text`.
     """
     holds = [f"apart{place}" for place in range(len(tests))]
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE search_apart (event_id UUID, {' BOOLEAN, '.join(holds)} BOOLEAN)")
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE search_apart "
+        f"(segment VARCHAR, line_offset BIGINT, {' BOOLEAN, '.join(holds)} BOOLEAN)"
+    )
     if not blobs.folder_of(root).is_dir():
         return True
     looking = Words(looked_for)
@@ -76,12 +79,13 @@ def find(
     rows = sandbox.execute(
         connection,
         f"""
-        SELECT event_id, names, rests, {", ".join(tests)} FROM (
-            SELECT event_id, [TRY_CAST(each -> 'sha256' AS VARCHAR[]) FOR each IN parts] AS names,
+        SELECT segment, line_offset, workspace, names, rests, {", ".join(tests)} FROM (
+            SELECT segment, line_offset, workspace,
+                   [TRY_CAST(each -> 'sha256' AS VARCHAR[]) FOR each IN parts] AS names,
                    [lower((each ->> 'rest')[1:{looking.reach}]) FOR each IN parts] AS rests,
                    {text} AS text
             FROM (
-                SELECT event_id, timestamp, json_extract(payload, '$.*."$blob"') AS parts FROM events
+                SELECT segment, line_offset, workspace, json_extract(payload, '$.*."$blob"') AS parts FROM events
                 WHERE {conditions} AND contains(payload::VARCHAR, '"$blob"')
                 ORDER BY timestamp DESC, event_id LIMIT {EVENTS_MAX + 1}
             )
@@ -91,13 +95,13 @@ def find(
     ).fetchall()
     chunks = _Chunks(root, looking)
     found = []
-    for event_id, names, rests, *in_rest in rows[:EVENTS_MAX]:
-        held = [any(each) for each in zip(in_rest, *chunks.texts(names, rests), strict=True)]
+    for segment, line_offset, workspace, names, rests, *in_rest in rows[:EVENTS_MAX]:
+        held = [any(each) for each in zip(in_rest, *chunks.texts(names, rests, workspace), strict=True)]
         if any(held):
-            found.append((event_id, *held))
+            found.append((segment, line_offset, *held))
     if found:
         columns = [list(column) for column in zip(*found, strict=True)]
-        unnested = ", ".join(["unnest(?::UUID[])", *["unnest(?::BOOLEAN[])"] * len(holds)])
+        unnested = ", ".join(["unnest(?::VARCHAR[])", "unnest(?::BIGINT[])", *["unnest(?::BOOLEAN[])"] * len(holds)])
         connection.execute(f"INSERT INTO search_apart SELECT {unnested}", columns)
     return len(rows) <= EVENTS_MAX and not chunks.over
 
@@ -108,37 +112,42 @@ class _Chunks:
     def __init__(self, root: Path, looking: Words) -> None:
         self._root = root
         self._looking = looking
-        self._known: dict[str, _Ends] = {}
-        self._seams: dict[tuple[str, str], tuple[bool, ...]] = {}
+        #: By hash, and by the workspace of the events that name them: those of another get nothing of a chunk.
+        self._known: dict[tuple[str, str | None], _Ends] = {}
+        self._seams: dict[tuple[str, str, str | None], tuple[bool, ...]] = {}
         self._left_bytes = CHUNKS_MAX_BYTES
         self.over = False
 
-    def texts(self, names: list[list[str | None] | None], rests: list[str | None]) -> Iterator[tuple[bool, ...]]:
+    def texts(
+        self, names: list[list[str | None] | None], rests: list[str | None], workspace: str | None
+    ) -> Iterator[tuple[bool, ...]]:
         """Yield what is in the chunks of an event's fields, and at their seams."""
         for chunks, rest in zip(names, rests, strict=True):
             named = [name for name in chunks or () if name is not None and blobs.NAME.fullmatch(name)]
             if not named:
                 continue  # another program's own idea of a $blob
-            yield from (self._chunk(name).holds for name in named)
-            yield from (self._seam(one, other) for one, other in pairwise(named))
-            yield self._looking.held_by(self._chunk(named[-1]).tail + words.fold(rest or ""))
+            yield from (self._chunk(name, workspace).holds for name in named)
+            yield from (self._seam(one, other, workspace) for one, other in pairwise(named))
+            yield self._looking.held_by(self._chunk(named[-1], workspace).tail + words.fold(rest or ""))
 
-    def _seam(self, one: str, other: str) -> tuple[bool, ...]:
-        if (one, other) not in self._seams:
-            self._seams[one, other] = self._looking.held_by(self._chunk(one).tail + self._chunk(other).head)
-        return self._seams[one, other]
+    def _seam(self, one: str, other: str, workspace: str | None) -> tuple[bool, ...]:
+        key = one, other, workspace
+        if key not in self._seams:
+            joined = self._chunk(one, workspace).tail + self._chunk(other, workspace).head
+            self._seams[key] = self._looking.held_by(joined)
+        return self._seams[key]
 
-    def _chunk(self, name: str) -> _Ends:
-        if name not in self._known:
-            self._known[name] = self._read(name)
-        return self._known[name]
+    def _chunk(self, name: str, workspace: str | None) -> _Ends:
+        if (name, workspace) not in self._known:
+            self._known[name, workspace] = self._read(name, workspace)
+        return self._known[name, workspace]
 
-    def _read(self, name: str) -> _Ends:
+    def _read(self, name: str, workspace: str | None) -> _Ends:
         if self._left_bytes <= 0:
             self.over = True
             return _Ends("", "", self._looking.none)
         try:
-            data = blobs.read(self._root, name)
+            data = blobs.read_of(self._root, name, workspace)
         except BlobUnreadable:  # whoever shows the event is told
             return _Ends("", "", self._looking.none)
         self._left_bytes -= len(data)

@@ -117,7 +117,7 @@ def search(
     hits: list[Hit] = []
     read = whole_bytes = 0
     for each in candidates:
-        payload = resolver.resolve(each.payload.encode(), marked=True)
+        payload = resolver.resolve(each.payload.encode(), each.workspace, marked=True)
         whole_bytes += len(payload)
         if read and whole_bytes > WHOLE_MAX_BYTES:
             break
@@ -125,7 +125,7 @@ def search(
         hit = _hit(each, payload, looked_for, known)
         if hit is not None:
             hits.append(hit)
-    hits.sort(key=lambda hit: (-hit.score, -hit.timestamp.timestamp(), hit.event_id))
+    hits.sort(key=lambda hit: (-hit.score, -hit.timestamp.timestamp(), hit.event_id, hit.workspace or ""))
     cut = known.candidates > read or not known.whole
     return Found(words=looked_for, hits=hits[:limit], matches=known.candidates if cut else len(hits), cut=cut)
 
@@ -158,12 +158,13 @@ def _scan(
         test, named = _test(place, word)
         tests.append(test)
         params = params | named
-    wanted = "event_id, timestamp, line_length"
+    # An id alone is not enough to tell events apart where the store is of all workspaces: their places are.
+    wanted = "event_id, segment, line_offset, timestamp, line_length"
     whole = apart.find(connection, root, looked_for, tests, conditions, params)
     source = "events"
     if connection.execute("SELECT 1 FROM search_apart LIMIT 1").fetchall():
         tests = [f"({test} OR coalesce(apart{place}, false))" for place, test in enumerate(tests)]
-        source = "events LEFT JOIN search_apart USING (event_id)"
+        source = "events LEFT JOIN search_apart USING (segment, line_offset)"
     text = words.folded_in_sql("payload::VARCHAR", looked_for)
     holds = [f"h{place}" for place in range(len(tests))]
     every, some = " AND ".join(holds), " OR ".join(holds)
@@ -183,11 +184,13 @@ def _scan(
     rows = connection.execute(
         f"""
         WITH newest AS (
-            SELECT event_id, sum(line_length) OVER (ORDER BY timestamp DESC, event_id ROWS UNBOUNDED PRECEDING) AS bytes
-            FROM search_holding WHERE {every} ORDER BY timestamp DESC, event_id LIMIT {FOUND_MAX}
+            SELECT event_id, segment, line_offset, sum(line_length) OVER of_all AS bytes
+            FROM search_holding WHERE {every}
+            WINDOW of_all AS (ORDER BY timestamp DESC, event_id, segment, line_offset ROWS UNBOUNDED PRECEDING)
+            ORDER BY timestamp DESC, event_id, segment, line_offset LIMIT {FOUND_MAX}
         )
         SELECT {", ".join(name if name != "event_id" else "event_id::VARCHAR" for name in _Candidate.__struct_fields__)}
-        FROM events WHERE event_id IN (SELECT event_id FROM newest WHERE bytes <= {READ_MAX_BYTES})
+        FROM events SEMI JOIN (FROM newest WHERE bytes <= {READ_MAX_BYTES}) USING (event_id, segment, line_offset)
         ORDER BY timestamp DESC, event_id
         """
     ).fetchall()

@@ -216,7 +216,7 @@ def test_a_missing_or_damaged_chunk_is_named(root: Path, damaged: tuple[Path, Pa
     (payload,) = payloads(root, "t")
     with pytest.raises(BlobUnreadable):
         blobs.resolve(root, payload)
-    marked = json.loads(blobs.Resolver(root).resolve(payload, marked=True))
+    marked = json.loads(blobs.Resolver(root).resolve(payload, None, marked=True))
     assert marked["n"] == 1
     assert marked["p"]["$blob"]["bytes"] == len(msgspec.json.encode(text(80_000)))
     error = blobs.error_of(marked["p"])
