@@ -159,7 +159,7 @@ class BlobStore:
         the payload is over the limits of a line: blobs do not widen those.
         """
         large = len(payload) > self.min_bytes
-        if not large and not _may_look_like_one(payload):
+        if not large and not may_look_like_one(payload):
             return payload
         envelope.check_limits(payload)
         changed = {}
@@ -305,14 +305,14 @@ class BlobStore:
 
 def wrap_lookalikes(payload: bytes) -> bytes:
     """Return a payload of JSON that names no chunks, with what looks like a reference wrapped."""
-    if not _may_look_like_one(payload):
+    if not may_look_like_one(payload):
         return payload
     fields = _fields.decode(payload)
     changed = {name: _wrapped(bytes(raw)) for name, raw in fields.items() if _LOOKS_LIKE_ONE(bytes(raw))}
     return msgspec.json.encode(fields | changed) if changed else payload
 
 
-def _may_look_like_one(payload: bytes) -> bool:
+def may_look_like_one(payload: bytes) -> bool:
     """Say whether a field may look like a reference: the name is there, or what it may be once escapes are resolved."""
     return MARK in payload or b"\\u00" in payload
 

@@ -204,9 +204,9 @@ class Importer:
             try:
                 made = self._format.envelope(record.data, source, occurrence)
                 control.check(made.event_type, control.Role.AGENT)
-                # What a foreign line says is no reference to a chunk of ours.
-                plain = msgspec.Raw(blobs.wrap_lookalikes(bytes(made.payload)))
-                made = msgspec.structs.replace(made, payload=plain)
+                if blobs.may_look_like_one(record.data):  # what a foreign line says is no reference to a chunk of ours
+                    plain = msgspec.Raw(blobs.wrap_lookalikes(bytes(made.payload)))
+                    made = msgspec.structs.replace(made, payload=plain)
                 return (made.event_type, envelope.encode(made)), None
             except InvalidEvent as error:
                 reason = str(error)

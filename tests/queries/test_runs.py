@@ -207,7 +207,7 @@ def test_a_chain_of_thousands_is_arranged_drawn_and_encoded() -> None:
 
 def _tree_of(nodes: list[Node], **fields: object) -> tree.Tree:
     values: dict[str, object] = {
-        "run": None, "session_id": "s", "started": min(each.started for each in nodes),
+        "run": None, "session_id": "s", "workspace": None, "started": min(each.started for each in nodes),
         "finished": max(each.finished for each in nodes), "nodes": nodes, "left_out": {}, "children": [],
         "input_tokens": 0, "output_tokens": 0, "cost_usd": None, "unpriced": 0,
     }  # fmt: skip
