@@ -95,7 +95,8 @@ WITH tries AS (
 )
 SELECT d.firing_id, d.workspace, d.name, d.severity, d.channel, d.fired,
        CASE WHEN delivered IS NOT NULL THEN 'delivered'
-            WHEN t.last.type = 'alert_delivery_failed' AND t.last.retry_at IS NULL THEN 'dead'
+            WHEN t.last.type = 'alert_delivery_failed' AND t.last.retry_at IS NULL
+                THEN CASE WHEN starts_with(t.last_error, 'not allowed here') THEN 'not_allowed' ELSE 'dead' END
             WHEN r.rule_id IS NULL THEN 'dropped'
             ELSE 'pending' END AS state,
        delivered, coalesce(failures, 0) AS failures, coalesce(failures_in_a_row, 0) AS failures_in_a_row,
@@ -107,7 +108,7 @@ LEFT JOIN (FROM alert_rules WHERE removed IS NULL) r
 """
 
 DEAD_LETTERS = """
-SELECT * EXCLUDE (state, delivered, retry_at) FROM alert_deliveries WHERE state = 'dead'
+SELECT * EXCLUDE (state, delivered, retry_at) FROM alert_deliveries WHERE state IN ('dead', 'not_allowed')
 """
 
 VIEWS = {

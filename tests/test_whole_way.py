@@ -86,7 +86,7 @@ def answers(root: Path, now: datetime) -> dict[str, Any]:
 
 def test_from_a_call_to_an_answer_and_back(root: Path, run: Run, endpoint: Endpoint) -> None:
     """Values at every station; and all of them again from the log alone."""
-    obs.configure(root=root, strict=True)
+    obs.configure(operator=True, root=root, strict=True)
     obs.emit(
         obs.events.PriceSet(
             model="acme-", effective_from=datetime(2020, 1, 1, tzinfo=UTC), input_usd_per_mtok=Decimal(1),

@@ -13,7 +13,7 @@ import msgspec
 from eventlog.alert_events import AlertDeliveryRetried, AlertRuleRemoved, AlertRuleSet, AlertSnoozed
 from eventlog.errors import QueryFailed, WriteFailed
 from indexer.indexer import Indexer
-from queries.alerts import delivery, rules
+from queries.alerts import allowed, channels, rules
 from queries.alerts.check import WAIT_S
 from queries.alerts.decisions import resolve
 from queries.alerts.journal import Journal, journal, turn
@@ -84,16 +84,19 @@ def add(
     """Set a rule; return its id, or None where it stands like that already. One of its name is replaced.
 
     Without a workspace it is over all of them. A root that is not there yet is made, as by an event. Raises
-    QueryFailed where the rule makes no sense, and WriteFailed.
+    QueryFailed where the rule makes no sense, ConfigError where its channels cannot be allowed here, and WriteFailed.
     """
-    channels = list(dict.fromkeys(map(delivery.normal, rule.channels)))
-    rule = msgspec.structs.replace(rule, channels=channels)
+    rule = msgspec.structs.replace(rule, channels=list(dict.fromkeys(map(channels.normal, rule.channels))))
     rules.check(rule)
+    for channel in rule.channels:
+        if channels.variable(channel) is None and (refused := channels.refusal(channel)) is not None:
+            raise QueryFailed(f"{channels.label(channel)}: {refused}")
     try:
         os.makedirs(root, mode=0o700, exist_ok=True)
     except OSError as error:
         raise WriteFailed(f"{root}: {error.strerror}; the root cannot be made, give another one") from error
     with _changing(root, wait_s, now) as change:
+        allowed.allow(root, rule.channels)  # before the rule: it may be checked at once
         before = change.find(rule.name, workspace)
         if before is not None and before.definition == rule:
             return None

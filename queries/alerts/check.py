@@ -22,10 +22,11 @@ import msgspec
 
 from eventlog import timestamps
 from eventlog.alert_events import AlertDelivered, AlertDeliveryFailed
-from eventlog.errors import InvalidEvent, MissingExtra
+from eventlog.errors import ConfigError, InvalidEvent, MissingExtra
 from indexer.indexer import Indexer
 from queries import sandbox
-from queries.alerts import delivery, evaluate, rules, sql_rules
+from queries.alerts import allowed, delivery, evaluate, rules, sql_rules
+from queries.alerts.allowed import Allowed
 from queries.alerts.decisions import Change, Outcome, Steps
 from queries.alerts.journal import Journal, journal, turn
 from queries.alerts.machine import Reading, State
@@ -155,6 +156,10 @@ class _Check:
     def _deliver(self, writing: Journal, now: datetime) -> tuple[list[Delivery], int, str | None]:
         with self._opening._open() as connection, sandbox.time_limit(connection, self._limit_s):
             due = due_at(connection, now)
+        try:
+            permitted = allowed.read(self._root)
+        except ConfigError as error:
+            return [], len(due), f"{allowed.NOT_ALLOWED}: {error}" if due else None
         deadline = time.monotonic() + self._limit_s
         done: list[Delivery] = []
         failed: set[str] = set()
@@ -164,7 +169,7 @@ class _Check:
             if each.label in failed:  # one that does not answer is not waited for again and again
                 continue
             try:
-                reason = self._tell(each)
+                reason = self._tell(each, permitted)
             except MissingExtra as missing:
                 return done, len(due) - place, str(missing)
             done.append(_record(writing, each, reason, self._given or datetime.now(UTC)))
@@ -172,10 +177,13 @@ class _Check:
                 failed.add(each.label)
         return done, len(due) - len(done), None
 
-    def _tell(self, each: Due) -> str | None:
+    def _tell(self, each: Due, permitted: Allowed) -> str | None:
         channel = next((one for one in each.channels if delivery.label(one) == each.label), None)
         if channel is None:
             return "the rule names this channel no more"
+        refused = permitted.why_not(channel)
+        if refused is not None:
+            return refused
         return delivery.send(channel, message(each), self._environ, timeout_s=self._delivery_timeout_s)
 
 
@@ -268,7 +276,8 @@ def _record(writing: Journal, each: Due, reason: str | None, at: datetime) -> De
     if reason is None:
         event = AlertDelivered(name=each.name, firing_id=each.firing_id, channel=each.label, attempt=attempt)
     else:
-        wait_s = delivery.backoff_s(attempt)
+        # What is not allowed here is not tried again before somebody says so.
+        wait_s = None if reason.startswith(allowed.NOT_ALLOWED) else delivery.backoff_s(attempt)
         retry_at = None if wait_s is None else at + timedelta(seconds=wait_s)
         event = AlertDeliveryFailed(
             name=each.name,

@@ -19,7 +19,7 @@ from eventlog.alert_events import AlertRuleSet
 from eventlog.cli.main import EXIT_FAILED, counted, existing_root, printable, resolve_root, root_option, say
 from eventlog.errors import EventlogError, MissingExtra, QueryFailed
 from queries import cli_options, render
-from queries.alerts import changes, delivery, history, rules, sql_rules
+from queries.alerts import allowed, changes, delivery, history, rules, sql_rules
 from queries.alerts.check import Checked, check
 from queries.alerts.watch import INTERVAL_S, watch
 from queries.cli_options import json_option, reading, utc_option
@@ -201,7 +201,7 @@ def list_(
     if past:
         _show(store.alerts(limit=_LISTED_MAX), _FIRING, as_json=as_json, utc=utc)
     elif dead:
-        found = [each for each in store.alert_deliveries() if each.state == "dead"]
+        found = [each for each in store.alert_deliveries() if each.state in ("dead", "not_allowed")]
         _show(found, _DEAD, as_json=as_json, utc=utc)
     else:
         listed = [each for each in store.alert_rules() if removed or each.state != "removed"]
@@ -407,29 +407,36 @@ def test(target: str, workspace: str | None, root: str | None) -> int:
       eventlog alerts test spend
       eventlog alerts test env:SLACK_URL
     """
-    channels = _channels(target, workspace, root)
+    channels, is_rule = _channels(target, workspace, root)
     code = 0
     for channel in channels:
-        name = "a channel" if channels == [target] else f"the rule {target}"
-        reason = delivery.send(channel, delivery.test_message(name), os.environ)
+        name = f"the rule {target}" if is_rule else "a channel"
+        # One that is given by hand is the operator's word; a rule may have come from elsewhere.
+        reason = allowed.read(existing_root(root)).why_not(channel) if is_rule else None
+        reason = reason or delivery.send(channel, delivery.test_message(name), os.environ)
         click.echo(printable(f"{delivery.label(channel)}: {reason or 'delivered'}"))
         code = EXIT_FAILED if reason else code
     return code
 
 
-def _channels(target: str, workspace: str | None, root: str | None) -> list[str]:
-    """Return what a rule's name or a channel stands for. Raises QueryFailed."""
+def _channels(target: str, workspace: str | None, root: str | None) -> tuple[list[str], bool]:
+    """Return what a rule's name or a channel stands for, and whether it is a rule. Raises QueryFailed."""
     try:
-        return [delivery.normal(target)]
+        return [delivery.normal(target)], False
     except QueryFailed:
         pass
     try:
         known = history.definitions(ReadStore(existing_root(root)))
     except EventlogError as error:
-        raise QueryFailed(f"{target!r} is no channel, and rules cannot be read: {error}") from None
+        raise QueryFailed(f"{_shown(target)} is no channel, and rules cannot be read: {error}") from None
     rule = known.get((workspace, target))
     if rule is None:
-        raise QueryFailed(f"{target!r} is neither a rule nor a channel; try: eventlog alerts list")
+        raise QueryFailed(f"{_shown(target)} is neither a rule nor a channel; try: eventlog alerts list")
     if not rule.channels:
         raise QueryFailed(f"the rule {target!r} has no channels; set it again with --to")
-    return rule.channels
+    return rule.channels, True
+
+
+def _shown(target: str) -> str:
+    """Return what was given for a name; what may be a mistyped URL holds a secret, perhaps."""
+    return "what was given" if any(sign in target for sign in ":/@") else repr(target)

@@ -1,35 +1,28 @@
-"""Telling channels: Apprise URLs, in the rule or, better, in the environment of whoever delivers.
-
-env:NAME, $NAME    the URL stands in the variable NAME, and the log never sees it
-anything else      the URL itself; shown, and logged of deliveries, without what may be secret
-"""
+"""Telling channels through Apprise, and what it may do for that: no files, no redirects, no other host."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from eventlog.errors import MissingExtra, QueryFailed
+from eventlog.errors import MissingExtra
+from queries.alerts import channels
+from queries.alerts.channels import label, may_hold_secret, normal, redacted
 
 if TYPE_CHECKING:
     from apprise import Apprise
 
+__all__ = ["label", "may_hold_secret", "normal", "redacted"]
+
 ATTEMPTS_MAX = 8
 BACKOFF_S, BACKOFF_S_MAX = 30.0, 3600.0
 TIMEOUT_S = 10.0
-CHANNEL_CHARS_MAX = 2000
 _REASON_CHARS_MAX = 300
-_VARIABLE = re.compile(r"(?:env:|\$)([A-Za-z_][A-Za-z0-9_]*)")
-#: Their host is a host; that of others may be a token.
-_HOST_IS_PUBLIC = frozenset({"json", "jsons", "xml", "xmls", "form", "forms"})
 _SEVERITY = {"info": "info", "warning": "warning", "critical": "failure"}
-_SECRET_CHARS_MIN = 4
+_UNKNOWN = "Apprise knows no such URL"
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -46,50 +39,6 @@ def test_message(name: str) -> Message:
     return Message(f"[info] {line}", line, "info")
 
 
-def normal(channel: str) -> str:
-    """Return a channel as rules have it: `$NAME` is `env:NAME`. Raises QueryFailed for what is none."""
-    found = _VARIABLE.fullmatch(channel)
-    if found:
-        return f"env:{found[1]}"
-    if len(channel) > CHANNEL_CHARS_MAX or "://" not in channel or not channel.isprintable():
-        raise QueryFailed(
-            f"{label(channel)} is no channel; use an Apprise URL such as mailto://… or json://host/path, "
-            "or env:NAME for one in the environment"
-        )
-    return channel
-
-
-def label(channel: str) -> str:
-    """Return what a channel is called where its secrets must not be: the same for the same channel."""
-    if _VARIABLE.fullmatch(channel):
-        return "env:" + channel.removeprefix("env:").removeprefix("$")
-    scheme, separator, _ = channel.partition("://")
-    if not separator:
-        scheme = "?"
-    mark = hashlib.blake2b(channel.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
-    return f"{scheme}://{_public_host(channel) if scheme in _HOST_IS_PUBLIC else ''}…#{mark}"
-
-
-def _public_host(channel: str) -> str:
-    try:
-        parts = urlsplit(channel)
-        return f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}/"
-    except ValueError:
-        return ""
-
-
-def may_hold_secret(channel: str) -> bool:
-    """Whether a channel, written into the log as it is, may show a secret to whoever reads the log."""
-    if _VARIABLE.fullmatch(channel):
-        return False
-    try:
-        parts = urlsplit(channel)
-    except ValueError:
-        return True
-    long_part = any(len(part) >= 16 for part in parts.path.split("/"))
-    return parts.scheme not in _HOST_IS_PUBLIC or parts.username is not None or bool(parts.query) or long_part
-
-
 def backoff_s(attempt: int) -> float | None:
     """Return how long to wait after a failed attempt, the first being 1; None where it was the last."""
     return None if attempt >= ATTEMPTS_MAX else min(BACKOFF_S * 2 ** (attempt - 1), BACKOFF_S_MAX)
@@ -100,7 +49,10 @@ def problem(channel: str, environ: Mapping[str, str]) -> str | None:
     url, unset = _url(channel, environ)
     if url is None:
         return unset
-    return None if _service(url) is not None else f"{label(channel)}: Apprise knows no such URL"
+    refused = channels.refusal(url)
+    if refused is None and _service(url) is None:
+        refused = _UNKNOWN
+    return None if refused is None else f"{label(channel)}: {refused}"
 
 
 def send(channel: str, message: Message, environ: Mapping[str, str], *, timeout_s: float = TIMEOUT_S) -> str | None:
@@ -111,9 +63,22 @@ def send(channel: str, message: Message, environ: Mapping[str, str], *, timeout_
     url, unset = _url(channel, environ)
     if url is None:
         return unset
+    refused = channels.refusal(url)
+    if refused is not None:
+        return refused
+    try:
+        words = _send(url, message, timeout_s)
+    except MissingExtra:
+        raise
+    except Exception as error:  # noqa: BLE001 - a plugin's; one channel must not keep others from being told
+        words = f"{type(error).__name__}: {error}"
+    return None if words is None else redacted(words, url)[:_REASON_CHARS_MAX]
+
+
+def _send(url: str, message: Message, timeout_s: float) -> str | None:
     service = _service(url)
     if service is None:
-        return "Apprise knows no such URL"
+        return _UNKNOWN
     done = service.notify(
         title=message.title, body=message.body, notify_type=_SEVERITY[message.severity], body_format="text",
         timeout=timeout_s,
@@ -121,27 +86,15 @@ def send(channel: str, message: Message, environ: Mapping[str, str], *, timeout_
     if done:
         return None
     said = list(dict.fromkeys(entry.message for each in done for entry in each.logs()))
-    words = " ".join(said) or f"it was not taken ({done.status.name.lower()})"
-    return redacted(words, url)[:_REASON_CHARS_MAX]
-
-
-def redacted(text: str, url: str) -> str:
-    """Return a text without the parts of a URL that may be secret: all but its scheme and a host that is one."""
-    scheme, _, rest = url.partition("://")
-    public = {scheme} | ({urlsplit(url).hostname or ""} if scheme in _HOST_IS_PUBLIC else set())
-    text = text.replace(url, label(url))
-    for part in sorted(set(re.split(r"[/:@?&=#,]+", rest)), key=len, reverse=True):
-        if len(part) >= _SECRET_CHARS_MIN and part not in public:
-            text = text.replace(part, "…")
-    return text
+    return " ".join(said) or f"it was not taken ({done.status.name.lower()})"
 
 
 def _url(channel: str, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
-    found = _VARIABLE.fullmatch(channel)
-    if not found:
+    name = channels.variable(channel)
+    if name is None:
         return channel, None
-    url = environ.get(found[1], "").strip()
-    return (url, None) if url else (None, f"the environment has no {found[1]}")
+    url = environ.get(name, "").strip()
+    return (url, None) if url else (None, f"the environment has no {name}")
 
 
 def _service(url: str) -> Apprise | None:
@@ -150,8 +103,24 @@ def _service(url: str) -> Apprise | None:
     except ModuleNotFoundError as error:
         raise MissingExtra(f"delivering alerts ({error.name} is missing)", "alerts") from None
     # It logs what goes wrong. That is in the result too, and must not go to standard error instead.
-    logging.getLogger("apprise").addHandler(logging.NullHandler())
-    service = apprise.Apprise(
-        asset=apprise.AppriseAsset(app_id="eventlog", app_desc="eventlog alerts", async_mode=False)
-    )
-    return service if service.add(url) else None
+    logger = logging.getLogger("apprise")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    asset = apprise.AppriseAsset(
+        app_id="eventlog", app_desc="eventlog alerts", async_mode=False, http_redirects=False, allow_templates=False,
+        image_path_mask=False, storage_mode="memory", result_log_disk_size=0,
+    )  # fmt: skip
+    found = apprise.Apprise.instantiate(url, asset=asset)
+    if found is None or not _goes_there(found, url):
+        return None
+    service = apprise.Apprise(asset=asset)
+    return service if service.add(found) else None
+
+
+def _goes_there(service: Any, url: str) -> bool:
+    """Whether Apprise reads the same host from a webhook's URL as we do."""
+    to = channels.host(url)
+    if to is None:
+        return True
+    port = service.port or channels.WEBHOOKS[channels.scheme(url)]
+    return bool((service.host or "").strip("[]").lower() == to.name.strip("[]") and port == to.port)

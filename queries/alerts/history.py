@@ -75,7 +75,10 @@ class Firing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeliveryState(msgspec.Struct, frozen=True, kw_only=True):
-    """A channel that is to be told of a firing. `state` is delivered, pending, dead, or dropped with its rule."""
+    """A channel that is to be told of a firing. `state` is delivered, pending, dead, not_allowed or dropped.
+
+    not_allowed: its channel is none of those that `alerts.toml` allows; dropped: its rule was changed or removed.
+    """
 
     firing_id: str
     workspace: str | None
@@ -139,7 +142,7 @@ _FIRINGS = """
     WITH told AS (
         SELECT workspace, firing_id, list(channel ORDER BY channel) FILTER (state = 'delivered') AS delivered,
                list(channel ORDER BY channel) FILTER (state = 'pending') AS pending,
-               list(channel ORDER BY channel) FILTER (state = 'dead') AS dead
+               list(channel ORDER BY channel) FILTER (state IN ('dead', 'not_allowed')) AS dead
         FROM alert_deliveries GROUP BY ALL
     )
     SELECT a.firing_id::VARCHAR AS firing_id, a.workspace, a.name, a.rule_id::VARCHAR AS rule_id, a.kind, a.severity,

@@ -19,6 +19,7 @@ from eventlog.alert_events import AlertRuleSet
 from eventlog.config import Config
 from eventlog.control import Role
 from eventlog.recorder import Recorder
+from queries.alerts import allowed
 from queries.alerts.check import Checked, check
 from tests.indexer.support import index
 
@@ -46,6 +47,7 @@ def rule(name: str, kind: str, threshold: str | None = None, **fields: Any) -> A
 def add(root: Path, *rules: AlertRuleSet, seconds: float = -7200, workspace: str | None = None) -> None:
     """Set rules, long before NOW: by their events alone, which is all that there is to it."""
     emit(root, *((seconds, each, {"workspace": workspace}) for each in rules))
+    allowed.allow(root, [channel for each in rules for channel in each.channels])
     index(root)
 
 
@@ -67,6 +69,8 @@ class Channel:
         self.received: list[dict[str, Any]] = []
         self.answers: list[int] = []
         self.delay_s = 0.0
+        #: Where to send whoever gets a 3xx.
+        self.location: str | None = None
 
     def wait_for(self, count: int, timeout_s: float = 20) -> None:
         """Wait until so many messages have come."""
@@ -91,6 +95,8 @@ def listening() -> Iterator[Channel]:
             channel.received.append(json.loads(body))
             time.sleep(channel.delay_s)
             self.send_response(channel.answers.pop(0) if channel.answers else 200)
+            if channel.location is not None:
+                self.send_header("Location", channel.location)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:

@@ -118,7 +118,11 @@ def test_a_secret_in_a_rule_is_warned_of(run: Run, root: Path) -> None:
     assert "hunter22" not in done.stderr
     assert done.stderr.startswith("warning: jsons://example.com/…#")
     assert "stands in the log as it is" in done.stderr
-    done = run("alerts", "add", "r", "--kind", "heartbeat", "--to", "nosuch://x", "--to", "env:MISSING")
+    done = run("alerts", "add", "r", "--kind", "heartbeat", "--to", "nosuch://hunter22")
+    assert done.returncode == 2
+    assert "nosuch:// is not among the services that alerts are delivered to: json, jsons" in done.stderr
+    assert "hunter22" not in done.stderr
+    done = run("alerts", "add", "r", "--kind", "heartbeat", "--to", "slack://x", "--to", "env:MISSING")
     assert "Apprise knows no such URL" in done.stderr
     assert "warning: the environment has no MISSING" in done.stderr
     done = run("alerts", "add", "s", "--kind", "sql", "--sql", "SELECT nope")

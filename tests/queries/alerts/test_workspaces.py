@@ -9,6 +9,7 @@ import pytest
 
 from eventlog import events
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.importers.claude_code import ClaudeCode, find
 from eventlog.importers.engine import Importer
 from eventlog.recorder import Recorder
@@ -42,7 +43,7 @@ def test_a_run_id_may_be_in_two_workspaces(root: Path, bad: str) -> None:
 def test_what_was_imported_into_two_workspaces_costs_each_of_them(root: Path) -> None:
     """The same messages: the rule of each reads what the cost report of each says, and one over all each call once."""
     for workspace in ("a", "b"):
-        recorder = Recorder(Config(root=str(root), strict=True))
+        recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
         importer = Importer(recorder, ClaudeCode(workspace=workspace))
         for path in find([transcripts.FOLDER]):
             importer.run(path)
