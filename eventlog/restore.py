@@ -9,14 +9,21 @@
 | is that, but somebody writes to it      | it stays, and that is a failure |
 | has other bytes                         | it stays, and that is a failure |
 
+A restored segment may be less than what was written: the backup is older than the last line. So nobody
+ever continues one: it comes with its final mode (`segment.RESTORED_MODE`), in one step with its name, and
+whoever writes begins another segment. Where a seal or a pruning says that a segment had other bytes than the
+copy, the copy comes under a name made of its own hash: what was sealed stays what was sealed. The same is done
+with the shorter of two copies that parted. Seals and prunings are restored first, to know of them.
+
 Each object is written to `<root>/restore.partial`, hashed on the way, synced, and only then
-moved into the log. A run that is killed leaves that file, which the next one writes anew;
+linked into the log. A run that is killed leaves that file, which the next one writes anew;
 segments that are in the log by then are found to have the same bytes. One restore at a time
 works on a root: it holds a lock on `<root>/restore.lock`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -32,7 +39,11 @@ from eventlog.content import Digests, digests
 from eventlog.destination import Destination
 from eventlog.errors import BackupFailed, ObjectUnreadable
 from eventlog.manifest import Entry
-from eventlog.segment import is_owned, replace_if_finished, sync_folder
+from eventlog.pruned import PRUNED_EVENT, read_pruned
+from eventlog.segment import is_owned, name_file, protect_restored, replace_if_finished, sync_folder
+
+#: What says which bytes other segments have.
+_FIRST = frozenset({sealing.SEAL_EVENT, PRUNED_EVENT})
 
 
 class Restored(msgspec.Struct):
@@ -45,6 +56,8 @@ class Restored(msgspec.Struct):
     blobs_restored: int = 0
     blobs_present: int = 0
     failures: list[str] = msgspec.field(default_factory=list)
+    #: Copies that came under another name, and why.
+    renamed: list[str] = msgspec.field(default_factory=list)
 
 
 class _Refused(Exception):
@@ -74,17 +87,15 @@ def restore(
             for place, reason in known.damages
         ]
     )
-    if dry_run:
-        _restore_blobs(Path(root), source, done, dry_run=True)
-        for copies in segments:
-            _restore_one(_Run(Path(root), source, progress, 0, dry=True), copies, done)
-        return done
-    with _alone(Path(root)):
-        _restore_blobs(Path(root), source, done)  # first: no line is to stand there without them
-        run = _Run(Path(root), source, progress, sum(copies[0].stored_bytes for copies in segments))
-        for copies in segments:
+    with contextlib.nullcontext() if dry_run else _alone(Path(root)):
+        _restore_blobs(Path(root), source, done, dry_run=dry_run)  # first: no line is to stand there without them
+        run = _Run(Path(root), source, progress, sum(copies[0].stored_bytes for copies in segments), dry=dry_run)
+        for copies in sorted(segments, key=lambda copies: copies[0].event_type not in _FIRST):
+            if copies[0].event_type not in _FIRST:
+                run.learn_contents()
             _restore_one(run, copies, done)
-        _protect_sealed(Path(root))
+        if not dry_run:
+            _protect_sealed(Path(root))
     return done
 
 
@@ -108,7 +119,7 @@ def _protect_sealed(root: Path) -> None:
 def _restore_one(run: _Run, copies: list[Entry], done: Restored) -> None:
     entry = copies[0]
     try:
-        fetched = run.restore(copies)
+        fetched = run.restore(copies, done.renamed)
     except (_Refused, ObjectUnreadable) as error:
         done.failures.append(f"{entry.event_type}/{entry.segment}: {error}")
     else:
@@ -130,22 +141,66 @@ class _Run:
         self._progress = progress
         self._done_bytes, self._total_bytes = 0, total_bytes
         self._dry = dry
+        self._contents: dict[str, set[tuple[int, str]]] | None = None
 
-    def restore(self, copies: list[Entry]) -> bool:
-        """Restore a segment from its longest copy; return False where the log has it. Raises _Refused."""
-        entry = copies[0]
+    def learn_contents(self) -> None:
+        """Read once what seals and prunings say of segments: size and hash, by name."""
+        if self._contents is not None:
+            return
+        self._contents = {}
+        for link in sealing.read_chain(self._root, damaged={}):
+            self._contents.setdefault(link.seal.segment, set()).add((link.seal.size_bytes, link.seal.sha256))
+        for name, accounts in read_pruned(self._root, damaged={}).items():
+            self._contents.setdefault(name, set()).update(
+                (each.pruned.size_bytes, each.pruned.sha256) for each in accounts
+            )
+
+    def restore(self, copies: list[Entry], renamed: list[str]) -> bool:
+        """Restore a segment from its longest copy, and others that parted from it; return False where the log has it.
+
+        What came under another name is added to `renamed`. Raises _Refused.
+        """
+        entry, *shorter = copies
         done_after = self._done_bytes + entry.stored_bytes
-        here = self._find(entry)
-        local = None if here is None else _compared(here, entry)
-        fetching = local is None or local.size < entry.size_bytes
-        if fetching and not self._dry:
-            self._bring(copies, here, local)
+        sizes = {each.size_bytes for each in shorter}
+        contents = (self._contents or {}).get(entry.segment)
+        name = entry.segment
+        if contents and not self._is_as_sealed(entry) and not self._is_here(entry):
+            name = _name_of(entry)
+        fetched, beginnings = self._restore_as(entry, name, sizes)
+        if fetched and contents and name != entry.segment:
+            sealed = max(size for size, _ in contents)
+            why = f"the copy has {entry.size_bytes:,} bytes, and {sealed:,} were sealed"
+            renamed.append(f"{entry.event_type}/{entry.segment}: {why}; it is restored as {name}")
+        parted = [each for each in shorter if not self._dry and beginnings[each.size_bytes] != each.sha256]
+        for each in parted:
+            if self._restore_as(each, _name_of(each), set())[0]:
+                why = "two logs went on under this name"
+                renamed.append(
+                    f"{each.event_type}/{each.segment}: {why}; the shorter one is restored as {_name_of(each)}"
+                )
         self._step_to(done_after)
-        return fetching
+        return fetched
 
-    def _find(self, entry: Entry) -> Path | None:
-        """Return the segment's file in the log, plain or archived."""
-        plain = log.segment_path(self._root, entry.event_type, entry.segment)
+    def _is_here(self, entry: Entry) -> bool:
+        """Say whether the log has all that a copy has, under the copy's name."""
+        try:
+            here = self._find(entry, entry.segment)
+            return here is not None and _compared(here, entry, set()).size == entry.size_bytes
+        except _Refused:
+            return False
+
+    def _restore_as(self, entry: Entry, name: str, sizes: set[int]) -> tuple[bool, dict[int, str]]:
+        """Restore a copy under a name; return False where the log has it, and the hashes of beginnings."""
+        here = self._find(entry, name)
+        local = None if here is None else _compared(here, entry, sizes)
+        if local is not None and local.size == entry.size_bytes:
+            return False, local.beginnings
+        return True, {} if self._dry else self._bring(entry, name, here, local, sizes)
+
+    def _find(self, entry: Entry, name: str) -> Path | None:
+        """Return a segment's file in the log, plain or archived."""
+        plain = log.segment_path(self._root, entry.event_type, name)
         if plain.parent.is_symlink():
             raise _Refused(f"{plain.parent} is a symbolic link, which eventlog does not follow")
         for path in (plain, plain.with_name(plain.name + archive.SUFFIX)):
@@ -157,27 +212,22 @@ class _Run:
             return path
         return None
 
-    def _bring(self, copies: list[Entry], here: Path | None, local: Digests | None) -> None:
-        entry, *shorter = copies
+    def _bring(
+        self, entry: Entry, name: str, here: Path | None, local: Digests | None, sizes: set[int]
+    ) -> dict[int, str]:
+        """Fetch a copy and give it a name; return the hashes of beginnings of these sizes."""
         partial = self._root / ("restore.partial" + archive.SUFFIX * entry.archived)
         try:
-            beginnings = self._fetch(copies, partial, set() if local is None else {local.size})
+            beginnings = self._fetch(entry, partial, sizes if local is None else sizes | {local.size})
             if local is not None and beginnings[local.size] != local.sha256:
                 raise _Refused("the log has other bytes than the backup; both stay as they are")
-            self._place(entry, partial, here, local)
+            self._place(entry, name, partial, here, local)
         finally:
             partial.unlink(missing_ok=True)
-        strangers = [each.key for each in shorter if beginnings[each.size_bytes] != each.sha256]
-        if strangers:
-            raise _Refused(
-                "two logs went on under this name, and the longer one was restored; "
-                f"{self._source.name}/{strangers[0]} holds the other one"
-            )
+        return beginnings
 
-    def _fetch(self, copies: list[Entry], partial: Path, sizes: set[int]) -> dict[int, str]:
+    def _fetch(self, entry: Entry, partial: Path, sizes: set[int]) -> dict[int, str]:
         """Download and verify an object; return the hashes of the beginnings of the segment that are asked for."""
-        entry, *shorter = copies
-        sizes = sizes | {each.size_bytes for each in shorter}
         whole = digests(self._written(entry, partial), () if entry.archived else sizes)
         if (whole.size, whole.sha256) != (entry.stored_bytes, entry.stored_sha256):
             raise _Refused(
@@ -185,6 +235,9 @@ class _Run:
                 "and nothing of it was restored. If its log still exists, try: eventlog backup --verify"
             )
         return digests(archive.blocks(partial), sizes).beginnings if entry.archived and sizes else whole.beginnings
+
+    def _is_as_sealed(self, entry: Entry) -> bool:
+        return (entry.size_bytes, entry.sha256) in (self._contents or {}).get(entry.segment, ())
 
     def _written(self, entry: Entry, partial: Path) -> Iterator[bytes]:
         """Yield the blocks of an object, each once it is in the file, which is synced with the last."""
@@ -199,7 +252,7 @@ class _Run:
                     rest = rest[os.write(fd, rest) :]
                 self._step_to(self._done_bytes + len(block))
                 yield block
-            os.fchmod(fd, 0o400 if entry.sealed else 0o600)
+            protect_restored(fd, is_whole=self._is_as_sealed(entry))
             os.fsync(fd)
 
     def _step_to(self, done_bytes: int) -> None:
@@ -207,27 +260,35 @@ class _Run:
         if self._progress is not None:
             self._progress(done_bytes, self._total_bytes)
 
-    def _place(self, entry: Entry, partial: Path, here: Path | None, local: Digests | None) -> None:
+    def _place(self, entry: Entry, name: str, partial: Path, here: Path | None, local: Digests | None) -> None:
         """Give the verified file its name in the log, durably."""
-        path = log.segment_path(self._root, entry.event_type, entry.segment).with_name(entry.file_name)
+        path = log.segment_path(self._root, entry.event_type, name)
+        path = path.with_name(path.name + archive.SUFFIX * entry.archived)
         try:
             for folder in (path.parent.parent, path.parent):
                 folder.mkdir(mode=0o700, exist_ok=True)
             if here is None or local is None:
-                # Nobody else makes a file of this name: it is random, and this is the only restore.
-                os.rename(partial, path)
+                name_file(partial, path)
             elif not replace_if_finished(here, local.size, partial, path):
                 raise _Refused("somebody writes to the log's copy, which is shorter; stop it, and run the same again")
             for folder in (path.parent, path.parent.parent, self._root):
                 sync_folder(folder)
+        except FileExistsError:
+            raise _Refused(f"{path} has appeared meanwhile; run the same again") from None
         except OSError as error:
             raise _full(path, error) from error
 
 
-def _compared(here: Path, entry: Entry) -> Digests:
+def _name_of(entry: Entry) -> str:
+    """Return a name for a copy whose name another file has: the same for the same bytes, whoever restores them."""
+    created, _, _ = entry.segment.partition("-")
+    return f"{created}-{entry.sha256[:16]}"
+
+
+def _compared(here: Path, entry: Entry, sizes: set[int]) -> Digests:
     """Return size and hash of what the log has of the backup's bytes. Raises _Refused where they differ."""
     try:
-        local = digests(archive.blocks(here, entry.size_bytes))
+        local = digests(archive.blocks(here, entry.size_bytes), sizes)
     except OSError as error:
         raise _Refused(f"{here} cannot be read: {error.strerror}; check its permissions and the disk") from error
     if local.size == entry.size_bytes and local.sha256 != entry.sha256:

@@ -250,7 +250,7 @@ def protect(file: SegmentFile) -> None:
 
 
 def _protect(fd: int, found: os.stat_result) -> None:
-    os.fchmod(fd, stat.S_IMODE(found.st_mode) & ~0o222)
+    os.fchmod(fd, stat.S_IMODE(found.st_mode) & 0o555)
     os.fsync(fd)
 
 

@@ -26,6 +26,10 @@ Adopting
     An unlocked, unsealed segment whose last byte is a newline (or that is empty) may be
     continued. One that ends in a torn line is dead: its tail stays last for ever.
 
+Restoring
+    A restored segment may be less than what was once acknowledged: it has no write permission, so
+    that nobody adopts it, and the sticky bit, which says that no seal did that (RESTORED_MODE).
+
 What a crash can leave
     An empty segment (killed between creation and the first write), or one torn line at
     the end (killed, or out of space, inside a write).
@@ -51,6 +55,8 @@ _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _REMEMBERED_MAX_BYTES = 16 * 1024 * 1024
 _SYNC_TIMEOUT_S = 30.0
 _CREATE_TRIES = 16
+#: Nobody may write, and that is not because it was sealed.
+RESTORED_MODE = 0o400 | stat.S_ISVTX
 
 
 class Segment:
@@ -271,6 +277,37 @@ def remove_if_finished(path: Path, size: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def protect_restored(fd: int, *, is_whole: bool) -> None:
+    """Give a file that is about to get a segment's name the mode of a restored one. Raises OSError.
+
+    One that is whole, as its seal says, gets that of a sealed one.
+    """
+    os.fchmod(fd, 0o400)
+    if not is_whole:
+        with contextlib.suppress(OSError):  # a system that keeps the sticky bit to folders
+            os.fchmod(fd, RESTORED_MODE)
+
+
+def is_restored(path: Path) -> bool:
+    """Say whether a segment came back from a backup, and has not been sealed since."""
+    try:
+        return bool(path.lstat().st_mode & stat.S_ISVTX)
+    except OSError:
+        return False
+
+
+def name_file(new: Path, target: Path) -> None:
+    """Give a file the name of a segment that is not there. Raises FileExistsError where it is by now, and OSError."""
+    try:
+        os.link(new, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, "there is one by now", str(target)) from None
+        os.rename(new, target)
 
 
 def replace_if_finished(path: Path, size: int, new: Path, target: Path) -> bool:

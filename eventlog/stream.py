@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from eventlog import bounded, log
+from eventlog.closed import is_closed
 from eventlog.errors import WriteFailed
 from eventlog.segment import Segment
 
@@ -165,7 +166,7 @@ class Stream:
             segment = Segment.adopt(candidate.path)
             if segment is None:
                 continue
-            if not self._is_full(segment, size):
+            if not self._is_full(segment, size) and not is_closed(self._root, candidate.name):
                 return segment
             segment.drop()
         return None

@@ -29,7 +29,7 @@ from eventlog.errors import BlobUnreadable, MissingExtra, SegmentUnreadable
 from eventlog.fingerprint import first_difference
 from eventlog.pruned import accounts_of, read_pruned
 from eventlog.sealing import SEAL_EVENT, read_chain, whole_seal, without_strays
-from eventlog.segment import is_owned
+from eventlog.segment import is_owned, is_restored
 
 _STRAY = "a seal that belongs to no chain and names nothing that is or was here: not counted"
 
@@ -164,7 +164,8 @@ def _gone_findings(
 def _unnamed(root: str | Path, files: list[log.SegmentFile]) -> list[Finding]:
     """Return findings for read-only segments that no seal names, by now either."""
     # Whoever seals a segment holds it until the seal is written, so first this and then the chain.
-    idle = [file for file in files if not os.access(file.path, os.R_OK) or not is_owned(file.path)]
+    made_so = [file for file in files if not is_restored(file.path)]
+    idle = [file for file in made_so if not os.access(file.path, os.R_OK) or not is_owned(file.path)]
     named = {link.seal.segment for link in read_chain(root, damaged={})} if idle else set()
     what = "read-only, but no seal names it: its seal was removed, or never made"
     return [_of_file(file, 0, what) for file in idle if file.name not in named]

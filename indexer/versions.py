@@ -35,7 +35,9 @@ MARK = "~"
 #: What tells the rows of one segment from those of another, in SQL: how many they are, and the sum of their hashes.
 ROWS_DIGEST = "count(*) AS row_count, sum(hash(workspace, event_id)) AS row_sum"
 #: The name of a version, in SQL, where `old` is a row of `segments` with its digest.
-VERSION = f"old.name || '{MARK}' || left(md5(concat_ws(':', old.tail_hash, row_count, row_sum)), 16)"
+VERSION = (
+    f"old.name || '{MARK}' || left(md5(concat_ws(':', old.indexed_offset, old.tail_hash, row_count, row_sum)), 16)"
+)
 
 _QUARANTINED_TOGETHER = 1000
 _EVENTS_TOGETHER = 100_000

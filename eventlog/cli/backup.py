@@ -118,6 +118,8 @@ def restore(source: str, dry_run: bool, root: str | None) -> int:
     click.echo(f"{verb} {_segments(done.restored, done.restored_bytes)} to {folder}; {done.present:,} there already")
     if done.blobs_restored or done.blobs_present:
         click.echo(f"{verb} {counted(done.blobs_restored, 'blob')}; {done.blobs_present:,} there already")
+    for each in done.renamed:
+        _say(each)
     if done.restored and not dry_run:
         say(f"next: eventlog replay --root {shlex.quote(folder)}")
     return _exit_code(done.failures)

@@ -165,7 +165,8 @@ def _report(done: Imported) -> None:
     skipped = f", {done.skipped_bytes:,} bytes imported before" if done.skipped_bytes else ""
     rejected = f", {done.rejected:,} lines kept for quarantine (the first: {done.reason})" if done.rejected else ""
     files = "1 file" if done.sources == 1 else f"{done.sources:,} files"
-    click.echo(f"{files}: {done.events - done.rejected:,} new events{rejected}{skipped}")
+    later = f", {counted(done.unfinished, 'unfinished last line')} left for the next import" if done.unfinished else ""
+    click.echo(f"{files}: {done.events - done.rejected:,} new events{rejected}{skipped}{later}")
     for foreign, count in sorted(done.renamed.items()):
         named = control.imported(foreign)
         click.echo(f"{counted(count, 'line')} of type {foreign}: that is a name of eventlog's own, now {named}")

@@ -77,7 +77,8 @@ class Imported(msgspec.Struct):
     """What an import did.
 
     `lines` counts all that were read, `events` what was appended to the log, and `rejected`
-    those of them that only keep a line for quarantine; `reason` is that of the first. `renamed` counts
+    those of them that only keep a line for quarantine; `reason` is that of the first. `unfinished` counts
+    last lines that have no end yet, and are left for the next import. `renamed` counts
     events by their foreign type, where that is a name of eventlog's own (`control.imported`).
     """
 
@@ -86,12 +87,13 @@ class Imported(msgspec.Struct):
     events: int = 0
     rejected: int = 0
     skipped_bytes: int = 0
+    unfinished: int = 0
     reason: str | None = None
     renamed: dict[str, int] = msgspec.field(default_factory=dict)
 
     def add(self, other: Imported) -> None:
         """Add another count to this one."""
-        for name in ("sources", "lines", "events", "rejected", "skipped_bytes"):
+        for name in ("sources", "lines", "events", "rejected", "skipped_bytes", "unfinished"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.reason = self.reason or other.reason
         for foreign, count in other.renamed.items():
@@ -117,8 +119,8 @@ class Importer:
     def run(self, path: Path, *, following: bool = False) -> Imported:
         """Import what is new in a source. Raises ImportFailed, WriteFailed.
 
-        While following, a last line without a newline is left for later unless it is
-        complete JSON object: somebody may be writing it.
+        A last line without a newline is left for later unless it is a complete JSON object: somebody
+        may be writing it. What is compressed has no later.
         """
         source = self._open.get(path)
         if source is None or not source.fits():
@@ -139,7 +141,8 @@ class Importer:
         with batch, open_source(path) as file:
             for line in source.lines(file):
                 records = split_records(line)
-                if following and not line.terminated and not all(map(_is_whole, records)):
+                if not line.terminated and not is_compressed(path) and not all(map(_is_whole, records)):
+                    done.unfinished = 1
                     break
                 done.lines += 1
                 for record in records:

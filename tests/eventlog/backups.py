@@ -97,10 +97,10 @@ def emit(root: Path, event_type: str, *numbers: int, pad: int = 0) -> None:
     recorder.shutdown()
 
 
-def tree(root: Path) -> dict[str, tuple[bytes, int]]:
-    """All files of a log: bytes and mode."""
+def tree(root: Path) -> dict[str, bytes]:
+    """All files of a log."""
     return {
-        path.relative_to(root).as_posix(): (path.read_bytes(), path.stat().st_mode & 0o777)
+        path.relative_to(root).as_posix(): path.read_bytes()
         for path in sorted((root / "log").rglob("*"))
         if path.is_file()
     }

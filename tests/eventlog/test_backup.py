@@ -16,7 +16,7 @@ from eventlog.backup import Done, backup
 from eventlog.errors import BackupFailed
 from eventlog.restore import Restored, restore
 from eventlog.sealing import seal
-from eventlog.segment import Segment
+from eventlog.segment import RESTORED_MODE, Segment
 from eventlog.verification import verify
 from indexer.replay import replay
 from tests.eventlog.backups import Place, backed_up, emit, events, only, restored, tree
@@ -43,6 +43,7 @@ def test_a_restored_log_is_the_same_and_replays_to_the_same_content(root: Path, 
     found = restored(new, place)
     assert (found.failures, found.restored) == ([], len(tree(root)))
     assert tree(new) == tree(root)
+    assert {path.stat().st_mode & 0o7777 for path in (new / "log").glob("*/*")} == {RESTORED_MODE}
     assert sorted(path.name for path in new.iterdir()) == ["log", "restore.lock"]
     assert {path.stat().st_mode & 0o777 for path in (new, new / "log", new / "log/many")} == {0o700}
     assert replay(new).digest == replay(root).digest
@@ -224,11 +225,11 @@ def test_hosts_share_a_destination(root: Path, tmp_path: Path, place: Place) -> 
 
 
 def test_two_logs_that_went_on_under_one_name_are_told_apart(root: Path, tmp_path: Path, place: Place) -> None:
-    """A restored copy that is written to beside the original: nothing is lost, and it is said."""
+    """A copy that is written to beside the original: both come back, and it is said."""
     emit(root, "t", 1)
     backed_up(root, place)
     other = tmp_path / "other"
-    restored(other, place)
+    shutil.copytree(root, other)
     emit(root, "t", 2)
     emit(other, "t", 3, 4)
     said: list[str] = []
@@ -238,9 +239,13 @@ def test_two_logs_that_went_on_under_one_name_are_told_apart(root: Path, tmp_pat
     both = {only(root, "t").read_bytes(), only(other, "t").read_bytes()}
     assert {path.read_bytes() for path in place.objects("t")} == both
     found = restored(tmp_path / "new", place)
-    assert len(found.failures) == 1
-    assert "two logs went on under this name, and the longer one was restored; " in found.failures[0]
-    assert only(tmp_path / "new", "t").read_bytes() == only(other, "t").read_bytes()
+    assert found.failures == []
+    (said_of,) = found.renamed
+    longer, shorter = sorted((tmp_path / "new/log/t").iterdir(), key=lambda path: -path.stat().st_size)
+    assert said_of.endswith(f"two logs went on under this name; the shorter one is restored as {shorter.stem}")
+    assert longer.read_bytes() == only(other, "t").read_bytes()
+    assert shorter.read_bytes() == only(root, "t").read_bytes()
+    assert restored(tmp_path / "new", place).renamed == []
 
 
 def test_only_what_has_the_same_bytes_is_recorded_as_backed_up(root: Path, tmp_path: Path, place: Place) -> None:

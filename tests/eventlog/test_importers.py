@@ -524,3 +524,28 @@ def test_a_line_that_went_on_is_read_again_as_a_whole(root: Path, tmp_path: Path
     recorder.shutdown()
     assert [payload["raw"] for payload in payloads(root, "import_rejected")] == ['{"n":1}xyz']
     assert [payload["n"] for payload in payloads(root, "claude_code")] == [1, 2]
+
+
+@pytest.mark.parametrize("cuts", [(3, 30, 31, 95), (15, 60, 61, 62, 63, 99), (1, 2, 3)])
+def test_a_file_that_is_imported_again_and_again_while_it_grows(
+    root: Path, tmp_path: Path, cuts: tuple[int, ...]
+) -> None:
+    """Its last line is left alone until it is complete: each line is in the log once, and none in quarantine."""
+    whole = b"".join(json.dumps({"n": n, "text": "häuser漢"}, ensure_ascii=False).encode() + b"\n" for n in range(100))
+    path = tmp_path / "growing.jsonl"
+    unfinished = 0
+    for cut in (*(len(whole) * percent // 100 + 1 for percent in cuts), len(whole)):
+        path.write_bytes(whole[:cut])
+        done = import_(root, path, format_=Jsonl(type_="g"))
+        unfinished += done.unfinished
+        assert (done.rejected, done.unfinished) == (0, int(not whole[:cut].endswith((b"\n", b"}"))))
+    assert unfinished > 0
+    assert [each["n"] for each in payloads(root, "g")] == list(range(100))
+
+
+def test_a_last_line_that_is_cut_off_in_an_archive_is_kept_for_quarantine(root: Path, tmp_path: Path) -> None:
+    """What is compressed does not grow."""
+    path = tmp_path / "log.jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"n": 1}\n{"n": '))
+    done = import_(root, path, format_=Jsonl(type_="g"))
+    assert (done.events, done.rejected, done.unfinished) == (2, 1, 0)
