@@ -118,6 +118,8 @@ def hostile_sql(plan: Plan) -> str:
     root = _index(plan)
     secret = plan.folder / "secret.csv"
     secret.write_text(f"a,{_SECRET}\n")
+    (root / "index.duckdb.tmp").mkdir(exist_ok=True)
+    (root / "index.duckdb.tmp/spilled.csv").write_text(f"a,{_SECRET}\n")
     digest, tree = ReadStore(root).digest(), _tree(plan.folder)
     ways_out = refused(secret, root)
     if plan.scale < 1:

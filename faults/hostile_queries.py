@@ -21,7 +21,7 @@ def refused(secret: Path, root: Path) -> list[str]:
         "read_duckdb", "glob",
     ]  # fmt: skip
     places = [path, "/etc/passwd", "/proc/self/environ", "/dev/stdin", f"file://{path}", "http://127.0.0.1:9/x",
-              "s3://b/x", "hf://datasets/x", "*", f"{path}*", f"{root}/log/*/*", ".", "", "/proc/self/fd/0"]  # fmt: skip
+              index, f"{index}.wal", f"{index}.tmp/spilled.csv", f"{index}.tmp/*", "s3://b/x", "hf://datasets/x", "*", f"{path}*", f"{root}/log/*/*", ".", "", "/proc/self/fd/0"]  # fmt: skip
     queries = [f"FROM {reader}('{place}')" for reader in readers for place in places]
     queries += [f"FROM {reader}(['{path}', '{path}'])" for reader in readers if reader != "sniff_csv"]
     queries += [f"FROM '{place}'" for place in places if place]

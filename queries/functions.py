@@ -80,3 +80,20 @@ FUNCTIONS = frozenset(
 
 #: Those that stand where a table does.
 TABLE_FUNCTIONS = frozenset({"generate_series", "json_each", "json_tree", "range", "repeat", "unnest"})
+
+#: What else may stand where a table does, in a query that is over the whole index: it tells of the index and of DuckDB.
+#: All others are refused, since most of them read files; DuckDB lets them read its own temporary files, and the index.
+OF_THE_DATABASE = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    duckdb_columns duckdb_constraints duckdb_databases duckdb_dependencies duckdb_extensions duckdb_functions
+    duckdb_indexes duckdb_keywords duckdb_logs duckdb_memory duckdb_optimizers duckdb_prepared_statements
+    duckdb_schemas duckdb_secrets duckdb_sequences duckdb_settings duckdb_tables duckdb_temporary_files duckdb_types
+    duckdb_variables duckdb_views generate_subscripts histogram histogram_values icu_calendar_names
+    pg_timezone_names pragma_collations pragma_database_size pragma_metadata_info pragma_platform pragma_show
+    pragma_storage_info pragma_table_info
+    pragma_user_agent pragma_version repeat_row summary test_all_types test_vector_types
+    """,
+    )
+)

@@ -97,7 +97,9 @@ class Opening:
             ):
                 checked = checked or sandbox.check(connection, query)
                 statement = checked.statement
-                if self.workspace is not None:
+                if self.workspace is None:
+                    sandbox.expect_tables(connection, checked)
+                else:
                     statement = Workspace(connection, index, self.workspace).admit(checked, self._on_demand)
                 self._provide(connection, checked.tables)
                 yield connection, statement

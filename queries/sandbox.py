@@ -3,7 +3,11 @@
 Four fences, each enough alone for most attempts: the index is opened read-only; DuckDB's
 access to anything outside it is switched off and the switch is locked; only a single
 SELECT or EXPLAIN is let through, no part of which writes; and it may not call functions that hide a statement from
-this look, or that take the process down.
+this look, that read files, or that take the process down.
+
+DuckDB itself must reach the index and its temporary files, and would read them for a query as well. So files are
+kept from a query by what it may name: functions in place of tables are on a list, and where a name with a dot
+is no table, DuckDB would look for a file (`expect_tables`).
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import msgspec
 from eventlog import threads
 from eventlog.errors import QueryFailed
 from queries.confinement import QUERIES, path_of
-from queries.functions import FUNCTIONS, TABLE_FUNCTIONS
+from queries.functions import FUNCTIONS, OF_THE_DATABASE, TABLE_FUNCTIONS
 
 STUCK_S = 2.0
 _AGAIN_S = 0.05
@@ -33,10 +37,13 @@ _AGAIN_S = 0.05
 _PROCESS_BYTES = 2 * 1024**3
 _ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(\(\s*(analyze|format)\b[^)]*\)\s*)?", re.IGNORECASE)
-#: They run statements made of text, which may be put together where nobody sees it.
-_RUN_TEXT = frozenset({"query", "json_execute_serialized_sql"})
+#: They run or plan statements made of text, which may be put together where nobody sees it.
+_RUN_TEXT = frozenset({"query", "query_table", "json_execute_serialized_sql", "json_serialize_plan"})
 _NAME = re.compile(r"\w+")
+#: Before the name of a WITH, what all of its steps have found: no schema.
+_RECURRING = "recurring"
 _PLAIN = FUNCTIONS | TABLE_FUNCTIONS
+_IN_PLACE_OF_TABLES = TABLE_FUNCTIONS | OF_THE_DATABASE
 
 
 class Checked(NamedTuple):
@@ -45,6 +52,8 @@ class Checked(NamedTuple):
     statement: str
     tree: dict[str, Any]
     tables: frozenset[str]
+    #: Names of tables that could be those of files: with a schema, or with a dot in them. By their last parts.
+    dotted: frozenset[str]
     #: The tree of an EXPLAIN is that of what it explains.
     is_explain: bool
     #: It names tables by plain names, and calls only functions that look at their arguments: it leaves no trace.
@@ -133,7 +142,7 @@ def _check_nodes(statement: str, tree: dict[str, Any], is_explain: bool) -> Chec
     An operator called by its quoted name, `"="({'a': 1}, 'x')`, gets types that DuckDB has not
     converted, and crashes the process.
     """
-    tables = set()
+    tables, dotted = set(), set()
     is_plain = True
     for node in _nodes(tree):
         kind = node.get("type")
@@ -145,10 +154,29 @@ def _check_nodes(statement: str, tree: dict[str, Any], is_explain: bool) -> Chec
             if name.lower() in _RUN_TEXT or not (is_operator or _NAME.fullmatch(name)):
                 raise QueryFailed(f"a call of {name!r} is refused; write out what it would run")
             is_plain &= is_operator or name.lower() in _PLAIN
+        if node.get("type") == "TABLE_FUNCTION":
+            name = node["function"].get("function_name", "")
+            if name.lower() not in _IN_PLACE_OF_TABLES:
+                raise QueryFailed(f"{name!r} is refused in place of a table: a query sees the index, and no files")
         if "table_name" in node:
             tables.add(node["table_name"].lower())
+            path = path_of(node)
+            if "." in node["table_name"] or (len(path) > 1 and path[0].lower() != _RECURRING):
+                dotted.add(node["table_name"].lower())
             is_plain &= _NAME.fullmatch(node["table_name"]) is not None and len(path_of(node)) <= 1
-    return Checked(statement, tree, frozenset(tables), is_explain, is_plain)
+    return Checked(statement, tree, frozenset(tables), frozenset(dotted), is_explain, is_plain)
+
+
+def expect_tables(connection: duckdb.DuckDBPyConnection, checked: Checked) -> None:
+    """Raise QueryFailed where a name that could be that of a file is not that of a table or view."""
+    if not checked.dotted:
+        return
+    found = connection.execute(
+        "SELECT lower(view_name) FROM duckdb_views() UNION ALL SELECT lower(table_name) FROM duckdb_tables()"
+    ).fetchall()
+    missing = checked.dotted - {row[0] for row in found}
+    if missing:
+        raise QueryFailed(f"there is no table or view {min(missing)!r}; try: SHOW TABLES")
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

@@ -27,7 +27,7 @@ from queries import sandbox
 from queries.status import status
 from queries.store import Bucket, Count, ReadStore
 from tests.conftest import PROJECT, Run
-from tests.indexer.support import digest_of, line, segment
+from tests.indexer.support import digest_of, index, line, segment
 
 START = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)
 
@@ -345,6 +345,57 @@ def test_a_question_is_put_to_the_hardened_duckdb_alone(store: ReadStore, monkey
     monkeypatch.setattr(sandbox, "check", check)
     assert store.sql("SELECT 1").rows == [(1,)]
     assert parsed_under == [(False, True)]
+
+
+def own_files(root: Path) -> dict[str, str]:
+    """Ways to files that DuckDB itself may read: its temporary ones, and the index."""
+    temporary = root / "index.duckdb.tmp"
+    places = [temporary / "spilled.csv", temporary / "*", index_file.index_path(root), root / "index.duckdb.wal"]
+    places += [Path("index.duckdb"), Path("index.duckdb.tmp/spilled.csv")]
+    forms = [
+        "FROM read_text('{}')", "FROM read_blob('{}')", "FROM read_csv('{}')", "FROM glob('{}')",
+        "FROM sniff_csv('{}')", "FROM '{}'", 'SELECT * FROM "{}" AS x', "DESCRIBE '{}'", "SUMMARIZE '{}'",
+        "FROM (SHOW '{}')", "EXPLAIN FROM '{}'",
+        "FROM query_table('{}')", "FROM read_duckdb('{}', table_name := 'segments')", "PIVOT '{}' ON a IN (1)",
+        'WITH RECURSIVE "{}" AS (FROM "{}" UNION ALL FROM "{}" WHERE false) FROM "{}"',
+        "SELECT json_serialize_plan('FROM ''{}''')", "SELECT (SELECT count(*) FROM '{}')",
+    ]  # fmt: skip
+    return {f"{form} of {place}": form.replace("{}", str(place)) for form in forms for place in places}
+
+
+def test_a_query_sees_no_files_at_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those either that DuckDB needs: others' queries may have spilled there what is in no answer."""
+    segment(root, line(1, "a", workspace="mine"), event_type="a")
+    index(root)
+    temporary = root / "index.duckdb.tmp"
+    temporary.mkdir(exist_ok=True)
+    (temporary / "spilled.csv").write_text("a,SPILLED\n1,SPILLED\n")
+    monkeypatch.chdir(root)
+    for store in (ReadStore(root), ReadStore(root, workspace="mine")):
+        for how, query in own_files(root).items():
+            with pytest.raises(QueryFailed) as caught:
+                store.sql(query)
+            assert "SPILLED" not in str(caught.value), how
+        with pytest.raises(QueryFailed, match=r"no table or view|without database"):
+            store.sql("FROM index.duckdb")
+
+
+def test_names_with_dots_are_those_of_tables(root: Path) -> None:
+    """Event types may have them, schemas come before names, and what a recursive WITH has found has one."""
+    kind = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    described = line(1, "event_schema", payload={"name": "a.csv", "version": 1, "json_schema": kind})
+    segment(root, described, event_type="event_schema")
+    segment(root, line(2, "a.csv", payload={"n": 7}), event_type="a.csv")
+    index(root)
+    store = ReadStore(root)
+    assert store.sql('SELECT n FROM "a.csv"').rows == [(7,)]
+    assert store.sql("SELECT count(*) FROM main.events").rows == [(2,)]
+    assert store.sql("SELECT count(*) > 0 FROM information_schema.tables").rows == [(True,)]
+    counted = (
+        "WITH RECURSIVE r(k, n) USING KEY (k) AS "
+        "(SELECT 1, 1 UNION SELECT k, n + 1 FROM recurring.r WHERE n < 5) SELECT n FROM r"
+    )
+    assert store.sql(counted).rows == [(5,)]
 
 
 def test_home_is_nobody_elses_business(store: ReadStore) -> None:
