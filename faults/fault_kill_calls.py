@@ -24,7 +24,7 @@ from eventlog.errors import EventlogError
 from eventlog.recorder import Recorder
 from eventlog.writer import Durability
 from faults import children, oracle, system_calls
-from faults.campaign import Plan, fault
+from faults.campaign import Plan, fault, memory
 from indexer import index_file, replay, retention
 from indexer.indexer import Indexer
 from queries.store import ReadStore
@@ -309,6 +309,7 @@ def _kill_many(share: _Share) -> Counter[str]:
         _good(what, _judge, scene.folder, share.name, acked)
         if killed["killed"] == share.kills or killed["missed"] > 20 + share.kills:
             break
+    shutil.rmtree(share.folder)
     Plan.check(killed["killed"], f"{share.name}: none of {len(reached)} calls was reached again")
     return killed
 
@@ -326,14 +327,14 @@ def _command(scene: Scene, work: Work) -> list[str]:
     return [sys.executable, "-m", "eventlog", *words, "--root", str(scene.folder / work.root)]
 
 
-def _shares(plan: Plan) -> Iterator[_Share]:
+def _shares(plan: Plan, folder: Path) -> Iterator[_Share]:
     """Share the kills among the commands; with --deep, each gets as many."""
     names = plan.rng.sample(sorted(WORKS), len(WORKS))
     total = plan.times(_KILLS)
     for number, name in enumerate(names):
         kills = plan.times(_KILLS_DEEP) if plan.deep else len(range(number, total, len(names)))
         if kills:
-            yield _Share(name, kills, plan.folder / name.replace(" ", "-"), plan.rng.random())
+            yield _Share(name, kills, folder / name.replace(" ", "-"), plan.rng.random())
 
 
 @fault(
@@ -342,8 +343,9 @@ def _shares(plan: Plan) -> Iterator[_Share]:
 )
 def kill_calls(plan: Plan) -> str:
     system_calls.require_strace()
-    shares = list(_shares(plan))
-    killed = children.side_by_side(_kill_many, shares)
+    with memory() as folder:
+        shares = list(_shares(plan, folder))
+        killed = children.side_by_side(_kill_many, shares)
     kills = sum(each["killed"] for each in killed)
     return (
         f"{kills} kills of {len(shares)} commands, each run again and judged: 0 lost, 0 twice, index as a replay, "
