@@ -32,13 +32,12 @@ from eventlog import (
     forks,
     heartbeats,
     ids,
-    log,
-    reader,
     redaction,
     schemas,
     threads,
     timestamps,
 )  # fmt: skip
+from eventlog.announcing import Announcements
 from eventlog.breaker import Breaker
 from eventlog.config import Config, Mode
 from eventlog.envelope import Envelope
@@ -50,7 +49,6 @@ from eventlog.writer import Durability, Writer
 _logger = logging.getLogger("eventlog")
 _REPORT_WINDOW_S = 60.0
 _STOP_TIMEOUT_S = 10.0
-_SCHEMA_SCAN_MAX_BYTES = 1024 * 1024
 _NO_REASON = "events were lost, and why cannot be said"
 
 #: Envelope fields that the caller may give, and those of them that no two events share.
@@ -120,13 +118,15 @@ class Recorder:
             sync_interval_s=config.sync_interval_s,
             on_failure=lambda error: self._report(message_of(error)),
             companion=self._blobs,
+            releases=config.mode is Mode.DB_ONLY,
+            tell=self._written_again,
         )
         self._breaker = Breaker()
         self._drops = drops.Drops()
         self._log: Sink = self._writer
         self._sinks: tuple[Sink, ...] = ()
         self._workspace, self._agent = config.workspace, config.agent
-        self._announced: set[schemas.Registered] = set()
+        self._announced = Announcements(config.root, self._writer.write)
         self._background: Background | None = None
         # Reentrant: a signal handler may emit while the program is in here.
         self._count_lock = threading.RLock()
@@ -291,7 +291,7 @@ class Recorder:
             envelope.check_json(data)
         else:
             schemas.check(registered, data)
-            if registered not in self._announced:
+            if registered not in self._announced.done:
                 self._announce(registered)
             version = registered.version
         if self._redacts:
@@ -360,24 +360,14 @@ class Recorder:
         return event_id, timestamp, fields
 
     def _announce(self, registered: schemas.Registered) -> None:
-        """Record the schema of a type once per log: the indexer may be another program."""
-        if self._log is self._writer:
-            try:
-                event = schemas.schema_envelope(registered)
-                if not self._is_logged(event):
-                    self._writer.write(schemas.SCHEMA_EVENT, envelope.encode(event))
-            except Exception as error:  # noqa: BLE001 - the event itself is written: also where nothing can be imported
-                reason = message_of(error)
-                self._report(f"the schema of {registered.name} was not logged, the next emit tries again: {reason}")
-                return
-        self._announced.add(registered)
-
-    def _is_logged(self, event: Envelope) -> bool:
-        return any(
-            event.event_id.encode() in line.data
-            for segment in log.list_type(self.config.root, event.event_type)
-            for line in reader.read_lines(segment.path, max_bytes=_SCHEMA_SCAN_MAX_BYTES)
-        )
+        """Record the schema of a type once per log."""
+        if self._log is not self._writer:
+            return
+        try:
+            self._announced.announce(registered)
+        except Exception as error:  # noqa: BLE001 - the event itself is written: also where nothing can be imported
+            reason = message_of(error)
+            self._report(f"the schema of {registered.name} was not logged, the next emit tries again: {reason}")
 
     def _deliver(self, event_type: str, data: bytes, count: int) -> None:
         breaker = self._breaker
@@ -439,7 +429,6 @@ class Recorder:
             yield memory
         finally:
             self._log, self.off = log_before, off_before
-            self._announced.clear()  # types first seen here have not been announced to the log
 
     def guard(self, call: Any, *arguments: object) -> None:
         """Call into a sink; what it raises is counted and logged."""
@@ -542,6 +531,13 @@ class Recorder:
             raise ours from (None if ours is error else error)
         if not isinstance(ours, WritingSuspended):
             self._report(message)
+
+    def _written_again(self, event_type: str, reason: str, lost: int) -> None:
+        """The writer had to write lines again: somebody has moved the log, say, and with it its schemas."""
+        self._announced.forget()
+        if lost:
+            self._drops.add(event_type, lost, reason, told=False)
+        self._report(reason)
 
     def _report(self, message: str) -> None:
         """Log the cause, at most once per window: a broken disk must not flood the agent's log. Raises only STOPS."""

@@ -22,6 +22,17 @@ Syncing
     they can be written to another segment when a sync fails: after a failed fsync Linux
     marks the pages clean, and a second one would report a success that is not one.
 
+Resting
+    A segment may be closed in between (eventlog.descriptors), and be continued if it is as it
+    was left. Meanwhile nobody owns it. `sync` opens it for as long as it takes.
+
+Others
+    Programs close descriptors that are not theirs (a daemon that closes all), and the number is
+    then another file's. So ours are high numbers, which are not given to others soon, and before
+    each sync and each close it is looked at whether the descriptor is still this file's. Before
+    each sync, the file has to be where readers look for it, and no shorter than what was written:
+    an operator may have moved, deleted or cut it.
+
 Adopting
     An unlocked, unsealed segment whose last byte is a newline (or that is empty) may be
     continued. One that ends in a torn line is dead: its tail stays last for ever.
@@ -48,7 +59,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventlog import bounded, forks, log
+from eventlog import bounded, descriptors, forks, log
+from eventlog.descriptors import EXHAUSTED
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 #: Of lines that no sync has covered, this much is remembered; beyond it, the file is read.
@@ -66,10 +78,18 @@ class Segment:
         self._fd = fd
         self.path = path
         self.size = size
+        self._file = _identity(os.fstat(fd))
+        #: Whether it was closed, and is to be opened again.
+        self.at_rest = False
+        self._rested_mtime_ns = -1
+        #: When `look` was last called, on the wall clock.
+        self.looked_s = 0.0
         self.created_s = log.created_s(path.name.removesuffix(log.SUFFIX)) or time.time()
         self._synced_size = size
         self._name_synced = False
         self._unsynced: deque[tuple[int, bytes]] = deque()  # (end, lines)
+        #: Lines that were too many to remember. They come before those in `_unsynced`.
+        self._forgotten_lines = 0
         self._failure: OSError | None = None
         self._syncing = bounded.lock()
         _living.add(self)
@@ -85,7 +105,7 @@ class Segment:
             raise OSError(f"{folder} is a symbolic link, which eventlog does not follow")
         for _ in range(_CREATE_TRIES):
             path = folder / (log.new_segment_name(time.time_ns()) + log.SUFFIX)
-            made = cls(os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o600), path, 0)
+            made = cls(_opened(path, _FLAGS | os.O_CREAT | os.O_EXCL), path, 0)
             # Nobody adopts before the lock is taken: an adopter that was faster only makes
             # this one wait its turn, so take no chances and never share.
             try:
@@ -104,7 +124,7 @@ class Segment:
     def adopt(cls, path: Path) -> Segment | None:
         """Take over a segment whose owner is gone, or return None where that is not allowed."""
         try:
-            made = cls(os.open(path, _FLAGS), path, 0)
+            made = cls(_opened(path, _FLAGS), path, 0)
         except OSError:
             return None
         try:
@@ -136,7 +156,8 @@ class Segment:
             kept = len(data)
         size = self.size = self.size + kept
         if size - self._synced_size > _REMEMBERED_MAX_BYTES:
-            self._unsynced = deque()
+            remembered, self._unsynced = self._unsynced, deque()
+            self._forgotten_lines += data.count(b"\n") + sum(each.count(b"\n") for _, each in remembered)
         else:
             self._unsynced.append((size, data))
         return kept
@@ -150,28 +171,41 @@ class Segment:
     def sync(self) -> None:
         """Make what was appended before the call survive a power cut.
 
-        Raises OSError, and from then on for ever: `unsynced` says what to write elsewhere.
-        So it does when somebody has deleted the file, which no reader would ever see.
+        Raises OSError, and from then on for ever: `unsynced` says what to write elsewhere. Only
+        where there is no descriptor left for it, nothing was tried, and it can be called again.
         """
         with self._turn_to_sync():
             if self._failure is not None:
                 raise self._failure
-            size, remembered = self.size, self._unsynced
+            size, remembered, forgotten = self.size, self._unsynced, self._forgotten_lines
             if self._synced_size == size and self._name_synced:
                 return
             try:
+                self.look()
                 self._sync()
             except OSError as error:
-                self._failure = error
+                if error.errno not in EXHAUSTED:
+                    self._failure = error
                 raise
             self._synced_size = max(size, self._synced_size)
+            self._forgotten_lines -= forgotten
             while remembered and remembered[0][0] <= size:
                 remembered.popleft()
 
+    def look(self) -> None:
+        """Raise OSError where readers do not see what was appended: somebody has moved, deleted or cut the file."""
+        size = self.size
+        found = os.lstat(self.path)
+        if _identity(found) != self._file or self.path.parent.is_symlink():
+            raise FileNotFoundError(errno.ENOENT, "somebody has put something else in its place")
+        if found.st_size < size:
+            raise OSError(errno.EIO, f"somebody has cut it, from {size} bytes to {found.st_size}")
+        if not self.at_rest and not self._has(self._fd):
+            raise OSError(errno.EBADF, "somebody has closed its descriptor")
+
     def _sync(self) -> None:
-        if os.fstat(self._fd).st_nlink == 0:
-            raise FileNotFoundError(errno.ENOENT, "somebody has deleted it while it was written")
-        os.fdatasync(self._fd) if hasattr(os, "fdatasync") else os.fsync(self._fd)
+        with self._lent() as fd:
+            os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
         if not self._name_synced:  # a new name is not durable until its folders are
             for folder in self.path.parents[:3]:
                 sync_folder(folder)
@@ -179,11 +213,85 @@ class Segment:
                 sync_folder(self.path.parents[3])
             self._name_synced = True
 
-    def unsynced(self) -> bytes:
-        """Return the lines that this process appended and no sync has covered. Raises OSError."""
-        start, size = self._synced_size, self.size
+    @contextmanager
+    def _lent(self) -> Iterator[int]:
+        """Lend a descriptor: the own one, or one for the block where that was closed. Raises OSError."""
+        own = self._fd
+        if self._has(own):
+            yield own
+            return
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if not (self._has(fd) and self._ends_as_left(fd)):
+                raise FileNotFoundError(errno.ENOENT, "somebody has put something else in its place")
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _has(self, fd: int) -> bool:
+        """Say whether a descriptor is of this file."""
+        try:
+            return fd >= 0 and _identity(os.fstat(fd)) == self._file
+        except OSError:
+            return False
+
+    def _ends_as_left(self, fd: int) -> bool:
+        """Say whether the last line is where it was written: the number of a deleted file goes to another one."""
+        if not self._unsynced:
+            return True
+        end, lines = self._unsynced[-1]
+        return os.pread(fd, len(lines), end - len(lines)) == lines
+
+    def unsynced(self) -> tuple[bytes, int]:
+        """Return the lines that this process appended and no sync has covered, and how many of them are lost.
+
+        Lost are those that were too many to remember, where the file does not have them any more.
+        """
+        start, size, forgotten = self._synced_size, self.size, self._forgotten_lines
         remembered = b"".join(data for end, data in self._unsynced if end > start)
-        return remembered if len(remembered) == size - start else os.pread(self._fd, size - start, start)
+        if len(remembered) == size - start:
+            return remembered, 0
+        with contextlib.suppress(OSError), self._lent() as fd:
+            lines = os.pread(fd, size - start, start)
+            if len(lines) == size - start and lines.endswith(remembered) and lines.endswith(b"\n"):
+                return lines, 0
+        return remembered, forgotten
+
+    def rest(self) -> bool:
+        """Close the file, and give up its lock, if nobody is at it; say whether it is closed now."""
+        if self._syncing._is_owned():  # a signal handler, in the middle of a sync
+            return False
+        with bounded.held(self._syncing, 0) as mine:
+            if mine and not self.at_rest:
+                with contextlib.suppress(OSError):  # somebody has closed it
+                    self._rested_mtime_ns = os.fstat(self._fd).st_mtime_ns
+                self.at_rest = True
+                self._close()
+        return self.at_rest
+
+    def wake(self) -> bool:
+        """Open and lock the file again; say whether it is as it was left. Raises OSError where descriptors lack."""
+        try:
+            self._fd = _opened(self.path, _FLAGS)
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
+            return False
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(self._fd)
+            left = (self._file, self.size, self._rested_mtime_ns)
+            is_same = (_identity(found), found.st_size, found.st_mtime_ns) == left and found.st_mode & 0o222
+            if is_same and _is_still_at(self.path, found):
+                self.at_rest = False
+                return True
+        except OSError:
+            pass  # as in `adopt`
+        except BaseException:
+            self._close()
+            raise
+        self._close()
+        return False
 
     def close(self) -> None:
         """Let go of the file and its lock. Closing twice is fine. Raises TimeoutError where a sync hangs."""
@@ -192,16 +300,25 @@ class Segment:
 
     def drop(self) -> None:
         """Close without a look at who is syncing: nobody is in a forked child, or knows of a segment in the making."""
-        fd, self._fd = self._fd, -1
         _living.discard(self)
-        if fd >= 0:
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if self._has(fd):  # else somebody has closed it, and the number may be another file
             with contextlib.suppress(OSError):  # what a close complains about, the next sync would have said
                 os.close(fd)  # once: the number may be somebody else's file the moment after
 
+    def disown(self) -> None:
+        """In a forked child: what the parent has written is the parent's to sync."""
+        self._synced_size, self._name_synced, self._forgotten_lines = self.size, True, 0
+        self._unsynced = deque()
+
     def remove(self) -> None:
         """Delete the file, as far as that is possible, while the lock keeps it from being adopted."""
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
+        if self._has(self._fd):  # else the lock is lost, and it may be somebody's
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
 
     @contextmanager
     def _turn_to_sync(self) -> Iterator[None]:
@@ -238,6 +355,19 @@ def is_owned(path: Path) -> bool:
         return not still
 
 
+def _opened(path: Path, flags: int) -> int:
+    """Open a file, under a number that is not given to the next one that somebody opens. Raises OSError."""
+    low = forks.hold(os.open(path, flags, 0o600))
+    try:
+        return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, descriptors.high())
+    finally:
+        forks.let_go(low)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
 def _adoptable(fd: int, found: os.stat_result) -> bool:
     if not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o222:
         return False
@@ -247,7 +377,7 @@ def _adoptable(fd: int, found: os.stat_result) -> bool:
 def _is_still_at(path: Path, found: os.stat_result) -> bool:
     """The file may have been deleted, even replaced, between open and lock."""
     now = os.lstat(path)
-    return (now.st_dev, now.st_ino) == (found.st_dev, found.st_ino)
+    return _identity(now) == _identity(found)
 
 
 def sync_folder(folder: Path) -> None:
@@ -341,6 +471,7 @@ def _drop_in_child() -> None:
     """A child that slept on with its parent's descriptors would hold the locks for as long as it lives."""
     for each in _living:
         each.drop()
+        each.disown()
 
 
 os.register_at_fork(after_in_child=_drop_in_child)

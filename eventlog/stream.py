@@ -16,12 +16,13 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from eventlog import bounded, log
 from eventlog.closed import is_closed
+from eventlog.descriptors import EXHAUSTED, Descriptors
 from eventlog.errors import WriteFailed
 from eventlog.segment import Segment
 
@@ -38,6 +39,13 @@ _BUSY = "another thread has been writing"
 _LOOK_AGAIN_S = 1.0
 #: Segments that were left and wait for their sync are descriptors that stay open.
 _LEFT_MAX = 16
+#: Where nobody syncs in the background, which looks each time, a look at whether the file is still there is this old.
+_LOOK_S = 1.0
+#: Taken now: a program under test may put something else in its place.
+_now_s = time.time
+
+#: Is told why lines were written again, and how many were lost.
+Tell = Callable[[str, int], None]
 
 
 class Stream:
@@ -51,6 +59,10 @@ class Stream:
         segment_max_bytes: int,
         segment_max_age_s: float,
         adopts: bool = True,
+        descriptors: Descriptors | None = None,
+        looks: bool = True,
+        releases: bool = False,
+        tell: Tell = lambda _reason, _lost: None,
     ) -> None:
         self._root = root
         self._event_type = event_type
@@ -58,6 +70,11 @@ class Stream:
         self._max_bytes = segment_max_bytes
         self._max_age_s = segment_max_age_s
         self._adopts = adopts
+        self._descriptors = descriptors or Descriptors()
+        self._looks = looks
+        self._releases = releases
+        self._is_damaged = False
+        self._tell = tell
         self._open: Segment | None = None
         self._left: list[Segment] = []
         # Names that this stream gave up, full or faulty: it must not adopt them again.
@@ -88,7 +105,8 @@ class Stream:
         finally:
             if not nested and lock._is_owned():
                 lock.release()
-        if len(self._left) > _LEFT_MAX:
+        if self._left and (self._is_damaged or len(self._left) > _LEFT_MAX):
+            self._is_damaged = False
             with contextlib.suppress(WriteFailed):  # whoever settles next is told
                 self._settle_if_free(position)
         return position
@@ -127,7 +145,9 @@ class Stream:
                 kept = self._segment_for(len(part)).append(part)
             except OSError as error:
                 place = self._open.path if self._open else self._folder
-                self._leave()
+                if error.errno not in EXHAUSTED or not self._descriptors.give_way():
+                    self._is_damaged = self._looks  # nobody in the background would find what is to be written again
+                    self._leave()
                 if tries == _TRIES:
                     reason = f"{place}: {error.strerror or error}; {len(part)} bytes not written"
                     raise _failed(reason, data, written) from error
@@ -148,16 +168,26 @@ class Stream:
     def _segment_for(self, size: int) -> Segment:
         segment = self._open
         if segment is not None and not self._is_full(segment, size):
-            return segment
+            if not segment.at_rest:
+                return segment
+            if segment.wake():
+                self._descriptors.opened(self)
+                return segment
         self._leave()
         self._open = (self._adopts and self._adopt(size)) or Segment.create(self._folder)
         self.segments_opened += 1
+        self._descriptors.opened(self)
         return self._open
 
     def _is_full(self, segment: Segment, size: int) -> bool:
         if segment.size and segment.size + size > self._max_bytes:
             return True
-        return time.time() - segment.created_s > self._max_age_s
+        now_s = _now_s()
+        if self._looks and not 0 <= now_s - segment.looked_s < _LOOK_S:
+            segment.looked_s = now_s
+            if segment is self._open:
+                segment.look()
+        return now_s - segment.created_s > self._max_age_s
 
     def _adopt(self, size: int) -> Segment | None:
         listed = log.list_type(self._root, self._event_type)
@@ -236,8 +266,11 @@ class Stream:
                 segment.sync()
             except OSError as error:
                 failure = error
+                if error.errno in EXHAUSTED:  # nothing was tried
+                    self._descriptors.give_way()
+                    continue
                 self.failed_syncs += 1
-                self._write_anew(segment)
+                self._write_anew(segment, error)
             else:
                 # The current one may have been left meanwhile, with lines that this sync did not see.
                 if segment is current:
@@ -245,7 +278,7 @@ class Stream:
             self._let_go(segment)
         return target, failure
 
-    def _write_anew(self, segment: Segment) -> None:
+    def _write_anew(self, segment: Segment, error: OSError) -> None:
         """Take the lines that a failed sync may have lost to a fresh segment. Raises WriteFailed.
 
         They may then be in the log twice, which is one row: they carry the same ids.
@@ -253,12 +286,12 @@ class Stream:
         with self._turn(self._appending, _TURN_TIMEOUT_S, _BUSY):
             if segment is self._open:
                 self._leave()
-            try:
-                lines = segment.unsynced()
-                if lines:
-                    self._append(lines)
-            except OSError as error:
-                raise WriteFailed(f"{segment.path}: cannot be read back: {error.strerror}") from error
+            lines, lost = segment.unsynced()
+            if lines:
+                self._append(lines)
+        self._let_go(segment)
+        count = lines.count(b"\n")
+        self._tell(f"{segment.path}: {error.strerror or error}; its last {count} lines were written again", lost)
 
     def _let_go(self, segment: Segment) -> None:
         with contextlib.suppress(ValueError):  # let go of by another thread
@@ -268,10 +301,35 @@ class Stream:
 
     # -- the end -----------------------------------------------------------------------
 
+    @property
+    def descriptors(self) -> int:
+        """How many segments are open."""
+        return sum(not each.at_rest for each in self._segments())
+
+    def rest(self) -> bool:
+        """Close all segments, unless somebody is at it; say whether none is open. They are synced all the same."""
+        if self._appending._is_owned():  # this very thread is appending
+            return False
+        with bounded.held(self._appending, 0) as mine:
+            rested = [self._rested(each) for each in self._segments()] if mine else [False]
+        return all(rested)
+
+    def _rested(self, segment: Segment) -> bool:
+        if self._releases:  # what nobody owns may be deleted once it is indexed, and could not be synced later
+            try:
+                segment.sync()
+            except OSError:
+                return False
+        return segment.rest()
+
+    def _segments(self) -> list[Segment]:
+        current = self._open
+        return [*self._left, *([current] if current else [])]
+
     def abandon(self) -> None:
         """Let go of all segments without a sync. The next append opens others."""
         with self._turn(self._appending, _TURN_TIMEOUT_S, _BUSY):
-            segments = [*self._left, *([self._open] if self._open else [])]
+            segments = self._segments()
             self._open, self._left = None, []
             self._given_up.clear()
         for segment in segments:

@@ -16,10 +16,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from eventlog import threads
+from eventlog.descriptors import Descriptors
 from eventlog.errors import WriteFailed
 from eventlog.stream import Stream
 
@@ -35,6 +37,10 @@ class Durability(enum.Enum):
 
     WRITTEN = "written"
     SYNCED = "synced"
+
+
+#: Is told the event type of lines that were written again, why, and how many were lost.
+Tell = Callable[[str, str, int], None]
 
 
 class Companion(Protocol):
@@ -54,7 +60,7 @@ class Writer:
     A sync in the background that fails, even after the lines were written anew, is given to
     `on_failure`; later rounds try again, less and less often while it lasts. So they do after any
     other error, of which `background_errors` counts how many there were. Without `adopts`, no segment
-    of an earlier writer is continued.
+    of an earlier writer is continued. With `releases`, an indexer deletes segments that nobody owns.
     """
 
     def __init__(
@@ -68,6 +74,8 @@ class Writer:
         on_failure: Callable[[BaseException], None] = lambda _: None,
         companion: Companion | None = None,
         adopts: bool = True,
+        releases: bool = False,
+        tell: Tell = lambda _type, _reason, _lost: None,
     ) -> None:
         self.root = Path(os.path.abspath(root))  # wherever the program changes to
         self._max_bytes = segment_max_bytes
@@ -77,6 +85,9 @@ class Writer:
         self._on_failure = on_failure
         self._companion = companion
         self._adopts = adopts
+        self._releases = releases
+        self._tell = tell
+        self._descriptors = Descriptors()
         self._streams: dict[str, Stream] = {}
         self._syncer: threading.Thread | None = None
         self._next_sync_s = 0.0
@@ -129,6 +140,7 @@ class Writer:
     def after_fork(self) -> None:
         """Start afresh in a child: own segments, locks and thread."""
         self._syncer = None
+        self._descriptors.after_fork()
         for stream in self._streams.values():
             stream.after_fork()
 
@@ -149,6 +161,10 @@ class Writer:
             segment_max_bytes=self._max_bytes,
             segment_max_age_s=self._max_age_s,
             adopts=self._adopts,
+            descriptors=self._descriptors,
+            looks=not self._synced and not self._interval_s,
+            releases=self._releases,
+            tell=partial(self._tell, event_type),
         )
         return self._streams.setdefault(event_type, made)
 

@@ -76,7 +76,7 @@ def test_rotation_by_age(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made.write("t", LINE % 1)
     made.write("t", LINE % 2)
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 61)
+    monkeypatch.setattr("eventlog.stream._now_s", lambda: now + 61)
     made.write("t", LINE % 3)
     assert [path.read_bytes().count(b"\n") for path in segments(root)] == [2, 1]
 
@@ -137,7 +137,7 @@ def test_what_is_not_adopted(root: Path, tmp_path: Path, why: str, monkeypatch: 
     elif why == "full":
         max_bytes = 10
     elif why == "old":
-        monkeypatch.setattr(time, "time", lambda: now + 7200)
+        monkeypatch.setattr("eventlog.stream._now_s", lambda: now + 7200)
     elif why == "symlink":
         target = path.rename(tmp_path / "elsewhere")
         path.symlink_to(target)
