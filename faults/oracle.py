@@ -77,12 +77,11 @@ def judge(root: Path, acked: Iterable[str], *, timeout_s: float = 300) -> int:
 
 def nothing_lost(root: Path, acked: Iterable[str]) -> int:
     """Check that each acknowledged id is a row and each row is there once; return how many rows there are."""
-    found = ReadStore(root, timeout_s=300).sql("SELECT event_id FROM events", row_limit=_MAX_ROWS).rows
-    ids = [str(row[0]) for row in found]
-    lost = set(acked) - set(ids)
+    found = ReadStore(root, timeout_s=300).sql("SELECT event_id, workspace FROM events", row_limit=_MAX_ROWS).rows
+    lost = set(acked) - {str(row[0]) for row in found}
     Plan.check(not lost, f"{len(lost)} acknowledged events are no rows, such as {sorted(lost)[:3]}")
-    Plan.check(len(ids) == len(set(ids)), f"{len(ids) - len(set(ids))} events have more than one row")
-    return len(ids)
+    Plan.check(len(found) == len(set(found)), f"{len(found) - len(set(found))} events have more than one row")
+    return len(found)
 
 
 def torn_tails(root: Path) -> int:
