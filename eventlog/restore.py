@@ -7,7 +7,7 @@
 | begins with the backup's bytes          | nothing: it has gone on since   |
 | is a beginning of the backup's, unowned | it is replaced                  |
 | is that, but somebody writes to it      | it stays, and that is a failure |
-| has other bytes                         | it stays, and that is a failure |
+| has other bytes                         | both are kept, and that is a failure |
 
 A restored segment may be less than what was written: the backup is older than the last line. So nobody
 ever continues one: it comes with its final mode (`segment.RESTORED_MODE`), in one step with its name, and
@@ -62,6 +62,10 @@ class Restored(msgspec.Struct):
 
 class _Refused(Exception):
     """This segment is not restored; the message says why."""
+
+
+class _Differs(_Refused):
+    """The log has another file of this name."""
 
 
 def restore(
@@ -167,20 +171,32 @@ class _Run:
         name = entry.segment
         if contents and not self._is_as_sealed(entry) and not self._is_here(entry):
             name = _name_of(entry)
-        fetched, beginnings = self._restore_as(entry, name, sizes)
-        if fetched and contents and name != entry.segment:
+        differs = False
+        try:
+            fetched, beginnings = self._restore_as(entry, name, sizes)
+        except _Differs:
+            name, differs = _name_of(entry), True
+            fetched, beginnings = self._restore_as(entry, name, sizes)
+        if fetched and contents and not differs and name != entry.segment:
             sealed = max(size for size, _ in contents)
             why = f"the copy has {entry.size_bytes:,} bytes, and {sealed:,} were sealed"
             renamed.append(f"{entry.event_type}/{entry.segment}: {why}; it is restored as {name}")
-        parted = [each for each in shorter if not self._dry and beginnings[each.size_bytes] != each.sha256]
-        for each in parted:
-            if self._restore_as(each, _name_of(each), set())[0]:
-                why = "two logs went on under this name"
-                renamed.append(
-                    f"{each.event_type}/{each.segment}: {why}; the shorter one is restored as {_name_of(each)}"
-                )
+        for each in shorter:
+            if not self._dry and beginnings[each.size_bytes] != each.sha256:
+                self._restore_parted(each, renamed)
         self._step_to(done_after)
+        if differs:
+            raise _Refused(
+                f"the log has other bytes than the backup, and they stay; the backup's are restored as {name}"
+            )
         return fetched
+
+    def _restore_parted(self, entry: Entry, renamed: list[str]) -> None:
+        """Restore a copy that is not the beginning of the longest one."""
+        name = _name_of(entry)
+        if self._restore_as(entry, name, set())[0]:
+            why = "two logs went on under this name"
+            renamed.append(f"{entry.event_type}/{entry.segment}: {why}; the shorter one is restored as {name}")
 
     def _is_here(self, entry: Entry) -> bool:
         """Say whether the log has all that a copy has, under the copy's name."""
@@ -220,7 +236,7 @@ class _Run:
         try:
             beginnings = self._fetch(entry, partial, sizes if local is None else sizes | {local.size})
             if local is not None and beginnings[local.size] != local.sha256:
-                raise _Refused("the log has other bytes than the backup; both stay as they are")
+                raise _Differs("the log has other bytes than the backup; both stay as they are")
             self._place(entry, name, partial, here, local)
         finally:
             partial.unlink(missing_ok=True)
@@ -292,7 +308,7 @@ def _compared(here: Path, entry: Entry, sizes: set[int]) -> Digests:
     except OSError as error:
         raise _Refused(f"{here} cannot be read: {error.strerror}; check its permissions and the disk") from error
     if local.size == entry.size_bytes and local.sha256 != entry.sha256:
-        raise _Refused("the log has other bytes than the backup; both stay as they are")
+        raise _Differs("the log has other bytes than the backup; both stay as they are")
     if local.size < entry.size_bytes and here.suffix == archive.SUFFIX:
         raise _Refused(f"{here} is archived, and yet shorter than the backup; move it away, and run the same again")
     if local.size < entry.size_bytes and is_owned(here):

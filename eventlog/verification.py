@@ -96,6 +96,9 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
     chunks = _Chunks(root)
     sealed_bytes, blob_bytes = sum(map(_sealed_bytes, present.values())), sum(each.size for each in kept)
     total, done = sealed_bytes + blob_bytes, 0
+    for name, links in list(present.items()):
+        if _is_restored_part(root, files[name], links):  # the whole of it is elsewhere, or was pruned
+            gone[name] = present.pop(name)
     for name, links in present.items():
         try:
             findings += _segment_findings(root, files[name], links)
@@ -194,6 +197,18 @@ def _head_findings(chain: list[Link], head: Head | None) -> Iterator[Finding]:
             offset=chain[-1].offset if chain else 0,
             what=f"the chain ends before seal {head.number}, whose hash was kept: seals were removed",
         )
+
+
+def _is_restored_part(root: str | Path, file: log.SegmentFile, links: list[Link]) -> bool:
+    """Say whether a backup brought only the beginning of what was sealed: it was made before the last line was."""
+    longest = max(links, key=lambda link: link.seal.size_bytes)
+    if file.size >= longest.seal.size_bytes or not is_restored(file.path):
+        return False
+    try:
+        difference = first_difference(file.path, whole_seal(root, longest))
+    except (OSError, SegmentUnreadable, MissingExtra):
+        return False
+    return difference is not None and difference.offset == file.size
 
 
 def _segment_findings(root: str | Path, file: log.SegmentFile, links: list[Link]) -> Iterator[Finding]:

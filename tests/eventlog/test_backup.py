@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import archive, manifest
+from eventlog import archive, log, manifest
 from eventlog import backup as backing
 from eventlog.backup import Done, backup
 from eventlog.errors import BackupFailed
@@ -318,6 +318,7 @@ def test_a_reader_begins_anew_where_manifests_were_merged_meanwhile(place: Place
 # -- what is there already -------------------------------------------------------------------
 
 LINES = [b'{"n":1}\n', b'{"n":2}\n', b'{"n":3}\n']
+DIFFERS = "the log has other bytes than the backup, and they stay; the backup's are restored as "
 KEPT: dict[str, tuple[bytes, bytes, bool, str | None]] = {
     # the segment here, the segment after, owned, and what is said
     "the same": (b"".join(LINES), b"".join(LINES), False, None),
@@ -330,13 +331,13 @@ KEPT: dict[str, tuple[bytes, bytes, bool, str | None]] = {
         LINES[0], LINES[0], True, "somebody writes to the log's copy, which is shorter; stop it, and run the same again"
     ),
     "different": (
-        LINES[2] * 3, LINES[2] * 3, False, "the log has other bytes than the backup; both stay as they are"
+        LINES[2] * 3, LINES[2] * 3, False, DIFFERS
     ),
     "different and longer": (
-        LINES[2] * 4, LINES[2] * 4, False, "the log has other bytes than the backup; both stay as they are"
+        LINES[2] * 4, LINES[2] * 4, False, DIFFERS
     ),
     "different and shorter": (
-        LINES[2], LINES[2], False, "the log has other bytes than the backup; both stay as they are"
+        LINES[2], LINES[2], False, DIFFERS
     ),
 }  # fmt: skip
 
@@ -360,7 +361,12 @@ def test_a_restore_never_overwrites_what_differs(tmp_path: Path, place: Place, c
     assert path.read_bytes() == after
     assert tried.present == found.present
     assert owned is False or tried == found or message is None
-    assert found.failures == ([f"t/{path.stem}: {message}"] if message else [])
+    assert [each.startswith(f"t/{path.stem}: {message}") for each in found.failures] == ([True] if message else [])
+    if message == DIFFERS:  # beside it, once
+        beside = log.segment_path(new, "t", found.failures[0].rpartition(" ")[2])
+        assert beside.read_bytes() == b"".join(LINES)
+        assert restored(new, place).failures == found.failures
+        assert len(list(path.parent.iterdir())) == 2
     assert only(new, "u").read_bytes() == only(root, "u").read_bytes()
     if holder is not None:
         holder.close()

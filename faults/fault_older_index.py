@@ -1,0 +1,113 @@
+"""An older copy of the index comes back under a watching indexer: written over it in place, or put in its place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+
+from eventlog.config import Config
+from eventlog.errors import EventlogError
+from eventlog.recorder import Recorder
+from faults import children, oracle
+from faults.campaign import Plan, fault, memory
+from indexer import index_file
+from indexer.indexer import Indexer
+from indexer.watch import watch
+
+_CAUGHT_UP_S = 60.0
+
+
+def _watch(root: Path) -> None:
+    watch(Indexer(root, say=_silent), threading.Event(), say=_silent)
+
+
+def _silent(message: str) -> None:
+    """What is said meanwhile interests nobody; the oracle judges."""
+
+
+def _in_place(copy: Path, index: Path) -> None:
+    shutil.copyfile(copy, index)
+
+
+def _in_place_slowly(copy: Path, index: Path) -> None:
+    """As a network file system does it, or a large file: batches come in between."""
+    with copy.open("rb") as source, index.open("r+b") as target:
+        while block := source.read(64 * 1024):
+            target.write(block)
+            target.flush()
+            time.sleep(0.002)
+        target.truncate()
+
+
+def _moved(copy: Path, index: Path) -> None:
+    between = index.with_name("between")
+    shutil.copyfile(copy, between)
+    os.replace(between, index)
+
+
+def _deleted_first(copy: Path, index: Path) -> None:
+    """The file system likes to give the new file the old one's inode."""
+    index.unlink(missing_ok=True)
+    shutil.copyfile(copy, index)
+
+
+_WAYS: list[Callable[[Path, Path], None]] = [_in_place, _in_place_slowly, _moved, _deleted_first]
+
+
+def _count(root: Path) -> int:
+    """Count the rows; -1 while nobody can."""
+    try:
+        with index_file.reading(root, timeout_s=5) as connection:
+            row = connection.execute("SELECT count(*) FROM events WHERE event_type = 'note'").fetchone()
+    except (EventlogError, duckdb.Error):
+        return -1
+    return int(row[0]) if row else 0
+
+
+class _Agent:
+    """Emits in this process, while the index is exchanged."""
+
+    def __init__(self, root: Path) -> None:
+        self._recorder = Recorder(Config(root=str(root), strict=True, segment_max_bytes=20_000))
+        self.acked: list[str] = []
+
+    def emit(self, count: int) -> None:
+        for _ in range(count):
+            self.acked.append(str(self._recorder.emit("note", {"pad": "x" * 200})))
+
+    def end(self) -> None:
+        self._recorder.shutdown()
+
+
+@fault("An older index", "written over the index in place, moved there, under a watching indexer and load")
+def bring_an_older_index_back(plan: Plan) -> str:
+    rounds = plan.times(40)
+    with memory() as folder:
+        root = folder / "root"
+        root.mkdir()
+        index = index_file.index_path(root)
+        copies: list[Path] = []
+        agent = _Agent(root)
+        agent.emit(20)
+        with children.running(_watch, root):
+            for number in range(rounds):
+                children.wait_until(lambda: _count(root) == len(agent.acked), f"round {number}", _CAUGHT_UP_S)
+                copy = folder / f"copy {number % 5}"
+                shutil.copyfile(index, copy)
+                copies = [*copies, copy][-5:]
+                agent.emit(plan.rng.randrange(40))
+                time.sleep(plan.rng.random() * 0.2)
+                plan.rng.choice(_WAYS)(plan.rng.choice(copies), index)
+                agent.emit(plan.rng.randrange(2) * 10)
+            children.wait_until(lambda: _count(root) == len(agent.acked), "the end", _CAUGHT_UP_S)
+        agent.end()
+        oracle.judge(root, agent.acked)
+        done = oracle.eventlog("replay", "--root", root)
+        plan.check(done.returncode == 0, f"replay ended with {done.returncode}: {done.stderr[-1000:]}")
+    return f"{rounds} times, under a watching indexer; all {len(agent.acked):,} events were rows again each time"
