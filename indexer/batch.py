@@ -374,6 +374,8 @@ def _store(connection: duckdb.DuckDBPyConnection, part: _Part, known: Known, don
         _store(connection, part, known, done)
     except BaseException:
         # A commit that failed has undone itself, or the whole database is closed.
+        known.forget_columns()
+        known.forget_views()
         with contextlib.suppress(duckdb.Error):
             connection.rollback()
         raise

@@ -28,6 +28,8 @@ class Known:
     def __init__(self) -> None:
         self.marks: dict[str, Checkpoint] = {}
         self._kept: list[Kept] | None = None
+        #: What made the views of typed events, by type.
+        self.views: dict[str, str] = {}
         #: Each id of the index that is higher than this is in `_ids`. Unknown at first.
         self._floor: str | None = None
         self._ids: set[str] = set()
@@ -36,6 +38,7 @@ class Known:
         """Forget everything: the index may be another one."""
         self.marks.clear()
         self.forget_columns()
+        self.forget_views()
         self.forget_ids()
 
     def read_marks(self, connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
@@ -55,6 +58,10 @@ class Known:
     def forget_columns(self) -> None:
         """There may be more of them now."""
         self._kept = None
+
+    def forget_views(self) -> None:
+        """They may not be there: what made them was rolled back."""
+        self.views = {}
 
     def lacks(self, connection: duckdb.DuckDBPyConnection, ids: Set[str], lowest: str) -> bool:
         """Say whether the index certainly has none of these ids, as text in lower case."""

@@ -21,6 +21,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import duckdb
@@ -124,9 +125,10 @@ def store(connection: duckdb.DuckDBPyConnection, bulk: Bulk, checked: Checked, k
         coming = bulk.event_types | (checked.event_types if waiting else set())
         marks = (known.marks.get(name) for name in bulk.events.keys() | checked.events.keys())
         coming -= {mark.event_type for mark in marks if mark is not None and mark.events}
-        if coming:
-            typed.prepare(connection, coming, lambda name: bulk.sample(name) or contextlib.nullcontext("batch"))
+        sample = partial(_sample, bulk)
+        if coming and typed.prepare(connection, coming, sample):
             known.forget_columns()
+            typed.create_views(connection, known.views)
         if bulk.events:
             if known.lacks(connection, bulk.ids, bulk.lowest) or not _is_met(connection, bulk):
                 stored = _insert(connection, bulk, known)
@@ -144,7 +146,11 @@ def store(connection: duckdb.DuckDBPyConnection, bulk: Bulk, checked: Checked, k
         merge_batch(connection)
     insert_rejected(connection, checked.rejected)
     if SCHEMA_EVENT in checked.event_types | bulk.event_types:
-        typed.create_views(connection)
+        typed.create_views(connection, known.views)
+
+
+def _sample(bulk: Bulk, event_type: str) -> typed.Sample:
+    return bulk.sample(event_type) or contextlib.nullcontext("batch")
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, bulk: Bulk, known: Known) -> int:
@@ -166,6 +172,7 @@ def undo(connection: duckdb.DuckDBPyConnection, known: Known) -> None:
     connection.rollback()
     connection.execute(_OPTIMIZE)  # which an aborted transaction does not let one say
     known.forget_columns()
+    known.forget_views()
 
 
 def _is_met(connection: duckdb.DuckDBPyConnection, bulk: Bulk) -> bool:

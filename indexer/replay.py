@@ -275,7 +275,9 @@ def _has_segments(root: str | Path) -> bool:
 
 def _finish(connection: duckdb.DuckDBPyConnection) -> Digest:
     """Make the views, and take the digest of the new index."""
+    connection.begin()
     typed.create_views(connection)
+    connection.commit()
     return engine.within_memory(connection, partial(digest, connection))
 
 

@@ -129,8 +129,8 @@ def _plain_type(part: dict[str, Any]) -> str:
 
 def prepare(
     connection: duckdb.DuckDBPyConnection, event_types: Collection[str], sample: Callable[[str], Sample]
-) -> None:
-    """Make the kept columns of those event types that are about to get their first rows.
+) -> bool:
+    """Make the kept columns of those event types that are about to get their first rows; say whether any was made.
 
     `sample` lends a FROM clause with events of a type: of texts, it tells whether they are short.
     """
@@ -140,7 +140,7 @@ def prepare(
     ).fetchall()
     new = set(event_types) - {row[0] for row in rows} - {SCHEMA_EVENT}
     if not new:
-        return
+        return False
     rows_before = _count(connection)
     logged = logged_fields(connection)
     taken = {each.column.lower() for each in kept_columns(connection)}
@@ -157,8 +157,7 @@ def prepare(
             connection.execute(f"ALTER TABLE event_rows ADD COLUMN {quoted(column)} {kind}")
             taken.add(column.lower())
             made = True
-    if made:
-        create_views(connection)
+    return made
 
 
 def _count(connection: duckdb.DuckDBPyConnection) -> int:
@@ -227,11 +226,18 @@ def insert(
 # -- views -----------------------------------------------------------------------------------
 
 
-def create_views(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make one view per event type whose schema is in the log."""
+def create_views(connection: duckdb.DuckDBPyConnection, made: dict[str, str] | None = None) -> None:
+    """Make one view per event type whose schema is in the log; inside a transaction, since each would be a commit.
+
+    `made` holds the statements that made those that are there, by event type, and gets those of the new ones.
+    """
+    made = {} if made is None else made
     kept = set(kept_columns(connection)) - {transcripts.PARTS}  # which is no field of anybody's
     for event_type, fields in logged_fields(connection).items():
-        connection.execute(_view(event_type, fields, kept))
+        statement = _view(event_type, fields, kept)
+        if made.get(event_type) != statement:
+            connection.execute(statement)
+            made[event_type] = statement
 
 
 def _view(event_type: str, fields: Mapping[str, str], kept: Collection[Kept]) -> str:

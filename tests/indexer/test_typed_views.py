@@ -18,6 +18,7 @@ from eventlog import schemas
 from eventlog.config import Config
 from eventlog.recorder import Recorder
 from indexer import projections, replay, typed
+from indexer.indexer import Indexer
 from tests.indexer.support import index, line, name, rows, segment
 
 
@@ -317,3 +318,75 @@ def test_no_view_takes_the_place_of_one_of_duckdbs(root: Path) -> None:
     with duckdb.connect() as connection:
         known = connection.execute("SELECT view_name FROM duckdb_views() WHERE internal AND schema_name = 'main'")
         assert {name for (name,) in known.fetchall()} <= typed._OF_DUCKDB
+
+
+def _checkpoints(root: Path) -> int:
+    """How often the file was written to: its two headers behind the first count that."""
+    data = (root / "index.duckdb").read_bytes()[: 3 * 4096]
+    return max(int.from_bytes(data[start + 8 : start + 16], "little") for start in (4096, 8192))
+
+
+def test_a_replay_makes_all_views_in_one_transaction(root: Path) -> None:
+    """Each in one of its own would be a commit, and a write to the file, per type."""
+    recorder = Recorder(Config(root=str(root), strict=True))
+    made = [msgspec.defstruct(f"Kind{k}", [("n", int)], module=__name__) for k in range(80)]
+    for k, struct in enumerate(made):
+        recorder.emit(obs.event(f"kind.k{k}")(struct)(k))
+    recorder.shutdown()
+    index(root)
+    replay.replay(root)
+    assert _checkpoints(root) < 60
+    assert rows(root, 'SELECT n FROM "kind.k79"') == [(79,)]
+
+
+class Watched:
+    """A connection, and the views that are made through it."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+        self.made: list[str] = []
+
+    def execute(self, query: str, *arguments: Any) -> duckdb.DuckDBPyConnection:
+        if query.startswith("CREATE OR REPLACE VIEW"):
+            self.made.append(query.split('"')[1])
+        return self.connection.execute(query, *arguments)
+
+
+def test_an_indexer_makes_only_the_views_that_are_new_or_others(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of all types again with each type that comes."""
+    made: list[str] = []
+    real = typed.create_views
+
+    def watched(connection: duckdb.DuckDBPyConnection, views: dict[str, str] | None = None) -> None:
+        there = Watched(connection)
+        real(there, views)  # type: ignore[arg-type]  # all that it asks of a connection
+        made.extend(there.made)
+
+    monkeypatch.setattr(typed, "create_views", watched)
+    recorder, indexer = Recorder(Config(root=str(root), strict=True)), Indexer(root)
+    for k in range(6):
+        struct = msgspec.defstruct(f"Late{k}", [("n", int)], module=__name__)
+        recorder.emit(obs.event(f"late.k{k}")(struct)(k))
+        indexer.catch_up()
+    recorder.shutdown()
+    assert len(made) <= 2 * 6  # one for the schema, and perhaps another for the kept column
+    assert {name: rows(root, f'SELECT n FROM "{name}"') for name in set(made)} == {
+        f"late.k{k}": [(k,)] for k in range(6)
+    }
+
+
+def test_views_that_were_rolled_back_are_made_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an indexer knows of them goes with the transaction."""
+    recorder, indexer = Recorder(Config(root=str(root), strict=True)), Indexer(root)
+    recorder.emit(obs.event("first.one")(msgspec.defstruct("First", [("n", int)], module=__name__))(1))
+    with monkeypatch.context() as patch:
+        patch.setattr("indexer.checkpoint.write", _fail)
+        with pytest.raises(RuntimeError):
+            indexer.catch_up()
+    indexer.catch_up()
+    recorder.shutdown()
+    assert rows(root, 'SELECT n FROM "first.one"') == [(1,)]
+
+
+def _fail(*_: object) -> None:
+    raise RuntimeError("in the middle of a batch")
