@@ -144,6 +144,20 @@ class Chains:
             link = self._before(link)
         return found
 
+    def in_line_with(self, head: Head) -> set[str]:
+        """Return the hashes of the seals that a head was made after, and of those that were made after it."""
+        found: set[str] = set()
+        link = self._by_hash.get(head.sha256)
+        waiting = [] if link is None else [link]
+        while waiting:
+            each = waiting.pop()
+            found.add(each.sha256)
+            waiting += self._after.get(each.sha256, ())
+        while link is not None:
+            found.add(link.sha256)
+            link = self._before(link)
+        return found
+
     def forks(self) -> list[Fork]:
         """Return the origins whose seals part."""
         parted: dict[str | None, int] = {}

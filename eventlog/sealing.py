@@ -84,16 +84,30 @@ def without_strays(root: str | Path, links: list[Link]) -> tuple[list[Link], lis
     """Split seals into those that count, and strays: what anybody could have written, and what nothing depends on.
 
     A stray hangs on no seal, none was made after it, it is not of this root's origin, and it names
-    neither what is in the log nor what was pruned.
+    neither what is in the log nor what was pruned. Where no seal fits a read-only segment, or one of
+    seals, those that name it count: perhaps it holds the seals before them, and somebody has changed it.
     """
     chains, own, files = Chains(links), origin.read(root), {}
     suspects = [link for link in chains.alone() if link.seal.origin is None or link.seal.origin != own]
     if suspects:
         files = {file.name: file for file in log.list_log(root).segments}
     pruned = read_pruned(root, damaged={}) if suspects else {}
-    strays = [link for link in suspects if not (_is_here(files, link) or is_account_of(link, pruned))]
+    seals = chains.by_segment() if suspects else {}
+    strays = [
+        link
+        for link in suspects
+        if not (_is_here(files, link) or is_account_of(link, pruned))
+        and not (_is_protected(files, link) and not any(_is_here(files, each) for each in seals[link.seal.segment]))
+    ]
     gone = {(link.place, link.offset) for link in strays}
     return [link for link in links if (link.place, link.offset) not in gone], strays
+
+
+def _is_protected(files: dict[str, SegmentFile], link: Link) -> bool:
+    file = files.get(link.seal.segment)
+    if file is None or file.event_type != link.seal.segment_type:
+        return False
+    return file.sealed or file.event_type == SEAL_EVENT  # a run of sealing writes those, and nobody goes on there
 
 
 def _is_here(files: dict[str, SegmentFile], link: Link) -> bool:

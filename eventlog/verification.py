@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -102,6 +103,7 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
     for name, links in present.items():
         try:
             findings += _segment_findings(root, files[name], links)
+            findings += _twin_findings(root, files[name], links)
         except FileNotFoundError:
             gone[name] = links
         done += _sealed_bytes(links)
@@ -152,14 +154,16 @@ def _gone_findings(
         return
     pruned = read_pruned(root, damaged=damaged)  # last: an account is written, and sealed, before a segment is deleted
     chains = Chains(read_chain(root, damaged={}))
-    sealed, proven = chains.by_segment().keys(), None if head is None else chains.segments_before(head)
+    sealed, proven = chains.by_segment().keys(), set() if head is None else chains.segments_before(head)
+    # What other roots have sealed, whose logs were laid into this one, their own heads prove.
+    in_line = set() if head is None else chains.in_line_with(head)
     for links in gone:
         for link in links:
             places = {each.place for each in accounts_of(link, pruned)}
             if not places & sealed:
                 yield _missing(link, unsealed=bool(places))
                 break
-            if proven is not None and not places & proven:
+            if link.sha256 in in_line and not places & proven:
                 yield _pruned_since(link)
                 break
 
@@ -223,6 +227,17 @@ def _segment_findings(root: str | Path, file: log.SegmentFile, links: list[Link]
         raise
     except (OSError, MissingExtra) as error:
         yield _of_file(file, 0, f"cannot be read: {error}")
+
+
+def _twin_findings(root: str | Path, file: log.SegmentFile, links: list[Link]) -> Iterator[Finding]:
+    """Compare the other form of a segment: logs that were merged, or archiving that was interrupted, leave both."""
+    plain = log.segment_path(root, file.event_type, file.name)
+    path = plain if file.archived else log.archive_of(plain)
+    try:
+        if stat.S_ISREG(path.lstat().st_mode):
+            yield from _segment_findings(root, file._replace(path=path, archived=not file.archived), links)
+    except FileNotFoundError:
+        return
 
 
 def _not_as_sealed(here: Digests, links: list[Link]) -> list[Link]:

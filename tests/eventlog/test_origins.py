@@ -12,12 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import origin, sealing, verification
+from eventlog import log, origin, sealing, verification
+from eventlog.archiving import archive_sealed
+from eventlog.backup import backup
 from eventlog.chains import Chains, Head
 from eventlog.config import Config
+from eventlog.destination import open_destination
 from eventlog.errors import WriteFailed
 from eventlog.recorder import Recorder
 from eventlog.sealing import read_chain, seal
+from indexer.retention import prune
 from tests.eventlog.test_sealing import forced
 
 Copy = Callable[[Path, Path], object]
@@ -238,6 +242,57 @@ def test_a_seal_missing_in_one_chain_is_found_beside_the_others(tmp_path: Path) 
     found = whats(a)
     assert any(f"the seal before this one is missing (number {number}" in what for what in found)
     assert all("re-made" not in what for what in found)
+
+
+@pytest.mark.parametrize("copied", [False, True], ids=["two roots", "two copies"])
+def test_a_changed_byte_is_found_in_whatever_chain(tmp_path: Path, copied: bool) -> None:
+    """In the last segment of seals of another root as well: the seal that tells of it hangs on what was changed."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    emit_and_seal(a)
+    if copied:
+        shutil.copytree(a, b)
+    emit_and_seal(b)
+    merge(b, a)
+    (a / origin.NAME).unlink()
+    for file in [each for each in log.list_log(a).segments if each.sealed]:
+        before = file.path.read_bytes()
+        for place in range(0, len(before), 41):
+            forced(file.path, before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+            assert (file.name, place) in {(each.segment, each.offset) for each in verification.verify(a).findings}
+        forced(file.path, before)
+    assert whats(a) == []
+
+
+def test_a_plain_segment_beside_its_archive_is_compared_as_well(tmp_path: Path) -> None:
+    """Logs of which one was archived leave both, where they meet: the one that is read is not the only one."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    emit_and_seal(a)
+    shutil.copytree(a, b)
+    archive_sealed(b, ["t"])
+    merge(b, a)
+    (path,) = (a / "log/t").glob("*.jsonl")
+    assert whats(a) == []
+    for place in (0, 8, 200):
+        before = path.read_bytes()
+        forced(path, before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])
+        (finding,) = verification.verify(a).findings
+        assert (finding.segment, finding.offset) == (path.stem, place)
+        forced(path, before)
+
+
+def test_a_head_says_nothing_of_what_other_roots_have_pruned(tmp_path: Path) -> None:
+    """Their own heads do."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    emit_and_seal(a)
+    emit_and_seal(b)
+    kept, other = head_of(a), head_of(b)
+    backup(b, open_destination(str(tmp_path / "backup")), say=print)
+    seal(b)
+    prune(b, 0, ["t"])
+    seal(b)
+    merge(b, a)
+    assert whats(a, kept) == []
+    assert any("pruned since the head was kept" in what for what in whats(a, other))
 
 
 def test_seals_without_an_origin_are_gone_on_from(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
