@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from eventlog import archive, envelope, forks, ids, log, origin, reader, timestamps
+from eventlog import archive, clock, envelope, forks, ids, log, origin, reader, timestamps
 from eventlog.chains import Chains, Head, Link, Seal
 from eventlog.config import SEGMENT_MAX_AGE_S, SEGMENT_MAX_BYTES
 from eventlog.content import digests
@@ -128,7 +128,10 @@ class Finished(NamedTuple):
 
     def holds(self, file: SegmentFile) -> bool:
         """Say whether it is nearly full, or old, or torn, and nobody owns it."""
-        age_s = time.time() - (log.created_s(file.name) or 0)
+        now_s = time.time()
+        # Of a name or a last write in the future nothing is known: a clock was wrong, and is not waited for.
+        moments_s = (log.created_s(file.name) or 0, file.mtime_ns / 1e9)
+        age_s = now_s - min((each for each in moments_s if each <= now_s + clock.AHEAD_S), default=0)
         finished = file.size >= 0.9 * self.max_bytes or age_s > self.max_age_s or not _ends_whole(file)
         return finished and not is_owned(file.path)
 

@@ -84,7 +84,8 @@ class Segment:
         self._rested_mtime_ns = -1
         #: When `look` was last called, on the wall clock.
         self.looked_s = 0.0
-        self.created_s = log.created_s(path.name.removesuffix(log.SUFFIX)) or time.time()
+        now_s = time.time()  # a name from the future is a clock's mistake: its age counts from now
+        self.created_s = min(log.created_s(path.name.removesuffix(log.SUFFIX)) or now_s, now_s)
         self._synced_size = size
         self._name_synced = False
         self._unsynced: deque[tuple[int, bytes]] = deque()  # (end, lines)

@@ -1,12 +1,14 @@
 """The events of alerts (eventlog.alert_events) as rules, firings and deliveries.
 
-What an event says of another counts only where both are of one workspace: else one workspace could
+They are taken in the order in which they were recorded (indexer.ordering), whatever times they name. What an event
+says of another counts only where both are of one workspace: else one workspace could
 have another's alerts resolved.
 """
 
 from __future__ import annotations
 
-_ORDER = "(timestamp, event_id)"
+from indexer.ordering import ORDER, recorded
+
 _AMOUNT = "DECIMAL(38,12)"
 
 
@@ -19,22 +21,24 @@ def _field(name: str, kind: str = "VARCHAR", payload: str = "payload") -> str:
 # removed and made again begins anew.
 RULES = f"""
 WITH changes AS (
-    SELECT event_id, timestamp, workspace, payload, {_field("name")} AS name, event_type = 'alert_rule_set' AS is_set
-    FROM event_rows WHERE event_type IN ('alert_rule_set', 'alert_rule_removed')
+    SELECT *, {_field("name")} AS name, event_type = 'alert_rule_set' AS is_set
+    FROM ({recorded("event_type IN ('alert_rule_set', 'alert_rule_removed')")})
 ), rules AS (
-    SELECT workspace, name, max(timestamp) FILTER (is_set) AS set_at,
-           arg_max(event_id, {_ORDER}) FILTER (is_set) AS rule_id,
-           arg_max(payload, {_ORDER}) FILTER (is_set) AS definition,
-           max(timestamp) FILTER (NOT is_set) AS last_removed, arg_max(is_set, {_ORDER}) AS there
+    SELECT workspace, name, arg_max(timestamp, {ORDER}) FILTER (is_set) AS set_at,
+           arg_max(event_id, {ORDER}) FILTER (is_set) AS rule_id,
+           arg_max(payload, {ORDER}) FILTER (is_set) AS definition,
+           arg_max(timestamp, {ORDER}) FILTER (NOT is_set) AS last_removed,
+           max(recorded) FILTER (NOT is_set) AS removed_order, arg_max(is_set, {ORDER}) AS there
     FROM changes WHERE name IS NOT NULL GROUP BY workspace, name
 ), snoozes AS (
-    SELECT workspace, {_field("name")} AS name, max(timestamp) AS snoozed_at,
-           arg_max({_field("until", "TIMESTAMP")}, {_ORDER}) AS snoozed_until
-    FROM event_rows WHERE event_type = 'alert_snoozed' GROUP BY ALL
+    SELECT workspace, {_field("name")} AS name, arg_max(timestamp, {ORDER}) AS snoozed_at,
+           max(recorded) AS snoozed_order,
+           arg_max(TRY({_field("until", "TIMESTAMP")} - (timestamp - recorded)), {ORDER}) AS snoozed_until
+    FROM ({recorded("event_type = 'alert_snoozed'")}) GROUP BY ALL
 ), troubles AS (
     SELECT workspace, {_field("rule_id", "UUID")} AS rule_id,
-           arg_max({{'reason': payload ->> 'reason', 'failing_since': timestamp}}, {_ORDER}) AS trouble
-    FROM event_rows WHERE event_type IN ('alert_rule_failed', 'alert_rule_recovered') GROUP BY ALL
+           arg_max({{'reason': payload ->> 'reason', 'failing_since': timestamp}}, {ORDER}) AS trouble
+    FROM ({recorded("event_type IN ('alert_rule_failed', 'alert_rule_recovered')")}) GROUP BY ALL
 )
 SELECT r.workspace, r.name, r.rule_id, {_field("kind", payload="definition")} AS kind,
        {_field("threshold", _AMOUNT, "definition")} AS threshold,
@@ -43,7 +47,8 @@ SELECT r.workspace, r.name, r.rule_id, {_field("kind", payload="definition")} AS
        coalesce({_field("severity", payload="definition")}, 'warning') AS severity,
        coalesce({_field("cooldown_s", "DOUBLE", "definition")}, 0) AS cooldown_s, definition, set_at,
        greatest(set_at, last_removed, snoozed_at) AS changed, CASE WHEN NOT there THEN last_removed END AS removed,
-       CASE WHEN there AND snoozed_at >= coalesce(last_removed, snoozed_at) THEN snoozed_until END AS snoozed_until,
+       CASE WHEN there AND snoozed_order >= coalesce(removed_order, snoozed_order) THEN snoozed_until END
+           AS snoozed_until,
        CASE WHEN trouble.reason IS NOT NULL THEN trouble.failing_since END AS failing_since,
        trouble.reason AS failing_because
 FROM rules r
@@ -55,8 +60,8 @@ WHERE r.rule_id IS NOT NULL
 ALERTS = f"""
 WITH ends AS (
     SELECT workspace, {_field("firing_id", "UUID")} AS firing_id, min(timestamp) AS resolved,
-           arg_min(payload ->> 'reason', {_ORDER}) AS resolved_because
-    FROM event_rows WHERE event_type = 'alert_resolved' GROUP BY ALL
+           arg_min(payload ->> 'reason', {ORDER}) AS resolved_because
+    FROM ({recorded("event_type = 'alert_resolved'")}) GROUP BY ALL
 )
 SELECT f.event_id AS firing_id, f.workspace, {_field("name", payload="f.payload")} AS name,
        {_field("severity", payload="f.payload")} AS severity, {_field("kind", payload="f.payload")} AS kind,
@@ -75,20 +80,20 @@ LEFT JOIN ends ON ends.workspace IS NOT DISTINCT FROM f.workspace AND ends.firin
 # changed or removed since will not be: where to is no longer what its owner wants.
 DELIVERIES = f"""
 WITH tries AS (
-    SELECT workspace, event_type, timestamp, event_id, {_field("firing_id", "UUID")} AS firing_id,
+    SELECT workspace, event_type, timestamp, recorded, segment, line_offset, {_field("firing_id", "UUID")} AS firing_id,
            {_field("channel")} AS channel, payload ->> 'reason' AS reason,
            {_field("retry_at", "TIMESTAMP")} AS retry_at,
-           max(timestamp) FILTER (event_type = 'alert_delivery_retried')
+           max(recorded) FILTER (event_type = 'alert_delivery_retried')
                OVER (PARTITION BY workspace, firing_id, channel) AS retried
-    FROM event_rows WHERE event_type IN ('alert_delivered', 'alert_delivery_failed', 'alert_delivery_retried')
+    FROM ({recorded("event_type IN ('alert_delivered', 'alert_delivery_failed', 'alert_delivery_retried')")})
 ), told AS (
     SELECT workspace, firing_id, channel, min(timestamp) FILTER (event_type = 'alert_delivered') AS delivered,
            count(*) FILTER (event_type = 'alert_delivery_failed') AS failures,
-           count(*) FILTER (event_type = 'alert_delivery_failed' AND timestamp >= coalesce(retried, timestamp))
+           count(*) FILTER (event_type = 'alert_delivery_failed' AND recorded >= coalesce(retried, recorded))
                AS failures_in_a_row,
-           max(timestamp) FILTER (event_type = 'alert_delivery_failed') AS last_failure,
-           arg_max(reason, {_ORDER}) FILTER (event_type = 'alert_delivery_failed') AS last_error,
-           arg_max({{'type': event_type, 'retry_at': retry_at}}, {_ORDER}) AS last
+           arg_max(timestamp, {ORDER}) FILTER (event_type = 'alert_delivery_failed') AS last_failure,
+           arg_max(reason, {ORDER}) FILTER (event_type = 'alert_delivery_failed') AS last_error,
+           arg_max({{'type': event_type, 'retry_at': retry_at}}, {ORDER}) AS last
     FROM tries GROUP BY ALL
 ), due AS (
     SELECT firing_id, workspace, name, severity, rule_id, fired, unnest(list_distinct(channels)) AS channel FROM alerts

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import click
 
-from eventlog import envelope, timestamps
+from eventlog import clock, envelope, timestamps
 from eventlog.cli.main import (
     EXIT_FAILED,
     counted,
@@ -105,6 +105,8 @@ def prune(age: str | None, event_types: tuple[str, ...], dry_run: bool, wait_s: 
         raise QueryFailed(f"{age!r} is not an age; use one like 90s, 15m, 2h, 30d, 4w")
     for name in event_types:
         envelope.check_event_type(name)
+    for text in clock.warnings(folder, ["retention_set"]):
+        say(f"warning: {text}")
     done = retention.prune(folder, age_s, event_types or None, dry_run=dry_run, timeout_s=wait_s)
     for each in done.pruned:
         home = " and ".join([*(["indexed"] if each.indexed else []), *(f"backed up to {to}" for to in each.backups)])

@@ -1,8 +1,8 @@
 """How long the log keeps whose events: policies, which are events themselves.
 
 A `retention_set` event sets the policy of the workspace that its envelope names; without one, the
-policy of all that have none of their own, events of no workspace included. The latest one counts, by its
-timestamp. Where there is neither, events are kept for ever.
+policy of all that have none of their own, events of no workspace included. The one that was recorded last
+counts (eventlog.clock), whatever time it names. Where there is neither, events are kept for ever.
 
 An event is as old as the later of its timestamp and the last write to its segment: what was
 imported today is young, however long ago it happened, and so is what a clock gone wrong has dated.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import envelope, reader, timestamps
+from eventlog import clock, envelope, reader, timestamps
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.events import RetentionSet
 from eventlog.log import SegmentFile
@@ -33,9 +33,9 @@ class Policies:
     """
 
     def __init__(self, root: str | Path, older_than_s: float | None) -> None:
-        self._keep_s = _read(root)
-        self._older_than_s = older_than_s
         self._now_ns = time.time_ns()
+        self._keep_s = _read(root, self._now_ns)
+        self._older_than_s = older_than_s
         if older_than_s is None and not self._keep_s:
             raise QueryFailed(
                 "nothing says what may go: give an age (--older-than 30d), or record a policy, for instance: "
@@ -93,14 +93,13 @@ def _called(workspace: str | None) -> str:
     return "no workspace" if workspace is None else f"workspace {workspace!r}"
 
 
-def _read(root: str | Path) -> dict[str | None, float]:
+def _read(root: str | Path, now_ns: int) -> dict[str | None, float]:
     """Return how many seconds each workspace's events are kept. What is not understood deletes nothing: for ever."""
-    latest: dict[str | None, tuple[tuple[str, str], float]] = {}
-    for _, event in reader.read_events(root, RETENTION_EVENT):
-        when = (event.timestamp, event.event_id)
-        if event.workspace not in latest or when > latest[event.workspace][0]:
-            latest[event.workspace] = (when, _keep_s(event.payload))
-    return {workspace: keep_s for workspace, (_, keep_s) in latest.items()}
+    latest: dict[str | None, float] = {}
+    for each in clock.recorded(reader.read_events(root, RETENTION_EVENT), now_us=now_ns // 1000):
+        event = each.event.envelope
+        latest[event.workspace] = _keep_s(event.payload)
+    return latest
 
 
 def _keep_s(payload: msgspec.Raw) -> float:

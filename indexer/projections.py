@@ -9,6 +9,7 @@ import duckdb
 
 from indexer import alerting, recorded, schema, transcripts
 from indexer.kept import quoted
+from indexer.ordering import recorded as in_order
 
 #: The columns beside the payload that are there from the first row on.
 KEPT = (*recorded.KEPT, transcripts.PARTS)
@@ -65,8 +66,9 @@ LEFT JOIN tools ON {_same_session("tools")}
 
 
 # A view of its own, since a store of one workspace sees in it what was set for all, too.
-_PRICE_EVENTS = """
-SELECT event_id, timestamp, workspace, payload FROM event_rows WHERE event_type = 'price_set'
+_PRICE_EVENTS = f"""
+SELECT event_id, timestamp, workspace, payload, latest, recorded, segment, line_offset
+FROM ({in_order("event_type = 'price_set'")})
 """
 
 VIEWS = {

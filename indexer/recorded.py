@@ -7,6 +7,7 @@ views answer over millions of events without touching a payload.
 from __future__ import annotations
 
 from indexer.kept import Kept
+from indexer.ordering import HORIZON
 
 #: A run of which nothing came for so long, and that did not say that it finished, is abandoned; one that
 #: sends heartbeats, when two of them in a row are missing, if that is later.
@@ -89,6 +90,7 @@ _SUMS = ",\n           ".join(
     )
 )  # fmt: skip
 
+# What a clock that ran ahead has recorded does not keep a run from being abandoned.
 # A run that was begun again, under the same id, after it had finished, is open again. What the last end did not say
 # (`arg_max_null`) is not taken from an earlier one.
 RUNS = f"""
@@ -115,6 +117,7 @@ WITH begun AS (
     FROM event_rows WHERE event_type = 'run_finished' AND run_id IS NOT NULL GROUP BY workspace, run_id
 ), done AS (
     SELECT workspace, run_id, count(*) AS events, max(timestamp) AS last_event,
+           max(timestamp) FILTER (timestamp <= {HORIZON}) AS last_word,
            count(*) FILTER (event_type = 'step') AS steps,
            count(*) FILTER (event_type = 'llm_call') AS llm_calls,
            count(*) FILTER (event_type = 'llm_call' AND "llm_call/error_type" IS NOT NULL) AS llm_failures,
@@ -134,14 +137,14 @@ WITH begun AS (
     FROM begun FULL JOIN ended
       ON begun.run_id = ended.run_id AND begun.workspace IS NOT DISTINCT FROM ended.workspace
 ), told AS (
-    SELECT known.*, done.* EXCLUDE (run_id, workspace, interval_s),
-           CASE WHEN open THEN last_event + to_seconds(greatest({ABANDONED_AFTER_S}, coalesce(2 * interval_s, 0))) END
+    SELECT known.*, done.* EXCLUDE (run_id, workspace, interval_s, last_word),
+           CASE WHEN open THEN last_word + to_seconds(greatest({ABANDONED_AFTER_S}, coalesce(2 * interval_s, 0))) END
                AS abandoned_at
     FROM known JOIN done ON known.run_id = done.run_id AND known.workspace IS NOT DISTINCT FROM done.workspace
 )
 SELECT run_id, name, task, workspace, agent, session_id,
-       CASE WHEN NOT open THEN status WHEN abandoned_at < now() AT TIME ZONE 'UTC' THEN 'abandoned' ELSE 'running' END
-           AS status,
+       CASE WHEN NOT open THEN status
+            WHEN coalesce(abandoned_at < now() AT TIME ZONE 'UTC', true) THEN 'abandoned' ELSE 'running' END AS status,
        coalesce(started, TRY(finished - to_microseconds(TRY_CAST(duration_ms * 1000 AS BIGINT)))) AS started,
        CASE WHEN NOT open THEN finished END AS finished, last_event, abandoned_at,
        CASE WHEN NOT open THEN coalesce(duration_ms, date_sub('microsecond', started, finished) * 0.001) END

@@ -41,6 +41,7 @@ from eventlog.errors import IndexFailed, QueryFailed
 from eventlog.schemas import RESERVED, SCHEMA_EVENT
 from indexer import schema
 from indexer.kept import quoted
+from indexer.ordering import recorded
 from queries import checked_versions, confinement, sandbox
 
 #: Of the whole log, or internal.
@@ -106,8 +107,8 @@ class Workspace:
             self._internal("rejected"): f"SELECT * FROM {self._index}.main.rejected LIMIT 0",
             "conflicts": self._rows_of("conflicts"),
             "price_events": (
-                f"SELECT event_id, timestamp, workspace, payload FROM {self._index}.main.event_rows "
-                f"WHERE {self._is_price}{self._limit}"
+                "SELECT event_id, timestamp, workspace, payload, latest, recorded, segment, line_offset "
+                f"FROM ({recorded(self._is_price, rows=f'{self._index}.main.event_rows')}){self._limit}"
             ),
         }
 

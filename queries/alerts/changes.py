@@ -32,7 +32,7 @@ class _Change:
         self.opening = opening
         self.now = now or datetime.now(UTC)
         with opening._open() as connection:
-            self.rules = rules.read(connection)
+            self.rules = rules.read(connection, self.now)
 
     def find(self, name: str, workspace: str | None) -> Rule | None:
         """Return the rule of a name, if it is there."""
@@ -167,5 +167,7 @@ def retry(
             dead = connection.execute(_DEAD, {"workspace": workspace, "name": name}).fetchall()
         for firing_id, of, channel, failed in dead:
             again = AlertDeliveryRetried(name=of, firing_id=firing_id, channel=channel)
-            change.writing.write(again, workspace=workspace, at=max(change.now, rules.utc(failed) + _TICK))
+            # Behind the failure, but not in the future with one that a clock gone wrong has dated.
+            behind = min(rules.utc(failed) + _TICK, datetime.now(UTC))
+            change.writing.write(again, workspace=workspace, at=max(change.now, behind))
     return len(dead)

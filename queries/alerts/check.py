@@ -22,6 +22,7 @@ import msgspec
 
 from eventlog import timestamps
 from eventlog.alert_events import AlertDelivered, AlertDeliveryFailed
+from eventlog.clock import AHEAD_S
 from eventlog.errors import ConfigError, InvalidEvent, MissingExtra
 from indexer.indexer import Indexer
 from queries import sandbox
@@ -120,7 +121,7 @@ class _Check:
         now = self._given or datetime.now(UTC)
         deadline = time.monotonic() + self._limit_s
         with self._opening._open() as connection, sandbox.time_limit(connection, self._limit_s):
-            everything = rules.read(connection)
+            everything = rules.read(connection, now)
         steps = Steps(writing, now, everything)
         built_in = [rule for rule in steps.evaluated if rule.definition.kind != "sql"]
         left_s = max(deadline - time.monotonic(), 0.0)
@@ -234,7 +235,8 @@ _DUE = f"""
     FROM alert_deliveries d
     JOIN alerts a ON a.firing_id = d.firing_id AND a.workspace IS NOT DISTINCT FROM d.workspace
     JOIN alert_rules r ON r.rule_id = d.rule_id AND r.workspace IS NOT DISTINCT FROM d.workspace
-    WHERE d.state = 'pending' AND coalesce(d.retry_at <= $1::TIMESTAMP, true)
+    WHERE d.state = 'pending'
+      AND coalesce(d.retry_at <= $1::TIMESTAMP OR d.last_failure > $1::TIMESTAMP + to_seconds({AHEAD_S:g}), true)
       AND coalesce(r.snoozed_until <= $1::TIMESTAMP, true)
     ORDER BY d.last_failure NULLS FIRST, d.fired, d.firing_id, d.channel LIMIT {_DUE_MAX}
 """

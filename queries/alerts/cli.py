@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from eventlog import timestamps
+from eventlog import clock, timestamps
 from eventlog.alert_events import AlertRuleSet
 from eventlog.cli.main import EXIT_FAILED, counted, existing_root, printable, resolve_root, root_option, say
 from eventlog.errors import EventlogError, MissingExtra, QueryFailed
@@ -36,6 +36,7 @@ _LIMIT = click.option(
 )
 _TO = "An Apprise URL, or env:NAME for one in the environment; may be repeated."
 _LISTED_MAX = 1000
+_RULE_TYPES = ("alert_rule_set", "alert_rule_removed", "alert_snoozed", "alert_delivery_retried")
 
 
 class _Span(click.ParamType[float]):
@@ -315,7 +316,10 @@ def check_(limit: str, as_json: bool, root: str | None) -> int:
       eventlog alerts check
       eventlog alerts check --json | jq '.fired'
     """
-    done = check(existing_root(root), limit_s=_limit_s(limit))
+    folder = existing_root(root)
+    done = check(folder, limit_s=_limit_s(limit))
+    for text in clock.warnings(folder, _RULE_TYPES):
+        say(f"warning: {text}")
     if as_json:
         cli_options.echo_json(done)
     else:

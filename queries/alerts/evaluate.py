@@ -27,6 +27,7 @@ import msgspec
 
 from eventlog import timestamps
 from eventlog.alert_events import AlertRuleSet
+from eventlog.clock import AHEAD_S
 from eventlog.errors import EventlogError, IndexFailed, QueryFailed
 from queries import sandbox
 from queries.alerts import rules
@@ -334,7 +335,10 @@ def _silent(connection: duckdb.DuckDBPyConnection, asked: Sequence[Rule], now: d
 
     def one(rule: Rule, row: tuple[Any, ...]) -> Reading:
         (heard,) = row
-        last = rule.set_at if heard is None else rules.utc(heard)
+        set_at = rule.set_at
+        if set_at > now + timedelta(seconds=AHEAD_S):  # by a clock that was wrong, and that is not waited for
+            set_at = now - timedelta(seconds=rule.definition.window_s)
+        last = set_at if heard is None else rules.utc(heard)
         silence = Decimal((now - last) // timedelta(microseconds=1)) / 1_000_000
         detail = "none ever came" if heard is None else f"the last came at {timestamps.to_text(rules.utc(heard))}"
         holds = last <= now - timedelta(seconds=rule.definition.window_s)

@@ -102,7 +102,7 @@ def read_rules(connection: duckdb.DuckDBPyConnection) -> list[RuleState]:
     }
     now = datetime.now(UTC)
     found = []
-    for rule in rules.read(connection):
+    for rule in rules.read(connection, now):
         removed, failing_since = times[rule.workspace, rule.name]
         found.append(_state(rule, _utc(removed), _utc(failing_since), now))
     return found
@@ -191,6 +191,5 @@ def _utc(moment: datetime | None) -> datetime | None:
 def definitions(store: ReadStore) -> dict[tuple[str | None, str], AlertRuleSet]:
     """Return the rules that are there, by workspace and name, with their channels as they were given."""
     with store._open() as connection:
-        return {
-            (rule.workspace, rule.name): rule.definition for rule in rules.read(connection) if not rule.standing.removed
-        }
+        found = rules.read(connection, datetime.now(UTC))
+    return {(rule.workspace, rule.name): rule.definition for rule in found if not rule.standing.removed}

@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -20,6 +20,7 @@ import duckdb
 import msgspec
 
 from eventlog.alert_events import AlertRuleSet
+from eventlog.clock import AHEAD_S
 from eventlog.errors import QueryFailed
 from queries.alerts.machine import Open, Standing
 
@@ -219,7 +220,8 @@ _STANDINGS = """
                arg_min({'firing_id': firing_id, 'rule_id': rule_id, 'fired': fired}, (fired, firing_id)) AS firing
         FROM alerts WHERE state = 'open' GROUP BY ALL
     ), past AS (
-        SELECT workspace, rule_id, max(fired) AS last_fired, max(resolved) AS last_resolved, count(*) AS firings
+        SELECT workspace, rule_id, max(fired) FILTER (fired <= $horizon) AS last_fired,
+               max(resolved) FILTER (resolved <= $horizon) AS last_resolved, count(*) AS firings
         FROM alerts GROUP BY ALL
     )
     SELECT r.workspace, r.name, r.rule_id::VARCHAR AS rule_id, r.set_at, r.changed, r.removed IS NOT NULL AS removed,
@@ -234,14 +236,18 @@ _STANDINGS = """
 """
 
 
-def read(connection: duckdb.DuckDBPyConnection) -> list[Rule]:
-    """Return all rules that were ever set, the removed ones too, in order of workspace and name."""
-    cursor = connection.execute(_STANDINGS)
+def read(connection: duckdb.DuckDBPyConnection, now: datetime) -> list[Rule]:
+    """Return all rules that were ever set, the removed ones too, in order of workspace and name.
+
+    Firings, ends and changes that a clock gone wrong has dated after `now` delay nothing.
+    """
+    horizon = now + timedelta(seconds=AHEAD_S)
+    cursor = connection.execute(_STANDINGS, {"horizon": horizon.astimezone(UTC).replace(tzinfo=None)})
     names = [column[0] for column in cursor.description or []]
-    return [_rule(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+    return [_rule(dict(zip(names, row, strict=True)), now, horizon) for row in cursor.fetchall()]
 
 
-def _rule(row: dict[str, Any]) -> Rule:
+def _rule(row: dict[str, Any], now: datetime, horizon: datetime) -> Rule:
     problem = None
     try:
         definition = _decoder.decode(row["definition"])
@@ -257,7 +263,7 @@ def _rule(row: dict[str, Any]) -> Rule:
         name=row["name"],
         rule_id=row["rule_id"],
         set_at=utc(row["set_at"]),
-        changed_at=utc(row["changed"]),
+        changed_at=now if utc(row["changed"]) > horizon else utc(row["changed"]),
         firings=row["firings"],
         definition=definition,
         problem=problem,

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from eventlog import timestamps
-from eventlog.cli.main import counted, printable, say
+from eventlog import clock, timestamps
+from eventlog.cli.main import counted, printable, resolve_root, say
 from eventlog.errors import QueryFailed
 from queries import render, units
 from queries.cli_options import echo_json, json_option, reading, since_option, store, until_option, when
@@ -107,6 +107,10 @@ def _print(
     root: str | None,
 ) -> None:
     found = store(root, workspace, wait_s).costs(period, by=by, since=when(since), until=when(until))
+    for text in clock.warnings(
+        resolve_root(root), ["price_set"], workspaces=None if workspace is None else (None, workspace)
+    ):
+        say(f"warning: {text}")
     if as_json:
         echo_json(found)
         return

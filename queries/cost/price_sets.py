@@ -2,7 +2,7 @@
 
 A `price_set` names the beginning of a model's name. Of those that fit a call, this one counts, in
 this order: one of the call's workspace before one for all; the longest beginning; one that
-names the provider; one that names the service tier; the latest `effective_from`; the latest event id.
+names the provider; one that names the service tier; the latest `effective_from`; the one that was recorded last.
 It then replaces the library's price whole, with the kinds that it does not name as in `rates`.
 """
 
@@ -27,8 +27,9 @@ EVENT_TYPE = "price_set"
 EVENTS_MAX = 10_000
 
 _EVENTS = f"""
-    SELECT event_id::VARCHAR, timestamp, workspace, payload::VARCHAR FROM price_events
-    ORDER BY timestamp DESC, event_id DESC LIMIT {EVENTS_MAX + 1}
+    SELECT event_id::VARCHAR, least(timestamp, latest), workspace, payload::VARCHAR,
+           row_number() OVER (ORDER BY recorded, segment, line_offset) AS place
+    FROM price_events ORDER BY place DESC LIMIT {EVENTS_MAX + 1}
 """
 _decoder = msgspec.json.Decoder(PriceSet)
 #: What one event can raise: no JSON, no price, a time beyond the years 1 to 9999, a number beyond measure.
@@ -37,12 +38,17 @@ _SAID_CHARS_MAX = 300
 
 
 class PriceEvent(msgspec.Struct, frozen=True):
-    """A row of `events` that sets a price: its id, its time (UTC without a zone), and its payload as JSON."""
+    """A row of `price_events`: its id, its time (UTC without a zone), and its payload as JSON.
+
+    Its time is its own, or an earlier one at which something was recorded after it. `place` counts in the order of
+    recording.
+    """
 
     event_id: str
     timestamp: datetime
     workspace: str | None
     payload: str
+    place: int
 
 
 class SetPrice(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +62,7 @@ class SetPrice(msgspec.Struct, frozen=True, kw_only=True):
     effective_from: datetime
     effective_until: datetime | None
     rate: Rate
+    place: int
 
     def fits(self, key: Key) -> bool:
         """Whether this may be the price of calls of a key."""
@@ -67,7 +74,7 @@ class SetPrice(msgspec.Struct, frozen=True, kw_only=True):
             and (self.service_tier is None or self.service_tier == rates.tier_name(key.service_tier))
         )
 
-    def rank(self) -> tuple[bool, int, bool, bool, datetime, str]:
+    def rank(self) -> tuple[bool, int, bool, bool, datetime, int]:
         """Return what decides between prices that fit: the greatest counts."""
         return (
             self.workspace is not None,
@@ -75,7 +82,7 @@ class SetPrice(msgspec.Struct, frozen=True, kw_only=True):
             self.provider is not None,
             self.service_tier is not None,
             self.effective_from,
-            self.event_id,
+            self.place,
         )
 
     def holds_at(self, at: datetime) -> bool:
@@ -84,12 +91,12 @@ class SetPrice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(connection: duckdb.DuckDBPyConnection) -> list[PriceEvent]:
-    """Return the events that set prices, newest first, as far as this connection sees any."""
+    """Return the events that set prices, the one that was recorded last first, as far as this connection sees any."""
     return [PriceEvent(*row) for row in connection.execute(_EVENTS).fetchall()]
 
 
 def understood(events: Iterable[PriceEvent]) -> tuple[list[SetPrice], list[str]]:
-    """Return the prices that were set, and what is wrong with events that set none."""
+    """Return the prices that were set, and what is wrong with those that set none."""
     prices, wrong = [], []
     for number, event in enumerate(events):
         if number == EVENTS_MAX:
@@ -124,6 +131,7 @@ def _price(event: PriceEvent) -> SetPrice:
     tier = None if said.service_tier is None else rates.tier_name(said.service_tier)
     return SetPrice(
         event_id=event.event_id,
+        place=event.place,
         workspace=event.workspace,
         model=said.model.casefold(),
         provider=None if said.provider_name is None else said.provider_name.casefold(),

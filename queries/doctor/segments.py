@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from eventlog import clock as clocks
 from eventlog import envelope, log, reader, timestamps
 from eventlog.envelope import MAX_LINE_BYTES
 from eventlog.errors import EventlogError
@@ -23,6 +24,8 @@ _MANY_SEGMENTS, _SMALL_BYTES = 1000, 64 * 1024
 _MANY_TORN, _TORN_SHOWN = 10, 5
 _ODD_SHOWN = 10
 _WRITERS_SHOWN = 20
+#: Of control events from the future, so many are named.
+_TOLD_MAX = 5
 _AHEAD_S = 60.0
 _EARLIEST_S = 1_704_067_200.0  # 2024-01-01
 _LAST_EVENTS_OF = 50
@@ -180,6 +183,8 @@ def _clock(scene: Scene) -> Iterator[Finding]:
             "in order if they were given so; else check the clock",
             late[0].path,
         )
+    for text in clocks.warnings(scene.root)[:_TOLD_MAX]:
+        yield warning(text, "check the clock of whoever recorded it, and record it again")
     if _is_unsynchronised():
         yield note(
             "the kernel says that nothing keeps it right",

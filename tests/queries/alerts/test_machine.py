@@ -91,10 +91,12 @@ class Ledger(Journal):
         self.count += 1
         made = event_id or ids.derived_id(self.count * 1000, str(self.count))
         self.connection.execute(
-            "INSERT INTO event_rows (event_id, event_type, timestamp, workspace, payload, schema_version, audit_level) "
-            "SELECT ?, ?, ?::TIMESTAMP, ?, ?, 1, 'turn' WHERE ? NOT IN (SELECT event_id::VARCHAR FROM event_rows)",
+            "INSERT INTO event_rows (event_id, event_type, timestamp, workspace, payload, schema_version, audit_level, "
+            "segment, line_offset) "
+            "SELECT $1, $2, $3::TIMESTAMP, $4, $5, 1, 'turn', $2, $6 "
+            "WHERE $1 NOT IN (SELECT event_id::VARCHAR FROM event_rows)",
             [made, schemas.of_struct(type(event)).name, at.isoformat()[:-6], workspace,
-             msgspec.json.encode(event).decode(), made],
+             msgspec.json.encode(event).decode(), self.count],
         )  # fmt: skip
         return made
 
@@ -160,7 +162,7 @@ class Histories(RuleBasedStateMachine):
         self.now += timedelta(seconds=1)
         for workspace in self.WORKSPACES:
             self.expect(workspace)
-        steps = Steps(self.ledger, self.now, rules.read(self.ledger.connection))
+        steps = Steps(self.ledger, self.now, rules.read(self.ledger.connection, self.now))
         for each in steps.evaluated:
             holds = self.holds[each.workspace]
             steps.take(each, Reading(holds=holds, error="broken" if holds is None else None))
@@ -210,7 +212,7 @@ def test_who_decides_the_same_writes_the_same_event() -> None:
     """Two checkers that see one state make one firing, whatever their clocks say."""
     ledger = Ledger()
     ledger.write(AlertRuleSet(name="n", kind="cost", threshold=Decimal(1)), workspace=None, at=at(-10))
-    seen = rules.read(ledger.connection)
+    seen = rules.read(ledger.connection, NOW)
     for seconds in (0, 5):
         steps = Steps(ledger, at(seconds), seen)
         steps.take(steps.evaluated[0], Reading(holds=True, value=Decimal(2)))

@@ -33,7 +33,7 @@ def read(root: Path, *asked: AlertRuleSet, workspace: str | None = None, seconds
     """The readings of rules, in their order."""
     add(root, *asked, workspace=workspace)
     with Opening(root)._open() as connection:
-        found = {each.name: each for each in rules.read(connection) if each.workspace == workspace}
+        found = {each.name: each for each in rules.read(connection, at(seconds)) if each.workspace == workspace}
     return evaluate.measure(root, [found[each.name] for each in asked], at(seconds), limit_s=30).readings
 
 
@@ -224,7 +224,7 @@ def test_a_kind_that_takes_too_long_is_an_error_of_its_rules(root: Path) -> None
     emit(root, (-1, call("1"), {}))
     add(root, rule("c", "cost", "0"), rule("h", "heartbeat"))
     with Opening(root)._open() as connection:
-        known = rules.read(connection)
+        known = rules.read(connection, NOW)
     found = evaluate.measure(root, known, NOW, limit_s=0).readings
     assert [each.error for each in found] == [evaluate.USED_UP] * 2
 
