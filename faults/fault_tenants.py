@@ -169,7 +169,7 @@ def _judge(root: Path, name: str, lines: list[_Said]) -> int:
     versions: dict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
     for place, event in sorted(lines, key=lambda each: each.place):
         of_content = {key: value for key, value in event.items() if key != "event_id"}
-        if event["event_id"].startswith("00000000-0000-"):
+        if event["event_id"].startswith("00000000-0000-8"):
             of_content.pop("timestamp")
         versions[event["event_id"]].setdefault(json.dumps(of_content, sort_keys=True), place)
     store = ReadStore(root, workspace=name, timeout_s=300)

@@ -9,8 +9,8 @@ the second, and so do all of a batch whose ids the index has met before.
 Nothing here depends on the order in which batches arrive. An event is known by its workspace and
 its event_id; no workspace is a workspace like any other. Of the lines of one event, each distinct
 content is kept once, at its first place (segment, offset); the content with the first place of all
-is the row in `events`, the others are conflicts. An id whose first 48 bits are 0 belongs to an event
-that has no time of its own: its timestamp, which says when it was written, is not a part of the content.
+is the row in `events`, the others are conflicts. A derived id whose first 48 bits are 0 belongs to an
+event that has no time of its own: its timestamp, which says when it was written, is not a part of the content.
 That rule can be applied to any part of the log in any order and ends the same.
 """
 
@@ -51,8 +51,10 @@ _SELECT_STAGED = ", ".join(
     + ["x AS extra", "s AS segment", "o AS line_offset", "n AS line_length"]
 )
 _ALL = columns(CONTENT, PLACE)
-#: The lowest id that begins with a time.
-_TIMED = "'00000000-0001-0000-0000-000000000000'::UUID"
+#: The condition for ids that were derived for events without a time of their own.
+_IS_TIMELESS = (
+    "event_id BETWEEN '00000000-0000-8000-0000-000000000000'::UUID AND '00000000-0000-8fff-ffff-ffffffffffff'::UUID"
+)
 _OF_CONTENT = [name for name in CONTENT if name not in ("event_id", "timestamp")]
 
 
@@ -339,7 +341,7 @@ def _drop_redelivered(connection: duckdb.DuckDBPyConnection) -> bool:
         f"""
         DELETE FROM batch USING met
         WHERE met.event_id = batch.event_id AND {same}
-          AND (met.timestamp = batch.timestamp OR batch.event_id < {_TIMED})
+          AND (met.timestamp = batch.timestamp OR batch.{_IS_TIMELESS})
           AND (met.segment, met.line_offset) <= (batch.segment, batch.line_offset)
         """
     )
@@ -357,7 +359,7 @@ def _settle_contended(connection: duckdb.DuckDBPyConnection) -> None:
         f"""
         CREATE OR REPLACE TEMP TABLE versions AS
         WITH contents AS (
-            SELECT event_id, CASE WHEN event_id >= {_TIMED} THEN timestamp END AS its_time, {content},
+            SELECT event_id, CASE WHEN NOT {_IS_TIMELESS} THEN timestamp END AS its_time, {content},
                    min({place}) AS place, arg_min(timestamp, {place}) AS timestamp
             FROM ({pool}) GROUP BY event_id, its_time, {content}
         )

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from eventlog import ids, timestamps
-from eventlog.envelope import Envelope
+from eventlog.envelope import Envelope, encode_fields
 from eventlog.errors import ImportFailed
 from eventlog.importers.source import importer_parts, path_name
 
@@ -36,6 +36,7 @@ class ClaudeCode:
     """The format of Claude Code's transcripts."""
 
     def __init__(self, *, workspace: str | None = None, agent: str | None = None) -> None:
+        encode_fields({"workspace": workspace, "agent": agent})
         self.workspace = workspace
         self.agent = agent or None
         self.key = f"claude_code workspace={_quoted(workspace)} agent={_quoted(self.agent)}"

@@ -47,6 +47,7 @@ class Jsonl:
         self._time_field = time_field
         self._id_field = id_field
         self._source = source
+        envelope.encode_fields({"workspace": workspace, "agent": agent})
         self.workspace = workspace
         self.agent = agent or None
         options = (type_, type_field, time_field, id_field, source, workspace, self.agent)

@@ -134,6 +134,15 @@ def test_imports_without_a_workspace_keep_the_ids_of_earlier_versions() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("odd", ["\udcff", "x" * 10_001])
+def test_names_that_no_event_can_have_are_refused_first(odd: str) -> None:
+    """Before anything is read: a line could be kept neither as an event nor as rejected."""
+    for make in (ClaudeCode, lambda **names: Jsonl(type_="t", **names)):
+        for name in ("workspace", "agent"):
+            with pytest.raises(InvalidEvent):
+                make(**{name: odd})
+
+
 def test_no_two_imports_have_one_key() -> None:
     """Or one of them would be taken for done when the other is."""
     names = [None, "", "a", "a agent=b", "b", '"a"', "a agent=", " "]

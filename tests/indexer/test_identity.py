@@ -68,10 +68,11 @@ def test_an_event_without_a_time_is_one_whenever_it_is_written(root: Path) -> No
 
 
 def test_an_event_with_a_time_is_another_content_at_another_time(root: Path) -> None:
-    """Of a line with a time of its own, the time is a part of what it says."""
-    segment(root, line(1, event_id=_ID), line(1, event_id=_ID, timestamp="2026-01-01T00:00:09.000000Z"))
+    """So is every event whose id was not derived without a time: the time is a part of what it says."""
+    for each in (_ID, "00000000-0000-4000-8000-000000000001", "00000000-0000-9000-8000-000000000001"):
+        segment(root, line(1, event_id=each), line(1, event_id=each, timestamp="2026-01-01T00:00:09.000000Z"))
     index(root)
-    assert rows(root, "SELECT count(*) FROM events") == rows(root, "SELECT count(*) FROM conflicts") == [(1,)]
+    assert rows(root, "SELECT count(*) FROM events") == rows(root, "SELECT count(*) FROM conflicts") == [(3,)]
 
 
 class _Line(NamedTuple):
