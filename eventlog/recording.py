@@ -32,7 +32,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Token
 from pathlib import Path
@@ -52,8 +52,8 @@ STACKTRACE_MAX_CHARS = 20_000
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
-#: The runs that are open in this process, by id.
-_open: dict[str, Run] = {}
+#: The runs that are open in this process, by id and workspace: one id in two workspaces is two runs.
+_open: dict[tuple[str, str | None], Run] = {}
 
 
 def record(event: msgspec.Struct, fields: dict[str, Any] | None = None) -> str | None:
@@ -70,6 +70,12 @@ def _in_force(shared: Shared) -> Iterator[None]:
         restore(token)
 
 
+def _key(values: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return which run the events of a context are of."""
+    run_id, workspace = values.get("run_id"), values.get("workspace")
+    return run_id if isinstance(run_id, str) else "", workspace if isinstance(workspace, str) else None
+
+
 class Scope:
     """What can be recorded in one place: that of the caller."""
 
@@ -77,8 +83,7 @@ class Scope:
         return current()
 
     def _run(self) -> Run | None:
-        run_id = current().values.get("run_id")
-        return _open.get(run_id) if isinstance(run_id, str) else None
+        return _open.get(_key(current().values)) if _open else None
 
     def _is_seen(self) -> bool:
         """Say whether anybody sees what is recorded: the log, or the totals of a run. Else nothing is worked out."""
@@ -408,7 +413,7 @@ class Run(Scope, Block):
             attributes=self._given,
         )
         self._generation, self._began, self._is_open = calls.generation, time.perf_counter(), True
-        _open[self.id] = self
+        _open[_key(self._inner.values)] = self
         self._token = install(self._inner)
         try:
             record(event, {"parent_event_id": inside} if inside else None)
@@ -453,8 +458,8 @@ class Run(Scope, Block):
         with self._lock:
             was_open, self._is_open = self._is_open, False
         heartbeats.stop(id(self))
-        if _open.get(self.id) is self:
-            _open.pop(self.id, None)
+        if _open.get(_key(self._inner.values)) is self:
+            _open.pop(_key(self._inner.values), None)
         return was_open
 
     def _beat(self) -> None:

@@ -159,6 +159,9 @@ def test_emit_with_a_dedupe_key_gives_one_id(run: Run) -> None:
     """A hook that is called twice."""
     ids = {run("emit", "t", "--timestamp", "2026-01-01", "--dedupe-key", "k").stdout for _ in range(2)}
     assert len(ids) == 1
+    ids = {run("emit", "t", "--dedupe-key", "k", EVENTLOG_WORKSPACE="w").stdout for _ in range(2)}
+    assert ids == {run("emit", "t", "--dedupe-key", "k", "--workspace", "w").stdout}
+    assert ids != {run("emit", "t", "--dedupe-key", "k").stdout}
 
 
 def test_emitting_while_turned_off_is_silent_success(run: Run, root: Path) -> None:

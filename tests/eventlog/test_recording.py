@@ -470,6 +470,16 @@ def test_totals_add_up_what_the_run_recorded(captured: MemorySink) -> None:
     assert inner.stats().tool_calls == 1
 
 
+def test_runs_of_one_id_in_two_workspaces_have_their_own_totals(captured: MemorySink) -> None:
+    """As they are two runs in the index."""
+    with obs.run("a", run_id="r", workspace="a") as one, obs.run("b", run_id="r", workspace="b") as other:
+        obs.tool_call("t")
+        with obs.context(workspace="a"):
+            obs.tool_call("t")
+            obs.tool_call("t")
+    assert (one.stats().tool_calls, other.stats().tool_calls) == (2, 1)
+
+
 class Moody:
     """Has no truth, as arrays have none, and compares with nothing."""
 
