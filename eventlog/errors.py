@@ -8,7 +8,7 @@
     │   └── WritingSuspended   it kept refusing them, and is only probed now and then
     ├── SegmentUnreadable      a segment is there, and cannot be read
     ├── BlobUnreadable         a large field is kept beside the log, and cannot be read
-    ├── MaintenanceBusy        another seal, archive or prune runs on the root
+    ├── MaintenanceBusy        another seal, archive, prune or restore runs on the root
     ├── AlertsBusy             another process checks alerts or changes rules
     ├── ImportFailed           a source file cannot be read as what it was said to be
     ├── IndexFailed            the index cannot do what was asked

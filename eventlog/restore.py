@@ -37,7 +37,7 @@ from eventlog import archive, blob_copies, forks, log, manifest, sealing
 from eventlog.backup import Progress
 from eventlog.content import Digests, digests
 from eventlog.destination import Destination
-from eventlog.errors import BackupFailed, ObjectUnreadable
+from eventlog.errors import BackupFailed, MaintenanceBusy, ObjectUnreadable
 from eventlog.manifest import Entry
 from eventlog.pruned import PRUNED_EVENT, read_pruned
 from eventlog.segment import is_owned, name_file, protect_restored, replace_if_finished, sync_folder
@@ -77,7 +77,8 @@ def restore(
 ) -> Restored:
     """Bring back into the log of `root` what a backup has and the log has not.
 
-    Raises BackupFailed where there is no backup, it cannot be reached, or the disk is full.
+    Raises BackupFailed where there is no backup, it cannot be reached, or the disk is full, and MaintenanceBusy
+    where another restore works on the root.
     With `dry_run` nothing is downloaded or written; the result says what would be tried.
     """
     known = manifest.read(source)
@@ -338,7 +339,7 @@ def _full(path: Path, error: OSError) -> BackupFailed:
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """Hold the lock of restores, without waiting."""
+    """Hold the lock of restores, without waiting. Raises MaintenanceBusy."""
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(root / "restore.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -348,5 +349,5 @@ def _alone(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BackupFailed(f"{root}: another restore is at work; wait for its end") from None
+            raise MaintenanceBusy(f"{root}: another restore is at work; wait for its end") from None
         yield

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,8 +57,6 @@ class _Order(NamedTuple):
     share: int = 2
 
 
-#: Commands that refuse to run beside another of their group; that is tested elsewhere.
-_ALONE = (frozenset({"backup", "restore"}), frozenset({"replay"}))
 #: 3 is "another process holds the index, or does maintenance; try again".
 _BUSY = frozenset({0, 3})
 _ORDERS = (
@@ -68,8 +66,8 @@ _ORDERS = (
     _Order(("seal",), _BUSY, 4),
     _Order(("archive", "--level", "1"), _BUSY),
     _Order(("prune", "--older-than", "0s"), _BUSY, 3),
-    _Order(("backup", "{backup}"), share=3),
-    _Order(("restore", "{backup}"), share=3),
+    _Order(("backup", "{backup}"), _BUSY, 3),
+    _Order(("restore", "{backup}"), _BUSY, 3),
     _Order(("verify",)),
     _Order(("sql", "SELECT event_type, count(*) FROM events GROUP BY ALL"), _BUSY),
 )
@@ -90,7 +88,6 @@ class _Cast:
         self.signals = Counter[str]()
         self.producer_ends = 0
         self.over = threading.Event()
-        self._alone = {group: threading.Lock() for group in _ALONE}
 
     # -- who takes part ------------------------------------------------------------------
 
@@ -117,16 +114,12 @@ class _Cast:
 
     def _run(self, who: str, order: _Order) -> None:
         name = " ".join(order.arguments)
-        with ExitStack() as alone:
-            for group in _ALONE:
-                if order.arguments[0] in group:
-                    alone.enter_context(self._alone[group])
-            words = [each.format(backup=self.backup) for each in order.arguments]
-            process = self.alive[who] = _start(_command(*words, "--root", str(self.root)))
-            try:
-                out, errors = oracle.communicate(process, _COMMAND_MAX_S)
-            except subprocess.TimeoutExpired:
-                raise FaultFound(f"`{name}` hangs: not done within {_COMMAND_MAX_S:g} s") from None
+        words = [each.format(backup=self.backup) for each in order.arguments]
+        process = self.alive[who] = _start(_command(*words, "--root", str(self.root)))
+        try:
+            out, errors = oracle.communicate(process, _COMMAND_MAX_S)
+        except subprocess.TimeoutExpired:
+            raise FaultFound(f"`{name}` hangs: not done within {_COMMAND_MAX_S:g} s") from None
         self.ended[f"{order.arguments[0]} {process.returncode}"] += 1
         Plan.check(
             process.returncode in order.codes or process.returncode == -signal.SIGKILL,

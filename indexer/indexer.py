@@ -28,7 +28,7 @@ from indexer.batch import Done, SegmentChanged, in_order, index_batch
 from indexer.engine import Engine
 from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex
 from indexer.known import Known
-from indexer.replay import Progress, remarks, replay
+from indexer.replay import Progress, rebuild, remarks
 from indexer.sweep import Sweep, is_spooled
 
 _logger = logging.getLogger("eventlog.indexer")
@@ -122,12 +122,12 @@ class Indexer:
             self._retire(error)
             return None
         except _NeedsRebuild as error:
-            self._rebuild(str(error))
+            self._rebuild(str(error), inode)
             return None
         except BrokenIndex as error:
             aside = index_file.set_aside(self.root, inode, timeout_s=self._timeout_s)
             if aside is not None:
-                self._rebuild(f"{error}. It was set aside as {aside.name}; rebuilding from the log")
+                self._rebuild(f"{error}. It was set aside as {aside.name}; rebuilding from the log", None)
             return None
         for name, reason in done.unreadable.items():
             self._sweep.could_not_read(name, reason)
@@ -234,12 +234,17 @@ class Indexer:
             return False
         aside = index_file.set_aside(self.root, inode, timeout_s=self._timeout_s)
         if aside is not None:
-            self._rebuild(f"the index is damaged: {reason}. It was set aside as {aside.name}; rebuilding from the log")
+            self._rebuild(
+                f"the index is damaged: {reason}. It was set aside as {aside.name}; rebuilding from the log", None
+            )
         return True
 
-    def _rebuild(self, why: str) -> None:
+    def _rebuild(self, why: str, inode: int | None) -> None:
+        """Build the index anew, unless another indexer does so while this one waits for the file of `inode`."""
         self._say(why)
-        done = replay(self.root, progress=self._progress, timeout_s=self._timeout_s)
+        done = rebuild(self.root, inode=inode, progress=self._progress, timeout_s=self._timeout_s)
+        if done is None:
+            return
         for reason in done.unreadable:
             self._say(f"left out for now: {reason}")
         for remark in remarks(done):

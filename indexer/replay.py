@@ -14,7 +14,6 @@ reads the old one, and a crash leaves the old one in place:
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import time
@@ -26,7 +25,7 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from eventlog import forks, log
+from eventlog import log
 from eventlog.errors import IndexFailed
 from eventlog.pruned import Pruned, read_pruned
 from eventlog.segment import sync_folder
@@ -89,17 +88,31 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 def replay(root: str | Path, *, progress: Progress | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Replayed:
     """Rebuild the index from the log and put it in place of the live one.
 
-    Raises IndexBusy where the live index cannot be had within the bound; the log and the
-    live index are then as they were.
+    Raises IndexBusy where the live index cannot be had within the bound, or another replay takes
+    longer; the log and the live index are then as they were.
     """
+    with _work_file(root, timeout_s) as path:
+        return _replay_into(path, root, progress, timeout_s)
+
+
+def rebuild(
+    root: str | Path, *, inode: int | None, progress: Progress | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
+) -> Replayed | None:
+    """Replay, unless the index is another file by now than the one of `inode`: somebody was faster."""
+    with _work_file(root, timeout_s) as path:
+        if index_file.inode_of(index_file.index_path(root)) != inode:
+            return None
+        return _replay_into(path, root, progress, timeout_s)
+
+
+def _replay_into(path: Path, root: str | Path, progress: Progress | None, timeout_s: float) -> Replayed:
     started = time.monotonic()
-    with _work_file(root) as path:
-        try:
-            return _replay(root, path, progress, timeout_s, started)
-        except _LiveIsDamaged as found:
-            _remove(path)
-            done = _replay(root, path, progress, timeout_s, started)
-            return msgspec.structs.replace(done, kept=str(found.path), kept_events=None)
+    try:
+        return _replay(root, path, progress, timeout_s, started)
+    except _LiveIsDamaged as found:
+        _remove(path)
+        done = _replay(root, path, progress, timeout_s, started)
+        return msgspec.structs.replace(done, kept=str(found.path), kept_events=None)
 
 
 def _replay(root: str | Path, path: Path, progress: Progress | None, timeout_s: float, started: float) -> Replayed:
@@ -159,7 +172,7 @@ def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
             raise IndexFailed(f"{index_file.index_path(root)} has another schema version; try: eventlog replay")
         live = engine.within_memory(connection, partial(digest, connection))
         marks = checkpoint.read(connection)
-    with _work_file(root) as path, _new_index(path) as connection:
+    with _work_file(root, timeout_s) as path, _new_index(path) as connection:
         limits = {name: mark.indexed_offset for name, mark in marks.items()}
         _build(connection, root, {name: limits[name] for name, mark in marks.items() if not mark.released}, progress)
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
@@ -181,18 +194,12 @@ def _new_index(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 @contextmanager
-def _work_file(root: str | Path) -> Iterator[Path]:
-    """Lend the path of the file that is built, to one replay at a time; clear up after it."""
+def _work_file(root: str | Path, timeout_s: float) -> Iterator[Path]:
+    """Lend the path of the file that is built, to one replay at a time; clear up after it. Raises IndexBusy."""
     folder = Path(root).absolute()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "index.duckdb.replay"
-    lock = folder / "index.replay.lock"
-    with forks.held(os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as fd:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            names = ", ".join(turns.holders(lock) or []) or "another process"
-            raise IndexFailed(f"a replay of {folder} is running already: {names}; wait for it") from None
+    with turns.replaying(folder, timeout_s=timeout_s):
         _remove(path)  # left by a replay that was killed
         try:
             yield path

@@ -25,7 +25,7 @@ from pathlib import Path
 from eventlog import forks, threads
 from eventlog.errors import IndexBusy
 
-_TURN, _GATE = "index.turn", "index.gate"
+_TURN, _GATE, _REPLAY = "index.turn", "index.gate", "index.replay.lock"
 _LOOKS = 3
 _LOOK_S = 0.02
 
@@ -47,6 +47,22 @@ def turn(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterator[Non
         for fd in (turn_fd, gate_fd):
             if fd is not None:
                 forks.let_go(fd)
+
+
+@contextmanager
+def replaying(root: str | Path, *, timeout_s: float) -> Iterator[None]:
+    """Be the only one who builds an index anew, for the length of the block. Raises IndexBusy naming who does."""
+    path = Path(root) / _REPLAY
+    fd = forks.hold(_open(path))
+    if not _lock_within(fd, fcntl.LOCK_EX, timeout_s):
+        names = ", ".join(holders(path) or []) or "another process"
+        raise IndexBusy(
+            f"{root}: the index has been built anew by {names} for {timeout_s:g} s; wait for it, or allow more time"
+        )
+    try:
+        yield
+    finally:
+        forks.let_go(fd)
 
 
 def holders(path: str | Path) -> list[str] | None:
@@ -112,14 +128,18 @@ def busy(root: str | Path, waited_s: float) -> IndexBusy:
 
 def _locked(path: Path, kind: int, deadline: float, root: Path, timeout_s: float) -> int:
     fd = forks.hold(_open(path))
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-        return fd
-    except BlockingIOError:
-        waiter = _Waiter(fd, kind)
-    if waiter.wait(deadline - time.monotonic()):
+    if _lock_within(fd, kind, deadline - time.monotonic()):
         return fd
     raise busy(root, timeout_s)
+
+
+def _lock_within(fd: int, kind: int, timeout_s: float) -> bool:
+    """Return whether the lock came in time. If not, the file is let go of, now or when the lock comes."""
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _Waiter(fd, kind).wait(timeout_s)
+    return True
 
 
 def _open(path: Path) -> int:

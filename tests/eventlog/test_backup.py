@@ -13,7 +13,7 @@ import pytest
 from eventlog import archive, log, manifest
 from eventlog import backup as backing
 from eventlog.backup import Done, backup
-from eventlog.errors import BackupFailed
+from eventlog.errors import MaintenanceBusy
 from eventlog.restore import Restored, restore
 from eventlog.sealing import seal
 from eventlog.segment import RESTORED_MODE, Segment
@@ -409,7 +409,9 @@ def test_one_restore_at_a_time(root: Path, tmp_path: Path) -> None:
 
         def get(self, key: str) -> Iterator[bytes]:
             if key.startswith("log/"):
-                with pytest.raises(BackupFailed, match=f"{tmp_path}/new: another restore is at work; wait for its end"):
+                with pytest.raises(
+                    MaintenanceBusy, match=f"{tmp_path}/new: another restore is at work; wait for its end"
+                ):
                     restored(tmp_path / "new", place)
             return inner.get(key)
 

@@ -9,6 +9,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ import duckdb
 import pytest
 
 from eventlog.config import Config
-from eventlog.errors import IndexFailed
+from eventlog.errors import IndexBusy, IndexFailed
 from eventlog.recorder import Recorder
 from eventlog.segment import Segment
 from indexer import index_file, replay, schema
@@ -191,12 +192,35 @@ def test_replay_without_an_index_or_a_log(root: Path) -> None:
 
 
 def test_only_one_replay_at_a_time(root: Path) -> None:
-    """The second one says who is at it."""
-    root.mkdir()
+    """The second one waits, and says who is at it where that takes too long; so does an indexer that has to rebuild."""
+    segment(root, line(1))
+    Indexer(root).catch_up()
+    index_file.index_path(root).write_bytes(b"nonsense" * 1000)
+    works: list[Callable[[], object]] = [
+        lambda: replay.replay(root, timeout_s=0.1),
+        lambda: Indexer(root, timeout_s=0.1).catch_up(),
+    ]
     with (root / "index.replay.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(IndexFailed, match=f"running already: pid {os.getpid()}"):
-            replay.replay(root)
+        for work in works:
+            with pytest.raises(IndexBusy, match=rf"built anew by pid {os.getpid()} .* for 0.1 s"):
+                work()
+        threading.Timer(0.2, file.close).start()
+        assert replay.replay(root, timeout_s=30).digest.events == 1
+
+
+def test_an_indexer_that_waited_for_a_rebuild_does_not_rebuild_again(root: Path) -> None:
+    """Two of them may find the same old index."""
+    segment(root, line(1))
+    Indexer(root).catch_up()
+    with duckdb.connect(str(index_file.index_path(root))) as connection:
+        connection.execute("UPDATE index_meta SET value = '0' WHERE key = 'schema_version'")
+    before = index_file.inode_of(index_file.index_path(root))
+    assert replay.rebuild(root, inode=before) is not None
+    after = index_file.inode_of(index_file.index_path(root))
+    assert replay.rebuild(root, inode=before) is None
+    assert index_file.inode_of(index_file.index_path(root)) == after != before
+    assert Indexer(root).catch_up().events == 0
 
 
 DIFFERENCES = {

@@ -146,7 +146,7 @@ sys.stdin.read()
 REPLAY = """
 import sys
 from indexer import replay
-with replay._work_file(sys.argv[1]) as path:
+with replay._work_file(sys.argv[1], 1) as path:
     path.touch()
     print("ready", flush=True)
     sys.stdin.read()
