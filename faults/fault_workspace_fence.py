@@ -77,7 +77,11 @@ def outcome(store: ReadStore, query: str) -> Outcome:
 def workspace_fence(plan: Plan) -> str:
     shared, apart = plan.folder / "shared_xyzzy", plan.folder / "apart"
     write(apart, shared)
-    stores = [ReadStore(root, workspace="mine", timeout_s=20) for root in (shared, apart)]
+    stores = [
+        # That it may be ended saves a process for each query.
+        ReadStore(root, workspace="mine", timeout_s=20, on_stuck=lambda _: None)
+        for root in (shared, apart)
+    ]
     names = [*positions.catalog(), *3 * [*_OWN_NAMES, *_OWN_TYPES, *_HIDDEN_NAMES]]
     asked = list(positions.queries(plan.rng, names, 6))
     asked = plan.rng.sample(asked, max(plan.times(600), 60))

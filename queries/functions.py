@@ -97,3 +97,29 @@ OF_THE_DATABASE = frozenset(
     """,
     )
 )
+
+#: A call of these takes time and memory in proportion to its arguments, and makes nothing much larger than they are:
+#: DuckDB interrupts a query of them soon, since it looks between chunks of rows. Others may make a value of
+#: gigabytes in one call, or take time in proportion to a square.
+TAME = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    abs acos age any_value approx_count_distinct approx_quantile arbitrary arg_max arg_min argmax argmin array_length
+    asin atan avg bool_and bool_or cardinality cbrt ceil ceiling century contains corr cos count count_if count_star
+    countif covar_pop covar_samp cume_dist current_date date_add date_diff date_part date_sub date_trunc datediff
+    datepart datesub datetrunc day dayname dayofmonth dayofweek dayofyear decade degrees dense_rank ends_with error
+    epoch epoch_ms epoch_ns epoch_us exp first first_value floor fsum gen_random_uuid get_current_timestamp greatest
+    hash hour if isfinite isinf isnan isodow isoyear json_array_length json_exists json_extract json_extract_path
+    json_extract_path_text json_extract_string json_type json_valid json_value kahan_sum lag last last_day last_value
+    lcase lead least left len length like_escape list_contains ln log log10 log2 lower ltrim make_date make_timestamp
+    max max_by md5 mean median microsecond millisecond min min_by minute mod mode month monthname not_like_escape now
+    nth_value ntile nullif percent_rank pi position pow power prefix product quantile quantile_cont quantile_disc
+    quarter radians random rank regexp_extract regexp_full_match regexp_matches right round row_number rtrim second
+    sha256 sign sin sqrt starts_with stddev stddev_pop stddev_samp strftime strlen strpos strptime struct_extract
+    substr substring suffix sum sum_no_overflow sumkahan tan time_bucket to_days to_hours to_microseconds
+    to_milliseconds to_minutes to_months to_seconds to_timestamp to_weeks to_years today trim trunc try_strptime
+    typeof ucase unnest upper uuid var_pop var_samp variance week weekday weekofyear year yearweek
+    """,
+    )
+)

@@ -9,14 +9,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import duckdb
 
 from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
 from indexer import index_file, schema
 from indexer.engine import CONFIG, Engine, quoted, spill_path
-from queries import sandbox
+from queries import apart, sandbox
 from queries.workspace import Workspace, settle, unguessable, without_hints
 
 #: To make a DuckDB takes several times as long as most questions, so a store keeps one. Not for ever: its limits
@@ -48,7 +48,9 @@ def _make_costs(connection: duckdb.DuckDBPyConnection) -> None:
 class Opening:
     """What a ReadStore opens its index with. Raises IndexFailed where there is none, IndexBusy past `wait_s`.
 
-    SQL is stopped after `timeout_s`; see `sandbox.time_limit` for what `on_stuck` is for.
+    SQL is stopped after `timeout_s`. Queries whose calls DuckDB does not interrupt are asked in a process of their own
+    (queries.apart), which takes some tenths of a second more. A process that exists for one query alone, and bounds
+    its memory, needs none: it has `on_stuck` end it (`sandbox.time_limit`).
 
     With a `workspace`, answers are as if the log held its events and nothing else (queries.workspace). What names no
     workspace is in none.
@@ -87,12 +89,13 @@ class Opening:
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         checked = None
         with _one_at_a_time(self.root, self._wait_s):
-            if self.workspace is None and may_write is None:
-                checked = self._checked.get(query) or self._check(query, limit_s)
+            checked = self._checked.get(query)
+            if checked is None and self.workspace is None and may_write is None:
+                checked = self._check(query, limit_s)
             afresh = checked is None or not checked.is_plain
             with (
                 self._hardened(may_write=may_write, afresh=afresh) as (connection, index),
-                _hints_withheld((index, str(self.root.absolute())) if index else ()),
+                _hints_withheld(self._hidden(index)),
                 sandbox.time_limit(connection, limit_s, self._on_stuck),
             ):
                 checked = checked or sandbox.check(connection, query)
@@ -103,6 +106,28 @@ class Opening:
                     statement = Workspace(connection, index, self.workspace).admit(checked, self._on_demand)
                 self._provide(connection, checked.tables)
                 yield connection, statement
+
+    def _apart(self, method: str, timeout_s: float | None, *arguments: Any, **options: Any) -> apart.Question | None:
+        """Return what to ask in a process of its own, for a query that this process could not stop; else None.
+
+        The first of the arguments is the query. A process that `on_stuck` may end is one already.
+        """
+        if self._on_stuck is not None:
+            return None
+        query, limit_s = arguments[0], self._timeout_s if timeout_s is None else timeout_s
+        with _one_at_a_time(self.root, self._wait_s), _hints_withheld(self._hidden()):
+            checked = self._checked.get(query) or self._check(query, limit_s)
+        if checked.is_tame:
+            return None
+        return apart.Question(
+            root=str(self.root), workspace=self.workspace, wait_s=self._wait_s, timeout_s=limit_s,
+            method=method, arguments=arguments, options=options,
+        )  # fmt: skip
+
+    def _hidden(self, index: str = "") -> tuple[str, ...]:
+        """Return what errors must not name."""
+        names = (index, str(self.root.absolute()))
+        return () if self.workspace is None else tuple(filter(None, names))
 
     def _check(self, query: str, limit_s: float) -> sandbox.Checked:
         with (

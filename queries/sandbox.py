@@ -29,7 +29,7 @@ import msgspec
 from eventlog import threads
 from eventlog.errors import QueryFailed
 from queries.confinement import QUERIES, path_of
-from queries.functions import FUNCTIONS, OF_THE_DATABASE, TABLE_FUNCTIONS
+from queries.functions import FUNCTIONS, OF_THE_DATABASE, TABLE_FUNCTIONS, TAME
 
 STUCK_S = 2.0
 _AGAIN_S = 0.05
@@ -43,6 +43,11 @@ _NAME = re.compile(r"\w+")
 #: Before the name of a WITH, what all of its steps have found: no schema.
 _RECURRING = "recurring"
 _PLAIN = FUNCTIONS | TABLE_FUNCTIONS
+#: They make one value of several. In subqueries of each other, each argument but one may double what there is.
+_JOINING = frozenset({"||", "concat", "concat_ws", "list_value", "row", "struct_pack"})
+_JOINED_MAX = 8
+#: A query of more nodes than this takes long to plan, which DuckDB does not interrupt.
+_NODES_MAX = 5_000
 _IN_PLACE_OF_TABLES = TABLE_FUNCTIONS | OF_THE_DATABASE
 
 
@@ -56,6 +61,8 @@ class Checked(NamedTuple):
     dotted: frozenset[str]
     #: The tree of an EXPLAIN is that of what it explains.
     is_explain: bool
+    #: Each of its calls ends soon and makes no large value, so that a time limit stops it (functions.TAME).
+    is_tame: bool
     #: It names tables by plain names, and calls only functions that look at their arguments: it leaves no trace.
     is_plain: bool
 
@@ -164,7 +171,25 @@ def _check_nodes(statement: str, tree: dict[str, Any], is_explain: bool) -> Chec
             if "." in node["table_name"] or (len(path) > 1 and path[0].lower() != _RECURRING):
                 dotted.add(node["table_name"].lower())
             is_plain &= _NAME.fullmatch(node["table_name"]) is not None and len(path_of(node)) <= 1
-    return Checked(statement, tree, frozenset(tables), frozenset(dotted), is_explain, is_plain)
+    return Checked(statement, tree, frozenset(tables), frozenset(dotted), is_explain, _is_tame(tree), is_plain)
+
+
+def _is_tame(tree: dict[str, Any]) -> bool:
+    streamed: set[int] = set()  # functions in place of tables, which make row after row
+    joined = 0
+    for number, node in enumerate(_nodes(tree)):  # parents first
+        if number > _NODES_MAX or node.get("type") == "RECURSIVE_CTE_NODE":
+            return False
+        if node.get("type") == "TABLE_FUNCTION":
+            streamed.add(id(node["function"]))
+        if "function_name" not in node:
+            continue
+        name = node["function_name"].lower()
+        if name in _JOINING:
+            joined += max(len(node.get("arguments", ())) - 1, 1)
+        elif id(node) not in streamed and name not in TAME and not node.get("is_operator"):
+            return False
+    return joined <= _JOINED_MAX
 
 
 def expect_tables(connection: duckdb.DuckDBPyConnection, checked: Checked) -> None:
@@ -190,6 +215,11 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
             waiting += node
 
 
+def over_time(timeout_s: float) -> QueryFailed:
+    """Make the error for a query that was stopped."""
+    return QueryFailed(f"the query was stopped after {timeout_s:g} s; narrow it, or allow more time")
+
+
 def failed(error: Exception) -> QueryFailed:
     """Make the error for a query that DuckDB refused, in its words: they point at the place."""
     return QueryFailed(str(error).strip() or type(error).__name__)
@@ -202,11 +232,11 @@ def time_limit(
     """Stop what runs in the block after `timeout_s`. Raises QueryFailed, also for DuckDB's errors.
 
     DuckDB looks at an interruption between chunks of rows, so a single call that makes a huge
-    value runs to its end. `on_stuck` is called, on another thread, `STUCK_S` later: a process
+    value runs to its end (queries.apart). `on_stuck` is called, on another thread, `STUCK_S` later: a process
     that exists for this query alone can then end itself.
     """
     expired, over = threading.Event(), threading.Event()
-    error_then = QueryFailed(f"the query was stopped after {timeout_s:g} s; narrow it, or allow more time")
+    error_then = over_time(timeout_s)
 
     def expire() -> None:
         expired.set()

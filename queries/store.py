@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from uuid import UUID
 
 import duckdb
@@ -26,7 +26,7 @@ from indexer import schema
 from indexer.alarm import ALARM_EVENT
 from indexer.digest import Digest, digest
 from indexer.kept import quoted
-from queries import sandbox
+from queries import apart, sandbox
 from queries.answers import Answers
 from queries.identity import chosen
 
@@ -155,7 +155,8 @@ class Result(msgspec.Struct, frozen=True):
 class ReadStore(Answers):
     """Reads one root. Raises IndexFailed where it has no index, IndexBusy past `wait_s`.
 
-    SQL is stopped after `timeout_s`; see `sandbox.time_limit` for what `on_stuck` is for.
+    SQL is stopped after `timeout_s`, in a process of its own where it calls what DuckDB does not interrupt; see
+    `Opening`.
     """
 
     # -- events ------------------------------------------------------------------------
@@ -291,6 +292,8 @@ class ReadStore(Answers):
 
         At most `row_limit` rows come back, and the result says whether there were more.
         """
+        if question := self._apart("sql", timeout_s, query, params, row_limit=row_limit):
+            return cast("Result", apart.ask(question))
         with self._asked(query, timeout_s) as (connection, statement):
             cursor = sandbox.execute(connection, statement, params)
             described = cursor.description or []
@@ -301,12 +304,16 @@ class ReadStore(Answers):
     def arrow(self, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> Any:
         """Run one SELECT; return a `pyarrow.Table`. Raises MissingExtra without pyarrow."""
         _need("pyarrow", "arrow")
+        if question := self._apart("arrow", None, query, params):
+            return apart.ask(question)
         with self._asked(query, None) as (connection, statement):
             return connection.sql(statement, params=params).to_arrow_table()
 
     def pandas(self, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> Any:
         """Run one SELECT; return a `pandas.DataFrame`. Raises MissingExtra without pandas."""
         _need("pandas", "pandas")
+        if question := self._apart("pandas", None, query, params):
+            return apart.ask(question)
         with self._asked(query, None) as (connection, statement):
             return sandbox.execute(connection, statement, params).df()
 
@@ -321,11 +328,13 @@ class ReadStore(Answers):
         timeout_s: float | None = None,
     ) -> int:
         """Write the rows of one SELECT to a file; return how many. The file appears when it is whole."""
+        if question := self._apart("copy", timeout_s, query, str(path), format_, params, row_limit=row_limit):
+            return int(apart.ask(question))
         limit = "" if row_limit is None else f" LIMIT {int(row_limit)}"
         target = Path(os.path.realpath(path))
         # A device or a pipe is written to as it is; a file appears when it is whole.
         is_file = target.is_file() or not target.exists()
-        part = target.with_name(f".{target.name}.{os.urandom(4).hex()}.part") if is_file else target
+        part = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.part") if is_file else target
         if not target.parent.is_dir():
             raise QueryFailed(f"there is no folder {target.parent} to write {target.name} to")
         destination = str(part).replace("'", "''")

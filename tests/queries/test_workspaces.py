@@ -75,7 +75,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(shared: Path) -> ReadStore:
-    return ReadStore(shared, workspace="mine")
+    # That it may be ended saves a process for each query.
+    return ReadStore(shared, workspace="mine", on_stuck=lambda _: None)
 
 
 def ways(store: ReadStore, tmp_path: Path) -> dict[str, Callable[[str], object]]:
