@@ -63,6 +63,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("SELECT concat(" + ", ".join(["event_type"] * 20) + ") FROM events", True),
         (" UNION ALL ".join(["SELECT 1"] * 1000), True),
         ("EXPLAIN ANALYZE SELECT repeat('x', 3)", True),
+        ("SELECT setseed(0.5)", True),
+        ("SELECT (SELECT current_setting('TimeZone'))", True),
     ],
 )
 def test_what_cannot_be_stopped_is_asked_apart(shared: Path, asked: list[str], query: str, is_apart: bool) -> None:
