@@ -306,11 +306,11 @@ _HOSTILE = [
 
 @pytest.mark.parametrize("piece", _HOSTILE)
 def test_no_text_takes_more_time_than_its_length_explains(piece: bytes) -> None:
-    """A megabyte takes 0.01 to 0.2 s; trying the same bytes over and over would take minutes."""
+    """A megabyte takes 0.1 to 1 s, twice; trying the same bytes over and over would take minutes."""
     data = b'{"password":"x","text":"' + piece * (1_000_000 // len(piece)) + b'"}'
     start_s = time.thread_time()
     redaction.redact(data)
-    assert time.thread_time() - start_s < 2
+    assert time.thread_time() - start_s < 8
 
 
 # -- in the recorder ---------------------------------------------------------------------------
