@@ -33,6 +33,8 @@ from indexer.sweep import Sweep, is_spooled
 
 _logger = logging.getLogger("eventlog.indexer")
 _LARGE_BATCH_BYTES = 4 * 1024 * 1024
+#: A segment that ends in a torn line is released when nobody has written to it for so long.
+_TORN_WAIT_NS = 60 * 1_000_000_000
 #: An index that others have written to is looked at this often, at most, while nothing else is to be done.
 _LOOK_S = 1.0
 
@@ -193,7 +195,8 @@ class Indexer:
         After a power cut the index may be ahead of the log, and a file as long as before, with
         other bytes: nothing would make anybody look at it again.
         """
-        done = [each for each in self._sweep.likely if not each.sealed and not self._sweep.is_lagging(each)]
+        likely = {each.name: each for each in (*self._sweep.likely, *self._sweep.latest) if not each.archived}
+        done = [each for each in likely.values() if not self._sweep.is_lagging(each)]
         marks = checkpoint.read(connection, [each.name for each in done])
         for segment in done:
             mark = marks.get(segment.name)
@@ -312,6 +315,7 @@ class Indexer:
             for name, file in done.files.items()
             if _is_still_spooled(file)
             and (mark := done.segments[name]).indexed_offset == file.size > 0
+            and not _may_go_on(file, mark)
             and not is_owned(file.path)
         ]
         for _, mark in finished:
@@ -323,6 +327,11 @@ class Indexer:
         for file, mark in finished:
             if _is_still_spooled(file):
                 remove_if_finished(file.path, mark.indexed_offset)
+
+
+def _may_go_on(file: SegmentFile, mark: checkpoint.Checkpoint) -> bool:
+    """Say whether the rest of a torn line may be on its way: it would go into a file that is deleted."""
+    return mark.torn_bytes > 0 and abs(time.time_ns() - file.mtime_ns) < _TORN_WAIT_NS
 
 
 def _is_still_spooled(file: SegmentFile) -> bool:

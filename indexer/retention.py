@@ -31,7 +31,7 @@ from eventlog.chains import Chains, Link
 from eventlog.config import SEGMENT_MAX_AGE_S, SEGMENT_MAX_BYTES
 from eventlog.copies import Copies
 from eventlog.envelope import Envelope
-from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent
+from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent, SegmentUnreadable
 from eventlog.fingerprint import sha256
 from eventlog.log import SegmentFile
 from eventlog.maintenance import maintenance
@@ -41,6 +41,7 @@ from eventlog.sealing import SEAL_EVENT, read_chain, seal_held
 from eventlog.segment import remove_if_finished
 from eventlog.writer import Durability, Writer
 from indexer import checkpoint, index_file, schema, turns
+from indexer.checkpoint import Checkpoint
 from indexer.index_file import DEFAULT_TIMEOUT_S
 from indexer.policies import RETENTION_EVENT, Policies
 
@@ -82,7 +83,7 @@ def prune(
         old = policies.old(log.list_log(root, types).segments)
         done = Pruning(pruned=[], kept=[], unseen=[])
         seals = Chains(read_chain(root)).by_segment()
-        copies, indexed = Copies(root), _indexed_offsets(root, timeout_s)
+        copies, indexed = Copies(root), _marks(root, timeout_s)
         files = {}
         for file in old:
             if file.event_type in KEPT_TYPES:
@@ -128,7 +129,7 @@ def _judge(
     policies: Policies,
     seals: list[Link],
     copies: Copies,
-    indexed: dict[str, int] | None,
+    indexed: dict[str, Checkpoint] | None,
 ) -> Pruned | str:
     """Return what may be deleted, or why it may not."""
     if not seals or not file.sealed:
@@ -136,7 +137,8 @@ def _judge(
     seal = seals[0].seal
     if any(link.seal.sha256 != seal.sha256 for link in seals):
         return "two copies of a root have sealed it with different bytes; try: eventlog verify"
-    is_indexed = indexed is not None and indexed.get(file.name) == file.size
+    mark = None if indexed is None else indexed.get(file.name)
+    is_indexed = mark is not None and mark.indexed_offset == file.size
     if indexed is not None and not is_indexed:
         return "not indexed yet; try: eventlog index"
     try:
@@ -145,7 +147,9 @@ def _judge(
             return kept
         if sha256(file.path) != seal.sha256:
             return "not what was sealed; try: eventlog verify"
-    except OSError as error:
+        if mark is not None and checkpoint.difference(mark, file.path, file.size) is not None:
+            return "not the file that was indexed; try: eventlog index"
+    except (OSError, SegmentUnreadable) as error:
         return f"cannot be read: {error}"
     backups = copies.of(file, seal, whole=not is_indexed)  # last: it may read the copies
     if not is_indexed and not backups:
@@ -163,14 +167,14 @@ def _judge(
     )
 
 
-def _indexed_offsets(root: str | Path, timeout_s: float) -> dict[str, int] | None:
+def _marks(root: str | Path, timeout_s: float) -> dict[str, Checkpoint] | None:
     """Return how far each segment is indexed; None where there is no index."""
     if not index_file.index_path(root).exists():
         return None
     with index_file.reading(root, timeout_s=timeout_s) as connection:
         if schema.version(connection) != schema.SCHEMA_VERSION:
             raise IndexFailed(f"{index_file.index_path(root)} is not an index of this version; try: eventlog index")
-        return {name: mark.indexed_offset for name, mark in checkpoint.read(connection).items()}
+        return checkpoint.read(connection)
 
 
 def _release(connection: duckdb.DuckDBPyConnection, pruned: list[Pruned]) -> None:

@@ -14,6 +14,7 @@ log every sweep is one.
 
 from __future__ import annotations
 
+import heapq
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -34,6 +35,7 @@ _RETRY_UNREADABLE_S = 30.0
 _CHEAP_S = 0.002
 #: As many as a writer looks at before it makes a new one.
 _NEWEST = 16
+_LATEST = 64
 #: A folder may change again within one tick of the clock that stamps it.
 _TICK_NS = 1_000_000_000
 
@@ -70,6 +72,8 @@ class Sweep:
         self._folder_times: dict[str, int] = {}
         self._next_thorough = 0.0
         self._oddities: set[Oddity] = set()
+        #: The segments that were written to last, of those that the last thorough sweep saw.
+        self.latest: list[SegmentFile] = []
         self._unreadable: dict[str, float] = {}  # name → when to try again
 
     def forget(self) -> None:
@@ -106,6 +110,7 @@ class Sweep:
         self._folder_times = self._stable_times()  # before the listing, so that nothing falls between
         segments = self._report(log.list_log(self._root)).segments
         self._likely = {each.name: each for each in self._chosen(segments)}
+        self.latest = heapq.nlargest(_LATEST, segments, key=lambda each: each.mtime_ns)
         self._grown.clear()
         found = [each for each in segments if self.is_lagging(each)]
         cost_s = time.thread_time() - started

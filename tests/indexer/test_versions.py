@@ -10,11 +10,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from indexer import carrying, index_file, replay
+from eventlog import sealing
+from indexer import carrying, index_file, replay, retention
 from indexer.indexer import Indexer
 from tests.indexer.support import COUNT, index, line, name, rows, segment
 
-OLD = [line(n) for n in range(1, 9)]
+OLD = [line(n) for n in range(21, 29)]
 NEW = [line(n) for n in range(11, 19)]
 ALARMS = "SELECT count(*) FROM events WHERE event_type = 'index_alarm'"
 
@@ -31,6 +32,7 @@ FILES: dict[str, list[bytes]] = {
 }
 #: Same length and the same end: to be found by the ids alone.
 MIDDLE = [line(1, pad=[0] * 3000), *OLD[1:7], line(8, pad=[0] * 3000)]
+assert len(b"".join(OLD[:8])) == len(b"".join(NEW))
 MIDDLE_CHANGED = [MIDDLE[0], *NEW[1:7], MIDDLE[7]]
 
 
@@ -233,3 +235,35 @@ def test_a_torn_tail_that_is_cut_back_is_no_alarm(root: Path) -> None:
     assert index(root) == []
     assert numbers(root) == {1, 3}
     assert replay.verify(root).equal
+
+
+def test_a_sealed_segment_that_is_another_file_is_noticed_and_not_pruned(root: Path) -> None:
+    """Of the very same length, and sealed as it is now: the index has rows of the earlier one."""
+    path = segment(root, *OLD, name=name(1))
+    index(root)
+    path.write_bytes(b"".join(FILES["continued to the very same length"]))
+    sealing.seal(root)
+    (kept,) = retention.prune(root, 0, ["t"]).kept
+    assert kept.endswith("not the file that was indexed; try: eventlog index")
+    assert len(index(root)) == 1
+    assert [each.segment for each in retention.prune(root, 0, ["t"]).pruned] == [name(1)]
+    assert numbers(root) == expected(OLD, NEW[:5])
+    replay.replay(root)
+    assert numbers(root) == expected(OLD, NEW[:5])
+
+
+def test_a_segment_with_a_torn_tail_is_not_deleted_at_once(root: Path) -> None:
+    """Mode db_only: the rest of the line may be on its way."""
+    path = segment(root, line(1), line(2)[:30])
+    indexer = Indexer(root, release=True)
+    indexer.catch_up()
+    assert path.exists()
+    with path.open("ab") as file:
+        file.write(line(2)[30:])
+    indexer.catch_up()
+    assert not path.exists()
+    assert numbers(root) == {1, 2}
+    torn = segment(root, line(3), line(4)[:30])
+    os.utime(torn, (1, 1))
+    indexer.catch_up()
+    assert not torn.exists()
