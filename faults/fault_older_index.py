@@ -23,12 +23,13 @@ from indexer.watch import watch
 _CAUGHT_UP_S = 60.0
 
 
-def _watch(root: Path) -> None:
-    watch(Indexer(root, say=_silent), threading.Event(), say=_silent)
+def _watch(root: Path, said: Path) -> None:
+    with said.open("a", buffering=1) as out:
 
+        def say(message: str) -> None:
+            out.write(message + "\n")
 
-def _silent(message: str) -> None:
-    """What is said meanwhile interests nobody; the oracle judges."""
+        watch(Indexer(root, say=say), threading.Event(), say=say)
 
 
 def _in_place(copy: Path, index: Path) -> None:
@@ -70,6 +71,14 @@ def _count(root: Path) -> int:
     return int(row[0]) if row else 0
 
 
+def _wait_for_rows(root: Path, count: int, said: Path) -> None:
+    deadline_s = time.monotonic() + _CAUGHT_UP_S
+    while (found := _count(root)) != count:
+        what = f"{found} of {count} are rows after {_CAUGHT_UP_S:g} s; the indexer said: {said.read_text()[-1000:]}"
+        Plan.check(time.monotonic() < deadline_s, what)
+        time.sleep(0.01)
+
+
 class _Agent:
     """Emits in this process, while the index is exchanged."""
 
@@ -95,9 +104,11 @@ def bring_an_older_index_back(plan: Plan) -> str:
         copies: list[Path] = []
         agent = _Agent(root)
         agent.emit(20)
-        with children.running(_watch, root):
+        said = folder / "said"
+        said.touch()
+        with children.running(_watch, root, said):
             for number in range(rounds):
-                children.wait_until(lambda: _count(root) == len(agent.acked), f"round {number}", _CAUGHT_UP_S)
+                _wait_for_rows(root, len(agent.acked), said)
                 copy = folder / f"copy {number % 5}"
                 shutil.copyfile(index, copy)
                 copies = [*copies, copy][-5:]
@@ -105,7 +116,7 @@ def bring_an_older_index_back(plan: Plan) -> str:
                 time.sleep(plan.rng.random() * 0.2)
                 plan.rng.choice(_WAYS)(plan.rng.choice(copies), index)
                 agent.emit(plan.rng.randrange(2) * 10)
-            children.wait_until(lambda: _count(root) == len(agent.acked), "the end", _CAUGHT_UP_S)
+            _wait_for_rows(root, len(agent.acked), said)
         agent.end()
         oracle.judge(root, agent.acked)
         done = oracle.eventlog("replay", "--root", root)
