@@ -24,6 +24,12 @@ def hold(fd: int) -> int:
     return fd
 
 
+def keep(fd: int) -> int:
+    """Have children close this descriptor no longer."""
+    _open.discard(fd)
+    return fd
+
+
 def let_go(fd: int) -> None:
     """Close a descriptor, and with it give up its lock; once, whatever a Ctrl-C interrupts."""
     if fd in _open:

@@ -360,9 +360,12 @@ def _opened(path: Path, flags: int) -> int:
     """Open a file, under a number that is not given to the next one that somebody opens. Raises OSError."""
     low = forks.hold(os.open(path, flags, 0o600))
     try:
-        return fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, descriptors.high())
-    finally:
+        high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, descriptors.high())
+    except OSError:  # it was the last one
+        return forks.keep(low)
+    with contextlib.suppress(OSError):
         forks.let_go(low)
+    return high
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
