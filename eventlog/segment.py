@@ -204,6 +204,14 @@ class Segment:
         if not self.at_rest and not self._has(self._fd):
             raise OSError(errno.EBADF, "somebody has closed its descriptor")
 
+    def look_for_others(self) -> None:
+        """Have `sync` fail where somebody else has written to the file; to be called while nobody appends.
+
+        Without the end of its line, that would be glued to a line of ours.
+        """
+        if not self.at_rest and self._has(self._fd) and os.fstat(self._fd).st_size > self.size:
+            self._failure = OSError(errno.EIO, "somebody else has written to it")
+
     def _sync(self) -> None:
         with self._lent() as fd:
             os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)

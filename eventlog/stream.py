@@ -260,6 +260,8 @@ class Stream:
         """Sync every segment; return the position that is covered, and the last failure."""
         with self._turn(self._appending, _TURN_TIMEOUT_S, _BUSY):
             target, left, current = self.appended, list(self._left), self._open
+            if current is not None:
+                current.look_for_others()
         failure = None
         for segment in [*left, *([current] if current else [])]:
             try:

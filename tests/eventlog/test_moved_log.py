@@ -45,6 +45,11 @@ def _other_log(root: Path) -> None:
     (root / "log" / "t").mkdir(parents=True, mode=0o700)
 
 
+def _written_to(root: Path) -> None:
+    with _segment(root).open("ab") as file:
+        file.write(b'{"half a line')
+
+
 #: What somebody does, and whether the events before it are still to be seen.
 DISASTERS: dict[str, Callable[[Path], object]] = {
     "log/ is renamed": lambda root: (root / "log").rename(root / "log.1"),
@@ -59,6 +64,7 @@ DISASTERS: dict[str, Callable[[Path], object]] = {
     "the segment is deleted": lambda root: _segment(root).unlink(),
     "another file is in the segment's place": _replaced,
     "the segment is emptied": lambda root: os.truncate(_segment(root), 0),
+    "somebody has written half a line behind it": _written_to,
     "the segment is cut inside a line": lambda root: os.truncate(_segment(root), 20),
 }
 #: A link that readers do not follow: nothing can be written there, which is counted and told.
