@@ -155,7 +155,7 @@ def shutdown() -> None:
     if _recorder is not None:
         _recorder.shutdown()
         for sink in _sinks:
-            _recorder.guard(sink.close)
+            _recorder.guard(sink, "close")
 
 
 def add_sink(sink: Sink) -> None:

@@ -408,7 +408,7 @@ class Recorder:
             self._emitted += count
             self._emitted_bytes += size
         for sink in self._sinks:
-            self.guard(sink.write, event_type, data)
+            self.guard(sink, "write", event_type, data)
 
     # -- sinks -------------------------------------------------------------------------
 
@@ -420,7 +420,7 @@ class Recorder:
         """Flush a sink and stop giving it lines. Unknown sinks are ignored."""
         if sink in self._sinks:
             self._sinks = tuple(each for each in self._sinks if each is not sink)
-            self.guard(sink.flush)
+            self.guard(sink, "flush")
 
     @contextmanager
     def capture(self) -> Iterator[MemorySink]:
@@ -432,10 +432,10 @@ class Recorder:
         finally:
             self._log, self.off = log_before, off_before
 
-    def guard(self, call: Any, *arguments: object) -> None:
-        """Call into a sink; what it raises is counted and logged."""
+    def guard(self, sink: Sink, method: str, *arguments: object) -> None:
+        """Call a method of a sink; what it raises is counted and logged."""
         try:
-            call(*arguments)
+            getattr(sink, method)(*arguments)
         except STOPS:
             raise
         except BaseException as error:  # noqa: BLE001 - a subscriber's fault is not the agent's
@@ -468,7 +468,7 @@ class Recorder:
             self.failed(error, 0)
             return False
         for sink in self._sinks:
-            self.guard(sink.flush)
+            self.guard(sink, "flush")
         return True
 
     def shutdown(self) -> None:

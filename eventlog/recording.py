@@ -500,9 +500,9 @@ def stack_of(error: BaseException) -> str | None:
 
 def _field(value: object) -> str | None:
     """Return an envelope field that can be written, whatever was given: a bad one would cost all events of the run."""
-    if value is None or (isinstance(value, str) and not value):
+    shown = "" if value is None else mending.text(value)
+    if not shown:
         return None
-    shown = mending.text(value)
     return shown if len(shown) <= _FIELD_MAX_CHARS else shown[:_FIELD_MAX_CHARS]
 
 

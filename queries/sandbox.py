@@ -17,6 +17,7 @@ import os
 import re
 import resource
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,6 @@ from typing import Any, NamedTuple
 import duckdb
 import msgspec
 
-from eventlog import threads
 from eventlog.errors import QueryFailed
 from queries.confinement import QUERIES, path_of
 from queries.functions import FUNCTIONS, OF_THE_DATABASE, TABLE_FUNCTIONS, TAME
@@ -225,6 +225,16 @@ def failed(error: Exception) -> QueryFailed:
     return QueryFailed(str(error).strip() or type(error).__name__)
 
 
+def _start(timer: threading.Timer) -> None:
+    timer.daemon = True
+    try:
+        if sys.is_finalizing():  # Python 3.11 would wait for it for ever
+            raise RuntimeError("the interpreter is ending")
+        timer.start()
+    except RuntimeError as error:
+        raise QueryFailed(f"no thread can be started to limit the query's time: {error}") from None
+
+
 @contextmanager
 def time_limit(
     connection: duckdb.DuckDBPyConnection, timeout_s: float, on_stuck: Callable[[QueryFailed], None] | None = None
@@ -247,8 +257,8 @@ def time_limit(
     timers = [threading.Timer(timeout_s, expire)]
     if on_stuck is not None:
         timers.append(threading.Timer(timeout_s + STUCK_S, on_stuck, [error_then]))
-    if not all(threads.start(timer) for timer in timers):
-        raise QueryFailed("no thread can be started to limit the query's time; the interpreter may be ending")
+    for timer in timers:
+        _start(timer)
     try:
         yield
     except duckdb.Error as error:

@@ -111,6 +111,20 @@ VALUES: dict[str, Callable[[], object]] = {
     "nothing but the stack's end": lambda: deep(lambda: obs.emit("t", {"a": 1}), 12),
 }
 
+
+def _odd_run() -> bool:
+    odd_one = odd(__class__=property(bad), __repr__=bad, __eq__=bad, __hash__=None)
+    with obs.run(odd_one, agent=odd_one, run_id=odd_one, task=odd_one, attributes=odd_one) as run:
+        run.step(odd_one, kind=odd_one)
+        with obs.timed_llm_call(usage=odd_one, request_model=odd_one) as call:
+            call.first_token()
+            call.anything = odd_one
+        obs.heartbeat(odd_one)
+        obs.structlog_processor(odd_one, odd_one, {"event": odd_one})
+        obs.LogHandler().emit(odd_one)
+    return True
+
+
 #: Here the event is recorded all the same.
 MENDED: dict[str, Callable[[], object]] = {
     "an error without a text": lambda: obs.error(Unprintable()),
@@ -119,6 +133,7 @@ MENDED: dict[str, Callable[[], object]] = {
     "a usage that cannot be read": lambda: obs.llm_call(usage=odd(__getattr__=bad, __class__=property(bad))),
     "a dict that lies": lambda: obs.emit("t", Lying(a=1)),
     "a type that cannot be compared": lambda: obs.emit(Told("t"), {}),
+    "a run of odd names": _odd_run,
     "a name that cannot be compared": lambda: obs.message("user", odd(__eq__=bad, __hash__=None)),
 }
 
@@ -199,6 +214,19 @@ class Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         raise self.kind
+
+
+@pytest.mark.parametrize("methods", [{"__getattr__": bad}, {"write": 5, "flush": bad, "close": None}, {}], ids=range(3))
+def test_a_sink_that_is_none_costs_no_event(methods: dict[str, Any], root: Path) -> None:
+    """Its methods are asked for where what they raise is caught."""
+    sink = odd(**methods)
+    obs.configure(root=root)
+    obs.add_sink(sink)
+    assert obs.emit("t", {})
+    assert obs.flush()
+    obs.remove_sink(sink)
+    assert (obs.stats().lost, len(lines_of(root, "t"))) == (0, 1)
+    assert obs.stats().sink_errors == 3
 
 
 @pytest.mark.parametrize("kind", RAISED)
