@@ -28,12 +28,13 @@ def names(path: Path, *, end: int | None = None) -> Iterator[Naming]:
     for block in reader.read_blocks(path, end=end):
         if blobs.MARK in block.data:
             for line in block.lines():
-                found = _named(line.data)
+                found = named(line.data)
                 if found:
                     yield Naming(line.offset, found)
 
 
-def _named(line: bytes) -> set[str]:
+def named(line: bytes) -> set[str]:
+    """Return the hashes of the chunks that a line names."""
     if blobs.MARK not in line:
         return set()
     try:

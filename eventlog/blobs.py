@@ -118,6 +118,11 @@ def folder_of(root: str | Path) -> Path:
     return Path(root) / FOLDER
 
 
+def damaged_of(root: str | Path) -> Path:
+    """Return the folder of what stood in the place of chunks without their bytes."""
+    return folder_of(root) / _DAMAGED
+
+
 def path_of(root: str | Path, sha256: str) -> Path:
     """Return where the chunk of this hash is."""
     return folder_of(root) / sha256[:2] / sha256

@@ -14,7 +14,7 @@ from importlib import util
 
 import msgspec
 
-from queries.doctor import folders, machine, segments, settings
+from queries.doctor import chunks, folders, machine, segments, settings
 from queries.doctor.finding import Finding, Level, note, problem
 from queries.doctor.scene import Scene, look
 
@@ -39,6 +39,7 @@ CHECKS: dict[str, Check] = {
     "oddities": segments.oddities,
     "segments": segments.segments,
     "torn tails": segments.torn_tails,
+    "blobs": chunks.chunks,
     "writers": segments.writers,
     "clock": segments.clock,
     "descriptors": machine.descriptors,

@@ -1,0 +1,65 @@
+"""The check of large fields: is what lines name there, and does it look like a chunk?
+
+It looks at names, kinds and sizes, and at the lines written last. Whether the bytes are right,
+`eventlog verify` tells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from eventlog import blob_names, blobs, reader
+from eventlog.errors import EventlogError
+from queries.doctor.finding import Finding, ok, problem, several, warning
+from queries.doctor.scene import Scene
+from queries.units import size
+
+_SEGMENTS_MAX, _LINES_OF_EACH = 50, 20
+_WHAT_TO_DO = "eventlog verify names the lines that need it; bring it back with eventlog restore"
+
+
+def chunks(scene: Scene) -> Iterator[Finding]:
+    """Chunks that are none by their kind or size, and those that the newest lines name and that are not there."""
+    found = blobs.list_blobs(scene.root)
+    odd = [each.path for each in found if not each.size]
+    missing = sorted(set(_missing(scene)))
+    if odd:
+        yield problem(f"{len(odd):,} are empty, or no regular files: {_several(odd)}", _WHAT_TO_DO, odd[0])
+    if missing:
+        yield problem(f"the newest lines name {len(missing):,} that are not there: {_several(missing)}", _WHAT_TO_DO)
+    aside = _entries(blobs.damaged_of(scene.root))
+    if aside:
+        yield warning(
+            f"{len(aside):,} damaged ones were set aside, and written anew by who had the bytes",
+            "check the disk; events from before may name others that nobody has written anew: run eventlog verify",
+            blobs.damaged_of(scene.root),
+        )
+    if not odd and not missing and not aside:
+        yield ok(
+            f"{len(found):,} ({size(sum(each.size for each in found))}); whether the bytes are right: eventlog verify"
+        )
+
+
+def _missing(scene: Scene) -> Iterator[Path]:
+    newest = sorted(scene.listing.segments, key=lambda each: each.mtime_ns)[-_SEGMENTS_MAX:]
+    for segment in newest:
+        with contextlib.suppress(EventlogError, OSError):  # other checks say that it cannot be read
+            for line in reader.last_lines(segment, _LINES_OF_EACH):
+                for sha256 in blob_names.named(line.data):
+                    path = blobs.path_of(scene.root, sha256)
+                    if not os.path.lexists(path):
+                        yield path
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _several(paths: list[Path]) -> str:
+    return several(path.name for path in paths)
