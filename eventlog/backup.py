@@ -51,6 +51,7 @@ FLUSH_SEGMENTS = 100
 FLUSH_BYTES = 256 * 1024 * 1024
 _ANNOUNCED_TOGETHER = 1000
 _SAID_MAX = 20
+_NO_COPY = "there is no other copy, here or at the destination"
 
 #: Called with the bytes done and the bytes to do.
 Progress = Callable[[int, int], None]
@@ -121,7 +122,7 @@ def backup(
     if check is not None:
         check.run(keys, progress)
         _say_damaged(destination, known, copier, done, say)
-    present, extents = _listed(root, done, say)
+    present, extents = _listed(root, known, done, say)
     missing = [each for each in present if _is_missing(known, each, extents[each.name])]
     total = sum(extents[each.name].size for each in missing)
     done.present = len(present) - len(missing)
@@ -168,11 +169,20 @@ def _say_damaged(destination: Destination, known: Known, copier: Copier, done: D
         say(f"… and {len(found) - _SAID_MAX:,} more")
 
 
-def _listed(root: str | Path, done: Done, say: Say) -> tuple[list[SegmentFile], dict[str, Extent]]:
-    """Return the segments that can be read, and how much of each is settled."""
+def _listed(root: str | Path, known: Known, done: Done, say: Say) -> tuple[list[SegmentFile], dict[str, Extent]]:
+    """Return the segments that can be read, and how much of each is settled.
+
+    What stands in the place of a segment that nothing else has is a failure.
+    """
     listing = log.list_log(root)
+    here = {segment.name for segment in listing.segments}
     for oddity in listing.oddities:
-        say(f"left out: {str(oddity.path)!r}: {oddity.reason}")
+        name = oddity.path.name.removesuffix(archive.SUFFIX).removesuffix(log.SUFFIX)
+        said = f"{str(oddity.path)!r}: {oddity.reason}"
+        if log.created_s(name) is None or name in here or known.copies(oddity.path.parent.name, name):
+            say(f"left out: {said}")
+        else:
+            done.failures.append(f"{said}; it has the name of a segment, of which {_NO_COPY}")
     extents: dict[str, Extent] = {}
     for segment in listing.segments:
         try:

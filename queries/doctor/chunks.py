@@ -25,6 +25,13 @@ def chunks(scene: Scene) -> Iterator[Finding]:
     """Chunks that are none by their kind or size, and those that the newest lines name and that are not there."""
     found = blobs.list_blobs(scene.root)
     odd = [each.path for each in found if not each.size]
+    links = [path for path in _folders(scene.root) if path.is_symlink()]
+    if links:
+        yield problem(
+            f"a link, which eventlog does not follow: {several(map(scene.shown, links))}",
+            "put a folder there, with the files that the link leads to",
+            links[0],
+        )
     missing = sorted(set(_missing(scene)))
     if odd:
         yield problem(f"{len(odd):,} are empty, or no regular files: {_several(odd)}", _WHAT_TO_DO, odd[0])
@@ -37,7 +44,7 @@ def chunks(scene: Scene) -> Iterator[Finding]:
             "check the disk; events from before may name others that nobody has written anew: run eventlog verify",
             blobs.damaged_of(scene.root),
         )
-    if not odd and not missing and not aside:
+    if not odd and not links and not missing and not aside:
         yield ok(
             f"{len(found):,} ({size(sum(each.size for each in found))}); whether the bytes are right: eventlog verify"
         )
@@ -52,6 +59,11 @@ def _missing(scene: Scene) -> Iterator[Path]:
                     path = blobs.path_of(scene.root, sha256)
                     if not os.path.lexists(path):
                         yield path
+
+
+def _folders(root: Path) -> list[Path]:
+    top = blobs.folder_of(root)
+    return [top, *(top / name for name in _entries(top) if not top.is_symlink() and len(name) == 2)]
 
 
 def _entries(folder: Path) -> list[str]:

@@ -39,6 +39,45 @@ def backed_up(root: Path, place: Place) -> Done:
     return backup(root, place.open(), say=print)
 
 
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def folder_in_its_place(path: Path) -> None:
+    path.unlink()
+    (path / "in").mkdir(parents=True)
+    (path / "in" / "more").write_text("x")
+
+
+def pipe_in_its_place(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link_in_its_place(path: Path) -> None:
+    path.rename(path.with_name("x"))
+    path.symlink_to("x")
+
+
+ROT: dict[str, Damage] = {
+    "a changed bit": flipped,
+    "cut off": cut_off,
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": Path.unlink,
+}
+IN_FOLDERS: dict[str, Damage] = {
+    "a folder": folder_in_its_place,
+    "a pipe": pipe_in_its_place,
+    "a link": link_in_its_place,
+}
+
+
 # -- blobs that lines name -------------------------------------------------------------
 
 
@@ -106,46 +145,28 @@ def test_a_backup_made_before_lines_were_looked_at_is_looked_at_once(root: Path,
     assert len(backed_up(root, place).failures) == 1
 
 
+@pytest.mark.parametrize("kind", [*IN_FOLDERS, "a dangling link"])
+def test_what_stands_in_a_segments_place_fails_a_backup_that_has_no_copy(root: Path, tmp_path: Path, kind: str) -> None:
+    """The others are copied, and a backup that has the segment is complete."""
+    place = Place(str(tmp_path / "backup"), tmp_path / "backup")
+    emit(root, "t", 1)
+    emit(root, "u", 1)
+    seal(root)
+    assert backed_up(root, place).failures == []
+    (path,) = (root / "log/t").iterdir()
+    if kind == "a dangling link":
+        path.unlink()
+        path.symlink_to("nowhere")
+    else:
+        IN_FOLDERS[kind](path)
+    assert backed_up(root, place).failures == []
+    done = backed_up(root, Place(str(tmp_path / "other"), tmp_path / "other"))
+    (failure,) = done.failures
+    assert str(path) in failure
+    assert list((tmp_path / "other/log/u").iterdir())
+
+
 # -- objects that have rotted ----------------------------------------------------------
-
-
-def flipped(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-def cut_off(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def folder_in_its_place(path: Path) -> None:
-    path.unlink()
-    (path / "in").mkdir(parents=True)
-    (path / "in" / "more").write_text("x")
-
-
-def pipe_in_its_place(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def link_in_its_place(path: Path) -> None:
-    path.rename(path.with_name("x"))
-    path.symlink_to("x")
-
-
-ROT: dict[str, Damage] = {
-    "a changed bit": flipped,
-    "cut off": cut_off,
-    "empty": lambda path: path.write_bytes(b""),
-    "gone": Path.unlink,
-}
-IN_FOLDERS: dict[str, Damage] = {
-    "a folder": folder_in_its_place,
-    "a pipe": pipe_in_its_place,
-    "a link": link_in_its_place,
-}
 
 
 def filled(root: Path) -> None:

@@ -37,6 +37,16 @@ def test_a_chunk_that_is_none_is_a_problem(root: Path, state: str) -> None:
     assert _levels(root) == [Level.OK if state in _UNSEEN else Level.PROBLEM]
 
 
+@pytest.mark.parametrize("folder", ["blobs", "blobs/??"])
+def test_a_folder_that_became_a_link_is_a_problem(root: Path, tmp_path: Path, folder: str) -> None:
+    """Its files are there, and nobody reads them."""
+    _emitted(root)
+    path = next(each for each in sorted(root.glob(folder)) if each.name != "tmp")
+    path.rename(tmp_path / "moved")
+    path.symlink_to(tmp_path / "moved")
+    assert Level.PROBLEM in _levels(root)
+
+
 def test_what_was_set_aside_is_a_warning(root: Path) -> None:
     """The disk may be failing, and other chunks be damaged that nobody has written anew."""
     _emitted(root)
