@@ -42,6 +42,10 @@ class Policies:
                 "eventlog emit retention_set '{\"keep_days\": 30}' --workspace W"
             )
 
+    def keep_s(self, workspace: str | None) -> float | None:
+        """Return how long a workspace's own policy keeps its events; None where it has none."""
+        return self._keep_s.get(workspace)
+
     def old(self, files: list[SegmentFile]) -> list[SegmentFile]:
         """Return those that some policy would let go by their age; without looking into them."""
         least_s = min([self._least_s(keep_s) for keep_s in self._keep_s.values()] + self._asked())
