@@ -139,6 +139,14 @@ def test_a_price_from_the_future_does_not_beat_its_correction(root: Path) -> Non
     assert costs(root) == Decimal(2)
 
 
+def test_a_price_that_is_dated_back_takes_nothing_from_a_later_one(root: Path) -> None:
+    """Each holds from its own time on, in whatever order they were recorded."""
+    record(root, (-HOUR_S, price("2")), (-MONTH_S, price("1")))
+    for seconds in (-60, -2 * HOUR_S):
+        record(root, (seconds, LlmCall(request_model="made-up", uncached_input_tokens=10**6)))
+    assert costs(root) == Decimal(3)
+
+
 def test_of_two_prices_from_one_moment_on_the_one_recorded_last_counts(root: Path) -> None:
     """Also where the first was recorded by a clock that ran ahead."""
     since = at(-HOUR_S)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from eventlog.events import PriceSet
+from indexer.ordering import HORIZON
 from queries.cost import rates
 from queries.cost.rates import Key, Rate
 
@@ -27,7 +28,8 @@ EVENT_TYPE = "price_set"
 EVENTS_MAX = 10_000
 
 _EVENTS = f"""
-    SELECT event_id::VARCHAR, least(timestamp, latest), workspace, payload::VARCHAR,
+    SELECT event_id::VARCHAR, CASE WHEN timestamp > {HORIZON} THEN latest ELSE timestamp END, workspace,
+           payload::VARCHAR,
            row_number() OVER (ORDER BY recorded, segment, line_offset) AS place
     FROM price_events ORDER BY place DESC LIMIT {EVENTS_MAX + 1}
 """
@@ -40,8 +42,8 @@ _SAID_CHARS_MAX = 300
 class PriceEvent(msgspec.Struct, frozen=True):
     """A row of `price_events`: its id, its time (UTC without a zone), and its payload as JSON.
 
-    Its time is its own, or an earlier one at which something was recorded after it. `place` counts in the order of
-    recording.
+    Its time is its own, or, where that lies in the future, one at which something was recorded after it. `place`
+    counts in the order of recording.
     """
 
     event_id: str
