@@ -50,6 +50,7 @@ _MERGED_EVERY = 8
 #: DuckDB's three headers at the start of a file. The first has a random identifier; the others count checkpoints.
 _HEADER_BYTES = 4096
 _HEADERS = 3
+_CHECKSUM_BYTES = 8
 
 
 T = TypeVar("T")
@@ -76,6 +77,9 @@ class Engine:
         self._is_writing = False
         #: Whether the file is as this engine left it: nobody has written to it since.
         self.is_as_left = False
+        #: Whether somebody wrote another file over this one while it was attached: what was written then is of no use.
+        self.was_overwritten = False
+        self._found_as: _State | None = None
         #: What tells the file from all others, whatever is written to it; None where there is no telling.
         self.file_id: bytes | None = None
         self._made_at = 0.0
@@ -119,6 +123,7 @@ class Engine:
             self._connection = self._connected(path)
             state = _state(path)
             self.is_as_left = state is not None and state == self._left_as
+            self._found_as, self.was_overwritten = state, False
             self.file_id = None if state is None else state.headers[:_HEADER_BYTES]
             self._left_as, self._is_writing = None, False
             self._connection.execute(f"ATTACH {quoted(path)} AS {_NAME} ({options})")
@@ -155,6 +160,11 @@ class Engine:
         if rows < _LARGE_ROW_GROUP_ROWS:
             self._rows += rows
 
+    def is_older(self, path: Path) -> bool:
+        """Say whether a file is an earlier state of the one that this engine left, as far as its headers tell."""
+        now, left = _state(path), self._left_as
+        return now is not None and left is not None and max(now.checkpoints) < max(left.checkpoints)
+
     def left_alone(self, path: Path) -> bool:
         """Say whether a file is as this engine left it, as far as the file system tells: without opening it."""
         left = self._left_as
@@ -177,9 +187,15 @@ class Engine:
             raise
         if self._is_writing:
             self._left_as = _state(self._made_for)
+            self.was_overwritten = not _follows(self._found_as, self._left_as)
         self._connection.close()  # and with it its temporary tables
         self._connection = None
         self._in_use.release()
+
+    def abandon(self) -> None:
+        """Let go of everything after an error: nothing is known of the file any more."""
+        self._left_as = None
+        self.close()
 
     def close(self) -> None:
         """Let go of everything, in whatever state it is."""
@@ -262,6 +278,30 @@ class _State(NamedTuple):
     device: int
     inode: int
     changed_ns: int
+
+    @property
+    def checkpoints(self) -> tuple[int, int]:
+        """The numbers of the last two checkpoints: they take turns at two headers, behind the checksum of each."""
+        first, second = (
+            int.from_bytes(self.headers[start + _CHECKSUM_BYTES : start + 2 * _CHECKSUM_BYTES], "little")
+            for start in (_HEADER_BYTES, 2 * _HEADER_BYTES)
+        )
+        return first, second
+
+
+def _follows(before: _State | None, after: _State | None) -> bool:
+    """Say whether only checkpoints were made since, by whoever had the file open.
+
+    Where a copy was written over the file, its two headers do not fit; or it is another file.
+    """
+    if before is None or after is None or len(before.headers) < _HEADERS * _HEADER_BYTES:
+        return True
+    if (before.device, before.inode) != (after.device, after.inode):
+        return False
+    low, high = sorted(after.checkpoints)
+    if high == max(before.checkpoints):
+        return after.headers == before.headers
+    return high > max(before.checkpoints) and low == high - 1
 
 
 def _state(path: Path) -> _State | None:

@@ -74,8 +74,10 @@ def writing(
                 path.chmod(0o600)
             yield connection
             used.detach()
+            if used.was_overwritten:
+                raise broken(path, "another file was written over it, or put in its place, while it was in use")
         except BaseException:
-            used.close()
+            used.abandon()
             raise
         if engine is None:
             used.close()

@@ -35,6 +35,8 @@ _logger = logging.getLogger("eventlog.indexer")
 _LARGE_BATCH_BYTES = 4 * 1024 * 1024
 #: A segment that ends in a torn line is released when nobody has written to it for so long.
 _TORN_WAIT_NS = 60 * 1_000_000_000
+#: An index that somebody writes an older copy over is left alone until he has been quiet for so long.
+_QUIET_S, _OVERWRITING_MAX_S = 0.5, 5.0
 #: An index that others have written to is looked at this often, at most, while nothing else is to be done.
 _LOOK_S = 1.0
 
@@ -95,6 +97,7 @@ class Indexer:
     def _index_all(self, find: Callable[[], list[SegmentFile]]) -> Counted:
         counted = Counted()
         self._forget_if_replaced()
+        self._wait_for_an_end_of_overwriting()
         waiting = in_order(find())
         while waiting or self._index_inode is None:
             try:
@@ -150,6 +153,17 @@ class Indexer:
         left = waiting[done.next :]
         mark = done.segments.get(left[0].name) if left else None
         return left[1:] if mark is not None and mark.indexed_offset >= left[0].size else left
+
+    def _wait_for_an_end_of_overwriting(self) -> None:
+        """While somebody writes an older copy over the index, it is not to be used; waits for some seconds at most."""
+        path, give_up_s = index_file.index_path(self.root), time.monotonic() + _OVERWRITING_MAX_S
+        while not self._engine.left_alone(path) and self._engine.is_older(path) and time.monotonic() < give_up_s:
+            try:
+                if abs(time.time() - path.stat().st_ctime) >= _QUIET_S:
+                    return
+            except FileNotFoundError:
+                return
+            time.sleep(_QUIET_S / 10)
 
     def _forget_if_replaced(self) -> None:
         """The operator may have deleted or replayed the index: then all is to be looked at anew.
