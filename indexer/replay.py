@@ -26,10 +26,10 @@ import duckdb
 import msgspec
 
 from eventlog import log
-from eventlog.errors import IndexFailed
+from eventlog.errors import IndexBusy, IndexFailed
 from eventlog.pruned import Pruned, read_pruned
 from eventlog.segment import sync_folder
-from indexer import checkpoint, engine, index_file, projections, schema, turns, typed
+from indexer import checkpoint, engine, index_file, projections, schema, turns, typed, versions
 from indexer.batch import SegmentChanged, in_order, index_batch
 from indexer.carrying import Carried, carry, carry_released, find_lacking
 from indexer.digest import Digest, digest
@@ -40,6 +40,7 @@ from indexer.parity import Difference, differences
 Progress = Callable[[int, int], None]
 
 _REPLAY_BATCH_BYTES = 1024 * 1024 * 1024
+_COMPARISONS = 3
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,7 +167,22 @@ def remarks(done: Replayed) -> list[str]:
 
 
 def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> Verified:
-    """Compare the live index with a replay of exactly the bytes that it has indexed."""
+    """Compare the live index with a replay of exactly the bytes that it has indexed.
+
+    Raises IndexBusy where segments come and go each time that it is compared, as beside a restore.
+    """
+    for _ in range(_COMPARISONS):
+        found = _compared(root, progress, timeout_s)
+        if found is not None:
+            return found
+    raise IndexBusy(
+        f"{root}: segments were deleted, restored or replaced each time while the index was compared with the log; "
+        "try again when that is over"
+    )
+
+
+def _compared(root: str | Path, progress: Progress | None, timeout_s: float) -> Verified | None:
+    """Compare once; None where they differ, but the live index has been told of other files since it was looked at."""
     with index_file.reading(root, timeout_s=timeout_s) as connection:
         if schema.version(connection) != schema.SCHEMA_VERSION:
             raise IndexFailed(f"{index_file.index_path(root)} has another schema version; try: eventlog replay")
@@ -178,10 +194,21 @@ def verify(root: str | Path, *, progress: Progress | None = None, timeout_s: flo
         with turns.turn(root, exclusive=True, timeout_s=timeout_s):
             with _live_attached(connection, root):
                 carry_released(connection, limits)
+                has_moved = _has_moved(connection, marks)
             replayed = _finish(connection)
+            if live != replayed and has_moved:
+                return None
             found = [] if live == replayed else _differences(connection, root, limits)
             carried = sum(mark.events for mark in checkpoint.read(connection).values() if mark.released)
             return Verified(live=live, replayed=replayed, carried=carried, differences=found)
+
+
+def _has_moved(connection: duckdb.DuckDBPyConnection, marks: Mapping[str, checkpoint.Checkpoint]) -> bool:
+    """Say whether the live index has given up files, or got them back, or put their rows aside, since the marks."""
+    now = dict(connection.execute("SELECT name, released FROM live.segments").fetchall())
+    if any(now.get(name) != mark.released for name, mark in marks.items()):
+        return True
+    return any(versions.MARK in name and name not in marks for name in now)
 
 
 @contextmanager

@@ -6,11 +6,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 from eventlog import sealing
+from eventlog.errors import IndexBusy
 from indexer import carrying, index_file, replay, retention
 from indexer.indexer import Indexer
 from tests.indexer.support import COUNT, index, line, name, rows, segment
@@ -44,6 +46,31 @@ def numbers(root: Path) -> set[int]:
 def expected(*files: list[bytes]) -> set[int]:
     """The events of some files."""
     return {json.loads(each)["payload"]["n"] for lines in files for each in lines}
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_rows_that_are_put_aside_while_verify_replays_are_no_difference(
+    root: Path, monkeypatch: pytest.MonkeyPatch, always: bool
+) -> None:
+    """As beside a restore; where files are replaced each time, verify says that it cannot tell."""
+    path = segment(root, *OLD)
+    Indexer(root, say=lambda _: None).catch_up()
+    files = iter([NEW, OLD[:3], NEW[:5], OLD[:2]] if always else [NEW])
+    real = replay._build
+
+    def build(*arguments: Any) -> tuple[int, dict[str, str]]:
+        lines = next(files, None)
+        if lines is not None:
+            path.write_bytes(b"".join(lines))
+            Indexer(root, say=lambda _: None).catch_up()
+        return real(*arguments)
+
+    monkeypatch.setattr(replay, "_build", build)
+    if always:
+        with pytest.raises(IndexBusy, match="try again when that is over"):
+            replay.verify(root)
+    else:
+        assert replay.verify(root).equal
 
 
 @pytest.mark.parametrize("how", FILES)
