@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
@@ -38,7 +39,8 @@ def _in_place(copy: Path, index: Path) -> None:
 
 def _in_place_slowly(copy: Path, index: Path) -> None:
     """As a network file system does it, or a large file: batches come in between."""
-    with copy.open("rb") as source, index.open("r+b") as target:
+    fd = os.open(index, os.O_RDWR | os.O_CREAT, 0o600)
+    with copy.open("rb") as source, open(fd, "r+b") as target:
         while block := source.read(64 * 1024):
             target.write(block)
             target.flush()
@@ -110,8 +112,11 @@ def bring_an_older_index_back(plan: Plan) -> str:
             for number in range(rounds):
                 _wait_for_rows(root, len(agent.acked), said)
                 copy = folder / f"copy {number % 5}"
-                shutil.copyfile(index, copy)
-                copies = [*copies, copy][-5:]
+                with contextlib.suppress(FileNotFoundError):  # set aside at this moment, and about to be made anew
+                    shutil.copyfile(index, copy)
+                    copies = sorted({*copies, copy})
+                if not copies:
+                    continue
                 agent.emit(plan.rng.randrange(40))
                 time.sleep(plan.rng.random() * 0.2)
                 plan.rng.choice(_WAYS)(plan.rng.choice(copies), index)

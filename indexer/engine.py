@@ -7,6 +7,7 @@ crashes when it ends: idle ones are closed before a fork, and made anew when the
 
 from __future__ import annotations
 
+import enum
 import math
 import os
 import threading
@@ -56,6 +57,14 @@ _CHECKSUM_BYTES = 8
 T = TypeVar("T")
 
 
+class Fate(enum.Enum):
+    """What may become of a file while it is attached: all was written by us; another file is in its place; or both."""
+
+    OURS = "ours"
+    REPLACED = "replaced"
+    MIXED = "mixed"
+
+
 class Engine:
     """An instance to which index files are attached, one at a time. Threads take turns.
 
@@ -77,8 +86,8 @@ class Engine:
         self._is_writing = False
         #: Whether the file is as this engine left it: nobody has written to it since.
         self.is_as_left = False
-        #: Whether somebody wrote another file over this one while it was attached: what was written then is of no use.
-        self.was_overwritten = False
+        #: What became of the file while it was attached last.
+        self.fate = Fate.OURS
         self._found_as: _State | None = None
         #: What tells the file from all others, whatever is written to it; None where there is no telling.
         self.file_id: bytes | None = None
@@ -123,7 +132,7 @@ class Engine:
             self._connection = self._connected(path)
             state = _state(path)
             self.is_as_left = state is not None and state == self._left_as
-            self._found_as, self.was_overwritten = state, False
+            self._found_as, self.fate = state, Fate.OURS
             self.file_id = None if state is None else state.headers[:_HEADER_BYTES]
             self._left_as, self._is_writing = None, False
             self._connection.execute(f"ATTACH {quoted(path)} AS {_NAME} ({options})")
@@ -187,7 +196,7 @@ class Engine:
             raise
         if self._is_writing:
             self._left_as = _state(self._made_for)
-            self.was_overwritten = not _follows(self._found_as, self._left_as)
+            self.fate = _became(self._found_as, self._left_as)
         self._connection.close()  # and with it its temporary tables
         self._connection = None
         self._in_use.release()
@@ -289,19 +298,16 @@ class _State(NamedTuple):
         return first, second
 
 
-def _follows(before: _State | None, after: _State | None) -> bool:
-    """Say whether only checkpoints were made since, by whoever had the file open.
-
-    Where a copy was written over the file, its two headers do not fit; or it is another file.
-    """
+def _became(before: _State | None, after: _State | None) -> Fate:
+    """Say what became of a file while it was attached, by its headers, which take turns at the checkpoints."""
     if before is None or after is None or len(before.headers) < _HEADERS * _HEADER_BYTES:
-        return True
-    if (before.device, before.inode) != (after.device, after.inode):
-        return False
+        return Fate.OURS
     low, high = sorted(after.checkpoints)
-    if high == max(before.checkpoints):
-        return after.headers == before.headers
-    return high > max(before.checkpoints) and low == high - 1
+    is_the_file = (before.device, before.inode) == (after.device, after.inode)
+    if is_the_file and high > max(before.checkpoints):
+        return Fate.OURS if low == high - 1 else Fate.MIXED
+    is_untouched = after.headers == before.headers and after.changed_ns == before.changed_ns
+    return Fate.OURS if is_the_file and is_untouched else Fate.REPLACED
 
 
 def _state(path: Path) -> _State | None:

@@ -21,7 +21,7 @@ import duckdb
 
 from eventlog.errors import IndexFailed
 from indexer import turns
-from indexer.engine import CONFIG, Engine, quoted, spill_path
+from indexer.engine import CONFIG, Engine, Fate, quoted, spill_path
 
 DEFAULT_TIMEOUT_S = 60.0
 _RETRY_S = 0.02
@@ -67,20 +67,29 @@ def writing(
         path = index_path(root)
         if not path.exists():  # a log left by a file that is gone must not be played into a new one
             remove_wal(path)
+        else:  # before it is looked at: to change its mode changes what tells it from others
+            _make_private(path)
         used = engine or Engine()
         connection = _opened(root, lambda: used.attach(path), os.R_OK | os.W_OK, timeout_s)
         try:
-            if path.stat().st_mode & 0o077:  # DuckDB makes it readable for everybody
-                path.chmod(0o600)
+            _make_private(path)  # DuckDB makes it readable for everybody
             yield connection
             used.detach()
-            if used.was_overwritten:
-                raise broken(path, "another file was written over it, or put in its place, while it was in use")
+            if used.fate is Fate.MIXED:
+                raise broken(path, "another file was written over it while it was in use")
+            if used.fate is Fate.REPLACED:
+                raise IndexReplaced(f"{path} was replaced by another file while it was in use; try again")
         except BaseException:
             used.abandon()
             raise
         if engine is None:
             used.close()
+
+
+def _make_private(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # deleted at this moment
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
 
 
 @contextmanager
@@ -285,6 +294,10 @@ def _fails_elsewhere(path: Path, how: str, timeout_s: float) -> bool:
         return found.returncode in _UNREADABLE and os.access(path, os.R_OK) and not _is_locked(path)
     except (OSError, subprocess.SubprocessError):
         return False
+
+
+class IndexReplaced(IndexFailed):
+    """What was written went into a file that is not the index any more; it has to be written again."""
 
 
 class BrokenIndex(IndexFailed):

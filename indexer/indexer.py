@@ -26,7 +26,7 @@ from indexer import checkpoint, index_file, projections, schema, versions
 from indexer.alarm import ALARM_EVENT, Alarm
 from indexer.batch import Done, SegmentChanged, in_order, index_batch
 from indexer.engine import Engine
-from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex
+from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex, IndexReplaced
 from indexer.known import Known
 from indexer.replay import Progress, rebuild, remarks
 from indexer.sweep import Sweep, is_spooled
@@ -128,6 +128,9 @@ class Indexer:
             return None
         except _NeedsRebuild as error:
             self._rebuild(str(error), inode)
+            return None
+        except IndexReplaced:
+            self._sweep.forget()
             return None
         except BrokenIndex as error:
             aside = index_file.set_aside(self.root, inode, timeout_s=self._timeout_s)
