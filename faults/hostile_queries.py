@@ -113,6 +113,7 @@ GREEDY = [
     "SELECT len(list(repeat('x', 100000000))) FROM range(100)",
     "SELECT list_transform(range(1000000000), lambda x: x::VARCHAR)",
     "SELECT " + " UNION ALL SELECT ".join(["1"] * 6000),
+    "SELECT *, * FROM (" * 20 + "SELECT 1" + ")" * 20,
     "SELECT json_structure('[' || repeat('{\"a\":1},', 30000000) || '1]')",
     "SELECT unnest(string_split(repeat('x,', 300000000), ','))",
 ]

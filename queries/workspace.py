@@ -55,7 +55,7 @@ _OF_ONE_TYPE = re.compile(r"\bFROM\s+(event_rows|events)\s+WHERE\s+(?=event_type
 _INTERNAL = re.compile(r"\b(event_rows|rejected)\b")
 _KEPT_COLUMN = re.compile(r'"[a-z_]+/[^"]+"')
 #: "Did you mean …" searches all catalogs.
-_HINT = re.compile(r"\n?Did you mean [^\n]*")
+_HINT = re.compile(r"\n?Did you mean[^\n]*")
 _proven: set[str] = set()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import resource
 import time
 from collections.abc import Callable
@@ -62,6 +63,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("SELECT " + " || ".join(["event_type"] * 20) + " FROM events", True),
         ("SELECT concat(" + ", ".join(["event_type"] * 20) + ") FROM events", True),
         (" UNION ALL ".join(["SELECT 1"] * 1000), True),
+        ("SELECT *, * FROM (SELECT *, * FROM (SELECT *, * FROM events))", False),
+        (functools.reduce(lambda inner, _: f"SELECT *, * FROM ({inner})", range(7), "SELECT 1"), True),
         ("EXPLAIN ANALYZE SELECT repeat('x', 3)", True),
         ("SELECT setseed(0.5)", True),
         ("SELECT (SELECT current_setting('TimeZone'))", True),
@@ -137,10 +140,14 @@ def test_a_parameter_that_is_no_plain_value_is_refused(shared: Path) -> None:
         ReadStore(shared).sql("SELECT list(?)", [lambda: None])
 
 
+#: A plan of a million columns.
+_WIDE = functools.reduce(lambda inner, _: f"SELECT *, * FROM ({inner})", range(20), "SELECT 1")
+
 GREEDY: dict[str, Callable[[ReadStore, Path], object]] = {
     "rows": lambda store, _: store.sql("SELECT length(lpad('x', 2000000000, 'y'))"),
     "a list": lambda store, _: store.sql("SELECT len(list_distinct(range(20000000)))"),
     "a square": lambda store, _: store.arrow("SELECT damerau_levenshtein(repeat('x', 30000), repeat('y', 30000))"),
+    "a plan": lambda store, _: store.sql(_WIDE),
     "a file": lambda store, path: store.copy("SELECT repeat('x', 500000000) FROM range(100)", path, "csv"),
 }
 
