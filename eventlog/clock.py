@@ -44,7 +44,7 @@ def recorded(events: Iterable[Event], *, now_us: int) -> list[Recorded]:
     return [each for _, each in ordered]
 
 
-_Key = tuple[int, str, int]
+_Key = tuple[int, int, str, int]
 
 
 def _in_segment(events: list[Event], horizon_us: int) -> list[tuple[_Key, Recorded]]:
@@ -54,7 +54,15 @@ def _in_segment(events: list[Event], horizon_us: int) -> list[tuple[_Key, Record
         found.append(Recorded(event, latest_us, latest_us > horizon_us))
     last_us = max((each.latest_us for each in found if not each.is_ahead), default=-(2**63))
     return [
-        ((last_us if each.is_ahead else each.latest_us, each.event.located.segment, each.event.located.offset), each)
+        (
+            (
+                last_us if each.is_ahead else each.latest_us,
+                each.latest_us,
+                each.event.located.segment,
+                each.event.located.offset,
+            ),
+            each,
+        )
         for each in found
     ]
 

@@ -33,8 +33,10 @@ WITH changes AS (
 ), snoozes AS (
     SELECT workspace, {_field("name")} AS name, arg_max(timestamp, {ORDER}) AS snoozed_at,
            max(recorded) AS snoozed_order,
-           arg_max(TRY({_field("until", "TIMESTAMP")} - (timestamp - recorded)), {ORDER}) AS snoozed_until
-    FROM ({recorded("event_type = 'alert_snoozed'")}) GROUP BY ALL
+           arg_max(CASE WHEN until > timestamp THEN TRY(until - (timestamp - recorded)) ELSE until END, {ORDER})
+               AS snoozed_until
+    FROM (SELECT *, {_field("until", "TIMESTAMP")} AS until FROM ({recorded("event_type = 'alert_snoozed'")}))
+    GROUP BY workspace, name
 ), troubles AS (
     SELECT workspace, {_field("rule_id", "UUID")} AS rule_id,
            arg_max({{'reason': payload ->> 'reason', 'failing_since': timestamp}}, {ORDER}) AS trouble
@@ -80,16 +82,18 @@ LEFT JOIN ends ON ends.workspace IS NOT DISTINCT FROM f.workspace AND ends.firin
 # changed or removed since will not be: where to is no longer what its owner wants.
 DELIVERIES = f"""
 WITH tries AS (
-    SELECT workspace, event_type, timestamp, recorded, segment, line_offset, {_field("firing_id", "UUID")} AS firing_id,
+    SELECT workspace, event_type, timestamp, recorded, latest, segment, line_offset,
+           {_field("firing_id", "UUID")} AS firing_id,
            {_field("channel")} AS channel, payload ->> 'reason' AS reason,
            {_field("retry_at", "TIMESTAMP")} AS retry_at,
-           max(recorded) FILTER (event_type = 'alert_delivery_retried')
+           max({{'recorded': recorded, 'latest': latest}}) FILTER (event_type = 'alert_delivery_retried')
                OVER (PARTITION BY workspace, firing_id, channel) AS retried
     FROM ({recorded("event_type IN ('alert_delivered', 'alert_delivery_failed', 'alert_delivery_retried')")})
 ), told AS (
     SELECT workspace, firing_id, channel, min(timestamp) FILTER (event_type = 'alert_delivered') AS delivered,
            count(*) FILTER (event_type = 'alert_delivery_failed') AS failures,
-           count(*) FILTER (event_type = 'alert_delivery_failed' AND recorded >= coalesce(retried, recorded))
+           count(*) FILTER (event_type = 'alert_delivery_failed'
+               AND (retried IS NULL OR {{'recorded': recorded, 'latest': latest}} >= retried))
                AS failures_in_a_row,
            arg_max(timestamp, {ORDER}) FILTER (event_type = 'alert_delivery_failed') AS last_failure,
            arg_max(reason, {ORDER}) FILTER (event_type = 'alert_delivery_failed') AS last_error,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from eventlog.clock import AHEAD_S
 
 #: What orders the rows of `recorded`.
-ORDER = "(recorded, segment, line_offset)"
+ORDER = "(recorded, latest, segment, line_offset)"
 #: Times beyond this lie in the future.
 HORIZON = f"(now() AT TIME ZONE 'UTC' + to_seconds({AHEAD_S:g}))"
 

@@ -167,7 +167,5 @@ def retry(
             dead = connection.execute(_DEAD, {"workspace": workspace, "name": name}).fetchall()
         for firing_id, of, channel, failed in dead:
             again = AlertDeliveryRetried(name=of, firing_id=firing_id, channel=channel)
-            # Behind the failure, but not in the future with one that a clock gone wrong has dated.
-            behind = min(rules.utc(failed) + _TICK, datetime.now(UTC))
-            change.writing.write(again, workspace=workspace, at=max(change.now, behind))
+            change.writing.write(again, workspace=workspace, at=max(change.now, rules.utc(failed) + _TICK))
     return len(dead)

@@ -239,15 +239,15 @@ _STANDINGS = """
 def read(connection: duckdb.DuckDBPyConnection, now: datetime) -> list[Rule]:
     """Return all rules that were ever set, the removed ones too, in order of workspace and name.
 
-    Firings, ends and changes that a clock gone wrong has dated after `now` delay nothing.
+    Firings and ends that a clock gone wrong has dated after `now` delay nothing.
     """
     horizon = now + timedelta(seconds=AHEAD_S)
     cursor = connection.execute(_STANDINGS, {"horizon": horizon.astimezone(UTC).replace(tzinfo=None)})
     names = [column[0] for column in cursor.description or []]
-    return [_rule(dict(zip(names, row, strict=True)), now, horizon) for row in cursor.fetchall()]
+    return [_rule(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
 
 
-def _rule(row: dict[str, Any], now: datetime, horizon: datetime) -> Rule:
+def _rule(row: dict[str, Any]) -> Rule:
     problem = None
     try:
         definition = _decoder.decode(row["definition"])
@@ -263,7 +263,7 @@ def _rule(row: dict[str, Any], now: datetime, horizon: datetime) -> Rule:
         name=row["name"],
         rule_id=row["rule_id"],
         set_at=utc(row["set_at"]),
-        changed_at=now if utc(row["changed"]) > horizon else utc(row["changed"]),
+        changed_at=utc(row["changed"]),
         firings=row["firings"],
         definition=definition,
         problem=problem,

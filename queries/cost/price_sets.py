@@ -30,7 +30,7 @@ EVENTS_MAX = 10_000
 _EVENTS = f"""
     SELECT event_id::VARCHAR, CASE WHEN timestamp > {HORIZON} THEN latest ELSE timestamp END, workspace,
            payload::VARCHAR,
-           row_number() OVER (ORDER BY recorded, segment, line_offset) AS place
+           row_number() OVER (ORDER BY recorded, latest, segment, line_offset) AS place
     FROM price_events ORDER BY place DESC LIMIT {EVENTS_MAX + 1}
 """
 _decoder = msgspec.json.Decoder(PriceSet)

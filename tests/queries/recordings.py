@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.recorder import Recorder
 from tests.indexer.support import index
 
@@ -18,7 +19,7 @@ Told = tuple[datetime, str | msgspec.Struct, dict[str, Any]]
 
 def record(root: Path, *told: Told) -> list[str]:
     """Emit events and index them; return their ids."""
-    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     ids = []
     for moment, event, fields in told:
         payload = fields.pop("payload", None) if isinstance(event, str) else None

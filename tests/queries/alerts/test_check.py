@@ -245,7 +245,7 @@ def test_one_workspace_cannot_end_another_ones_alert(root: Path) -> None:
 
 def test_a_rule_that_somebody_wrote_by_hand_and_wrong_fails_alone(root: Path) -> None:
     """It is said what is wrong with it; the others are evaluated."""
-    obs.configure(root=str(root), strict=True)
+    obs.configure(root=str(root), strict=True, operator=True)
     obs.emit("alert_rule_set", {"name": "odd", "kind": "moon"}, timestamp=at(-9))
     with obs.context(run_id="r", workspace=None):
         obs.emit(AlertRuleSet(name="well", kind="cost", threshold=Decimal(1)), timestamp=at(-9))
