@@ -15,7 +15,7 @@ from eventlog.redaction import commands, names, shapes, tokens
 from tests.eventlog.redaction_table import INNOCENT, SECRET
 
 _SEPARATORS = [(",", ":"), (", ", ": ")]
-_ROWS = [*tokens.TOKENS, *shapes.SHAPES, *names.NAMES, *commands.OPTIONS]
+_ROWS: list[Any] = [*tokens.TOKENS, *shapes.SHAPES, *names.NAMES, *commands.OPTIONS]
 
 
 def encodings(payload: Any) -> list[bytes]:
