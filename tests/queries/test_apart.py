@@ -51,6 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("SELECT 'a' || 'b' || event_type FROM events", False),
         ("WITH a AS (FROM events) SELECT date_trunc('day', timestamp), count(*) FROM a GROUP BY 1", False),
         ("SELECT run_id.upper() FROM events", False),
+        ("WITH RECURSIVE r AS (SELECT 1 AS x UNION ALL SELECT x + 1 FROM r WHERE x < 9) FROM r", False),
         ("SELECT repeat('x', 3)", True),
         ("SELECT list_sum(range(3))", True),
         ("SELECT len(range(3))", True),
