@@ -363,8 +363,10 @@ def _store(connection: duckdb.DuckDBPyConnection, part: _Part, known: Known, don
     try:
         loader.take_back(connection, again)
         loader.store(connection, part.bulk, checked._replace(rejected=[*checked.rejected, *part.torn]), known)
+        before = {name: mark.indexed_offset for name in part.reached if (mark := known.marks.get(name)) is not None}
         changed = _account(part, checked, known.marks, done)
-        checkpoint.write(connection, changed)
+        moved = {each.name: before[each.name] for each in changed if before.get(each.name)}
+        checkpoint.write(connection, changed, expected=moved)
         connection.commit()
     except loader.Refused:
         loader.undo(connection, known)

@@ -12,7 +12,7 @@ receiver. The hash is therefore of the bytes before the torn tail.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import duckdb
@@ -59,12 +59,29 @@ def read(connection: duckdb.DuckDBPyConnection, names: Iterable[str] | None = No
     return {row[0]: Checkpoint(*row) for row in rows}
 
 
-def write(connection: duckdb.DuckDBPyConnection, checkpoints: Iterable[Checkpoint]) -> None:
-    """Store checkpoints, replacing earlier ones of the same segments."""
+class Moved(Exception):
+    """The index has other checkpoints than were known: it is another file by now."""
+
+
+def write(
+    connection: duckdb.DuckDBPyConnection,
+    checkpoints: Iterable[Checkpoint],
+    *,
+    expected: Mapping[str, int] | None = None,
+) -> None:
+    """Store checkpoints, replacing earlier ones of the same segments.
+
+    Raises Moved where those do not have the offsets that are `expected`, by name; the transaction is of no use then.
+    """
     rows = list(checkpoints)
     if not rows:
         return
-    connection.execute("DELETE FROM segments WHERE name IN (SELECT unnest(?))", [[each.name for each in rows]])
+    found = connection.execute(
+        "DELETE FROM segments WHERE name IN (SELECT unnest(?)) RETURNING name, indexed_offset",
+        [[each.name for each in rows]],
+    ).fetchall()
+    if expected is not None and {name: offset for name, offset in found if offset} != expected:
+        raise Moved
     columns = ", ".join(f"unnest(?::{kind}[])" for kind in SEGMENTS.values())
     connection.execute(
         f"INSERT INTO segments SELECT {columns}", [[getattr(each, name) for each in rows] for name in SEGMENTS]

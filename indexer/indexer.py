@@ -39,6 +39,8 @@ _TORN_WAIT_NS = 60 * 1_000_000_000
 _QUIET_S, _OVERWRITING_MAX_S = 0.5, 5.0
 #: An index that others have written to is looked at this often, at most, while nothing else is to be done.
 _LOOK_S = 1.0
+#: And one that seems to be as it was left, this often: what was put in its place may look just like it.
+_LOOK_ANYWAY_S = 5.0
 
 
 class Counted(msgspec.Struct):
@@ -129,7 +131,7 @@ class Indexer:
         except _NeedsRebuild as error:
             self._rebuild(str(error), inode)
             return None
-        except IndexReplaced:
+        except (IndexReplaced, checkpoint.Moved):
             self._sweep.forget()
             return None
         except BrokenIndex as error:
@@ -180,7 +182,7 @@ class Indexer:
         if inode != self._index_inode:
             self._sweep.forget()
             self._index_inode = self._index_id = None
-        elif now_s - self._looked_at_s >= _LOOK_S and not self._engine.left_alone(path):
+        elif now_s - self._looked_at_s >= (_LOOK_ANYWAY_S if self._engine.left_alone(path) else _LOOK_S):
             self._looked_at_s = now_s
             self._index_inode = None
 
