@@ -161,6 +161,8 @@ def struct_json(payload: object) -> bytes:
         plain = msgspec.to_builtins(payload)
         if plain != msgspec.json.decode(data):  # else each null is a None; walking takes longer than comparing
             _refuse_non_finite(plain, "payload")
+    if len(data) > MAX_LINE_BYTES:  # before anything else is paid for it
+        check_limits(data)
     return data
 
 
@@ -188,6 +190,8 @@ def _checked_raw(raw: msgspec.Raw) -> bytes:
         _fields.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent(f"raw payload is not a JSON object: {error}") from None
+    if len(data) > MAX_LINE_BYTES:
+        check_limits(data)
     return data
 
 

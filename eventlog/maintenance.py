@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventlog import forks
+from eventlog import forks, root_files
 from eventlog.errors import MaintenanceBusy, WriteFailed
 
 LOCK_NAME = "maintenance.lock"
@@ -22,7 +21,7 @@ def maintenance(root: str | Path) -> Iterator[None]:
     """
     path = Path(root) / LOCK_NAME
     try:
-        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        opened = root_files.open_lock(path)
     except OSError as error:
         raise WriteFailed(
             f"{path}: {error.strerror}; whoever seals, archives or prunes has to be allowed to write to the root"

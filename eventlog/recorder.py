@@ -293,8 +293,6 @@ class Recorder:
             if registered not in self._announced.done:
                 self._announce(registered)
             version = registered.version
-        if len(data) > envelope.MAX_LINE_BYTES:  # before it is paid for that secrets are looked for in it
-            envelope.check_limits(data)
         if self._redacts:
             data = redaction.redact(data)
         if self.redactor is not None:

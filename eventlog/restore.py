@@ -33,7 +33,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import archive, blob_copies, forks, log, manifest, sealing
+from eventlog import archive, blob_copies, forks, log, manifest, root_files, sealing
 from eventlog.backup import Progress
 from eventlog.content import Digests, digests
 from eventlog.destination import Destination
@@ -342,7 +342,7 @@ def _alone(root: Path) -> Iterator[None]:
     """Hold the lock of restores, without waiting. Raises MaintenanceBusy."""
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(root / "restore.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = root_files.open_lock(root / "restore.lock")
     except OSError as error:
         raise _full(root, error) from error
     with forks.held(fd):

@@ -19,6 +19,7 @@ from eventlog.cli.main import (
     resolve_root,
     root_option,
     say,
+    tell,
 )
 from eventlog.errors import MissingExtra, QueryFailed
 from indexer import replay as replaying
@@ -110,13 +111,13 @@ def prune(age: str | None, event_types: tuple[str, ...], dry_run: bool, wait_s: 
     done = retention.prune(folder, age_s, event_types or None, dry_run=dry_run, timeout_s=wait_s)
     for each in done.pruned:
         home = " and ".join([*(["indexed"] if each.indexed else []), *(f"backed up to {to}" for to in each.backups)])
-        click.echo(printable(f"{each.segment_type}/{each.segment}  {each.size_bytes:,} bytes  {home}"))
+        tell(printable(f"{each.segment_type}/{each.segment}  {each.size_bytes:,} bytes  {home}"))
     for kept in done.kept:
         say(printable(f"kept: {kept}"))
     for problem in done.unseen:
         say(printable(f"not counted as a backup: {problem}"))
     total = sum(each.size_bytes for each in done.pruned)
-    click.echo(f"{'would delete' if dry_run else 'deleted'} {counted(len(done.pruned), 'segment')}, {total:,} bytes")
+    tell(f"{'would delete' if dry_run else 'deleted'} {counted(len(done.pruned), 'segment')}, {total:,} bytes")
 
 
 @click.command()
@@ -138,7 +139,7 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
     if not verify:
         with progress_bar("replaying") as progress:
             done = replaying.replay(folder, progress=progress, timeout_s=wait_s)
-        click.echo(
+        tell(
             f"replayed {counted(done.digest.events, 'event')} from {counted(done.segments, 'segment')} "
             f"in {done.elapsed_s:.1f} s, {counted(done.digest.quarantined, 'line')} in quarantine\n"
             f"content hash {done.digest.content}"
@@ -161,20 +162,20 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
     with progress_bar("replaying") as progress:
         found = replaying.verify(folder, progress=progress, timeout_s=wait_s)
     if found.equal:
-        click.echo(f"equal: {found.live.events:,} events, content hash {found.live.content}")
+        tell(f"equal: {found.live.events:,} events, content hash {found.live.content}")
         return 0
-    click.echo("the live index differs from a replay of its log:")
+    tell("the live index differs from a replay of its log:")
     for name in found.live.__struct_fields__:
         live, replayed = getattr(found.live, name), getattr(found.replayed, name)
         if live != replayed:
-            click.echo(f"  {name}: live {live}, replayed {replayed}")
+            tell(f"  {name}: live {live}, replayed {replayed}")
     for row in found.differences:
-        click.echo(printable(f"  {row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.what}"))
-    click.echo("try: eventlog replay")
+        tell(printable(f"  {row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.what}"))
+    tell("try: eventlog replay")
     return EXIT_FAILED
 
 
 def _report(done: Counted) -> None:
     rejected = f", {counted(done.rejected, 'line')} to quarantine" if done.rejected else ""
-    click.echo(f"indexed {counted(done.events, 'event')} ({done.bytes:,} bytes){rejected}")
+    tell(f"indexed {counted(done.events, 'event')} ({done.bytes:,} bytes){rejected}")
     sys.stdout.flush()

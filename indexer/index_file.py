@@ -19,6 +19,7 @@ from pathlib import Path
 
 import duckdb
 
+from eventlog import root_files
 from eventlog.errors import IndexFailed
 from indexer import turns
 from indexer.engine import CONFIG, Engine, Fate, quoted, spill_path
@@ -38,9 +39,21 @@ def index_path(root: str | Path) -> Path:
 
 def existing(root: str | Path) -> Path:
     """Return where the index of a root is. Raises IndexFailed where there is none."""
-    path = index_path(root)
+    path = regular(root)
     if not path.exists():
         raise IndexFailed(f"there is no index at {path}; try: eventlog index")
+    return path
+
+
+def regular(root: str | Path) -> Path:
+    """Return where the index of a root is. Raises IndexFailed where it, or its write-ahead log, is no regular file.
+
+    DuckDB would wait for a FIFO without end, and follow a link.
+    """
+    path = index_path(root)
+    for each in (path, *wal_paths(path)):
+        if (said := root_files.refusal(each)) is not None:
+            raise IndexFailed(said)
     return path
 
 
@@ -63,8 +76,9 @@ def writing(
     With an `engine`, that stays for the next time.
     """
     Path(root).mkdir(parents=True, exist_ok=True, mode=0o700)
+    regular(root)
     with _turn_apart(root, exclusive=True, timeout_s=timeout_s):
-        path = index_path(root)
+        path = regular(root)
         if not path.exists():  # a log left by a file that is gone must not be played into a new one
             remove_wal(path)
         else:  # before it is looked at: to change its mode changes what tells it from others
@@ -126,7 +140,7 @@ def reading(
 
 def connect(root: str | Path, *, timeout_s: float, attached_as: str | None = None) -> duckdb.DuckDBPyConnection:
     """Open the index read-only while holding a turn. Raises IndexBusy, BrokenIndex and IndexFailed."""
-    path = index_path(root)
+    path = regular(root)
 
     def open_() -> duckdb.DuckDBPyConnection:
         if attached_as is None:
@@ -243,7 +257,7 @@ os.register_at_fork(after_in_child=_after_fork)
 def _is_locked(path: Path) -> bool:
     """Say whether another process holds a lock on the file, wherever that process is."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:

@@ -25,7 +25,7 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from eventlog import log
+from eventlog import log, root_files
 from eventlog.errors import IndexBusy, IndexFailed
 from eventlog.pruned import Pruned, read_pruned
 from eventlog.segment import sync_folder
@@ -226,6 +226,9 @@ def _work_file(root: str | Path, timeout_s: float) -> Iterator[Path]:
     folder = Path(root).absolute()
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "index.duckdb.replay"
+    index_file.regular(root)
+    if root_files.what_is_odd(path) == "a folder":
+        raise IndexFailed(root_files.refusal(path))
     with turns.replaying(folder, timeout_s=timeout_s):
         _remove(path)  # left by a replay that was killed
         try:
@@ -268,7 +271,7 @@ def _build(
 
 def _look_at_live(root: str | Path) -> tuple[Path | None, bool]:
     """Set aside a live index that is none of ours, or broken; say where it is, and whether a newer eventlog made it."""
-    live = index_file.index_path(root)
+    live = index_file.regular(root)
     if not live.exists():
         return None, False
     try:

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from eventlog import forks, threads
+from eventlog import forks, root_files, threads
 from eventlog.errors import IndexBusy
 
 _TURN, _GATE, _REPLAY = "index.turn", "index.gate", "index.replay.lock"
@@ -53,7 +53,7 @@ def turn(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterator[Non
 def replaying(root: str | Path, *, timeout_s: float) -> Iterator[None]:
     """Be the only one who builds an index anew, for the length of the block. Raises IndexBusy naming who does."""
     path = Path(root) / _REPLAY
-    fd = forks.hold(_open(path))
+    fd = forks.hold(root_files.open_lock(path))
     if not _lock_within(fd, fcntl.LOCK_EX, timeout_s):
         names = ", ".join(holders(path) or []) or "another process"
         raise IndexBusy(
@@ -127,7 +127,7 @@ def busy(root: str | Path, waited_s: float) -> IndexBusy:
 
 
 def _locked(path: Path, kind: int, deadline: float, root: Path, timeout_s: float) -> int:
-    fd = forks.hold(_open(path))
+    fd = forks.hold(root_files.open_lock(path))
     if _lock_within(fd, kind, deadline - time.monotonic()):
         return fd
     raise busy(root, timeout_s)
@@ -140,13 +140,6 @@ def _lock_within(fd: int, kind: int, timeout_s: float) -> bool:
     except BlockingIOError:
         return _Waiter(fd, kind).wait(timeout_s)
     return True
-
-
-def _open(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:  # somebody who may only read can still queue, if the file is there
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class _Waiter:

@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from eventlog import envelope
-from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say
+from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say, shown, tell, tell_json
 from eventlog.errors import QueryFailed
 from queries import render, sandbox
 from queries.cli_options import reading
@@ -144,8 +144,13 @@ def _target(output: Path | None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="eventlog-") as folder:
         path = Path(folder) / "rows"
         yield path
-        with path.open("rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
+        if sys.stdout.isatty():
+            with path.open(encoding="utf-8", errors="replace", newline="") as lines:
+                for line in lines:
+                    click.echo(shown(line), nl=False)
+        else:
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
         sys.stdout.flush()
 
 
@@ -164,9 +169,9 @@ def status(as_json: bool, root: str | None) -> None:
     """
     found = look(existing_root(root))
     if as_json:
-        click.echo(msgspec.json.encode(found))
+        tell_json(found)
         return
-    click.echo("\n".join(f"{name:12} {value}" for name, value in _lines(found)))
+    tell("\n".join(f"{name:12} {value}" for name, value in _lines(found)))
 
 
 def _lines(found: Status) -> list[tuple[str, str]]:

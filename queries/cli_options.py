@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
-import msgspec
 
-from eventlog.cli.main import existing_root, moment, root_option
+from eventlog.cli.main import existing_root, moment, root_option, tell_json
 from queries.store import ReadStore
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -69,7 +68,7 @@ def shown(time: datetime | None, *, utc: bool) -> str:
 
 def echo_json(answer: object) -> None:
     """Print an answer as JSON: structs as objects, times in UTC, decimals as text."""
-    click.echo(msgspec.json.encode(answer))
+    tell_json(answer)
 
 
 def page(text: str) -> None:

@@ -6,9 +6,7 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import click
-
-from eventlog.cli.main import printable
+from eventlog.cli.main import printable, tell
 from queries import listing
 from queries.store import Result
 
@@ -28,7 +26,7 @@ def table(result: Result) -> None:
     if interactive:
         _draw(columns, numbers, rows)
     else:
-        click.echo("\n".join(_lines(columns, numbers, rows)))
+        tell("\n".join(_lines(columns, numbers, rows)))
 
 
 def fitted(result: Result, ranks: Mapping[str, int], *, elastic: Collection[str] = ()) -> None:
@@ -45,7 +43,7 @@ def fitted(result: Result, ranks: Mapping[str, int], *, elastic: Collection[str]
         for name, kind in zip(result.columns, result.types, strict=True)
     ]
     rows = [[_cell(value, interactive=True) for value in row] for row in result.rows]
-    click.echo("\n".join(listing.lines(listing.columns(rows, *described), width)))
+    tell("\n".join(listing.lines(listing.columns(rows, *described), width)))
 
 
 def _lines(columns: list[str], numbers: list[bool], rows: list[list[str]]) -> list[str]:

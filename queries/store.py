@@ -339,11 +339,14 @@ class ReadStore(Answers):
             raise QueryFailed(f"there is no folder {target.parent} to write {target.name} to")
         destination = str(part).replace("'", "''")
         try:
+            if is_file:  # before DuckDB, which would let everybody read it
+                os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             with self._asked(query, timeout_s, may_write=part) as (connection, statement):
                 rows_of = _finite(connection, statement, params) if format_ in ("json", "jsonl") else statement
                 rows = sandbox.execute(
                     connection,
-                    f"COPY (SELECT * FROM (\n{rows_of}\n){limit}) TO '{destination}' ({_COPY[format_]})",
+                    f"COPY (SELECT * FROM (\n{rows_of}\n){limit}) TO '{destination}' "
+                    f"({_COPY[format_]}, USE_TMP_FILE false)",
                     params,
                 ).fetchall()
             if is_file:

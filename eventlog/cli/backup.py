@@ -20,6 +20,7 @@ from eventlog.cli.main import (
     resolve_root,
     root_option,
     say,
+    tell,
 )
 from eventlog.destination import Destination, Folder, open_destination
 from eventlog.errors import ConfigError
@@ -82,13 +83,13 @@ def backup(destination: str, dry_run: bool, share: float | None, root: str | Non
     with progress_bar("backing up") as progress:
         done = backing.backup(folder, place, say=_say, progress=progress, dry_run=dry_run, check_share=share or 0.0)
     verb = "would copy" if dry_run else "copied"
-    click.echo(f"{verb} {_segments(done.copied, done.copied_bytes)} to {place.name}; {done.present:,} there already")
+    tell(f"{verb} {_segments(done.copied, done.copied_bytes)} to {place.name}; {done.present:,} there already")
     if done.blobs_copied or done.blobs_present:
         size = f"{counted(done.blobs_copied, 'blob')} ({done.blobs_copied_bytes:,} bytes)"
-        click.echo(f"{verb} {size}; {done.blobs_present:,} there already")
+        tell(f"{verb} {size}; {done.blobs_present:,} there already")
     if share is not None:
         mended = done.damaged - done.still_damaged
-        click.echo(
+        tell(
             f"read {counted(done.checked, 'object')} again ({done.checked_bytes:,} bytes): "
             + (f"{done.damaged:,} damaged, {max(mended, 0):,} copied again" if done.damaged else "all as stored")
         )
@@ -115,9 +116,9 @@ def restore(source: str, dry_run: bool, root: str | None) -> int:
     with progress_bar("restoring") as progress:
         done = restoring.restore(folder, place, progress=progress, dry_run=dry_run)
     verb = "would restore" if dry_run else "restored"
-    click.echo(f"{verb} {_segments(done.restored, done.restored_bytes)} to {folder}; {done.present:,} there already")
+    tell(f"{verb} {_segments(done.restored, done.restored_bytes)} to {folder}; {done.present:,} there already")
     if done.blobs_restored or done.blobs_present:
-        click.echo(f"{verb} {counted(done.blobs_restored, 'blob')}; {done.blobs_present:,} there already")
+        tell(f"{verb} {counted(done.blobs_restored, 'blob')}; {done.blobs_present:,} there already")
     for each in done.renamed:
         _say(each)
     if done.restored and not dry_run:

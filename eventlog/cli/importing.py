@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from eventlog import config, control
-from eventlog.cli.main import counted, root_option, say
+from eventlog.cli.main import counted, root_option, say, tell
 from eventlog.control import Role
 from eventlog.errors import ConfigError, ImportFailed
 from eventlog.importers import claude_code as claude
@@ -166,10 +166,10 @@ def _report(done: Imported) -> None:
     rejected = f", {done.rejected:,} lines kept for quarantine (the first: {done.reason})" if done.rejected else ""
     files = "1 file" if done.sources == 1 else f"{done.sources:,} files"
     later = f", {counted(done.unfinished, 'unfinished last line')} left for the next import" if done.unfinished else ""
-    click.echo(f"{files}: {done.events - done.rejected:,} new events{rejected}{skipped}{later}")
+    tell(f"{files}: {done.events - done.rejected:,} new events{rejected}{skipped}{later}")
     for foreign, count in sorted(done.renamed.items()):
         named = control.imported(foreign)
-        click.echo(f"{counted(count, 'line')} of type {foreign}: that is a name of eventlog's own, now {named}")
+        tell(f"{counted(count, 'line')} of type {foreign}: that is a name of eventlog's own, now {named}")
 
 
 def _hint_time_field(files: tuple[Path, ...]) -> None:

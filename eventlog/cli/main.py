@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import os
+import re
 import sys
 import time
 import traceback
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
 from eventlog import __version__, config, timestamps
 from eventlog.errors import (
@@ -172,10 +175,22 @@ def moment(text: str | None) -> str | None:
 
 
 def printable(text: str) -> str:
-    """Return text that cannot drive the reader's terminal: control characters replaced."""
-    return "".join(
-        each if each.isprintable() else " " if each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in text
-    )
+    """Return text that cannot drive the reader's terminal: control characters replaced, on one line.
+
+    Those are C0 and C1, what turns the direction of text, and separators of lines; joiners of letters stay.
+    """
+    return shown(text.replace("\n", " ").replace("\t", " "))
+
+
+def shown(text: str) -> str:
+    """Return `printable` text of several lines."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in _HARMLESS else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+#: No control characters, though not printable by themselves: joiners, spaces that do not break, ends of lines, tabs.
+_HARMLESS = frozenset("\u200c\u200d\u00a0\u202f\u3000\n\t")
 
 
 def counted(count: int, noun: str) -> str:
@@ -204,7 +219,33 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 def say(message: str) -> None:
     """Tell the user something that is not the command's output."""
-    click.echo(message, err=True)
+    click.echo(shown(message), err=True)
+
+
+def tell(text: str) -> None:
+    """Print a command's output that has no colours of ours: whatever is in it cannot drive a terminal."""
+    click.echo(shown(text))
+
+
+def tell_json(answer: object) -> None:
+    """Print an answer as JSON. What could drive a terminal is escaped, as JSON may have it."""
+    click.echo(harmless_json(msgspec.json.encode(answer)))
+
+
+def harmless_json(data: bytes) -> bytes:
+    """Return the same JSON with control characters beyond ASCII escaped. Invalid UTF-8 stays."""
+    if data.isascii():
+        return data
+    text = data.decode(errors="surrogateescape")
+    return _NOT_ASCII.sub(_escaped, text).encode(errors="surrogateescape")
+
+
+#: C1, what turns the direction of text, and separators of lines. Surrogates stand for bytes that are no UTF-8.
+_NOT_ASCII = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -219,7 +260,9 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as error:  # --help, --version
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        words = io.StringIO()
+        error.show(words)
+        say(words.getvalue().rstrip("\n"))
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
@@ -253,7 +296,7 @@ def _drop_output() -> None:
 def _failed(error: Exception, message: str, arguments: Sequence[str]) -> int:
     if "--debug" in arguments:
         traceback.print_exc()
-    click.echo(f"error: {message}", err=True)
+    say(f"error: {message}")
     if isinstance(error, IndexBusy | MaintenanceBusy | AlertsBusy):
         return EXIT_BUSY
     if isinstance(error, ConfigError | InvalidEvent | QueryFailed | MissingExtra):

@@ -9,7 +9,17 @@ import click
 import msgspec
 
 from eventlog import archiving, blobs, chains, envelope, sealing, verification
-from eventlog.cli.main import EXIT_FAILED, counted, existing_root, printable, progress_bar, root_option, say
+from eventlog.cli.main import (
+    EXIT_FAILED,
+    counted,
+    existing_root,
+    printable,
+    progress_bar,
+    root_option,
+    say,
+    tell,
+    tell_json,
+)
 from eventlog.errors import MissingExtra, QueryFailed
 
 _TYPES = click.option(
@@ -42,10 +52,10 @@ def seal(event_types: tuple[str, ...], root: str | None) -> None:
     data = [each for each in made if each.segment_type != sealing.SEAL_EVENT]
     size_bytes = sum(each.size_bytes for each in data)
     nothing_new = "" if data else "; all that nobody is writing is sealed already"
-    click.echo(f"sealed {counted(len(data), 'segment')}, {size_bytes:,} bytes{nothing_new}")
+    tell(f"sealed {counted(len(data), 'segment')}, {size_bytes:,} bytes{nothing_new}")
     head = sealing.head_of(folder, sealing.read_chain(folder))
     if head is not None:
-        click.echo(f"head {head}")
+        tell(f"head {head}")
 
 
 @click.command()
@@ -73,7 +83,7 @@ def verify(with_index: bool, kept: str | None, as_json: bool, root: str | None) 
     rows = _verify_index(folder) if with_index else None
     if as_json:
         answer = msgspec.structs.asdict(found) | ({} if rows is None else {"index": rows})
-        click.echo(msgspec.json.encode(answer))
+        tell_json(answer)
     elif rows is not None:
         _show_rows(rows)
     return EXIT_FAILED if found.findings or (rows is not None and not rows.equal) else 0
@@ -102,18 +112,18 @@ def _show(found: verification.Verified) -> None:
     for each in found.findings:
         place = f"{each.event_type}/{each.segment}" if each.segment else each.event_type
         about = "" if each.exact else " or later" if each.event_type == blobs.FOLDER else " or later in this line"
-        click.echo(printable(f"{place}: byte {each.offset:,}{about}: {each.what}"))
+        tell(printable(f"{place}: byte {each.offset:,}{about}: {each.what}"))
     verdict = "all as sealed" if found.sealed_segments else "nothing to compare (try: eventlog seal)"
-    click.echo(
+    tell(
         f"{counted(found.sealed_segments, 'sealed segment')} ({found.sealed_bytes:,} bytes), "
         f"{counted(len(found.findings), 'finding') if found.findings else verdict}; "
         f"{found.pruned_segments:,} pruned; {found.unsealed_segments:,} not sealed yet ({found.unsealed_bytes:,} bytes)"
         + (f"; {counted(found.blobs, 'blob')} ({found.blob_bytes:,} bytes)" if found.blobs else "")
     )
     for each in found.strays:
-        click.echo(printable(f"{each.event_type}/{each.segment}: byte {each.offset:,}: {each.what}"))
+        tell(printable(f"{each.event_type}/{each.segment}: byte {each.offset:,}: {each.what}"))
     for fork in found.forks:
-        click.echo(
+        tell(
             f"fork: the seals of {_origin(fork.origin)} part behind seal {fork.after:,}: two copies of one root have "
             f"sealed under its id. Each part was compared; they end at {' and '.join(fork.heads)}"
             if fork.origin is not None
@@ -122,9 +132,9 @@ def _show(found: verification.Verified) -> None:
         )
     for chain in found.chains:
         if chain.head != found.head:
-            click.echo(f"another chain, of {_origin(chain.origin)}: head {chain.head}")
+            tell(f"another chain, of {_origin(chain.origin)}: head {chain.head}")
     if found.head is not None:
-        click.echo(f"head {found.head}")
+        tell(f"head {found.head}")
 
 
 def _origin(origin: str | None) -> str:
@@ -133,10 +143,10 @@ def _origin(origin: str | None) -> str:
 
 def _show_rows(rows: Any) -> None:
     for row in rows.differences:
-        click.echo(printable(f"{row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.what}"))
+        tell(printable(f"{row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.what}"))
     carried = f", but {rows.carried:,} whose segment was pruned or released" if rows.carried else ""
     verdict = f"each equal to its line{carried}" if rows.equal else "not all as the log has them; try: eventlog replay"
-    click.echo(f"{counted(rows.live.events, 'row')}, {verdict}")
+    tell(f"{counted(rows.live.events, 'row')}, {verdict}")
 
 
 @click.command()
@@ -158,7 +168,7 @@ def archive(event_types: tuple[str, ...], level: int, root: str | None) -> int:
     for reason in done.refused:
         say(f"left as it is: {reason}")
     ratio = f" ({done.bytes_after / done.bytes_before:.0%})" if done.bytes_before else ""
-    click.echo(
+    tell(
         f"archived {counted(done.segments, 'segment')}: {done.bytes_before:,} bytes are now {done.bytes_after:,}{ratio}"
         if done.segments
         else "archived nothing: no sealed segment waits for it; eventlog seal makes some"

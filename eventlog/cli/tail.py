@@ -10,7 +10,7 @@ from typing import NamedTuple
 import click
 
 from eventlog import envelope, log, reader, timestamps
-from eventlog.cli.main import existing_root, moment, printable, resolve_root, root_option, say
+from eventlog.cli.main import existing_root, harmless_json, moment, printable, resolve_root, root_option, say
 from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.reader import Located
@@ -151,7 +151,7 @@ def _entry(located: Located, wanted: _Wanted) -> _Entry | None:
 
 
 def _show_json(entry: _Entry) -> None:
-    sys.stdout.buffer.write(entry.line + b"\n")
+    sys.stdout.buffer.write(harmless_json(entry.line) + b"\n")
 
 
 def _show_pretty(entry: _Entry) -> None:

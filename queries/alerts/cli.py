@@ -16,7 +16,7 @@ import msgspec
 
 from eventlog import clock, timestamps
 from eventlog.alert_events import AlertRuleSet
-from eventlog.cli.main import EXIT_FAILED, counted, existing_root, printable, resolve_root, root_option, say
+from eventlog.cli.main import EXIT_FAILED, counted, existing_root, printable, resolve_root, root_option, say, tell
 from eventlog.errors import EventlogError, MissingExtra, QueryFailed
 from queries import cli_options, render
 from queries.alerts import allowed, changes, delivery, history, rules, sql_rules
@@ -126,7 +126,7 @@ def add(
     )
     folder = resolve_root(root)
     rule_id = changes.add(folder, rule, workspace=workspace)
-    click.echo(f"{name}: {rules.condition(rule)}" + ("" if rule_id else " (as before)"))
+    tell(f"{name}: {rules.condition(rule)}" + ("" if rule_id else " (as before)"))
     for channel in rule.channels:
         _warn_of(channel)
     if rule.sql is not None and (problem := sql_rules.problem(Path(folder), rule, workspace)):
@@ -263,7 +263,7 @@ def snooze(
     end = cli_options.when(until) or datetime.now(UTC) + timedelta(seconds=for_s or 0)
     changes.snooze(existing_root(root), name, end, workspace=workspace, note=note)
     ended = end <= datetime.now(UTC)
-    click.echo(f"{name}: not snoozed" if ended else f"{name}: snoozed until {cli_options.shown(end, utc=False)}")
+    tell(f"{name}: not snoozed" if ended else f"{name}: snoozed until {cli_options.shown(end, utc=False)}")
 
 
 @alerts.command()
@@ -280,7 +280,7 @@ def rm(name: str, workspace: str | None, root: str | None) -> None:
       eventlog alerts rm spend
     """
     changes.remove(existing_root(root), name, workspace=workspace)
-    click.echo(f"{name}: removed")
+    tell(f"{name}: removed")
 
 
 @alerts.command()
@@ -298,7 +298,7 @@ def retry(name: str | None, workspace: str | None, root: str | None) -> None:
       eventlog alerts check
     """
     again = changes.retry(existing_root(root), name, workspace=workspace)
-    click.echo(f"{counted(again, 'message')} to be tried again by the next check")
+    tell(f"{counted(again, 'message')} to be tried again by the next check")
 
 
 @alerts.command(name="check")
@@ -323,7 +323,7 @@ def check_(limit: str, as_json: bool, root: str | None) -> int:
     if as_json:
         cli_options.echo_json(done)
     else:
-        click.echo("\n".join(map(printable, [*_news(done), _sum(done)])))
+        tell("\n".join(map(printable, [*_news(done), _sum(done)])))
     return 0 if done.is_quiet else EXIT_FAILED
 
 
@@ -382,7 +382,7 @@ def watch_(every_s: float, limit: str, root: str | None) -> None:
         news = list(_news(done))
         for line in news:
             if line not in told:  # a rule that fails is told once, not at each check
-                click.echo(printable(line))
+                tell(printable(line))
         told.clear()
         told.update(news)
 
@@ -418,7 +418,7 @@ def test(target: str, workspace: str | None, root: str | None) -> int:
         # One that is given by hand is the operator's word; a rule may have come from elsewhere.
         reason = allowed.read(existing_root(root)).why_not(channel) if is_rule else None
         reason = reason or delivery.send(channel, delivery.test_message(name), os.environ)
-        click.echo(printable(f"{delivery.label(channel)}: {reason or 'delivered'}"))
+        tell(printable(f"{delivery.label(channel)}: {reason or 'delivered'}"))
         code = EXIT_FAILED if reason else code
     return code
 

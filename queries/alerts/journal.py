@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import fcntl
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import forks, ids, timestamps
+from eventlog import forks, ids, root_files, timestamps
 from eventlog.config import Config
 from eventlog.control import Role
 from eventlog.errors import AlertsBusy, WriteFailed
@@ -32,7 +31,7 @@ def turn(root: str | Path, *, wait_s: float) -> Iterator[None]:
     """
     path = Path(root) / LOCK_NAME
     try:
-        opened = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        opened = root_files.open_lock(path)
     except OSError as error:
         raise WriteFailed(
             f"{path}: {error.strerror}; whoever checks alerts has to be allowed to write to the root"

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 import click
-import msgspec
 
-from eventlog.cli.main import EXIT_FAILED, printable, root_option
+from eventlog.cli.main import EXIT_FAILED, printable, root_option, tell_json
 from queries import doctor as doctors
 from queries.doctor.finding import Finding, Level
 
@@ -30,7 +29,7 @@ def doctor(as_json: bool, root: str | None) -> int:
     """
     findings = doctors.diagnose(root)
     if as_json:
-        click.echo(msgspec.json.encode(findings))
+        tell_json(findings)
     else:
         click.echo("\n".join(_lines(findings)))
     return EXIT_FAILED if doctors.worst(findings) is Level.PROBLEM else 0
