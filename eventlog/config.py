@@ -31,6 +31,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from eventlog import root_files
 from eventlog.errors import ConfigError
 from eventlog.writer import Durability
 
@@ -182,7 +183,7 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
     named = environ.get(_FILE_VARIABLE)
     path = Path(named or "eventlog.toml")
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=root_files.without_waiting) as file:
             settings = tomllib.load(file)
     except FileNotFoundError:
         if named:

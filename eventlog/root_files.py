@@ -39,6 +39,11 @@ def refusal(path: Path) -> str | None:
     return found and f"{path} is {found}, not a file of eventlog's; move it away and try again"
 
 
+def without_waiting(path: str, flags: int) -> int:
+    """Open as `open(…, opener=…)` asks for it, but wait for no FIFO, which then has nothing in it."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def open_lock(path: Path) -> int:
     """Open a lock file, made with mode 0600 if need be.
 

@@ -19,7 +19,7 @@ from typing import NamedTuple, TypeVar
 
 import duckdb
 
-from eventlog import forks
+from eventlog import forks, root_files
 
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 #: What the file is called while it is attached: as DuckDB would call a file `index.duckdb` itself.
@@ -318,7 +318,7 @@ def _state(path: Path) -> _State | None:
     if path.with_name(path.name + ".wal").exists():  # another program's, yet to be played
         return None
     try:
-        with path.open("rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=root_files.without_waiting) as file:
             found = os.fstat(file.fileno())
             return _State(file.read(_HEADERS * _HEADER_BYTES), found.st_dev, found.st_ino, found.st_ctime_ns)
     except OSError:
