@@ -27,7 +27,31 @@ def _letter(letter: str) -> bytes:
 
 #: Byte by byte: what no end has at its place rules out most names at once.
 _BYTES = [b"".join(_letter(each) for each in sorted({end[at] for end in _ENDS})) for at in (-3, -2, -1)]
-_FOUR = b"|".join(b"".join(b"." if each == "." else b"[%b]" % _letter(each) for each in end) for end in _ENDS)
+
+
+def _four() -> bytes:
+    """Return all ends, sorted by their first byte."""
+    by_pair: dict[str, list[str]] = {}
+    for end in _ENDS:
+        by_pair.setdefault(end[0], []).append(end[1:])
+    return b"|".join(
+        (b"." if first == "." else b"[%b]" % _letter(first))
+        + b"(?:%b)" % b"|".join(b"".join(b"[%b]" % _letter(each) for each in rest) for rest in rests)
+        for first, rests in by_pair.items()
+    )
+
+
+_FOUR = _four()
+
+
+def _pairs() -> bytes:
+    """Return the last two bytes of all ends, by the last one."""
+    by_last: dict[str, set[str]] = {}
+    for end in _ENDS:
+        by_last.setdefault(end[-1], set()).add(end[-2])
+    return b"|".join(
+        b"[%b][%b]" % (b"".join(map(_letter, sorted(before))), _letter(last)) for last, before in by_last.items()
+    )
 
 
 def _behind(gap: bytes, *, exactly: bool = False) -> bytes:
@@ -36,7 +60,7 @@ def _behind(gap: bytes, *, exactly: bool = False) -> bytes:
     `exactly` is for where names of all kinds stand: elsewhere three bytes rule out enough.
     """
     three = rb"(?<=[%b][%b][%b]%b)" % (*_BYTES, gap)
-    return three + (rb"(?<=(?:%b)%b)" % (_FOUR, gap) if exactly else b"")
+    return three + (rb"(?<=(?:%b)%b)(?<=(?:%b)%b)" % (_pairs(), gap, _FOUR, gap) if exactly else b"")
 
 
 def _behind_token(last: str, gap: bytes = b"") -> bytes:
@@ -85,8 +109,18 @@ def _behind_colon(*, exactly: bool) -> bytes:
     )
 
 
-_colon = re.compile(_behind_colon(exactly=False)).search
+#: Each asked of every payload: cheap, and right more often than not. What they find is looked at once more.
+_NAME_BYTES = b"[%b][%b][%b]" % tuple(_BYTES)
+_field = re.compile(rb":\"(?:%b|(?<= :\")|[Bb]earer |dapi)" % _behind(b'":"', exactly=True)).search
+_text = re.compile(rb": (?:(?<=%b: )|(?<=[\"'` ]: )|(?<= is: )|[bB]|\"dapi| )" % _NAME_BYTES).search
+_list = re.compile(
+    rb"\[\"(?:%b|[A-Za-z_-]{3,40}+\",%b)" % (_behind(b'":\\["', exactly=True), _behind(b'",', exactly=True))
+).search
+_word = re.compile(rb"word(?: (?:is|was|['\\]|[^ ]{0,40}?[0-9]|[^ ]+\")|:[^\"])").search
+_nested = compiled(rb":\\|\\\"?(?:: ?|:=)[\[{]?|:=")
+_single = compiled(rb"':")
 _exact_colon = compiled(_behind_colon(exactly=True))
+_link = compiled(rb"://[a-z0-9.-]{0,80}?(?:hooks|discord|office|telegram)")
 _equals = compiled(
     rb"=(?:(?<=[a-zA-Z0-9]=)%b|(?<=[\"'`\] \]]=)(?:%b|%b|(?<=   =)|(?<=[\"'][\] ]=)|(?<=[\"']\] =)|(?<=\\[\"']=)))"
     % (_behind(b"=", exactly=True), _behind(b".=", exactly=True), _behind(b"..=", exactly=True))
@@ -95,13 +129,16 @@ _underscore = re.compile(rb"_[a-z]*+[A-Z0-9]").search
 _after_underscore = compiled(rb"_(?=[a-z]*+[A-Z0-9])(?:%b)" % _behind_token("_"))
 _OPTION = rb"-[A-Za-z_.-]{0,40}?(?i:pass|pwd|token|secret|key|auth|cred|cookie|otp|code|user|phrase)"
 _hyphen = re.compile(
-    rb"-(?:(?<=[%b \"',xXiI-]-)|(?<=ox[a-z]-))(?:-(?:(?<=[ \"',]--)%b|(?<=---)-{0,2} ?BEGIN |(?<=---) BEGIN )"
+    rb"-(?:-(?<=[ \"',-]--)|[puPUaAwkS](?<=[ \"',]-.)|[A-Z](?<=[ \"']-.)|[aA](?<=[xX]-.)|[kK](?<=[iI]-.)"
+    rb"|[A-Za-z0-9_-]{10}(?:(?<=[%b]-.{10})|(?<=ox[a-z]-.{10})))" % _LAST_BYTES
+).search
+_exact_hyphen = compiled(
+    rb"-(?:-(?:(?<=[ \"',]--)%b|(?<=---)-{0,2} ?BEGIN |(?<=---) BEGIN )"
     rb"|[puPUaAwkS](?<=[ \"',]-.)(?:[^a-z]|$)|[pu](?<=[ \"',]-.)[^- ]"
     rb"|[A-Z](?<=[ \"']-.)[A-Za-z]{0,20}?(?i:pass|token|secret|key|pwd|cred|code|aspl)|[A-Za-z0-9_-]{10}(?:%b)"
-    rb"|[aA](?<=[xX]-.)(?i:pi-key|uth-)|[kK](?<=[iI]-.)(?i:ey)\\?[\"'])"
-    % (_LAST_BYTES, _OPTION[1:], _behind_token("-", b".{10}"))
-).search
-_of_a = compiled(rb"A(?:KI|SI|BI|CC|Iz|KC|BS|QV|TA|TC|TB|TT|GE-S|A(?<=EAA)|I(?<=LTAI)|K(?<=EZAK))")
+    rb"|[aA](?<=[xX]-.)(?i:pi-key|uth-)|[kK](?<=[iI]-.)(?i:ey)\\?[\"'])" % (_OPTION[1:], _behind_token("-", b".{10}"))
+)
+_of_a = compiled(rb"A(?:KI|SI|BI|CC|Iz|KC|BS|QV|TA|TC|TB|TT|GE-S|A(?:(?<=EAA)|(?<=[0-9]:AA))|I(?<=LTAI)|K(?<=EZAK))")
 _of_j = compiled(rb"J(?<=[yd]J)(?:(?<=eyJ)|(?<=CRUdJ))")
 _scheme = compiled(rb"B(?:(?i:earer|asic)[ =\\%]|OT|ot )")
 _dot = re.compile(
@@ -110,7 +147,7 @@ _dot = re.compile(
 ).search
 _percent = compiled(rb"%(?:25)*(?:3[aAdD]|2[0267]|40)")
 _element = compiled(rb">(?:%b)" % _behind(b">", exactly=True))
-_slash = compiled(rb"/(?<=1/)/0")
+_slash = compiled(rb"/(?:(?<=1/)/0|pass:)")
 _quote = compiled(
     rb"'(?:[\],)](?:%b|%b)|[^,)\]](?:%b|%b|(?<=[yY] '.)))"
     % (
@@ -132,8 +169,6 @@ _escaped = compiled(
     )
 )
 _entity = compiled(rb"&gt;(?:%b)" % _behind(b"&gt;", exactly=True))
-_said = re.compile(rb"word (?:is|was|['\\]|[^ ]{0,40}?[0-9]|[^ ]+\")").search
-_first = re.compile(rb"\[\"(?i:[a-z_-]{0,40}?(?:authorization|cookie|key|token|password|secret)\",)").search
 _twilio = compiled(rb"K(?<=SK)[0-9a-f]{8}")
 _hash = compiled(rb"\$(?:[1256y7]|argon2|apr1)")
 (
@@ -154,15 +189,31 @@ _hash = compiled(rb"\$(?:[1256y7]|argon2|apr1)")
     _K,
     _DOLLAR,
     _TILDE,
-) = b"@=_-ABJ%>.'\\/&K$~"
+    _TAB,
+    _RETURN,
+    _BRACKET,
+    _W,
+) = b"@=_-ABJ%>.'\\/&K$~\t\r[w"
 
 
 def may_hold_secrets(payload: bytes) -> bool:
     """Say whether a payload is to be looked at closely."""
     return bool(
-        (_colon(payload) and _exact_colon.search(payload))
+        (
+            (
+                _field(payload)
+                or _text(payload)
+                or (_BACK in payload and _nested.search(payload))
+                or (_SINGLE in payload and _single.search(payload))
+            )
+            and _exact_colon.search(payload)
+        )
+        or (_BRACKET in payload and _list(payload))
+        or (_W in payload and _word(payload))
+        or _TAB in payload
+        or _RETURN in payload
         or (_UNDERSCORE in payload and _underscore(payload) and _after_underscore.search(payload))
-        or (_HYPHEN in payload and _hyphen(payload))
+        or (_HYPHEN in payload and _hyphen(payload) and _exact_hyphen.search(payload))
         or (_A in payload and _of_a.search(payload))
         or (_J in payload and _of_j.search(payload))
         or (_B in payload and _scheme.search(payload))
@@ -173,11 +224,9 @@ def may_hold_secrets(payload: bytes) -> bool:
         or (_GREATER in payload and _element.search(payload))
         or (_SINGLE in payload and _quote.search(payload))
         or (_BACK in payload and _escaped.search(payload))
-        or _said(payload)
-        or _first(payload)
         or _TILDE in payload
         or (_AND in payload and _entity.search(payload))
         or (_K in payload and _twilio.search(payload))
         or (_DOLLAR in payload and _hash.search(payload))
-        or (_SLASH in payload and _slash.search(payload))
+        or (_SLASH in payload and (_slash.search(payload) or _link.search(payload)))
     )

@@ -255,14 +255,6 @@ SHAPES = (
         check=lambda value: not values.is_placeholder(value) and not values.is_marked(value),
     ),
     Shape(
-        b":",
-        b"password",
-        rb"(?<![A-Za-z0-9_.-])(?:[A-Za-z0-9*][A-Za-z0-9.*-]{0,80}):(?:54[0-9]{2}|6432|\*):[A-Za-z0-9_*.-]{1,60}:[A-Za-z0-9_*.-]{1,60}:([^\s:\"'\\\x01]{4,100})(?=[\s\"'\x01]|$)",
-        "db.example.com:5432:app:bob:hunter2abc",
-        "main.py:12:a:b:c",
-        check=lambda value: not values.is_placeholder(value),
-    ),
-    Shape(
         b"kty",
         b"private_key",
         rb"[\"']d\x01{0,16}+[\"'][ ]?:[ ]?\x01{0,16}+[\"']([A-Za-z0-9_-]{40,}+)\x01{0,16}+[\"']",

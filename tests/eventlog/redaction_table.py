@@ -30,7 +30,7 @@ TEXTS: list[tuple[str, str]] = [
     (f'variable "db_password" {{\n  type = string\n  default = "{WORD}"\n}}', WORD),
     (f"//registry.npmjs.org/:_authToken={A36}", A36), (f"//r.example/:_password={BASIC}", BASIC), (f"_auth={BASIC}", BASIC),
     (f"[pypi]\nusername = __token__\npassword = {H}", H), (f"machine api.example.com login bob password {WORD}", WORD),
-    (f"machine h\n  login bob\n  password {H}\n", H), (f"db.example.com:5432:app:bob:{H}", H),
+    (f"machine h\n  login bob\n  password {H}\n", H),
     (f"https://bob:{H}@github.com", H), (f"[default]\naws_access_key_id = x\naws_secret_access_key = {A36}/x", A36),
     (f"client-key-data: {base64.b64encode(KEY.encode()).decode()}", "LS0tLS1CRUdJTi"), (f"    token: {A36}", A36),
     (f'connection_string = "Server=x;Uid=sa;Pwd={WORD};"', WORD), (f"host=h user=u password={WORD} dbname=x", WORD),
