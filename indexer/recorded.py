@@ -95,7 +95,7 @@ _SUMS = ",\n           ".join(
 # (`arg_max_null`) is not taken from an earlier one.
 RUNS = f"""
 WITH begun AS (
-    SELECT workspace, run_id, min(timestamp) AS started, max(timestamp) AS last_started,
+    SELECT workspace, run_id, count(*) AS starts, min(timestamp) AS started, max(timestamp) AS last_started,
            arg_min("run_started/name", (timestamp, event_id)) AS name,
            arg_min(payload ->> 'task', (timestamp, event_id)) AS task,
            arg_min(agent, (timestamp, event_id)) AS agent,
@@ -131,7 +131,7 @@ WITH begun AS (
     SELECT coalesce(begun.run_id, ended.run_id) AS run_id, coalesce(begun.workspace, ended.workspace) AS workspace,
            name, task, coalesce(begun.agent, ended.agent) AS agent,
            coalesce(begun.session_id, ended.session_id) AS session_id, started, finished, status,
-           duration_ms, error_type, error_message, parent_run_id, host, boot, pid,
+           duration_ms, error_type, error_message, parent_run_id, host, boot, pid, starts,
            coalesce(begun.event_id, ended.event_id) AS event_id,
            coalesce(last_started > finished, finished IS NULL) AS open
     FROM begun FULL JOIN ended
@@ -153,6 +153,6 @@ SELECT run_id, name, task, workspace, agent, session_id,
        CASE WHEN NOT open THEN error_message END AS error_message,
        events, steps, llm_calls, llm_failures, tool_calls, tool_failures, errors,
        uncached_input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens,
-       parent_run_id, host, boot, pid, event_id
+       parent_run_id, host, boot, pid, starts, event_id
 FROM told
 """

@@ -16,7 +16,7 @@ from eventlog import __version__
 
 #: Raise it whenever a table, a projection or the meaning of a column changes: indexes that
 #: carry another number are rebuilt from the log.
-SCHEMA_VERSION = 10
+SCHEMA_VERSION = 11
 
 #: Envelope columns, in order, with their DuckDB types. Together they are an event's content.
 CONTENT = {

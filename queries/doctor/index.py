@@ -27,6 +27,13 @@ _BAD_PART = 0.01
 _RECENT = datetime.timedelta(days=7)
 _DROPPED_EVENT = "events_dropped"
 _LOCK_FILES = ("index.turn", "index.gate")
+_IDS_MAX = 3
+_STARTED_AGAIN = f"""
+    SELECT count(*), (min(run_id, {_IDS_MAX}))::VARCHAR[], max(last) FROM (
+        SELECT run_id, max(timestamp) AS last FROM events
+        WHERE event_type = 'run_started' AND run_id IS NOT NULL GROUP BY workspace, run_id HAVING count(*) > 1
+    )
+"""
 
 
 class _Facts(NamedTuple):
@@ -38,6 +45,8 @@ class _Facts(NamedTuple):
     segments: dict[str, tuple[str, int, bool]]
     #: event type → (how many, sum of their `count`, the last)
     special: dict[str, tuple[int, int | None, datetime.datetime]]
+    #: Of the run ids that were started more than once in a workspace: how many, some of them, the last start.
+    started_again: tuple[int, list[str], datetime.datetime | None]
 
 
 def index(scene: Scene) -> Iterator[Finding]:
@@ -80,6 +89,7 @@ def index(scene: Scene) -> Iterator[Finding]:
         yield from _bulk(scene, facts, path)
         yield from _quarantine(facts)
         yield from _special(scene, facts)
+        yield from _started_again(scene, facts)
 
 
 def _facts(root: Path) -> _Facts:
@@ -91,11 +101,13 @@ def _facts(root: Path) -> _Facts:
         "FROM events WHERE event_type IN (?, ?) GROUP BY event_type",
         [ALARM_EVENT, _DROPPED_EVENT],
     )
+    ((count, ids, last),) = store.sql(_STARTED_AGAIN).rows
     return _Facts(
         events,
         quarantined,
         {name: (event_type, offset, released) for name, event_type, offset, released in segments.rows},
         {name: (count, total, last) for name, count, total, last in special.rows},
+        (count, ids or [], last),
     )
 
 
@@ -177,6 +189,19 @@ def _special(scene: Scene, facts: _Facts) -> Iterator[Finding]:
             f"{total or 0:,} events could not be written and are lost, last reported at {last:%Y-%m-%d %H:%M} UTC",
             f"eventlog sql \"SELECT payload FROM events WHERE event_type = '{_DROPPED_EVENT}'\" says which and why",
         )
+
+
+def _started_again(scene: Scene, facts: _Facts) -> Iterator[Finding]:
+    count, ids, last = facts.started_again
+    if last is None:
+        return
+    now = datetime.datetime.fromtimestamp(scene.now_s, datetime.UTC).replace(tzinfo=None)
+    yield (warning if now - last < _RECENT else note)(
+        f"{count:,} run {'id was' if count == 1 else 'ids were'} started more than once in a workspace, last at "
+        f"{last:%Y-%m-%d %H:%M} UTC: {several(ids)}",
+        "give each run an id of its own (obs.run without run_id makes one); eventlog runs shows ×2 beside them, "
+        "and their steps, tokens and errors are counted as those of one run",
+    )
 
 
 def _size(path: Path) -> int:

@@ -69,7 +69,7 @@ def runs(
 def _run_lines(found: list[Run], *, utc: bool) -> list[str]:
     rows = [
         (
-            run.run_id, run.name or "", run.agent or "", run.status, cli_options.shown(run.started, utc=utc),
+            _with_starts(run), run.name or "", run.agent or "", run.status, cli_options.shown(run.started, utc=utc),
             duration(run.duration_ms), f"{run.steps:,}", _with_failures(run.llm_calls, run.llm_failures),
             _with_failures(run.tool_calls, run.tool_failures), f"{run.input_tokens:,}", f"{run.output_tokens:,}",
             run.workspace or "", ": ".join(each for each in (run.error_type, run.error_message) if each),
@@ -84,6 +84,10 @@ def _run_lines(found: list[Run], *, utc: bool) -> list[str]:
         _column("tools", rank=6, number=True), _column("tokens in", rank=5, number=True),
         _column("out", rank=5, number=True), _column("workspace", rank=8), _column("error", rank=7, elastic=True),
     )  # fmt: skip
+
+
+def _with_starts(run: Run) -> str:
+    return f"{run.run_id} ×{run.starts:,}" if run.starts is not None and run.starts > 1 else run.run_id
 
 
 def _with_failures(count: int, failures: int) -> str:

@@ -22,7 +22,10 @@ _LARGE = "(large; eventlog show --verbose has it)"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `runs`: durations in ms, times in UTC. `duration_ms` is None until the run is over."""
+    """A row of `runs`: durations in ms, times in UTC. `duration_ms` is None until the run is over.
+
+    `starts` is how many times a run was started under this id; None where no event says that it began.
+    """
 
     run_id: str
     name: str | None = None
@@ -53,6 +56,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = None
     boot: str | None = None
     pid: int | None = None
+    starts: int | None = None
     event_id: str | None = None
 
     @property

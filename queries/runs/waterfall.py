@@ -183,6 +183,7 @@ def head(run: Run, shown: Callable[[datetime | None], str]) -> list[tuple[str, s
     error = ": ".join(each for each in (run.error_type, run.error_message) if each)
     entries = [
         ("run", " ".join(each for each in (run.run_id, run.name) if each)),
+        ("note", f"this id was used by {run.starts:,} runs" if run.starts is not None and run.starts > 1 else ""),
         ("status", run.status + (f": {error}" if error else "")),
         ("when", began),
         ("task", run.task or ""),

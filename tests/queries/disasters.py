@@ -232,12 +232,28 @@ def lost_events(root: Path) -> Said:
     return "index", "warning", "12 events could not be written and are lost, last reported at 20", "which and why"
 
 
+def a_run_id_used_twice(root: Path) -> Said:
+    for run_id in ("r", "r", "s"):
+        emit(root, "run_started", {"name": "n"}, run_id=run_id)
+    emit(root, "run_started", {"name": "n"}, run_id="s", workspace="w")
+    Indexer(root).catch_up()
+    return "index", "warning", "1 run id was started more than once in a workspace, last at 2.*: r$", "an id of its own"
+
+
+def a_run_id_used_twice_long_ago(root: Path) -> Said:
+    for key in ("1", "2"):
+        emit(root, "run_started", {"name": "n"}, run_id="r", timestamp="2026-01-01T00:00:00Z", dedupe_key=key)
+    Indexer(root).catch_up()
+    return "index", "note", "1 run id was started more than once .* 2026-01-01 00:00 UTC: r$", "an id of its own"
+
+
 WITHOUT_RIGHTS = [
     no_log, an_odd_name, a_name_that_is_not_unicode, a_link, a_namesake, a_torn_line, a_long_torn_line,
     many_torn_lines, many_small_segments, a_segment_of_the_future, an_event_of_the_future, a_killed_replay,
     a_broken_index_set_aside, an_unfinished_copy, a_log_of_an_index_that_is_gone, no_index, a_broken_index,
     an_index_of_another_version, an_index_from_elsewhere, an_index_that_is_behind, a_lost_segment, a_cut_segment,
-    quarantined_lines, an_alarm, an_old_alarm, lost_events, open_to_all,
+    quarantined_lines, an_alarm, an_old_alarm, lost_events, a_run_id_used_twice,
+    a_run_id_used_twice_long_ago, open_to_all,
 ]  # fmt: skip
 AS_ROOT = [
     foreign_files, somebody_elses, emitted_by_the_superuser, indexed_by_the_superuser, a_type_closed_to_its_owner,
