@@ -91,7 +91,7 @@ def hostile_import(plan: Plan) -> str:
     root = plan.root
     lines = [line for line in _lines(plan, 5_000) if len(line) < 5_000_000]
     plain, packed = plan.folder / "source.jsonl", plan.folder / "other.jsonl.gz"
-    plain.write_bytes(b"\n".join(lines))
+    plain.write_bytes(b"\n".join(lines) + b"\n")  # or the last line would wait for its rest
     packed.write_bytes(gzip.compress(b"\r\n".join(lines[::7]) + b"\n" + b"z" * plan.times(40) * 1_000_000, 1))
     commands: list[list[str | Path]] = [
         ["jsonl", plain, packed, "--type", "foreign"],

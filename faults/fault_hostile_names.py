@@ -97,7 +97,7 @@ def hostile_names(plan: Plan) -> str:
             try:
                 way(name)
             except EventlogError as error:
-                clear = ("is refused: use", "is not an event: ", "emit takes a typed event")
+                clear = ("is refused: use", "is not an event: ", "emit takes a typed event", "is no iterable of events")
                 Plan.check(any(part in str(error) for part in clear), f"not clear: {error}")
                 Plan.check(len(str(error)) < 400, f"{how} of {name!r:.80}: an error of {len(str(error))} characters")
             except (TypeError, AttributeError):

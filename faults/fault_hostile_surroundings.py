@@ -125,10 +125,10 @@ _CLOCK = """
 real, shift = time.time_ns, [0]
 time.time_ns = lambda: real() + shift[0]
 time.time = lambda: time.time_ns() / 1e9
-for hours in (0, -1, 2, -24 * 365, 24 * 365 * 50, -60 * 24 * 365, 0):
+for jump, hours in enumerate((0, -1, 2, -24 * 365, 24 * 365 * 50, -60 * 24 * 365, 0)):
     shift[0] = hours * 3600 * 10**9
     for number in range(int(sys.argv[2])):
-        emit("t", {"hours": hours, "n": number})
+        emit("t", {"jump": jump, "n": number})
 tell()
 """
 
@@ -143,7 +143,7 @@ def clock(plan: Plan) -> str:
         ReadStore(root)
         .sql(
             "SELECT count(*) FROM (SELECT (payload ->> 'n')::INT - lag((payload ->> 'n')::INT) OVER "
-            "(PARTITION BY segment, payload ->> 'hours' ORDER BY line_offset) AS step FROM events) WHERE step < 1"
+            "(PARTITION BY segment, payload ->> 'jump' ORDER BY line_offset) AS step FROM events) WHERE step < 1"
         )
         .rows
     )

@@ -93,7 +93,7 @@ WITH tries AS (
     SELECT workspace, firing_id, channel, min(timestamp) FILTER (event_type = 'alert_delivered') AS delivered,
            count(*) FILTER (event_type = 'alert_delivery_failed') AS failures,
            count(*) FILTER (event_type = 'alert_delivery_failed'
-               AND (retried IS NULL OR {{'recorded': recorded, 'latest': latest}} >= retried))
+               AND coalesce({{'recorded': recorded, 'latest': latest}} >= retried, true))
                AS failures_in_a_row,
            arg_max(timestamp, {ORDER}) FILTER (event_type = 'alert_delivery_failed') AS last_failure,
            arg_max(reason, {ORDER}) FILTER (event_type = 'alert_delivery_failed') AS last_error,

@@ -388,5 +388,5 @@ def test_views_that_were_rolled_back_are_made_again(root: Path, monkeypatch: pyt
     assert rows(root, 'SELECT n FROM "first.one"') == [(1,)]
 
 
-def _fail(*_: object) -> None:
+def _fail(*_: object, **__: object) -> None:
     raise RuntimeError("in the middle of a batch")

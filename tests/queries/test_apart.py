@@ -89,7 +89,10 @@ def test_what_is_tame_makes_no_large_values() -> None:
 
 def test_the_answers_are_the_same(shared: Path, tmp_path: Path, asked: list[str]) -> None:
     """Whatever is asked for, with parameters, and in a workspace."""
-    query = "SELECT replace(event_type, 'a', ?) AS b, list(cycle) AS c, count(*) AS n FROM events GROUP BY 1"
+    query = (
+        "SELECT replace(event_type, 'a', ?) AS b, list(cycle ORDER BY cycle) AS c, count(*) AS n "
+        "FROM events GROUP BY 1 ORDER BY 1"
+    )
 
     def answers(store: ReadStore) -> list[object]:
         path = tmp_path / "answer.csv"

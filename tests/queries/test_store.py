@@ -516,7 +516,7 @@ def test_a_batch_counts_once_it_is_committed(store: ReadStore, root: Path, where
     recorder.shutdown()
     code = (
         "import os, indexer.checkpoint, indexer.engine\nfrom indexer.indexer import Indexer\n"
-        f"{where} = lambda *_: os.kill(os.getpid(), 9)\n"
+        f"{where} = lambda *_, **__: os.kill(os.getpid(), 9)\n"
         f"Indexer({str(root)!r}).catch_up()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, timeout=60, check=False)

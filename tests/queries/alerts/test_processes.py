@@ -17,10 +17,11 @@ import pytest
 
 from eventlog import events
 from eventlog.config import Config
+from eventlog.control import Role
 from eventlog.errors import AlertsBusy, QueryFailed
 from eventlog.recorder import Recorder
 from indexer import index_file
-from queries.alerts import check, journal
+from queries.alerts import allowed, check, journal
 from queries.alerts.watch import watch
 from queries.store import ReadStore
 from tests.conftest import lines_of
@@ -29,11 +30,12 @@ from tests.queries.alerts.support import Channel, rule
 
 
 def fire(root: Path, *channels: str) -> None:
-    """A rule, and what makes it fire now."""
-    recorder = Recorder(Config(root=str(root), strict=True))
+    """A rule, channels that this root allows, and what makes it fire now."""
+    recorder = Recorder(Config(root=str(root), strict=True), role=Role.OPERATOR)
     recorder.emit(rule("spend", "cost", "5", channels=list(channels)))
     recorder.emit(events.LlmCall(request_model="m", cost_usd=Decimal("7.25")))
     recorder.shutdown()
+    allowed.allow(root, channels)
     index(root)
 
 
@@ -80,7 +82,7 @@ _KILLED_BEFORE = """
 """
 _KILLED_BEHIND = """
     import os, signal, sys
-    from queries.alerts import check, journal
+    from queries.alerts import allowed, check, journal
 
     write = journal.Journal.write
 
@@ -148,7 +150,8 @@ def test_watching_outlives_an_index_that_is_broken(root: Path, channel: Channel)
     (root / "log").mkdir()
     child = start(root, "alerts", "watch", "--every", "1s")
     try:
-        recorder = Recorder(Config(root=str(root), strict=True))
+        recorder = Recorder(Config(root=str(root), strict=True), role=Role.OPERATOR)
+        allowed.allow(root, [channel.url])
         recorder.emit(rule("spend", "cost", "5", channels=[channel.url]))
         recorder.emit(events.LlmCall(request_model="m", cost_usd=Decimal("7.25")))
         recorder.shutdown()
