@@ -19,6 +19,7 @@ from eventlog.errors import InvalidEvent, SegmentUnreadable
 _BLOCK_BYTES = 1024 * 1024
 #: What is kept of a line that is over the limit, as evidence.
 OVERSIZED_KEPT_BYTES = 64 * 1024
+_TAIL_BYTES = 4096
 
 
 class Line(NamedTuple):
@@ -209,11 +210,24 @@ def _lines_after_newline(segment: log.SegmentFile, start: int) -> Iterator[Locat
         yield Located(segment.event_type, segment.name, line.offset, line.data)
 
 
+class _Position(NamedTuple):
+    """How far a segment was read, and the last bytes before that."""
+
+    offset: int = 0
+    tail: bytes = b""
+
+
+def _position(line: Line) -> _Position:
+    tail = b"" if line.oversized else line.data[-_TAIL_BYTES:] + b"\n"
+    return _Position(line.offset + line.length, tail)
+
+
 class Follower:
     """Follows a live log across rotation: end of file is not the end.
 
     `poll` yields what became complete since the last call, from every segment there is by
-    now. A segment that shrank or vanished is read no further.
+    now. A segment that shrank or vanished is read no further; one that has grown beyond what was read of it, and has
+    other bytes before that, is another file, and is read from its start.
     """
 
     def __init__(
@@ -225,24 +239,25 @@ class Follower:
     ) -> None:
         self._root = root
         self._types = None if event_types is None else frozenset(event_types)
-        self._offsets: dict[str, int] = {}
+        self._positions: dict[str, _Position] = {}
         if not from_start:
             for segment in log.list_log(root, self._types).segments:
-                self._offsets[segment.name] = _line_end(segment)
+                self._positions[segment.name] = _line_end(segment)
 
     @property
     def offsets(self) -> dict[str, int]:
         """How far each segment was read; those that are new are not in it."""
-        return dict(self._offsets)
+        return {name: position.offset for name, position in self._positions.items()}
 
     def poll(self) -> Iterator[Located]:
         """Yield new complete lines, segment after segment."""
         for segment in log.list_log(self._root, self._types).segments:
-            offset = self._offsets.get(segment.name, 0)
-            if segment.size <= offset:
+            position = self._positions.get(segment.name, _Position())
+            if segment.size <= position.offset:
                 continue
-            for line in read_lines(segment.path, offset):
-                self._offsets[segment.name] = line.offset + line.length
+            start = position.offset if _is_continued(segment.path, position) else 0
+            for line in read_lines(segment.path, start):
+                self._positions[segment.name] = _position(line)
                 yield Located(segment.event_type, segment.name, line.offset, line.data)
 
     def follow(self, wait: Callable[[], object] = lambda: time.sleep(0.2)) -> Iterator[Located]:
@@ -252,7 +267,23 @@ class Follower:
             wait()
 
 
-def _line_end(segment: log.SegmentFile) -> int:
+def _is_continued(path: Path, position: _Position) -> bool:
+    """Say whether a segment still has the bytes that were read last, where they were. Raises SegmentUnreadable."""
+    if not position.tail:
+        return True
+    size = len(position.tail)
+    try:
+        with open_segment(path) as file:
+            return file.pread(size, position.offset - size) == position.tail
+    except FileNotFoundError:
+        return True  # then there is nothing to read
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _line_end(segment: log.SegmentFile) -> _Position:
     """Return where the last complete line of a segment ends."""
     lines = last_lines(segment, 1)
-    return lines[-1].offset + len(lines[-1].data) + 1 if lines else 0
+    if not lines:
+        return _Position()
+    return _position(Line(lines[-1].offset, len(lines[-1].data) + 1, lines[-1].data))

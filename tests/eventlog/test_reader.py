@@ -136,3 +136,25 @@ def test_a_fifo_in_the_place_of_a_segment_holds_nobody_up(tmp_path: Path, look: 
     came_back = done.wait(5)
     os.close(os.open(path, os.O_RDWR))  # lets go of a thread that hangs
     assert came_back
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_a_follower_reads_another_file_from_its_start(root: Path, in_place: bool) -> None:
+    """A segment that shrinks and grows beyond what was read is another file; one that only grows is not."""
+    recorder = Recorder(Config(root=str(root)))
+    recorder.emit("t", {"n": 1})
+    recorder.shutdown()
+    (path,) = (root / "log/t").iterdir()
+    followers = [reader.Follower(root), reader.Follower(root, from_start=True)]
+    assert [len(list(each.poll())) for each in followers] == [0, 1]
+    lines = [b'{"other":%d}' % n for n in range(40)]
+    data = b"".join(line + b"\n" for line in lines)
+    if in_place:
+        path.write_bytes(data)
+    else:
+        path.with_name("new").write_bytes(data)
+        path.with_name("new").replace(path)
+    assert [[each.data for each in follower.poll()] for follower in followers] == [lines, lines]
+    with path.open("ab") as file:
+        file.write(b'{"last":1}\n')
+    assert [[each.data for each in follower.poll()] for follower in followers] == [[b'{"last":1}']] * 2
