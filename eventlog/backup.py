@@ -3,8 +3,9 @@
 What is copied
     Of a segment that nobody owns, and of a sealed or archived one: everything, a torn tail
     included. Of one that somebody writes to: up to the last newline; the rest follows with
-    a later run. Lines never change, so a segment of which the destination has a copy of the
-    same (uncompressed) size is done: name and size say which bytes these are. Besides segments, the
+    a later run. A segment of which the destination has a copy of the same bytes is done; that these are
+    the same is told by their hash, or by a file that was not written to since it was hashed (eventlog.unchanged).
+    One with other bytes under the same name is stored beside that copy, and it is said. Besides segments, the
     blobs that their lines name: one that neither side has whole is a failure of each run until it is there.
     Each run looks whether the objects are there; whether they are whole, it looks where it is asked to
     (eventlog.backup_check).
@@ -32,7 +33,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import archive, backup_check, blob_names, log, manifest, reader
+from eventlog import archive, backup_check, blob_names, log, manifest, reader, unchanged
 from eventlog.backup_check import Check
 from eventlog.blob_copies import Copier
 from eventlog.config import Config
@@ -43,6 +44,7 @@ from eventlog.errors import BackupFailed, SegmentUnreadable, WriteFailed
 from eventlog.log import SegmentFile
 from eventlog.manifest import Entry, Known
 from eventlog.recorder import Recorder
+from eventlog.unchanged import Match
 
 BACKED_UP_EVENT = "segments_backed_up"
 
@@ -88,6 +90,8 @@ class Done(msgspec.Struct):
     checked_bytes: int = 0
     damaged: int = 0
     still_damaged: int = 0
+    #: Segments whose bytes are other ones than the destination had under their name: stored beside that copy.
+    differing: list[str] = msgspec.field(default_factory=list)
     failures: list[str] = msgspec.field(default_factory=list)
 
 
@@ -122,13 +126,15 @@ def backup(
     if check is not None:
         check.run(keys, progress)
         _say_damaged(destination, known, copier, done, say)
-    present, extents = _listed(root, known, done, say)
-    missing = [each for each in present if _is_missing(known, each, extents[each.name])]
+    listed, extents = _listed(root, known, done, say)
+    matches = _matches(known, listed, extents, done, say)
+    present = [each for each in listed if each.name in matches]
+    missing = [each for each in present if _is_missing(matches[each.name], extents[each.name])]
     total = sum(extents[each.name].size for each in missing)
     done.present = len(present) - len(missing)
     # After the segments were looked at and before they are copied: no copy refers to a blob that is not there.
     copier.copy_listed()
-    run = _Run(destination, known, copier, say, progress, total, done)
+    run = _Run(destination, known, copier, say, progress, total, done, matches)
     if dry_run:
         for segment in missing:
             run.copy_blobs(segment, extents[segment.name].size)
@@ -214,22 +220,29 @@ def _finish(done: Done, run: _Run, check: Check | None, *, dry_run: bool) -> Non
     check.finish()
 
 
-def covering(known: Known, segment: SegmentFile, size: int) -> Entry | None:
-    """Return the entry that makes copying these bytes needless, if there is one.
+def _matches(
+    known: Known, segments: list[SegmentFile], extents: dict[str, Extent], done: Done, say: Say
+) -> dict[str, Match]:
+    """Return by name which copies have the segments' bytes; one that cannot be read, or is gone, is left out."""
+    matches: dict[str, Match] = {}
+    for segment in segments:
+        try:
+            matches[segment.name] = unchanged.match(known, segment, extents[segment.name])
+        except FileNotFoundError:
+            say(_gone(segment))
+        except OSError as error:
+            done.failures.append(_unreadable(segment, error))
+    return matches
 
-    A segment's name and uncompressed size say what its bytes are, however they are stored:
-    one that was copied as it was, and archived afterwards, is not copied again.
-    """
-    for entry in known.copies(segment.event_type, segment.name):
-        if entry.size_bytes == size and entry.key not in known.bad:
-            return entry
-    return None
+
+def _gone(segment: SegmentFile) -> str:
+    return f"{segment.path} is gone meanwhile (released, pruned or archived); passed over"
 
 
-def _is_missing(known: Known, segment: SegmentFile, found: Extent) -> bool:
+def _is_missing(match: Match, found: Extent) -> bool:
     if found.size == 0 and not found.finished:
         return False
-    return covering(known, segment, found.size) is None
+    return match.entry is None
 
 
 class _Run:
@@ -244,6 +257,7 @@ class _Run:
         progress: Progress | None,
         total: int,
         done: Done,
+        matches: dict[str, Match],
     ) -> None:
         self.destination = destination
         self.known = known
@@ -253,6 +267,9 @@ class _Run:
         self._done = done
         # Each byte goes there, and comes back to be compared.
         self._steps_total, self._steps = 2 * total, 0
+        self._matches = matches
+        #: By the names of segments: the entries of the copies that have their bytes.
+        self.entries = {name: match.entry for name, match in matches.items() if match.entry is not None}
         #: The segments that this run has copied.
         self.copied: set[str] = set()
         #: Chunks of which it was said that a line names them, and nobody has them.
@@ -265,7 +282,7 @@ class _Run:
         try:
             entry = self._copied(segment, found)
         except FileNotFoundError:
-            self._say(f"{segment.path} is gone meanwhile (released, pruned or archived); passed over")
+            self._say(_gone(segment))
         except _SegmentChanged as error:
             self._done.failures.append(f"{segment.path}: {error}")
         except OSError as error:
@@ -274,6 +291,7 @@ class _Run:
             self._done.copied += 1
             self._done.copied_bytes += entry.size_bytes
             self.copied.add(segment.name)
+            self.entries[segment.name] = entry
             self._note(entry)
         self._step_to(steps_after)
 
@@ -302,18 +320,15 @@ class _Run:
 
     def _copied(self, segment: SegmentFile, found: Extent) -> Entry:
         copies = self.known.copies(segment.event_type, segment.name)
-        shorter = [each for each in copies if each.size_bytes < found.size + (each.key in self.known.bad)]
+        shorter = [each for each in copies if each.size_bytes <= found.size]
+        stamp = unchanged.stamp_of(segment.path, wait=found.finished)
         size, sha256, beginnings = digests(
             archive.blocks(segment.path, found.size), (each.size_bytes for each in shorter)
         )
         if size != found.size:
             raise _SegmentChanged(f"has {size:,} bytes where there were {found.size:,}; look at who writes there")
         replaced = [each for each in shorter if beginnings[each.size_bytes] == each.sha256]
-        if len(replaced) < len(shorter):
-            self._say(
-                f"{segment.path} does not begin with the copy that {self.destination.name} has of it: two logs "
-                "went on under one name. Both copies are kept; use another prefix for one of the logs"
-            )
+        self._say_differing(segment, size, [each for each in shorter if each not in replaced])
         complete = self.copy_blobs(segment, size)
         stored_bytes, stored_sha256, _ = digests(stored(segment.path)) if segment.archived else (size, sha256, {})
         entry = Entry(
@@ -327,6 +342,7 @@ class _Run:
             sealed=segment.sealed,
             replaces=tuple(each.stored_sha256 for each in replaced if each.stored_sha256 != stored_sha256),
             blobs=complete,
+            stamp=stamp,
         )
         self.destination.put(entry.key, _readable(self._counted(stored(segment.path, stored_bytes))))
         back_bytes, back_sha256, _ = digests(self._counted(self.destination.get(entry.key)))
@@ -337,22 +353,46 @@ class _Run:
             )
         return entry
 
+    def _say_differing(self, segment: SegmentFile, size: int, differing: list[Entry]) -> None:
+        if not differing:
+            return
+        place = self.destination.name
+        if differing[0].size_bytes == size:
+            why = (
+                f"{segment.path} has other bytes than the copy of the same size that {place} has of it: the file was "
+                "changed, or two logs went on under one name. Both copies are kept; to see whether it is as it was "
+                "sealed, run: eventlog verify"
+            )
+        else:
+            why = (
+                f"{segment.path} does not begin with the copy that {place} has of it: two logs "
+                "went on under one name. Both copies are kept; use another prefix for one of the logs"
+            )
+        self._done.differing.append(why)
+        self._say(why)
+
     def note(self, segment: SegmentFile, size: int, *, again: bool) -> None:
         """Note what has become of a segment that was copied before: it was sealed, or its blobs are there by now.
 
+        Also what its file is, where it had to be hashed to know it.
+
         With `again`, its blobs are looked for though they were there once.
         """
-        entry = covering(self.known, segment, size)
+        entry, stamp = self._matches[segment.name]
         if entry is None or segment.name in self.copied:
             return
         sealed = segment.sealed and not entry.sealed
         complete = (again or not entry.blobs) and self.copy_blobs(segment, size) and not entry.blobs
-        if sealed or complete:
-            self._note(
-                msgspec.structs.replace(
-                    entry, sealed=entry.sealed or sealed, blobs=entry.blobs or complete, replaces=()
-                )
+        if sealed or complete or stamp:
+            noted = msgspec.structs.replace(
+                entry,
+                sealed=entry.sealed or sealed,
+                blobs=entry.blobs or complete,
+                stamp=stamp or entry.stamp,
+                replaces=(),
             )
+            self.entries[segment.name] = noted
+            self._note(noted)
 
     def take_up(self, entry: Entry) -> None:
         """Make an object count that no manifest names any more."""
@@ -437,17 +477,17 @@ def _unannounced(
         if segment.event_type == BACKED_UP_EVENT and not segment.sealed:
             continue
         size = extents[segment.name].size
-        entry = covering(run.known, segment, size)
+        entry = run.entries.get(segment.name)
         if entry is None or not entry.blobs or (segment.name, entry.sha256) in said:
             continue
         try:
-            # On this word a segment may be deleted, so that name and size are not enough for it.
+            # On this word a segment may be deleted, so that a stamp is not enough for it.
             if segment.name in run.copied or digests(archive.blocks(segment.path, size)).sha256 == entry.sha256:
                 found.append(BackedUpSegment(segment.name, entry.sha256, entry.size_bytes))
             else:
                 done.failures.append(
-                    f"{segment.path}: has other bytes than the copy of the same size at {destination}; "
-                    "use another prefix for this log, and look at which of them was changed"
+                    f"{segment.path}: was changed while it was backed up to {destination}; look at who writes there, "
+                    "and run the same again"
                 )
         except FileNotFoundError:
             pass  # gone meanwhile: there is nothing left to delete

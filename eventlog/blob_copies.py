@@ -23,6 +23,7 @@ from eventlog import blobs
 from eventlog.destination import Destination
 from eventlog.envelope import MAX_LINE_BYTES
 from eventlog.errors import BackupFailed, BlobUnreadable, ObjectUnreadable
+from eventlog.root_files import what_is_odd
 
 
 class Copied(msgspec.Struct):
@@ -106,12 +107,16 @@ def from_source(
     """Bring back the blobs that the root does not have, or has damaged. Raises BackupFailed, and what `full` makes."""
     done = Copied()
     store = blobs.BlobStore(root, min_bytes=0, synced=True)
+    blocked: dict[Path, str] = {}
     for key in source.list(blobs.FOLDER):
         digest = _digest(key)
         if digest is None:
             continue
         if _is_here(root, digest):
             done.present += 1
+            continue
+        if (odd := _odd_folder(blobs.path_of(root, digest))) is not None:
+            blocked[odd] = f"{odd} is {what_is_odd(odd) or 'a file'}, so that no blobs can be restored there"
             continue
         if dry_run:
             done.copied += 1
@@ -129,7 +134,16 @@ def from_source(
             raise full(blobs.path_of(root, digest), error) from error
         done.copied += 1
         done.copied_bytes += len(data)
+    done.failures += [f"{why}; move it away, and run the same again" for why in blocked.values()]
     return done
+
+
+def _odd_folder(path: Path) -> Path | None:
+    """Return what stands in the place of a chunk's folder, or of the folder of all, and is no folder."""
+    for folder in (path.parent.parent, path.parent):
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            return folder
+    return None
 
 
 def key_of(sha256: str) -> str:

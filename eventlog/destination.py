@@ -141,6 +141,8 @@ class Folder:
         top = self.path / folder
         if not self.path.exists():
             return []
+        if top.is_symlink() and not top.exists():  # what it leads to may hold the backup
+            raise BackupFailed(f"{self.name}: {folder} is a link to nothing; put the folder there, or remove the link")
 
         def failed(error: OSError) -> None:
             if not isinstance(error, FileNotFoundError):

@@ -48,7 +48,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `sealed` says that the segment was read-only; `replaces` are the `stored_sha256` of
     shorter copies of the same segment. `blobs` says that all blobs which its lines name were in the
-    backup when this was written.
+    backup when this was written. `stamp` tells whether the file that was read has been written to since
+    (eventlog.unchanged); without one it is hashed again.
     """
 
     event_type: str
@@ -61,6 +62,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sealed: bool = False
     replaces: tuple[Sha256, ...] = ()
     blobs: bool = False
+    stamp: str = ""
 
     @property
     def file_name(self) -> str:
@@ -106,6 +108,7 @@ class Known:
             entry,
             sealed=entry.sealed or (before is not None and before.sealed),
             blobs=entry.blobs or (before is not None and before.blobs),
+            stamp=entry.stamp or (before.stamp if before is not None else ""),
             replaces=tuple(sorted({*entry.replaces, *(before.replaces if before else ())})),
         )
         for stored in replaced:

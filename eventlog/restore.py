@@ -165,7 +165,7 @@ class _Run:
 
         What came under another name is added to `renamed`. Raises _Refused.
         """
-        entry, *shorter = copies
+        entry, *shorter = self._in_order(copies)
         done_after = self._done_bytes + entry.stored_bytes
         sizes = {each.size_bytes for each in shorter}
         contents = (self._contents or {}).get(entry.segment)
@@ -192,12 +192,21 @@ class _Run:
             )
         return fetched
 
+    def _in_order(self, copies: list[Entry]) -> list[Entry]:
+        """Put first, of the longest copies, the one as sealed, or else the one that the log has."""
+        longest = [each for each in copies if each.size_bytes == copies[0].size_bytes]
+        if len(longest) > 1:
+            longest.sort(key=lambda each: (not self._is_as_sealed(each), not self._is_here(each)))
+        return [*longest, *copies[len(longest) :]]
+
     def _restore_parted(self, entry: Entry, renamed: list[str]) -> None:
-        """Restore a copy that is not the beginning of the longest one."""
+        """Restore a copy that is not the beginning of the longest one, unless the log has it under its own name."""
+        if self._is_here(entry):
+            return
         name = _name_of(entry)
         if self._restore_as(entry, name, set())[0]:
-            why = "two logs went on under this name"
-            renamed.append(f"{entry.event_type}/{entry.segment}: {why}; the shorter one is restored as {name}")
+            why = "two logs went on under this name, or its file was changed"
+            renamed.append(f"{entry.event_type}/{entry.segment}: {why}; the other copy is restored as {name}")
 
     def _is_here(self, entry: Entry) -> bool:
         """Say whether the log has all that a copy has, under the copy's name."""
