@@ -96,8 +96,8 @@ def _named(here: bytes, *, exactly: bool) -> bytes:
 def _behind_colon(*, exactly: bool) -> bytes:
     """Return a colon with a name before it, or with something behind it. Most stand between a field and its value."""
     return (
-        rb":(?:\"(?:%b|(?<=[\"' ] :.)|[Bb]earer |dapi)|[\[{]%b|54[0-9]{2}:|[^0-9tfn\"\[{]"
-        rb"(?:%b|(?<=: )(?:(?i:bearer|basic) |\"dapi|[\"tfn0-9]%b| )|(?<=:/)/[a-z0-9.-]{0,80}?(?:hooks|discord|office|telegram)"
+        rb":(?:\"(?:%b|(?<=[\"' ] :.)|[Bb]earer )|[\[{]%b|54[0-9]{2}:|[^0-9tfn\"\[{]"
+        rb"(?:%b|(?<=: )(?:(?i:bearer|basic) |[\"tfn0-9]%b| )|(?<=:/)/[a-z0-9.-]{0,80}?(?:hooks|discord|office|telegram)"
         rb"|(?<=:A)A[A-Za-z0-9_-]{20}|(?<=:[\t\r])|(?<= :=)|(?<=is:.))|[0-9tfn](?<=[a-zA-Z]:.)%b)"
         % (
             _behind(rb"\":\"", exactly=exactly),
@@ -111,8 +111,8 @@ def _behind_colon(*, exactly: bool) -> bytes:
 
 #: Each asked of every payload: cheap, and right more often than not. What they find is looked at once more.
 _NAME_BYTES = b"[%b][%b][%b]" % tuple(_BYTES)
-_field = re.compile(rb":\"(?:%b|(?<= :\")|[Bb]earer |dapi)" % _behind(b'":"', exactly=True)).search
-_text = re.compile(rb": (?:(?<=%b: )|(?<=[\"'` ]: )|(?<= is: )|[bB]|\"dapi| )" % _NAME_BYTES).search
+_field = re.compile(rb":\"(?:%b|(?<= :\")|[Bb]earer )" % _behind(b'":"', exactly=True)).search
+_text = re.compile(rb": (?:(?<=%b: )|(?<=[\"'` ]: )|(?<= is: )|[bB]| )" % _NAME_BYTES).search
 _list = re.compile(
     rb"\[\"(?:%b|[A-Za-z_-]{3,40}+\",%b)" % (_behind(b'":\\["', exactly=True), _behind(b'",', exactly=True))
 ).search
@@ -120,7 +120,7 @@ _word = re.compile(rb"word(?: (?:is|was|['\\]|[^ ]{0,40}?[0-9]|[^ ]+\")|:[^\"])"
 _nested = compiled(rb":\\|\\\"?(?:: ?|:=)[\[{]?|:=")
 _single = compiled(rb"':")
 _exact_colon = compiled(_behind_colon(exactly=True))
-_link = compiled(rb"://[a-z0-9.-]{0,80}?(?:hooks|discord|office|telegram)")
+_link = compiled(rb":\\*+/\\*+/[a-z0-9.-]{0,80}?(?:hooks|discord|office|telegram)")
 _equals = compiled(
     rb"=(?:(?<=[a-zA-Z0-9]=)%b|(?<=[\"'`\] \]]=)(?:%b|%b|(?<=   =)|(?<=[\"'][\] ]=)|(?<=[\"']\] =)|(?<=\\[\"']=)))"
     % (_behind(b"=", exactly=True), _behind(b".=", exactly=True), _behind(b"..=", exactly=True))
@@ -170,6 +170,8 @@ _escaped = compiled(
 )
 _entity = compiled(rb"&gt;(?:%b)" % _behind(b"&gt;", exactly=True))
 _twilio = compiled(rb"K(?<=SK)[0-9a-f]{8}")
+#: `=`, `<`, `&` and others, as programs write them that put JSON into HTML.
+_code = compiled(rb"\\u00(?:2[0267]|3[acdeACDE]|40)")
 _hash = compiled(rb"\$(?:[1256y7]|argon2|apr1)")
 (
     _AT,
@@ -223,9 +225,10 @@ def may_hold_secrets(payload: bytes) -> bool:
         or (_PERCENT in payload and _percent.search(payload))
         or (_GREATER in payload and _element.search(payload))
         or (_SINGLE in payload and _quote.search(payload))
-        or (_BACK in payload and _escaped.search(payload))
+        or (_BACK in payload and (_escaped.search(payload) or _code.search(payload)))
         or _TILDE in payload
         or (_AND in payload and _entity.search(payload))
+        or b"dapi" in payload
         or (_K in payload and _twilio.search(payload))
         or (_DOLLAR in payload and _hash.search(payload))
         or (_SLASH in payload and (_slash.search(payload) or _link.search(payload)))

@@ -87,7 +87,7 @@ SHAPES = (
     Shape(
         b"@",
         b"url_password",
-        rb":%b%b[^\s/:@\"'<>\[\]\x01?#]{0,200}+\x01*+:(?![0-9]{1,5}+(?:/|\x01))([^\s@\"'<>\[\]\x01]{1,200}+)\x01*+@(?=[A-Za-z0-9.-]{1,200}+(?:[:/]|\x01|[\s\"']|$))"
+        rb":%b%b[^\s/:@\"'<>\[\]\x01?#]{0,200}+\x01*+:(?![0-9]{1,5}+(?:/|\x01))((?:[^\s@\"'<>\[\]\x01]|\x01++/){1,200}+)\x01*+@(?=[A-Za-z0-9.-]{1,200}+(?:[:/]|\x01|[\s\"']|$))"
         % (_SLASH, _SLASH),
         "postgres://bob:pa/ss1word@db.example.com/x",
         "http://localhost:3000/a@b",
@@ -353,7 +353,7 @@ def _body(token: Token) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     characters = CHARACTERS[token.characters]
     if token.exact:
         return re.compile(characters + rb"{%d}(?![A-Za-z0-9_-])" % token.least), re.compile(b"")
-    end = rb"={0,2}+" if token.characters == "base64" else b""
+    end = rb"(?:\x01*+=){0,2}+" if token.characters == "base64" else b""
     return (
         re.compile(characters + rb"{%d,%d}+" % (token.least, max(_LOOK_MAX, token.least))),
         re.compile(characters + rb"*+" + end),

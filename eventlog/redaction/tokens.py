@@ -14,7 +14,8 @@ CHARACTERS = {
     "hex": rb"[0-9A-Fa-f]",
     "upper": rb"[A-Z0-9]",
     "letters": rb"[A-Za-z0-9]",
-    "base64": rb"[A-Za-z0-9+/]",
+    #: `\/`, `%2B` and `%2F` have fillers in front of them in a view.
+    "base64": rb"(?:[A-Za-z0-9+/]|\x01++[+/])",
     "url": rb"[A-Za-z0-9_-]",
     "dotted": rb"[A-Za-z0-9_.=-]",
 }

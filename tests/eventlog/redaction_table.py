@@ -80,6 +80,11 @@ TEXTS: list[tuple[str, str]] = [
     (urllib.parse.quote(f"https://h/?api_key={H}&x=1", safe=""), H), (urllib.parse.quote(f'{{"password": "{WORD}"}}', safe=""), WORD),
     (urllib.parse.quote(urllib.parse.quote(f"password={H}", safe=""), safe=""), H), (f"Authorization%3A%20Bearer%20{A36}", A36), (f"x%20--token%20{A36}", A36),
     (urllib.parse.quote(f"https://bob:{H}@h/x", safe=""), H), (f"password%3D{H}%26user%3Dbob", H), (f"https://h/?a=1\\u0026password={H}", H),
+    # tokens behind something, and cut by escapes
+    (f"see\ndapi{HEX}", HEX), (f"x (dapi{HEX})", HEX), ("whsec_aB3dE5fG7hI9\\/K1lM3nO5pQ7\\/r2S9tU1vW", "r2S9tU1vW"),
+    (urllib.parse.quote("whsec_aB3dE5fG7hI9/K1lM3nO5pQ7+r2S9tU1vW", safe=""), "r2S9tU1vW"),
+    (f"https:\\/\\/hooks.slack.com\\/services\\/T00000000\\/B00000000\\/{A36}", A36), ("postgres:\\/\\/bob:pa\\/ss1word@db.example.com\\/x", "ss1word"),
+    (f'{{"cmd":"DB_PASSWORD\\u003d{H}"}}', H), (f"a\\u0026password\\u003d{H}", H),
     # prose
     (f"My password is {H}", H), (f"the api key is: {A36}", A36), (f"API key: {A36}", A36), (f"Access token: {A36}", A36),
     (f"The password is '{H}'.", H),
