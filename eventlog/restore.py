@@ -68,6 +68,10 @@ class _Differs(_Refused):
     """The log has another file of this name."""
 
 
+class _Sealed(Exception):
+    """The segment was sealed or pruned while its copy was fetched, with other bytes than the copy's."""
+
+
 def restore(
     root: str | Path,
     source: Destination,
@@ -147,12 +151,14 @@ class _Run:
         self._done_bytes, self._total_bytes = 0, total_bytes
         self._dry = dry
         self._contents: dict[str, set[tuple[int, str]]] | None = None
+        self._learned_from: list[tuple[str, int, int]] = []
 
     def learn_contents(self) -> None:
-        """Read once what seals and prunings say of segments: size and hash, by name."""
-        if self._contents is not None:
+        """Read what seals and prunings say of segments, where there are new ones: size and hash, by name."""
+        files = [(each.name, each.size, each.mtime_ns) for kind in _FIRST for each in log.list_type(self._root, kind)]
+        if self._contents is not None and files == self._learned_from:
             return
-        self._contents = {}
+        self._contents, self._learned_from = {}, files
         for link in sealing.read_chain(self._root, damaged={}):
             self._contents.setdefault(link.seal.segment, set()).add((link.seal.size_bytes, link.seal.sha256))
         for name, accounts in read_pruned(self._root, damaged={}).items():
@@ -175,6 +181,10 @@ class _Run:
         differs = False
         try:
             fetched, beginnings = self._restore_as(entry, name, sizes)
+        except _Sealed:
+            name = _name_of(entry)
+            fetched, beginnings = self._restore_as(entry, name, sizes)
+            contents = (self._contents or {}).get(entry.segment)
         except _Differs:
             name, differs = _name_of(entry), True
             fetched, beginnings = self._restore_as(entry, name, sizes)
@@ -265,6 +275,13 @@ class _Run:
     def _is_as_sealed(self, entry: Entry) -> bool:
         return (entry.size_bytes, entry.sha256) in (self._contents or {}).get(entry.segment, ())
 
+    def _is_sealed_otherwise(self, entry: Entry) -> bool:
+        """Say whether a seal or pruning, perhaps of this moment, knows other bytes of a segment than a copy has."""
+        if self._contents is None:  # seals and prunings themselves are being restored
+            return False
+        self.learn_contents()
+        return entry.segment in self._contents and not self._is_as_sealed(entry)
+
     def _written(self, entry: Entry, partial: Path) -> Iterator[bytes]:
         """Yield the blocks of an object, each once it is in the file, which is synced with the last."""
         left = entry.stored_bytes
@@ -293,6 +310,8 @@ class _Run:
         try:
             for folder in (path.parent.parent, path.parent):
                 folder.mkdir(mode=0o700, exist_ok=True)
+            if name == entry.segment and self._is_sealed_otherwise(entry):
+                raise _Sealed
             if here is None or local is None:
                 name_file(partial, path)
             elif not replace_if_finished(here, local.size, partial, path):

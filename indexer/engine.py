@@ -20,10 +20,12 @@ from typing import NamedTuple, TypeVar
 import duckdb
 
 from eventlog import forks, root_files
+from eventlog.errors import IndexFailed
 
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 #: What the file is called while it is attached: as DuckDB would call a file `index.duckdb` itself.
 _NAME = '"index"'
+_READ_ONLY = "READ_ONLY"
 #: DuckDB compresses and writes a row group when it is full, with one thread. Those of its own size
 #: (122,880 rows) are more than most batches, and with rows of kilobytes hundreds of megabytes. The last
 #: ones are rewritten whenever there is something to merge, so their size is also the longest pause.
@@ -65,6 +67,10 @@ class Fate(enum.Enum):
     MIXED = "mixed"
 
 
+class Overwritten(IndexFailed):
+    """Somebody wrote an older or another index over the file: what it has is not to be relied on."""
+
+
 class Engine:
     """An instance to which index files are attached, one at a time. Threads take turns.
 
@@ -83,6 +89,8 @@ class Engine:
         self._is_for_new_file = is_for_new_file
         self._written = self._rows = self._last_rows = self._merging = 0
         self._left_as: _State | None = None
+        #: The last state of the file that is known to be sound. An error does not make it unknown.
+        self._sound_as: _State | None = None
         self._is_writing = False
         #: Whether the file is as this engine left it: nobody has written to it since.
         self.is_as_left = False
@@ -99,7 +107,7 @@ class Engine:
         _living.add(self)
 
     def attach(self, path: Path) -> duckdb.DuckDBPyConnection:
-        """Open a file read-write, or make it; `detach` it, or `close` the engine. Raises duckdb.Error.
+        """Open a file read-write, or make it; `detach` it, or `close` the engine. Raises duckdb.Error, Overwritten.
 
         There is no write-ahead log: a commit writes to the file itself, by one write of a header at its end. Of a new
         file nothing is safe before it is detached.
@@ -124,17 +132,20 @@ class Engine:
 
     def attach_read_only(self, path: Path) -> duckdb.DuckDBPyConnection:
         """Open a file read-only; `detach` it, or `close` the engine. Raises duckdb.Error."""
-        return self._attached(path, "READ_ONLY")
+        return self._attached(path, _READ_ONLY)
 
     def _attached(self, path: Path, options: str, merges: int = 0) -> duckdb.DuckDBPyConnection:
         self._in_use.acquire()
         try:
             self._connection = self._connected(path)
             state = _state(path)
+            # To write to it would make a mixture, or a worse one.
+            if options != _READ_ONLY and _is_overwritten(self._sound_as, state):
+                raise Overwritten(f"{path}: somebody wrote an older or another index over it")
             self.is_as_left = state is not None and state == self._left_as
             self._found_as, self.fate = state, Fate.OURS
             self.file_id = None if state is None else state.headers[:_HEADER_BYTES]
-            self._left_as, self._is_writing = None, False
+            self._sound_as, self._left_as, self._is_writing = state, None, False
             self._connection.execute(f"ATTACH {quoted(path)} AS {_NAME} ({options})")
             self._connection.execute(f"USE {_NAME}")
             if merges != self._merging:
@@ -169,10 +180,9 @@ class Engine:
         if rows < _LARGE_ROW_GROUP_ROWS:
             self._rows += rows
 
-    def is_older(self, path: Path) -> bool:
-        """Say whether a file is an earlier state of the one that this engine left, as far as its headers tell."""
-        now, left = _state(path), self._left_as
-        return now is not None and left is not None and max(now.checkpoints) < max(left.checkpoints)
+    def forget(self) -> None:
+        """Forget the file: another one was put in its place on purpose."""
+        self._left_as = self._sound_as = None
 
     def left_alone(self, path: Path) -> bool:
         """Say whether a file is as this engine left it, as far as the file system tells: without opening it."""
@@ -197,6 +207,8 @@ class Engine:
         if self._is_writing:
             self._left_as = _state(self._made_for)
             self.fate = _became(self._found_as, self._left_as)
+            if self.fate is Fate.OURS:
+                self._sound_as = self._left_as
         self._connection.close()  # and with it its temporary tables
         self._connection = None
         self._in_use.release()
@@ -298,11 +310,21 @@ class _State(NamedTuple):
         return first, second
 
 
+def _is_overwritten(sound: _State | None, now: _State | None) -> bool:
+    """Say whether a file is an earlier state of itself, or another file with its inode, as far as headers tell."""
+    if sound is None or now is None or (sound.device, sound.inode) != (now.device, now.inode):
+        return False
+    is_other = sound.headers[:_HEADER_BYTES] != now.headers[:_HEADER_BYTES]
+    return is_other or max(now.checkpoints) < max(sound.checkpoints)
+
+
 def _became(before: _State | None, after: _State | None) -> Fate:
     """Say what became of a file while it was attached, by its headers, which take turns at the checkpoints."""
-    if before is None or after is None or len(before.headers) < _HEADERS * _HEADER_BYTES:
+    if after is None:
         return Fate.OURS
     low, high = sorted(after.checkpoints)
+    if before is None or len(before.headers) < _HEADERS * _HEADER_BYTES:  # it was made, or made of an empty one
+        return Fate.OURS if high - low <= 1 else Fate.MIXED
     is_the_file = (before.device, before.inode) == (after.device, after.inode)
     if is_the_file and high > max(before.checkpoints):
         return Fate.OURS if low == high - 1 else Fate.MIXED

@@ -22,7 +22,7 @@ import duckdb
 from eventlog import root_files
 from eventlog.errors import IndexFailed
 from indexer import turns
-from indexer.engine import CONFIG, Engine, Fate, quoted, spill_path
+from indexer.engine import CONFIG, Engine, Fate, Overwritten, quoted, spill_path
 
 DEFAULT_TIMEOUT_S = 60.0
 _RETRY_S = 0.02
@@ -90,7 +90,7 @@ def writing(
             yield connection
             used.detach()
             if used.fate is Fate.MIXED:
-                raise broken(path, "another file was written over it while it was in use")
+                raise Overwritten(f"{path}: another file was written over it while it was in use")
             if used.fate is Fate.REPLACED:
                 raise IndexReplaced(f"{path} was replaced by another file while it was in use; try again")
         except BaseException:

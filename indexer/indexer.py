@@ -25,7 +25,7 @@ from eventlog.segment import is_owned, remove_if_finished
 from indexer import checkpoint, index_file, projections, schema, versions
 from indexer.alarm import ALARM_EVENT, Alarm
 from indexer.batch import Done, SegmentChanged, in_order, index_batch
-from indexer.engine import Engine
+from indexer.engine import Engine, Overwritten
 from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex, IndexReplaced
 from indexer.known import Known
 from indexer.replay import Progress, rebuild, remarks
@@ -35,8 +35,11 @@ _logger = logging.getLogger("eventlog.indexer")
 _LARGE_BATCH_BYTES = 4 * 1024 * 1024
 #: A segment that ends in a torn line is released when nobody has written to it for so long.
 _TORN_WAIT_NS = 60 * 1_000_000_000
-#: An index that somebody writes an older copy over is left alone until he has been quiet for so long.
+#: An index that somebody writes another one over is left alone until its file has been quiet for so long.
 _QUIET_S, _OVERWRITING_MAX_S = 0.5, 5.0
+#: Errors of DuckDB that pass by themselves make the index suspect: rebuilding it for them takes one part in so many
+#: of the time, at most.
+_REBUILDING_PART, _REBUILDING_REST_S = 10, 2.0
 #: An index that others have written to is looked at this often, at most, while nothing else is to be done.
 _LOOK_S = 1.0
 #: And one that seems to be as it was left, this often: what was put in its place may look just like it.
@@ -83,6 +86,7 @@ class Indexer:
         #: At least so many bytes were indexed when this indexer last had its turn.
         self._reach = 0
         self._looked_at_s = 0.0
+        self._may_rebuild_at_s = 0.0
 
     def catch_up(self) -> Counted:
         """Index what the log holds now. Raises IndexBusy, IndexFailed.
@@ -99,15 +103,17 @@ class Indexer:
     def _index_all(self, find: Callable[[], list[SegmentFile]]) -> Counted:
         counted = Counted()
         self._forget_if_replaced()
-        self._wait_for_an_end_of_overwriting()
         waiting = in_order(find())
         while waiting or self._index_inode is None:
             try:
                 left = self._index_some(waiting, counted)
             except duckdb.Error as error:  # a full disk, most likely; the batch is undone
                 path, reason = index_file.index_path(self.root), index_file.reason_of(error)
-                if not self._replace_damaged(reason):
+                if not self._replace_damaged(reason) and not self._rebuild_suspect(error):
                     raise IndexFailed(f"{path} could not be written: {reason}. The log is not affected") from error
+                left = None
+            except Overwritten as error:
+                self._rebuild_overwritten(str(error))
                 left = None
             waiting = in_order(self._sweep.thorough()) if left is None else left
         return counted
@@ -159,10 +165,10 @@ class Indexer:
         mark = done.segments.get(left[0].name) if left else None
         return left[1:] if mark is not None and mark.indexed_offset >= left[0].size else left
 
-    def _wait_for_an_end_of_overwriting(self) -> None:
-        """While somebody writes an older copy over the index, it is not to be used; waits for some seconds at most."""
+    def _wait_until_quiet(self) -> None:
+        """While somebody may still write to the index, it is not to be used; waits for some seconds at most."""
         path, give_up_s = index_file.index_path(self.root), time.monotonic() + _OVERWRITING_MAX_S
-        while not self._engine.left_alone(path) and self._engine.is_older(path) and time.monotonic() < give_up_s:
+        while time.monotonic() < give_up_s:
             try:
                 if abs(time.time() - path.stat().st_ctime) >= _QUIET_S:
                     return
@@ -179,6 +185,11 @@ class Indexer:
         inode = index_file.inode_of(path)
         if inode is None and self._index_inode is not None:
             self._say("the index is gone; making it anew from the log")
+            self._engine.forget()
+            self._reach = 0
+        elif inode is not None and self._index_inode is not None and inode != self._index_inode:
+            self._wait_until_quiet()  # it may be a copy in progress
+            inode = index_file.inode_of(path)
         if inode != self._index_inode:
             self._sweep.forget()
             self._index_inode = self._index_id = None
@@ -189,19 +200,22 @@ class Indexer:
     def _recall_if_replaced(
         self, connection: duckdb.DuckDBPyConnection, waiting: list[SegmentFile]
     ) -> list[SegmentFile]:
-        """Learn from another index how far it is, rather than open every segment to see; return what lags."""
+        """Learn from another index how far it is, rather than open every segment to see; return what lags.
+
+        Raises Overwritten where it has less than was indexed.
+        """
         self._index_inode = index_file.inode_of(index_file.index_path(self.root))
+        ((reach,),) = connection.execute("SELECT coalesce(sum(indexed_offset), 0)::BIGINT FROM segments").fetchall()
+        if reach < self._reach:
+            raise Overwritten(
+                f"{index_file.index_path(self.root)} is an older copy of the index: it has {reach:,} of "
+                f"{self._reach:,} bytes that were indexed"
+            )
+        self._reach = reach
         # A new file may have the inode of a deleted one, and a backup has the identity of the original.
         expected, self._index_id = self._index_id, (self._index_inode, schema.identity(connection))
-        ((reach,),) = connection.execute("SELECT coalesce(sum(indexed_offset), 0)::BIGINT FROM segments").fetchall()
-        before, self._reach = self._reach, reach
         if self._index_id == expected:
-            if reach >= before:
-                return waiting
-            self._say(
-                f"{index_file.index_path(self.root)} is an older copy of the index: it has {reach:,} of {before:,} "
-                "bytes that were indexed; what it lacks is read again, as far as the log has it"
-            )
+            return waiting
         self._sweep.recall(connection.execute("SELECT name, indexed_offset FROM segments").fetchall())
         if expected is not None:  # replaced while this one waited for its turn: it may be an older one
             return in_order(self._sweep.thorough())
@@ -232,6 +246,7 @@ class Indexer:
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         found = schema.version(connection)
         if found is None:
+            self._reach = 0
             connection.begin()
             projections.create(connection)
             connection.commit()
@@ -261,10 +276,39 @@ class Indexer:
             )
         return True
 
+    def _rebuild_suspect(self, error: duckdb.Error) -> bool:
+        """Rebuild an index that is readable again after an error of reading it: it may be a mixture of two files."""
+        reason, started_s = str(error), time.monotonic()
+        is_of_writing = any(each in reason.lower() for each in ("space", "write", "permission"))
+        if isinstance(error, duckdb.OutOfMemoryException) or is_of_writing or started_s < self._may_rebuild_at_s:
+            return False
+        self._rebuild_overwritten(f"the index could not be used: {index_file.reason_of(error)}")
+        now_s = time.monotonic()
+        self._may_rebuild_at_s = now_s + max((now_s - started_s) * _REBUILDING_PART, _REBUILDING_REST_S)
+        return True
+
+    def _rebuild_overwritten(self, why: str) -> None:
+        """Rebuild an index that somebody else wrote to. What it has and the log has not is carried over.
+
+        Once for each time that this is seen; whoever still writes does so to a file that is none any more.
+        """
+        path = index_file.index_path(self.root)
+        self._engine.close()
+        self._wait_until_quiet()
+        try:
+            self._rebuild(f"{why}; rebuilding it from the log", index_file.inode_of(path))
+        except duckdb.Error as error:
+            raise IndexFailed(f"{path} could not be rebuilt: {index_file.reason_of(error)}") from error
+
     def _rebuild(self, why: str, inode: int | None) -> None:
         """Build the index anew, unless another indexer does so while this one waits for the file of `inode`."""
         self._say(why)
         done = rebuild(self.root, inode=inode, progress=self._progress, timeout_s=self._timeout_s)
+        self._engine.forget()
+        self._known.clear()
+        self._sweep.forget()
+        self._index_inode = self._index_id = None
+        self._reach = 0
         if done is None:
             return
         for reason in done.unreadable:

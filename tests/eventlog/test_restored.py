@@ -119,6 +119,67 @@ def test_a_file_that_appears_during_a_restore_is_not_overwritten(root: Path, tmp
     assert target.read_bytes() == b"somebody's\n"
 
 
+def test_a_copy_that_is_shorter_than_what_is_pruned_during_the_restore_comes_under_another_name(
+    root: Path, place: Place
+) -> None:
+    """Seals and prunings are looked at once more when the copy is about to get its name."""
+    emit(root, "a", 0)
+    emit(root, "t", 1, 2, 3)
+    back_up(root, place)
+    emit(root, "t", 4, 5)
+    only(root, "a").unlink()
+    name = only(root, "t").stem
+    inner = place.open()
+
+    class Slow:
+        name = inner.name
+        list, put, delete = inner.list, inner.put, inner.delete
+
+        def get(self, key: str) -> Iterator[bytes]:
+            if key.startswith("log/a/"):
+                pruned(root)
+            return inner.get(key)
+
+    done = restore(root, Slow())
+    assert (done.failures, done.restored, len(done.renamed)) == ([], 2, 1)
+    (file,) = log.list_type(root, "t")
+    assert file.name != name
+    assert verification.verify(root).findings == []
+
+
+def test_a_copy_that_is_fetched_while_its_segment_is_sealed_and_pruned_comes_under_another_name(
+    root: Path, place: Place
+) -> None:
+    """The copy of the segment itself takes long; it was shorter than what the log had."""
+    emit(root, "t", 1, 2, 3)
+    back_up(root, place)
+    path = only(root, "t")
+    short, name = path.read_bytes(), path.stem
+    emit(root, "t", 4, 5)
+    whole = path.read_bytes()
+    path.unlink()
+    inner = place.open()
+
+    class Slow:
+        name = inner.name
+        list, put, delete = inner.list, inner.put, inner.delete
+
+        def get(self, key: str) -> Iterator[bytes]:
+            if key.startswith("log/t/") and not path.exists() and not list_pruned():
+                path.write_bytes(whole)
+                pruned(root)
+            return inner.get(key)
+
+    def list_pruned() -> bool:
+        return bool(log.list_type(root, "segment_pruned"))
+
+    done = restore(root, Slow())
+    assert (done.failures, done.restored, len(done.renamed)) == ([], 1, 1)
+    (file,) = log.list_type(root, "t")
+    assert (file.name != name, file.path.read_bytes()) == (True, short)
+    assert verification.verify(root).findings == []
+
+
 def test_a_writable_copy_of_what_was_sealed_is_not_continued(root: Path, tmp_path: Path) -> None:
     """A folder that was copied back by hand: its look alone says nothing."""
     emit(root, "t", 1)

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from indexer import engine, replay
-from indexer.engine import Engine, new_file
+from indexer.engine import Engine, Overwritten, new_file
 from indexer.indexer import Indexer
 from tests.conftest import PROJECT
 from tests.indexer.support import index, line, rows, segment
@@ -78,6 +78,9 @@ def test_it_knows_whether_somebody_else_wrote(tmp_path: Path) -> None:
     assert look(other)[1] != first
     assert look() == (False, first)
     shutil.copy(tmp_path / "older", path)
+    with pytest.raises(Overwritten):
+        look()
+    engine.forget()
     assert look() == (False, first)
     engine.close()
 

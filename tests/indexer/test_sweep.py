@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from eventlog.config import Config
+from eventlog.errors import IndexFailed
 from eventlog.recorder import Recorder
 from eventlog.segment import Segment
-from indexer import index_file, projections, sweep
+from indexer import index_file, projections, replay, sweep
 from indexer.indexer import Indexer
 from indexer.sweep import Sweep
 from tests.indexer.support import COUNT, index, line, name, rows, segment
@@ -148,6 +151,58 @@ def test_an_index_that_is_replaced_by_one_with_its_inode_is_found_out(
     segment(root, line(3))
     indexer.catch_up()
     assert rows(root, COUNT) == [(4, 4)]
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 1.0])
+def test_an_index_with_an_older_one_written_over_it_is_rebuilt(root: Path, part: float) -> None:
+    """Over all of it or its beginning: DuckDB may see no damage, and the checkpoints may say more than there is."""
+    said: list[str] = []
+    indexer = Indexer(root, say=said.append)
+    path = index_file.index_path(root)
+    segment(root, line(0))
+    indexer.catch_up()
+    older = path.read_bytes()
+    for n in range(1, 5):
+        segment(root, line(n))
+        indexer.catch_up()
+    with path.open("r+b") as file:
+        file.write(older[: int(len(older) * part)])
+    segment(root, line(5))
+    indexer.keep_up()
+    assert rows(root, COUNT) == [(6, 6)]
+    assert len([each for each in said if "rebuilding it from the log" in each]) == 1
+    assert all("it was kept as" in each for each in said[1:])  # where it could not be read
+    Indexer(root).catch_up()
+    assert rows(root, COUNT) == [(6, 6)]
+    assert replay.replay(root).digest.events == 6
+
+
+def test_an_index_that_could_not_be_read_for_a_moment_is_rebuilt_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be a mixture of two files by now. An error that comes again is not answered by rebuilding each time."""
+    said: list[str] = []
+    indexer = Indexer(root, say=said.append)
+    segment(root, line(0))
+    indexer.catch_up()
+    with index_file.writing(root) as connection:
+        connection.execute("DELETE FROM event_rows")
+
+    def fail(*_: object, **__: object) -> None:
+        raise duckdb.IOException("Could not read enough bytes from file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("indexer.indexer.index_batch", fail)
+        segment(root, line(1))
+        indexer._index_inode = None
+        with contextlib.suppress(IndexFailed):
+            indexer.catch_up()
+        segment(root, line(2))
+        with pytest.raises(IndexFailed):
+            indexer.catch_up()
+    assert len([each for each in said if "rebuilding it from the log" in each]) == 1
+    indexer.catch_up()
+    assert rows(root, COUNT) == [(3, 3)]
 
 
 def test_catching_up_ends_while_producers_go_on(root: Path) -> None:
