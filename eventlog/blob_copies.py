@@ -13,6 +13,7 @@ neither the root nor the destination has whole, is an error of the backup.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,9 @@ from eventlog.destination import Destination
 from eventlog.envelope import MAX_LINE_BYTES
 from eventlog.errors import BackupFailed, BlobUnreadable, ObjectUnreadable
 from eventlog.root_files import what_is_odd
+
+#: What stands at the key of a folder is listed only if it is something else: a link to nothing, a file.
+_FOLDER_KEY = re.compile(rf"{blobs.FOLDER}/[0-9a-f]{{2}}")
 
 
 class Copied(msgspec.Struct):
@@ -111,6 +115,8 @@ def from_source(
     for key in source.list(blobs.FOLDER):
         digest = _digest(key)
         if digest is None:
+            if _FOLDER_KEY.fullmatch(key):
+                done.failures.append(f"{source.name}/{key} is not a folder, so that its blobs cannot be restored")
             continue
         if _is_here(root, digest):
             done.present += 1

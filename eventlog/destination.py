@@ -148,11 +148,13 @@ class Folder:
             if not isinstance(error, FileNotFoundError):
                 raise self._failed("cannot list", folder, error) from error
 
-        return sorted(
-            Path(where, name).relative_to(self.path).as_posix()
-            for where, _, names in os.walk(top, onerror=failed)
-            for name in names
-        )
+        keys = []
+        for where, folders, names in os.walk(top, onerror=failed):
+            for each in folders:
+                if (link := Path(where, each)).is_symlink():  # what is behind it would be taken for missing
+                    raise BackupFailed(f"{link} is a link, which eventlog does not follow; put the folder itself there")
+            keys += [Path(where, name).relative_to(self.path).as_posix() for name in names]
+        return sorted(keys)
 
     def delete(self, key: str) -> None:
         try:

@@ -224,3 +224,20 @@ def test_a_destination_whose_folder_is_no_folder(tmp_path: Path, name: str, odd:
     if name != "log":
         with pytest.raises(BackupFailed, match=name):
             restore(tmp_path / "new", place)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_destination_whose_folder_of_a_chunk_is_no_folder(tmp_path: Path, odd: str) -> None:
+    root, place = tmp_path / "root", Folder(tmp_path / "backup")
+    recorder = Recorder(Config(root=str(root), blob_min_bytes=2000))
+    recorder.emit("t", {"text": "x" * 5000})
+    recorder.shutdown()
+    backup(root, place, say=lambda _: None)
+    folder = next((place.path / "blobs").iterdir())
+    folder.rename(tmp_path / "moved")
+    ODD[odd](folder)
+    try:
+        failures = restore(tmp_path / "new", place).failures
+    except BackupFailed as error:
+        failures = [str(error)]
+    assert any(f"{folder} is " in each for each in failures)
