@@ -57,10 +57,14 @@ def _pairs() -> bytes:
 def _behind(gap: bytes, *, exactly: bool = False) -> bytes:
     """Return what looks back, over so many bytes, at the end of a name that a secret could have.
 
-    `exactly` is for where names of all kinds stand: elsewhere three bytes rule out enough.
+    `exactly` is for where names of all kinds stand: elsewhere three bytes rule out enough. Of the many names that end
+    with "tion" (question, description, action), only those that end like "authorization" count.
     """
     three = rb"(?<=[%b][%b][%b]%b)" % (*_BYTES, gap)
-    return three + (rb"(?<=(?:%b)%b)(?<=(?:%b)%b)" % (_pairs(), gap, _FOUR, gap) if exactly else b"")
+    if not exactly:
+        return three
+    tion = rb"(?:(?<![iI][oO][nN]%b)|(?<=[zZ][aA][tT][iI][oO][nN]%b))" % (gap, gap)
+    return three + rb"(?<=(?:%b)%b)(?<=(?:%b)%b)" % (_pairs(), gap, _FOUR, gap) + tion
 
 
 def _behind_token(last: str, gap: bytes = b"") -> bytes:
@@ -117,7 +121,8 @@ _list = re.compile(
     rb"\[\"(?:%b|[A-Za-z_-]{3,40}+\",%b)" % (_behind(b'":\\["', exactly=True), _behind(b'",', exactly=True))
 ).search
 _word = re.compile(rb"word(?: (?:is|was|['\\]|[^ ]{0,40}?[0-9]|[^ ]+\")|:[^\"])").search
-_nested = compiled(rb":\\|\\\"?(?:: ?|:=)[\[{]?|:=")
+_databricks = re.compile(rb"dapi").search  # for four bytes, sooner than `in`
+_nested = compiled(rb":(?:[\\=]|(?<=\\:)|(?<=\\\":))")
 _single = compiled(rb"':")
 _exact_colon = compiled(_behind_colon(exactly=True))
 _link = compiled(rb":\\*+/\\*+/[a-z0-9.-]{0,80}?(?:hooks|discord|office|telegram)")
@@ -196,6 +201,9 @@ _hash = compiled(rb"\$(?:[1256y7]|argon2|apr1)")
     _BRACKET,
     _W,
 ) = b"@=_-ABJ%>.'\\/&K$~\t\r[w"
+#: Bytes that a short payload seldom has: one pass over it says that none is there, sooner than asking for each.
+_RARE = b"\t\r@~AJB=%>'\\&K$/"
+_SHORT_MAX = 150
 
 
 def may_hold_secrets(payload: bytes) -> bool:
@@ -212,24 +220,29 @@ def may_hold_secrets(payload: bytes) -> bool:
         )
         or (_BRACKET in payload and _list(payload))
         or (_W in payload and _word(payload))
-        or _TAB in payload
-        or _RETURN in payload
         or (_UNDERSCORE in payload and _underscore(payload) and _after_underscore.search(payload))
         or (_HYPHEN in payload and _hyphen(payload) and _exact_hyphen.search(payload))
-        or (_A in payload and _of_a.search(payload))
-        or (_J in payload and _of_j.search(payload))
-        or (_B in payload and _scheme.search(payload))
-        or (_EQUALS in payload and _equals.search(payload))
         or (_DOT in payload and _dot(payload))
-        or _AT in payload
-        or (_PERCENT in payload and _percent.search(payload))
-        or (_GREATER in payload and _element.search(payload))
-        or (_SINGLE in payload and _quote.search(payload))
-        or (_BACK in payload and (_escaped.search(payload) or _code.search(payload)))
-        or _TILDE in payload
-        or (_AND in payload and _entity.search(payload))
-        or b"dapi" in payload
-        or (_K in payload and _twilio.search(payload))
-        or (_DOLLAR in payload and _hash.search(payload))
-        or (_SLASH in payload and (_slash.search(payload) or _link.search(payload)))
+        or _databricks(payload)
+        or (
+            (len(payload) > _SHORT_MAX or len(payload.translate(None, _RARE)) < len(payload))
+            and (
+                _TAB in payload
+                or _RETURN in payload
+                or _AT in payload
+                or _TILDE in payload
+                or (_A in payload and _of_a.search(payload))
+                or (_J in payload and _of_j.search(payload))
+                or (_B in payload and _scheme.search(payload))
+                or (_EQUALS in payload and _equals.search(payload))
+                or (_PERCENT in payload and _percent.search(payload))
+                or (_GREATER in payload and _element.search(payload))
+                or (_SINGLE in payload and _quote.search(payload))
+                or (_BACK in payload and (_escaped.search(payload) or _code.search(payload)))
+                or (_AND in payload and _entity.search(payload))
+                or (_K in payload and _twilio.search(payload))
+                or (_DOLLAR in payload and _hash.search(payload))
+                or (_SLASH in payload and (_slash.search(payload) or _link.search(payload)))
+            )
+        )
     )

@@ -1,8 +1,8 @@
 """Keys and tokens by the prefix that their vendor gives them: one table, as data.
 
-The shapes (which vendor, which prefix, how long) come from the public rule sets of gitleaks, detect-secrets and
-trufflehog and from the vendors' own pages; the rules here are our own. Each row stands for one prefix and has a
-text that it must not match; the text that it must match is made from the row (`Token.example`). A test runs all.
+Most of the shapes (which vendor, which prefix, how long) come from the public rule set of gitleaks; the rules here are
+our own. Each row stands for one prefix and has a text that it must not match; the text that it must match is made from
+the row (`Token.example`). A test runs all.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import pytest
 import eventlog as obs
 from eventlog import redaction
 from eventlog.redaction import commands, names, shapes, tokens
+from eventlog.redaction.look import may_hold_secrets
 from tests.eventlog.redaction_table import INNOCENT, SECRET
 
 _SEPARATORS = [(",", ":"), (", ", ": ")]
@@ -50,6 +51,12 @@ def test_each_row_matches_its_example_and_not_its_counterpart(row: Any) -> None:
         assert b"[redacted:" in redaction.redact(data)
     for data in encodings({"text": row.innocent}):
         assert redaction.redact(data) == data
+
+
+@pytest.mark.parametrize("name", ["question", "description", "action", "function", "tool_name", "result", "path"])
+def test_the_first_look_passes_over_what_nearly_every_event_has(name: str) -> None:
+    """To look closely takes many times as long."""
+    assert not any(may_hold_secrets(data) for data in encodings({name: "look it up", "text": "a\nb", "seconds": 0.8}))
 
 
 def test_source_code_has_at_most_one_mark_per_100_kilobytes() -> None:
