@@ -226,17 +226,20 @@ def test_a_root_of_any_name_is_the_folder_of_that_name(root: Path, name: str, mo
     assert [path.name for path in root.iterdir() if path.name != "x.csv"] == [name]
 
 
-def test_an_index_may_be_a_link(store: ReadStore, root: Path) -> None:
-    """To another disk, say."""
-    path = index_file.index_path(root)
-    path.rename(root.parent / "elsewhere.db")
-    path.symlink_to(root.parent / "elsewhere.db")
+def test_an_index_behind_a_link_is_refused(store: ReadStore, root: Path) -> None:
+    """Who may write to the root could have any file of the operator's opened; with the file itself it goes on."""
+    path, elsewhere = index_file.index_path(root), root.parent / "elsewhere.db"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    before = elsewhere.read_bytes()
     for query in (COUNT, COUNT + SETTING):
-        assert store.sql(query).rows == [(3,)]
+        with pytest.raises(IndexFailed, match="symbolic link"):
+            store.sql(query)
+    assert (path.is_symlink(), elsewhere.read_bytes()) == (True, before)
+    elsewhere.replace(path)
     segment(root, line(7))
     index(root)
     assert store.sql(COUNT).rows == [(4,)]
-    assert path.is_symlink()
 
 
 def test_between_questions_the_index_belongs_to_everybody(store: ReadStore, root: Path) -> None:
