@@ -176,13 +176,18 @@ def seal(
 
 
 def seal_held(root: str | Path, event_type: str) -> None:
-    """Seal what nobody owns of one type, for a caller that holds the maintenance lock. Raises WriteFailed."""
+    """Seal what nobody owns of one type, for a caller that holds the maintenance lock.
+
+    Raises WriteFailed, and SegmentUnreadable behind all that could be sealed.
+    """
     chain = _Chain(root)
     try:
         for file in log.list_type(root, event_type):
             chain.add(file)
     finally:
         chain.finish()
+    if chain.unreadable:
+        raise SegmentUnreadable("; ".join(chain.unreadable))
 
 
 def has_finished(root: str | Path, only: Finished) -> bool:

@@ -73,7 +73,7 @@ def prune(
 
     What a policy keeps longer stays, and without `older_than_s` policies alone decide (indexer.policies).
     Raises InvalidEvent for a type that is kept for ever, QueryFailed where there is neither age nor policy,
-    MaintenanceBusy, IndexBusy.
+    MaintenanceBusy, IndexBusy, and SegmentUnreadable before anything is deleted where the account cannot be sealed.
     """
     types = None if event_types is None else set(event_types)
     if types and types & KEPT_TYPES:
@@ -101,7 +101,7 @@ def prune(
                 if connection is not None:
                     _release(connection, done.pruned)
                 _tell(root, done.pruned)
-                seal_held(root, PRUNED_EVENT)
+                seal_held(root, PRUNED_EVENT)  # raises where it cannot: an account without a seal excuses no deletion
                 for file in files.values():
                     if not _delete(file):
                         done.pruned[:] = [each for each in done.pruned if each.segment != file.name]
