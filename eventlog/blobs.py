@@ -241,7 +241,8 @@ class BlobStore:
                     os.fsync(fd)
             finally:
                 os.close(fd)
-            if aside and os.path.lexists(path):
+            # What is there now may be somebody's who was faster, and whole.
+            if aside and os.path.lexists(path) and not _holds(path, chunk):
                 _set_aside(path)
             # The hash is its name, so whoever was faster has put the same bytes there.
             os.rename(temporary, path)
