@@ -535,8 +535,12 @@ def _is_value_alone(view: View, found: Found, value: bytes, start: int, end: int
         return True
     if tight and after in (b";", b"&", b" ") and _CONNECTION.search(before):
         return True
-    if tight and (_is_setting(view, found) or (found.identifier.startswith(b"--") and _is_alone(view, end))):
+    if tight and (
+        _is_setting(view, found) or (found.identifier.startswith(b"--") and (after == b" " or _is_alone(view, end)))
+    ):
         return True
+    if tight and before[-1:] in (b"", b"\n", b'"') and _is_alone(view, end):  # an ini file; code indents its arguments
+        return value.islower() and len(value) >= 8
     if value.endswith(b"=") and len(value) % 4 == 0 and _is_alone(view, end):
         return True
     return (

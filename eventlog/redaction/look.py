@@ -134,14 +134,15 @@ _underscore = re.compile(rb"_[a-z]*+[A-Z0-9]").search
 _after_underscore = compiled(rb"_(?=[a-z]*+[A-Z0-9])(?:%b)" % _behind_token("_"))
 _OPTION = rb"-[A-Za-z_.-]{0,40}?(?i:pass|pwd|token|secret|key|auth|cred|cookie|otp|code|user|phrase)"
 _hyphen = re.compile(
-    rb"-(?:-(?<=[ \"',-]--)|[puPUaAwkS](?<=[ \"',]-.)|[A-Z](?<=[ \"']-.)|[aA](?<=[xX]-.)|[kK](?<=[iI]-.)"
+    rb"-(?:-(?<=[ \"',-]--)|[puPUaAwkS](?<=[ \"',]-.)|[A-Z](?<=[ \"']-.)|[aA](?<=[xX]-.)|[kK](?<=[iI]-.)|U(?<=Y-.)"
     rb"|[A-Za-z0-9_-]{10}(?:(?<=[%b]-.{10})|(?<=ox[a-z]-.{10})))" % _LAST_BYTES
 ).search
 _exact_hyphen = compiled(
     rb"-(?:-(?:(?<=[ \"',]--)%b|(?<=---)-{0,2} ?BEGIN |(?<=---) BEGIN )"
     rb"|[puPUaAwkS](?<=[ \"',]-.)(?:[^a-z]|$)|[pu](?<=[ \"',]-.)[^- ]"
     rb"|[A-Z](?<=[ \"']-.)[A-Za-z]{0,20}?(?i:pass|token|secret|key|pwd|cred|code|aspl)|[A-Za-z0-9_-]{10}(?:%b)"
-    rb"|[aA](?<=[xX]-.)(?i:pi-key|uth-)|[kK](?<=[iI]-.)(?i:ey)\\?[\"'])" % (_OPTION[1:], _behind_token("-", b".{10}"))
+    rb"|[aA](?<=[xX]-.)(?i:pi-key|uth-)|U(?<=Y-.)ser-Key|[kK](?<=[iI]-.)(?i:ey)\\?[\"'])"
+    % (_OPTION[1:], _behind_token("-", b".{10}"))
 )
 _of_a = compiled(rb"A(?:KI|SI|BI|CC|Iz|KC|BS|QV|TA|TC|TB|TT|GE-S|A(?:(?<=EAA)|(?<=[0-9]:AA))|I(?<=LTAI)|K(?<=EZAK))")
 _of_j = compiled(rb"J(?<=[yd]J)(?:(?<=eyJ)|(?<=CRUdJ))")
@@ -154,7 +155,7 @@ _percent = compiled(rb"%(?:25)*(?:3[aAdD]|2[0267]|40)")
 _element = compiled(rb">(?:%b)" % _behind(b">", exactly=True))
 _slash = compiled(rb"/(?:(?<=1/)/0|pass:)")
 _quote = compiled(
-    rb"'(?:[\],)](?:%b|%b)|[^,)\]](?:%b|%b|(?<=[yY] '.)))"
+    rb"'(?:[\],)](?:%b|%b)|[^,)\]](?:%b|%b|(?<=[yY] '.)|(?<=ring '.)))"
     % (
         _behind(b"'.", exactly=True),
         _behind(b"'.", exactly=True),

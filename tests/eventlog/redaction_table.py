@@ -96,6 +96,8 @@ TEXTS: list[tuple[str, str]] = [
     ("".join(f"// {line}\n" for line in KEY.split("\n")), KEY_LINE), ("".join(f"> > {line}\n" for line in KEY.split("\n")), KEY_LINE), ("".join(f"; {line}\n" for line in KEY.split("\n")), KEY_LINE),
     ("".join(f"| {line}\n" for line in KEY.split("\n")), KEY_LINE), ("".join(f"@@ -1,2 +1,2 @@\n-{line}\n" if not n else f"-{line}\n" for n, line in enumerate(KEY.split("\n"))), KEY_LINE),
     ("".join(f"\t{line}\n" for line in KEY.split("\n")), KEY_LINE), (KEY[:70], KEY_LINE), (str(KEY.split("\n")), KEY_LINE), (repr(KEY), KEY_LINE),
+    ("PuTTY-User-Key-File-2: ssh-rsa\nEncryption: none\nPrivate-Lines: 1\n" + A36 * 2 + "\nPrivate-MAC: " + HEX, A36),
+    (f"ConvertTo-SecureString '{WORD}' -AsPlainText", WORD), (f"mysqldump --password={WORD} db", WORD), (f"[db]\npassword={WORD}\nuser=x", WORD), (f"spring.datasource.password={WORD}", WORD),
     ("PuTTY-User-Key-File-3: ssh-rsa\nPrivate-Lines: 2\n" + KEY_LINE + "\nAAAA\nPrivate-MAC: 8f14", KEY_LINE), (f"AGE-SECRET-KEY-1{'QPZRY9X8GF2TVDW0' * 4}", "QPZRY9X8GF2TVDW0"),
     (json.dumps({"kty": "EC", "d": A36 + "z7A9bC1"}), A36),
 ]  # fmt: skip
@@ -140,6 +142,8 @@ SECRET: list[tuple[str, Any, str]] = [
 ]  # fmt: skip
 
 INNOCENT: list[tuple[str, Any]] = [
+    ("innocent argument of code", {"t": "connect(\n    user=user,\n    password=database_password_of_ours\n)"}),
+    ("innocent argument, last", {"t": "f(\n  secret=somebodyelse\n)"}), ("innocent word", {"t": "password=password\nuser=x"}),
     *((name, {name: "CAUQAA12345678"}) for name in (
         "next_page_token", "nextPageToken", "page_token", "continuationToken", "continuation_token", "NextToken", "next_token",
         "cursor_token", "sync_token", "start_token", "pad_token", "password_hash", "session_id", "sessionId", "request_id", "token_type",
