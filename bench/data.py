@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench import generator
 from bench.measure import PROJECT
-from eventlog import log
+from eventlog.log import layout
 
 REAL_DATA = PROJECT.parent / "shared" / "data"
 _BLOCK_BYTES = 4 * 1024 * 1024
@@ -62,8 +62,8 @@ class Data:
         shards = [(skipped + number, count) for number, count in generator.shards_of(events)]
         self._ensure(shards)
         for shard in shards:
-            for segment in log.list_log(self._path(shard)).segments:
-                target = log.segment_path(root, segment.event_type, segment.name)
+            for segment in layout.list_log(self._path(shard)).segments:
+                target = layout.segment_path(root, segment.event_type, segment.name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _link(segment.path, target, copy=copies)
 
@@ -112,12 +112,12 @@ def _link(source: Path, target: Path, *, copy: bool) -> None:
 
 def log_bytes(root: Path) -> int:
     """Return the uncompressed size of a log."""
-    return sum(segment.size for segment in log.list_log(root).segments)
+    return sum(segment.size for segment in layout.list_log(root).segments)
 
 
 def read_through(root: Path) -> None:
     """Bring a log into the page cache, for all sides."""
-    for segment in log.list_log(root).segments:
+    for segment in layout.list_log(root).segments:
         with segment.path.open("rb", buffering=0) as file:
             for _ in numbers():
                 if not file.read(_BLOCK_BYTES):

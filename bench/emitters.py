@@ -96,7 +96,7 @@ def _only_segment(folder: str) -> Path:
 def with_eventlog(folder: str, events: int, seed: int) -> Timings:
     """eventlog: default settings, a registered Struct, the context set by `obs.context`."""
     import eventlog as obs
-    from eventlog.events import LlmCall
+    from eventlog.format.builtin import LlmCall
 
     obs.configure(root=folder)
     with obs.context(**CONTEXT):
@@ -255,7 +255,7 @@ def with_log_records(folder: str, events: int, seed: int) -> Timings:
 def lines_of_eventlog(folder: str, seed: int) -> list[bytes]:
     """The lines that eventlog writes of the samples."""
     import eventlog as obs
-    from eventlog.events import LlmCall
+    from eventlog.format.builtin import LlmCall
 
     obs.configure(root=folder)
     with obs.context(**CONTEXT):
@@ -283,7 +283,7 @@ BATCH = 100
 def many_with_eventlog(folder: str, batches: int, seed: int) -> Timings:
     """eventlog: emit_many of a hundred events."""
     import eventlog as obs
-    from eventlog.events import LlmCall
+    from eventlog.format.builtin import LlmCall
 
     fields = samples(seed)
     each = [fields[at : at + BATCH] for at in range(0, len(fields), BATCH)]
@@ -333,7 +333,7 @@ def _time_threads(record: Callable[[Any], object], each: list[Any], events: int)
 def synced_with_eventlog(folder: str, events: int, seed: int) -> Timings:
     """eventlog: durability="synced", one recorder for all threads."""
     import eventlog as obs
-    from eventlog.events import LlmCall
+    from eventlog.format.builtin import LlmCall
 
     obs.configure(root=folder, durability="synced")
     found = _time_threads(lambda fields: obs.emit(LlmCall(**fields), **CONTEXT), samples(seed), events)

@@ -57,7 +57,7 @@ def load_with_sqlite(log: str, path: str) -> int:
     """Load a log into a new SQLite file with an index on (event_type, timestamp); return the rows."""
     import msgspec
 
-    from eventlog.envelope import Envelope
+    from eventlog.format.envelope import Envelope
 
     decoder = msgspec.json.Decoder(Envelope)
 

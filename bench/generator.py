@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.prose import Prose
-from eventlog import envelope, events, log, schemas, timestamps
+from eventlog.format import builtin as events
+from eventlog.format import envelope, schemas, timestamps
+from eventlog.log import layout
 
 VERSION = 2
 SHARD_EVENTS = 250_000
@@ -246,7 +248,7 @@ class _Segments:
     """The segments of one producer, one open per type, each left for the next at its full size."""
 
     def __init__(self, root: Path, rng: random.Random, start_us: int) -> None:
-        self._folder = log.log_folder(root)
+        self._folder = layout.log_folder(root)
         # Of its own, so that the number of segments has no say in what the events are.
         self._rng = random.Random(rng.getrandbits(64))
         self._start_us = start_us
@@ -295,7 +297,7 @@ class _Segments:
         name = f"{created.strftime('%Y%m%dT%H%M%S%fZ')}-{self._rng.getrandbits(64):016x}"
         folder = self._folder / event_type
         folder.mkdir(parents=True, exist_ok=True)
-        return os.open(folder / (name + log.SUFFIX), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        return os.open(folder / (name + layout.SUFFIX), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
 
 def main(arguments: list[str]) -> int:
@@ -305,7 +307,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=7)
     chosen = parser.parse_args(arguments)
-    if log.log_folder(chosen.root).exists():
+    if layout.log_folder(chosen.root).exists():
         parser.error(f"{chosen.root} has a log already")
     try:
         made = generate(chosen.root, chosen.events, chosen.seed)

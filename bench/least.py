@@ -18,8 +18,8 @@ def emit_least(folder: str, events: int, seed: int) -> Timings:
 
     import msgspec
 
-    from eventlog import ids, timestamps
-    from eventlog.events import LlmCall
+    from eventlog.format import ids, timestamps
+    from eventlog.format.builtin import LlmCall
 
     shared = json.dumps(CONTEXT, separators=(",", ":"))[1:-1].encode()
     encode, write, now = msgspec.json.Encoder().encode, os.write, time.time_ns
@@ -41,8 +41,9 @@ def emit_promised(folder: str, events: int, seed: int) -> Timings:
     import threading
     import time
 
-    from eventlog import envelope, ids, redaction, schemas, timestamps
-    from eventlog.events import LlmCall
+    from eventlog.format import envelope, ids, schemas, timestamps
+    from eventlog.format.builtin import LlmCall
+    from eventlog.record import redaction
 
     shared = b"," + json.dumps(CONTEXT, separators=(",", ":"))[1:-1].encode()
     registered, lock = schemas.of_struct(LlmCall), threading.Lock()
@@ -65,7 +66,7 @@ def batch_least(folder: str, batches: int, seed: int) -> Timings:
     """A hundred payloads as lines in a file."""
     import msgspec
 
-    from eventlog.events import LlmCall
+    from eventlog.format.builtin import LlmCall
 
     encode = msgspec.json.Encoder().encode
     fields = emitters.samples(seed)
@@ -126,8 +127,8 @@ def write_sessions(sessions: str, path: str) -> int:
 
 def check_lines(log: str) -> int:
     """Read and prove every line of a log; return how many there are."""
-    from eventlog.reader import read_blocks
-    from indexer.proof import prove
+    from eventlog.indexer.load.validation import prove
+    from eventlog.log.reader import read_blocks
 
     lines = 0
     for path in sorted(Path(log).glob("*/*.jsonl")):

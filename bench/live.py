@@ -14,7 +14,7 @@ _PAUSE_S = 0.002
 def produce(root: str, name: str, events: int, per_second: float) -> list[int]:
     """Emit steps at a steady pace; return when each emit had returned (monotonic ns)."""
     import eventlog as obs
-    from eventlog.events import Step
+    from eventlog.format.builtin import Step
 
     obs.configure(root=root, agent=name, strict=True)
     returned = []
@@ -34,7 +34,7 @@ def read_rows(root: str, producers: int, events: int, limit_s: float) -> list[tu
 
     A producer has one segment, which is indexed in order: so many rows are its first so many events.
     """
-    from queries.store import ReadStore
+    from eventlog.queries.store import ReadStore
 
     store = ReadStore(root)
     query = "SELECT agent, count(*) FROM events WHERE event_type = 'step' AND agent LIKE 'producer%' GROUP BY agent"
@@ -55,7 +55,7 @@ def index_in_turn(small: str, large: str, lines: str, batches: int, batch_events
     In one process, in turn, by two indexers that stay, as `eventlog index --watch` does. The first
     tenth of the batches is not counted.
     """
-    from indexer.indexer import Indexer
+    from eventlog.indexer.indexer import Indexer
 
     roots = {"small": Path(small), "large": Path(large)}
     indexers = {name: Indexer(root) for name, root in roots.items()}
@@ -80,10 +80,10 @@ class _Appender:
     """One segment per type at the end of a log, as a producer has them."""
 
     def __init__(self, root: Path) -> None:
-        from eventlog import log
+        from eventlog.log import layout
 
         self._root = root
-        self._log = log
+        self._log = layout
         self._open: dict[str, int] = {}
 
     def append(self, batch: dict[str, list[bytes]]) -> None:

@@ -8,28 +8,12 @@
         run.llm_call(request_model="m", usage=response.usage)
 
 Events go to JSONL files below one folder (see eventlog.config for which). Nothing else is
-needed to write them; `pip install 'eventlog[index]'` adds the SQL index over them.
+needed to write them; `pip install 'agent-eventlog[index]'` adds the SQL index over them.
 """
 
 from __future__ import annotations
 
-from eventlog import alert_events, events
-from eventlog.api import (
-    add_sink,
-    capture,
-    configure,
-    emit,
-    emit_many,
-    flush,
-    recorder,
-    redact_with,
-    remove_sink,
-    shutdown,
-    stats,
-)
 from eventlog.config import Config, Mode
-from eventlog.context import carry, context
-from eventlog.envelope import Envelope
 from eventlog.errors import (
     BlobUnreadable,
     ConfigError,
@@ -43,9 +27,27 @@ from eventlog.errors import (
     QueryFailed,
     WriteFailed,
 )
-from eventlog.logs import LogHandler, structlog_processor
-from eventlog.recorder import Recorder, Stats
-from eventlog.recording import (
+from eventlog.format import alerts as alert_events
+from eventlog.format import builtin as events
+from eventlog.format.envelope import Envelope
+from eventlog.format.schemas import event
+from eventlog.record.api import (
+    add_sink,
+    capture,
+    configure,
+    emit,
+    emit_many,
+    flush,
+    recorder,
+    redact_with,
+    remove_sink,
+    shutdown,
+    stats,
+)
+from eventlog.record.correlation import carry, context
+from eventlog.record.log_handler import LogHandler, structlog_processor
+from eventlog.record.recorder import Recorder, Stats
+from eventlog.record.runs import (
     Run,
     Step,
     artifact,
@@ -63,12 +65,10 @@ from eventlog.recording import (
     timed_tool_call,
     tool_call,
 )
-from eventlog.schemas import event
-from eventlog.sinks import MemorySink, Sink, StreamSink
-from eventlog.totals import RunStats
-from eventlog.tracing import traced
-
-__version__ = "0.1.0"
+from eventlog.record.sinks import MemorySink, Sink, StreamSink
+from eventlog.record.totals import RunStats
+from eventlog.record.tracing import traced
+from eventlog.version import __version__ as __version__
 
 __all__ = [
     "BlobUnreadable",

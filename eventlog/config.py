@@ -13,7 +13,7 @@
 | strict             | EVENTLOG_STRICT            | emit raises instead of counting and logging      |
 | redact             | EVENTLOG_REDACT            | known secrets are taken out before writing       |
 | blob_min_bytes     | EVENTLOG_BLOB_MIN_BYTES    | large fields of larger payloads go to blobs; 0: no |
-| operator           | (in code only)             | may write operator events (eventlog.control)     |
+| operator           | (in code only)             | may write operator events (eventlog.format.control)     |
 
 The file is `EVENTLOG_CONFIG`, else `./eventlog.toml` where there is one. `EVENTLOG_DIR=""`
 is the off switch of whoever starts the program: only a root given in code is stronger.
@@ -31,9 +31,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from eventlog import root_files
+from eventlog.durability import Durability
 from eventlog.errors import ConfigError
-from eventlog.writer import Durability
+from eventlog.process import root_files
 
 SEGMENT_MAX_BYTES = 64 * 1024 * 1024
 SEGMENT_MAX_AGE_S = 24 * 3600.0

@@ -17,7 +17,7 @@
     ├── BackupFailed           the place of a backup, or what is in it, cannot be used
     │   └── ObjectUnreadable   one object cannot be read; others may
     │       └── ObjectMissing  the place has no object of that name
-    └── MissingExtra           a feature needs `pip install 'eventlog[extra]'`
+    └── MissingExtra           a feature needs `pip install 'agent-eventlog[extra]'`
 
 Messages say what happened, where, and what to try next.
 """
@@ -124,4 +124,4 @@ class MissingExtra(EventlogError):
     """An optional dependency is not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional dependency; try: pip install 'eventlog[{extra}]'")
+        super().__init__(f"{feature} needs an optional dependency; try: pip install 'agent-eventlog[{extra}]'")

@@ -32,7 +32,7 @@ R = TypeVar("R")
 _codes = threading.Lock()
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["eventlog", "indexer.cli", "queries.store", "faults.oracle"])
+_context.set_forkserver_preload(["eventlog", "eventlog.indexer.cli", "eventlog.queries.store", "faults.oracle"])
 
 
 def start(target: Callable[..., object], *arguments: Any) -> ForkServerProcess:

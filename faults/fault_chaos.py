@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from eventlog import archive, log
+from eventlog.log import layout, zst
+from eventlog.queries.store import ReadStore
 from faults import children, oracle
 from faults.campaign import FaultFound, Plan, fault
-from queries.store import ReadStore
 
 _SECONDS = 60.0
 _PRODUCERS, _OPERATORS = 2, 2
@@ -259,8 +259,8 @@ def _succeed(command: str, root: Path, *arguments: str) -> None:
 def _ids(root: Path) -> set[str]:
     """Return the ids of the events in a log, archives included."""
     found = set()
-    for segment in log.list_log(root).segments:
-        lines = b"".join(archive.blocks(segment.path)).split(b"\n")[:-1]
+    for segment in layout.list_log(root).segments:
+        lines = b"".join(zst.blocks(segment.path)).split(b"\n")[:-1]
         found |= {line.split(b'"event_id":"', 1)[1][:36].decode() for line in lines}
     return found
 

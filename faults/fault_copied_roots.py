@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from eventlog import archiving, chains, log, origin, reader, sealing, verification
-from eventlog.backup import backup
 from eventlog.config import Config
-from eventlog.destination import open_destination
-from eventlog.recorder import Recorder
+from eventlog.indexer.retention import prune
+from eventlog.log import chains, layout, origin, reader
+from eventlog.maintenance import archiving, sealing, verification
+from eventlog.maintenance.backup import backup
+from eventlog.maintenance.destination import open_destination
+from eventlog.record.recorder import Recorder
 from faults import oracle
 from faults.campaign import Plan, fault
-from indexer.retention import prune
 
 _ROOTS_MAX = 5
 _HOW = (("cp", "-r"), ("cp", "-a"))
@@ -143,7 +144,7 @@ def merge_copied_roots(plan: Plan) -> str:
 
 def _changed_byte(plan: Plan, root: _Root) -> None:
     """Change a byte, and put it back: it is the one finding."""
-    files = [file for file in log.list_log(root.path).segments if file.sealed and not file.archived]
+    files = [file for file in layout.list_log(root.path).segments if file.sealed and not file.archived]
     if not files:
         return
     path = plan.rng.choice(files).path

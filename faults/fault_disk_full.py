@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from eventlog.indexer.index import index_file
 from faults import oracle
 from faults.campaign import Plan, Skipped, fault
 from faults.pace import Deadline
-from indexer import index_file
 
 _WRITERS = 4
 _INDEX_MAX_S = 6.0
@@ -27,7 +27,7 @@ _RESUME_MAX_S = 5.0 + 5.0
 _PRODUCER = """
 import json, os, random, sys, time
 from eventlog.config import Config
-from eventlog.recorder import Recorder
+from eventlog.record.recorder import Recorder
 root, seed, stop = sys.argv[1:]
 rng, recorder, tried = random.Random(seed), Recorder(Config(root=root, segment_max_bytes=1024 * 1024)), 0
 while not os.path.exists(stop):

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from eventlog import log
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from eventlog.writer import Durability
+from eventlog.durability import Durability
+from eventlog.log import layout
+from eventlog.record.recorder import Recorder
 from faults import files, oracle
 from faults.campaign import Plan, fault
 from faults.forked import in_child
@@ -138,7 +138,7 @@ def _open_below(root: Path) -> int:
 
 def _merge(root: Path, merged: Path) -> None:
     """Move the segments into one log: a segment's name is its identity, wherever it is."""
-    for path in log.log_folder(root).glob("*/*"):
-        folder = log.log_folder(merged) / path.parent.name
+    for path in layout.log_folder(root).glob("*/*"):
+        folder = layout.log_folder(merged) / path.parent.name
         folder.mkdir(parents=True, exist_ok=True)
         path.rename(folder / path.name)

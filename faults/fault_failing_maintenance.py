@@ -16,16 +16,18 @@ from pathlib import Path
 
 import duckdb
 
-from eventlog import archiving, log, sealing, verification
 from eventlog.config import Config
+from eventlog.durability import Durability
 from eventlog.errors import EventlogError
-from eventlog.recorder import Recorder
-from eventlog.writer import Durability
+from eventlog.indexer import replay, retention
+from eventlog.indexer.index import index_file
+from eventlog.indexer.indexer import Indexer
+from eventlog.log import layout
+from eventlog.maintenance import archiving, sealing, verification
+from eventlog.record.recorder import Recorder
 from faults import files
 from faults.campaign import FaultFound, Plan, fault
 from faults.forked import in_child
-from indexer import index_file, replay, retention
-from indexer.indexer import Indexer
 
 _ERRORS = ("EIO", "ENOSPC", "EDQUOT")
 _BY_PYTHON, _BY_STRACE = 20, 6
@@ -143,7 +145,7 @@ def _repaired(root: Path, work: Callable[[Path], None], ids: set[str]) -> None:
     _index(root)
     found = verification.verify(root)
     Plan.check(not found.findings, f"not as sealed: {found.findings}")
-    Plan.check(not list(log.log_folder(root).glob("*/*.part")), "a file in the making stays behind")
+    Plan.check(not list(layout.log_folder(root).glob("*/*.part")), "a file in the making stays behind")
     compared = replay.verify(root)
     Plan.check(compared.equal, f"the index differs from a replay: {compared.differences[:3]}")
     with index_file.reading(root) as connection:
@@ -180,8 +182,8 @@ def _trace(root: Path, name: str, *options: str | Path) -> None:
     paths = [index, *index_file.wal_paths(index)]
     paths += [path.with_name(path.name + ".replay") for path in paths[:1]]
     paths += [
-        log.archive_of(each.path).with_name(log.archive_of(each.path).name + log.PART_SUFFIX)
-        for each in log.list_log(root).segments
+        layout.archive_of(each.path).with_name(layout.archive_of(each.path).name + layout.PART_SUFFIX)
+        for each in layout.list_log(root).segments
     ]
     seen = [word for path in paths for word in ("-P", str(path))]
     command = [sys.executable, "-m", "eventlog", name, "--root", str(root), *_LINES.get(name, ())]

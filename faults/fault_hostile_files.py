@@ -12,10 +12,11 @@ import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from eventlog import ids, log
+from eventlog.format import ids
+from eventlog.log import layout
+from eventlog.queries.store import ReadStore
 from faults import oracle
 from faults.campaign import Plan, fault
-from queries.store import ReadStore
 
 _LINES = 40
 
@@ -33,7 +34,7 @@ def _line(plan: Plan, event_type: str = "t") -> bytes:
 def _segment(plan: Plan, root: Path, event_type: str = "t", lines: int = _LINES) -> Path:
     folder = root / "log" / event_type
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / (log.new_segment_name(plan.rng.randrange(10**18, 2 * 10**18)) + log.SUFFIX)
+    path = folder / (layout.new_segment_name(plan.rng.randrange(10**18, 2 * 10**18)) + layout.SUFFIX)
     path.write_bytes(b"".join(_line(plan, event_type) for _ in range(lines)))
     return path
 
@@ -106,7 +107,7 @@ def _rows_are_the_log(root: Path, only_indexed: Collection[str] = ()) -> None:
     Rows whose lines are in no file any more are among those that were `only_indexed`.
     """
     rows = ReadStore(root).sql("SELECT segment, line_offset, line_length, event_id::VARCHAR, payload FROM events").rows
-    paths = {each.name: each.path for each in log.list_log(root).segments}
+    paths = {each.name: each.path for each in layout.list_log(root).segments}
     for segment, offset, length, event_id, payload in rows:
         if segment not in paths:
             Plan.check(event_id in only_indexed, f"the row of {segment} at byte {offset} comes from nowhere")
@@ -191,7 +192,7 @@ def _zoo(plan: Plan, root: Path) -> int:
     made = 0
 
     def name() -> bytes:
-        return os.fsencode(log.new_segment_name(plan.rng.randrange(10**18, 2 * 10**18)) + log.SUFFIX)
+        return os.fsencode(layout.new_segment_name(plan.rng.randrange(10**18, 2 * 10**18)) + layout.SUFFIX)
 
     for target in (real, folder, b"/dev/zero", b"/dev/stdin", b"/proc/self/mem", b"nowhere", b"/etc/passwd"):
         os.symlink(target, os.path.join(folder, name()))
@@ -258,10 +259,10 @@ def _watch(root: Path) -> None:
 _OPEN_ALL = """
 import sys, contextlib
 from pathlib import Path
-from eventlog import reader, segment
+from eventlog.log.layout import reader, segment
 from eventlog.errors import EventlogError
-from indexer import checkpoint
-from queries.store import ReadStore
+from eventlog.indexer.index import checkpoint
+from eventlog.queries.store import ReadStore
 root, path, event_id = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 for look in (lambda: list(reader.read_lines(path)), lambda: segment.is_owned(path),
              lambda: segment.Segment.adopt(path), lambda: checkpoint.tail_hash(path, 10),
@@ -279,7 +280,7 @@ def _swapped(plan: Plan, root: Path) -> str:
     }  # fmt: skip
     for kind, make in kinds.items():
         segment, event_id = plan.rng.choice(rows)
-        path = log.segment_path(root, "t", segment)
+        path = layout.segment_path(root, "t", segment)
         kept = path.with_name("kept")
         path.rename(kept)
         make(path)

@@ -9,17 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-from eventlog import envelope, log, reader
+from eventlog.format import envelope
+from eventlog.log import layout, reader
+from eventlog.queries.store import ReadStore
 from faults import oracle
 from faults.campaign import FaultFound, Plan, fault
 from faults.hostile_bytes import event, hostile_lines, mutated, torture_files, with_value
-from queries.store import ReadStore
 
 #: Indexes a root in a fresh process and says how many MB it needed at most.
 _INDEX = """
 import sys
 from pathlib import Path
-from indexer.indexer import Indexer
+from eventlog.indexer.indexer import Indexer
 Indexer(sys.argv[1]).catch_up()
 print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
 """
@@ -29,7 +30,7 @@ def _write(plan: Plan, root: Path, lines: list[bytes], segments: int = 1) -> Non
     folder = root / "log" / "t"
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(segments):
-        path = folder / (log.new_segment_name(plan.rng.randrange(10**18, 2 * 10**18)) + log.SUFFIX)
+        path = folder / (layout.new_segment_name(plan.rng.randrange(10**18, 2 * 10**18)) + layout.SUFFIX)
         path.write_bytes(b"".join(line + b"\n" for line in lines[number::segments]))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from eventlog.config import Config
 from eventlog.errors import EventlogError
-from eventlog.recorder import Recorder
+from eventlog.record.recorder import Recorder
 from faults import oracle
 from faults.campaign import Plan, fault
 

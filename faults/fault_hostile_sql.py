@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from eventlog.config import Config
 from eventlog.errors import QueryFailed
-from eventlog.recorder import Recorder
+from eventlog.queries.access.sandbox import STUCK_S
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from faults import oracle, pace
 from faults.campaign import Plan, fault
 from faults.hostile_queries import ENDLESS, GREEDY, calls, refused
-from queries.sandbox import STUCK_S
-from queries.store import ReadStore
 
 _SECRET = "TOP-SECRET-7"
 _LIMIT_S = 1.0
@@ -34,9 +34,9 @@ _ASK = """
 import contextlib, functools, json, os, sys
 from pathlib import Path
 from eventlog.errors import QueryFailed
-from indexer import index_file
-from queries import sandbox
-from queries.store import ReadStore
+from eventlog.indexer.index import index_file
+from eventlog.queries.access import sandbox
+from eventlog.queries.store import ReadStore
 root, folder, limit_s = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
 answer = folder / "answer"
 def say(verdict, text):

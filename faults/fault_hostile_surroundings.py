@@ -10,15 +10,15 @@ import sys
 import time
 from pathlib import Path
 
-from eventlog import log
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from eventlog.segment import is_owned
+from eventlog.indexer.index import lock
+from eventlog.log import layout
+from eventlog.log.segment import is_owned
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from faults import oracle
 from faults.campaign import Plan, Skipped, fault
 from faults.pace import Deadline, took_too_long
-from indexer import turns
-from queries.store import ReadStore
 
 #: No emit may take longer, whatever is wrong; a busy machine gets the benefit of the doubt.
 _EMIT_MAX_S = 1.0
@@ -217,7 +217,8 @@ def rights(plan: Plan) -> str:
 _READ = """
 import os, sys
 # First, since whoever is nobody may not read this program.
-import encodings.idna, eventlog.cli.tail, indexer.cli, queries.cli, queries.render, rich.console, rich.table
+import encodings.idna, eventlog.cli.tail, eventlog.indexer.cli, eventlog.queries.cli.sql, eventlog.queries.cli.render
+import rich.console, rich.table
 from eventlog.cli.main import run
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(run(sys.argv[1:]))
@@ -271,7 +272,7 @@ def suspended(plan: Plan) -> str:
         assert sleeper.stderr is not None
         sleeper.stderr.readline()
         sleeper.send_signal(signal.SIGSTOP)
-    owned = [each.path for each in log.list_log(root).segments]
+    owned = [each.path for each in layout.list_log(root).segments]
     sizes = {path: path.stat().st_size for path in owned}
     Plan.check(len(owned) == 3 and all(map(is_owned, owned)), f"{owned} are not all owned")
     recorder = Recorder(Config(root=str(root), strict=True))
@@ -329,14 +330,14 @@ def _stop_in_its_turn(pid: int, root: Path) -> None:
     """Suspend an indexer while it holds the index."""
     deadline = Deadline(30)
     while not deadline.has_passed():
-        if any(f"pid {pid} " in each for each in turns.index_holders(root)):
+        if any(f"pid {pid} " in each for each in lock.index_holders(root)):
             os.kill(pid, signal.SIGSTOP)
             time.sleep(0.02)
-            if any(f"pid {pid} " in each for each in turns.index_holders(root)):
+            if any(f"pid {pid} " in each for each in lock.index_holders(root)):
                 return
             os.kill(pid, signal.SIGCONT)
     state = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("State")]
-    Plan.check(False, f"the indexer, {state}, was never seen to hold the index: {turns.index_holders(root)}")
+    Plan.check(False, f"the indexer, {state}, was never seen to hold the index: {lock.index_holders(root)}")
 
 
 def _judge_slowest(told: list[dict[str, float]]) -> None:

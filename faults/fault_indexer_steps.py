@@ -12,13 +12,15 @@ from typing import NamedTuple
 import duckdb
 import msgspec
 
-from eventlog import ids, log
+from eventlog.format import ids
+from eventlog.indexer import replay
+from eventlog.indexer.index import index_file
+from eventlog.indexer.indexer import Indexer
+from eventlog.log import layout
 from faults import children, oracle
 from faults.campaign import FaultFound, Plan, fault, memory
 from faults.fault_indexers import compare
 from faults.steps import Death, Steps
-from indexer import index_file, replay
-from indexer.indexer import Indexer
 
 #: Logs stay small, so that comparing with a replay after every kill is cheap.
 _KILLS_PER_ROOT = 20
@@ -64,7 +66,7 @@ def _line(key: str, event_type: str = "step", **more: object) -> tuple[str, byte
 def _write(root: Path, event_type: str, data: bytes, name: str = "") -> None:
     folder = root / "log" / event_type
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name or log.new_segment_name(time.time_ns())}.jsonl").write_bytes(data)
+    (folder / f"{name or layout.new_segment_name(time.time_ns())}.jsonl").write_bytes(data)
 
 
 def _write_more(root: Path, number: int) -> _Content:
@@ -82,7 +84,7 @@ def _write_more(root: Path, number: int) -> _Content:
 def _change_segment(root: Path, number: int) -> _Content:
     """Rewrite a segment that was indexed before, each time longer."""
     earlier = set()
-    if not log.segment_path(root, "changed", _CHANGED).exists():
+    if not layout.segment_path(root, "changed", _CHANGED).exists():
         event_id, line = _line("unchanged", "changed")
         _write(root, "changed", line, _CHANGED)
         _index(root)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import eventlog as obs
+from eventlog.indexer import replay
+from eventlog.indexer.indexer import Indexer
+from eventlog.indexer.watch import watch
 from faults import children, oracle
 from faults.campaign import FaultFound, Plan, fault, memory
-from indexer import replay
-from indexer.indexer import Indexer
-from indexer.watch import watch
 
 #: Logs stay small, so that comparing with a replay after every kill is cheap.
 _KILLS_PER_ROOT = 24

@@ -15,19 +15,21 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from eventlog import archive, archiving, log, sealing, verification
-from eventlog import backup as backing
-from eventlog import restore as restoring
 from eventlog.config import Config
-from eventlog.destination import Folder
+from eventlog.durability import Durability
 from eventlog.errors import EventlogError
-from eventlog.recorder import Recorder
-from eventlog.writer import Durability
+from eventlog.indexer import replay, retention
+from eventlog.indexer.index import index_file
+from eventlog.indexer.indexer import Indexer
+from eventlog.log import layout, zst
+from eventlog.maintenance import archiving, sealing, verification
+from eventlog.maintenance import backup as backing
+from eventlog.maintenance import restore as restoring
+from eventlog.maintenance.destination import Folder
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from faults import children, oracle, system_calls
 from faults.campaign import Plan, fault, memory
-from indexer import index_file, replay, retention
-from indexer.indexer import Indexer
-from queries.store import ReadStore
 
 _KILLS, _KILLS_DEEP = 300, 300
 _IMPORTED, _EMITTED = 40, 30
@@ -73,7 +75,7 @@ def _more(scene: Scene) -> None:
 
 def _tear(scene: Scene) -> None:
     """Leave half a line, as a producer that is killed in its write does."""
-    newest = log.list_log(scene.root, ["kind0"]).segments[-1]
+    newest = layout.list_log(scene.root, ["kind0"]).segments[-1]
     with newest.path.open("ab") as file:
         file.write(b'{"event_id":"01')
 
@@ -133,7 +135,7 @@ def _fired_once(scene: Scene) -> None:
 
 
 def _archived(scene: Scene) -> None:
-    plain = [each.name for each in log.list_log(scene.root).segments if each.sealed and not each.archived]
+    plain = [each.name for each in layout.list_log(scene.root).segments if each.sealed and not each.archived]
     seals = {link.seal.segment for link in sealing.read_chain(scene.root, damaged={})}
     Plan.check(not seals & set(plain), f"sealed, and not archived: {sorted(seals & set(plain))[:3]}")
 
@@ -151,13 +153,13 @@ def _backed_up(scene: Scene) -> None:
 
 def _restored(scene: Scene) -> None:
     """Each segment of the log that was backed up is where it was restored to, byte for byte."""
-    restored = {each.name: each for each in log.list_log(scene.other).segments}
-    for segment in log.list_log(scene.root).segments:
+    restored = {each.name: each for each in layout.list_log(scene.other).segments}
+    for segment in layout.list_log(scene.root).segments:
         there = restored.get(segment.name)
         if there is None:
             Plan.check(segment.event_type == backing.BACKED_UP_EVENT, f"{segment.path} was not restored")
             continue
-        expected, found = (b"".join(archive.blocks(each.path)) for each in (segment, there))
+        expected, found = (b"".join(zst.blocks(each.path)) for each in (segment, there))
         growing = segment.event_type == backing.BACKED_UP_EVENT
         Plan.check(
             expected == found or (growing and expected.startswith(found)),
@@ -171,8 +173,8 @@ def _restored(scene: Scene) -> None:
 def _restored_here(scene: Scene) -> None:
     """What retention had deleted is back: the log alone has all that was acknowledged."""
     found = set()
-    for segment in log.list_log(scene.root).segments:
-        for line in b"".join(archive.blocks(segment.path)).split(b"\n")[:-1]:
+    for segment in layout.list_log(scene.root).segments:
+        for line in b"".join(zst.blocks(segment.path)).split(b"\n")[:-1]:
             found.add(json.loads(line)["event_id"])
     lost = scene.event_ids - found
     Plan.check(not lost, f"{len(lost)} events did not come back into the log")

@@ -7,10 +7,10 @@ import signal
 import subprocess
 from pathlib import Path
 
+from eventlog.indexer.watch import SWEEP_S
 from faults import children, oracle
 from faults.campaign import Plan, fault, memory
 from faults.watchers import emit_one, make_segments, watching
-from indexer.watch import SWEEP_S
 
 #: A sweep, and the time to index what it found on a busy machine.
 _BOUND_S = SWEEP_S + 30

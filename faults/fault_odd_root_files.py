@@ -12,13 +12,14 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from eventlog import log, sealing
 from eventlog.cli.main import run
 from eventlog.config import Config
-from eventlog.recorder import Recorder
+from eventlog.indexer.indexer import Indexer
+from eventlog.log import layout
+from eventlog.maintenance import sealing
+from eventlog.record.recorder import Recorder
 from faults import children
 from faults.campaign import Plan, fault
-from indexer.indexer import Indexer
 
 _COMMANDS = (
     "status", "doctor", "index --wait 1", "replay", "replay --verify", "seal", "verify", "archive", "runs", "tail",
@@ -71,7 +72,7 @@ def _healthy(root: Path, beside: Path) -> str:
     said = beside / "said"
     children.finish(children.start(_run_all, [f"backup {beside / 'made'}"], str(root), str(said)), "a backup")
     Plan.check("= 0" in said.read_text(), f"a healthy root has no backup: {said.read_text()}")
-    (segment,) = log.list_type(root, "evidence")
+    (segment,) = layout.list_type(root, "evidence")
     return str(segment.path.relative_to(root))
 
 

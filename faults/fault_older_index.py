@@ -14,12 +14,12 @@ import duckdb
 
 from eventlog.config import Config
 from eventlog.errors import EventlogError
-from eventlog.recorder import Recorder
+from eventlog.indexer.index import index_file
+from eventlog.indexer.indexer import Indexer
+from eventlog.indexer.watch import watch
+from eventlog.record.recorder import Recorder
 from faults import children, oracle
 from faults.campaign import Plan, fault, memory
-from indexer import index_file
-from indexer.indexer import Indexer
-from indexer.watch import watch
 
 _CAUGHT_UP_S = 60.0
 

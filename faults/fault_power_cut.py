@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from eventlog.writer import Durability
+from eventlog.durability import Durability
+from eventlog.record.recorder import Recorder
 from faults import files, oracle
 from faults.campaign import Plan, fault
 from faults.forked import in_child

@@ -13,11 +13,11 @@ import duckdb
 
 import eventlog as obs
 from eventlog.errors import EventlogError
+from eventlog.indexer.index import index_file
+from eventlog.queries.store import ReadStore
 from faults import children, oracle, pace
 from faults.campaign import Plan, fault
 from faults.watchers import watching
-from indexer import index_file
-from queries.store import ReadStore
 
 _BOUND_S = 30.0
 _READERS = 50

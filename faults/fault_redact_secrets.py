@@ -8,11 +8,12 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from eventlog import payloads, redaction
 from eventlog.config import Config
-from eventlog.reader import read_events
-from eventlog.recorder import Recorder
-from eventlog.redaction import commands, names, shapes, tokens
+from eventlog.format import payloads
+from eventlog.log.reader import read_events
+from eventlog.record import redaction
+from eventlog.record.recorder import Recorder
+from eventlog.record.redaction import commands, names, shapes, tokens
 from faults.campaign import Plan, fault
 
 _MARK = re.compile(r"\[redacted:[^\]]*\]")

@@ -14,13 +14,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from eventlog import backup, envelope, ids, log, restore, sealing, timestamps, verification
 from eventlog.config import Config
-from eventlog.destination import Folder
-from eventlog.recorder import Recorder
+from eventlog.format import envelope, ids, timestamps
+from eventlog.indexer import replay, retention
+from eventlog.indexer.index import index_file
+from eventlog.indexer.indexer import Indexer
+from eventlog.log import layout
+from eventlog.maintenance import backup, restore, sealing, verification
+from eventlog.maintenance.destination import Folder
+from eventlog.record.recorder import Recorder
 from faults.campaign import Plan, fault, memory
-from indexer import index_file, replay, retention
-from indexer.indexer import Indexer
 
 _STEPS = 40
 _TYPES = ("note", "call", "zz_bulk")
@@ -93,7 +96,7 @@ class _Story:
 
     def tear(self) -> None:
         """A line arrives in part, of a copy in progress or a receiver."""
-        paths = [each.path for each in log.list_log(self._root, _TYPES).segments if not each.sealed]
+        paths = [each.path for each in layout.list_log(self._root, _TYPES).segments if not each.sealed]
         if not paths:
             return
         path = self._rng.choice(paths)
@@ -191,7 +194,7 @@ class _Story:
     def snapshot(self) -> None:
         """Somebody copies the log's folder."""
         place = self._folder / f"snapshot {len(self._snapshots)}"
-        shutil.copytree(log.log_folder(self._root), place)
+        shutil.copytree(layout.log_folder(self._root), place)
         self._snapshots.append(place)
 
     def copy_back(self) -> None:
@@ -200,7 +203,7 @@ class _Story:
             return
         self.index()
         place = self._rng.choice(self._snapshots)
-        folder = log.log_folder(self._root)
+        folder = layout.log_folder(self._root)
         if self._rng.random() < 0.3:
             _remove(folder)
             self._deleted = True
@@ -218,7 +221,7 @@ class _Story:
     def cut(self) -> None:
         """A segment is cut off anywhere: a disk, a power cut, an editor."""
         self.index()
-        segments = log.list_log(self._root, _TYPES).segments
+        segments = layout.list_log(self._root, _TYPES).segments
         if segments:
             path = self._rng.choice(segments).path
             path.chmod(0o600)
@@ -227,7 +230,7 @@ class _Story:
     def exchange(self) -> None:
         """Two segments of a type change names; of the same length, where they are."""
         self.index()
-        segments = log.list_log(self._root, [self._rng.choice(_TYPES)]).segments
+        segments = layout.list_log(self._root, [self._rng.choice(_TYPES)]).segments
         if len(segments) > 1:
             one, other = (each.path for each in self._rng.sample(segments, 2))
             between = one.with_suffix(".part")
@@ -246,7 +249,7 @@ class _Story:
 
     def _ids_in_log(self) -> set[str]:
         found = set()
-        for segment in log.list_log(self._root, _TYPES).segments:
+        for segment in layout.list_log(self._root, _TYPES).segments:
             for line in segment.path.read_bytes().split(b"\n")[:-1]:
                 with contextlib.suppress(Exception):
                     found.add(envelope.decode(line).envelope.event_id)

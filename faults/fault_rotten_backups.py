@@ -9,12 +9,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from eventlog import archiving, blobs, sealing, verification
-from eventlog.backup import backup
 from eventlog.config import Config
-from eventlog.destination import Folder
-from eventlog.recorder import Recorder
-from eventlog.restore import restore
+from eventlog.log import blobs
+from eventlog.maintenance import archiving, sealing, verification
+from eventlog.maintenance.backup import backup
+from eventlog.maintenance.destination import Folder
+from eventlog.maintenance.restore import restore
+from eventlog.record.recorder import Recorder
 from faults.campaign import Plan, fault
 
 _BLOB_MIN_BYTES = 4096

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import eventlog as obs
 from eventlog.errors import IndexFailed
+from eventlog.indexer import replay
+from eventlog.indexer.indexer import Indexer
+from eventlog.indexer.watch import watch
 from faults import children, oracle
 from faults.campaign import Plan, fault
 from faults.watchers import watching
-from indexer import replay
-from indexer.indexer import Indexer
-from indexer.watch import watch
 
 _PRODUCERS, _INDEXERS = 3, 2
 _STOP_MAX_S = 10

@@ -13,21 +13,23 @@ from typing import Any
 
 import msgspec
 
-from eventlog import control, envelope, events, ids, log, sealing, timestamps, verification
-from eventlog.alert_events import AlertRuleSet
 from eventlog.config import Config
-from eventlog.control import RECORDED, WRITERS, Role
-from eventlog.envelope import Envelope
 from eventlog.errors import EventlogError
+from eventlog.format import builtin, control, envelope, ids, timestamps
+from eventlog.format.alerts import AlertRuleSet
+from eventlog.format.control import RECORDED, WRITERS, Role
+from eventlog.format.envelope import Envelope
 from eventlog.importers.claude_code import ClaudeCode
 from eventlog.importers.engine import Importer
 from eventlog.importers.jsonl import Jsonl
-from eventlog.pruned import Pruned
-from eventlog.recorder import Recorder
+from eventlog.indexer.indexer import Indexer
+from eventlog.indexer.retention import prune
+from eventlog.log import layout
+from eventlog.log.pruned import Pruned
+from eventlog.maintenance import sealing, verification
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from faults.campaign import Plan, fault
-from indexer.indexer import Indexer
-from indexer.retention import prune
-from queries.store import ReadStore
 
 _DAY_S = 86_400.0
 _ACCOUNTS = {"import_checkpoint", "import_rejected", "event_schema"}
@@ -66,13 +68,13 @@ def _healthy(root: Path) -> None:
     """A root with a rule, a call, and a sealed segment that is two months old."""
     recorder = Recorder(Config(root=str(root), strict=True, operator=True))
     recorder.emit("evidence", {"n": 1})
-    recorder.emit(events.LlmCall(request_model="m", uncached_input_tokens=10**6))
+    recorder.emit(builtin.LlmCall(request_model="m", uncached_input_tokens=10**6))
     recorder.emit(AlertRuleSet(name="own", kind="sql", sql="SELECT 1 WHERE 1 = 0"))
     recorder.shutdown()
     Indexer(root).catch_up()
     sealing.seal(root)
     moment = time.time() - 60 * _DAY_S
-    for file in log.list_log(root).segments:
+    for file in layout.list_log(root).segments:
         os.utime(file.path, (moment, moment))
 
 
@@ -91,7 +93,7 @@ def _standing(root: Path) -> dict[str, object]:
 
 
 def _has_policy(root: Path) -> bool:
-    return bool(log.list_type(root, "retention_set"))
+    return bool(layout.list_type(root, "retention_set"))
 
 
 def _types(root: Path) -> set[str]:
@@ -130,7 +132,7 @@ def _through_doors(root: Path) -> int:
                 Plan.check(not door(recorder, event_type), f"{how} has written {event_type}")
                 Plan.check(recorder.stats().refused > count, f"{how} of {event_type} was not counted as refused")
                 refused += recorder.stats().refused - count
-        for typed in (events.PriceSet(model="m"), events.RetentionSet(keep_days=0.0)):
+        for typed in (builtin.PriceSet(model="m"), builtin.RetentionSet(keep_days=0.0)):
             if not operator:
                 Plan.check(recorder.emit(typed) is None, f"{type(typed).__name__} was recorded")
                 refused += 1
@@ -182,7 +184,7 @@ def _forge(root: Path, event_type: str, payload: object) -> None:
         timestamp=timestamps.from_ns(time.time_ns()),
         payload=envelope.encode_payload(payload),
     )
-    path = log.segment_path(root, event_type, log.new_segment_name(time.time_ns()))
+    path = layout.segment_path(root, event_type, layout.new_segment_name(time.time_ns()))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(envelope.encode(made))
 
@@ -195,7 +197,7 @@ def _by_hand(plan: Plan) -> int:
         recorder.emit("evidence", {"n": 1})
         recorder.shutdown()
         sealing.seal(root)
-        (file,) = log.list_type(root, "evidence")
+        (file,) = layout.list_type(root, "evidence")
         os.utime(file.path, (time.time() - 60 * _DAY_S,) * 2)
         sha256 = hashlib.sha256(file.path.read_bytes()).hexdigest()
         forged += _forged_backup(plan, root, file, sha256)
@@ -204,7 +206,7 @@ def _by_hand(plan: Plan) -> int:
     return forged
 
 
-def _forged_backup(plan: Plan, root: Path, file: log.SegmentFile, sha256: str) -> int:
+def _forged_backup(plan: Plan, root: Path, file: layout.SegmentFile, sha256: str) -> int:
     place = plan.rng.choice([str(plan.folder / "nowhere"), str(plan.folder), "/", str(root), "s3", "~", ""])
     copy = {"segment": file.name, "sha256": sha256, "size_bytes": file.size}
     _forge(root, "segments_backed_up", {"destination": place, "segments": [copy]})
@@ -217,7 +219,7 @@ def _forged_seal(plan: Plan, root: Path) -> int:
     before = sealing.head_of(root, sealing.read_chain(root))
     seal = {
         "number": plan.rng.choice([0, 1, 2, 7, 1000, 2**53 - 1, 2**53, 2**63 - 1, 2**64]),
-        "previous": plan.rng.choice([None, "a" * 64, "x"]), "segment": log.new_segment_name(1),
+        "previous": plan.rng.choice([None, "a" * 64, "x"]), "segment": layout.new_segment_name(1),
         "segment_type": "evidence",
         "size_bytes": 1, "sha256": "aa", "lines": 1, "torn_bytes": 0, "first_event_id": None, "last_event_id": None,
         "check_lines": 1, "checks": "",
@@ -230,7 +232,7 @@ def _forged_seal(plan: Plan, root: Path) -> int:
     return 1
 
 
-def _forged_pruning(root: Path, file: log.SegmentFile, sha256: str) -> int:
+def _forged_pruning(root: Path, file: layout.SegmentFile, sha256: str) -> int:
     head = sealing.head_of(root, sealing.read_chain(root))
     account = Pruned(
         segment=file.name, segment_type=file.event_type, size_bytes=file.size, lines=1, sha256=sha256, seal=1,

@@ -11,9 +11,11 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from eventlog import archive, archiving, envelope, ids, log, sealing, timestamps, verification
-from eventlog.envelope import Envelope
-from eventlog.log import SegmentFile
+from eventlog.format import envelope, ids, timestamps
+from eventlog.format.envelope import Envelope
+from eventlog.log import layout, zst
+from eventlog.log.layout import SegmentFile
+from eventlog.maintenance import archiving, sealing, verification
 from faults.campaign import Plan, fault
 
 _SEGMENT_BYTES = 64 * 1024 * 1024
@@ -23,7 +25,7 @@ _FIRST_NS = 1_760_000_000_000_000_000
 
 def _segment(root: Path, event_type: str, size: int, rng: random.Random) -> Path:
     """Write a segment of lines like those of agents: 0.2 to 4 kB, mostly small, 800 bytes on average."""
-    path = log.segment_path(root, event_type, log.new_segment_name(_FIRST_NS + rng.randrange(10**15)))
+    path = layout.segment_path(root, event_type, layout.new_segment_name(_FIRST_NS + rng.randrange(10**15)))
     path.parent.mkdir(parents=True, exist_ok=True)
     words = [rng.randbytes(rng.randint(1, 6)).hex() for _ in range(2000)]
     done, number = 0, 0
@@ -58,7 +60,7 @@ def bit_flips(plan: Plan) -> str:
     for archived in (False, True):
         if archived:
             archiving.archive_sealed(root)
-        files = [file for file in log.list_log(root).segments if file.sealed]
+        files = [file for file in layout.list_log(root).segments if file.sealed]
         stored = {file.path: file.path.stat().st_size for file in files}
         for _ in range(plan.times(1000)):
             file = plan.rng.choices(files, list(stored.values()))[0]
@@ -75,12 +77,12 @@ def bit_flips(plan: Plan) -> str:
 
 def _flip(plan: Plan, root: Path, file: SegmentFile, bit: int) -> bool:
     """Flip a bit, verify, put it back; return whether it was found. Only what changed nothing may not be."""
-    content = None if not file.archived else b"".join(archive.blocks(file.path))
+    content = None if not file.archived else b"".join(zst.blocks(file.path))
     place, before = bit // 8, file.path.read_bytes()
     mode = file.path.stat().st_mode
     _overwrite(file.path, place, bytes([before[place] ^ 1 << bit % 8]), mode)
     findings = verification.verify(root).findings
-    same = file.archived and not findings and b"".join(archive.blocks(file.path)) == content
+    same = file.archived and not findings and b"".join(zst.blocks(file.path)) == content
     _overwrite(file.path, place, before[place : place + 1], mode)
     where = f"bit {bit % 8} of byte {place} of {file.path}"
     plan.check(findings or same, f"{where} was flipped, and not found")
@@ -95,7 +97,7 @@ def _overwrite(path: Path, place: int, data: bytes, mode: int) -> None:
     with path.open("r+b") as file:
         os.pwrite(file.fileno(), data, place)
     path.chmod(mode)
-    archive._content_size.cache_clear()  # it goes by time stamps, which are coarser than this
+    zst._content_size.cache_clear()  # it goes by time stamps, which are coarser than this
 
 
 # -- by hand -----------------------------------------------------------------------------
@@ -164,7 +166,7 @@ def tampering(plan: Plan) -> str:
         _replace(path, changed.data)
         name = change.__name__.strip("_").replace("_", " ")
         seconds, verified = _timed(lambda: verification.verify(root))
-        findings = [each for each in verified.findings if each.segment == log.list_type(root, "kind")[0].name]
+        findings = [each for each in verified.findings if each.segment == layout.list_type(root, "kind")[0].name]
         plan.check(len(findings) == 1, f"{name} at byte {changed.offset}: found {findings}")
         off = changed.offset - findings[0].offset
         plan.check(off == 0 if findings[0].exact else 0 <= off < 64_000, f"{name} at {changed.offset}: {findings}")

@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventlog import blobs, log, reader
 from eventlog.config import Config
-from eventlog.control import Role
+from eventlog.format.control import Role
 from eventlog.importers.claude_code import ClaudeCode
 from eventlog.importers.engine import Format, Importer
 from eventlog.importers.jsonl import Jsonl
-from eventlog.recorder import Recorder
+from eventlog.indexer.indexer import Indexer
+from eventlog.log import blobs, layout, reader
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from faults import oracle
 from faults.campaign import Plan, fault
-from indexer.indexer import Indexer
-from queries.store import ReadStore
 
 _TENANTS = ["acme", "borealis"]
 _GUESSER = "mallory"
@@ -127,7 +127,7 @@ class _Town:
 
     def write_line(self, name: str, payload: str) -> None:
         event_id = f"01900000-0000-7000-8000-{self.rng.getrandbits(48):012x}"
-        path = log.segment_path(self.root, "note", log.new_segment_name(self.rng.randrange(10**18, 2 * 10**18)))
+        path = layout.segment_path(self.root, "note", layout.new_segment_name(self.rng.randrange(10**18, 2 * 10**18)))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
             f'{{"event_id":"{event_id}","event_type":"note","timestamp":"2026-01-01T00:00:00.000000Z",'
@@ -159,7 +159,7 @@ def tenants(plan: Plan) -> str:
 
 def _lines(root: Path) -> list[_Said]:
     found = []
-    for segment in log.list_log(root).segments:
+    for segment in layout.list_log(root).segments:
         found += [_Said((segment.name, line.offset), json.loads(line.data)) for line in reader.read_lines(segment.path)]
     return found
 
@@ -187,14 +187,14 @@ def _judge(root: Path, name: str, lines: list[_Said]) -> int:
 def _judge_alone(plan: Plan, root: Path, name: str) -> None:
     """Compare what a workspace sees with what it would see in a log that has its lines and no others."""
     alone = plan.root
-    for segment in log.list_log(root).segments:
+    for segment in layout.list_log(root).segments:
         own = [
             line.data + b"\n"
             for line in reader.read_lines(segment.path)
             if json.loads(line.data).get("workspace") == name
         ]
         if own:
-            path = log.segment_path(alone, segment.event_type, segment.name)
+            path = layout.segment_path(alone, segment.event_type, segment.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"".join(own))
     shutil.copytree(blobs.folder_of(root), blobs.folder_of(alone))

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import eventlog as obs
-from eventlog import envelope, ids, log
+from eventlog.format import envelope, ids
+from eventlog.log import layout
+from eventlog.queries.store import ReadStore
 from faults import oracle
 from faults.campaign import Plan, fault
-from queries.store import ReadStore
 
 _TAIL_BYTES = 4096
 
@@ -38,7 +39,7 @@ def _lines(number: int) -> list[tuple[str, bytes]]:
 
 
 def _write_cut(folder: Path, number: int, missing: int) -> _Cut:
-    name = log.new_segment_name(time.time_ns())
+    name = layout.new_segment_name(time.time_ns())
     lines = _lines(number)
     data = b"".join(line for _, line in lines)
     data = data[: len(data) - missing]

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-from eventlog import control
 from eventlog.config import Config
 from eventlog.errors import QueryFailed
-from eventlog.recorder import Recorder
+from eventlog.format import control
+from eventlog.queries.access import checked_versions
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from faults import oracle, positions
 from faults.campaign import Plan, fault
-from queries import checked_versions
-from queries.store import ReadStore
 
 #: What is said of others, and of the place. Each is in the shared log, or in the index of it, and nowhere else.
 _OF_OTHERS = re.compile("xyzzy|index_[0-9a-f]{32}|(event_rows|rejected)_[0-9a-f]{32}")

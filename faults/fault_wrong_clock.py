@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from eventlog.alert_events import AlertRuleSet
 from eventlog.config import Config
-from eventlog.events import LlmCall, PriceSet, RetentionSet
-from eventlog.recorder import Recorder
+from eventlog.format.alerts import AlertRuleSet
+from eventlog.format.builtin import LlmCall, PriceSet, RetentionSet
+from eventlog.indexer.indexer import Indexer
+from eventlog.indexer.policies import Policies
+from eventlog.queries.alerts.check import check
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from faults.campaign import Plan, fault
-from indexer.indexer import Indexer
-from indexer.policies import Policies
-from queries.alerts.check import check
-from queries.store import ReadStore
 
 _DAY_S = 86_400.0
 _SEVERITIES = ("info", "warning", "critical")

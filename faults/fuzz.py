@@ -1,6 +1,6 @@
 """A coverage-guided fuzzer of what takes lines apart: `make fuzz`, or `python -m faults.fuzz -max_total_time=60`.
 
-Needs `pip install 'eventlog[fuzz]'`. Arguments are libFuzzer's; a failing input is left in
+Needs `pip install 'agent-eventlog[fuzz]'`. Arguments are libFuzzer's; a failing input is left in
 the current folder, and is tried again by naming it.
 """
 
@@ -15,9 +15,9 @@ import atheris
 import msgspec
 
 with atheris.instrument_imports(include=["eventlog"]):
-    from eventlog import envelope
-    from eventlog.envelope import Envelope
     from eventlog.errors import ImportFailed, InvalidEvent
+    from eventlog.format import envelope
+    from eventlog.format.envelope import Envelope
     from eventlog.importers import source
     from eventlog.importers.claude_code import ClaudeCode
     from eventlog.importers.engine import Format, _rejected

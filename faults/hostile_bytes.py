@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from eventlog import ids
+from eventlog.format import ids
 
 #: Real logs and torture files, beside the project; not part of it.
 REAL_DATA = Path(__file__).parent.parent.parent / "shared" / "data"

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from eventlog import log, reader
+from eventlog.log import layout, reader
+from eventlog.queries.store import ReadStore
 from faults.campaign import FaultFound, Plan
 from faults.pace import Deadline
-from queries.store import ReadStore
 
 _MAX_ROWS = 10_000_000
 
@@ -104,7 +104,7 @@ def account(root: Path, store: ReadStore) -> None:
     ).rows
     lengths = {(segment, offset): length for segment, offset, length in placed}
     known = {str(row[0]) for row in store.sql("SELECT event_id FROM events", row_limit=_MAX_ROWS).rows}
-    for segment in log.list_log(root).segments:
+    for segment in layout.list_log(root).segments:
         end = 0
         for line in reader.read_lines(segment.path):
             end = line.offset + line.length
@@ -128,7 +128,7 @@ def read_whole(root: Path) -> tuple[set[str], int]:
     """Return the ids in a log, and how many lost events it tells of. Raises FaultFound for a fused line."""
     there: set[str] = set()
     dropped: dict[str, int] = {}
-    for path in sorted(log.log_folder(root).glob("*/*")):
+    for path in sorted(layout.log_folder(root).glob("*/*")):
         for line in path.read_bytes().split(b"\n")[:-1]:
             try:
                 event = json.loads(line)

@@ -17,8 +17,11 @@ from unittest import mock
 
 import duckdb
 
-from indexer import carrying, checkpoint, index_file, indexer, loader, projections, replay, typed, versions
-from indexer.engine import Engine
+from eventlog.indexer import carry_over, indexer, replay
+from eventlog.indexer.index import checkpoint, index_file
+from eventlog.indexer.index.engine import Engine
+from eventlog.indexer.load import loader, versions
+from eventlog.indexer.views import projections, typed
 
 _TRACED: tuple[tuple[Any, str], ...] = (
     (loader, "check"),
@@ -41,8 +44,8 @@ _TRACED: tuple[tuple[Any, str], ...] = (
     (versions, "_drop_what_comes_again"),
     (replay, "_finish"),
     (replay, "_carry"),
-    (carrying, "_carry_gone"),
-    (carrying, "_carry_replaced"),
+    (carry_over, "_carry_gone"),
+    (carry_over, "_carry_replaced"),
     (replay, "_swap"),
     (index_file, "move_aside"),
     (os, "replace"),

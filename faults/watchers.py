@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import eventlog as obs
-from eventlog import ids, log
+from eventlog.format import ids
+from eventlog.log import layout
 from faults import children
 from faults.campaign import Plan
 
@@ -76,7 +77,7 @@ def make_segments(root: Path, event_types: list[str], per_type: int, key: str = 
                 f'{{"event_id":"{event_id}","event_type":"{event_type}",'
                 f'"timestamp":"2026-01-01T00:00:00.000000Z","payload":{{"number":{number}}}}}\n'
             )
-            name = log.new_segment_name((1_700_000_000 + number) * 10**9)
+            name = layout.new_segment_name((1_700_000_000 + number) * 10**9)
             (folder / f"{name}.jsonl").write_text(line)
             made.append(event_id)
     return made

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 
-from eventlog import threads
-from eventlog.guards import message_of
-from indexer.indexer import Indexer
-from indexer.watch import watch
+from eventlog.indexer.indexer import Indexer
+from eventlog.indexer.watch import watch
+from eventlog.process import threads
+from eventlog.process.guards import message_of
 
 _logger = logging.getLogger("eventlog.indexer")
 #: Between tries, while indexing fails.

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import click
 
-from eventlog import clock, envelope, timestamps
 from eventlog.cli.main import (
     EXIT_FAILED,
     counted,
@@ -22,9 +21,11 @@ from eventlog.cli.main import (
     tell,
 )
 from eventlog.errors import MissingExtra, QueryFailed
-from indexer import replay as replaying
-from indexer.index_file import DEFAULT_TIMEOUT_S
-from indexer.indexer import Counted, Indexer
+from eventlog.format import envelope, timestamps
+from eventlog.indexer import replay as replaying
+from eventlog.indexer.index.index_file import DEFAULT_TIMEOUT_S
+from eventlog.indexer.indexer import Counted, Indexer
+from eventlog.log import clock
 
 _WAIT = click.option(
     "--wait",
@@ -68,7 +69,7 @@ def index(watching: bool, poll: bool, wait_s: float, root: str | None) -> None:
 def _watch() -> Callable[..., None]:
     """Load what watches: an index run by a timer does without. Raises MissingExtra."""
     try:
-        from indexer.watch import watch
+        from eventlog.indexer.watch import watch
     except ModuleNotFoundError as error:
         raise MissingExtra(f"eventlog index --watch ({error.name} is missing)", "index") from None
     return watch
@@ -98,7 +99,7 @@ def prune(age: str | None, event_types: tuple[str, ...], dry_run: bool, wait_s: 
       eventlog prune --older-than 30d --dry-run
       eventlog prune --older-than 30d --type debug
     """
-    from indexer import retention
+    from eventlog.indexer import retention
 
     folder = existing_root(root)
     age_s = None if age is None else timestamps.age_s(age)

@@ -1,6 +1,6 @@
 """The indexer: sweeps the log for what is new and indexes it, batch by batch.
 
-It never trusts a notification. A sweep compares sizes (indexer.sweep); whatever is longer
+It never trusts a notification. A sweep compares sizes (eventlog.indexer.sweep); whatever is longer
 than what was seen is read on from its checkpoint. The index file is open only during a
 batch, so that readers get their turn.
 """
@@ -15,21 +15,24 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from eventlog import envelope, ids, log, timestamps
 from eventlog.config import Config
-from eventlog.control import Role
 from eventlog.errors import IndexFailed, SegmentUnreadable
-from eventlog.log import SegmentFile
-from eventlog.recorder import Recorder
-from eventlog.segment import is_owned, remove_if_finished
-from indexer import checkpoint, index_file, projections, schema, versions
-from indexer.alarm import ALARM_EVENT, Alarm
-from indexer.batch import Done, SegmentChanged, in_order, index_batch
-from indexer.engine import Engine, Overwritten
-from indexer.index_file import DEFAULT_TIMEOUT_S, BrokenIndex, IndexReplaced
-from indexer.known import Known
-from indexer.replay import Progress, rebuild, remarks
-from indexer.sweep import Sweep, is_spooled
+from eventlog.format import envelope, ids, timestamps
+from eventlog.format.control import Role
+from eventlog.indexer.alarm import ALARM_EVENT, Alarm
+from eventlog.indexer.index import checkpoint, index_file, schema
+from eventlog.indexer.index.engine import Engine, Overwritten
+from eventlog.indexer.index.index_file import DEFAULT_TIMEOUT_S, BrokenIndex, IndexReplaced
+from eventlog.indexer.load import versions
+from eventlog.indexer.load.batch import Done, SegmentChanged, in_order, index_batch
+from eventlog.indexer.load.cache import Known
+from eventlog.indexer.replay import Progress, rebuild, remarks
+from eventlog.indexer.sweep import Sweep, is_spooled
+from eventlog.indexer.views import projections
+from eventlog.log import layout
+from eventlog.log.layout import SegmentFile
+from eventlog.log.segment import is_owned, remove_if_finished
+from eventlog.record.recorder import Recorder
 
 _logger = logging.getLogger("eventlog.indexer")
 _LARGE_BATCH_BYTES = 4 * 1024 * 1024
@@ -320,7 +323,7 @@ class Indexer:
         """Keep the rows of the earlier file, and have the one that is there read from its first byte."""
         name = error.segment.name
         self._known.clear()
-        file = log.refreshed(error.segment)
+        file = layout.refreshed(error.segment)
         self._sweep.doubt(name)
         if file is None:
             return
@@ -399,5 +402,5 @@ def _may_go_on(file: SegmentFile, mark: checkpoint.Checkpoint) -> bool:
 
 def _is_still_spooled(file: SegmentFile) -> bool:
     """Somebody may have sealed it since it was listed."""
-    now = log.refreshed(file)
+    now = layout.refreshed(file)
     return now is not None and is_spooled(now)

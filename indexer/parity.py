@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import duckdb
 import msgspec
 
-from indexer.schema import CONTENT, PLACE, columns
-from indexer.staging import as_table
+from eventlog.indexer.index.schema import CONTENT, PLACE, columns
+from eventlog.indexer.load.staging import as_table
 
 #: So many differing rows are named; it is a pointer to the place, not a list of damages.
 NAMED_MAX = 20

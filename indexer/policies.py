@@ -2,7 +2,7 @@
 
 A `retention_set` event sets the policy of the workspace that its envelope names; without one, the
 policy of all that have none of their own, events of no workspace included. The one that was recorded last
-counts (eventlog.clock), whatever time it names. Where there is neither, events are kept for ever.
+counts (eventlog.log.clock), whatever time it names. Where there is neither, events are kept for ever.
 
 An event is as old as the later of its timestamp and the last write to its segment: what was
 imported today is young, however long ago it happened, and so is what a clock gone wrong has dated.
@@ -16,10 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import clock, envelope, reader, timestamps
 from eventlog.errors import InvalidEvent, QueryFailed
-from eventlog.events import RetentionSet
-from eventlog.log import SegmentFile
+from eventlog.format import envelope, timestamps
+from eventlog.format.builtin import RetentionSet
+from eventlog.log import clock, reader
+from eventlog.log.layout import SegmentFile
 
 RETENTION_EVENT = "retention_set"
 _DAY_S = 86_400.0

@@ -5,7 +5,7 @@ reads the old one, and a crash leaves the old one in place:
 
     1. build <root>/index.duckdb.replay from all segments
     2. take the index's turn, so that nobody has it open
-    3. carry over what only the old index has (indexer.carrying): rows of segments that were
+    3. carry over what only the old index has (eventlog.indexer.carry_over): rows of segments that were
        released, pruned, deleted, or that came back shorter or different
     4. should the new index lack an event all the same, keep the old one under another name
     5. drop the old index's WAL, rename the new file over the old one, sync the folder
@@ -25,16 +25,19 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from eventlog import log, root_files
 from eventlog.errors import IndexBusy, IndexFailed
-from eventlog.pruned import Pruned, read_pruned
-from eventlog.segment import sync_folder
-from indexer import checkpoint, engine, index_file, projections, schema, turns, typed, versions
-from indexer.batch import SegmentChanged, in_order, index_batch
-from indexer.carrying import Carried, carry, carry_released, find_lacking
-from indexer.digest import Digest, digest
-from indexer.index_file import DEFAULT_TIMEOUT_S
-from indexer.parity import Difference, differences
+from eventlog.indexer.carry_over import Carried, carry, carry_released, find_lacking
+from eventlog.indexer.index import checkpoint, engine, index_file, lock, schema
+from eventlog.indexer.index.digest import Digest, digest
+from eventlog.indexer.index.index_file import DEFAULT_TIMEOUT_S
+from eventlog.indexer.load import versions
+from eventlog.indexer.load.batch import SegmentChanged, in_order, index_batch
+from eventlog.indexer.parity import Difference, differences
+from eventlog.indexer.views import projections, typed
+from eventlog.log import layout
+from eventlog.log.pruned import Pruned, read_pruned
+from eventlog.log.segment import sync_folder
+from eventlog.process import root_files
 
 #: Called with bytes done and bytes in all.
 Progress = Callable[[int, int], None]
@@ -120,7 +123,7 @@ def _replay(root: str | Path, path: Path, progress: Progress | None, timeout_s: 
     with ExitStack() as stack:
         connection = stack.enter_context(_new_index(path))
         segments, unreadable = _build(connection, root, None, progress)
-        with turns.turn(root, exclusive=True, timeout_s=timeout_s):
+        with lock.turn(root, exclusive=True, timeout_s=timeout_s):
             aside, is_newer = _look_at_live(root)
             carried, lacking = _carry(connection, root, unreadable)
             found = _finish(connection)
@@ -191,7 +194,7 @@ def _compared(root: str | Path, progress: Progress | None, timeout_s: float) -> 
     with _work_file(root, timeout_s) as path, _new_index(path) as connection:
         limits = {name: mark.indexed_offset for name, mark in marks.items()}
         _build(connection, root, {name: limits[name] for name, mark in marks.items() if not mark.released}, progress)
-        with turns.turn(root, exclusive=True, timeout_s=timeout_s):
+        with lock.turn(root, exclusive=True, timeout_s=timeout_s):
             with _live_attached(connection, root):
                 carry_released(connection, limits)
                 has_moved = _has_moved(connection, marks)
@@ -229,7 +232,7 @@ def _work_file(root: str | Path, timeout_s: float) -> Iterator[Path]:
     index_file.regular(root)
     if root_files.what_is_odd(path) == "a folder":
         raise IndexFailed(root_files.refusal(path))
-    with turns.replaying(folder, timeout_s=timeout_s):
+    with lock.replaying(folder, timeout_s=timeout_s):
         _remove(path)  # left by a replay that was killed
         try:
             yield path
@@ -247,7 +250,7 @@ def _build(
     connection: duckdb.DuckDBPyConnection, root: str | Path, limits: Mapping[str, int] | None, progress: Progress | None
 ) -> tuple[int, dict[str, str]]:
     """Fill a new index; return how many segments there are, and which could not be read and why."""
-    segments = in_order(log.list_log(root).segments)
+    segments = in_order(layout.list_log(root).segments)
     if limits is not None:
         segments = [each for each in segments if each.name in limits]
     total = sum(each.size for each in segments)
@@ -285,7 +288,7 @@ def _look_at_live(root: str | Path) -> tuple[Path | None, bool]:
 
 def _carry(connection: duckdb.DuckDBPyConnection, root: str | Path, unreadable: Collection[str]) -> tuple[Carried, int]:
     """Carry over what only the live index has; return how much, and how many events it has all the same alone."""
-    present = [segment.name for segment in log.list_log(root).segments]
+    present = [segment.name for segment in layout.list_log(root).segments]
     if not _has_segments(root):
         connection.execute(
             "UPDATE segments SET released = true WHERE name NOT IN (SELECT unnest(?::VARCHAR[]))", [present]

@@ -8,7 +8,7 @@ truthful account of where its content is:
     3. a `segment_pruned` event says so in the log, durably, and is sealed: no other excuses a missing segment
     4. the file is deleted
 
-A backup counts once its copy was read and compared (eventlog.copies), if it is what allows the deletion.
+A backup counts once its copy was read and compared (eventlog.maintenance.copies), if it is what allows the deletion.
 Steps 2 to 4 are taken in one turn at the index, so that a replay, which swaps its own index
 in under that turn, comes before or after all of them.
 """
@@ -24,26 +24,28 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from eventlog import envelope, ids, log, timestamps
-from eventlog.alert_events import ALERT_TYPES
-from eventlog.backup import BACKED_UP_EVENT
-from eventlog.chains import Chains, Link
 from eventlog.config import SEGMENT_MAX_AGE_S, SEGMENT_MAX_BYTES
-from eventlog.copies import Copies
-from eventlog.envelope import Envelope
+from eventlog.durability import Durability
 from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent, SegmentUnreadable
-from eventlog.fingerprint import sha256
-from eventlog.log import SegmentFile
-from eventlog.maintenance import maintenance
-from eventlog.pruned import PRUNED_EVENT, Pruned, read_pruned
-from eventlog.schemas import SCHEMA_EVENT
-from eventlog.sealing import SEAL_EVENT, read_chain, seal_held
-from eventlog.segment import remove_if_finished
-from eventlog.writer import Durability, Writer
-from indexer import checkpoint, index_file, schema, turns
-from indexer.checkpoint import Checkpoint
-from indexer.index_file import DEFAULT_TIMEOUT_S
-from indexer.policies import RETENTION_EVENT, Policies
+from eventlog.format import envelope, ids, timestamps
+from eventlog.format.alerts import ALERT_TYPES
+from eventlog.format.envelope import Envelope
+from eventlog.format.schemas import SCHEMA_EVENT
+from eventlog.indexer.index import checkpoint, index_file, lock, schema
+from eventlog.indexer.index.checkpoint import Checkpoint
+from eventlog.indexer.index.index_file import DEFAULT_TIMEOUT_S
+from eventlog.indexer.policies import RETENTION_EVENT, Policies
+from eventlog.log import layout
+from eventlog.log.chains import Chains, Link
+from eventlog.log.fingerprint import sha256
+from eventlog.log.layout import SegmentFile
+from eventlog.log.pruned import PRUNED_EVENT, Pruned, read_pruned
+from eventlog.log.segment import remove_if_finished
+from eventlog.log.writer import Writer
+from eventlog.maintenance.backup import BACKED_UP_EVENT
+from eventlog.maintenance.copies import Copies
+from eventlog.maintenance.lock import maintenance
+from eventlog.maintenance.sealing import SEAL_EVENT, read_chain, seal_held
 
 #: What the log says of itself, and what importers, views, prices and alert rules go on from: small, and kept for ever.
 KEPT_TYPES = ALERT_TYPES | {
@@ -71,7 +73,7 @@ def prune(
 ) -> Pruning:
     """Delete segments that were last written over `older_than_s` seconds ago, as far as that is safe.
 
-    What a policy keeps longer stays, and without `older_than_s` policies alone decide (indexer.policies).
+    What a policy keeps longer stays, and without `older_than_s` policies alone decide (eventlog.indexer.policies).
     Raises InvalidEvent for a type that is kept for ever, QueryFailed where there is neither age nor policy,
     MaintenanceBusy, IndexBusy, and SegmentUnreadable before anything is deleted where the account cannot be sealed.
     """
@@ -80,7 +82,7 @@ def prune(
         raise InvalidEvent(f"{min(types & KEPT_TYPES)} is kept for ever: the log would not be understood without it")
     with contextlib.nullcontext() if dry_run else maintenance(root):
         policies = Policies(root, older_than_s)
-        old = policies.old(log.list_log(root, types).segments)
+        old = policies.old(layout.list_log(root, types).segments)
         done = Pruning(pruned=[], kept=[], unseen=[])
         seals = Chains(read_chain(root)).by_segment()
         copies, indexed = Copies(root), _marks(root, timeout_s)
@@ -118,7 +120,7 @@ def _turn(root: str | Path, timeout_s: float, has_index: bool) -> Iterator[duckd
         with index_file.writing(root, timeout_s=timeout_s) as connection:
             yield connection
     else:
-        with turns.turn(root, exclusive=True, timeout_s=timeout_s):
+        with lock.turn(root, exclusive=True, timeout_s=timeout_s):
             if index_file.index_path(root).exists():  # then it is to have all that goes
                 raise IndexBusy(f"{index_file.index_path(root)} was made meanwhile; try again")
             yield None
@@ -223,5 +225,5 @@ def _envelope(pruned: Pruned) -> Envelope:
 
 def _delete(file: SegmentFile) -> bool:
     """Delete a segment, and its other form if archiving was interrupted in between; say whether it is gone."""
-    there = [path for path in {file.path, log.archive_of(file.path)} if path.exists()]
+    there = [path for path in {file.path, layout.archive_of(file.path)} if path.exists()]
     return all(remove_if_finished(path, path.stat().st_size) for path in there)

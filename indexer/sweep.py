@@ -22,11 +22,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from eventlog import log
-from eventlog.log import Listing, Oddity, SegmentFile
-from eventlog.pruned import PRUNED_EVENT
-from eventlog.sealing import SEAL_EVENT
-from eventlog.segment import is_owned
+from eventlog.log import layout
+from eventlog.log.layout import Listing, Oddity, SegmentFile
+from eventlog.log.pruned import PRUNED_EVENT
+from eventlog.log.segment import is_owned
+from eventlog.maintenance.sealing import SEAL_EVENT
 
 _SHARE = 200
 _THOROUGH_WAIT_MAX_S = 60.0
@@ -108,7 +108,7 @@ class Sweep:
         """Look at every segment."""
         started = time.thread_time()
         self._folder_times = self._stable_times()  # before the listing, so that nothing falls between
-        segments = self._report(log.list_log(self._root)).segments
+        segments = self._report(layout.list_log(self._root)).segments
         self._likely = {each.name: each for each in self._chosen(segments)}
         self.latest = heapq.nlargest(_LATEST, segments, key=lambda each: each.mtime_ns)
         self._grown.clear()
@@ -130,9 +130,9 @@ class Sweep:
         times = self._stable_times()
         changed = [name for name, moment in times.items() if moment != self._folder_times.get(name)]
         self._folder_times = times
-        new = self._report(log.list_log(self._root, changed, known=self._seen)).segments if changed else []
+        new = self._report(layout.list_log(self._root, changed, known=self._seen)).segments if changed else []
         self._likely |= {each.name: each for each in new}
-        now = {name: log.refreshed(each) for name, each in self._likely.items()}
+        now = {name: layout.refreshed(each) for name, each in self._likely.items()}
         self._likely = {name: each for name, each in now.items() if each is not None}
         return [each for each in self._likely.values() if self.is_lagging(each)]
 
@@ -168,7 +168,7 @@ class Sweep:
     def _stable_times(self) -> dict[str, int]:
         """Return when each folder last changed; -1, which equals nothing, where that was just now."""
         try:
-            with os.scandir(log.log_folder(self._root)) as entries:
+            with os.scandir(layout.log_folder(self._root)) as entries:
                 times = {entry.name: entry.stat(follow_symlinks=False).st_mtime_ns for entry in entries}
         except FileNotFoundError:
             return {}

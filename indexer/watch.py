@@ -16,10 +16,10 @@ from pathlib import Path
 
 import watchfiles
 
-from eventlog import log
 from eventlog.errors import EventlogError, MaintenanceBusy
-from eventlog.sealing import Finished, has_finished, seal
-from indexer.indexer import Counted, Indexer
+from eventlog.indexer.indexer import Counted, Indexer
+from eventlog.log import layout
+from eventlog.maintenance.sealing import Finished, has_finished, seal
 
 SWEEP_S = 1.0
 SEAL_S = 60.0
@@ -44,7 +44,7 @@ def watch(
     A busy index is waited for: the log keeps everything meanwhile.
     """
     sealer = None if indexer.releases else _Sealer(indexer.root, say)
-    folder = log.log_folder(indexer.root)
+    folder = layout.log_folder(indexer.root)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for _ in _wakes(folder, stop, poll=poll, say=say):
         found_some = True

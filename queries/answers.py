@@ -10,18 +10,18 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from queries.opening import Opening
+from eventlog.queries.access.reader import Opening
 
 if TYPE_CHECKING:
-    from queries.alerts import history
-    from queries.cost import report
-    from queries.health import score
-    from queries.insights.findings import Insights
-    from queries.metrics import measured
-    from queries.runs.difference import Difference
-    from queries.runs.found import Run, Session
-    from queries.runs.tree import Tree
-    from queries.search.searching import Found
+    from eventlog.queries.alerts import history
+    from eventlog.queries.cost import report
+    from eventlog.queries.health import score
+    from eventlog.queries.insights.findings import Insights
+    from eventlog.queries.metrics import aggregates
+    from eventlog.queries.runs.difference import Difference
+    from eventlog.queries.runs.lookup import Run, Session
+    from eventlog.queries.runs.tree import Tree
+    from eventlog.queries.search.search import Found
 
 DAY = timedelta(days=1)
 _OF_RUNS = ("events", "runs", "steps", "llm_calls", "tool_calls", "sessions")
@@ -38,41 +38,41 @@ class Answers(Opening):
         self, *, agent: str | None = None, status: str | None = None, since: datetime | None = None, limit: int = 50
     ) -> list[Run]:
         """Return runs, the one that began last first; those whose process is gone are 'abandoned' at once."""
-        from queries.runs import found
+        from eventlog.queries.runs import lookup
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            return found.runs(connection, agent=agent, status=status, since=since, limit=limit)
+            return lookup.runs(connection, agent=agent, status=status, since=since, limit=limit)
 
     def run(self, run_id: str) -> Tree:
         """Return the tree of a run, by its id or what alone begins so. Raises QueryFailed."""
-        from queries.runs import found, tree
+        from eventlog.queries.runs import lookup, tree
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            known = found.run_named(connection, run_id)
+            known = lookup.run_named(connection, run_id)
             if known is None:
-                raise found.no_such_run(run_id)
+                raise lookup.no_such_run(run_id)
             return tree.of_run(connection, known)
 
     def sessions(self, *, agent: str | None = None, since: datetime | None = None, limit: int = 50) -> list[Session]:
         """Return sessions, the one that said something last first."""
-        from queries.runs import found
+        from eventlog.queries.runs import lookup
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            return found.sessions(connection, agent=agent, since=since, limit=limit)
+            return lookup.sessions(connection, agent=agent, since=since, limit=limit)
 
     def session(self, session_id: str) -> Tree:
         """Return the calls of a session in order, by its id or what alone begins so. Raises QueryFailed."""
-        from queries.runs import found, tree
+        from eventlog.queries.runs import lookup, tree
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            known = found.session_named(connection, session_id)
+            known = lookup.session_named(connection, session_id)
             if known is None:
-                raise found.no_such_session(session_id)
+                raise lookup.no_such_session(session_id)
             return tree.of_session(connection, known)
 
     def tree(self, given: str) -> Tree:
         """Return what `run` or else `session` returns: what eventlog show shows. Raises QueryFailed."""
-        from queries.runs import tree
+        from eventlog.queries.runs import tree
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
             return tree.named(connection, given)
@@ -83,14 +83,14 @@ class Answers(Opening):
         Where several workspaces have an event of one id, that of `workspace` is meant, else the one without any.
         In order of time; those beyond that are left out, as are ids that are not there.
         """
-        from queries.runs import payloads
+        from eventlog.queries.runs import payloads
 
         with self._within_limits(views=("events",), fenced=False) as connection:
             return payloads.of(connection, self.root, event_ids, workspace)
 
     def diff(self, run_a: str, run_b: str) -> Difference:
         """Compare two runs. Raises QueryFailed."""
-        from queries.runs import difference
+        from eventlog.queries.runs import difference
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
             return difference.compare(connection, self.root, run_a, run_b)
@@ -105,7 +105,7 @@ class Answers(Opening):
         limit: int = 20,
     ) -> Found:
         """Return the events that hold all words and "phrases" of a query, in any case, the best first."""
-        from queries.search import searching
+        from eventlog.queries.search import search as searching
 
         with self._within_limits(views=("events",), fenced=False) as connection:
             return searching.search(
@@ -114,7 +114,7 @@ class Answers(Opening):
 
     def insights(self, given: str) -> Insights:
         """Return loops and waste of a run or a session, by its id or what alone begins so. Raises QueryFailed."""
-        from queries import insights
+        from eventlog.queries import insights
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
             return insights.of(connection, given)
@@ -131,7 +131,7 @@ class Answers(Opening):
         now: datetime | None = None,
     ) -> report.CostReport:
         """Return what model calls cost per period of UTC time, and per model, agent, … with `by`; see docs/cost.md."""
-        from queries.cost import report
+        from eventlog.queries.cost import report
 
         with self._within_limits(views=_OF_COSTS, fenced=False) as connection:
             return report.report(connection, period=period, by=by, since=since, until=until, now=now)
@@ -145,14 +145,14 @@ class Answers(Opening):
         until: datetime | None = None,
     ) -> report.Recomputed:
         """Return what model calls would have cost at the prices of one moment, beside what they cost."""
-        from queries.cost import report
+        from eventlog.queries.cost import report
 
         with self._within_limits(views=_OF_COSTS, fenced=False) as connection:
             return report.recompute(connection, as_of, by=by, since=since, until=until)
 
     def prices_in_use(self, model: str | None = None) -> tuple[list[report.PriceInUse], list[str]]:
         """Return the rates of the models in use (of those with `model` in their names), and notes on prices."""
-        from queries.cost import report
+        from eventlog.queries.cost import report
 
         with self._within_limits(views=_OF_COSTS, fenced=False) as connection:
             return report.prices_in_use(connection, model)
@@ -161,25 +161,25 @@ class Answers(Opening):
 
     def metrics(
         self,
-        bucket: measured.Bucket = "day",
-        by: Collection[measured.Group] = (),
+        bucket: aggregates.Bucket = "day",
+        by: Collection[aggregates.Group] = (),
         *,
         since: datetime | None = None,
         until: datetime | None = None,
         agent: str | None = None,
         now: datetime | None = None,
-    ) -> list[measured.Metrics]:
+    ) -> list[aggregates.Metrics]:
         """Count runs, calls, errors, tokens, cost and latencies per day or hour of UTC; see `measured.metrics`."""
-        from queries.metrics import measured
+        from eventlog.queries.metrics import aggregates
 
         with self._within_limits(views=_OF_METRICS, fenced=False) as connection:
-            return measured.metrics(connection, bucket, by, since=since, until=until, agent=agent, now=now)
+            return aggregates.metrics(connection, bucket, by, since=since, until=until, agent=agent, now=now)
 
     def health(
         self, agent: str | None = None, *, now: datetime | None = None, window: timedelta = DAY
     ) -> list[score.Health]:
         """Score agents, with what was taken off for which reason, and the SQL behind it; see `score.health`."""
-        from queries.health import score
+        from eventlog.queries.health import score
 
         with self._within_limits(views=_OF_METRICS, fenced=False) as connection:
             return score.health(connection, agent, now=now, window=window)
@@ -188,21 +188,21 @@ class Answers(Opening):
 
     def alert_rules(self) -> list[history.RuleState]:
         """Return every alert rule that was ever set, the removed ones too, and how it is."""
-        from queries.alerts import history
+        from eventlog.queries.alerts import history
 
         with self._within_limits(views=history.VIEWS) as connection:
             return history.read_rules(connection)
 
     def alerts(self, *, limit: int = 1000) -> list[history.Firing]:
         """Return what alert rules have fired, the newest first, and how telling it went."""
-        from queries.alerts import history
+        from eventlog.queries.alerts import history
 
         with self._within_limits(views=history.VIEWS) as connection:
             return history.read_firings(connection, limit=limit)
 
     def alert_deliveries(self, *, limit: int = 10_000) -> list[history.DeliveryState]:
         """Return which channel was, or is to be, told of which firing; dead letters have the state `dead`."""
-        from queries.alerts import history
+        from eventlog.queries.alerts import history
 
         with self._within_limits(views=history.VIEWS) as connection:
             return history.read_deliveries(connection, limit=limit)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import envelope, log, reader, timestamps
 from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent
-from eventlog.log import SegmentFile
-from indexer import index_file, turns
-from queries.store import ReadStore, SegmentState, State
+from eventlog.format import envelope, timestamps
+from eventlog.indexer.index import index_file, lock
+from eventlog.log import layout, reader
+from eventlog.log.layout import SegmentFile
+from eventlog.queries.store import ReadStore, SegmentState, State
 
 #: Of how many lagging segments the first waiting event is looked at.
 _LAG_SAMPLES_MAX = 1000
@@ -38,9 +39,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 def status(root: str | Path, *, wait_s: float = 5.0) -> Status:
     """Look at a root. Works without an index, and while somebody else holds it."""
-    listing = log.list_log(root)
+    listing = layout.list_log(root)
     path = index_file.index_path(root)
-    held_by = turns.index_holders(root)
+    held_by = lock.index_holders(root)
     state: State | None = None
     try:
         state = ReadStore(root, wait_s=wait_s).state()
@@ -90,5 +91,5 @@ def _lag_s(lagging: list[SegmentState], files: dict[str, SegmentFile]) -> float:
             moment = timestamps.parse(envelope.decode(line).envelope.timestamp).timestamp()
         except InvalidEvent:
             moment = 0.0
-        waits.append(now - max(moment, log.created_s(state.name) or 0.0))
+        waits.append(now - max(moment, layout.created_s(state.name) or 0.0))
     return round(max(waits), 3)

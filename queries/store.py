@@ -19,16 +19,17 @@ from uuid import UUID
 import duckdb
 import msgspec
 
-from eventlog import blobs, envelope, log, payloads, reader, timestamps
-from eventlog.drops import DROPPED_EVENT
 from eventlog.errors import InvalidEvent, MissingExtra, QueryFailed
-from indexer import schema
-from indexer.alarm import ALARM_EVENT
-from indexer.digest import Digest, digest
-from indexer.kept import quoted
-from queries import apart, sandbox
-from queries.answers import Answers
-from queries.identity import chosen
+from eventlog.format import envelope, payloads, timestamps
+from eventlog.indexer.alarm import ALARM_EVENT
+from eventlog.indexer.index import schema
+from eventlog.indexer.index.digest import Digest, digest
+from eventlog.indexer.views.promoted import quoted
+from eventlog.log import blobs, layout, reader
+from eventlog.queries.access import isolation, sandbox
+from eventlog.queries.answers import Answers
+from eventlog.queries.identity import chosen
+from eventlog.record.drops import DROPPED_EVENT
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
 Bucket = Literal["minute", "hour", "day", "week", "month"]
@@ -211,9 +212,9 @@ class ReadStore(Answers):
             return None
         event = _event(rows[0], blobs.Resolver(self.root))
         chosen(f"an event {event.event_id}", [row[_EVENT_COLUMNS.index("workspace")] for row in rows])
-        path = log.segment_path(self.root, event.event_type, event.segment)
-        if not path.exists() and log.archive_of(path).exists():
-            path = log.archive_of(path)
+        path = layout.segment_path(self.root, event.event_type, event.segment)
+        if not path.exists() and layout.archive_of(path).exists():
+            path = layout.archive_of(path)
         line = reader.read_line_at(path, event.line_offset)
         if line is not None and self.workspace is not None and not _is_line_of(line, event):
             line = None  # the segment is not what it was when it was indexed: this may be anybody's
@@ -255,7 +256,7 @@ class ReadStore(Answers):
 
     def _segments(self, known: dict[str, dict[str, Any]]) -> list[SegmentState]:
         """Return every segment that the log or the index knows, with its lag."""
-        files = log.list_log(self.root).segments
+        files = layout.list_log(self.root).segments
         for file in files:
             state = known.setdefault(
                 file.name,
@@ -293,7 +294,7 @@ class ReadStore(Answers):
         At most `row_limit` rows come back, and the result says whether there were more.
         """
         if question := self._apart("sql", timeout_s, query, params, row_limit=row_limit):
-            return cast("Result", apart.ask(question))
+            return cast("Result", isolation.ask(question))
         with self._asked(query, timeout_s) as (connection, statement):
             cursor = sandbox.execute(connection, statement, params)
             described = cursor.description or []
@@ -305,7 +306,7 @@ class ReadStore(Answers):
         """Run one SELECT; return a `pyarrow.Table`. Raises MissingExtra without pyarrow."""
         _need("pyarrow", "arrow")
         if question := self._apart("arrow", None, query, params):
-            return apart.ask(question)
+            return isolation.ask(question)
         with self._asked(query, None) as (connection, statement):
             return connection.sql(statement, params=params).to_arrow_table()
 
@@ -313,7 +314,7 @@ class ReadStore(Answers):
         """Run one SELECT; return a `pandas.DataFrame`. Raises MissingExtra without pandas."""
         _need("pandas", "pandas")
         if question := self._apart("pandas", None, query, params):
-            return apart.ask(question)
+            return isolation.ask(question)
         with self._asked(query, None) as (connection, statement):
             return sandbox.execute(connection, statement, params).df()
 
@@ -329,7 +330,7 @@ class ReadStore(Answers):
     ) -> int:
         """Write the rows of one SELECT to a file; return how many. The file appears when it is whole."""
         if question := self._apart("copy", timeout_s, query, str(path), format_, params, row_limit=row_limit):
-            return int(apart.ask(question))
+            return int(isolation.ask(question))
         limit = "" if row_limit is None else f" LIMIT {int(row_limit)}"
         target = Path(os.path.realpath(path))
         # A device or a pipe is written to as it is; a file appears when it is whole.

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import eventlog as obs
-from eventlog import api
 from eventlog.config import Config
-from eventlog.recorder import Recorder
+from eventlog.record import api
+from eventlog.record.recorder import Recorder
 
 settings.register_profile("tests", deadline=None, database=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("tests")

@@ -11,46 +11,133 @@ from pathlib import Path
 import pytest
 
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from indexer.indexer import Indexer
+from eventlog.indexer.indexer import Indexer
+from eventlog.record.recorder import Recorder
 from tests.conftest import PROJECT
 
 PACKAGES = ("eventlog", "indexer", "queries")
+#: Besides the standard library.
 MAY_IMPORT = {
-    "eventlog": {"eventlog", "msgspec"},
-    "indexer": {"eventlog", "indexer", "duckdb", "watchfiles", "msgspec"},
-    "queries": {"eventlog", "indexer", "queries", "duckdb", "msgspec"},
+    "eventlog": {"msgspec"},
+    "indexer": {"duckdb", "watchfiles", "msgspec"},
+    "queries": {"duckdb", "msgspec"},
 }
 #: Command-line modules may also use these.
 COMMAND_LINE = {"click", "rich"}
 #: And these the one module that asks them.
-ALONE = {"queries/cost/prices.py": {"genai_prices"}}
-MODULES = [path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*.py"))]
+ALONE = {
+    "queries/cost/prices.py": {"genai_prices"},
+    "queries/alerts/delivery.py": {"apprise"},
+}
+#: The rooms, from the ground up: what stands in one may import from its own and from those before it.
+ROOMS = (
+    ("eventlog.errors", "eventlog.version", "eventlog.durability"),
+    ("eventlog.process",),
+    ("eventlog.config",),
+    ("eventlog.format",),
+    ("eventlog.log",),
+    ("eventlog.record",),
+    ("eventlog",),
+    ("eventlog.maintenance",),
+    ("eventlog.importers",),
+    ("eventlog.cli", "eventlog.__main__"),
+    ("eventlog.indexer.index",),
+    ("eventlog.indexer.views",),
+    ("eventlog.indexer.load",),
+    ("eventlog.indexer",),
+    ("eventlog.queries",),
+)
+
+
+def _dotted(path: Path) -> str:
+    """`queries/cost/rates.py` is installed as `eventlog.queries.cost.rates`."""
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    return ".".join(parts if parts[0] == "eventlog" else ("eventlog", *parts)).removesuffix(".__init__")
+
+
+PATHS = {
+    _dotted(path): path
+    for package in PACKAGES
+    for path in sorted((PROJECT / package).rglob("*.py"))
+    if not (package == "eventlog" and path.relative_to(PROJECT).parts[1] in PACKAGES)
+}
+MODULES = list(PATHS.values())
 
 
 def imported(path: Path) -> set[str]:
-    """All top-level packages that a module imports, anywhere in it."""
+    """All modules that a module imports, anywhere in it; of eventlog's own, the deepest that is named."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            names.add((node.module or "").split(".")[0])
-    return names - sys.stdlib_module_names
+            module = node.module or ""
+            names |= {f"{module}.{name.name}" if f"{module}.{name.name}" in PATHS else module for name in node.names}
+    return {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
-def test_imports_run_one_way(path: Path) -> None:
-    """eventlog ← indexer ← queries; click and rich only where commands are."""
-    package = path.relative_to(PROJECT).parts[0]
-    allowed = set(MAY_IMPORT[package])
-    if path == PROJECT / "queries/alerts/delivery.py":
-        allowed |= {"apprise"}
-    if "cli" in path.relative_to(PROJECT).as_posix() or path.stem == "render":
+def room(module: str) -> str:
+    """The room of ROOMS that a module stands in."""
+    rooms = [room for floor in ROOMS for room in floor if module == room or module.startswith(f"{room}.")]
+    return max(rooms, key=len)
+
+
+FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_imports_run_one_way(module: str) -> None:
+    """eventlog ← indexer ← queries, and from room to room below; click and rich only where commands are."""
+    path = PATHS[module]
+    names = imported(path)
+    own = {name for name in names if name.split(".")[0] == "eventlog"}
+    assert own <= set(PATHS)
+    upwards = {name for name in own if FLOOR[room(name)] > FLOOR[room(module)]}
+    assert not upwards
+
+    where = path.relative_to(PROJECT).as_posix()
+    allowed = MAY_IMPORT[where.split("/")[0]] | ALONE.get(where, set())
+    if "cli" in path.relative_to(PROJECT).parts or path.stem == "cli":
         allowed |= COMMAND_LINE
-    allowed |= ALONE.get(path.relative_to(PROJECT).as_posix(), set())
-    assert imported(path) <= allowed
+    assert {name.split(".")[0] for name in names - own} <= allowed
+
+
+def test_no_imports_go_round_in_circles() -> None:
+    """Those inside functions count: to read one module one need not read another that needs the first."""
+    arrows = {module: imported(path) & set(PATHS) - {module} for module, path in PATHS.items()}
+    while removable := [module for module, names in arrows.items() if not names & set(arrows)]:
+        for module in removable:
+            del arrows[module]
+    assert not arrows
+
+
+@pytest.mark.parametrize("module", PATHS)
+def test_what_is_private_is_used_in_its_room_only(module: str) -> None:
+    """A name with an underscore in front is its module's; modules of one room may share it."""
+    tree = ast.parse(PATHS[module].read_text())
+    modules = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "eventlog":
+            for name in node.names:
+                modules[name.asname or name.name] = f"{node.module}.{name.name}"
+                if name.name.startswith("_") and not name.name.startswith("__"):
+                    assert room(node.module) == room(module), f"{name.name} is private to {node.module}"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr.startswith("_"):
+            owner = modules.get(node.value.id)
+            if owner in PATHS and not node.attr.startswith("__"):
+                assert room(owner) == room(module), f"{node.attr} is private to {owner}"
+
+
+def test_the_folders_are_imported_by_their_installed_names_only() -> None:
+    """From a checkout `import queries` would give a second copy of each class."""
+    for folder in (*PACKAGES, "tests", "faults", "fixtures", "bench"):
+        for path in (PROJECT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                assert not {name.split(".")[0] for name in names} & {"indexer", "queries"}, path
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT)))
@@ -158,7 +245,7 @@ def test_a_query_loads_nothing_but_what_answers_it(root: Path) -> None:
         with contextlib.redirect_stdout(io.StringIO()) as answer:
             assert run(["sql", "SELECT 1 AS one", "--root", {str(root)!r}]) == 0
         assert "one" in answer.getvalue()
-        print(*sorted({{"rich", "watchfiles", "asyncio", "indexer.indexer"}} & set(sys.modules)))
+        print(*sorted({{"rich", "watchfiles", "asyncio", "eventlog.indexer.indexer"}} & set(sys.modules)))
     """
     Recorder(Config(root=str(root), strict=True)).emit("t")
     Indexer(root).catch_up()
@@ -167,13 +254,13 @@ def test_a_query_loads_nothing_but_what_answers_it(root: Path) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
 
 
-_NEEDS = "needs an optional dependency; try: pip install 'eventlog[index]'\n"
+_NEEDS = "needs an optional dependency; try: pip install 'agent-eventlog[index]'\n"
 WITHOUT = {
     "duckdb": (["sql", "SELECT 1"], f"error: eventlog sql (duckdb is missing) {_NEEDS}"),
     "watchfiles": (["index", "--watch"], f"error: eventlog index --watch (watchfiles is missing) {_NEEDS}"),
     "click": (
         ["emit", "t"],
-        "error: the eventlog command needs click; try: pip install 'eventlog[cli]' (or 'eventlog[all]')\n",
+        "error: the eventlog command needs click; try: pip install 'agent-eventlog[cli]' (or 'agent-eventlog[all]')\n",
     ),
 }
 
@@ -200,6 +287,6 @@ def test_a_mode_without_its_extra_still_writes(root: Path) -> None:
         "try:\n    obs.configure(mode='dual')\nexcept obs.MissingExtra as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert "pip install 'eventlog[index]'" in done.stdout
+    assert "pip install 'agent-eventlog[index]'" in done.stdout
     assert "can be indexed later" in done.stderr
     assert len(list((root / "log/t").iterdir())) == 1

@@ -15,8 +15,8 @@ from uuid import UUID
 import pytest
 
 from eventlog.cli.main import COMMANDS
+from eventlog.indexer.index import index_file
 from fixtures import transcripts
-from indexer import index_file
 from tests.conftest import PROJECT, Run, lines_of
 
 LEAVES = [

@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventlog import events, schemas
 from eventlog.cli.main import COMMANDS, root
 from eventlog.config import _ENVIRONMENT
-from indexer.indexer import Indexer
-from queries.store import ReadStore
+from eventlog.format import builtin, schemas
+from eventlog.indexer.indexer import Indexer
+from eventlog.queries.store import ReadStore
 from tests.conftest import PROJECT
 from tests.indexer.support import line, rows, segment
 
@@ -133,7 +133,7 @@ def test_every_field_of_every_built_in_event_is_documented() -> None:
         heading: re.findall(r"^\| `(\w+)`( !|) \| [^|]+ \| [^|]*\|$", text, re.MULTILINE)
         for heading, text in re.findall(r"^## `(\w+)`\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     }
-    structs = [each for each in vars(events).values() if isinstance(each, type) and issubclass(each, msgspec.Struct)]
+    structs = [each for each in vars(builtin).values() if isinstance(each, type) and issubclass(each, msgspec.Struct)]
     found = {
         schemas.of_struct(struct).name: [
             (field.name, " !" if field.required else "") for field in msgspec.structs.fields(struct)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import eventlog as obs
-from indexer.indexer import Indexer
+from eventlog.indexer.indexer import Indexer
 from tests.conftest import Run
 
 NAMES = [

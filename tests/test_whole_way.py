@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import eventlog as obs
-from indexer.index_file import index_path
-from indexer.indexer import Indexer
-from queries.store import ReadStore
+from eventlog.indexer.index.index_file import index_path
+from eventlog.indexer.indexer import Indexer
+from eventlog.queries.store import ReadStore
 from tests.conftest import Run
 
 

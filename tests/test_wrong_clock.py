@@ -17,19 +17,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import clock, envelope, ids, log, sealing, timestamps
-from eventlog.alert_events import AlertRuleSet
 from eventlog.config import Config
-from eventlog.control import Role
-from eventlog.events import Heartbeat, LlmCall, PriceSet, RetentionSet, RunStarted
-from eventlog.reader import Event, Located
-from eventlog.recorder import Recorder
-from eventlog.sealing import seal
-from eventlog.segment import Segment
-from indexer.retention import prune
-from queries.alerts import changes
-from queries.alerts.check import Checked, check
-from queries.store import ReadStore
+from eventlog.format import envelope, ids, timestamps
+from eventlog.format.alerts import AlertRuleSet
+from eventlog.format.builtin import Heartbeat, LlmCall, PriceSet, RetentionSet, RunStarted
+from eventlog.format.control import Role
+from eventlog.indexer.retention import prune
+from eventlog.log import clock, layout
+from eventlog.log.reader import Event, Located
+from eventlog.log.segment import Segment
+from eventlog.maintenance import sealing
+from eventlog.maintenance.sealing import seal
+from eventlog.queries.alerts import changes
+from eventlog.queries.alerts.check import Checked, check
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from tests.conftest import Run
 from tests.indexer.support import index, line, segment
 from tests.indexer.test_retention import aged
@@ -279,20 +281,20 @@ def test_a_run_whose_last_word_is_from_the_future_is_abandoned(root: Path) -> No
 
 def test_a_segment_from_the_future_is_finished_and_sealed(root: Path) -> None:
     """By its name, its last write, or both: nobody owns it, and its age is not known."""
-    ahead = log.new_segment_name(int((time.time() + MONTH_S) * 1e9))
+    ahead = layout.new_segment_name(int((time.time() + MONTH_S) * 1e9))
     path = segment(root, line(1), name=ahead)
     os.utime(path, (time.time() + MONTH_S,) * 2)
     only = sealing.Finished(max_age_s=HOUR_S)
     assert sealing.has_finished(root, only)
     assert [each.segment for each in seal(root, only=only)] == [ahead]
-    young = segment(root, line(2), name=log.new_segment_name(time.time_ns()))
+    young = segment(root, line(2), name=layout.new_segment_name(time.time_ns()))
     os.utime(young, (time.time() + MONTH_S,) * 2)
     assert seal(root, only=only) == []
 
 
 def test_a_writer_leaves_a_segment_from_the_future_by_its_age(root: Path) -> None:
     """Counted from when it was opened."""
-    ahead = log.new_segment_name(int((time.time() + MONTH_S) * 1e9))
+    ahead = layout.new_segment_name(int((time.time() + MONTH_S) * 1e9))
     path = segment(root, line(1), name=ahead)
     opened = Segment.adopt(path)
     assert opened is not None

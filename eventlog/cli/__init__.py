@@ -7,7 +7,7 @@ import os
 import sys
 from typing import NoReturn
 
-_HINT = "error: the eventlog command needs click; try: pip install 'eventlog[cli]' (or 'eventlog[all]')"
+_HINT = "error: the eventlog command needs click; try: pip install 'agent-eventlog[cli]' (or 'agent-eventlog[all]')"
 
 
 def main() -> NoReturn:

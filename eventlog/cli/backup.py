@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from eventlog import backup as backing
-from eventlog import restore as restoring
 from eventlog.cli.main import (
     EXIT_FAILED,
     counted,
@@ -22,8 +20,10 @@ from eventlog.cli.main import (
     say,
     tell,
 )
-from eventlog.destination import Destination, Folder, open_destination
 from eventlog.errors import ConfigError
+from eventlog.maintenance import backup as backing
+from eventlog.maintenance import restore as restoring
+from eventlog.maintenance.destination import Destination, Folder, open_destination
 
 _SHOWN_FAILURES = 20
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
@@ -70,7 +70,7 @@ def backup(destination: str, dry_run: bool, share: float | None, root: str | Non
     """Copy the log to a folder or an S3 bucket: what is not there yet.
 
     Each segment is read back and compared by SHA-256 before it counts. An interrupted run
-    is continued by the next one. A bucket needs eventlog[s3], and the usual AWS_* variables.
+    is continued by the next one. A bucket needs agent-eventlog[s3], and the usual AWS_* variables.
     The exit code is 1 where a line names a blob that neither side has whole.
 
     \b

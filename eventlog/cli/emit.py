@@ -10,11 +10,12 @@ import sys
 import click
 import msgspec
 
-from eventlog import config, control, envelope
+from eventlog import config
 from eventlog.cli.main import root_option, say
-from eventlog.control import Role
 from eventlog.errors import EventlogError, InvalidEvent
-from eventlog.recorder import Recorder
+from eventlog.format import control, envelope
+from eventlog.format.control import Role
+from eventlog.record.recorder import Recorder
 
 
 @click.command()

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import click
 
-from eventlog import config, control
+from eventlog import config
 from eventlog.cli.main import counted, root_option, say, tell
-from eventlog.control import Role
 from eventlog.errors import ConfigError, ImportFailed
+from eventlog.format import control
+from eventlog.format.control import Role
 from eventlog.importers import claude_code as claude
 from eventlog.importers.engine import Format, Imported, Importer, follow
 from eventlog.importers.jsonl import Jsonl, guess_time_field
 from eventlog.importers.source import is_compressed, open_source
-from eventlog.recorder import Recorder
+from eventlog.record.recorder import Recorder
 
 _FOLLOW_S = 0.5
 

@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from eventlog import __version__, config, timestamps
+from eventlog import config
 from eventlog.errors import (
     AlertsBusy,
     ConfigError,
@@ -40,6 +40,8 @@ from eventlog.errors import (
     MissingExtra,
     QueryFailed,
 )
+from eventlog.format import timestamps
+from eventlog.version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,29 +50,29 @@ COMMANDS = {
     "emit": ("eventlog.cli.emit", "emit", "cli"),
     "tail": ("eventlog.cli.tail", "tail", "cli"),
     "import": ("eventlog.cli.importing", "import_", "cli"),
-    "index": ("indexer.cli", "index", "index"),
-    "replay": ("indexer.cli", "replay", "index"),
-    "status": ("queries.cli", "status", "index"),
-    "doctor": ("queries.doctor.cli", "doctor", "cli"),
-    "runs": ("queries.runs.cli", "runs", "index"),
-    "show": ("queries.runs.cli", "show", "index"),
-    "sessions": ("queries.runs.cli", "sessions", "index"),
-    "search": ("queries.search.cli", "search", "index"),
-    "diff": ("queries.runs.cli", "diff", "index"),
-    "insights": ("queries.insights.cli", "insights", "index"),
-    "cost": ("queries.cost.cli", "cost", "index"),
-    "metrics": ("queries.metrics.cli", "metrics", "index"),
-    "health": ("queries.health.cli", "health", "index"),
-    "alerts": ("queries.alerts.cli", "alerts", "index"),
-    "sql": ("queries.cli", "sql", "index"),
-    "export": ("queries.cli", "export", "index"),
+    "index": ("eventlog.indexer.cli", "index", "index"),
+    "replay": ("eventlog.indexer.cli", "replay", "index"),
+    "status": ("eventlog.queries.cli.sql", "status", "index"),
+    "doctor": ("eventlog.queries.cli.doctor", "doctor", "cli"),
+    "runs": ("eventlog.queries.cli.runs", "runs", "index"),
+    "show": ("eventlog.queries.cli.runs", "show", "index"),
+    "sessions": ("eventlog.queries.cli.runs", "sessions", "index"),
+    "search": ("eventlog.queries.cli.search", "search", "index"),
+    "diff": ("eventlog.queries.cli.runs", "diff", "index"),
+    "insights": ("eventlog.queries.cli.insights", "insights", "index"),
+    "cost": ("eventlog.queries.cli.cost", "cost", "index"),
+    "metrics": ("eventlog.queries.cli.metrics", "metrics", "index"),
+    "health": ("eventlog.queries.cli.health", "health", "index"),
+    "alerts": ("eventlog.queries.cli.alerts", "alerts", "index"),
+    "sql": ("eventlog.queries.cli.sql", "sql", "index"),
+    "export": ("eventlog.queries.cli.sql", "export", "index"),
     "seal": ("eventlog.cli.sealing", "seal", "cli"),
     "verify": ("eventlog.cli.sealing", "verify", "cli"),
     "archive": ("eventlog.cli.sealing", "archive", "cli"),
-    "prune": ("indexer.cli", "prune", "index"),
+    "prune": ("eventlog.indexer.cli", "prune", "index"),
     "backup": ("eventlog.cli.backup", "backup", "cli"),
     "restore": ("eventlog.cli.backup", "restore", "cli"),
-    "demo": ("queries.demo.cli", "demo", "index"),
+    "demo": ("eventlog.queries.cli.demo", "demo", "index"),
 }
 
 EXIT_FAILED, EXIT_USAGE, EXIT_BUSY, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -89,7 +91,7 @@ class LazyGroup(click.Group):
         try:
             loaded = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
-            if error.name and error.name.split(".")[0] in ("eventlog", "indexer", "queries"):
+            if error.name and error.name.split(".")[0] == "eventlog":
                 raise
             raise MissingExtra(f"eventlog {cmd_name} ({error.name} is missing)", extra) from None
         assert isinstance(loaded, click.Command)
@@ -113,7 +115,7 @@ class LazyGroup(click.Group):
                 command = self.get_command(ctx, name)
                 rows.append((name, command.get_short_help_str(limit=80) if command else ""))
             except MissingExtra:
-                rows.append((name, f"(needs eventlog[{COMMANDS[name][2]}])"))
+                rows.append((name, f"(needs agent-eventlog[{COMMANDS[name][2]}])"))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 

@@ -8,7 +8,6 @@ from typing import Any
 import click
 import msgspec
 
-from eventlog import archiving, blobs, chains, envelope, sealing, verification
 from eventlog.cli.main import (
     EXIT_FAILED,
     counted,
@@ -21,6 +20,9 @@ from eventlog.cli.main import (
     tell_json,
 )
 from eventlog.errors import MissingExtra, QueryFailed
+from eventlog.format import envelope
+from eventlog.log import blobs, chains
+from eventlog.maintenance import archiving, sealing, verification
 
 _TYPES = click.option(
     "--type", "event_types", metavar="T", multiple=True, help="Only this event type; may be repeated."
@@ -101,7 +103,7 @@ def _head(text: str | None) -> chains.Head | None:
 def _verify_index(folder: str) -> Any:
     try:
         # By name: the write side must not depend on the index side.
-        replay = importlib.import_module("indexer.replay")
+        replay = importlib.import_module("eventlog.indexer.replay")
     except ModuleNotFoundError as error:
         raise MissingExtra(f"eventlog verify --index ({error.name} is missing)", "index") from None
     with progress_bar("comparing rows") as progress:

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import click
 
-from eventlog import envelope, log, reader, timestamps
 from eventlog.cli.main import existing_root, harmless_json, moment, printable, resolve_root, root_option, say
-from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent, QueryFailed
-from eventlog.reader import Located
+from eventlog.format import envelope, timestamps
+from eventlog.format.envelope import Envelope
+from eventlog.log import layout, reader
+from eventlog.log.reader import Located
 
 _PREVIEW_CHARS = 100
 
@@ -81,12 +82,12 @@ def tail(
     show = _show_pretty if sys.stdout.isatty() and not as_json else _show_json
     follower = reader.Follower(folder, types) if follow else None
     count = lines if lines is not None else None if since or until else 10
-    segments = log.list_log(folder, types).segments
+    segments = layout.list_log(folder, types).segments
     if follower is not None:  # show up to where following begins, and no line twice
         ends = follower.offsets
         segments = [each._replace(size=ends[each.name]) for each in segments if each.name in ends]
     if types and not segments:
-        there = ", ".join(sorted({each.event_type for each in log.list_log(folder).segments})) or "none"
+        there = ", ".join(sorted({each.event_type for each in layout.list_log(folder).segments})) or "none"
         others = "" if workspace is not None else f"; there are: {there}"
         say(f"no events of type {', '.join(types)}{others}")
     for entry in _select(segments, wanted, count):
@@ -100,7 +101,7 @@ def tail(
                 sys.stdout.flush()
 
 
-def _select(segments: list[log.SegmentFile], wanted: _Wanted, count: int | None) -> Iterator[_Entry]:
+def _select(segments: list[layout.SegmentFile], wanted: _Wanted, count: int | None) -> Iterator[_Entry]:
     """Return entries in the order of their times: all in a range, or the newest `count`.
 
     Without a range only the last lines of each segment are looked at, not the whole log.
@@ -123,7 +124,7 @@ def _select(segments: list[log.SegmentFile], wanted: _Wanted, count: int | None)
     return iter(sorted(newest) if count != 0 else [])
 
 
-def _last_entries(segment: log.SegmentFile, count: int, wanted: _Wanted) -> list[_Entry]:
+def _last_entries(segment: layout.SegmentFile, count: int, wanted: _Wanted) -> list[_Entry]:
     """Return the last events of a segment, looking further back where lines are none, or of others."""
     asked = count
     while True:
@@ -134,7 +135,7 @@ def _last_entries(segment: log.SegmentFile, count: int, wanted: _Wanted) -> list
         asked *= 4
 
 
-def _all_lines(segment: log.SegmentFile) -> Iterator[Located]:
+def _all_lines(segment: layout.SegmentFile) -> Iterator[Located]:
     for line in reader.read_lines(segment.path, end=segment.size):
         yield Located(segment.event_type, segment.name, line.offset, line.data)
 

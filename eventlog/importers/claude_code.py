@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from eventlog import ids, timestamps
-from eventlog.envelope import Envelope, encode_fields
 from eventlog.errors import ImportFailed
+from eventlog.format import ids, timestamps
+from eventlog.format.envelope import Envelope, encode_fields
 from eventlog.importers.source import importer_parts, path_name
 
 EVENT_TYPE = "claude_code"

@@ -19,9 +19,9 @@ from typing import Protocol
 
 import msgspec
 
-from eventlog import blobs, control, envelope, ids, reader, timestamps
-from eventlog.envelope import Envelope
 from eventlog.errors import ImportFailed, InvalidEvent
+from eventlog.format import control, envelope, ids, timestamps
+from eventlog.format.envelope import Envelope
 from eventlog.importers.source import (
     Record,
     Source,
@@ -33,7 +33,8 @@ from eventlog.importers.source import (
     skip,
     split_records,
 )
-from eventlog.recorder import Recorder
+from eventlog.log import blobs, reader
+from eventlog.record.recorder import Recorder
 
 CHECKPOINT_EVENT = "import_checkpoint"
 REJECTED_EVENT = "import_rejected"

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from eventlog import control, envelope, ids, timestamps
-from eventlog.envelope import Envelope
 from eventlog.errors import InvalidEvent
+from eventlog.format import control, envelope, ids, timestamps
+from eventlog.format.envelope import Envelope
 from eventlog.importers.source import importer_parts, path_name
 
 Fields = dict[str, msgspec.Raw]
@@ -25,8 +25,9 @@ class Jsonl:
     """A JSONL format told by options.
 
     `type_` names the event type, or `type_field` the field whose value does (`PushEvent`
-    becomes `push_event`, and a name of eventlog's own `imported.<name>`, see eventlog.control). Fields are named as
-    they stand, or as a dotted path. Raises InvalidEvent for a `type_` that is a name of eventlog's own.
+    becomes `push_event`, and a name of eventlog's own `imported.<name>`, see eventlog.format.control).
+    Fields are named as they stand, or as a dotted path. Raises InvalidEvent for a `type_` that is a name of
+    eventlog's own.
     """
 
     def __init__(

@@ -17,9 +17,9 @@ from typing import NamedTuple, cast
 
 import msgspec
 
-from eventlog.archive import is_zstd_error, open_zst
-from eventlog.envelope import MAX_LINE_BYTES
 from eventlog.errors import ImportFailed
+from eventlog.format.envelope import MAX_LINE_BYTES
+from eventlog.log.zst import is_zstd_error, open_zst
 
 Source = io.BufferedReader
 _BLOCK_BYTES = 1024 * 1024

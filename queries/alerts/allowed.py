@@ -19,8 +19,8 @@ from pathlib import Path
 import msgspec
 
 from eventlog.errors import ConfigError
-from eventlog.segment import sync_folder
-from queries.alerts import channels
+from eventlog.log.segment import sync_folder
+from eventlog.queries.alerts import channels
 
 NAME = "alerts.toml"
 #: How the reason of a delivery begins that was not tried.

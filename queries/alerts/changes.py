@@ -10,16 +10,16 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog.alert_events import AlertDeliveryRetried, AlertRuleRemoved, AlertRuleSet, AlertSnoozed
 from eventlog.errors import QueryFailed, WriteFailed
-from indexer.indexer import Indexer
-from queries.alerts import allowed, channels, rules
-from queries.alerts.check import WAIT_S
-from queries.alerts.decisions import resolve
-from queries.alerts.journal import Journal, journal, turn
-from queries.alerts.machine import Action
-from queries.alerts.rules import Rule
-from queries.opening import Opening
+from eventlog.format.alerts import AlertDeliveryRetried, AlertRuleRemoved, AlertRuleSet, AlertSnoozed
+from eventlog.indexer.indexer import Indexer
+from eventlog.queries.access.reader import Opening
+from eventlog.queries.alerts import allowed, channels, rules
+from eventlog.queries.alerts.check import WAIT_S
+from eventlog.queries.alerts.decisions import resolve
+from eventlog.queries.alerts.journal import Journal, journal, turn
+from eventlog.queries.alerts.machine import Action
+from eventlog.queries.alerts.rules import Rule
 
 _TICK = timedelta(microseconds=1)
 

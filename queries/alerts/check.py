@@ -20,19 +20,19 @@ from pathlib import Path
 import duckdb
 import msgspec
 
-from eventlog import timestamps
-from eventlog.alert_events import AlertDelivered, AlertDeliveryFailed
-from eventlog.clock import AHEAD_S
 from eventlog.errors import ConfigError, InvalidEvent, MissingExtra
-from indexer.indexer import Indexer
-from queries import sandbox
-from queries.alerts import allowed, delivery, evaluate, rules, sql_rules
-from queries.alerts.allowed import Allowed
-from queries.alerts.decisions import Change, Outcome, Steps
-from queries.alerts.journal import Journal, journal, turn
-from queries.alerts.machine import Reading, State
-from queries.alerts.rules import Rule
-from queries.opening import Opening
+from eventlog.format import timestamps
+from eventlog.format.alerts import AlertDelivered, AlertDeliveryFailed
+from eventlog.indexer.indexer import Indexer
+from eventlog.log.clock import AHEAD_S
+from eventlog.queries.access import sandbox
+from eventlog.queries.access.reader import Opening
+from eventlog.queries.alerts import allowed, delivery, evaluate, rules, sql_rules
+from eventlog.queries.alerts.allowed import Allowed
+from eventlog.queries.alerts.decisions import Change, Outcome, Steps
+from eventlog.queries.alerts.journal import Journal, journal, turn
+from eventlog.queries.alerts.machine import Reading, State
+from eventlog.queries.alerts.rules import Rule
 
 LIMIT_S = 60.0
 WAIT_S = 30.0

@@ -8,11 +8,11 @@ from decimal import Decimal
 
 import msgspec
 
-from eventlog.alert_events import AlertFired, AlertResolved, AlertRuleFailed, AlertRuleRecovered
-from queries.alerts import delivery, machine, rules
-from queries.alerts.journal import Journal, event_id
-from queries.alerts.machine import Action, Reading, Standing
-from queries.alerts.rules import Rule
+from eventlog.format.alerts import AlertFired, AlertResolved, AlertRuleFailed, AlertRuleRecovered
+from eventlog.queries.alerts import delivery, machine, rules
+from eventlog.queries.alerts.journal import Journal, event_id
+from eventlog.queries.alerts.machine import Action, Reading, Standing
+from eventlog.queries.alerts.rules import Rule
 
 _REASON_CHARS_MAX = 500
 

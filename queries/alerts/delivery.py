@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from eventlog.errors import MissingExtra
-from queries.alerts import channels
-from queries.alerts.channels import label, may_hold_secret, normal, redacted
+from eventlog.queries.alerts import channels
+from eventlog.queries.alerts.channels import label, may_hold_secret, normal, redacted
 
 if TYPE_CHECKING:
     from apprise import Apprise

@@ -25,17 +25,17 @@ from typing import Any
 import duckdb
 import msgspec
 
-from eventlog import timestamps
-from eventlog.alert_events import AlertRuleSet
-from eventlog.clock import AHEAD_S
 from eventlog.errors import EventlogError, IndexFailed, QueryFailed
-from queries import sandbox
-from queries.alerts import rules
-from queries.alerts.machine import Reading
-from queries.alerts.rules import PERCENTILE, Rule
-from queries.cost import costs
-from queries.metrics.measured import outcome
-from queries.opening import Opening
+from eventlog.format import timestamps
+from eventlog.format.alerts import AlertRuleSet
+from eventlog.log.clock import AHEAD_S
+from eventlog.queries.access import sandbox
+from eventlog.queries.access.reader import Opening
+from eventlog.queries.alerts import rules
+from eventlog.queries.alerts.machine import Reading
+from eventlog.queries.alerts.rules import PERCENTILE, Rule
+from eventlog.queries.cost import costs
+from eventlog.queries.metrics.aggregates import outcome
 
 #: What is said of a rule that was not reached.
 USED_UP = "the time for checking was used up before it"

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import msgspec
 
-from eventlog.alert_events import AlertRuleSet
-from queries.alerts import delivery, rules
-
-if TYPE_CHECKING:
-    from queries.store import ReadStore
-
+from eventlog.format.alerts import AlertRuleSet
+from eventlog.queries.alerts import delivery, rules
 
 #: What is read here.
 VIEWS = ("alert_rules", "alerts", "alert_deliveries")
@@ -188,8 +184,7 @@ def _utc(moment: datetime | None) -> datetime | None:
     return None if moment is None else rules.utc(moment)
 
 
-def definitions(store: ReadStore) -> dict[tuple[str | None, str], AlertRuleSet]:
+def definitions(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str | None, str], AlertRuleSet]:
     """Return the rules that are there, by workspace and name, with their channels as they were given."""
-    with store._open() as connection:
-        found = rules.read(connection, datetime.now(UTC))
+    found = rules.read(connection, datetime.now(UTC))
     return {(rule.workspace, rule.name): rule.definition for rule in found if not rule.standing.removed}

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog import forks, ids, root_files, timestamps
 from eventlog.config import Config
-from eventlog.control import Role
+from eventlog.durability import Durability
 from eventlog.errors import AlertsBusy, WriteFailed
-from eventlog.recorder import Recorder
-from eventlog.writer import Durability
+from eventlog.format import ids, timestamps
+from eventlog.format.control import Role
+from eventlog.process import forks, root_files
+from eventlog.record.recorder import Recorder
 
 LOCK_NAME = "alerts.lock"
 _RETRY_S = 0.05

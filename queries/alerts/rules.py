@@ -19,10 +19,10 @@ from typing import Any
 import duckdb
 import msgspec
 
-from eventlog.alert_events import AlertRuleSet
-from eventlog.clock import AHEAD_S
 from eventlog.errors import QueryFailed
-from queries.alerts.machine import Open, Standing
+from eventlog.format.alerts import AlertRuleSet
+from eventlog.log.clock import AHEAD_S
+from eventlog.queries.alerts.machine import Open, Standing
 
 SEVERITIES = ("info", "warning", "critical")
 MEASURED = ("llm_calls", "tool_calls", "runs")

@@ -22,13 +22,13 @@ from typing import IO, Any
 
 import msgspec
 
-from eventlog.alert_events import AlertRuleSet
 from eventlog.errors import EventlogError, IndexFailed, QueryFailed
-from queries import sandbox
-from queries.alerts.evaluate import USED_UP
-from queries.alerts.machine import Reading
-from queries.alerts.rules import SQL_TIMEOUT_S, Rule
-from queries.store import ReadStore
+from eventlog.format.alerts import AlertRuleSet
+from eventlog.queries.access import sandbox
+from eventlog.queries.alerts.evaluate import USED_UP
+from eventlog.queries.alerts.machine import Reading
+from eventlog.queries.alerts.rules import SQL_TIMEOUT_S, Rule
+from eventlog.queries.store import ReadStore
 
 #: Rows are counted up to this many.
 ROWS_MAX = 1000
@@ -114,7 +114,7 @@ def _ask(asked: Asked, answers: list[Answer], deadline: float, stop: threading.E
     """Have a child answer; return None where it answered all, else what became of it at the next question."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
     child = subprocess.Popen(
-        [sys.executable, "-P", "-c", "from queries.alerts import sql_rules; sql_rules.main()"],
+        [sys.executable, "-P", "-c", "from eventlog.queries.alerts import sql_rules; sql_rules.main()"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
     )  # fmt: skip
     assert child.stdin is not None

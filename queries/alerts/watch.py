@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from eventlog.errors import EventlogError
-from queries.alerts.check import LIMIT_S, WAIT_S, Checked, check
+from eventlog.queries.alerts.check import LIMIT_S, WAIT_S, Checked, check
 
 INTERVAL_S = 30.0
 #: A problem that stays is told again after so long.

@@ -17,10 +17,10 @@ import duckdb
 import msgspec
 
 from eventlog.errors import MissingExtra
-from indexer.kept import quoted
-from queries.cost import price_sets, prices, rates
-from queries.cost.price_sets import PriceEvent
-from queries.cost.rates import Key, Rate
+from eventlog.indexer.views.promoted import quoted
+from eventlog.queries.cost import price_sets, prices, rates
+from eventlog.queries.cost.price_sets import PriceEvent
+from eventlog.queries.cost.rates import Key, Rate
 
 CALLS, COSTS, RATES = "llm_calls", "llm_costs", "llm_rates"
 #: Kinds of calls that are priced: the most frequent ones. More than any program has that names models.

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from eventlog.events import PriceSet
-from indexer.ordering import HORIZON
-from queries.cost import rates
-from queries.cost.rates import Key, Rate
+from eventlog.format.builtin import PriceSet
+from eventlog.indexer.views.ordering import HORIZON
+from eventlog.queries.cost import rates
+from eventlog.queries.cost.rates import Key, Rate
 
 if TYPE_CHECKING:  # prices are found without it, in programs that only write
     import duckdb

@@ -2,7 +2,7 @@
 
 The library carries its prices with it, and is never asked to fetch newer ones, so that an answer
 depends on the log, the installed version and nothing else. It is loaded for a name that nobody has asked for
-yet: that takes a fifth of a second, so its answers are remembered (queries.cost.remembered). Of its rules these are
+yet: that takes a fifth of a second, so its answers are remembered (see `price_cache`). Of its rules these are
 kept here, since all calls are counted in SQL:
 
 - A provider is found by its name or, where a call names none, by the model's. The model is then looked up
@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from eventlog.errors import MissingExtra
-from queries.cost import rates
-from queries.cost.price_sets import SetPrice
-from queries.cost.rates import DAY_US, Key, Rate
-from queries.cost.remembered import Name, Remembered, default_path
+from eventlog.queries.cost import rates
+from eventlog.queries.cost.price_cache import Name, Remembered, default_path
+from eventlog.queries.cost.price_sets import SetPrice
+from eventlog.queries.cost.rates import DAY_US, Key, Rate
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider

@@ -14,9 +14,9 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
-from queries.cost import costs, rates
-from queries.cost.costs import COSTS, USD, Resolved
-from queries.cost.rates import Key, Rate
+from eventlog.queries.cost import costs, rates
+from eventlog.queries.cost.costs import COSTS, USD, Resolved
+from eventlog.queries.cost.rates import Key, Rate
 
 Period = Literal["day", "week", "month"]
 By = Literal["model", "agent", "workspace", "session", "project"]

@@ -14,9 +14,9 @@ from importlib import util
 
 import msgspec
 
-from queries.doctor import chunks, folders, machine, segments, settings
-from queries.doctor.finding import Finding, Level, note, problem
-from queries.doctor.scene import Scene, look
+from eventlog.queries.doctor import chunks, folders, machine, segments, settings
+from eventlog.queries.doctor.finding import Finding, Level, note, problem
+from eventlog.queries.doctor.snapshot import Scene, look
 
 Check = Callable[[Scene], Iterable[Finding]]
 
@@ -24,8 +24,10 @@ Check = Callable[[Scene], Iterable[Finding]]
 def _index(scene: Scene) -> Iterable[Finding]:
     """The one check that needs DuckDB is loaded only where that is installed."""
     if util.find_spec("duckdb") is None:
-        return [note("not looked into: DuckDB is not installed", "pip install 'eventlog[index]', if you need it here")]
-    check: Check = importlib.import_module("queries.doctor.index").index
+        return [
+            note("not looked into: DuckDB is not installed", "pip install 'agent-eventlog[index]', if you need it here")
+        ]
+    check: Check = importlib.import_module("eventlog.queries.doctor.index").index
     return check(scene)
 
 

@@ -11,11 +11,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from eventlog import blob_names, blobs, reader
 from eventlog.errors import EventlogError
-from queries.doctor.finding import Finding, ok, problem, several, warning
-from queries.doctor.scene import Scene
-from queries.units import size
+from eventlog.log import blob_references, blobs, reader
+from eventlog.queries.doctor.finding import Finding, ok, problem, several, warning
+from eventlog.queries.doctor.snapshot import Scene
+from eventlog.queries.text.units import size
 
 _SEGMENTS_MAX, _LINES_OF_EACH = 50, 20
 _WHAT_TO_DO = "eventlog verify names the lines that need it; bring it back with eventlog restore"
@@ -55,7 +55,7 @@ def _missing(scene: Scene) -> Iterator[Path]:
     for segment in newest:
         with contextlib.suppress(EventlogError, OSError):  # other checks say that it cannot be read
             for line in reader.last_lines(segment, _LINES_OF_EACH):
-                for sha256 in blob_names.named(line.data):
+                for sha256 in blob_references.named(line.data):
                     path = blobs.path_of(scene.root, sha256)
                     if not os.path.lexists(path):
                         yield path

@@ -8,11 +8,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from eventlog.log import SegmentFile
-from indexer import turns
-from queries.doctor.finding import Finding, note, ok, problem, several, warning
-from queries.doctor.scene import Scene, may, user_name
-from queries.units import size
+from eventlog.indexer.index import lock
+from eventlog.log.layout import SegmentFile
+from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
+from eventlog.queries.doctor.snapshot import Scene, may, user_name
+from eventlog.queries.text.units import size
 
 _READ, _WRITE = os.R_OK | os.X_OK, os.W_OK | os.X_OK
 _NETWORK = {
@@ -220,7 +220,7 @@ def _of_replays(found: dict[str, Path]) -> Iterator[Finding]:
     work = found.get("index.duckdb.replay")
     if work is None:
         return
-    running = turns.holders(work.with_name("index.replay.lock"))
+    running = lock.holders(work.with_name("index.replay.lock"))
     if running:
         yield ok(f"a replay is running: {several(running)}", work)
     elif work.exists():  # it may have ended while we looked

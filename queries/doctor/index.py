@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from eventlog import log
 from eventlog.errors import IndexBusy, IndexFailed
-from indexer import index_file, turns
-from indexer.alarm import ALARM_EVENT
-from indexer.index_file import BrokenIndex
-from queries.doctor.finding import Finding, note, ok, problem, several, warning
-from queries.doctor.scene import Scene
-from queries.store import ReadStore
-from queries.units import size
+from eventlog.indexer.alarm import ALARM_EVENT
+from eventlog.indexer.index import index_file, lock
+from eventlog.indexer.index.index_file import BrokenIndex
+from eventlog.log import layout
+from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
+from eventlog.queries.doctor.snapshot import Scene
+from eventlog.queries.store import ReadStore
+from eventlog.queries.text.units import size
 
 _WAIT_S = 3.0
 _QUERY_S = 5.0
@@ -65,7 +65,7 @@ def index(scene: Scene) -> Iterator[Finding]:
     try:
         facts = _facts(scene.root)
     except IndexBusy:
-        holders = several(turns.index_holders(scene.root)) or "another process"
+        holders = several(lock.index_holders(scene.root)) or "another process"
         yield warning(
             f"not looked into: held for {_WAIT_S:g} s by {holders}",
             "wait for it, or stop it; new events are in the log meanwhile",
@@ -142,7 +142,7 @@ def _gone(scene: Scene, facts: _Facts) -> Iterator[Finding]:
     there = {segment.name for segment in scene.listing.segments}
     closed = {path.name for path in scene.closed}
     missing = [
-        log.segment_path(scene.root, event_type, name)
+        layout.segment_path(scene.root, event_type, name)
         for name, (event_type, _, released) in facts.segments.items()
         if not released and name not in there and event_type not in closed
     ]

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from queries.doctor.finding import Finding, ok, problem, warning
-from queries.doctor.scene import Scene
-from queries.units import size
+from eventlog.queries.doctor.finding import Finding, ok, problem, warning
+from eventlog.queries.doctor.snapshot import Scene
+from eventlog.queries.text.units import size
 
 _LOW_BYTES, _NONE_BYTES = 1024**3, 64 * 1024**2
 _LOW_PART, _NONE_PART = 0.10, 0.01

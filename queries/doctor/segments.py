@@ -9,16 +9,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from eventlog import clock as clocks
-from eventlog import envelope, log, reader, timestamps
-from eventlog.envelope import MAX_LINE_BYTES
 from eventlog.errors import EventlogError
-from eventlog.log import SegmentFile
-from eventlog.segment import held_still
-from indexer import turns
-from queries.doctor.finding import Finding, note, ok, problem, several, warning
-from queries.doctor.scene import LOOKED_INTO_MAX, Scene
-from queries.units import size
+from eventlog.format import envelope, timestamps
+from eventlog.format.envelope import MAX_LINE_BYTES
+from eventlog.indexer.index import lock
+from eventlog.log import clock as clocks
+from eventlog.log import layout, reader
+from eventlog.log.layout import SegmentFile
+from eventlog.log.segment import held_still
+from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
+from eventlog.queries.doctor.snapshot import LOOKED_INTO_MAX, Scene
+from eventlog.queries.text.units import size
 
 _MANY_SEGMENTS, _SMALL_BYTES = 1000, 64 * 1024
 _MANY_TORN, _TORN_SHOWN = 10, 5
@@ -142,7 +143,7 @@ def writers(scene: Scene) -> Iterator[Finding]:
     named = scene.writers
     for pid, owned in sorted(named.items())[:_WRITERS_SHOWN]:
         types = sorted({each.event_type for each in owned})
-        yield ok(f"{turns.process_name(pid)} has {len(owned):,} open: {several(types)}")
+        yield ok(f"{lock.process_name(pid)} has {len(owned):,} open: {several(types)}")
     if len(named) > _WRITERS_SHOWN:
         yield ok(f"and {len(named) - _WRITERS_SHOWN:,} more processes")
     if scene.nameless:
@@ -167,7 +168,7 @@ def _clock(scene: Scene) -> Iterator[Finding]:
             "set it (is there a battery, or a time server?): new segments sort before the old ones",
         )
     horizon = scene.now_s + _AHEAD_S
-    ahead = [each for each in scene.listing.segments if (log.created_s(each.name) or 0) > horizon]
+    ahead = [each for each in scene.listing.segments if (layout.created_s(each.name) or 0) > horizon]
     if ahead:
         yield warning(
             f"{len(ahead):,} segments were created in the future: {several(scene.shown(each.path) for each in ahead)}",

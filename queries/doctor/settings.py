@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from importlib import metadata, util
 from pathlib import Path
 
-from eventlog import __version__, config
+from eventlog import config
 from eventlog.config import Config, Mode
 from eventlog.errors import ConfigError
-from queries.doctor.finding import Finding, note, ok, problem, several, warning
+from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
+from eventlog.version import __version__
 
 _PREFIX, _FILE, _ROOT = "EVENTLOG_", "EVENTLOG_CONFIG", "EVENTLOG_DIR"
 _NO_FILE = {_FILE: os.devnull}
@@ -19,9 +20,9 @@ _NO_FILE = {_FILE: os.devnull}
 #: What may be installed, the oldest version that will do, and what it is for.
 _PARTS = {
     "msgspec": ((0, 20), "everything", "msgspec"),
-    "duckdb": ((2, 0), "the index and all questions to it", "eventlog[index]"),
-    "watchfiles": ((1, 0), "index --watch", "eventlog[index]"),
-    "zstandard": ((0, 23), "importing .zst files", "eventlog[zstd]"),
+    "duckdb": ((2, 0), "the index and all questions to it", "agent-eventlog[index]"),
+    "watchfiles": ((1, 0), "index --watch", "agent-eventlog[index]"),
+    "zstandard": ((0, 23), "importing .zst files", "agent-eventlog[zstd]"),
 }
 
 
@@ -107,7 +108,7 @@ def versions() -> Iterator[Finding]:
                 f"pip install --upgrade '{package}'",
             )
     if lacking:
-        yield note(f"not installed: {several(lacking)}", "pip install 'eventlog[all]', if you need it here")
+        yield note(f"not installed: {several(lacking)}", "pip install 'agent-eventlog[all]', if you need it here")
     yield ok(", ".join(have))
 
 

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from indexer.recorded import ABANDONED_AFTER_S
-from queries.metrics.measured import UNKNOWN, outcome
+from eventlog.indexer.views.recorded import ABANDONED_AFTER_S
+from eventlog.queries.metrics.aggregates import UNKNOWN, outcome
 
 #: What an agent is compared with is this many windows long, just before the window.
 WINDOWS_BEFORE = 7

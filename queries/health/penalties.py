@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from queries import units
-from queries.health import evidence
-from queries.health.evidence import STUCK_TIMES, Window
+from eventlog.queries.health import evidence
+from eventlog.queries.health.evidence import STUCK_TIMES, Window
+from eventlog.queries.text import units
 
 #: Calls, at least, before their failures say something.
 CALLS_MIN = 10

@@ -9,11 +9,11 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
-from queries.cost import costs
-from queries.health import evidence
-from queries.health.evidence import Window
-from queries.health.penalties import CHECKS, Check, Row
-from queries.metrics.measured import naive
+from eventlog.queries.cost import costs
+from eventlog.queries.health import evidence
+from eventlog.queries.health.evidence import Window
+from eventlog.queries.health.penalties import CHECKS, Check, Row
+from eventlog.queries.metrics.aggregates import naive
 
 WINDOW = timedelta(hours=24)
 WINDOW_MIN, WINDOW_MAX = timedelta(minutes=1), timedelta(days=366)

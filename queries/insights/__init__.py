@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import duckdb
 
-from queries.insights import calls, findings
-from queries.insights.findings import Insights
-from queries.runs import found
+from eventlog.queries.insights import calls, findings
+from eventlog.queries.insights.findings import Insights
+from eventlog.queries.runs import lookup
 
 
 def of(connection: duckdb.DuckDBPyConnection, given: str) -> Insights:
     """Look at a run, or else at a session, that is called so or whose id alone begins so. Raises QueryFailed."""
-    run = found.run_named(connection, given)
+    run = lookup.run_named(connection, given)
     if run is not None:
         return findings.insights(calls.of(connection, run), run_id=run.id)
-    session = found.session_named(connection, given)
+    session = lookup.session_named(connection, given)
     if session is not None:
         return findings.insights(calls.of(connection, session), session_id=session.id)
-    raise found.neither(given)
+    raise lookup.neither(given)

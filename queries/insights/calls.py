@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import msgspec
 
-from queries.identity import Named
+from eventlog.queries.identity import Named
 
 #: The first ones count; no more than this are looked at.
 CALLS_MAX = 20_000

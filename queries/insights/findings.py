@@ -29,7 +29,7 @@ from typing import TypeVar
 
 import msgspec
 
-from queries.insights.calls import Calls, ModelCall, ToolCall
+from eventlog.queries.insights.calls import Calls, ModelCall, ToolCall
 
 LOOP_TIMES = 3
 _LOOP_LENGTH_MAX = 20

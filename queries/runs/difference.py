@@ -14,9 +14,9 @@ from typing import Any, Literal
 import duckdb
 import msgspec
 
-from queries.identity import Named
-from queries.runs import found, payloads, spent
-from queries.runs.found import Run
+from eventlog.queries.identity import Named
+from eventlog.queries.runs import call_costs, lookup, payloads
+from eventlog.queries.runs.lookup import Run
 
 #: Per run. Aligning takes time that grows with the square of it.
 ALIGNED_MAX = 2_000
@@ -129,7 +129,7 @@ def _models(connection: duckdb.DuckDBPyConnection, run: Named) -> dict[str, int]
 
 
 def _cost(connection: duckdb.DuckDBPyConnection, run: Named) -> Any:
-    known = spent.costs(connection, run).values()
+    known = call_costs.costs(connection, run).values()
     return sum(known) if known else None
 
 
@@ -212,7 +212,7 @@ def around(text: str, at: int) -> str:
 # -- prompts ---------------------------------------------------------------------------------
 
 #: Of recorded calls: imported lines hold what was added, not what was sent. Of a prompt that is kept apart
-#: (eventlog.blobs) the hashes are compared.
+#: (eventlog.log.blobs) the hashes are compared.
 _PROMPTS = f"""
     SELECT event_id::VARCHAR, md5(concat_ws(chr(10), payload ->> 'system_instructions', payload ->> 'input_messages'))
     FROM events WHERE {{condition}} AND event_type = 'llm_call' ORDER BY timestamp, event_id LIMIT {ALIGNED_MAX}
@@ -250,9 +250,9 @@ def compare(connection: duckdb.DuckDBPyConnection, root: Path, given_a: str, giv
     """Compare two runs by their ids, or what these begin with. Raises QueryFailed."""
     runs = []
     for given in (given_a, given_b):
-        named = found.run_named(connection, given)
-        run = found.run(connection, named) if named is not None else None
+        named = lookup.run_named(connection, given)
+        run = lookup.run(connection, named) if named is not None else None
         if run is None:
-            raise found.no_such_run(given)
+            raise lookup.no_such_run(given)
         runs.append(run)
     return difference(connection, root, *runs)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from eventlog import blobs, envelope, fingerprint, log, payloads, sealing, timestamps
 from eventlog.errors import InvalidEvent, MissingExtra, SegmentUnreadable
+from eventlog.format import envelope, payloads, timestamps
+from eventlog.log import blobs, fingerprint, layout
+from eventlog.maintenance import sealing
 
 if TYPE_CHECKING:
-    from queries.store import Event, FoundEvent
+    from eventlog.queries.store import Event, FoundEvent
 
 _FIELDS = [name for name in envelope.FIELDS if name not in ("payload", "timestamp", "event_id")]
 
@@ -87,7 +89,7 @@ def _sealed(root: Path, event: Event) -> tuple[int | None, bool | None, str]:
         if not links:
             return None, None, "the segment is not sealed yet"
         seal = links[0].seal
-        path = log.segment_path(root, event.event_type, event.segment)
+        path = layout.segment_path(root, event.event_type, event.segment)
         for each in {(link.seal.size_bytes, link.seal.sha256): link.seal for link in reversed(links)}.values():
             if fingerprint.is_same(path, each):
                 return each.number, True, f"the segment is as in seal {each.number}"

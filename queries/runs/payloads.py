@@ -8,7 +8,8 @@ from typing import Any
 
 import duckdb
 
-from eventlog import blobs, payloads
+from eventlog.format import payloads
+from eventlog.log import blobs
 
 MAX_BYTES = 64 * 1024 * 1024
 _PAYLOADS = f"""
@@ -35,7 +36,7 @@ def of(
     """Return payloads by event id, in order of time, as they were emitted; those beyond MAX_BYTES are left out.
 
     Where several workspaces have an event of one id, that of `workspace` is meant, else the one without a workspace.
-    A large field that cannot be read stays a reference, with the reason (see eventlog.blobs).
+    A large field that cannot be read stays a reference, with the reason (see eventlog.log.blobs).
     """
     resolver = blobs.Resolver(root)
     found: dict[str, dict[str, Any]] = {}

@@ -18,9 +18,9 @@ from typing import Any
 import duckdb
 import msgspec
 
-from queries.identity import Named
-from queries.runs import found, spent
-from queries.runs.found import Run
+from eventlog.queries.identity import Named
+from eventlog.queries.runs import call_costs, lookup
+from eventlog.queries.runs.lookup import Run
 
 #: A tree with more is for programs: steps go first, then calls and errors, then what else there is.
 NODES_MAX = 5_000
@@ -105,13 +105,13 @@ def named(connection: duckdb.DuckDBPyConnection, given: str) -> Tree:
 
     Raises QueryFailed.
     """
-    run = found.run_named(connection, given)
+    run = lookup.run_named(connection, given)
     if run is not None:
         return of_run(connection, run)
-    session = found.session_named(connection, given)
+    session = lookup.session_named(connection, given)
     if session is not None:
         return of_session(connection, session)
-    raise found.neither(given)
+    raise lookup.neither(given)
 
 
 # -- of a run --------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def of_run(connection: duckdb.DuckDBPyConnection, which: Named) -> Tree:
         """,
         which.params,
     ).fetchall()
-    costs = spent.costs(connection, which)
+    costs = call_costs.costs(connection, which)
     nodes = [_node(row, costs) for row in rows]
     left_out: dict[str, int] = {}
     if len(nodes) == NODES_MAX:
@@ -142,8 +142,8 @@ def of_run(connection: duckdb.DuckDBPyConnection, which: Named) -> Tree:
         ).fetchall()
         shown = Counter(node.event_type for node in nodes)
         left_out = {kind: count - shown[kind] for kind, count in all_of_it if count > shown[kind]}
-    run = found.run(connection, which) or _unbegun(which, nodes)
-    return _tree(nodes, which, run=run, left_out=left_out, children=found.children(connection, which))
+    run = lookup.run(connection, which) or _unbegun(which, nodes)
+    return _tree(nodes, which, run=run, left_out=left_out, children=lookup.children(connection, which))
 
 
 def _node(row: tuple[Any, ...], costs: dict[str, Decimal]) -> Node:
@@ -232,7 +232,7 @@ def of_session(connection: duckdb.DuckDBPyConnection, which: Named) -> Tree:
     slash, the call's.
     """
     rows = connection.execute(_CALLS.format(condition=which.condition), which.params).fetchall()
-    costs = spent.costs(connection, which)
+    costs = call_costs.costs(connection, which)
     nodes = [_call(row, costs) for row in rows[:NODES_MAX]]
     left_out: dict[str, int] = {}
     if len(rows) > NODES_MAX:
@@ -246,10 +246,10 @@ def of_session(connection: duckdb.DuckDBPyConnection, which: Named) -> Tree:
         left_out = {kind: count - shown[kind] for kind, count in kinds if count > shown[kind]}
     names = ", ".join(Run.__struct_fields__)
     runs = connection.execute(
-        f"SELECT {names} FROM runs WHERE {which.condition} ORDER BY started, run_id LIMIT {found.LIMIT_MAX}",
+        f"SELECT {names} FROM runs WHERE {which.condition} ORDER BY started, run_id LIMIT {lookup.LIMIT_MAX}",
         which.params,
     ).fetchall()
-    return _tree(nodes, which, run=None, left_out=left_out, children=[found.of_row(row) for row in runs])
+    return _tree(nodes, which, run=None, left_out=left_out, children=[lookup.of_row(row) for row in runs])
 
 
 def _call(row: tuple[Any, ...], costs: dict[str, Decimal]) -> Node:

@@ -12,7 +12,8 @@ import pytest
 
 from bench import generator
 from bench.generator import EVENTS
-from eventlog import envelope, log, schemas
+from eventlog.format import envelope, schemas
+from eventlog.log import layout
 
 EVENTS_MADE = 3000
 
@@ -63,7 +64,7 @@ def test_a_shorter_log_is_the_beginning_of_a_longer_one(made: Path, tmp_path: Pa
 
 def test_every_segment_and_line_is_valid(made: Path) -> None:
     """And every payload is what its registered struct says, in the folder of its type."""
-    listing = log.list_log(made)
+    listing = layout.list_log(made)
     assert not listing.oddities
     seen = set()
     for segment in listing.segments:

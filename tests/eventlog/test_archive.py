@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import archive, archiving, log, reader
-from eventlog.archiving import archive_sealed
 from eventlog.errors import SegmentUnreadable
-from eventlog.reader import Follower
-from eventlog.sealing import seal
+from eventlog.log import layout, reader, zst
+from eventlog.log.reader import Follower
+from eventlog.maintenance import archiving
+from eventlog.maintenance.archiving import archive_sealed
+from eventlog.maintenance.sealing import seal
 from tests.eventlog.test_sealing import forced
 from tests.indexer.support import line, segment
 
@@ -47,8 +48,8 @@ def test_an_archive_reads_like_its_plain_file(
     folder = tmp_path_factory.mktemp("archive")
     plain, stored = folder / "a.jsonl", folder / "a.jsonl.zst"
     plain.write_bytes(b"".join(each + b"\n" for each in lines) + torn)
-    archive.compress(plain, stored, level=3)
-    assert archive.content_size(stored) == plain.stat().st_size
+    zst.compress(plain, stored, level=3)
+    assert zst.content_size(stored) == plain.stat().st_size
     offsets = [offset for offset, _ in lines_read(plain)]
     start = data.draw(st.sampled_from(offsets))
     bounds = {"offset": start} | data.draw(
@@ -56,7 +57,7 @@ def test_an_archive_reads_like_its_plain_file(
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "_BLOCK_BYTES", data.draw(st.sampled_from([7, 64, 4096])))
-        patch.setattr(archive, "BLOCK_BYTES", data.draw(st.sampled_from([5, 100])))
+        patch.setattr(zst, "BLOCK_BYTES", data.draw(st.sampled_from([5, 100])))
         assert lines_read(stored, **bounds) == lines_read(plain, **bounds)
 
 
@@ -65,18 +66,16 @@ def test_the_size_stands_in_the_header(tmp_path: Path, size: int) -> None:
     """In each of the widths that the format has."""
     plain, stored = tmp_path / "a", tmp_path / "a.zst"
     plain.write_bytes(os.urandom(size))
-    archive.compress(plain, stored, level=1)
-    assert archive.content_size(stored) == size
+    zst.compress(plain, stored, level=1)
+    assert zst.content_size(stored) == size
 
 
 def test_sizes_of_four_and_eight_bytes_are_read() -> None:
     """Headers put together from the format's definition."""
-    assert (
-        archive.frame_content_size(b"\x28\xb5\x2f\xfd\xa0" + (3 * 10**9).to_bytes(4, "little") + b"x" * 9) == 3 * 10**9
-    )
-    assert archive.frame_content_size(b"\x28\xb5\x2f\xfd\xc0\x00" + (10**12).to_bytes(8, "little")) == 10**12
-    assert archive.frame_content_size(b"\x28\xb5\x2f\xfd\x00\x00" + b"x" * 12) is None
-    assert archive.frame_content_size(b"{}") is None
+    assert zst.frame_content_size(b"\x28\xb5\x2f\xfd\xa0" + (3 * 10**9).to_bytes(4, "little") + b"x" * 9) == 3 * 10**9
+    assert zst.frame_content_size(b"\x28\xb5\x2f\xfd\xc0\x00" + (10**12).to_bytes(8, "little")) == 10**12
+    assert zst.frame_content_size(b"\x28\xb5\x2f\xfd\x00\x00" + b"x" * 12) is None
+    assert zst.frame_content_size(b"{}") is None
 
 
 def test_the_log_lists_an_archive_as_the_same_segment(root: Path) -> None:
@@ -84,13 +83,13 @@ def test_the_log_lists_an_archive_as_the_same_segment(root: Path) -> None:
     path = segment(root, line(1), line(2))
     os.utime(path, ns=(10**18, 10**18))
     seal(root)
-    (before,) = log.list_type(root, "t")
+    (before,) = layout.list_type(root, "t")
     archive_sealed(root)
-    (after,) = log.list_type(root, "t")
+    (after,) = layout.list_type(root, "t")
     assert after.archived
     assert after._replace(path=before.path, archived=False) == before
-    assert log.list_log(root).oddities == []
-    assert log.refreshed(before) == after
+    assert layout.list_log(root).oddities == []
+    assert layout.refreshed(before) == after
 
 
 def test_beside_its_archive_a_plain_file_is_read_once(root: Path) -> None:
@@ -101,8 +100,8 @@ def test_beside_its_archive_a_plain_file_is_read_once(root: Path) -> None:
     archive_sealed(root)
     path.write_bytes(data)
     path.chmod(0o400)
-    assert [each.path for each in log.list_type(root, "t")] == [path]
-    assert log.list_log(root).oddities == []
+    assert [each.path for each in layout.list_type(root, "t")] == [path]
+    assert layout.list_log(root).oddities == []
     assert len(list(reader.read_log(root, ["t"]))) == 2
     archive_sealed(root)
     assert not path.exists()
@@ -113,7 +112,7 @@ def test_a_segment_that_is_archived_while_it_is_listed_is_listed(root: Path, mon
     """Between reading the names in a folder and looking at each, or a replay would leave it out."""
     path = segment(root, line(1))
     seal(root)
-    real, moments = log._entries, iter([archive_sealed])
+    real, moments = layout._entries, iter([archive_sealed])
 
     def entries(folder: Path) -> list[os.DirEntry[str]]:
         found = real(folder)
@@ -122,8 +121,8 @@ def test_a_segment_that_is_archived_while_it_is_listed_is_listed(root: Path, mon
                 archive_now(root)
         return found
 
-    monkeypatch.setattr(log, "_entries", entries)
-    assert [(each.name, each.archived) for each in log.list_type(root, "t")] == [(path.stem, True)]
+    monkeypatch.setattr(layout, "_entries", entries)
+    assert [(each.name, each.archived) for each in layout.list_type(root, "t")] == [(path.stem, True)]
 
 
 def test_what_is_not_as_sealed_is_not_archived(root: Path) -> None:
@@ -153,7 +152,7 @@ def test_a_failure_leaves_the_plain_file(root: Path, monkeypatch: pytest.MonkeyP
         arguments[1].write_bytes(b"half")  # type: ignore[attr-defined]  # a Path
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(archive, "compress", full)
+    monkeypatch.setattr(zst, "compress", full)
     with pytest.raises(OSError, match="No space left"):
         archive_sealed(root)
     assert [each.name for each in path.parent.iterdir()] == [path.name]
@@ -194,26 +193,26 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 def test_a_damaged_archive_is_an_error_with_its_name(root: Path, damage: str) -> None:
     """Not fewer lines in silence."""
     path = archived(root, *(line(n, payload={"pad": os.urandom(300).hex()}) for n in range(300)))
-    stored = archive.archived_path(path)
+    stored = zst.archived_path(path)
     forced(stored, DAMAGES[damage](stored.read_bytes()))
     with pytest.raises(SegmentUnreadable, match=rf"{stored.name}: cannot be read: damaged archive"):
         list(reader.read_lines(stored))
     with pytest.raises(OSError, match="damaged archive"):
-        archive.check(stored)
+        zst.check(stored)
 
 
 def test_what_only_looks_like_an_archive_is_an_oddity(root: Path) -> None:
     """It is neither read nor deleted."""
     path = segment(root, line(1))
-    path.rename(archive.archived_path(path))
-    listing = log.list_log(root)
+    path.rename(zst.archived_path(path))
+    listing = layout.list_log(root)
     assert listing.segments == []
     assert [each.reason for each in listing.oddities] == ["not a zstd file that says its content size"]
 
 
 def test_the_command_archives(root: Path, run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     """And tail reads on."""
-    segment(root, *(line(n) for n in range(50)), name=log.new_segment_name(time.time_ns()))
+    segment(root, *(line(n) for n in range(50)), name=layout.new_segment_name(time.time_ns()))
     run("seal")
     done = run("archive", "--type", "t", "--level", "19")
     assert done.returncode == 0

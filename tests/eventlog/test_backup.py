@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import archive, log, manifest
-from eventlog import backup as backing
-from eventlog.backup import Done, backup
 from eventlog.errors import MaintenanceBusy
-from eventlog.restore import Restored, restore
-from eventlog.sealing import seal
-from eventlog.segment import RESTORED_MODE, Segment
-from eventlog.verification import verify
-from indexer.replay import replay
+from eventlog.indexer.replay import replay
+from eventlog.log import layout, zst
+from eventlog.log.segment import RESTORED_MODE, Segment
+from eventlog.maintenance import backup as backing
+from eventlog.maintenance import manifest
+from eventlog.maintenance.backup import Done, backup
+from eventlog.maintenance.restore import Restored, restore
+from eventlog.maintenance.sealing import seal
+from eventlog.maintenance.verification import verify
 from tests.eventlog.backups import Place, backed_up, emit, events, only, restored, tree
 
 NAME = "20260131T120000123456Z-0a1b2c3d4e5f6071"
@@ -152,8 +153,8 @@ def test_a_copy_from_before_the_seal_comes_back_sealed_where_the_seal_does(
 def archived(root: Path) -> Path:
     """Archive the segment of type `t`; return where it is now."""
     plain = only(root, "t")
-    path = archive.archived_path(plain)
-    archive.compress(plain, path, level=3)
+    path = zst.archived_path(plain)
+    zst.compress(plain, path, level=3)
     path.chmod(0o400)
     plain.unlink()
     return path
@@ -364,7 +365,7 @@ def test_a_restore_never_overwrites_what_differs(tmp_path: Path, place: Place, c
     assert owned is False or tried == found or message is None
     assert [each.startswith(f"t/{path.stem}: {message}") for each in found.failures] == ([True] if message else [])
     if message == DIFFERS:  # beside it, once
-        beside = log.segment_path(new, "t", found.failures[0].rpartition(" ")[2])
+        beside = layout.segment_path(new, "t", found.failures[0].rpartition(" ")[2])
         assert beside.read_bytes() == b"".join(LINES)
         assert restored(new, place).failures == found.failures
         assert len(list(path.parent.iterdir())) == 2

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import blobs, log
-from eventlog.archiving import archive_sealed
-from eventlog.backup import Done, backup
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from eventlog.sealing import seal
-from eventlog.verification import verify
+from eventlog.log import blobs, layout
+from eventlog.maintenance.archiving import archive_sealed
+from eventlog.maintenance.backup import Done, backup
+from eventlog.maintenance.sealing import seal
+from eventlog.maintenance.verification import verify
+from eventlog.record.recorder import Recorder
 from tests.conftest import Run
 from tests.eventlog.backups import Place, emit, events, restored
 from tests.eventlog.chunks import text
@@ -285,7 +285,7 @@ def test_damaged_manifests_are_made_anew_from_the_objects(
     for path in (place.folder / "manifests").iterdir():
         MANIFESTS[damage](path)
     if pruned:
-        for file in log.list_log(root).segments:
+        for file in layout.list_log(root).segments:
             file.path.unlink()
     done = checked(root, place)
     if damage in ("other hashes", "other sizes") and pruned:
@@ -293,7 +293,7 @@ def test_damaged_manifests_are_made_anew_from_the_objects(
     assert done.failures == []
     new = tmp_path / "new"
     assert restored(new, place).failures == []
-    assert {file.name for file in log.list_log(new).segments} >= {
+    assert {file.name for file in layout.list_log(new).segments} >= {
         path.name.partition(".")[0] for path in objects(place) if "log" in path.parts
     }
     assert verify(new).findings == []

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import backup as backing
-from eventlog import log, manifest
-from eventlog.backup import backup
-from eventlog.content import digests, extent
-from eventlog.destination import open_destination
 from eventlog.errors import BackupFailed, ConfigError, ObjectMissing
-from eventlog.segment import Segment
+from eventlog.log import layout
+from eventlog.log.content import digests, extent
+from eventlog.log.segment import Segment
+from eventlog.maintenance import backup as backing
+from eventlog.maintenance import manifest
+from eventlog.maintenance.backup import backup
+from eventlog.maintenance.destination import open_destination
 from tests.conftest import PROJECT, Run
 from tests.eventlog.backups import Place, Server, backed_up, emit, events, only, restored, serve, stop, use
 
@@ -257,7 +258,9 @@ def test_without_its_extra_a_bucket_is_an_error_that_names_it(root: Path) -> Non
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60,
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
     )  # fmt: skip
-    assert done.stderr == ("error: a backup to s3://… needs an optional dependency; try: pip install 'eventlog[s3]'\n")
+    assert done.stderr == (
+        "error: a backup to s3://… needs an optional dependency; try: pip install 'agent-eventlog[s3]'\n"
+    )
     assert done.returncode == 2
 
 
@@ -277,7 +280,7 @@ def test_hashes_of_beginnings() -> None:
 def test_how_much_of_a_segment_is_settled(root: Path) -> None:
     """Up to the last newline while it is owned, however far back; all of it then."""
     owner = Segment.create(root / "log" / "t")
-    (segment,) = log.list_log(root).segments
+    (segment,) = layout.list_log(root).segments
     assert extent(segment) == (0, False)
     owner.append(b"{}\n")
     os.write(owner._fd, b"x" * 200_000)

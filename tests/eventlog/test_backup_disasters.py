@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from eventlog import manifest
-from eventlog.backup import backup
 from eventlog.config import Config
-from eventlog.destination import open_destination
 from eventlog.errors import BackupFailed
-from eventlog.recorder import Recorder
-from eventlog.restore import Restored, restore
-from eventlog.segment import RESTORED_MODE
+from eventlog.log.segment import RESTORED_MODE
+from eventlog.maintenance import manifest
+from eventlog.maintenance.backup import backup
+from eventlog.maintenance.destination import open_destination
+from eventlog.maintenance.restore import Restored, restore
+from eventlog.record.recorder import Recorder
 from tests.conftest import PROJECT
 from tests.eventlog.backups import Place, backed_up, emit, events, only, restored, tree
 
@@ -36,9 +36,9 @@ NAME = "20260131T120000123456Z-0a1b2c3d4e5f6071"
 
 CHILD = """
 import os, signal, sys
-from eventlog import backup, manifest
-from eventlog.destination import open_destination
-from eventlog.restore import restore
+from eventlog.maintenance.lock import backup, manifest
+from eventlog.maintenance.destination import open_destination
+from eventlog.maintenance.restore import restore
 
 verb, root, place, left = sys.argv[1], sys.argv[2], open_destination(sys.argv[3]), int(sys.argv[4])
 backup.FLUSH_SEGMENTS = 2

@@ -10,15 +10,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventlog import archive, manifest
-from eventlog.archiving import archive_sealed
-from eventlog.backup import Done, backup
 from eventlog.config import Config
-from eventlog.destination import Folder
 from eventlog.errors import BackupFailed
-from eventlog.recorder import Recorder
-from eventlog.restore import restore
-from eventlog.sealing import seal
+from eventlog.log import zst
+from eventlog.maintenance import manifest
+from eventlog.maintenance.archiving import archive_sealed
+from eventlog.maintenance.backup import Done, backup
+from eventlog.maintenance.destination import Folder
+from eventlog.maintenance.restore import restore
+from eventlog.maintenance.sealing import seal
+from eventlog.record.recorder import Recorder
 from tests.eventlog.backups import Place, backed_up, emit, only, restored
 
 Edit = Callable[[Path], None]
@@ -131,7 +132,7 @@ def without_stamps(folder: Path) -> None:
 def test_an_unchanged_root_is_not_read_again(root: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A manifest without stamps costs one reading; so does a file that was archived or given other rights."""
     read: list[Path] = []
-    blocks = archive.blocks
+    blocks = zst.blocks
 
     def counted(path: Path, size: int | None = None) -> object:
         read.append(path)
@@ -140,7 +141,7 @@ def test_an_unchanged_root_is_not_read_again(root: Path, place: Place, monkeypat
     long_and_sealed(root)
     backed_up(root, place)
     backed_up(root, place)
-    monkeypatch.setattr(archive, "blocks", counted)
+    monkeypatch.setattr(zst, "blocks", counted)
     count = len(list((root / "log").glob("*/*")))
     backed_up(root, place)
     assert read == []

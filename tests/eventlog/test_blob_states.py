@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import blobs
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from eventlog.verification import verify
+from eventlog.log import blobs
+from eventlog.maintenance.verification import verify
+from eventlog.record.recorder import Recorder
 from tests.eventlog.chunks import payloads, text
 
 VALUE = {"p": text(100_000)}
@@ -214,7 +214,7 @@ def test_a_chunk_that_may_not_be_read_is_a_finding(root: Path, tmp_path: Path) -
             folder.chmod(folder.stat().st_mode | 0o055)
     tmp_path.chmod(0o755)
     program = (
-        "import sys; from eventlog.verification import verify\n"
+        "import sys; from eventlog.maintenance.verification import verify\n"
         "print(*(each.what for each in verify(sys.argv[1]).findings), sep='\\n')"
     )
     done = subprocess.run(

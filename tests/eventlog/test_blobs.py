@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventlog as obs
-from eventlog import blobs
-from eventlog.backup import backup
-from eventlog.blobs import BlobStore
 from eventlog.config import Config
-from eventlog.destination import Folder
 from eventlog.errors import BackupFailed, BlobUnreadable, InvalidEvent
-from eventlog.recorder import Recorder
-from eventlog.restore import restore
-from eventlog.verification import verify
+from eventlog.log import blobs
+from eventlog.log.blobs import BlobStore
+from eventlog.maintenance.backup import backup
+from eventlog.maintenance.destination import Folder
+from eventlog.maintenance.restore import restore
+from eventlog.maintenance.verification import verify
+from eventlog.record.recorder import Recorder
 from tests.conftest import Run, lines_of
 from tests.eventlog.chunks import CHUNK, files, payloads, text
 

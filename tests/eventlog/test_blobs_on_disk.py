@@ -19,12 +19,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventlog import blobs
-from eventlog.blobs import BlobStore
 from eventlog.config import Config
+from eventlog.durability import Durability
 from eventlog.errors import WriteFailed
-from eventlog.recorder import Recorder
-from eventlog.writer import Durability
+from eventlog.log import blobs
+from eventlog.log.blobs import BlobStore
+from eventlog.record.recorder import Recorder
 from tests.eventlog.chunks import CHUNK, files, payloads, text
 
 # -- on disk -----------------------------------------------------------------------------------

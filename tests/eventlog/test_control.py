@@ -16,17 +16,20 @@ import msgspec
 import pytest
 
 import eventlog as obs
-from eventlog import alert_events, backup, control, drops, envelope, events, ids, reader, schemas, sealing, timestamps
 from eventlog.config import Config, load
-from eventlog.control import RECORDED, WRITERS, Role
 from eventlog.errors import ConfigError, InvalidEvent
+from eventlog.format import alerts, builtin, control, envelope, ids, schemas, timestamps
+from eventlog.format.control import RECORDED, WRITERS, Role
 from eventlog.importers import claude_code
 from eventlog.importers.engine import CHECKPOINT_EVENT, REJECTED_EVENT, Importer
 from eventlog.importers.jsonl import Jsonl
-from eventlog.pruned import PRUNED_EVENT
-from eventlog.recorder import Recorder
-from indexer.alarm import ALARM_EVENT
-from indexer.policies import RETENTION_EVENT
+from eventlog.indexer.alarm import ALARM_EVENT
+from eventlog.indexer.policies import RETENTION_EVENT
+from eventlog.log import reader
+from eventlog.log.pruned import PRUNED_EVENT
+from eventlog.maintenance import backup, sealing
+from eventlog.record import drops
+from eventlog.record.recorder import Recorder
 from tests.conftest import Run, lines_of
 
 PAGE = Path(__file__).parents[2] / "docs/events.md"
@@ -62,7 +65,7 @@ def test_each_type_that_a_reader_acts_on_is_in_the_list() -> None:
     """Names of events that modules read back; a new one has to be entered."""
     acted_on = {
         sealing.SEAL_EVENT, PRUNED_EVENT, backup.BACKED_UP_EVENT, drops.DROPPED_EVENT, schemas.SCHEMA_EVENT,
-        ALARM_EVENT, CHECKPOINT_EVENT, REJECTED_EVENT, RETENTION_EVENT, "price_set", *alert_events.ALERT_TYPES,
+        ALARM_EVENT, CHECKPOINT_EVENT, REJECTED_EVENT, RETENTION_EVENT, "price_set", *alerts.ALERT_TYPES,
     }  # fmt: skip
     assert acted_on == WRITERS.keys()
 
@@ -122,8 +125,8 @@ def test_members_of_enumerations_and_typed_events_are_refused_too(root: Path) ->
     """The built-in Structs are importable; that does not make them everybody's."""
     recorder = Recorder(Config(root=str(root)))
     typed = [
-        events.PriceSet(model="m"), events.RetentionSet(keep_days=0.0), alert_events.AlertRuleRemoved(name="x"),
-        alert_events.AlertResolved(name="x", firing_id="x", reason="cleared"),
+        builtin.PriceSet(model="m"), builtin.RetentionSet(keep_days=0.0), alerts.AlertRuleRemoved(name="x"),
+        alerts.AlertResolved(name="x", firing_id="x", reason="cleared"),
     ]  # fmt: skip
     assert recorder.emit(_Kind.PRICE, {"model": "m"}) is None
     assert [recorder.emit(each) for each in typed] == [None] * 4

@@ -17,8 +17,9 @@ import msgspec
 import pytest
 
 import eventlog as obs
-from eventlog import descriptors, reader
-from eventlog.writer import Durability, Writer
+from eventlog.durability import Durability
+from eventlog.log import descriptors, reader
+from eventlog.log.writer import Writer
 from tests.conftest import lines_of
 
 LINE = b'{"n":%d}\n'

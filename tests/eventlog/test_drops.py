@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import eventlog as obs
-from eventlog import breaker
-from eventlog.breaker import Breaker
 from eventlog.errors import WriteFailed, WritingSuspended
+from eventlog.record import breaker
+from eventlog.record.breaker import Breaker
 from tests.conftest import lines_of
 
 

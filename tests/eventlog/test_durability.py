@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import eventlog as obs
+from eventlog.durability import Durability
 from eventlog.errors import WriteFailed
-from eventlog.writer import Durability, Writer
+from eventlog.log.writer import Writer
 from tests.conftest import lines_of
 
 LINE = b'{"n":%d}\n'
@@ -217,7 +218,7 @@ def test_after_a_failed_sync_the_lines_are_written_anew_elsewhere(
 
 def test_lines_too_many_to_remember_are_read_back(root: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded; the page cache still has them."""
-    monkeypatch.setattr("eventlog.segment._REMEMBERED_MAX_BYTES", 50)
+    monkeypatch.setattr("eventlog.log.segment._REMEMBERED_MAX_BYTES", 50)
     made = writer(root)
     for n in range(30):
         made.write("t", LINE % n)
@@ -269,7 +270,7 @@ def test_a_batch_that_fails_halfway_counts_only_what_is_synced(
     root: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the batch wrote before is acknowledged, and safe."""
-    monkeypatch.setattr("eventlog.stream._WRITE_MAX_BYTES", 100)
+    monkeypatch.setattr("eventlog.log.stream._WRITE_MAX_BYTES", 100)
     made = writer(root, Durability.SYNCED)
     real, budget = os.write, [2]
 

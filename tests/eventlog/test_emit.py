@@ -24,9 +24,10 @@ import msgspec
 import pytest
 
 import eventlog as obs
-from eventlog import bounded, events, ids, timestamps
 from eventlog.config import Config
-from eventlog.recorder import Recorder
+from eventlog.format import builtin, ids, timestamps
+from eventlog.process import locks
+from eventlog.record.recorder import Recorder
 from tests.conftest import lines_of
 
 
@@ -224,7 +225,7 @@ def test_a_dedupe_key_without_a_time_is_one_event(recorder: Recorder, way: str) 
 
     def once() -> str | None:
         if way == "typed":
-            return recorder.emit(events.Step(name="s"), dedupe_key="k")
+            return recorder.emit(builtin.Step(name="s"), dedupe_key="k")
         if way == "emit_many":
             return recorder.emit_many("step", [{"name": "s"}], dedupe_key="k")[0]
         return recorder.emit("step", {"name": "s"}, dedupe_key="k", timestamp=None)
@@ -356,7 +357,7 @@ def test_a_forked_child_writes_segments_of_its_own(root: Path) -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with bounded.held(stream._settling, 1), bounded.held(stream._appending, 1):
+        with locks.held(stream._settling, 1), locks.held(stream._appending, 1):
             held.set()
             done.wait(10)
 
@@ -479,7 +480,7 @@ def test_a_batch_that_is_written_in_part_counts_and_names_that_part(
     obs.configure(root=root)
     sink = obs.MemorySink()
     obs.add_sink(sink)
-    monkeypatch.setattr("eventlog.stream._WRITE_MAX_BYTES", 1000)
+    monkeypatch.setattr("eventlog.log.stream._WRITE_MAX_BYTES", 1000)
     real, budget = os.write, [3]
 
     def write(fd: int, data: bytes) -> int:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.envelope import MAX_DEPTH, too_deep
+from eventlog.format.envelope import MAX_DEPTH, too_deep
 
 ESCAPES = b'\\"' * 500_000
 

@@ -18,8 +18,8 @@ import msgspec
 import pytest
 
 import eventlog as obs
-from eventlog import heartbeats
-from eventlog.recorder import Recorder
+from eventlog.record import heartbeats
+from eventlog.record.recorder import Recorder
 from tests.conftest import lines_of
 
 
@@ -258,7 +258,7 @@ def test_surroundings_that_fail_are_counted_and_not_raised(
             for name in ("time", "time_ns", "monotonic", "perf_counter"):
                 patch.setattr(time, name, raising(kind))
         elif where == "randomness":
-            patch.setattr("eventlog.ids._random", [])
+            patch.setattr("eventlog.format.ids._random", [])
             patch.setattr(os, "urandom", raising(kind))
         else:
             patch.setattr("warnings.warn", raising(kind))

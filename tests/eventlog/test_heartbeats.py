@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import eventlog as obs
-from eventlog import heartbeats
-from eventlog.sinks import MemorySink
+from eventlog.record import heartbeats
+from eventlog.record.sinks import MemorySink
 from tests.eventlog.runs import in_child, logged
 
 NAME = "eventlog-heartbeat"
@@ -135,7 +135,7 @@ def test_a_process_ends_quietly_and_at_once_with_a_run_that_is_open(root: Path) 
         import atexit, os, threading
         atexit.register(lambda: print(sum(t.name == "eventlog-heartbeat" for t in threading.enumerate())))
         import eventlog as obs
-        from eventlog import heartbeats
+        from eventlog.record import heartbeats
         run = obs.run("r", heartbeat_s=0.05); run.__enter__()
         while not (os.path.isdir(os.environ["EVENTLOG_DIR"] + "/log/heartbeat")): threading.Event().wait(0.01)
         child = os.fork()

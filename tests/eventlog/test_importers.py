@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import zstandard
 
-from eventlog import timestamps
 from eventlog.config import Config
-from eventlog.control import Role
 from eventlog.errors import ImportFailed, InvalidEvent, WriteFailed
+from eventlog.format import timestamps
+from eventlog.format.control import Role
 from eventlog.importers.claude_code import ClaudeCode, default_folder, find
 from eventlog.importers.engine import Format, Imported, Importer, follow
 from eventlog.importers.jsonl import Jsonl, guess_time_field
-from eventlog.recorder import Recorder
+from eventlog.record.recorder import Recorder
 from fixtures import transcripts
 from tests.conftest import lines_of
 

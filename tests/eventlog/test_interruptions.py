@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 
 import eventlog as obs
-from eventlog import segment
+from eventlog.durability import Durability
 from eventlog.errors import WriteFailed
-from eventlog.segment import Segment
-from eventlog.writer import Durability, Writer
+from eventlog.log import segment
+from eventlog.log.segment import Segment
+from eventlog.log.writer import Writer
 from tests.conftest import lines_of
 from tests.eventlog.test_durability import LINE, Disk, writer
 
@@ -277,7 +278,7 @@ def test_a_hanging_sync_does_not_hold_up_who_only_writes(
 
 def test_a_hanging_write_costs_other_threads_a_bounded_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are told so, and the next ones not even asked."""
-    monkeypatch.setattr("eventlog.stream._TURN_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("eventlog.log.stream._TURN_TIMEOUT_S", 0.05)
     released, hanging, real = threading.Event(), threading.Event(), os.write
 
     def hang(fd: int, data: bytes) -> int:

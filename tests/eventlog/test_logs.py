@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 import eventlog as obs
-from eventlog.sinks import MemorySink
+from eventlog.record.sinks import MemorySink
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import msgspec
 import pytest
 
 import eventlog as obs
-from eventlog import stream
+from eventlog.log import stream
 from tests.conftest import lines_of
 
 
@@ -172,7 +172,7 @@ def test_a_program_that_closes_all_descriptors_loses_no_event_and_none_of_its_ow
 
 def test_lines_that_nobody_has_any_more_are_counted_as_lost(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than is remembered, cut off by somebody before they were synced: an `events_dropped` says how many."""
-    monkeypatch.setattr("eventlog.segment._REMEMBERED_MAX_BYTES", 2000)
+    monkeypatch.setattr("eventlog.log.segment._REMEMBERED_MAX_BYTES", 2000)
     obs.configure(root=root, sync_interval_s=0)
     obs.recorder()._writer.write("t", b"")
     for n in range(50):

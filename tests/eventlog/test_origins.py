@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import log, origin, sealing, verification
-from eventlog.archiving import archive_sealed
-from eventlog.backup import backup
-from eventlog.chains import Chains, Head
 from eventlog.config import Config
-from eventlog.destination import open_destination
 from eventlog.errors import WriteFailed
-from eventlog.recorder import Recorder
-from eventlog.sealing import read_chain, seal
-from indexer.retention import prune
+from eventlog.indexer.retention import prune
+from eventlog.log import layout, origin
+from eventlog.log.chains import Chains, Head
+from eventlog.maintenance import sealing, verification
+from eventlog.maintenance.archiving import archive_sealed
+from eventlog.maintenance.backup import backup
+from eventlog.maintenance.destination import open_destination
+from eventlog.maintenance.sealing import read_chain, seal
+from eventlog.record.recorder import Recorder
 from tests.eventlog.test_sealing import forced
 
 Copy = Callable[[Path, Path], object]
@@ -254,7 +255,7 @@ def test_a_changed_byte_is_found_in_whatever_chain(tmp_path: Path, copied: bool)
     emit_and_seal(b)
     merge(b, a)
     (a / origin.NAME).unlink()
-    for file in [each for each in log.list_log(a).segments if each.sealed]:
+    for file in [each for each in layout.list_log(a).segments if each.sealed]:
         before = file.path.read_bytes()
         for place in range(0, len(before), 41):
             forced(file.path, before[:place] + bytes([before[place] ^ 1]) + before[place + 1 :])

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import log, reader, segment
 from eventlog.config import Config
-from eventlog.envelope import MAX_LINE_BYTES
 from eventlog.errors import EventlogError
-from eventlog.recorder import Recorder
-from indexer import checkpoint
+from eventlog.format.envelope import MAX_LINE_BYTES
+from eventlog.indexer.index import checkpoint
+from eventlog.log import layout, reader, segment
+from eventlog.record.recorder import Recorder
 
 
 def test_only_complete_lines_are_read(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_the_last_lines_without_reading_all(tmp_path: Path, count: int) -> None:
     path = tmp_path / "20260101T000000000000Z-0123456789abcdef.jsonl"
     lines = [b"%d" % i + b"x" * (i % 5 * 30_000) for i in range(50)]
     path.write_bytes(b"".join(line + b"\n" for line in lines) + b"torn")
-    file = log.SegmentFile(path.stem, "t", path, path.stat().st_size, 0, False)
+    file = layout.SegmentFile(path.stem, "t", path, path.stat().st_size, 0, False)
     assert [line.data for line in reader.last_lines(file, count)] == lines[-count:]
 
 
@@ -86,7 +86,7 @@ def test_following_a_live_log_across_rotation_and_new_types(root: Path) -> None:
     first = list(follower.poll())
     ids += [recorder.emit("late", {"n": 1}), recorder.emit("old", {"n": 2})]
     second = list(follower.poll())
-    assert len(log.list_type(root, "t")) > 3
+    assert len(layout.list_type(root, "t")) > 3
     assert [any(str(id_).encode() in line.data for line in [*first, *second]) for id_ in ids] == [True] * 42
     assert len(first) == 40
     assert len(second) == 2

@@ -20,9 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventlog as obs
-from eventlog import calls, events, totals
-from eventlog.context import current
-from eventlog.sinks import MemorySink
+from eventlog.format import builtin
+from eventlog.record import calls, totals
+from eventlog.record.correlation import current
+from eventlog.record.sinks import MemorySink
 from tests.eventlog.runs import in_child, only
 
 # -- runs ------------------------------------------------------------------------------
@@ -429,7 +430,7 @@ def test_the_fields_of_a_call_are_those_of_its_event() -> None:
     names = [
         node.target.id for node in typed.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     ]
-    assert tuple(names) == events.LlmCall.__struct_fields__
+    assert tuple(names) == builtin.LlmCall.__struct_fields__
 
 
 # -- totals ----------------------------------------------------------------------------
@@ -521,15 +522,16 @@ def test_a_run_without_calls_costs_nothing_and_one_that_cannot_be_priced_is_not_
 PRICES = """
     import sys, types
     from decimal import Decimal
-    module = types.ModuleType("queries.cost.prices")
+    module = types.ModuleType("eventlog.queries.cost.prices")
     asked = []
     def price_of_call(model, provider, at, tokens, service_tier=None):
         asked.append((model, provider, at.utcoffset().total_seconds(), tokens, service_tier))
         if model == "broken": raise RuntimeError("no")
         return Decimal(tokens["output_tokens"]) / 1000 if model == "known" else None
     module.price_of_call = price_of_call
-    sys.modules.update({"queries": types.ModuleType("queries"), "queries.cost": types.ModuleType("queries.cost")})
-    sys.modules["queries.cost.prices"] = module
+    for package in ("eventlog.queries", "eventlog.queries.cost"):
+        sys.modules[package] = types.ModuleType(package)
+    sys.modules["eventlog.queries.cost.prices"] = module
     import eventlog as obs
     with obs.run("r") as run:
         for model in ("known", "known", "unknown", "broken"):

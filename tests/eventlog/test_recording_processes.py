@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import eventlog as obs
-from eventlog.sinks import MemorySink
+from eventlog.record.sinks import MemorySink
 from tests.eventlog.runs import in_child, logged, only
 
 #: A program, its exit code, and the ends of runs that are logged.

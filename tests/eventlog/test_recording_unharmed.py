@@ -18,9 +18,9 @@ from unittest.mock import MagicMock
 import pytest
 
 import eventlog as obs
-from eventlog import api, heartbeats, recording
-from eventlog.context import current
-from eventlog.sinks import MemorySink
+from eventlog.record import api, heartbeats, runs
+from eventlog.record.correlation import current
+from eventlog.record.sinks import MemorySink
 from tests.eventlog.runs import only
 
 
@@ -280,7 +280,7 @@ def test_a_log_that_cannot_be_written_harms_nobody(root: Path) -> None:
     obs.configure(root=root, strict=True)
     with pytest.raises(obs.WriteFailed), obs.run("r"):
         pass
-    assert (current().values, recording._open) == ({}, {})
+    assert (current().values, runs._open) == ({}, {})
     step = obs.step("s")
     with pytest.raises(ZeroDivisionError), step:
         raise ZeroDivisionError
@@ -305,6 +305,6 @@ def test_ctrl_c_while_a_run_begins_leaves_nothing_of_it(
     monkeypatch.setattr(owner, where, interrupted)
     with pytest.raises(KeyboardInterrupt), obs.run("r"):
         pytest.fail("it was not entered")
-    assert (current().values, recording._open) == ({}, {})
+    assert (current().values, runs._open) == ({}, {})
     assert len(captured.of_type("run_started")) == (where == "start")
     assert only(captured, "run_finished").data()["status"] == "cancelled"

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import eventlog as obs
-from eventlog import redaction, schemas
 from eventlog.errors import ConfigError
-from eventlog.recorder import Recorder
+from eventlog.format import schemas
+from eventlog.record import redaction
+from eventlog.record.recorder import Recorder
 from tests.conftest import Run, lines_of
 
 TEXT = "0123456789abcdefghijABCDEFGHIJ0123456789"

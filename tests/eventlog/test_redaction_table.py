@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import eventlog as obs
-from eventlog import redaction
-from eventlog.redaction import commands, names, shapes, tokens
-from eventlog.redaction.look import may_hold_secrets
+from eventlog.record import redaction
+from eventlog.record.redaction import commands, names, shapes, tokens
+from eventlog.record.redaction.look import may_hold_secrets
 from tests.eventlog.redaction_table import INNOCENT, SECRET
 
 _SEPARATORS = [(",", ":"), (", ", ": ")]

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import log, sealing, verification
-from eventlog.backup import backup
-from eventlog.closed import is_closed
-from eventlog.destination import Folder
 from eventlog.errors import BackupFailed
-from eventlog.restore import restore
-from indexer import retention
-from indexer.indexer import Indexer
+from eventlog.indexer import retention
+from eventlog.indexer.indexer import Indexer
+from eventlog.log import layout
+from eventlog.log.closed import is_closed
+from eventlog.maintenance import sealing, verification
+from eventlog.maintenance.backup import backup
+from eventlog.maintenance.destination import Folder
+from eventlog.maintenance.restore import restore
 from tests.eventlog.backups import Place, emit, only
 
 
@@ -38,7 +39,7 @@ def pruned(root: Path) -> None:
 
 
 def lines(root: Path, event_type: str = "t") -> int:
-    return sum(each.path.read_bytes().count(b"\n") for each in log.list_type(root, event_type))
+    return sum(each.path.read_bytes().count(b"\n") for each in layout.list_type(root, event_type))
 
 
 def test_a_restored_segment_is_never_continued(root: Path, tmp_path: Path, place: Place) -> None:
@@ -66,7 +67,7 @@ def test_a_copy_that_is_shorter_than_what_was_pruned_comes_under_another_name(ro
         done = restore(root, place.open())
         assert (done.failures, done.restored) == ([], restored)
         assert len(done.renamed) == restored
-    (file,) = log.list_type(root, "t")
+    (file,) = layout.list_type(root, "t")
     assert file.name != name
     assert file.name.partition("-")[0] == name.partition("-")[0]
     assert verification.verify(root).findings == []
@@ -87,11 +88,11 @@ def test_the_whole_of_what_was_pruned_comes_back_under_its_name(root: Path, plac
     back_up(root, later)
     pruned_files = retention.prune(root, 0, ["t"])
     assert pruned_files.pruned or pruned_files.kept
-    if not log.exists(root, "t", name):
+    if not layout.exists(root, "t", name):
         restore(root, place.open())
-        assert not log.exists(root, "t", name)
+        assert not layout.exists(root, "t", name)
     restore(root, later.open())
-    path = log.segment_path(root, "t", name)
+    path = layout.segment_path(root, "t", name)
     assert stat.S_IMODE(path.stat().st_mode) == 0o400
     assert verification.verify(root).findings == []
 
@@ -142,7 +143,7 @@ def test_a_copy_that_is_shorter_than_what_is_pruned_during_the_restore_comes_und
 
     done = restore(root, Slow())
     assert (done.failures, done.restored, len(done.renamed)) == ([], 2, 1)
-    (file,) = log.list_type(root, "t")
+    (file,) = layout.list_type(root, "t")
     assert file.name != name
     assert verification.verify(root).findings == []
 
@@ -171,11 +172,11 @@ def test_a_copy_that_is_fetched_while_its_segment_is_sealed_and_pruned_comes_und
             return inner.get(key)
 
     def list_pruned() -> bool:
-        return bool(log.list_type(root, "segment_pruned"))
+        return bool(layout.list_type(root, "segment_pruned"))
 
     done = restore(root, Slow())
     assert (done.failures, done.restored, len(done.renamed)) == ([], 1, 1)
-    (file,) = log.list_type(root, "t")
+    (file,) = layout.list_type(root, "t")
     assert (file.name != name, file.path.read_bytes()) == (True, short)
     assert verification.verify(root).findings == []
 
@@ -194,7 +195,7 @@ def test_a_writable_copy_of_what_was_sealed_is_not_continued(root: Path, tmp_pat
     path.chmod(0o644)
     emit(root, "t", 3)
     assert path.read_bytes() == (tmp_path / "t" / path.name).read_bytes()
-    assert len(log.list_type(root, "t")) == 2
+    assert len(layout.list_type(root, "t")) == 2
 
 
 def test_one_that_nothing_says_is_closed_is_continued(root: Path) -> None:
@@ -203,6 +204,6 @@ def test_one_that_nothing_says_is_closed_is_continued(root: Path) -> None:
     sealing.seal(root)
     emit(root, "t", 2)
     emit(root, "t", 3)
-    assert len(log.list_type(root, "t")) == 2
+    assert len(layout.list_type(root, "t")) == 2
     with pytest.raises(BackupFailed):
         restore(root, Folder(root.parent / "nowhere"))

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 import eventlog as obs
-from eventlog import schemas
 from eventlog.config import Config
-from eventlog.recorder import Recorder
+from eventlog.format import schemas
+from eventlog.record.recorder import Recorder
 from tests.conftest import lines_of
 
 

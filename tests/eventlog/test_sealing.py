@@ -16,15 +16,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventlog import envelope, fingerprint, log, reader, sealing, verification
-from eventlog.archiving import archive_sealed
-from eventlog.chains import Head, Link, Seal
 from eventlog.config import Config
-from eventlog.control import Role
 from eventlog.errors import MaintenanceBusy, SegmentUnreadable
-from eventlog.maintenance import maintenance
-from eventlog.recorder import Recorder
-from eventlog.sealing import Finished, read_chain, seal
+from eventlog.format import envelope
+from eventlog.format.control import Role
+from eventlog.log import fingerprint, layout, reader
+from eventlog.log.chains import Head, Link, Seal
+from eventlog.maintenance import sealing, verification
+from eventlog.maintenance.archiving import archive_sealed
+from eventlog.maintenance.lock import maintenance
+from eventlog.maintenance.sealing import Finished, read_chain, seal
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import line, segment
 
 
@@ -84,7 +86,7 @@ def test_a_sealed_segment_is_read_only_and_never_adopted(root: Path) -> None:
     recorder.emit("t")
     recorder.shutdown()
     assert path.read_bytes() == line(1)
-    assert log.refreshed(log.list_type(root, "t")[0]) == log.list_type(root, "t")[0]
+    assert layout.refreshed(layout.list_type(root, "t")[0]) == layout.list_type(root, "t")[0]
 
 
 def test_each_seal_names_the_line_of_the_one_before(root: Path) -> None:
@@ -157,11 +159,11 @@ def test_what_is_being_written_is_not_sealed(root: Path) -> None:
 
 def test_only_what_is_finished_is_sealed_by_the_indexer(root: Path) -> None:
     """Full, old, or torn: no writer would adopt it. Anything else may still be continued."""
-    young = log.new_segment_name(time.time_ns())
+    young = layout.new_segment_name(time.time_ns())
     segment(root, line(1), name=young)
     old = segment(root, line(2))
-    torn = segment(root, line(3), b"{", name=log.new_segment_name(time.time_ns()))
-    full = segment(root, *(line(n) for n in range(10, 40)), name=log.new_segment_name(time.time_ns()))
+    torn = segment(root, line(3), b"{", name=layout.new_segment_name(time.time_ns()))
+    full = segment(root, *(line(n) for n in range(10, 40)), name=layout.new_segment_name(time.time_ns()))
     only = Finished(max_bytes=full.stat().st_size, max_age_s=3600)
     assert {each.segment for each in seal(root, only=only)} == {old.stem, torn.stem, full.stem}
     assert seal(root, only=only) == []

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import log, segment
 from eventlog.config import Config
 from eventlog.errors import WriteFailed
-from eventlog.recorder import Recorder
-from eventlog.segment import Segment
-from eventlog.writer import Writer
+from eventlog.log import layout, segment
+from eventlog.log.segment import Segment
+from eventlog.log.writer import Writer
+from eventlog.record.recorder import Recorder
 from tests.conftest import lines_of
 
 LINE = b'{"n":%d}\n'
@@ -37,13 +37,13 @@ def segments(root: Path, event_type: str = "t") -> list[Path]:
 def test_a_segment_is_named_by_its_creation_and_64_random_bits(root: Path) -> None:
     """Names sort by creation and say when that was."""
     before = time.time()
-    names = [log.new_segment_name(time.time_ns()) for _ in range(3)]
+    names = [layout.new_segment_name(time.time_ns()) for _ in range(3)]
     assert all(re.fullmatch(r"\d{8}T\d{12}Z-[0-9a-f]{16}", name) for name in names)
     assert names == sorted(names)
-    created = log.created_s(names[0])
+    created = layout.created_s(names[0])
     assert created is not None
     assert before - 0.001 <= created <= time.time()
-    assert log.created_s("20261399T000000000000Z-0123456789abcdef") is None
+    assert layout.created_s("20261399T000000000000Z-0123456789abcdef") is None
 
 
 def test_folders_are_for_their_owner_alone(root: Path) -> None:
@@ -76,7 +76,7 @@ def test_rotation_by_age(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made.write("t", LINE % 1)
     made.write("t", LINE % 2)
     now = time.time()
-    monkeypatch.setattr("eventlog.stream._now_s", lambda: now + 61)
+    monkeypatch.setattr("eventlog.log.stream._now_s", lambda: now + 61)
     made.write("t", LINE % 3)
     assert [path.read_bytes().count(b"\n") for path in segments(root)] == [2, 1]
 
@@ -137,7 +137,7 @@ def test_what_is_not_adopted(root: Path, tmp_path: Path, why: str, monkeypatch: 
     elif why == "full":
         max_bytes = 10
     elif why == "old":
-        monkeypatch.setattr("eventlog.stream._now_s", lambda: now + 7200)
+        monkeypatch.setattr("eventlog.log.stream._now_s", lambda: now + 7200)
     elif why == "symlink":
         target = path.rename(tmp_path / "elsewhere")
         path.symlink_to(target)
@@ -281,7 +281,7 @@ def test_odd_things_in_the_log_are_reported_and_left_alone(root: Path, case: str
     path = root / "log" / place
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("x\n")
-    listing = log.list_log(root)
+    listing = layout.list_log(root)
     assert listing.segments == []
     assert [each.reason for each in listing.oddities] == [reason]
 
@@ -293,8 +293,8 @@ def test_symlinks_are_never_followed(root: Path, tmp_path: Path) -> None:
     made.close()
     (path,) = segments(root)
     (root / "log/linked").symlink_to(path.parent)
-    path.with_name(log.new_segment_name(time.time_ns()) + ".jsonl").symlink_to(path)
-    listing = log.list_log(root)
+    path.with_name(layout.new_segment_name(time.time_ns()) + ".jsonl").symlink_to(path)
+    listing = layout.list_log(root)
     assert [each.path for each in listing.segments] == [path]
     assert [each.reason for each in listing.oddities] == ["a symbolic link, not followed"] * 2
     with pytest.raises(WriteFailed, match="symbolic link"):

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import eventlog as obs
-from eventlog import bounded
-from eventlog.sinks import MemorySink, Sink, StreamSink
-from eventlog.writer import Writer
+from eventlog.log.writer import Writer
+from eventlog.process import locks
+from eventlog.record.sinks import MemorySink, Sink, StreamSink
 from tests.conftest import lines_of
 
 Made = tuple[Sink, Callable[[], list[bytes]]]
@@ -197,7 +197,7 @@ def test_a_signal_handler_may_emit_wherever_the_program_is(root: Path) -> None:
     obs.emit("t")
     recorder = obs.recorder()
     stream = recorder._writer._streams["t"]
-    with recorder._count_lock, sink._lock, bounded.held(stream._settling, 1), bounded.held(stream._appending, 1):
+    with recorder._count_lock, sink._lock, locks.held(stream._settling, 1), locks.held(stream._appending, 1):
         assert obs.emit("t")
         assert obs.flush()
     assert len(sink.lines) == 2

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import eventlog as obs
-from eventlog.context import current
-from eventlog.sinks import MemorySink
+from eventlog.record.correlation import current
+from eventlog.record.sinks import MemorySink
 
 
 @pytest.fixture

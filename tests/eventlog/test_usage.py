@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import foreign, mending, usage
+from eventlog.record import coercion, sdk_objects, usage
 
 #: A usage object as its provider documents it → uncached input, cache read, write 5 min, write 1 h, output, reasoning.
 CASES: dict[str, tuple[dict[str, Any], tuple[int | None, ...]]] = {
@@ -283,8 +283,8 @@ class Table:
 @pytest.mark.parametrize(("rows", "columns", "asked"), [(100, 100, True), (10, 1001, False), (300_000, 3, False)])
 def test_a_large_table_is_not_turned_into_a_dict(rows: int, columns: int, asked: bool) -> None:
     """Long or wide: it would take seconds and gigabytes."""
-    assert foreign.offers(Table(rows, columns)) is asked
-    assert (mending.recordable(Table(rows, columns)) == {"cells": rows * columns}) is asked
+    assert sdk_objects.offers(Table(rows, columns)) is asked
+    assert (coercion.recordable(Table(rows, columns)) == {"cells": rows * columns}) is asked
     assert ((usage.as_dict(Table(rows, columns)) or {}).get("cells") == rows * columns) is asked
 
 

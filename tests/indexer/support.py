@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-from eventlog import ids, log
-from indexer import index_file
-from indexer.digest import Digest, digest
-from indexer.indexer import Indexer
+from eventlog.format import ids
+from eventlog.indexer.index import index_file
+from eventlog.indexer.index.digest import Digest, digest
+from eventlog.indexer.indexer import Indexer
+from eventlog.log import layout
 
 #: Rows, and how many of them are distinct events.
 COUNT = "SELECT count(*), count(DISTINCT event_id) FROM events"
@@ -33,7 +34,7 @@ def segment(root: Path, *lines: bytes, event_type: str = "t", name: str | None =
     """Write a segment; later ones sort behind earlier ones."""
     folder = root / "log" / event_type
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ((name or log.new_segment_name(next(_clock) * 10**9)) + ".jsonl")
+    path = folder / ((name or layout.new_segment_name(next(_clock) * 10**9)) + ".jsonl")
     path.write_bytes(b"".join(lines))
     return path
 

@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventlog import envelope
 from eventlog.config import Config
-from eventlog.control import Role
 from eventlog.errors import InvalidEvent
+from eventlog.format import envelope
+from eventlog.format.control import Role
 from eventlog.importers.claude_code import ClaudeCode
 from eventlog.importers.engine import Format, Importer
 from eventlog.importers.jsonl import Jsonl
-from eventlog.reader import Line, read_lines
-from eventlog.recorder import Recorder
+from eventlog.indexer import replay
+from eventlog.indexer.index.schema import CONTENT
+from eventlog.log.reader import Line, read_lines
+from eventlog.record.recorder import Recorder
 from faults.hostile_bytes import event, mutated
-from indexer import replay
-from indexer.schema import CONTENT
 from tests.conftest import lines_of
 from tests.indexer.support import index, rows, segment
 

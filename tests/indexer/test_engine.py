@@ -12,9 +12,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from indexer import engine, replay
-from indexer.engine import Engine, Overwritten, new_file
-from indexer.indexer import Indexer
+from eventlog.indexer import replay
+from eventlog.indexer.index import engine
+from eventlog.indexer.index.engine import Engine, Overwritten, new_file
+from eventlog.indexer.indexer import Indexer
 from tests.conftest import PROJECT
 from tests.indexer.support import index, line, rows, segment
 
@@ -148,7 +149,7 @@ def test_what_fails_is_let_go_of(tmp_path: Path) -> None:
 FORKS = """
 import os, sys, threading
 from pathlib import Path
-from indexer.engine import Engine
+from eventlog.indexer.index.engine import Engine
 engine = Engine()
 busy = sys.argv[2] == "busy"
 engine.attach(Path(sys.argv[1])).execute("CREATE TABLE t AS SELECT sum(i) FROM range(1000000) t(i)")

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from eventlog import log, sealing, verification
-from eventlog.backup import backup
-from eventlog.chains import Head
-from eventlog.destination import Folder
-from eventlog.fingerprint import sha256
-from eventlog.sealing import head_of, read_chain, seal
-from indexer.retention import prune
+from eventlog.indexer.retention import prune
+from eventlog.log import layout
+from eventlog.log.chains import Head
+from eventlog.log.fingerprint import sha256
+from eventlog.maintenance import sealing, verification
+from eventlog.maintenance.backup import backup
+from eventlog.maintenance.destination import Folder
+from eventlog.maintenance.sealing import head_of, read_chain, seal
 from tests.conftest import Run
 from tests.eventlog.test_sealing import forced
 from tests.indexer.support import index, line, rows, segment
@@ -214,7 +215,7 @@ def test_a_prune_that_ends_before_it_seals_its_account_can_be_repeated(
     path = evidence(root)
     index(root)
     with monkeypatch.context() as patched:
-        patched.setattr("indexer.retention.seal_held", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr("eventlog.indexer.retention.seal_held", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             prune(root, MONTH_S)
     assert path.exists()
@@ -247,10 +248,10 @@ FORGED: dict[str, Callable[[Path], dict[str, Any]]] = {
     "a second beginning": lambda _: forged_seal(number=1),
     "of a foreign origin": lambda _: forged_seal(number=99, previous="c" * 64, origin="0" * 32),
     "of a segment that is there": lambda root: forged_seal(
-        number=50, segment=log.list_type(root, "t")[0].name, segment_type="t", previous="d" * 64
+        number=50, segment=layout.list_type(root, "t")[0].name, segment_type="t", previous="d" * 64
     ),
     "of a segment that is not sealed yet": lambda root: forged_seal(
-        number=50, segment=log.list_type(root, "u")[0].name, segment_type="u", previous="d" * 64
+        number=50, segment=layout.list_type(root, "u")[0].name, segment_type="u", previous="d" * 64
     ),
 }
 
@@ -269,7 +270,7 @@ def test_a_forged_seal_breaks_no_chain(root: Path, which: str) -> None:
     assert verified.findings == []
     assert seal(root) == []
     own = {link.seal.segment for link in sealing.without_strays(root, read_chain(root))[0]}
-    assert {file.name for file in log.list_type(root, "t") + log.list_type(root, "u")} <= own
+    assert {file.name for file in layout.list_type(root, "t") + layout.list_type(root, "u")} <= own
 
 
 def test_a_seal_that_is_not_counted_is_shown(root: Path, run: Run) -> None:
@@ -286,7 +287,7 @@ def test_a_seal_that_was_removed_is_still_missed(root: Path) -> None:
     for n in range(3):
         segment(root, line(100 + n))
         seal(root)
-    (first, *_) = log.list_type(root, "segment_sealed")
+    (first, *_) = layout.list_type(root, "segment_sealed")
     content = first.path.read_bytes().splitlines(keepends=True)
     forced(first.path, b"".join(content[1:]))
     assert any("missing" in each for each in found(root))

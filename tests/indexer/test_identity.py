@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventlog import ids
-from indexer import replay
-from indexer.indexer import Indexer
-from queries.store import ReadStore
+from eventlog.format import ids
+from eventlog.indexer import replay
+from eventlog.indexer.indexer import Indexer
+from eventlog.queries.store import ReadStore
 from tests.indexer.support import digest_of, index, line, name, rows, segment
 
 _A_ROW = "SELECT workspace, payload ->> 'n' FROM events WHERE event_type = 't' ORDER BY 1 NULLS FIRST, 2"

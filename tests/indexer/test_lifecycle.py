@@ -20,10 +20,11 @@ import pytest
 
 from eventlog.config import Config
 from eventlog.errors import IndexBusy, IndexFailed
-from eventlog.recorder import Recorder
-from eventlog.segment import Segment
-from indexer import index_file, replay, schema
-from indexer.indexer import Indexer
+from eventlog.indexer import replay
+from eventlog.indexer.index import index_file, schema
+from eventlog.indexer.indexer import Indexer
+from eventlog.log.segment import Segment
+from eventlog.record.recorder import Recorder
 from tests.conftest import PROJECT
 from tests.indexer.support import COUNT, digest_of, index, line, name, rows, segment
 
@@ -305,7 +306,8 @@ def test_a_crash_at_any_step_of_a_batch_leaves_it_done_or_undone(
     root: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows and offsets commit together."""
-    from indexer import checkpoint, loader
+    from eventlog.indexer.index import checkpoint
+    from eventlog.indexer.load import loader
 
     class Crash(BaseException):
         pass

@@ -14,8 +14,12 @@ from uuid import UUID
 import duckdb
 import pytest
 
-from eventlog import ids, log, reader
-from indexer import batch, index_file, loader, projections, replay
+from eventlog.format import ids
+from eventlog.indexer import replay
+from eventlog.indexer.index import index_file
+from eventlog.indexer.load import batch, loader
+from eventlog.indexer.views import projections
+from eventlog.log import layout, reader
 from tests.indexer.support import COUNT, digest_of, index, line, name, rows, segment
 
 WITHOUT_PLACE = "SELECT * EXCLUDE (segment, line_offset, line_length) FROM events ORDER BY event_id"
@@ -300,7 +304,7 @@ def test_a_commit_that_fails_says_why(root: Path) -> None:
     with index_file.writing(root) as connection:
         projections.create(connection)
         with pytest.raises(duckdb.IOException, match="No space left"):
-            batch.index_batch(Full(connection), log.list_log(root).segments)  # type: ignore[arg-type]
+            batch.index_batch(Full(connection), layout.list_log(root).segments)  # type: ignore[arg-type]
     index(root)
     assert rows(root, "SELECT count(*) FROM events") == [(1,)]
 

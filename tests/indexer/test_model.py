@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from indexer import replay
-from indexer.indexer import Indexer
+from eventlog.indexer import replay
+from eventlog.indexer.indexer import Indexer
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import rows
 
 WRITERS = st.integers(0, 2)

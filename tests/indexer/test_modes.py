@@ -10,15 +10,18 @@ from typing import Any, cast
 import duckdb
 import pytest
 
-from eventlog import log, verification
-from eventlog.archiving import archive_sealed
 from eventlog.config import Config, Mode
-from eventlog.recorder import Recorder
-from eventlog.sealing import seal
-from eventlog.segment import Segment
-from indexer import batch, index_file, replay
-from indexer.batch import Done
-from indexer.indexer import Indexer
+from eventlog.indexer import replay
+from eventlog.indexer.index import index_file
+from eventlog.indexer.indexer import Indexer
+from eventlog.indexer.load import batch
+from eventlog.indexer.load.batch import Done
+from eventlog.log import layout
+from eventlog.log.segment import Segment
+from eventlog.maintenance import verification
+from eventlog.maintenance.archiving import archive_sealed
+from eventlog.maintenance.sealing import seal
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import COUNT, index, line, rows, segment
 
 MODE_PROGRAM = """
@@ -35,7 +38,7 @@ def test_modes_differ_in_what_is_left_when_the_program_ends(root: Path, mode: Mo
     program = MODE_PROGRAM.format(root=str(root), mode=mode.value)
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     assert index_file.index_path(root).exists() == (mode is not Mode.FILE_ONLY)
-    lines = sum(segment.path.read_bytes().count(b"\n") for segment in log.list_log(root).segments)
+    lines = sum(segment.path.read_bytes().count(b"\n") for segment in layout.list_log(root).segments)
     assert lines == (0 if mode is Mode.DB_ONLY else 100)
     index(root)
     assert rows(root, COUNT) == [(100, 100)]
@@ -99,10 +102,10 @@ def test_db_only_releases_rotated_segments_while_the_program_lives(root: Path) -
         indexer.catch_up()
     recorder.flush()  # a segment that was left is let go of once it is synced
     indexer.catch_up()
-    assert len(log.list_log(root).segments) == 1
+    assert len(layout.list_log(root).segments) == 1
     recorder.shutdown()
     indexer.catch_up()
-    assert log.list_log(root).segments == []
+    assert layout.list_log(root).segments == []
     assert rows(root, COUNT) == [(60, 60)]
 
 
@@ -118,7 +121,7 @@ def test_verify_in_db_only_compares_the_same_moment(root: Path, monkeypatch: pyt
             file.write(line(3))
         segment(root, line(4), b"bad\n")
         Indexer(root, release=True).catch_up()
-        assert log.list_log(root).segments == []
+        assert layout.list_log(root).segments == []
         return real(*arguments)
 
     monkeypatch.setattr(replay, "_build", build)
@@ -141,7 +144,7 @@ def test_what_is_released_while_a_replay_builds_keeps_its_rows(root: Path, monke
     with monkeypatch.context() as patch:
         patch.setattr(replay, "_build", build)
         replay.replay(root)
-    assert log.list_log(root).segments == []
+    assert layout.list_log(root).segments == []
     replay.replay(root)
     assert rows(root, COUNT) == [(2, 2)]
 
@@ -173,7 +176,7 @@ def test_what_is_sealed_while_it_is_indexed_is_no_spool(root: Path, monkeypatch:
         seal(root)
         return done
 
-    monkeypatch.setattr("indexer.indexer.index_batch", index_batch)
+    monkeypatch.setattr("eventlog.indexer.indexer.index_batch", index_batch)
     Indexer(root, release=True).catch_up()
     assert verification.verify(root).findings == []
 
@@ -208,4 +211,4 @@ def test_a_crash_while_releasing_leaves_the_checkpoint(root: Path, monkeypatch: 
     monkeypatch.undo()
     Indexer(root, release=True).catch_up()
     assert rows(root, "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)") == [(1, 1)]
-    assert log.list_log(root).segments == []
+    assert layout.list_log(root).segments == []

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from eventlog import log
 from eventlog.config import Config
 from eventlog.errors import QueryFailed
-from eventlog.events import RetentionSet
-from eventlog.recorder import Recorder
-from eventlog.sealing import seal
-from indexer import replay
-from indexer.retention import prune
-from queries.store import ReadStore
+from eventlog.format.builtin import RetentionSet
+from eventlog.indexer import replay
+from eventlog.indexer.retention import prune
+from eventlog.log import layout
+from eventlog.maintenance.sealing import seal
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from tests.conftest import Run
 from tests.indexer.support import index, line, segment
 from tests.indexer.test_retention import aged
@@ -48,7 +48,7 @@ def made(root: Path, **segments: tuple[float, list[str | None]]) -> None:
 
 
 def left(root: Path) -> set[str]:
-    types = {each.event_type for each in log.list_log(root).segments}
+    types = {each.event_type for each in layout.list_log(root).segments}
     return types - {"segment_sealed", "segment_pruned", "retention_set", "event_schema"}
 
 
@@ -186,4 +186,4 @@ def test_policies_are_never_pruned_and_work_through_archives(root: Path, run: Ru
     seal(root)
     index(root)
     prune(root)
-    assert "retention_set" in {each.event_type for each in log.list_log(root).segments}
+    assert "retention_set" in {each.event_type for each in layout.list_log(root).segments}

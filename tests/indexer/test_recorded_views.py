@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventlog import events
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from indexer import recorded
+from eventlog.format import builtin
+from eventlog.indexer.views import recorded
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import index, rows
 
 START = datetime(2026, 3, 1, 23, 59, 50, tzinfo=UTC)
@@ -40,16 +40,16 @@ def test_a_run_and_what_happened_in_it(root: Path) -> None:
     """Counts, sums and times of one run; events of others are not in it."""
     ids = emit(
         root,
-        (0, events.RunStarted(name="nightly", task="tidy", host="h", boot="b", pid=7), {"run_id": "r", "agent": "a"}),
-        (2, events.LlmCall(request_model="m", uncached_input_tokens=10, output_tokens=3), {"run_id": "r"}),
-        (3, events.LlmCall(request_model="m", cache_read_tokens=5, error_type="Timeout"), {"run_id": "r"}),
-        (4, events.ToolCall(tool_name="t"), {"run_id": "r"}),
-        (5, events.ToolCall(tool_name="t", ok=False), {"run_id": "r"}),
-        (6, events.ToolCall(tool_name="t", error_type="E"), {"run_id": "r"}),
-        (7, events.Step(name="s"), {"run_id": "r"}),
-        (8, events.Error(error_type="E"), {"run_id": "r"}),
-        (9, events.LlmCall(output_tokens=1000), {"run_id": "other"}),
-        (20, events.RunFinished(status="error", duration_ms=2e4, error_type="E", error_message="no"), {"run_id": "r"}),
+        (0, builtin.RunStarted(name="nightly", task="tidy", host="h", boot="b", pid=7), {"run_id": "r", "agent": "a"}),
+        (2, builtin.LlmCall(request_model="m", uncached_input_tokens=10, output_tokens=3), {"run_id": "r"}),
+        (3, builtin.LlmCall(request_model="m", cache_read_tokens=5, error_type="Timeout"), {"run_id": "r"}),
+        (4, builtin.ToolCall(tool_name="t"), {"run_id": "r"}),
+        (5, builtin.ToolCall(tool_name="t", ok=False), {"run_id": "r"}),
+        (6, builtin.ToolCall(tool_name="t", error_type="E"), {"run_id": "r"}),
+        (7, builtin.Step(name="s"), {"run_id": "r"}),
+        (8, builtin.Error(error_type="E"), {"run_id": "r"}),
+        (9, builtin.LlmCall(output_tokens=1000), {"run_id": "other"}),
+        (20, builtin.RunFinished(status="error", duration_ms=2e4, error_type="E", error_message="no"), {"run_id": "r"}),
     )  # fmt: skip
     assert rows(
         root,
@@ -63,19 +63,19 @@ def test_a_run_and_what_happened_in_it(root: Path) -> None:
 
 
 STORIES: dict[str, tuple[list[tuple[float, msgspec.Struct]], tuple[str, float | None]]] = {
-    "finished": ([(0, events.RunStarted(name="n")), (5, events.RunFinished())], ("ok", 5000)),
+    "finished": ([(0, builtin.RunStarted(name="n")), (5, builtin.RunFinished())], ("ok", 5000)),
     "finished, late event": (
-        [(0, events.RunStarted(name="n")), (5, events.RunFinished()), (9, events.Step(name="s"))], ("ok", 5000),
+        [(0, builtin.RunStarted(name="n")), (5, builtin.RunFinished()), (9, builtin.Step(name="s"))], ("ok", 5000),
     ),
-    "only its end": ([(5, events.RunFinished(status="cancelled", duration_ms=4000.0))], ("cancelled", 4000)),
-    "no end, long ago": ([(0, events.RunStarted(name="n")), (5, events.Step(name="s"))], ("abandoned", None)),
+    "only its end": ([(5, builtin.RunFinished(status="cancelled", duration_ms=4000.0))], ("cancelled", 4000)),
+    "no end, long ago": ([(0, builtin.RunStarted(name="n")), (5, builtin.Step(name="s"))], ("abandoned", None)),
     "begun again": (
-        [(0, events.RunStarted(name="n")), (5, events.RunFinished()), (6, events.RunStarted(name="n"))],
+        [(0, builtin.RunStarted(name="n")), (5, builtin.RunFinished()), (6, builtin.RunStarted(name="n"))],
         ("abandoned", None),
     ),
     "begun and finished again": (
-        [(0, events.RunStarted(name="n")), (5, events.RunFinished(status="error")), (6, events.RunStarted(name="n")),
-         (8, events.RunFinished())],
+        [(0, builtin.RunStarted(name="n")), (5, builtin.RunFinished(status="error")), (6, builtin.RunStarted(name="n")),
+         (8, builtin.RunFinished())],
         ("ok", 8000),
     ),
 }  # fmt: skip
@@ -95,7 +95,7 @@ def test_a_run_that_still_says_something_is_running(root: Path) -> None:
     recorder = Recorder(Config(root=str(root), strict=True))
     after_s = recorded.ABANDONED_AFTER_S
     for run, silent_s in (("fresh", 0), ("quiet", after_s - 60), ("gone", after_s + 60)):
-        recorder.emit(events.RunStarted(name="n"), run_id=run, timestamp=now - timedelta(days=1))
+        recorder.emit(builtin.RunStarted(name="n"), run_id=run, timestamp=now - timedelta(days=1))
         recorder.emit("anything", run_id=run, timestamp=now - timedelta(seconds=silent_s))
     index(root)
     assert rows(root, "SELECT run_id, status FROM runs ORDER BY 1") == [
@@ -108,8 +108,8 @@ def test_a_run_that_promises_heartbeats_is_waited_for(root: Path) -> None:
     now = datetime.now(UTC)
     recorder = Recorder(Config(root=str(root), strict=True))
     for run, interval_s in (("hourly", 3600.0), ("minutely", 60.0), ("absurd", 1e18)):
-        recorder.emit(events.RunStarted(name="n"), run_id=run, timestamp=now - timedelta(hours=5))
-        recorder.emit(events.Heartbeat(interval_s=interval_s), run_id=run, timestamp=now - timedelta(minutes=100))
+        recorder.emit(builtin.RunStarted(name="n"), run_id=run, timestamp=now - timedelta(hours=5))
+        recorder.emit(builtin.Heartbeat(interval_s=interval_s), run_id=run, timestamp=now - timedelta(minutes=100))
     index(root)
     assert rows(root, "SELECT run_id, status, epoch(abandoned_at - last_event) FROM runs ORDER BY 1") == [
         ("absurd", "abandoned", 900.0), ("hourly", "running", 7200.0), ("minutely", "abandoned", 900.0),
@@ -120,10 +120,10 @@ def test_a_run_that_was_tried_again_has_no_error_of_before(root: Path) -> None:
     """What the last end does not say is not taken from an earlier one."""
     emit(
         root,
-        (0, events.RunStarted(name="n", pid=1), {"run_id": "r"}),
-        (1, events.RunFinished(status="error", error_type="E", error_message="no", duration_ms=1.0), {"run_id": "r"}),
-        (2, events.RunStarted(name="n"), {"run_id": "r"}),
-        (3, events.RunFinished(), {"run_id": "r"}),
+        (0, builtin.RunStarted(name="n", pid=1), {"run_id": "r"}),
+        (1, builtin.RunFinished(status="error", error_type="E", error_message="no", duration_ms=1.0), {"run_id": "r"}),
+        (2, builtin.RunStarted(name="n"), {"run_id": "r"}),
+        (3, builtin.RunFinished(), {"run_id": "r"}),
     )
     assert rows(root, "SELECT status, error_type, error_message, duration_ms, pid FROM runs") == [
         ("ok", None, None, 3000.0, None)
@@ -136,9 +136,9 @@ def test_a_run_id_in_two_workspaces_is_two_runs(root: Path) -> None:
         fields = {"run_id": "nightly"} | ({} if workspace is None else {"workspace": workspace})
         emit(
             root,
-            (0, events.RunStarted(name="n"), fields),
-            (1, events.LlmCall(output_tokens=len(status)), fields),
-            (2, events.RunFinished(status=status), fields),
+            (0, builtin.RunStarted(name="n"), fields),
+            (1, builtin.LlmCall(output_tokens=len(status)), fields),
+            (2, builtin.RunFinished(status=status), fields),
         )
     assert rows(root, "SELECT workspace, status, llm_calls, output_tokens FROM runs ORDER BY 1") == [
         ("a", "ok", 1, 2), ("b", "error", 1, 5), (None, "cancelled", 1, 9),
@@ -147,7 +147,7 @@ def test_a_run_id_in_two_workspaces_is_two_runs(root: Path) -> None:
 
 def test_events_with_a_run_id_alone_make_no_run(root: Path) -> None:
     """Nobody said that it began, or is over."""
-    emit(root, (0, events.Step(name="s"), {"run_id": "r"}))
+    emit(root, (0, builtin.Step(name="s"), {"run_id": "r"}))
     assert rows(root, "SELECT count(*) FROM runs") == [(0,)]
 
 
@@ -155,9 +155,9 @@ def test_steps_begin_before_their_events(root: Path) -> None:
     """By their duration, to the microsecond; one without a duration has no length, an absurd one does no harm."""
     emit(
         root,
-        (10, events.Step(name="retrieve", kind="plan", duration_ms=1500.25), {"run_id": "r", "parent_event_id": "p"}),
-        (20, events.Step(name="now", error_type="ValueError", error_message="no"), {}),
-        (30, events.Step(name="for ever", duration_ms=1e300), {}),
+        (10, builtin.Step(name="retrieve", kind="plan", duration_ms=1500.25), {"run_id": "r", "parent_event_id": "p"}),
+        (20, builtin.Step(name="now", error_type="ValueError", error_message="no"), {}),
+        (30, builtin.Step(name="for ever", duration_ms=1e300), {}),
     )
     assert rows(
         root,
@@ -172,7 +172,7 @@ def test_steps_begin_before_their_events(root: Path) -> None:
 
 def test_calls_of_models_and_tools(root: Path) -> None:
     """With what their producer said, and nothing else."""
-    call = events.LlmCall(
+    call = builtin.LlmCall(
         provider_name="openai", request_model="m", response_model="m-2026", response_id="x", finish_reasons=["stop"],
         uncached_input_tokens=1, cache_write_1h_tokens=2, output_tokens=3, reasoning_tokens=1, service_tier="batch",
         latency_ms=12.5, time_to_first_token_ms=2.5, cost_usd=Decimal("0.000000000001"), raw_usage={"a": 1},
@@ -180,7 +180,7 @@ def test_calls_of_models_and_tools(root: Path) -> None:
     emit(
         root,
         (0, call, {"run_id": "r", "request_id": "q"}),
-        (1, events.ToolCall(tool_name="t", tool_call_id="c", arguments={"a": 1}, result="r", duration_ms=250.0), {}),
+        (1, builtin.ToolCall(tool_name="t", tool_call_id="c", arguments={"a": 1}, result="r", duration_ms=250.0), {}),
     )
     assert rows(
         root,

@@ -15,20 +15,21 @@ from typing import Any
 import duckdb
 import pytest
 
-from eventlog import archive, content, log, reader, verification
-from eventlog.archiving import archive_sealed
-from eventlog.backup import backup
 from eventlog.config import Config
-from eventlog.destination import Folder, open_destination
 from eventlog.errors import IndexBusy, InvalidEvent
-from eventlog.pruned import read_pruned
-from eventlog.recorder import Recorder
-from eventlog.sealing import read_chain, seal
-from eventlog.segment import held_still
-from indexer import replay, retention
-from indexer.indexer import Indexer
-from indexer.retention import prune
-from queries.store import ReadStore
+from eventlog.indexer import replay, retention
+from eventlog.indexer.indexer import Indexer
+from eventlog.indexer.retention import prune
+from eventlog.log import content, layout, reader, zst
+from eventlog.log.pruned import read_pruned
+from eventlog.log.segment import held_still
+from eventlog.maintenance import verification
+from eventlog.maintenance.archiving import archive_sealed
+from eventlog.maintenance.backup import backup
+from eventlog.maintenance.destination import Folder, open_destination
+from eventlog.maintenance.sealing import read_chain, seal
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from tests.eventlog.test_sealing import forced
 from tests.indexer.support import COUNT, digest_of, index, line, rows, segment
 
@@ -91,7 +92,7 @@ def test_a_line_is_shown_from_its_archive(root: Path) -> None:
     found = ReadStore(root).event(json.loads(line(2))["event_id"])
     assert found is not None
     assert found.line == line(2)[:-1]
-    assert found.path == str(archive.archived_path(path))
+    assert found.path == str(zst.archived_path(path))
 
 
 def test_a_damaged_archive_does_not_keep_others_from_being_indexed(root: Path) -> None:
@@ -150,7 +151,7 @@ def test_pruned_rows_stay_and_the_log_says_what_is_gone(root: Path) -> None:
     done = prune(root, 30 * 86400)
     assert [each.segment for each in done.pruned] == [path.stem for path in paths]
     assert done.kept == []
-    assert log.list_type(root, "t") == []
+    assert layout.list_type(root, "t") == []
     index(root)
     assert replay.verify(root).equal
     again = replay.replay(root)
@@ -224,7 +225,7 @@ def test_what_is_not_safe_elsewhere_is_kept(root: Path, reason: str) -> None:
     done = prune(root, 30 * 86400)
     (kept,) = done.kept
     assert reason in kept
-    assert len(log.list_type(root, "t")) == 1
+    assert len(layout.list_type(root, "t")) == 1
 
 
 def test_without_an_index_only_what_is_backed_up_goes(root: Path, tmp_path: Path) -> None:
@@ -253,10 +254,10 @@ def test_young_segments_other_types_and_bookkeeping_stay(root: Path) -> None:
         aged(path)
     index(root)
     prune(root, 30 * 86400, ["t"])
-    left = {(each.event_type, each.size) for each in log.list_log(root).segments if each.event_type in "tu"}
+    left = {(each.event_type, each.size) for each in layout.list_log(root).segments if each.event_type in "tu"}
     assert left == {("t", len(line(60))), ("u", len(line(50, "u")))}
     prune(root, 0)
-    assert {each.event_type for each in log.list_log(root).segments} == {"segment_sealed", "segment_pruned"}
+    assert {each.event_type for each in layout.list_log(root).segments} == {"segment_sealed", "segment_pruned"}
     with pytest.raises(InvalidEvent, match="segment_sealed is kept for ever"):
         prune(root, 0, ["segment_sealed"])
 
@@ -282,7 +283,7 @@ def test_a_crash_in_the_middle_is_completed_by_the_next_run(
     assert verification.verify(root).findings == []
     assert replay.verify(root).equal
     prune(root, 30 * 86400)
-    assert log.list_type(root, "t") == []
+    assert layout.list_type(root, "t") == []
     index(root)
     assert rows(
         root, "SELECT count(*), count(DISTINCT payload ->> 'segment') FROM events WHERE event_type = 'segment_pruned'"
@@ -335,7 +336,7 @@ def test_a_damaged_account_of_what_was_pruned_does_not_stop_a_replay(root: Path)
     prune(root, 30 * 86400)
     seal(root)
     archive_sealed(root)
-    (path,) = (each.path for each in log.list_type(root, "segment_pruned"))
+    (path,) = (each.path for each in layout.list_type(root, "segment_pruned"))
     data = path.read_bytes()
     forced(path, data[:-10] + bytes([data[-10] ^ 0xFF]) + data[-9:])
     done = replay.replay(root)
@@ -378,7 +379,7 @@ def test_what_is_pruned_while_it_verifies_is_no_finding(root: Path, monkeypatch:
 
     monkeypatch.setattr(verification, "digests", digests)
     assert verification.verify(root).findings == []
-    assert log.list_type(root, "t") == []
+    assert layout.list_type(root, "t") == []
 
 
 def test_an_index_that_is_made_after_the_verdict_is_to_have_all_that_goes(
@@ -419,7 +420,7 @@ def test_what_could_not_be_deleted_is_not_called_deleted(root: Path, run: Run) -
     assert done.stdout.splitlines()[-1].startswith("deleted 2 segments, ")
     assert done.stderr.startswith(f"kept: t/{held.stem}: not deleted: somebody holds it")
     assert [each.segment for each in prune(root, 30 * 86400).pruned] == [held.stem]
-    assert log.list_type(root, "t") == []
+    assert layout.list_type(root, "t") == []
 
 
 def test_the_command_prunes(root: Path, run: Run) -> None:
@@ -448,7 +449,7 @@ def test_the_whole_way_from_emit_to_restore(root: Path, tmp_path: Path, run: Run
     for command in (["seal"], ["archive"], ["backup", place], ["index"]):
         assert run(*command).returncode == 0
     assert run("prune", "--older-than", "0s").stdout.splitlines()[-1].startswith("deleted ")
-    assert not [each for each in log.list_log(root).segments if each.event_type.startswith("kind")]
+    assert not [each for each in layout.list_log(root).segments if each.event_type.startswith("kind")]
     assert run("verify").returncode == 0
     (root / "index.duckdb").unlink()
     done = run("replay")
@@ -516,14 +517,14 @@ def test_a_replay_keeps_the_rows_of_a_segment_that_cannot_be_read_to_its_end(
     path = segment(root, *(line(n) for n in range(20)))
     index(root)
     monkeypatch.setattr(reader, "_BLOCK_BYTES", 1024)
-    real = archive._Plain.pread
+    real = zst._Plain.pread
 
-    def failing(self: archive._Plain, size: int, offset: int) -> bytes:
+    def failing(self: zst._Plain, size: int, offset: int) -> bytes:
         if offset > 1500:
             raise OSError(errno.EIO, "Input/output error")
         return real(self, size, offset)
 
-    monkeypatch.setattr(archive._Plain, "pread", failing)
+    monkeypatch.setattr(zst._Plain, "pread", failing)
     done = replay.replay(root)
     assert [path.name in each for each in done.unreadable] == [True]
     assert (done.carried.unreadable, done.kept) == (20, None)

@@ -12,11 +12,13 @@ import pytest
 
 from eventlog.config import Config
 from eventlog.errors import IndexFailed
-from eventlog.recorder import Recorder
-from eventlog.segment import Segment
-from indexer import index_file, projections, replay, sweep
-from indexer.indexer import Indexer
-from indexer.sweep import Sweep
+from eventlog.indexer import replay, sweep
+from eventlog.indexer.index import index_file
+from eventlog.indexer.indexer import Indexer
+from eventlog.indexer.sweep import Sweep
+from eventlog.indexer.views import projections
+from eventlog.log.segment import Segment
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import COUNT, index, line, name, rows, segment
 
 
@@ -105,7 +107,7 @@ def test_an_up_to_date_index_is_not_read_segment_by_segment(root: Path, monkeypa
     for n in range(5):
         segment(root, line(n))
     index(root)
-    monkeypatch.setattr("eventlog.log.refreshed", lambda _: pytest.fail("a segment was looked at"))
+    monkeypatch.setattr("eventlog.log.layout.refreshed", lambda _: pytest.fail("a segment was looked at"))
     assert Indexer(root).catch_up().events == 0
 
 
@@ -192,7 +194,7 @@ def test_an_index_that_could_not_be_read_for_a_moment_is_rebuilt_once(
         raise duckdb.IOException("Could not read enough bytes from file")
 
     with monkeypatch.context() as patch:
-        patch.setattr("indexer.indexer.index_batch", fail)
+        patch.setattr("eventlog.indexer.indexer.index_batch", fail)
         segment(root, line(1))
         indexer._index_inode = None
         with contextlib.suppress(IndexFailed):

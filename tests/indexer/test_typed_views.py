@@ -14,11 +14,12 @@ import msgspec
 import pytest
 
 import eventlog as obs
-from eventlog import schemas
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from indexer import projections, replay, typed
-from indexer.indexer import Indexer
+from eventlog.format import schemas
+from eventlog.indexer import replay
+from eventlog.indexer.indexer import Indexer
+from eventlog.indexer.views import projections, typed
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import index, line, name, rows, segment
 
 
@@ -380,7 +381,7 @@ def test_views_that_were_rolled_back_are_made_again(root: Path, monkeypatch: pyt
     recorder, indexer = Recorder(Config(root=str(root), strict=True)), Indexer(root)
     recorder.emit(obs.event("first.one")(msgspec.defstruct("First", [("n", int)], module=__name__))(1))
     with monkeypatch.context() as patch:
-        patch.setattr("indexer.checkpoint.write", _fail)
+        patch.setattr("eventlog.indexer.index.checkpoint.write", _fail)
         with pytest.raises(RuntimeError):
             indexer.catch_up()
     indexer.catch_up()

@@ -11,10 +11,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from eventlog import sealing
 from eventlog.errors import IndexBusy
-from indexer import carrying, index_file, replay, retention
-from indexer.indexer import Indexer
+from eventlog.indexer import carry_over, replay, retention
+from eventlog.indexer.index import index_file
+from eventlog.indexer.indexer import Indexer
+from eventlog.maintenance import sealing
 from tests.indexer.support import COUNT, index, line, name, rows, segment
 
 OLD = [line(n) for n in range(21, 29)]
@@ -176,20 +177,20 @@ def test_an_index_that_would_lose_events_is_kept(root: Path, monkeypatch: pytest
     """Whatever the reason: the two are compared before the swap."""
     segment(root, *OLD)
     index(root)
-    real = carrying._carry_replaced
+    real = carry_over._carry_replaced
     with duckdb.connect(str(index_file.index_path(root))) as connection:  # rows that come from nowhere
         connection.execute("UPDATE event_rows SET event_id = uuid() WHERE line_offset = 0")
 
     def lazy(connection: duckdb.DuckDBPyConnection) -> int:
-        return carrying.find_lacking(connection)
+        return carry_over.find_lacking(connection)
 
-    monkeypatch.setattr(carrying, "_carry_replaced", lazy)
+    monkeypatch.setattr(carry_over, "_carry_replaced", lazy)
     done = replay.replay(root)
     assert done.kept_events == 1
     assert [each for each in replay.remarks(done) if each.startswith("warning: the old index has 1 events")]
     with duckdb.connect(str(done.kept), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchall() == [(8,)]
-    monkeypatch.setattr(carrying, "_carry_replaced", real)
+    monkeypatch.setattr(carry_over, "_carry_replaced", real)
 
 
 # -- torn tails that go on --------------------------------------------------------------------

@@ -11,11 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eventlog.config import Config
-from eventlog.events import RunFinished, RunStarted, Step
-from eventlog.recorder import Recorder
-from eventlog.schemas import RESERVED
-from indexer import index_file, projections
-from indexer.schema import query_of, view
+from eventlog.format.builtin import RunFinished, RunStarted, Step
+from eventlog.format.schemas import RESERVED
+from eventlog.indexer.index import index_file
+from eventlog.indexer.index.schema import query_of, view
+from eventlog.indexer.views import projections
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import index
 
 OURS = [*projections.VIEWS, "quarantine", "event_types"]

@@ -15,12 +15,12 @@ from typing import Any
 import duckdb
 import pytest
 
-from eventlog import log
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from indexer import loader
-from indexer.indexer import Counted, Indexer
-from indexer.watch import rest_s, watch
+from eventlog.indexer.indexer import Counted, Indexer
+from eventlog.indexer.load import loader
+from eventlog.indexer.watch import rest_s, watch
+from eventlog.log import layout
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import COUNT, line, rows, segment, wait_for
 
 
@@ -55,8 +55,8 @@ def test_under_load_nobody_waits_for_a_notification(root: Path, monkeypatch: pyt
         looks.append(sealer)
 
     looks: list[object] = []
-    monkeypatch.setattr("indexer.watch._wakes", wake_once)
-    monkeypatch.setattr("indexer.watch._Sealer.seal_now_and_then", look)
+    monkeypatch.setattr("eventlog.indexer.watch._wakes", wake_once)
+    monkeypatch.setattr("eventlog.indexer.watch._Sealer.seal_now_and_then", look)
     recorder = Recorder(Config(root=str(root), strict=True))
     recorder.emit("t", {"n": 0})
     stop = threading.Event()
@@ -93,7 +93,7 @@ def test_watching_falls_back_to_looking_where_there_are_no_notifications(
         raise OSError(28, "inotify watch limit reached")
 
     monkeypatch.setattr(watchfiles, "watch", fail)
-    monkeypatch.setattr("indexer.watch.SWEEP_S", 0.05)
+    monkeypatch.setattr("eventlog.indexer.watch.SWEEP_S", 0.05)
     said: list[str] = []
     stop = threading.Event()
     thread = threading.Thread(target=watch, args=(Indexer(root), stop), kwargs={"say": said.append})
@@ -128,17 +128,17 @@ def test_a_log_that_cannot_be_read_for_a_moment_does_not_end_the_watch(
 ) -> None:
     """No rights, no descriptors: what passes by itself is said, and waited out."""
     segment(root, line(1))
-    stop, real, said = threading.Event(), log.list_log, list[str]()
+    stop, real, said = threading.Event(), layout.list_log, list[str]()
     answers = iter([PermissionError(errno.EACCES, "Permission denied", "log/t")])
 
-    def listing(*arguments: Any, **options: Any) -> log.Listing:
+    def listing(*arguments: Any, **options: Any) -> layout.Listing:
         for error in answers:
             raise error
         stop.set()
         return real(*arguments, **options)
 
-    monkeypatch.setattr(log, "list_log", listing)
-    monkeypatch.setattr("indexer.watch.SWEEP_S", 0.01)
+    monkeypatch.setattr(layout, "list_log", listing)
+    monkeypatch.setattr("eventlog.indexer.watch.SWEEP_S", 0.01)
     watch(Indexer(root), stop, poll=True, say=said.append)
     assert said == ["[Errno 13] Permission denied: 'log/t'; trying again"]
     assert rows(root, COUNT) == [(1, 1)]
@@ -159,7 +159,7 @@ def test_an_index_that_cannot_be_written_for_a_moment_does_not_end_the_watch(
         real(*arguments)
 
     monkeypatch.setattr(loader, "store", store)
-    monkeypatch.setattr("indexer.watch.SWEEP_S", 0.01)
+    monkeypatch.setattr("eventlog.indexer.watch.SWEEP_S", 0.01)
     watch(Indexer(root), stop, poll=True, say=said.append)
     assert said == [
         f"{root}/index.duckdb could not be written: IO Error: No space left on device. "
@@ -170,10 +170,10 @@ def test_an_index_that_cannot_be_written_for_a_moment_does_not_end_the_watch(
 
 def test_what_is_finished_is_sealed_by_the_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the seals are indexed; what may still be continued is not sealed."""
-    monkeypatch.setattr("indexer.watch.SEAL_S", 0.05)
-    monkeypatch.setattr("indexer.watch.SWEEP_S", 0.05)
+    monkeypatch.setattr("eventlog.indexer.watch.SEAL_S", 0.05)
+    monkeypatch.setattr("eventlog.indexer.watch.SWEEP_S", 0.05)
     old = segment(root, line(1))
-    young = segment(root, line(2), name=log.new_segment_name(time.time_ns()))
+    young = segment(root, line(2), name=layout.new_segment_name(time.time_ns()))
     stop = threading.Event()
     thread = threading.Thread(target=watch, args=(Indexer(root), stop), kwargs={"say": print, "poll": True})
     thread.start()
@@ -189,8 +189,8 @@ def test_what_is_finished_is_sealed_by_the_way(root: Path, monkeypatch: pytest.M
 
 def test_released_segments_are_not_sealed_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are about to go, and so is the chain's sense."""
-    monkeypatch.setattr("indexer.watch.SEAL_S", 0.01)
-    monkeypatch.setattr("indexer.watch.SWEEP_S", 0.05)
+    monkeypatch.setattr("eventlog.indexer.watch.SEAL_S", 0.01)
+    monkeypatch.setattr("eventlog.indexer.watch.SWEEP_S", 0.05)
     segment(root, line(1))
     stop = threading.Event()
     indexer = Indexer(root, release=True)
@@ -202,7 +202,7 @@ def test_released_segments_are_not_sealed_first(root: Path, monkeypatch: pytest.
     finally:
         stop.set()
         thread.join()
-    assert log.list_log(root).segments == []
+    assert layout.list_log(root).segments == []
 
 
 def test_catching_up_ends_while_somebody_keeps_writing(root: Path) -> None:
@@ -211,7 +211,7 @@ def test_catching_up_ends_while_somebody_keeps_writing(root: Path) -> None:
     numbers = iter(range(2, 10**6))
 
     class Busy(Indexer):
-        def _index_some(self, waiting: list[log.SegmentFile], counted: Counted) -> list[log.SegmentFile] | None:
+        def _index_some(self, waiting: list[layout.SegmentFile], counted: Counted) -> list[layout.SegmentFile] | None:
             with path.open("ab") as file:
                 file.write(line(next(numbers)))
             return super()._index_some(waiting, counted)

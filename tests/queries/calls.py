@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from eventlog.config import Config
-from eventlog.control import Role
-from eventlog.recorder import Recorder
-from indexer.indexer import Indexer
-from queries.store import ReadStore
+from eventlog.format.control import Role
+from eventlog.indexer.indexer import Indexer
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 
 #: input, cache read, cache write for 5 minutes and for an hour, output
 TOKENS = (

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import log
 from eventlog.config import Config
-from eventlog.control import Role
-from eventlog.recorder import Recorder
-from indexer import index_file, schema
-from indexer.indexer import Indexer
+from eventlog.format.control import Role
+from eventlog.indexer.index import index_file, schema
+from eventlog.indexer.indexer import Indexer
+from eventlog.log import layout
+from eventlog.record.recorder import Recorder
 
 NOBODY = 65534
 #: Check, level, and patterns for what it is and what to do.
@@ -29,7 +29,7 @@ def emit(root: Path, event_type: str, payload: dict[str, object], **fields: str)
 
 
 def new_segment(root: Path, data: bytes, *, event_type: str = "t", created_s: float | None = None) -> Path:
-    name = log.new_segment_name(int((created_s or time.time()) * 10**9))
+    name = layout.new_segment_name(int((created_s or time.time()) * 10**9))
     path = root / "log" / event_type / f"{name}.jsonl"
     path.parent.mkdir(mode=0o700, exist_ok=True)
     path.write_bytes(data)

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from indexer.indexer import Indexer
-from queries.store import ReadStore
+from eventlog.indexer.indexer import Indexer
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import segment
 
 START = datetime(2026, 3, 1, 22, 30, tzinfo=UTC)

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from eventlog.config import Config
-from eventlog.control import Role
-from eventlog.recorder import Recorder
+from eventlog.format.control import Role
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import index
 
 #: When, what, and fields of the envelope.

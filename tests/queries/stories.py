@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from eventlog import events
 from eventlog.config import Config
-from eventlog.control import Role
-from eventlog.recorder import Recorder
+from eventlog.format import builtin
+from eventlog.format.control import Role
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import index
 
 START = datetime(2026, 3, 1, 23, 59, 50, tzinfo=UTC)
@@ -51,35 +51,37 @@ def nightly(root: Path, run_id: str = "nightly-7", *, shift: float = 0, failing:
     """A run of 20 s with a step, model and tool calls; returns the ids of its events by name."""
     ids: dict[str, str] = {}
     with Story(root, run_id=run_id, agent="planner", session_id="s1", workspace="w") as story:
-        ids["start"] = story.tell(shift, events.RunStarted(name="nightly", task="Tidy the shelf"))
+        ids["start"] = story.tell(shift, builtin.RunStarted(name="nightly", task="Tidy the shelf"))
         ids["llm"] = story.tell(
             shift + 3,
-            events.LlmCall(
+            builtin.LlmCall(
                 request_model="m", system_instructions="You tidy.", latency_ms=2400.0,
                 input_messages=[{"role": "user", "content": "Tidy the shelf now" if failing else "Tidy the shelf"}],
                 uncached_input_tokens=1200, cache_write_5m_tokens=800, output_tokens=90,
             ),
         )  # fmt: skip
-        search = events.ToolCall(tool_name="search", arguments={"n": 1, "q": "shelf"}, result="none", duration_ms=700.0)
+        search = builtin.ToolCall(
+            tool_name="search", arguments={"n": 1, "q": "shelf"}, result="none", duration_ms=700.0
+        )
         for number, second in enumerate((5, 6, 7) if failing else (5,)):
             ids[f"search{number}"] = story.tell(
                 shift + second, msgspec.structs.replace(search, ok=not failing or number == 2)
             )
-        ids["step"] = story.tell(shift + 15, events.Step(name="retrieve", duration_ms=7000.0))
+        ids["step"] = story.tell(shift + 15, builtin.Step(name="retrieve", duration_ms=7000.0))
         inside = {"parent_event_id": ids["step"]}
         ids["inner"] = story.tell(
             shift + 12,
-            events.LlmCall(request_model="m", cache_read_tokens=2000, uncached_input_tokens=300, output_tokens=40),
+            builtin.LlmCall(request_model="m", cache_read_tokens=2000, uncached_input_tokens=300, output_tokens=40),
             **inside,
         )
         make = {"command": "make all" if failing else "make"}
         ids["make"] = story.tell(
-            shift + 14, events.ToolCall(tool_name="bash", arguments=make, duration_ms=1000.0), **inside
+            shift + 14, builtin.ToolCall(tool_name="bash", arguments=make, duration_ms=1000.0), **inside
         )
         if failing:
             ids["error"] = story.tell(
-                shift + 18, events.Error(error_type="Overflow", error_message="the shelf is full")
+                shift + 18, builtin.Error(error_type="Overflow", error_message="the shelf is full")
             )
-        end = events.RunFinished(status="error", error_type="Overflow") if failing else events.RunFinished()
+        end = builtin.RunFinished(status="error", error_type="Overflow") if failing else builtin.RunFinished()
         ids["end"] = story.tell(shift + 20, msgspec.structs.replace(end, duration_ms=20_000.0))
     return ids

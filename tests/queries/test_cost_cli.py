@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from indexer.indexer import Indexer
-from queries import units
-from queries.cost import cli
-from queries.store import ReadStore
+from eventlog.indexer.indexer import Indexer
+from eventlog.queries.cli import cost
+from eventlog.queries.store import ReadStore
+from eventlog.queries.text import units
 from tests.conftest import Run
 from tests.queries.calls import call, price, recorded
 
@@ -197,7 +197,7 @@ def test_amounts_as_people_read_them(amount: str | None, text: str) -> None:
 
 def test_bars_are_as_long_as_their_part() -> None:
     """In eighths of a character, one at least."""
-    assert [cli._bar(Decimal(part), 4) for part in ("0", "0.0001", "0.25", "0.28125", "1")] == [
+    assert [cost._bar(Decimal(part), 4) for part in ("0", "0.0001", "0.25", "0.28125", "1")] == [
         "",
         "▏",
         "█",
@@ -213,7 +213,7 @@ def test_the_second_time_the_price_list_is_not_loaded_and_duckdb_is_left_to_the_
     program = """
         import sys
         from eventlog.cli.main import run
-        from queries import cli_options
+        from eventlog.queries.cli import options as cli_options
         assert run(["cost", "--json"]) == 0
         kept = cli_options._last
         assert run(["cost", "--json"]) == 0

@@ -13,9 +13,9 @@ import pytest
 from genai_prices import types
 from genai_prices.data import providers
 
-from queries.cost import prices, rates
-from queries.cost.prices import price_of_call
-from queries.cost.rates import Key, Rate
+from eventlog.queries.cost import prices, rates
+from eventlog.queries.cost.prices import price_of_call
+from eventlog.queries.cost.rates import Key, Rate
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 MILLION = {"uncached_input_tokens": 1_000_000}
@@ -160,7 +160,7 @@ def test_a_program_that_only_writes_can_ask_for_a_price(missing: str, printed: s
     """Without DuckDB; and without the price list nothing has one."""
     program = (
         f"import sys; sys.modules[{missing!r}] = None\n"
-        "from datetime import datetime; from queries.cost.prices import price_of_call\n"
+        "from datetime import datetime; from eventlog.queries.cost.prices import price_of_call\n"
         "print(price_of_call('claude-opus-4-5', None, datetime(2026, 11, 1), {'uncached_input_tokens': 1_000_000}))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)

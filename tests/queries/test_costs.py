@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from eventlog.importers.claude_code import find
-from indexer.indexer import Indexer
-from queries.cost import costs, prices, report
-from queries.store import ReadStore
+from eventlog.indexer.indexer import Indexer
+from eventlog.queries.cost import costs, prices, report
+from eventlog.queries.store import ReadStore
 from tests.queries.calls import MILLION, NOON, TOKENS, call, price, recorded, store, utc
 from tests.queries.test_transcripts import import_all
 
@@ -374,7 +374,7 @@ def test_without_the_library_what_was_set_and_what_was_reported_still_counts(roo
     )  # fmt: skip
     found = json.loads(done.stdout)
     assert (found["total"]["cost_usd"], found["total"]["unpriced_calls"]) == ("3", 1)
-    assert "pip install 'eventlog[prices]'" in found["notes"][0]
+    assert "pip install 'agent-eventlog[prices]'" in found["notes"][0]
 
 
 # -- real sessions ---------------------------------------------------------------------------

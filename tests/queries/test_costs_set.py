@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer import replay
-from indexer.indexer import Indexer
-from queries.cost import costs, price_sets
-from queries.store import ReadStore
+from eventlog.indexer import replay
+from eventlog.indexer.indexer import Indexer
+from eventlog.queries.cost import costs, price_sets
+from eventlog.queries.store import ReadStore
 from tests.indexer.support import line, segment
 from tests.queries.calls import MILLION, NOON, call, price, recorded, store, utc
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from eventlog.config import Config
-from eventlog.control import Role
-from eventlog.recorder import Recorder
-from indexer.indexer import Indexer
-from queries.alerts.check import check
-from queries.demo.story import Story, write
-from queries.store import ReadStore
+from eventlog.format.control import Role
+from eventlog.indexer.indexer import Indexer
+from eventlog.queries.alerts.check import check
+from eventlog.queries.demo.scenario import Story, write
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from tests.conftest import PROJECT, Run
 from tests.indexer.support import rows
 

@@ -19,15 +19,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventlog.archiving import archive_sealed
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from eventlog.sealing import seal
-from eventlog.segment import Segment
-from indexer import turns
-from indexer.indexer import Indexer
-from queries.doctor import CHECKS, diagnose, folders, index, machine, run, scene, segments, settings
-from queries.doctor.finding import Finding, Level
+from eventlog.indexer.index import lock
+from eventlog.indexer.indexer import Indexer
+from eventlog.log.segment import Segment
+from eventlog.maintenance.archiving import archive_sealed
+from eventlog.maintenance.sealing import seal
+from eventlog.queries.doctor import CHECKS, diagnose, folders, index, machine, run, segments, settings
+from eventlog.queries.doctor import snapshot as scene
+from eventlog.queries.doctor.finding import Finding, Level
+from eventlog.record.recorder import Recorder
 from tests.conftest import Run
 from tests.queries.disasters import DISASTERS, NOBODY, Said, a_broken_index, an_odd_name, emit, needs_root, new_segment
 
@@ -124,7 +125,7 @@ def another_process(program: str, *arguments: object) -> Iterator[subprocess.Pop
 
 HOLD_INDEX = """
 import sys
-from indexer import index_file
+from eventlog.indexer.index import index_file
 with index_file.writing(sys.argv[1]):
     print("ready", flush=True)
     sys.stdin.read()
@@ -145,7 +146,7 @@ sys.stdin.read()
 """
 REPLAY = """
 import sys
-from indexer import replay
+from eventlog.indexer import replay
 with replay._work_file(sys.argv[1], 1) as path:
     path.touch()
     print("ready", flush=True)
@@ -189,7 +190,7 @@ def test_a_segment_that_was_adopted_meanwhile_is_not_torn(healthy: Path) -> None
 
 def test_a_writer_that_the_kernel_does_not_name_still_counts(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list of locks ends at the border of a container."""
-    monkeypatch.setattr(turns, "held_files", lambda: None)
+    monkeypatch.setattr(lock, "held_files", lambda: None)
     (path,) = (healthy / "log/u").iterdir()
     owned = Segment.adopt(path)
     assert owned is not None
@@ -394,7 +395,7 @@ def test_watches_in_use_are_counted(healthy: Path) -> None:
     program = (
         "import sys, threading, time, watchfiles\n"
         "from pathlib import Path\n"
-        "from queries.doctor import machine\n"
+        "from eventlog.queries.doctor import machine\n"
         "threading.Thread(target=lambda: list(watchfiles.watch(sys.argv[1])), daemon=True).start()\n"
         "ends = time.monotonic() + 30\n"
         "while list(machine._watches_of(Path('/proc/self'))) != [3] and time.monotonic() < ends: time.sleep(0.01)\n"
@@ -522,7 +523,7 @@ def test_an_old_part_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "problem",
             "duckdb 1.4.4 is too old for the index and all questions to it: 2.0 or newer is needed",
-            "pip install --upgrade 'eventlog[index]'",
+            "pip install --upgrade 'agent-eventlog[index]'",
         )
     ]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import blobs
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from queries.doctor import diagnose
-from queries.doctor.finding import Level
+from eventlog.log import blobs
+from eventlog.queries.doctor import diagnose
+from eventlog.queries.doctor.finding import Level
+from eventlog.record.recorder import Recorder
 from tests.eventlog.chunks import text
 from tests.eventlog.test_blob_states import STATES
 

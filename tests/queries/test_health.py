@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventlog import events
-from eventlog.drops import EventsDropped
 from eventlog.errors import QueryFailed
-from indexer import replay
-from queries.health import score
-from queries.health.penalties import CHECKS
-from queries.store import ReadStore
+from eventlog.format import builtin
+from eventlog.indexer import replay
+from eventlog.queries.health import score
+from eventlog.queries.health.penalties import CHECKS
+from eventlog.queries.store import ReadStore
+from eventlog.record.drops import EventsDropped
 from tests.conftest import PROJECT, Run
 from tests.queries.recordings import Told, record
 
@@ -35,10 +35,10 @@ def ago(**length: float) -> datetime:
 def run_of(run_id: str, began: datetime, ended: datetime | None, **finish: Any) -> list[Told]:
     """A run, and its end if it has one."""
     fields = WHO | {"run_id": run_id}
-    told: list[Told] = [(began, events.RunStarted(name="n", pid=7), dict(fields))]
+    told: list[Told] = [(began, builtin.RunStarted(name="n", pid=7), dict(fields))]
     if ended is not None:
         duration_ms = (ended - began) / timedelta(milliseconds=1)
-        told.append((ended, events.RunFinished(duration_ms=duration_ms, **finish), dict(fields)))
+        told.append((ended, builtin.RunFinished(duration_ms=duration_ms, **finish), dict(fields)))
     return told
 
 
@@ -58,7 +58,7 @@ def calls(count: int, *, hours_ago: float, failed: int = 0, in_runs: bool = Fals
     return [
         (
             ago(hours=hours_ago) + timedelta(seconds=n),
-            events.LlmCall(request_model="m", error_type="Timeout" if n < failed else None, **fields),
+            builtin.LlmCall(request_model="m", error_type="Timeout" if n < failed else None, **fields),
             WHO | ({"run_id": f"r{hours_ago}-{n}"} if in_runs else {}),
         )
         for n in range(count)
@@ -67,12 +67,12 @@ def calls(count: int, *, hours_ago: float, failed: int = 0, in_runs: bool = Fals
 
 def tools(count: int, *, failed: int = 0) -> list[Told]:
     """Calls of a tool, the first of which fail."""
-    return [(ago(hours=1), events.ToolCall(tool_name="t", ok=n >= failed), dict(WHO)) for n in range(count)]
+    return [(ago(hours=1), builtin.ToolCall(tool_name="t", ok=n >= failed), dict(WHO)) for n in range(count)]
 
 
 def beats(*minutes_ago: float, interval_s: float | None = 60, status: str | None = None) -> list[Told]:
     """Heartbeats."""
-    beat = events.Heartbeat(interval_s=interval_s, status=status)
+    beat = builtin.Heartbeat(interval_s=interval_s, status=status)
     return [(ago(minutes=each), beat, dict(WHO)) for each in minutes_ago]
 
 
@@ -191,14 +191,14 @@ CASES: dict[str, tuple[str, list[Told], int | None, str, dict[str, Any]]] = {
     "under way for too long": (
         "stuck_runs",
         [*runs(9, hours_ago=30), *runs(5, hours_ago=3), *run_of("long", ago(minutes=31), None), *beats(),
-         (ago(minutes=1), events.Step(name="s"), WHO | {"run_id": "long"})], 22,
+         (ago(minutes=1), builtin.Step(name="s"), WHO | {"run_id": "long"})], 22,
         "1 under way for over 3 times the longest (600 s) of 6 runs: long (under way for too long)",
         {"stuck": 1, "abandoned": 0},
     ),
     "under way for long": (
         "stuck_runs",
         [*runs(5, hours_ago=3), *run_of("long", ago(minutes=29), None),
-         (ago(minutes=1), events.Step(name="s"), WHO | {"run_id": "long"})], 0,
+         (ago(minutes=1), builtin.Step(name="s"), WHO | {"run_id": "long"})], 0,
         "none of 6 runs", {"stuck": 0, "running": 1},
     ),
 }  # fmt: skip

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import events
 from eventlog.errors import QueryFailed
+from eventlog.format import builtin
+from eventlog.queries.cli.insights import spark
+from eventlog.queries.insights import calls, findings
+from eventlog.queries.insights.calls import ModelCall, ToolCall
+from eventlog.queries.insights.findings import Growth, Loop, Repeated, Resent, Retry
+from eventlog.queries.store import ReadStore
 from fixtures import transcripts
-from queries.insights import calls, findings
-from queries.insights.calls import ModelCall, ToolCall
-from queries.insights.cli import spark
-from queries.insights.findings import Growth, Loop, Repeated, Resent, Retry
-from queries.store import ReadStore
 from tests.conftest import Run
 from tests.indexer.support import index
 from tests.queries.stories import START, Story, at, nightly
@@ -50,7 +50,7 @@ def test_repeated_calls(root: Path) -> None:
     """Equal arguments in any order of their keys; waste is all but the first."""
     with Story(root, run_id="r") as story:
         ids = [
-            story.tell(n, events.ToolCall(tool_name=name, arguments=arguments, result=result, duration_ms=ms))
+            story.tell(n, builtin.ToolCall(tool_name=name, arguments=arguments, result=result, duration_ms=ms))
             for n, (name, arguments, result, ms) in enumerate([
                 ("read", {"a": 1, "b": 2}, "xx", 100.0), ("read", {"b": 2, "a": 1}, "yyy", 250.5),
                 ("read", {"a": 1}, "z", 9.0), ("write", {"a": 1, "b": 2}, None, 9.0),
@@ -239,7 +239,7 @@ def test_the_command(root: Path, run: Run) -> None:
     whole: dict[str, Any] = msgspec.json.decode(run("insights", "nightly-7", "--json").stdout)
     assert whole["loops"][0]["times"] == 3
     with Story(root, run_id="empty") as story:
-        story.tell(0, events.RunStarted(name="n"))
+        story.tell(0, builtin.RunStarted(name="n"))
     done = run("insights", "empty")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "no calls of models or tools are in it, so there is nothing to say\n"

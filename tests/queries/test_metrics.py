@@ -16,12 +16,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventlog import events
 from eventlog.errors import QueryFailed
-from indexer import replay
-from queries.metrics import measured
-from queries.metrics.measured import BUCKETS, GROUPS, Bucket, Group, Metrics, Percentiles
-from queries.store import ReadStore
+from eventlog.format import builtin
+from eventlog.indexer import replay
+from eventlog.queries.metrics import aggregates
+from eventlog.queries.metrics.aggregates import BUCKETS, GROUPS, Bucket, Group, Metrics, Percentiles
+from eventlog.queries.store import ReadStore
 from tests.conftest import Run
 from tests.indexer.support import index, line, segment
 from tests.queries.recordings import Told, record
@@ -53,19 +53,19 @@ def one(value: float) -> Percentiles:
 A = {"run_id": "r1", "agent": "a", "workspace": "w"}
 B = {"run_id": "r2", "agent": "b", "workspace": "w"}
 DAY_AND_NIGHT: list[Told] = [
-    (at(-10), events.RunStarted(name="late"), A),
-    (at(-5), events.LlmCall(
+    (at(-10), builtin.RunStarted(name="late"), A),
+    (at(-5), builtin.LlmCall(
         request_model="m", uncached_input_tokens=100, cache_read_tokens=50, output_tokens=7, latency_ms=800.0,
         time_to_first_token_ms=120.0, cost_usd=Decimal("0.000000000001")), A),
-    (at(1), events.ToolCall(tool_name="grep", duration_ms=120_000.0, ok=False), A),
-    (at(5), events.LlmCall(
+    (at(1), builtin.ToolCall(tool_name="grep", duration_ms=120_000.0, ok=False), A),
+    (at(5), builtin.LlmCall(
         request_model="m", output_tokens=3, reasoning_tokens=2, latency_ms=900.0, error_type="Timeout",
         cost_usd=Decimal("1.10")), A),
-    (at(6), events.Error(error_type="Oops"), A),
-    (at(10), events.RunFinished(status="error", duration_ms=1.2e6, error_type="Timeout"), A),
-    (at(20), events.RunStarted(name="early"), B),
-    (at(21), events.LlmCall(request_model="n", output_tokens=1), B),
-    (at(30), events.RunFinished(duration_ms=6e5), B),
+    (at(6), builtin.Error(error_type="Oops"), A),
+    (at(10), builtin.RunFinished(status="error", duration_ms=1.2e6, error_type="Timeout"), A),
+    (at(20), builtin.RunStarted(name="early"), B),
+    (at(21), builtin.LlmCall(request_model="n", output_tokens=1), B),
+    (at(30), builtin.RunFinished(duration_ms=6e5), B),
 ]  # fmt: skip
 
 
@@ -121,13 +121,13 @@ def test_a_replay_gives_the_same_metrics(root: Path) -> None:
 
 
 STATUSES: dict[str, tuple[list[tuple[float, msgspec.Struct]], str]] = {
-    "ok": ([(0, events.RunStarted(name="n")), (1, events.RunFinished())], "runs_ok"),
-    "error": ([(0, events.RunStarted(name="n")), (1, events.RunFinished(status="error"))], "runs_error"),
-    "a word of its own": ([(0, events.RunStarted(name="n")), (1, events.RunFinished(status="bored"))], "runs_error"),
-    "cancelled": ([(0, events.RunStarted(name="n")), (1, events.RunFinished(status="cancelled"))], "runs_cancelled"),
-    "silent": ([(0, events.RunStarted(name="n"))], "runs_abandoned"),
-    "going on": ([(0, events.RunStarted(name="n")), (20, events.Step(name="s"))], "runs_running"),
-    "only its end": ([(1, events.RunFinished())], "runs_ok"),
+    "ok": ([(0, builtin.RunStarted(name="n")), (1, builtin.RunFinished())], "runs_ok"),
+    "error": ([(0, builtin.RunStarted(name="n")), (1, builtin.RunFinished(status="error"))], "runs_error"),
+    "a word of its own": ([(0, builtin.RunStarted(name="n")), (1, builtin.RunFinished(status="bored"))], "runs_error"),
+    "cancelled": ([(0, builtin.RunStarted(name="n")), (1, builtin.RunFinished(status="cancelled"))], "runs_cancelled"),
+    "silent": ([(0, builtin.RunStarted(name="n"))], "runs_abandoned"),
+    "going on": ([(0, builtin.RunStarted(name="n")), (20, builtin.Step(name="s"))], "runs_running"),
+    "only its end": ([(1, builtin.RunFinished())], "runs_ok"),
 }
 RATES = {"runs_ok": 1.0, "runs_error": 0.0, "runs_abandoned": 0.0, "runs_cancelled": None, "runs_running": None}
 
@@ -145,8 +145,8 @@ def test_success_is_ok_of_those_that_could_be(root: Path, story: str) -> None:
 
 def test_percentiles_are_values_that_were_measured(root: Path) -> None:
     """Of 1 to 200 ms the p50 is 100, the p95 190, the p99 198; of three values the p95 is the greatest."""
-    latencies = [events.LlmCall(request_model="m", latency_ms=float(n)) for n in range(1, 201)]
-    firsts = [events.LlmCall(request_model="n", time_to_first_token_ms=n) for n in (5.5, 1.5, 2.5)]
+    latencies = [builtin.LlmCall(request_model="m", latency_ms=float(n)) for n in range(1, 201)]
+    firsts = [builtin.LlmCall(request_model="n", time_to_first_token_ms=n) for n in (5.5, 1.5, 2.5)]
     record(root, *((at(0), call, {}) for call in latencies + firsts))
     found = ReadStore(root).metrics("day", ["model"])
     assert [each.latency_ms for each in found] == [Percentiles(200, 100, 190, 198), None]
@@ -176,9 +176,9 @@ def test_bounds_cut_and_agents_are_picked(root: Path) -> None:
 
 def test_costs_are_those_of_the_cost_report(root: Path) -> None:
     """Computed from prices, also from one that was set for the time of the call, on its day; in a workspace, too."""
-    price = events.PriceSet(model="m", input_usd_per_mtok=Decimal(2), output_usd_per_mtok=Decimal(10))
+    price = builtin.PriceSet(model="m", input_usd_per_mtok=Decimal(2), output_usd_per_mtok=Decimal(10))
     told: list[Told] = [
-        (at(minutes), events.LlmCall(request_model="m", uncached_input_tokens=500_000, output_tokens=1), A)
+        (at(minutes), builtin.LlmCall(request_model="m", uncached_input_tokens=500_000, output_tokens=1), A)
         for minutes in (-600, -1, 1)
     ]
     record(root, (at(-100), price, {}), *told)
@@ -190,9 +190,9 @@ def test_costs_are_those_of_the_cost_report(root: Path) -> None:
 
 def test_the_most_frequent_types_of_errors_are_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others are summed up, so that none is missing."""
-    monkeypatch.setattr(measured, "TYPES_MAX", 2)
+    monkeypatch.setattr(aggregates, "TYPES_MAX", 2)
     types = ["A", "B", "B", "C", "C", "C", "D"]
-    record(root, *((at(0), events.ToolCall(tool_name="t", error_type=each), {}) for each in types))
+    record(root, *((at(0), builtin.ToolCall(tool_name="t", error_type=each), {}) for each in types))
     (found,) = ReadStore(root).metrics()
     assert list(found.tool_errors.items()) == [("C", 3), ("B", 2), ("(other)", 2)]
 
@@ -205,7 +205,7 @@ def test_questions_that_make_no_sense_are_refused(root: Path, monkeypatch: pytes
         store.metrics("week")  # type: ignore[arg-type]
     with pytest.raises(QueryFailed, match=r"^cannot group by tool; use workspace, agent, model$"):
         store.metrics(by=("tool",))  # type: ignore[arg-type]
-    monkeypatch.setattr(measured, "ROWS_MAX", 1)
+    monkeypatch.setattr(aggregates, "ROWS_MAX", 1)
     with pytest.raises(QueryFailed, match=r"^there are more than 1 rows; ask since a later time, or by less$"):
         store.metrics("hour", GROUPS)
 
@@ -229,8 +229,8 @@ def random_log(seed: int) -> tuple[list[Told], list[dict[str, Any]]]:
         match n % 4:
             case 0:
                 status = "ok" if error is None else chance.choice(("error", "cancelled"))
-                told.append((moment, events.RunStarted(name="n"), who | {"run_id": f"r{n}"}))
-                told.append((ended, events.RunFinished(status=status, duration_ms=length_s * 1000, error_type=error),
+                told.append((moment, builtin.RunStarted(name="n"), who | {"run_id": f"r{n}"}))
+                told.append((ended, builtin.RunFinished(status=status, duration_ms=length_s * 1000, error_type=error),
                              who | {"run_id": f"r{n}"}))  # fmt: skip
                 facts.append(who | {"moment": moment, "runs": 1, f"runs_{status}": 1,
                                     "run_duration_ms": length_s * 1000}
@@ -238,18 +238,20 @@ def random_log(seed: int) -> tuple[list[Told], list[dict[str, Any]]]:
             case 1:
                 model = chance.choice(("m", "n", None))
                 tokens = chance.randrange(1000)
-                call = events.LlmCall(request_model=model, output_tokens=tokens, error_type=error, latency_ms=length_s,
+                call = builtin.LlmCall(request_model=model, output_tokens=tokens, error_type=error, latency_ms=length_s,
                                       cost_usd=Decimal(tokens) / 1000)  # fmt: skip
                 told.append((moment, call, who))
                 facts.append(who | {"moment": moment, "model": model, "llm_calls": 1, "output_tokens": tokens,
                                     "latency_ms": length_s, "cost_usd": Decimal(tokens) / 1000}
                              | ({"llm_errors": error, "llm_failures": 1} if error else {}))  # fmt: skip
             case 2:
-                told.append((ended, events.ToolCall(tool_name="t", duration_ms=length_s * 1000, error_type=error), who))
+                told.append(
+                    (ended, builtin.ToolCall(tool_name="t", duration_ms=length_s * 1000, error_type=error), who)
+                )
                 facts.append(who | {"moment": moment, "tool_calls": 1, "tool_duration_ms": length_s * 1000}
                              | ({"tool_errors": error, "tool_failures": 1} if error else {}))  # fmt: skip
             case _:
-                told.append((moment, events.Error(error_type=error), who))
+                told.append((moment, builtin.Error(error_type=error), who))
                 facts.append(who | {"moment": moment, "logged_errors": error or "(unknown)"})
     chance.shuffle(told)
     return told, facts

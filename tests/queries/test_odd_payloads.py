@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventlog import payloads
 from eventlog.errors import QueryFailed
-from queries.store import ReadStore
+from eventlog.format import payloads
+from eventlog.queries.store import ReadStore
 from tests.conftest import Run
 from tests.indexer.support import index, line, segment
 

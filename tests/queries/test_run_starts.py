@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import events, ids
-from indexer.replay import replay
-from queries.store import ReadStore
+from eventlog.format import builtin, ids
+from eventlog.indexer.replay import replay
+from eventlog.queries.store import ReadStore
 from tests.conftest import Run
 from tests.queries.stories import Story
 
@@ -36,9 +36,9 @@ def test_starts_are_counted_in_each_workspace(
     """A redelivered event is one start, a run of which only the end is there has none, and a replay counts alike."""
     with Story(root, run_id="r") as story:
         for fields in starts:
-            story.tell(0, events.RunStarted(name="n"), **fields)
+            story.tell(0, builtin.RunStarted(name="n"), **fields)
         if not starts:
-            story.tell(0, events.RunFinished(status="ok"))
+            story.tell(0, builtin.RunFinished(status="ok"))
     counted = {run.workspace: run.starts for run in ReadStore(root).runs()}
     assert counted == expected
     replay(root)
@@ -49,7 +49,7 @@ def test_what_uses_one_id_is_shown(root: Path, run: Run) -> None:
     """In the list, in JSON, and in the head of the tree; a run with an id of its own has nothing beside it."""
     with Story(root) as story:
         for run_id in ("shared", "shared", "own"):
-            story.tell(0, events.RunStarted(name="n"), run_id=run_id)
+            story.tell(0, builtin.RunStarted(name="n"), run_id=run_id)
     listed = run("runs").stdout
     assert "shared ×2" in listed
     assert "own ×" not in listed

@@ -15,16 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import events, recording, sealing
 from eventlog.config import Config
 from eventlog.errors import QueryFailed
-from eventlog.recorder import Recorder
+from eventlog.format import builtin
+from eventlog.maintenance import sealing
+from eventlog.queries.cli import waterfall
+from eventlog.queries.runs import evidence, tree
+from eventlog.queries.runs.difference import Change, first_difference
+from eventlog.queries.runs.tree import Node
+from eventlog.queries.store import ReadStore
+from eventlog.queries.text import cells
+from eventlog.record import runs
+from eventlog.record.recorder import Recorder
 from fixtures import transcripts
-from queries import cells
-from queries.runs import evidence, tree, waterfall
-from queries.runs.difference import Change, first_difference
-from queries.runs.tree import Node
-from queries.store import ReadStore
 from tests.conftest import Run
 from tests.indexer.support import index, line, segment
 from tests.queries.stories import START, Story, at, nightly
@@ -37,7 +40,7 @@ def test_runs_come_last_begun_first_and_can_be_chosen(root: Path) -> None:
     nightly(root)
     nightly(root, "nightly-6", shift=-86400, failing=False)
     with Story(root, run_id="other", agent="coder") as story:
-        story.tell(-3600, events.RunStarted(name="o"))
+        story.tell(-3600, builtin.RunStarted(name="o"))
     store = ReadStore(root)
     assert [(run.run_id, run.status) for run in store.runs()] == [
         ("nightly-7", "error"), ("other", "abandoned"), ("nightly-6", "ok"),
@@ -57,9 +60,9 @@ def test_a_status_in_a_word_of_its_own_is_an_error(root: Path) -> None:
     """As metrics count it; a run that goes on, or that was called off, is none."""
     with Story(root) as story:
         for number, status in enumerate(["ok", "timeout", "error", "cancelled", "running", None]):
-            story.tell(number, events.RunStarted(name="n"), run_id=f"r{number}")
+            story.tell(number, builtin.RunStarted(name="n"), run_id=f"r{number}")
             if status is not None:
-                story.tell(number + 1, events.RunFinished(status=status), run_id=f"r{number}")
+                story.tell(number + 1, builtin.RunFinished(status=status), run_id=f"r{number}")
     store = ReadStore(root)
     assert [(run.run_id, run.status) for run in store.runs(status="error")] == [
         ("r4", "running"), ("r2", "error"), ("r1", "timeout"),
@@ -81,7 +84,7 @@ def test_what_runs_cannot_be_asked(root: Path, arguments: dict[str, object], mes
 
 def test_a_run_whose_process_is_gone_is_abandoned_at_once(root: Path) -> None:
     """On this machine, in this boot; of others nothing is known."""
-    boot = recording.boot()
+    boot = runs.boot()
     assert boot is not None
     gone = subprocess.Popen(["true"])
     gone.wait()
@@ -92,7 +95,7 @@ def test_a_run_whose_process_is_gone_is_abandoned_at_once(root: Path) -> None:
     }  # fmt: skip
     with Story(root) as story:
         for run_id, (host, boot_id, pid) in owners.items():
-            started = events.RunStarted(name="n", host=host, boot=boot_id, pid=pid)
+            started = builtin.RunStarted(name="n", host=host, boot=boot_id, pid=pid)
             story.tell((datetime.now(UTC) - START).total_seconds(), started, run_id=run_id)
     states = {run.run_id: run.status for run in ReadStore(root).runs()}
     assert states == dict.fromkeys(owners, "running") | {"gone": "abandoned", "absurd": "abandoned"}
@@ -144,9 +147,9 @@ def test_the_tree_of_a_run(root: Path) -> None:
 def test_what_hangs_at_the_root(root: Path) -> None:
     """Parents that are not there, or in another run; events of a run that nobody began; sub-runs are named."""
     with Story(root, run_id="r") as story:
-        elsewhere = story.tell(0, events.Step(name="elsewhere"), run_id="other")
-        ids = [story.tell(n, events.Step(name="s"), parent_event_id=p) for n, p in ((1, elsewhere), (2, "no id"))]
-        story.tell(3, events.RunStarted(name="sub", parent_run_id="r"), run_id="below")
+        elsewhere = story.tell(0, builtin.Step(name="elsewhere"), run_id="other")
+        ids = [story.tell(n, builtin.Step(name="s"), parent_event_id=p) for n, p in ((1, elsewhere), (2, "no id"))]
+        story.tell(3, builtin.RunStarted(name="sub", parent_run_id="r"), run_id="below")
     found_ = ReadStore(root).run("r")
     assert [(node.event_id, node.depth) for node in found_.nodes] == [(each, 0) for each in ids]
     assert [child.run_id for child in found_.children] == ["below"]
@@ -219,10 +222,10 @@ def test_a_run_with_too_many_events_says_what_is_left_out(root: Path, monkeypatc
     monkeypatch.setattr(tree, "NODES_MAX", 4)
     with Story(root, run_id="r") as story:
         for second in range(3):
-            story.tell(second, events.Heartbeat())
-            story.tell(second, events.Message(content="m"))
-            story.tell(second, events.ToolCall(tool_name="t"))
-        story.tell(9, events.Step(name="late"))
+            story.tell(second, builtin.Heartbeat())
+            story.tell(second, builtin.Message(content="m"))
+            story.tell(second, builtin.ToolCall(tool_name="t"))
+        story.tell(9, builtin.Step(name="late"))
     found_ = ReadStore(root).run("r")
     assert [each.event_type for each in found_.nodes] == ["tool_call", "tool_call", "tool_call", "step"]
     assert found_.left_out == {"heartbeat": 3, "message": 3}
@@ -249,7 +252,7 @@ def test_ids_may_be_shortened(root: Path) -> None:
     """To what alone begins so; a whole id is never taken for the beginning of another."""
     with Story(root) as story:
         for run_id in ("ab", "abc", "abd", "x%_"):
-            story.tell(0, events.RunStarted(name=run_id), run_id=run_id)
+            story.tell(0, builtin.RunStarted(name=run_id), run_id=run_id)
     store = ReadStore(root)
 
     def named(given_: str) -> str | None:
@@ -282,13 +285,13 @@ def test_bars(start: float, end: float, drawn: str) -> None:
 def test_no_line_is_wider_than_the_terminal(root: Path, width: int) -> None:
     """Whatever is in it: wide characters, control characters, long names, deep trees."""
     with Story(root, run_id="r") as story:
-        parent = story.tell(9, events.Step(name="整理" * 40, duration_ms=9e6))
+        parent = story.tell(9, builtin.Step(name="整理" * 40, duration_ms=9e6))
         for depth in range(20):
-            parent = story.tell(9, events.Step(name=f"\x1b[31m{depth}\n" + "x" * 90), parent_event_id=parent)
+            parent = story.tell(9, builtin.Step(name=f"\x1b[31m{depth}\n" + "x" * 90), parent_event_id=parent)
             story.tell(
-                9, events.LlmCall(request_model="m", uncached_input_tokens=10**9, cost_usd=Decimal("123456.789"))
+                9, builtin.LlmCall(request_model="m", uncached_input_tokens=10**9, cost_usd=Decimal("123456.789"))
             )
-        story.tell(9, events.ToolCall(tool_name="t", arguments={"a": "/" + "p" * 300 + "/end"}, ok=False))
+        story.tell(9, builtin.ToolCall(tool_name="t", arguments={"a": "/" + "p" * 300 + "/end"}, ok=False))
     found_ = ReadStore(root).run("r")
     drawn = waterfall.lines(found_, width, style=lambda text, _: text, usd=lambda cost: f"${cost:,.2f}")
     assert len(drawn) == len(found_.nodes)
@@ -339,8 +342,8 @@ def test_large_fields_are_looked_at_where_they_are(root: Path, run: Run) -> None
     """In the proof of an event, in the whole of a run, and in the first prompt that differs."""
     with Story(root, blob_min_bytes=1024) as story:
         for number, end in enumerate("ab"):
-            story.tell(number, events.RunStarted(name="n"), run_id=end)
-            event_id = story.tell(number, events.LlmCall(input_messages="x" * 5000 + end), run_id=end)
+            story.tell(number, builtin.RunStarted(name="n"), run_id=end)
+            event_id = story.tell(number, builtin.LlmCall(input_messages="x" * 5000 + end), run_id=end)
     store = ReadStore(root)
     event = store.event(event_id)
     assert event is not None
@@ -501,17 +504,17 @@ def _without_styles(text: str) -> str:
 def test_costs_of_calls_and_steps(root: Path) -> None:
     """As reported or computed; what has no price is counted, and costs nothing."""
     with Story(root, run_id="r") as story:
-        step = story.tell(9, events.Step(name="s"))
+        step = story.tell(9, builtin.Step(name="s"))
         for cost in ("0.01", "0.002", None):
-            call = events.LlmCall(request_model="nobody-knows", cost_usd=None if cost is None else Decimal(cost))
+            call = builtin.LlmCall(request_model="nobody-knows", cost_usd=None if cost is None else Decimal(cost))
             story.tell(8, call, parent_event_id=step)
-        story.tell(9, events.LlmCall(request_model="claude-sonnet-4-5", provider_name="anthropic", output_tokens=1000))
+        story.tell(9, builtin.LlmCall(request_model="claude-sonnet-4-5", provider_name="anthropic", output_tokens=1000))
     tree_ = ReadStore(root).run("r")
     (step_node,) = [each for each in tree_.nodes if each.event_type == "step"]
     assert step_node.cost_usd == Decimal("0.012")
     assert (tree_.cost_usd, tree_.unpriced) == (Decimal("0.027"), 1)
     with Story(root, run_id="none") as story:
-        story.tell(0, events.RunStarted(name="n"))
+        story.tell(0, builtin.RunStarted(name="n"))
     assert (ReadStore(root).run("none").cost_usd, ReadStore(root).run("none").unpriced) == (None, 0)
 
 
@@ -519,8 +522,8 @@ def test_a_store_of_one_workspace_sees_nothing_else(root: Path, run: Run) -> Non
     """By any of these questions."""
     nightly(root)
     with Story(root, workspace="other", agent="planner", session_id="s1") as story:
-        story.tell(1, events.RunStarted(name="theirs"), run_id="nightly-8")
-        secret = story.tell(2, events.ToolCall(tool_name="secret", arguments={"q": "shelf"}), run_id="nightly-7")
+        story.tell(1, builtin.RunStarted(name="theirs"), run_id="nightly-8")
+        secret = story.tell(2, builtin.ToolCall(tool_name="secret", arguments={"q": "shelf"}), run_id="nightly-7")
     ours, theirs = ReadStore(root, workspace="w"), ReadStore(root, workspace="other")
     assert [each.run_id for each in ours.runs()] == ["nightly-7"]
     assert [each.run_id for each in theirs.runs()] == ["nightly-8"]
@@ -570,7 +573,7 @@ def test_odd_events_break_nothing(root: Path, run: Run) -> None:
 def test_a_task_that_is_kept_beside_the_log_says_where_it_is(root: Path, run: Run) -> None:
     """Not by its hashes; --verbose has all of it."""
     recorder = Recorder(Config(root=str(root), strict=True))
-    recorder.emit(events.RunStarted(name="big", task="T" * 200_000), run_id="r")
+    recorder.emit(builtin.RunStarted(name="big", task="T" * 200_000), run_id="r")
     recorder.shutdown()
     index(root)
     assert [each.task for each in ReadStore(root).runs()] == ["(large; eventlog show --verbose has it)"]

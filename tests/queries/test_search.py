@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventlog import events
 from eventlog.errors import QueryFailed
-from queries.search import searching, words
-from queries.store import ReadStore
+from eventlog.format import builtin
+from eventlog.queries.search import search, terms
+from eventlog.queries.store import ReadStore
 from tests.conftest import Run
 from tests.indexer.support import index, line, segment
 from tests.queries.stories import Story, at, nightly
@@ -23,7 +23,7 @@ from tests.queries.stories import Story, at, nightly
 def texts_of(root: Path, *texts: Any) -> list[str]:
     """Emit messages a second apart; return their ids."""
     with Story(root) as story:
-        return [story.tell(second, events.Message(content=text)) for second, text in enumerate(texts)]
+        return [story.tell(second, builtin.Message(content=text)) for second, text in enumerate(texts)]
 
 
 def found(root: Path, query: str, **filters: Any) -> list[str]:
@@ -92,9 +92,9 @@ def test_searches_may_be_narrowed(root: Path) -> None:
     """To types, agents, times; eventlog's own book-keeping is not searched."""
     with Story(root, agent="a") as story:
         ids = [
-            story.tell(0, events.Message(content="shelf")),
-            story.tell(1, events.ToolCall(result="shelf")),
-            story.tell(2, events.ToolCall(result="shelf"), agent="b"),
+            story.tell(0, builtin.Message(content="shelf")),
+            story.tell(1, builtin.ToolCall(result="shelf")),
+            story.tell(2, builtin.ToolCall(result="shelf"), agent="b"),
             story.tell(3, "event_schema", {"text": "shelf"}),
         ]
     assert found(root, "shelf") == [ids[0], ids[2], ids[1]]  # the shortest line first
@@ -155,7 +155,7 @@ def test_the_score_is_bm25(root: Path) -> None:
 
 def test_of_very_many_only_the_newest_are_ranked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the answer says so."""
-    monkeypatch.setattr(searching, "FOUND_MAX", 2)
+    monkeypatch.setattr(search, "FOUND_MAX", 2)
     ids = texts_of(root, "apple", "apple", "apple")
     result = ReadStore(root).search("apple")
     assert [hit.event_id for hit in result.hits] == [ids[2], ids[1]]
@@ -169,7 +169,7 @@ def test_a_hit_says_where_and_shows_the_words(root: Path) -> None:
     """On one line, with what stands around."""
     ids = nightly(root)
     (hit,) = ReadStore(root).search("shelf full").hits
-    assert hit == searching.Hit(
+    assert hit == search.Hit(
         event_id=ids["error"], event_type="error", timestamp=at(18), run_id="nightly-7", session_id="s1",
         workspace="w", agent="planner", score=hit.score, field="error_message", snippet="the shelf is full",
         marks=[(4, 9), (13, 17)],
@@ -179,11 +179,11 @@ def test_a_hit_says_where_and_shows_the_words(root: Path) -> None:
 def test_a_snippet_is_a_piece_around_the_first_word() -> None:
     """With ellipses, and marks that count characters of the piece."""
     text = "x" * 100 + " one\n\n  two " + "y" * 200
-    snippet, marks = searching.excerpt(text, text.lower(), ["two", "one"])
+    snippet, marks = search.excerpt(text, text.lower(), ["two", "one"])
     assert snippet.startswith("…" + "x" * 49 + " one two yyy")
     assert snippet.endswith("y…")
     assert [snippet[start:end] for start, end in marks] == ["one", "two"]
-    assert searching.excerpt("İabc", "İabc".lower(), ["abc"])[0] == "i̇abc"
+    assert search.excerpt("İabc", "İabc".lower(), ["abc"])[0] == "i̇abc"
 
 
 # -- what may be asked -----------------------------------------------------------------------
@@ -191,7 +191,7 @@ def test_a_snippet_is_a_piece_around_the_first_word() -> None:
 
 def test_queries_are_words_and_phrases() -> None:
     """Each once, in lower case."""
-    assert words.parse('One "two  Three" one TWO "" "a') == ["one", "two  three", "two", '"a']
+    assert terms.parse('One "two  Three" one TWO "" "a') == ["one", "two  three", "two", '"a']
 
 
 @pytest.mark.parametrize(("query", "message"), [
@@ -207,8 +207,8 @@ def test_queries_that_are_refused(root: Path, query: str, message: str) -> None:
 
 def test_occurrences_inside_words_count_half() -> None:
     """Whole ones count one."""
-    assert words.occurrences("deploy", "deploy redeployed deploy-now") == 2.5
-    assert words.occurrences("/a", "x/a /a/") == 2
+    assert terms.occurrences("deploy", "deploy redeployed deploy-now") == 2.5
+    assert terms.occurrences("/a", "x/a /a/") == 2
 
 
 # -- the command -----------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def test_control_characters_do_no_harm(root: Path, run: Run) -> None:
 def large(root: Path, *texts: str) -> list[str]:
     """Emit messages that are kept in chunks of 1 KiB."""
     with Story(root, blob_min_bytes=1024) as story:
-        return [story.tell(n, events.Message(role="r", content=text)) for n, text in enumerate(texts)]
+        return [story.tell(n, builtin.Message(role="r", content=text)) for n, text in enumerate(texts)]
 
 
 @pytest.mark.parametrize("place", [0, 5, 500, 1015, 1018, 1020, 1022, 1023, 2040, 2047, 2900, 3066, 3068, 3070, 3990])

@@ -13,16 +13,16 @@ from typing import Any
 import duckdb
 import pytest
 
-from eventlog import blobs
 from eventlog.config import Config
-from eventlog.control import Role
 from eventlog.errors import IndexFailed, QueryFailed
-from eventlog.recorder import Recorder
-from indexer import index_file, schema
-from indexer.indexer import Indexer
-from queries import sandbox
-from queries.status import status
-from queries.store import Bucket, Count, ReadStore
+from eventlog.format.control import Role
+from eventlog.indexer.index import index_file, schema
+from eventlog.indexer.indexer import Indexer
+from eventlog.log import blobs
+from eventlog.queries.access import sandbox
+from eventlog.queries.status import status
+from eventlog.queries.store import Bucket, Count, ReadStore
+from eventlog.record.recorder import Recorder
 from tests.conftest import Run
 from tests.indexer.support import digest_of, index, line, segment
 from tests.queries.forty import START, forty_events

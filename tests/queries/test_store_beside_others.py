@@ -12,10 +12,10 @@ import pytest
 
 from eventlog.config import Config
 from eventlog.errors import IndexBusy, QueryFailed
-from eventlog.recorder import Recorder
-from indexer import index_file
-from indexer.indexer import Indexer
-from queries.store import ReadStore
+from eventlog.indexer.index import index_file
+from eventlog.indexer.indexer import Indexer
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from tests.conftest import PROJECT
 from tests.queries.forty import forty_events
 
@@ -78,16 +78,15 @@ def test_an_index_that_this_process_holds_otherwise_is_busy_and_not_broken(store
     assert list(root.glob("*broken*")) == []
 
 
-@pytest.mark.parametrize(
-    ("where", "seen"), [("indexer.engine.Engine.detach", 41), ("indexer.checkpoint.write", 40)]
-)  # fmt: skip
+@pytest.mark.parametrize(("where", "seen"), [("engine.Engine.detach", 41), ("checkpoint.write", 40)])
 def test_a_batch_counts_once_it_is_committed(store: ReadStore, root: Path, where: str, seen: int) -> None:
     """A reader right after a crash sees all of it or nothing, and the next run of the indexer has the event."""
     recorder = Recorder(Config(root=str(root)))
     recorder.emit("late")
     recorder.shutdown()
     code = (
-        "import os, indexer.checkpoint, indexer.engine\nfrom indexer.indexer import Indexer\n"
+        "import os\nfrom eventlog.indexer.index import checkpoint, engine\n"
+        "from eventlog.indexer.indexer import Indexer\n"
         f"{where} = lambda *_, **__: os.kill(os.getpid(), 9)\n"
         f"Indexer({str(root)!r}).catch_up()\n"
     )

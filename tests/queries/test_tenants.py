@@ -10,16 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventlog import blobs
 from eventlog.config import Config
-from eventlog.control import Role
 from eventlog.errors import BlobUnreadable, QueryFailed
+from eventlog.format.control import Role
 from eventlog.importers.engine import Importer
 from eventlog.importers.jsonl import Jsonl
-from eventlog.recorder import Recorder
-from eventlog.verification import verify
-from queries.health import evidence
-from queries.store import ReadStore
+from eventlog.log import blobs
+from eventlog.maintenance.verification import verify
+from eventlog.queries.health import evidence
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from tests.conftest import Run, lines_of
 from tests.indexer.support import index, line, segment
 

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from eventlog.config import Config
-from eventlog.control import Role
+from eventlog.format.control import Role
 from eventlog.importers.claude_code import ClaudeCode, find
 from eventlog.importers.engine import Importer
 from eventlog.importers.jsonl import Jsonl
-from eventlog.recorder import Recorder
+from eventlog.indexer import replay
+from eventlog.indexer.indexer import Indexer
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from fixtures import transcripts
-from indexer import replay
-from indexer.indexer import Indexer
-from queries.store import ReadStore
 from tests.conftest import PROJECT
 
 TOKENS = (

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventlog import ids
 from eventlog.config import Config
 from eventlog.errors import IndexBusy, QueryFailed
-from eventlog.recorder import Recorder
-from indexer import index_file, projections
-from queries import checked_versions, confinement, functions, workspace
-from queries.store import ReadStore
+from eventlog.format import ids
+from eventlog.indexer.index import index_file
+from eventlog.indexer.views import projections
+from eventlog.queries.access import checked_versions, confinement, functions, workspace
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from tests.conftest import Run
 from tests.indexer.support import index, line, segment
 from tests.queries.breakouts import ANSWERED, REFUSED
@@ -159,7 +160,7 @@ def test_errors_name_no_place(shared: Path, store: ReadStore, monkeypatch: pytes
         store.sql(f"SELECT error('{shared}/index.duckdb.tmp')")
     assert str(shared) not in str(caught.value)
     monkeypatch.setattr(workspace, "unguessable", lambda: "index_xyzzy")
-    monkeypatch.setattr("queries.opening.unguessable", lambda: "index_xyzzy")
+    monkeypatch.setattr("eventlog.queries.access.reader.unguessable", lambda: "index_xyzzy")
     with pytest.raises(QueryFailed) as caught:
         store.sql("SELECT error('index_xyzzy')")
     assert "index_xyzzy" not in str(caught.value)
@@ -173,7 +174,7 @@ def test_what_is_internal_has_no_name_that_a_query_could_hold(
     for name in ("event_rows", "rejected", "segments", "index_meta"):
         with pytest.raises(QueryFailed, match="does not exist"):
             store.sql(f"FROM {name}")
-    monkeypatch.setattr("queries.opening.unguessable", lambda: "index_known")
+    monkeypatch.setattr("eventlog.queries.access.reader.unguessable", lambda: "index_known")
     assert "xyzzy" not in str(store.sql("DESCRIBE event_rows_known").rows)
     assert store.sql("SELECT count(*) FROM event_rows_known").rows == [(2,)]
 
@@ -247,7 +248,7 @@ def test_the_fence_is_looked_at_in_a_plan(store: ReadStore, monkeypatch: pytest.
     assert store.sql("SELECT 1").rows == [(1,)]
     monkeypatch.setattr(workspace, "_proven", set())
     monkeypatch.setattr(workspace, "settle", lambda connection: None)
-    monkeypatch.setattr("queries.opening.settle", lambda connection: None)
+    monkeypatch.setattr("eventlog.queries.access.reader.settle", lambda connection: None)
     with pytest.raises(Exception, match="could show one workspace to another"):
         store.sql("SELECT 1")
 
@@ -286,7 +287,7 @@ def test_each_function_was_decided_on() -> None:
 
 
 def test_the_running_duckdb_was_checked() -> None:
-    """Whoever raises the version in constraints.txt looks at the fence, and says so in queries/checked_versions.py."""
+    """Whoever raises the version in constraints.txt looks at the fence, and says so in checked_versions.py."""
     with duckdb.connect() as connection:
         assert checked_versions.CHECKED.get(duckdb.__version__) == checked_versions.fingerprint(connection)
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import msgspec
 
-from eventlog.alert_events import AlertRuleSet
 from eventlog.config import Config
-from eventlog.control import Role
-from eventlog.recorder import Recorder
-from queries.alerts import allowed
-from queries.alerts.check import Checked, check
+from eventlog.format.alerts import AlertRuleSet
+from eventlog.format.control import Role
+from eventlog.queries.alerts import allowed
+from eventlog.queries.alerts.check import Checked, check
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import index
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

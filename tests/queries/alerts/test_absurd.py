@@ -10,18 +10,18 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from eventlog import events
-from queries.alerts import evaluate
-from queries.alerts.check import Checked
-from queries.alerts.machine import Reading
-from queries.alerts.rules import Rule
-from queries.cost import costs
+from eventlog.format import builtin
+from eventlog.queries.alerts import evaluate
+from eventlog.queries.alerts.check import Checked
+from eventlog.queries.alerts.machine import Reading
+from eventlog.queries.alerts.rules import Rule
+from eventlog.queries.cost import costs
 from tests.conftest import lines_of
 from tests.queries.alerts.support import add, checked, emit, rule
 
 
-def call(cost: str = "1", **fields: object) -> events.LlmCall:
-    return events.LlmCall(request_model="m", cost_usd=Decimal(cost), **fields)  # type: ignore[arg-type]  # fields of many types
+def call(cost: str = "1", **fields: object) -> builtin.LlmCall:
+    return builtin.LlmCall(request_model="m", cost_usd=Decimal(cost), **fields)  # type: ignore[arg-type]  # fields of many types
 
 
 def failing(done: Checked) -> dict[str, str]:
@@ -33,8 +33,8 @@ def test_what_is_no_duration_is_left_out(root: Path) -> None:
     """Of 5, -1, 1e30 and the greatest that counts; for calls of models and tools, and for runs."""
     took = (5.0, -1.0, 1e30, 1e12)
     emit(root, *((-5, call(latency_ms=each), {}) for each in took))
-    emit(root, *((-5, events.ToolCall(tool_name="t", duration_ms=each), {}) for each in took))
-    emit(root, *((-5, events.RunFinished(duration_ms=each), {"run_id": f"r{each}"}) for each in took))
+    emit(root, *((-5, builtin.ToolCall(tool_name="t", duration_ms=each), {}) for each in took))
+    emit(root, *((-5, builtin.RunFinished(duration_ms=each), {"run_id": f"r{each}"}) for each in took))
     ofs = ("llm_calls", "tool_calls", "runs")
     add(root, *(rule(f"p50 {of}", "latency", "5", of=of, percentile=50.0) for of in ofs))
     add(root, *(rule(f"p99 {of}", "latency", "5", of=of, percentile=99.0) for of in ofs))

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import events
 from eventlog.config import Config
-from eventlog.recorder import Recorder
-from queries.store import ReadStore
+from eventlog.format import builtin
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from tests.conftest import Run, lines_of
 from tests.queries.alerts.support import Channel
 
 
 def spend(root: Path, cost: str) -> None:
     recorder = Recorder(Config(root=str(root), strict=True))
-    recorder.emit(events.LlmCall(request_model="m", cost_usd=Decimal(cost), latency_ms=2600.0, error_type="E"))
+    recorder.emit(builtin.LlmCall(request_model="m", cost_usd=Decimal(cost), latency_ms=2600.0, error_type="E"))
     recorder.shutdown()
 
 
@@ -150,7 +150,7 @@ def test_dead_letters_are_listed_and_tried_again(run: Run, root: Path, channel: 
     """On the command line, too."""
     from tests.queries.alerts.support import add, checked, emit, rule
 
-    emit(root, (-1, events.LlmCall(request_model="m", cost_usd=Decimal(9)), {}))
+    emit(root, (-1, builtin.LlmCall(request_model="m", cost_usd=Decimal(9)), {}))
     add(root, rule("r", "cost", "5", channels=["env:HOOK"]))
     for number in range(8):
         checked(root, number * 3601, environ={})

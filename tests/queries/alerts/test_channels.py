@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import events
 from eventlog.errors import ConfigError, QueryFailed
-from queries.alerts import allowed, changes, channels, delivery
-from queries.alerts.check import Checked
-from queries.store import ReadStore
+from eventlog.format import builtin
+from eventlog.queries.alerts import allowed, changes, channels, delivery
+from eventlog.queries.alerts.check import Checked
+from eventlog.queries.store import ReadStore
 from tests.conftest import Run
 from tests.indexer.support import index
 from tests.queries.alerts.support import Channel, checked, emit, listening, rule
@@ -30,7 +30,7 @@ def foreign(root: Path, *urls: str, name: str = "spend") -> Checked:
     emit(
         root,
         (-7200, rule(name, "cost", "5", channels=list(urls)), {}),
-        (-60, events.LlmCall(request_model="m", cost_usd=Decimal("7.25")), {}),
+        (-60, builtin.LlmCall(request_model="m", cost_usd=Decimal("7.25")), {}),
     )
     index(root)
     return checked(root)
@@ -63,7 +63,7 @@ def test_a_rule_that_came_from_elsewhere_fires_and_is_not_delivered(root: Path, 
 def test_what_add_names_is_allowed_and_nothing_else(root: Path, channel: Channel) -> None:
     """Also where the rule stands like that already."""
     definition = rule("spend", "cost", "5", channels=[channel.url])
-    emit(root, (-7200, definition, {}), (-60, events.LlmCall(request_model="m", cost_usd=Decimal(7)), {}))
+    emit(root, (-7200, definition, {}), (-60, builtin.LlmCall(request_model="m", cost_usd=Decimal(7)), {}))
     assert changes.add(root, definition) is None
     with listening() as other:
         done = foreign(root, other.url, channel.url, name="b")
@@ -77,7 +77,7 @@ def test_a_copied_root_and_a_restored_log_deliver_nowhere(root: Path, tmp_path: 
     changes.add(root, rule("spend", "cost", "5", channels=[channel.url]))
     copy = tmp_path / "copy"
     shutil.copytree(root / "log", copy / "log")
-    emit(copy, (10**8, events.LlmCall(request_model="m", cost_usd=Decimal(7)), {}))
+    emit(copy, (10**8, builtin.LlmCall(request_model="m", cost_usd=Decimal(7)), {}))
     done = checked(copy, 10**8 + 60)
     assert [each.startswith("not allowed here") for each in reasons(done)] == [True]
     assert channel.received == []

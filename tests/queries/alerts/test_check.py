@@ -13,21 +13,21 @@ from typing import Any
 import pytest
 
 import eventlog as obs
-from eventlog import events
-from eventlog.alert_events import AlertRuleSet
 from eventlog.errors import IndexFailed, QueryFailed, WriteFailed
-from indexer import index_file
-from indexer.replay import replay
-from queries.alerts import changes
-from queries.alerts.check import check
-from queries.store import ReadStore
+from eventlog.format import builtin
+from eventlog.format.alerts import AlertRuleSet
+from eventlog.indexer.index import index_file
+from eventlog.indexer.replay import replay
+from eventlog.queries.alerts import changes
+from eventlog.queries.alerts.check import check
+from eventlog.queries.store import ReadStore
 from tests.conftest import PROJECT, lines_of
 from tests.indexer.support import digest_of, index
 from tests.queries.alerts.support import NOW, Channel, add, at, checked, emit, rule, states
 
 
-def call(cost: str, **fields: Any) -> events.LlmCall:
-    return events.LlmCall(request_model="m", cost_usd=Decimal(cost), **fields)
+def call(cost: str, **fields: Any) -> builtin.LlmCall:
+    return builtin.LlmCall(request_model="m", cost_usd=Decimal(cost), **fields)
 
 
 def payloads(root: Path, event_type: str) -> list[dict[str, Any]]:
@@ -177,7 +177,7 @@ def test_the_history_of_a_removed_rule_stays(root: Path, channel: Channel) -> No
 
 def test_rules_that_were_changed_by_events_alone_are_settled_by_the_next_check(root: Path) -> None:
     """Somebody emitted `alert_rule_removed`, or `rm` was killed half way."""
-    from eventlog.alert_events import AlertRuleRemoved
+    from eventlog.format.alerts import AlertRuleRemoved
 
     add(root, rule("a", "cost", "1"), rule("b", "cost", "1"))
     emit(root, (-1, call("2"), {}))
@@ -228,7 +228,7 @@ def test_rules_of_workspaces_are_apart(root: Path) -> None:
 
 def test_one_workspace_cannot_end_another_ones_alert(root: Path) -> None:
     """Nor say that it was delivered."""
-    from eventlog.alert_events import AlertDelivered, AlertResolved
+    from eventlog.format.alerts import AlertDelivered, AlertResolved
 
     add(root, rule("r", "cost", "1", channels=["env:NOWHERE"]), workspace="w")
     emit(root, (-1, call("2"), {"workspace": "w"}))
@@ -324,11 +324,11 @@ def test_the_store_needs_an_index(root: Path) -> None:
 
 def test_costs_are_those_of_the_price_list(root: Path) -> None:
     """Calls that report no cost are priced by the prices of their time, and by those that were set."""
-    price = events.PriceSet(model="mine", input_usd_per_mtok=Decimal(2), output_usd_per_mtok=Decimal(10))
+    price = builtin.PriceSet(model="mine", input_usd_per_mtok=Decimal(2), output_usd_per_mtok=Decimal(10))
     emit(
         root,
         (-9999, price, {}),
-        (-9, events.LlmCall(request_model="mine-1", uncached_input_tokens=1000, output_tokens=300), {}),
+        (-9, builtin.LlmCall(request_model="mine-1", uncached_input_tokens=1000, output_tokens=300), {}),
     )
     add(root, rule("r", "cost", "0.004"), rule("s", "sql", sql="FROM llm_costs WHERE cost_usd = 0.005"))
     done = checked(root)

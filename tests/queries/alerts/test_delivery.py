@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import events
 from eventlog.errors import QueryFailed
-from queries.alerts import changes, delivery
-from queries.alerts.check import Checked
-from queries.store import ReadStore
+from eventlog.format import builtin
+from eventlog.queries.alerts import changes, delivery
+from eventlog.queries.alerts.check import Checked
+from eventlog.queries.store import ReadStore
 from tests.conftest import lines_of
 from tests.queries.alerts.support import NOW, Channel, add, checked, emit, rule
 
@@ -23,7 +23,7 @@ SECRET = "s3cr3t-t0ken"
 def fire(root: Path, *channels: str, name: str = "spend") -> None:
     """A rule, and what makes it fire at NOW."""
     add(root, rule(name, "cost", "5", severity="critical", channels=list(channels)))
-    emit(root, (-60, events.LlmCall(request_model="m", cost_usd=Decimal("7.25")), {}))
+    emit(root, (-60, builtin.LlmCall(request_model="m", cost_usd=Decimal("7.25")), {}))
 
 
 def told(done: Checked) -> list[tuple[int, bool]]:
@@ -124,7 +124,7 @@ def test_a_channel_in_the_environment(root: Path, channel: Channel) -> None:
     root.mkdir()
     with_secret = f"{channel.url}/{SECRET}"
     changes.add(root, rule("spend", "cost", "5", channels=["$HOOK", "env:HOOK"]), now=NOW)
-    emit(root, (-60, events.LlmCall(request_model="m", cost_usd=Decimal(6)), {}))
+    emit(root, (-60, builtin.LlmCall(request_model="m", cost_usd=Decimal(6)), {}))
     (missing,) = checked(root, 1, environ={}).deliveries
     assert (missing.channel, missing.reason) == ("env:HOOK", "the environment has no HOOK")
     channel.answers = [500]
@@ -217,6 +217,6 @@ def test_without_apprise_rules_fire_and_what_is_due_waits(
         patched.setitem(sys.modules, "apprise", None)
         done = checked(root)
     assert (len(done.fired), done.deliveries, done.undelivered, done.is_quiet) == (1, [], 1, False)
-    assert "pip install 'eventlog[alerts]'" in (done.note or "")
+    assert "pip install 'agent-eventlog[alerts]'" in (done.note or "")
     assert told(checked(root, 1)) == [(1, True)]
     assert json.loads(lines_of(root, "alert_delivered")[0])["payload"]["attempt"] == 1

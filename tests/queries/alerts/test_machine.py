@@ -13,13 +13,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from eventlog import ids, schemas
-from eventlog.alert_events import AlertRuleRemoved, AlertRuleSet, AlertSnoozed
-from indexer import projections
-from queries.alerts import machine, rules
-from queries.alerts.decisions import Steps
-from queries.alerts.journal import Journal
-from queries.alerts.machine import Action, Open, Reading, Standing, State
+from eventlog.format import ids, schemas
+from eventlog.format.alerts import AlertRuleRemoved, AlertRuleSet, AlertSnoozed
+from eventlog.indexer.views import projections
+from eventlog.queries.alerts import machine, rules
+from eventlog.queries.alerts.decisions import Steps
+from eventlog.queries.alerts.journal import Journal
+from eventlog.queries.alerts.machine import Action, Open, Reading, Standing, State
 from tests.queries.alerts.support import NOW, at
 
 FIRING = Open("f", "r", at(-100))

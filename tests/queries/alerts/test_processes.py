@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from eventlog import events
 from eventlog.config import Config
-from eventlog.control import Role
 from eventlog.errors import AlertsBusy, QueryFailed
-from eventlog.recorder import Recorder
-from indexer import index_file
-from queries.alerts import allowed, check, journal
-from queries.alerts.watch import watch
-from queries.store import ReadStore
+from eventlog.format import builtin
+from eventlog.format.control import Role
+from eventlog.indexer.index import index_file
+from eventlog.queries.alerts import allowed, check, journal
+from eventlog.queries.alerts.watch import watch
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from tests.conftest import lines_of
 from tests.indexer.support import index
 from tests.queries.alerts.support import Channel, rule
@@ -33,7 +33,7 @@ def fire(root: Path, *channels: str) -> None:
     """A rule, channels that this root allows, and what makes it fire now."""
     recorder = Recorder(Config(root=str(root), strict=True), role=Role.OPERATOR)
     recorder.emit(rule("spend", "cost", "5", channels=list(channels)))
-    recorder.emit(events.LlmCall(request_model="m", cost_usd=Decimal("7.25")))
+    recorder.emit(builtin.LlmCall(request_model="m", cost_usd=Decimal("7.25")))
     recorder.shutdown()
     allowed.allow(root, channels)
     index(root)
@@ -72,7 +72,7 @@ def test_checkers_that_run_at_once_fire_and_deliver_once(root: Path, channel: Ch
 
 _KILLED_BEFORE = """
     import os, signal, sys
-    from queries.alerts import check, delivery
+    from eventlog.queries.alerts import check, delivery
 
     def die(*_, **__):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -82,7 +82,7 @@ _KILLED_BEFORE = """
 """
 _KILLED_BEHIND = """
     import os, signal, sys
-    from queries.alerts import allowed, check, journal
+    from eventlog.queries.alerts import allowed, check, journal
 
     write = journal.Journal.write
 
@@ -153,7 +153,7 @@ def test_watching_outlives_an_index_that_is_broken(root: Path, channel: Channel)
         recorder = Recorder(Config(root=str(root), strict=True), role=Role.OPERATOR)
         allowed.allow(root, [channel.url])
         recorder.emit(rule("spend", "cost", "5", channels=[channel.url]))
-        recorder.emit(events.LlmCall(request_model="m", cost_usd=Decimal("7.25")))
+        recorder.emit(builtin.LlmCall(request_model="m", cost_usd=Decimal("7.25")))
         recorder.shutdown()
         channel.wait_for(1, timeout_s=60)
         child.send_signal(signal.SIGTERM)
@@ -210,7 +210,7 @@ def test_watching_outlives_what_nobody_expected(root: Path, monkeypatch: pytest.
         done.append(each)
         stop.set()
 
-    monkeypatch.setattr("queries.alerts.watch.check", failing)
+    monkeypatch.setattr("eventlog.queries.alerts.watch.check", failing)
     watching = threading.Thread(target=lambda: watch(root, stop, interval_s=0.0, say=said.append, on_check=on_check))
     watching.start()
     watching.join(timeout=60)
@@ -234,7 +234,7 @@ def test_watching_ends_by_what_is_to_end_it(
     def ending(*given: Any, **options: Any) -> check.Checked:
         raise end
 
-    monkeypatch.setattr("queries.alerts.watch.check", ending)
+    monkeypatch.setattr("eventlog.queries.alerts.watch.check", ending)
     with pytest.raises(end):
         watch(root, threading.Event(), interval_s=0.0, say=said.append)
     assert said == []

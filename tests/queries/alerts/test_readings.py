@@ -10,23 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import events
-from eventlog.alert_events import AlertRuleSet
 from eventlog.config import Config
 from eventlog.errors import QueryFailed
-from eventlog.recorder import Recorder
-from queries.alerts import changes, evaluate, rules
-from queries.alerts.machine import Reading, Standing
-from queries.metrics import measured
-from queries.opening import Opening
+from eventlog.format import builtin
+from eventlog.format.alerts import AlertRuleSet
+from eventlog.queries.access.reader import Opening
+from eventlog.queries.alerts import changes, evaluate, rules
+from eventlog.queries.alerts.machine import Reading, Standing
+from eventlog.queries.metrics import aggregates
+from eventlog.record.recorder import Recorder
 from tests.indexer.support import index
 from tests.queries.alerts.support import NOW, add, at, checked, emit, rule, states
 
 US = 1e-6
 
 
-def call(cost: str | None = None, model: str = "m-1", **fields: object) -> events.LlmCall:
-    return events.LlmCall(request_model=model, cost_usd=None if cost is None else Decimal(cost), **fields)  # type: ignore[arg-type]  # fields of many types
+def call(cost: str | None = None, model: str = "m-1", **fields: object) -> builtin.LlmCall:
+    return builtin.LlmCall(request_model=model, cost_usd=None if cost is None else Decimal(cost), **fields)  # type: ignore[arg-type]  # fields of many types
 
 
 def read(root: Path, *asked: AlertRuleSet, workspace: str | None = None, seconds: float = 0) -> list[Reading]:
@@ -82,12 +82,12 @@ def test_an_error_rate_is_of_model_calls_tool_calls_or_runs(root: Path) -> None:
     emit(
         root,
         *((-50 + n, call(error_type="E" if n == 0 else None), {}) for n in range(4)),
-        *((-50 + n, events.ToolCall(tool_name="t", ok=n > 1), {}) for n in range(4)),
-        (-3000, events.RunStarted(name="r"), {"run_id": "gone"}),
-        (-100, events.RunStarted(name="r"), {"run_id": "going"}),
-        (-50, events.RunFinished(status="error"), {"run_id": "bad"}),
-        (-50, events.RunFinished(status="cancelled"), {"run_id": "stopped"}),
-        (-50, events.RunFinished(status="ok"), {"run_id": "good"}),
+        *((-50 + n, builtin.ToolCall(tool_name="t", ok=n > 1), {}) for n in range(4)),
+        (-3000, builtin.RunStarted(name="r"), {"run_id": "gone"}),
+        (-100, builtin.RunStarted(name="r"), {"run_id": "going"}),
+        (-50, builtin.RunFinished(status="error"), {"run_id": "bad"}),
+        (-50, builtin.RunFinished(status="cancelled"), {"run_id": "stopped"}),
+        (-50, builtin.RunFinished(status="ok"), {"run_id": "good"}),
     )
     found = read(
         root,
@@ -110,14 +110,14 @@ def test_a_run_that_ended_in_a_word_of_its_own_has_failed(root: Path) -> None:
     emit(
         root,
         *(
-            (-50, events.RunFinished(status=status), {"run_id": f"r{n}"})
+            (-50, builtin.RunFinished(status=status), {"run_id": f"r{n}"})
             for n, status in enumerate(("ok", "timeout", "Failed", "cancelled"))
         ),
     )
     (reading,) = read(root, rule("run", "error_rate", "0.6", of="runs"))
     assert reading == Reading(holds=True, value=Decimal("0.666667"), samples=3, detail="2 of 3 failed")
     with Opening(root)._open() as connection:
-        (day,) = measured.metrics(connection, now=NOW)
+        (day,) = aggregates.metrics(connection, now=NOW)
     assert (day.runs_ok, day.runs_error, day.runs_cancelled) == (1, 2, 1)
 
 
@@ -138,17 +138,17 @@ def test_latency_is_a_percentile(root: Path) -> None:
     assert (few.holds, few.samples) == (False, 100)
     assert none == Reading(holds=False, value=None, samples=0)
     with Opening(root)._open() as connection:
-        (day,) = measured.metrics(connection, now=NOW)
-    assert day.latency_ms == measured.Percentiles(100, 50.0, 95.0, 99.0)
+        (day,) = aggregates.metrics(connection, now=NOW)
+    assert day.latency_ms == aggregates.Percentiles(100, 50.0, 95.0, 99.0)
 
 
 def test_a_heartbeat_is_missed_after_the_window(root: Path) -> None:
     """Counted from the last one, or from when the rule was set where none ever came."""
     emit(
         root,
-        (-600, events.Heartbeat(), {"agent": "late"}),
-        (-600 + US, events.Heartbeat(), {"agent": "well"}),
-        (5, events.Heartbeat(), {"agent": "late"}),
+        (-600, builtin.Heartbeat(), {"agent": "late"}),
+        (-600 + US, builtin.Heartbeat(), {"agent": "well"}),
+        (5, builtin.Heartbeat(), {"agent": "late"}),
     )
     asked = [rule(name, "heartbeat", window_s=600, agent=name) for name in ("late", "well", "never")]
     late, well, never = read(root, *asked)
@@ -265,7 +265,7 @@ def test_sql_that_misbehaves_is_an_error_of_its_rule_alone(root: Path) -> None:
     assert errors["long"] == "the query was stopped after 1 s; narrow it, or allow more time"
     assert not done.is_quiet
     checked(root, 60)
-    from queries.store import ReadStore
+    from eventlog.queries.store import ReadStore
 
     store = ReadStore(root)
     count = "SELECT count(*), count(DISTINCT payload ->> 'name') FROM events WHERE event_type = 'alert_rule_failed'"
@@ -279,7 +279,7 @@ def test_sql_that_misbehaves_is_an_error_of_its_rule_alone(root: Path) -> None:
 
 def test_sql_that_is_stuck_is_killed_with_its_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that no interruption reaches is ended; the next rule has another."""
-    from queries.alerts import sql_rules
+    from eventlog.queries.alerts import sql_rules
 
     monkeypatch.setattr(sql_rules, "_GRACE_S", 0.0)
     monkeypatch.setattr(sql_rules, "_WAIT_S", 0.2)
@@ -319,7 +319,7 @@ def test_a_check_that_has_no_time_says_so_and_writes_nothing(root: Path) -> None
 
 def test_what_is_not_reached_in_time_says_so(root: Path) -> None:
     """Two rules of two seconds each, with three for both."""
-    from queries.alerts import sql_rules
+    from eventlog.queries.alerts import sql_rules
 
     emit(root, (-1, call("1"), {}))
     index(root)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import events
 from eventlog.config import Config
-from eventlog.control import Role
+from eventlog.format import builtin
+from eventlog.format.control import Role
 from eventlog.importers.claude_code import ClaudeCode, find
 from eventlog.importers.engine import Importer
-from eventlog.recorder import Recorder
+from eventlog.queries.store import ReadStore
+from eventlog.record.recorder import Recorder
 from fixtures import transcripts
-from queries.store import ReadStore
 from tests.queries.alerts.support import add, checked, emit, rule, states
 
 SCOPES: tuple[str | None, ...] = ("a", "b", None)
@@ -26,8 +26,8 @@ def test_a_run_id_may_be_in_two_workspaces(root: Path, bad: str) -> None:
     for seconds, workspace in ((-100, "a"), (-50, "b")):
         fields = {"run_id": "nightly-7", "workspace": workspace}
         status = "error" if workspace == bad else "ok"
-        emit(root, (seconds - 10, events.RunStarted(name="nightly"), fields))
-        emit(root, (seconds, events.RunFinished(status=status, duration_ms=10_000.0), fields))
+        emit(root, (seconds - 10, builtin.RunStarted(name="nightly"), fields))
+        emit(root, (seconds, builtin.RunFinished(status=status, duration_ms=10_000.0), fields))
     for workspace in ("a", "b"):
         add(root, rule(f"of {workspace}", "error_rate", "0.5", of="runs"), workspace=workspace)
         add(root, rule(f"slow {workspace}", "latency", "1", of="runs"), workspace=workspace)

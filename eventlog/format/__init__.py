@@ -1,0 +1,1 @@
+"""The format of an event: envelope, ids, times, payloads, schemas, and the built-in event types."""

@@ -1,0 +1,116 @@
+"""Control events: the closed list of events that decide something, and who may write each.
+
+Whoever may emit events must not be able to change what eventlog does: delete, price, alert, or call evidence
+complete. So these types are refused to everybody but their writer:
+
+    maintenance   eventlog's own code: the recorder (schemas, losses), the indexer, seal, prune, backup, imports,
+                  checks of alerts
+    operator      the commands that set prices, policies and rules; `eventlog emit`; a program that says
+                  `configure(operator=True)`
+
+docs/events.md has the same table, and a test compares the two. A reader of control events takes them from
+`reader.read_events`, which believes a line only in the folder of its type.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from eventlog.errors import InvalidEvent
+from eventlog.format import envelope
+
+
+class Role(enum.IntEnum):
+    """Who writes. Each may write what the one before it may, and more."""
+
+    AGENT = 0
+    OPERATOR = 1
+    MAINTENANCE = 2
+
+
+#: Event type → the least role that may write it.
+WRITERS: dict[str, Role] = {
+    "event_schema": Role.MAINTENANCE,
+    "events_dropped": Role.MAINTENANCE,
+    "index_alarm": Role.MAINTENANCE,
+    "segment_sealed": Role.MAINTENANCE,
+    "segment_pruned": Role.MAINTENANCE,
+    "segments_backed_up": Role.MAINTENANCE,
+    "import_checkpoint": Role.MAINTENANCE,
+    "import_rejected": Role.MAINTENANCE,
+    "alert_fired": Role.MAINTENANCE,
+    "alert_resolved": Role.MAINTENANCE,
+    "alert_delivered": Role.MAINTENANCE,
+    "alert_delivery_failed": Role.MAINTENANCE,
+    "alert_rule_failed": Role.MAINTENANCE,
+    "alert_rule_recovered": Role.MAINTENANCE,
+    "alert_rule_set": Role.OPERATOR,
+    "alert_rule_removed": Role.OPERATOR,
+    "alert_snoozed": Role.OPERATOR,
+    "alert_delivery_retried": Role.OPERATOR,
+    "price_set": Role.OPERATOR,
+    "retention_set": Role.OPERATOR,
+}
+
+#: What the built-in recording functions and importers write: anybody may emit them, a foreign file may not claim them.
+RECORDED = frozenset(
+    {
+        "run_started", "run_finished", "step", "llm_call", "tool_call", "decision_trace", "orchestration_event",
+        "debug_event", "error", "artifact", "heartbeat", "message", "score", "claude_code",
+    }
+)  # fmt: skip
+
+#: Before the name of a foreign type that is a name of eventlog's own.
+IMPORTED = "imported."
+
+_COMMANDS = {
+    "price_set": "eventlog emit price_set",
+    "retention_set": "eventlog emit retention_set",
+    "alert_rule_set": "eventlog alerts add",
+    "alert_rule_removed": "eventlog alerts rm",
+    "alert_snoozed": "eventlog alerts snooze",
+    "alert_delivery_retried": "eventlog alerts retry",
+}
+
+
+def check(event_type: str, role: Role) -> None:
+    """Raise InvalidEvent where this role may not write events of this type."""
+    needed = WRITERS.get(event_type)
+    if needed is None or role >= needed:
+        return
+    if needed is Role.OPERATOR:
+        raise InvalidEvent(
+            f"{event_type} is for the operator alone; use `{_COMMANDS[event_type]}`, or, in an operator's own program, "
+            "eventlog.configure(operator=True)"
+        )
+    raise InvalidEvent(
+        f"{event_type} is written by eventlog's own maintenance alone; use another event type for an event of yours"
+    )
+
+
+def is_claimed(event_type: str) -> bool:
+    """Say whether a type is eventlog's own: a foreign file that uses the name means something else."""
+    return event_type in WRITERS or event_type in RECORDED
+
+
+def imported(event_type: str) -> str:
+    """Return the type under which lines of a foreign type are imported.
+
+    One of eventlog's own becomes `imported.<type>`, and so on: two foreign types never become one.
+    Raises InvalidEvent where that is longer than a type may be.
+    """
+    return envelope.check_event_type(IMPORTED + event_type) if is_claimed(foreign(event_type)) else event_type
+
+
+def foreign(event_type: str) -> str:
+    """Return a type without the `imported.` before it."""
+    while event_type.startswith(IMPORTED):
+        event_type = event_type.removeprefix(IMPORTED)
+    return event_type
+
+
+def renamed_from(event_type: str) -> str | None:
+    """Return the foreign type that `imported` made this of; None where it changed nothing."""
+    if event_type.startswith(IMPORTED) and is_claimed(foreign(event_type)):
+        return event_type.removeprefix(IMPORTED)
+    return None

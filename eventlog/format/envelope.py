@@ -1,0 +1,349 @@
+"""The envelope: one event, and the line of bytes that stands for it.
+
+A line is one JSON object in UTF-8, without a raw newline inside, at most
+`MAX_LINE_BYTES` long and nested at most `MAX_DEPTH` deep. `decode` checks lines at
+indexing. They are made in two ways, which keep the same limits, so that what is written
+the index accepts:
+
+    encode   of a finished envelope
+    line     at emit, of parts: an id, a time, the fields that events share (checked once
+             by `encode_fields`), and a payload (checked by `payload_json`)
+
+Unknown envelope fields are kept in `Decoded.extra`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+
+from eventlog.errors import InvalidEvent
+from eventlog.format import payloads, timestamps
+from eventlog.process.guards import shown
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_DEPTH = 256
+
+EVENT_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,99}", re.ASCII)
+_UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
+#: What is shorter is not nested too deep: each level but that of the envelope takes two brackets of the payload.
+_DEEP_MIN_BYTES = 2 * MAX_DEPTH
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+#: JSON that is nested no deeper than this, as nearly all is, is quick to tell.
+_SHALLOW = 16
+_BACKSLASH = ord("\\")
+_NEWLINE = ord("\n")  # looking for a number in bytes is faster than for bytes
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _STEPS)
+
+Text = Annotated[str, msgspec.Meta(max_length=10_000)]
+Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+AuditLevel = Literal["turn", "session", "export"]
+EventId = Annotated[str, msgspec.Meta(pattern=_UUID)]
+
+
+class _Fields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What events of one context share."""
+
+    run_id: Text | None = None
+    request_id: Text | None = None
+    session_id: Text | None = None
+    parent_event_id: Text | None = None
+    cycle: Count | None = None
+    turn_number: Count | None = None
+    audit_level: AuditLevel = "turn"
+    workspace: Text | None = None
+    agent: Text | None = None
+    schema_version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] = 1
+
+
+# In a line the fields stand between these and the payload: msgspec puts those first that are not `kw_only`.
+class _Named(_Fields, frozen=True, omit_defaults=True):
+    event_id: EventId
+    event_type: Annotated[str, msgspec.Meta(pattern=rf"^{EVENT_TYPE.pattern}\Z", max_length=100)]
+    timestamp: Annotated[str, msgspec.Meta(pattern=timestamps.PATTERN)]
+
+
+class Envelope(_Named, frozen=True, kw_only=True, omit_defaults=True):
+    """One event. Absent means absent: a field at its default is left out of the line."""
+
+    payload: msgspec.Raw
+
+    def data(self) -> dict[str, Any]:
+        """Return the payload as plain Python objects; a number that Python has none for is a text."""
+        return payloads.fields(self.payload)
+
+
+FIELDS = Envelope.__struct_fields__
+
+
+class _Strict(Envelope, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class _StrictFields(_Fields, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class _WorkspaceOnly(msgspec.Struct):
+    workspace: str | None = None
+
+
+class Decoded(NamedTuple):
+    """A valid line: its envelope, and the envelope fields this version does not know."""
+
+    envelope: Envelope
+    extra: dict[str, msgspec.Raw] | None
+
+
+_encoder = msgspec.json.Encoder()
+_strict = msgspec.json.Decoder(_Strict)
+_lenient = msgspec.json.Decoder(Envelope)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_WRITTEN_AS_IT_IS = (dict, msgspec.Struct)
+_any_json = msgspec.json.Decoder(msgspec.Raw)
+_shared_fields = msgspec.json.Decoder(_StrictFields)
+_workspace_only = msgspec.json.Decoder(_WorkspaceOnly)
+_event_id = msgspec.json.Decoder(EventId)
+
+
+def check_event_type(name: object) -> str:
+    """Return `name` where it may be an event type, and so a folder; raise InvalidEvent else."""
+    if isinstance(name, str) and EVENT_TYPE.fullmatch(name):
+        return str.__str__(name)  # str() of a member of `class Kind(str, Enum)` is "Kind.CALL"
+    raise InvalidEvent(
+        f"event type {shown(name)} is refused: use 1 to 100 of a-z, 0-9, '_', '.', '-', beginning with a letter"
+    )
+
+
+def encode_payload(payload: object) -> msgspec.Raw:
+    """Encode a payload as a JSON object; raise InvalidEvent naming what cannot be written.
+
+    Takes a mapping, a msgspec Struct, a dataclass, or `msgspec.Raw` holding a JSON object. Raw
+    JSON inside of it is left to `check_json` or `encode`.
+    """
+    return msgspec.Raw(payload_json(payload))
+
+
+def payload_json(payload: object) -> bytes:
+    """Like `encode_payload`, as bytes."""
+    if isinstance(payload, msgspec.Raw):
+        return _checked_raw(payload)
+    if not isinstance(payload, _WRITTEN_AS_IT_IS) and isinstance(payload, Mapping):
+        payload = dict(payload)
+    data = struct_json(payload)
+    if not data.startswith(b"{"):
+        raise InvalidEvent(f"payload must be a JSON object, not {type(payload).__name__}; wrap it: {{'value': …}}")
+    return data
+
+
+def struct_json(payload: object) -> bytes:
+    """Like `payload_json`, for what is an object in JSON anyhow: any Struct that is not `array_like`."""
+    try:
+        data = _encoder.encode(payload)
+    except RecursionError:
+        raise InvalidEvent("payload is nested too deep, or contains itself; flatten it") from None
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(f"payload holds text that is not Unicode (a lone surrogate): {error}") from None
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        raise InvalidEvent(f"payload cannot be written as JSON: {error}") from None
+    if _NEWLINE in data:
+        raise InvalidEvent("payload holds raw JSON with a newline in it; re-encode it on one line")
+    if not data.isascii():
+        _refuse_not_utf8(data)
+    if data.rfind(b"null") >= 0:  # msgspec writes NaN and infinities as null: look only where it matters
+        check_json(data)
+        plain = msgspec.to_builtins(payload)
+        if plain != msgspec.json.decode(data):  # else each null is a None; walking takes longer than comparing
+            _refuse_non_finite(plain, "payload")
+    if len(data) > MAX_LINE_BYTES:  # before anything else is paid for it
+        check_limits(data)
+    return data
+
+
+def check_json(data: bytes) -> None:
+    """Raise InvalidEvent where a payload is not JSON, for raw JSON in it."""
+    try:
+        _any_json.decode(data)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InvalidEvent(f"payload is not JSON: {error}") from None
+
+
+def _refuse_not_utf8(data: bytes) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidEvent(f"payload holds raw JSON that is not UTF-8: {error}") from None
+
+
+def _checked_raw(raw: msgspec.Raw) -> bytes:
+    data = bytes(raw)
+    if b"\n" in data:
+        raise InvalidEvent("raw payload holds a newline; re-encode it on one line")
+    try:
+        data.decode()
+        _fields.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidEvent(f"raw payload is not a JSON object: {error}") from None
+    if len(data) > MAX_LINE_BYTES:
+        check_limits(data)
+    return data
+
+
+def _refuse_non_finite(value: object, path: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidEvent(f"{path} is {value}: JSON has no such number; send null or a string")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_non_finite(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple | set | frozenset):
+        for place, item in enumerate(value):
+            _refuse_non_finite(item, f"{path}[{place}]")
+
+
+def encode(envelope: Envelope) -> bytes:
+    """Return the line of an envelope, newline included.
+
+    The line is read back before it is returned (struct constructors check nothing), so a wrong
+    field or a passed limit raises InvalidEvent here and does not end in quarantine later.
+    """
+    line = _written(envelope) + b"\n"
+    check_limits(line)
+    _read_back(_strict, line)
+    return line
+
+
+def line(event_id: str, event_type: str, timestamp: str, fields: bytes, payload: bytes) -> bytes:
+    """Return the line of an event, newline included, of parts that are valid each.
+
+    They are, in this order, of `ids` or `encode_event_id`, `check_event_type`, `timestamps`,
+    `encode_fields`, and `payload_json` with `check_json`. Raises InvalidEvent for a passed limit.
+    """
+    start = f'{{"event_id":"{event_id}","event_type":"{event_type}","timestamp":"{timestamp}"'
+    line = b"".join((start.encode(), fields, b',"payload":', payload, b"}\n"))
+    if len(payload) >= _DEEP_MIN_BYTES:
+        check_limits(line)
+    return line
+
+
+def encode_fields(values: Mapping[str, Any]) -> bytes:
+    """Return the fields that events share as they stand in a line, a comma before each.
+
+    Raises InvalidEvent for a wrong one.
+    """
+    read_back = _read_back(_shared_fields, _written(_StrictFields(**values)))
+    data = _encoder.encode(read_back)  # what was read, not what was written: a value may be raw JSON with a newline
+    return b"," + data[1:-1] if len(data) > len(b"{}") else b""
+
+
+def workspace_of(fields: bytes) -> str | None:
+    """Return the workspace that `encode_fields` wrote; None where it wrote none."""
+    return _workspace_only.decode(b"{" + fields[1:] + b"}").workspace
+
+
+def encode_event_id(value: object) -> str:
+    """Return an event id as it stands in a line. Raises InvalidEvent where it is no UUID."""
+    return str(_read_back(_event_id, _written(value)))
+
+
+def _written(value: object) -> bytes:
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError as error:
+        raise InvalidEvent(f"an envelope field holds a lone surrogate: {error}") from None
+    except (TypeError, OverflowError) as error:
+        raise InvalidEvent(f"an envelope field cannot be written as JSON: {error}") from None
+
+
+def _read_back(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
+    try:
+        return decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise InvalidEvent(f"envelope is not valid: {error}") from None
+
+
+def check_limits(line: bytes) -> None:
+    """Raise InvalidEvent where a line, or a payload that is to be a part of one, is too long or too deep."""
+    if len(line) > MAX_LINE_BYTES + len(b"\n"):
+        raise InvalidEvent(
+            f"event of {len(line) - 1:,} bytes is over the limit of {MAX_LINE_BYTES:,}; "
+            "store the large part as a file and log its path and hash"
+        )
+    if too_deep(line):
+        raise InvalidEvent(f"payload is nested deeper than {MAX_DEPTH} levels; flatten it")
+
+
+def decode(line: bytes) -> Decoded:
+    """Read one line (without its newline). Raises InvalidEvent with the reason in words."""
+    if not line.strip():
+        raise InvalidEvent("empty line")
+    if line.startswith(b"\xef\xbb\xbf"):
+        raise InvalidEvent("line begins with a byte order mark")
+    if too_deep(line):
+        raise InvalidEvent(f"nested deeper than {MAX_DEPTH} levels")
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidEvent(f"not UTF-8: {error.reason} at byte {error.start} of the line") from None
+    try:
+        decoded = Decoded(_strict.decode(line), None)
+    except msgspec.ValidationError:
+        decoded = _decode_with_extra(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InvalidEvent(f"not JSON: {error}") from None
+    if not bytes(decoded.envelope.payload).startswith(b"{"):
+        raise InvalidEvent("not an envelope: payload is not an object")
+    return decoded
+
+
+def _decode_with_extra(line: bytes) -> Decoded:
+    """The slow way, for a line with unknown fields or a wrong one."""
+    try:
+        envelope = _lenient.decode(line)
+    except msgspec.MsgspecError as error:
+        raise InvalidEvent(f"not an envelope: {error}") from None
+    repeated = repeated_field(line)
+    if repeated is not None:
+        raise InvalidEvent(f"envelope field {repeated!r} stands twice")
+    extra = {name: raw for name, raw in _fields.decode(line).items() if name not in FIELDS}
+    return Decoded(envelope, extra)
+
+
+def repeated_field(line: bytes) -> str | None:
+    """Return an envelope field that stands more than once in a valid line, if there is one.
+
+    Parsers disagree on which one counts. Slow; `decode` asks only where it must, since the
+    index's own parser refuses such a line.
+    """
+    names = [name for name, _ in json.loads(line, object_pairs_hook=list, parse_int=str, parse_float=str)]
+    return next((name for name in FIELDS if names.count(name) > 1), None)
+
+
+def too_deep(line: bytes) -> bool:
+    """Say whether JSON nests deeper than MAX_DEPTH.
+
+    Both sides ask this rather than wait for a RecursionError, whose threshold moves with
+    the caller's stack: live indexing and replay must agree on every line. Nearly all lines
+    hold fewer brackets than MAX_DEPTH, which settles it.
+    """
+    if opening_brackets(line) <= MAX_DEPTH:
+        return False
+    # Not by a regular expression: on hostile lines its time is quadratic, or its stack huge.
+    if _BACKSLASH in line:
+        line = line.replace(b"\\\\", b"").replace(b'\\"', b"")
+    brackets = b"".join(line.split(b'"')[::2]).translate(None, _NO_BRACKETS)
+    rest = brackets  # nothing, where it is shallow: each round takes off the innermost level, or the innermost two
+    for _ in range(_SHALLOW // 2):
+        rest = rest.replace(b"{}", b"").replace(b"[]", b"")
+    return bool(rest) and max(accumulate(map(_STEPS.__getitem__, brackets))) > MAX_DEPTH
+
+
+def opening_brackets(data: bytes) -> int:
+    """Count `{` and `[`, inside strings as well: no part of the data nests deeper than that."""
+    # Not `data.count`, which CPython does byte by byte; `replace` finds them ten times as fast.
+    return 2 * len(data) - len(data.replace(b"{", b"")) - len(data.replace(b"[", b""))

@@ -1,0 +1,262 @@
+"""The chains of seals in a log: which seal was made after which, where chains part, and where one is broken.
+
+Each seal names the line of the seal before it, so that all seals of a log form a tree. A log of one root
+is one line. Where a root was copied, the seals of the copy carry an origin of its own and go on from the
+seal that both have; the logs of several roots, laid into one folder, stand there as several lines, each
+of which can be verified. Only seals of one origin that part are a *fork*: two copies wrote under one id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+from eventlog.log.fingerprint import Fingerprint
+from eventlog.log.origin import Id
+
+NUMBER_MAX = 2**53 - 1
+
+
+class Seal(Fingerprint, frozen=True, kw_only=True):
+    """Payload of `segment_sealed`: the fingerprint of a segment, and its place in the chain.
+
+    `previous` is the SHA-256, in hex, of the line (without its newline) of seal `number` - 1. Seals
+    made before there were origins have none.
+    """
+
+    number: Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)]
+    previous: str | None
+    segment: str
+    segment_type: str
+    first_event_id: str | None
+    last_event_id: str | None
+    origin: Id | None = None
+
+
+class Link(NamedTuple):
+    """A seal, the hash of its line, and where that stands in the log.
+
+    `seal` comes without `checks`, which are by far the most of it: `sealing.whole_seal` reads them.
+    """
+
+    seal: Seal
+    sha256: str
+    place: str
+    offset: int
+
+    @property
+    def head(self) -> Head:
+        """The seal as a head."""
+        return Head(self.seal.number, self.sha256)
+
+
+class Head(NamedTuple):
+    """The newest seal of a chain. Kept elsewhere, it proves the whole chain before it."""
+
+    number: int
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.number}:{self.sha256}"
+
+
+class Fork(msgspec.Struct, frozen=True, kw_only=True):
+    """Seals of one origin that part behind seal `after` (0: they share none); `heads` are their ends."""
+
+    origin: str | None
+    after: int
+    heads: list[str]
+
+
+class Break(NamedTuple):
+    """A place where the chain is not as it was made, and what is wrong."""
+
+    link: Link
+    what: str
+
+
+class Chains:
+    """All seals of a log. A line that stands there twice counts once."""
+
+    def __init__(self, links: Iterable[Link]) -> None:
+        self.links: list[Link] = []
+        self._by_hash: dict[str, Link] = {}
+        for link in sorted(links, key=_in_order):
+            if self._by_hash.setdefault(link.sha256, link) is link:
+                self.links.append(link)
+        self._after: dict[str, list[Link]] = {}
+        for link in self.links:
+            before = self._before(link)
+            if before is not None:
+                self._after.setdefault(before.sha256, []).append(link)
+        #: The newest seal of each chain: those that no other seal was made after.
+        self.ends = [link for link in self.links if link.sha256 not in self._after]
+        self._ends_by_number: dict[int, list[Link]] = {}
+        for link in self.ends:
+            self._ends_by_number.setdefault(link.seal.number, []).append(link)
+
+    def _before(self, link: Link) -> Link | None:
+        return None if link.seal.previous is None else self._by_hash.get(link.seal.previous)
+
+    def by_segment(self) -> dict[str, list[Link]]:
+        """Return the seals of each segment in the order of their numbers."""
+        found: dict[str, list[Link]] = {}
+        for link in self.links:
+            found.setdefault(link.seal.segment, []).append(link)
+        return found
+
+    def newest(self, origin: str | None) -> Link | None:
+        """Return the seal that a root goes on from: of its own chain, else of the longest whole one."""
+        own = self._tips(origin) if origin is not None else []
+        whole = self._whole()
+        choice = own or [link for link in self.ends if link.sha256 in whole]
+        return max(choice, key=lambda link: (link.sha256 in whole, *_in_order(link)), default=None)
+
+    def _tips(self, origin: str | None) -> list[Link]:
+        """Return the seals of an origin that no seal of it was made after."""
+        return [link for link in self.links if link.seal.origin == origin and not self._followers(link)]
+
+    def _followers(self, link: Link) -> list[Link]:
+        return [each for each in self._after.get(link.sha256, ()) if each.seal.origin == link.seal.origin]
+
+    def _whole(self) -> set[str]:
+        """Return the seals before which none is missing."""
+        whole: set[str] = set()
+        for link in self.links:
+            before = self._before(link)
+            starts = link.seal.number == 1 and link.seal.previous is None
+            if starts or (before is not None and before.sha256 in whole and _follows(before, link)):
+                whole.add(link.sha256)
+        return whole
+
+    def alone(self) -> list[Link]:
+        """Return the seals that hang on no other, and that no other was made after."""
+        return [link for link in self.ends if self._before(link) is None]
+
+    def segments_before(self, head: Head) -> set[str]:
+        """Return the segments that are sealed by a head, or by the seals that it was made after."""
+        found: set[str] = set()
+        link = self._by_hash.get(head.sha256)
+        while link is not None:
+            found.add(link.seal.segment)
+            link = self._before(link)
+        return found
+
+    def in_line_with(self, head: Head) -> set[str]:
+        """Return the hashes of the seals that a head was made after, and of those that were made after it."""
+        found: set[str] = set()
+        link = self._by_hash.get(head.sha256)
+        waiting = [] if link is None else [link]
+        while waiting:
+            each = waiting.pop()
+            found.add(each.sha256)
+            waiting += self._after.get(each.sha256, ())
+        while link is not None:
+            found.add(link.sha256)
+            link = self._before(link)
+        return found
+
+    def forks(self) -> list[Fork]:
+        """Return the origins whose seals part."""
+        parted: dict[str | None, int] = {}
+        for origin, followers in self._branches():
+            if len(followers) > 1:
+                after = min(link.seal.number for link in followers) - 1
+                parted[origin] = min(after, parted.get(origin, after))
+        return [
+            Fork(origin=origin, after=after, heads=[str(link.head) for link in self._tips(origin)])
+            for origin, after in parted.items()
+        ]
+
+    def _branches(self) -> Iterator[tuple[str | None, list[Link]]]:
+        """Yield the seals of one origin that were made after the same one, and those that an origin begins with."""
+        begins: dict[str | None, list[Link]] = {}
+        for link in self.links:
+            yield link.seal.origin, self._followers(link)
+            before = self._before(link)
+            # Where the one before is missing, the chain is broken, and not begun.
+            if link.seal.previous is None or (before is not None and before.seal.origin != link.seal.origin):
+                begins.setdefault(link.seal.origin, []).append(link)
+        yield from begins.items()
+
+    def breaks(self) -> Iterator[Break]:
+        """Yield where a seal is missing, was changed, or seals what was sealed before in its chain."""
+        changed: set[str] = set()
+        for link in self.links:
+            number, before = link.seal.number, self._before(link)
+            if before is not None:
+                if not _follows(before, link):
+                    yield Break(link, f"it has the number {number}, and the seal before it {before.seal.number}")
+            elif link.seal.previous is not None or number > 1:
+                below = self._numbers_below(link)
+                other = self._in_its_place(link, begins=not below)
+                if other is None:
+                    yield Break(link, _missing(number, below))
+                elif other.sha256 not in changed:
+                    changed.add(other.sha256)
+                    what = (
+                        f"seal {number - 1} is not the one that seal {number} was made after: it was changed or re-made"
+                    )
+                    yield Break(other, what)
+        yield from self._sealed_twice()
+
+    def _numbers_below(self, link: Link) -> list[int]:
+        found = (each.seal.number for each in self.links if each.seal.origin == link.seal.origin)
+        return [number for number in found if number < link.seal.number]
+
+    def _in_its_place(self, link: Link, *, begins: bool) -> Link | None:
+        """Return what stands where the seal before this one should: it has its number, and none was made after it.
+
+        It is of the same origin, unless an origin `begins` with this seal.
+        """
+        found = self._ends_by_number.get(link.seal.number - 1, ())
+        return next((each for each in found if begins or each.seal.origin == link.seal.origin), None)
+
+    def _sealed_twice(self) -> Iterator[Break]:
+        """In one chain, a later seal cannot make good what the first one says."""
+        repeated = [links for links in self.by_segment().values() if len(links) > 1]
+        spans = self._spans() if repeated else {}
+        for links in repeated:
+            first: list[Link] = []
+            for link in links:
+                earlier = next((each for each in first if _holds(spans[each.sha256], spans[link.sha256])), None)
+                if earlier is None:
+                    first.append(link)
+                else:
+                    what = f"segment {link.seal.segment} was sealed before, by seal {earlier.seal.number}"
+                    yield Break(link, what)
+
+    def _spans(self) -> dict[str, tuple[int, int]]:
+        """Return for each seal a span that holds those of all seals after it, and of no others."""
+        begun: dict[str, int] = {}
+        spans: dict[str, tuple[int, int]] = {}
+        waiting = [(link, False) for link in self.links if self._before(link) is None]
+        while waiting:
+            link, done = waiting.pop()
+            if done:
+                spans[link.sha256] = (begun[link.sha256], len(begun))
+                continue
+            begun[link.sha256] = len(begun)
+            waiting.append((link, True))
+            waiting += [(each, False) for each in self._after.get(link.sha256, ())]
+        return spans
+
+
+def _in_order(link: Link) -> tuple[int, str, int]:
+    return link.seal.number, link.place, link.offset
+
+
+def _missing(number: int, below: list[int]) -> str:
+    first = max(below, default=0) + 1
+    missing = f"{first}" if first >= number - 1 else f"{first} to {number - 1}"
+    return f"the seal before this one is missing (number {missing})"
+
+
+def _follows(before: Link, link: Link) -> bool:
+    return link.seal.number == before.seal.number + 1
+
+
+def _holds(outer: tuple[int, int], inner: tuple[int, int]) -> bool:
+    return outer[0] < inner[0] and inner[1] <= outer[1]

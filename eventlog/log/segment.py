@@ -1,0 +1,490 @@
+"""One segment file, seen from the process that appends to it.
+
+Constraints
+    Whole lines only, in the order of the calls; a reader at any moment sees complete lines
+    and at most one torn tail; nothing is ever appended behind a torn tail; whatever
+    `append` counted survives a kill of the process.
+
+Layout
+    UTF-8 lines, each ending in a newline. No header, no footer. Offsets are bytes.
+
+Ownership
+    An exclusive `flock` is held on the descriptor for as long as it is open. The kernel
+    drops it with the process, so a free lock means a dead owner. `flock` and not a POSIX
+    lock: those are lost when *any* descriptor of the file in the process is closed.
+
+Writing
+    One `write(2)` on an O_APPEND descriptor. After a short write the file is cut back to
+    the last complete line, and the caller takes the rest to a fresh segment.
+
+Syncing
+    `sync` may run beside `append`. Lines that no sync has covered are remembered, so that
+    they can be written to another segment when a sync fails: after a failed fsync Linux
+    marks the pages clean, and a second one would report a success that is not one.
+
+Resting
+    A segment may be closed in between (eventlog.log.descriptors), and be continued if it is as it
+    was left. Meanwhile nobody owns it. `sync` opens it for as long as it takes.
+
+Others
+    Programs close descriptors that are not theirs (a daemon that closes all), and the number is
+    then another file's. So ours are high numbers, which are not given to others soon, and before
+    each sync and each close it is looked at whether the descriptor is still this file's. Before
+    each sync, the file has to be where readers look for it, and no shorter than what was written:
+    an operator may have moved, deleted or cut it.
+
+Adopting
+    An unlocked, unsealed segment whose last byte is a newline (or that is empty) may be
+    continued. One that ends in a torn line is dead: its tail stays last for ever.
+
+Restoring
+    A restored segment may be less than what was once acknowledged: it has no write permission, so
+    that nobody adopts it, and the sticky bit, which says that no seal did that (RESTORED_MODE).
+
+What a crash can leave
+    An empty segment (killed between creation and the first write), or one torn line at
+    the end (killed, or out of space, inside a write).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from eventlog.log import descriptors, layout
+from eventlog.log.descriptors import EXHAUSTED
+from eventlog.process import forks, locks
+
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+#: Of lines that no sync has covered, this much is remembered; beyond it, the file is read.
+_REMEMBERED_MAX_BYTES = 16 * 1024 * 1024
+_SYNC_TIMEOUT_S = 30.0
+_CREATE_TRIES = 16
+#: Nobody may write, and that is not because it was sealed.
+RESTORED_MODE = 0o400 | stat.S_ISVTX
+
+
+class Segment:
+    """An open segment that this process owns. One thread may append while another syncs."""
+
+    def __init__(self, fd: int, path: Path, size: int) -> None:
+        self._fd = fd
+        self.path = path
+        self.size = size
+        self._file = _identity(os.fstat(fd))
+        #: Whether it was closed, and is to be opened again.
+        self.at_rest = False
+        self._rested_mtime_ns = -1
+        #: When `look` was last called, on the wall clock.
+        self.looked_s = 0.0
+        now_s = time.time()  # a name from the future is a clock's mistake: its age counts from now
+        self.created_s = min(layout.created_s(path.name.removesuffix(layout.SUFFIX)) or now_s, now_s)
+        self._synced_size = size
+        self._name_synced = False
+        self._unsynced: deque[tuple[int, bytes]] = deque()  # (end, lines)
+        #: Lines that were too many to remember. They come before those in `_unsynced`.
+        self._forgotten_lines = 0
+        self._failure: OSError | None = None
+        self._syncing = locks.lock()
+        _living.add(self)
+
+    @classmethod
+    def create(cls, folder: Path) -> Segment:
+        """Create and lock a new, empty segment. Raises OSError."""
+        # Prompts and secrets end up in logs: the folders are for their owner alone.
+        folder.parent.parent.parent.mkdir(parents=True, exist_ok=True)
+        for part in (folder.parent.parent, folder.parent, folder):
+            part.mkdir(mode=0o700, exist_ok=True)
+        if folder.is_symlink():
+            raise OSError(f"{folder} is a symbolic link, which eventlog does not follow")
+        for _ in range(_CREATE_TRIES):
+            path = folder / (layout.new_segment_name(time.time_ns()) + layout.SUFFIX)
+            made = cls(_opened(path, _FLAGS | os.O_CREAT | os.O_EXCL), path, 0)
+            # Nobody adopts before the lock is taken: an adopter that was faster only makes
+            # this one wait its turn, so take no chances and never share.
+            try:
+                fcntl.flock(made._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_still_at(path, os.fstat(made._fd)):
+                    return made
+            except (BlockingIOError, FileNotFoundError):
+                pass  # adopted, perhaps even indexed and released, before the lock
+            except BaseException:
+                made.drop()
+                raise
+            made.drop()
+        raise BlockingIOError(errno.EAGAIN, f"others took {_CREATE_TRIES} new segments before they could be locked")
+
+    @classmethod
+    def adopt(cls, path: Path) -> Segment | None:
+        """Take over a segment whose owner is gone, or return None where that is not allowed."""
+        try:
+            made = cls(_opened(path, _FLAGS), path, 0)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(made._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Only now is the file ours to judge: all looks before the lock are stale.
+            found = os.fstat(made._fd)
+            if _adoptable(made._fd, found) and _is_still_at(path, found):
+                made.size = made._synced_size = found.st_size
+                return made
+        except OSError:
+            pass  # locked by a living owner, or unlinked: both mean "not this one"
+        except BaseException:
+            made.drop()
+            raise
+        made.drop()
+        return None
+
+    def append(self, data: bytes) -> int:
+        """Append whole lines; return how many bytes of whole lines the file kept.
+
+        Less than all means that the file system ran short: the rest belongs into another
+        segment. Raises OSError where nothing could be written. After either, and after any
+        other exception, never append here again.
+        """
+        kept = os.write(self._fd, data)
+        if kept != len(data):
+            # Cut back before anything else happens: the next append would be glued to the torn line.
+            data = self._cut_back(data, kept)
+            kept = len(data)
+        size = self.size = self.size + kept
+        if size - self._synced_size > _REMEMBERED_MAX_BYTES:
+            remembered, self._unsynced = self._unsynced, deque()
+            self._forgotten_lines += data.count(b"\n") + sum(each.count(b"\n") for _, each in remembered)
+        else:
+            self._unsynced.append((size, data))
+        return kept
+
+    def _cut_back(self, data: bytes, written: int) -> bytes:
+        """Take a torn line off the end; return the whole lines before it."""
+        kept = data.rfind(b"\n", 0, written) + 1
+        os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - written + kept)
+        return data[:kept]
+
+    def sync(self) -> None:
+        """Make what was appended before the call survive a power cut.
+
+        Raises OSError, and from then on for ever: `unsynced` says what to write elsewhere. Only
+        where there is no descriptor left for it, nothing was tried, and it can be called again.
+        """
+        with self._turn_to_sync():
+            if self._failure is not None:
+                raise self._failure
+            size, remembered, forgotten = self.size, self._unsynced, self._forgotten_lines
+            if self._synced_size == size and self._name_synced:
+                return
+            try:
+                self.look()
+                self._sync()
+            except OSError as error:
+                if error.errno not in EXHAUSTED:
+                    self._failure = error
+                raise
+            self._synced_size = max(size, self._synced_size)
+            self._forgotten_lines -= forgotten
+            while remembered and remembered[0][0] <= size:
+                remembered.popleft()
+
+    def look(self) -> None:
+        """Raise OSError where readers do not see what was appended: somebody has moved, deleted or cut the file."""
+        size = self.size
+        found = os.lstat(self.path)
+        if _identity(found) != self._file or self.path.parent.is_symlink():
+            raise FileNotFoundError(errno.ENOENT, "somebody has put something else in its place")
+        if found.st_size < size:
+            raise OSError(errno.EIO, f"somebody has cut it, from {size} bytes to {found.st_size}")
+        if not self.at_rest and not self._has(self._fd):
+            raise OSError(errno.EBADF, "somebody has closed its descriptor")
+
+    def look_for_others(self) -> None:
+        """Have `sync` fail where somebody else has written to the file; to be called while nobody appends.
+
+        Without the end of its line, that would be glued to a line of ours.
+        """
+        if not self.at_rest and self._has(self._fd) and os.fstat(self._fd).st_size > self.size:
+            self._failure = OSError(errno.EIO, "somebody else has written to it")
+
+    def _sync(self) -> None:
+        with self._lent() as fd:
+            os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
+        if not self._name_synced:  # a new name is not durable until its folders are
+            for folder in self.path.parents[:3]:
+                sync_folder(folder)
+            with contextlib.suppress(PermissionError):  # the root's own name, in a folder that need not be ours
+                sync_folder(self.path.parents[3])
+            self._name_synced = True
+
+    @contextmanager
+    def _lent(self) -> Iterator[int]:
+        """Lend a descriptor: the own one, or one for the block where that was closed. Raises OSError."""
+        own = self._fd
+        if self._has(own):
+            yield own
+            return
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            if not (self._has(fd) and self._ends_as_left(fd)):
+                raise FileNotFoundError(errno.ENOENT, "somebody has put something else in its place")
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _has(self, fd: int) -> bool:
+        """Say whether a descriptor is of this file."""
+        try:
+            return fd >= 0 and _identity(os.fstat(fd)) == self._file
+        except OSError:
+            return False
+
+    def _ends_as_left(self, fd: int) -> bool:
+        """Say whether the last line is where it was written: the number of a deleted file goes to another one."""
+        if not self._unsynced:
+            return True
+        end, lines = self._unsynced[-1]
+        return os.pread(fd, len(lines), end - len(lines)) == lines
+
+    def unsynced(self) -> tuple[bytes, int]:
+        """Return the lines that this process appended and no sync has covered, and how many of them are lost.
+
+        Lost are those that were too many to remember, where the file does not have them any more.
+        """
+        start, size, forgotten = self._synced_size, self.size, self._forgotten_lines
+        remembered = b"".join(data for end, data in self._unsynced if end > start)
+        if len(remembered) == size - start:
+            return remembered, 0
+        with contextlib.suppress(OSError), self._lent() as fd:
+            lines = os.pread(fd, size - start, start)
+            if len(lines) == size - start and lines.endswith(remembered) and lines.endswith(b"\n"):
+                return lines, 0
+        return remembered, forgotten
+
+    def rest(self) -> bool:
+        """Close the file, and give up its lock, if nobody is at it; say whether it is closed now."""
+        if self._syncing._is_owned():  # a signal handler, in the middle of a sync
+            return False
+        with locks.held(self._syncing, 0) as mine:
+            if mine and not self.at_rest:
+                with contextlib.suppress(OSError):  # somebody has closed it
+                    self._rested_mtime_ns = os.fstat(self._fd).st_mtime_ns
+                self.at_rest = True
+                self._close()
+        return self.at_rest
+
+    def wake(self) -> bool:
+        """Open and lock the file again; say whether it is as it was left. Raises OSError where descriptors lack."""
+        try:
+            self._fd = _opened(self.path, _FLAGS)
+        except OSError as error:
+            if error.errno in EXHAUSTED:
+                raise
+            return False
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.fstat(self._fd)
+            left = (self._file, self.size, self._rested_mtime_ns)
+            is_same = (_identity(found), found.st_size, found.st_mtime_ns) == left and found.st_mode & 0o222
+            if is_same and _is_still_at(self.path, found):
+                self.at_rest = False
+                return True
+        except OSError:
+            pass  # as in `adopt`
+        except BaseException:
+            self._close()
+            raise
+        self._close()
+        return False
+
+    def close(self) -> None:
+        """Let go of the file and its lock. Closing twice is fine. Raises TimeoutError where a sync hangs."""
+        with self._turn_to_sync():
+            self.drop()
+
+    def drop(self) -> None:
+        """Close without a look at who is syncing: nobody is in a forked child, or knows of a segment in the making."""
+        _living.discard(self)
+        self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if self._has(fd):  # else somebody has closed it, and the number may be another file
+            with contextlib.suppress(OSError):  # what a close complains about, the next sync would have said
+                os.close(fd)  # once: the number may be somebody else's file the moment after
+
+    def disown(self) -> None:
+        """In a forked child: what the parent has written is the parent's to sync."""
+        self._synced_size, self._name_synced, self._forgotten_lines = self.size, True, 0
+        self._unsynced = deque()
+
+    def remove(self) -> None:
+        """Delete the file, as far as that is possible, while the lock keeps it from being adopted."""
+        if self._has(self._fd):  # else the lock is lost, and it may be somebody's
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+    @contextmanager
+    def _turn_to_sync(self) -> Iterator[None]:
+        with locks.held(self._syncing, _SYNC_TIMEOUT_S) as mine:
+            if not mine:
+                raise TimeoutError(errno.ETIMEDOUT, f"a sync has been running for {_SYNC_TIMEOUT_S:g} s")
+            yield
+
+
+@contextmanager
+def held_still(path: Path) -> Iterator[bool]:
+    """Keep a segment from being adopted during the block, if nobody owns it; yields whether so.
+
+    Nothing that is read inside can be the beginning of a line that somebody is writing. What
+    cannot be looked at (no descriptors, no rights) counts as owned.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        yield isinstance(error, FileNotFoundError)
+        return
+    with forks.held(fd):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def is_owned(path: Path) -> bool:
+    """Say whether a living process holds the segment. A missing file is nobody's."""
+    with held_still(path) as still:
+        return not still
+
+
+def _opened(path: Path, flags: int) -> int:
+    """Open a file, under a number that is not given to the next one that somebody opens. Raises OSError."""
+    low = forks.hold(os.open(path, flags, 0o600))
+    try:
+        high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, descriptors.high())
+    except OSError:  # it was the last one
+        return forks.keep(low)
+    with contextlib.suppress(OSError):
+        forks.let_go(low)
+    return high
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _adoptable(fd: int, found: os.stat_result) -> bool:
+    if not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o222:
+        return False
+    return found.st_size == 0 or os.pread(fd, 1, found.st_size - 1) == b"\n"
+
+
+def _is_still_at(path: Path, found: os.stat_result) -> bool:
+    """The file may have been deleted, even replaced, between open and lock."""
+    now = os.lstat(path)
+    return _identity(now) == _identity(found)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove_if_finished(path: Path, size: int) -> bool:
+    """Delete a segment that nobody owns and that has exactly this size; say whether it is gone.
+
+    The lock makes sure that no writer adopts it in between.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
+    with forks.held(fd):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_size != size:
+                return False
+            os.unlink(path)
+        except OSError:
+            return False
+    return True
+
+
+def protect_restored(fd: int, *, is_whole: bool) -> None:
+    """Give a file that is about to get a segment's name the mode of a restored one. Raises OSError.
+
+    One that is whole, as its seal says, gets that of a sealed one.
+    """
+    os.fchmod(fd, 0o400)
+    if not is_whole:
+        with contextlib.suppress(OSError):  # a system that keeps the sticky bit to folders
+            os.fchmod(fd, RESTORED_MODE)
+
+
+def is_restored(path: Path) -> bool:
+    """Say whether a segment came back from a backup, and has not been sealed since."""
+    try:
+        return bool(path.lstat().st_mode & stat.S_ISVTX)
+    except OSError:
+        return False
+
+
+def name_file(new: Path, target: Path) -> None:
+    """Give a file the name of a segment that is not there. Raises FileExistsError where it is by now, and OSError."""
+    try:
+        os.link(new, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, "there is one by now", str(target)) from None
+        os.rename(new, target)
+
+
+def replace_if_finished(path: Path, size: int, new: Path, target: Path) -> bool:
+    """Move `new` to `target`, in place of a segment that nobody owns and that has exactly this size.
+
+    Returns False, with nothing moved, where that is not so. `target` is the segment's own path, or
+    that of its archived form, in which case the plain one goes. Raises OSError.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    with forks.held(fd):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        # A writer that adopts looks at size and inode after it has the lock, so it cannot get the old file.
+        if os.fstat(fd).st_size != size:
+            return False
+        os.rename(new, target)
+        if target != path:
+            os.unlink(path)
+    return True
+
+
+_living = forks.Living[Segment]()
+
+
+def _drop_in_child() -> None:
+    """A child that slept on with its parent's descriptors would hold the locks for as long as it lives."""
+    for each in _living:
+        each.drop()
+        each.disown()
+
+
+os.register_at_fork(after_in_child=_drop_in_child)

@@ -1,0 +1,1 @@
+"""Maintenance of a log: seal, verify, archive, back up, restore."""

@@ -1,0 +1,315 @@
+"""Where backups go: a folder, or a bucket that speaks S3.
+
+A destination keeps objects under keys of the form `a/b/c`. An object appears whole or not
+at all, and is on disk, or accepted by the server, when `put` returns. All reading and
+writing is in blocks: memory does not grow with the size of an object.
+
+A folder gets files. Each is written under a name in `tmp/`, synced, and renamed, so that a
+crash leaves at most something in `tmp/`, which a later run removes.
+
+A bucket is reached through obstore (the extra `s3`). Endpoint, region and credentials come
+from the environment, under the names that all S3 programs use (AWS_ENDPOINT_URL,
+AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from eventlog.errors import BackupFailed, ConfigError, MissingExtra, ObjectMissing, ObjectUnreadable
+from eventlog.log.segment import sync_folder
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+#: What S3 servers answer to wrong keys, and to right ones that may not do this.
+_REFUSALS = frozenset(
+    {
+        "AccessDenied",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "AuthorizationHeaderMalformed",
+    }
+)
+_STALE_S = 24 * 3600
+#: Objects travel in blocks of this size, the smallest part that S3 takes.
+_BLOCK_BYTES = 5 * 1024 * 1024
+
+
+class Destination(Protocol):
+    """A place for objects. Every method raises BackupFailed where the place cannot do it."""
+
+    #: For people and events: says which place this is, and holds no credentials.
+    name: str
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """Store an object, in place of one that has the key already."""
+
+    def get(self, key: str) -> Iterator[bytes]:
+        """Yield the blocks of an object.
+
+        Raises ObjectMissing, at the latest with the first block, and ObjectUnreadable where others may be read.
+        """
+
+    def list(self, folder: str) -> list[str]:
+        """Return the keys that begin with `folder/`, sorted."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object. One that is not there is fine."""
+
+
+def open_destination(text: str) -> Destination:
+    """Return the destination that a user named: `s3://bucket/prefix`, or a folder.
+
+    Raises ConfigError for a name that cannot be one, and MissingExtra. Nothing is looked
+    at or made yet.
+    """
+    scheme = _SCHEME.match(text)
+    if scheme is None:
+        return Folder(Path(text))
+    bucket, _, prefix = text[scheme.end() :].partition("/")
+    # Not a word of what was given: it may hold a password.
+    if scheme[1] != "s3":
+        raise ConfigError(f"{scheme[1]}:// is not a place for backups; use a folder or s3://bucket/prefix")
+    parts = [part for part in prefix.split("/") if part]
+    if not _BUCKET.fullmatch(bucket) or {".", ".."} & set(parts):
+        raise ConfigError("not the name of a bucket; use s3://bucket/prefix, and give credentials as AWS_* variables")
+    return Bucket(bucket, "/".join(parts))
+
+
+class Folder:
+    """A folder of this machine's, or one that is mounted. It is made with the first `put`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(os.path.abspath(path.expanduser()))
+        self.name = str(self.path)
+        self._swept = False
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        path = self.path / key
+        temporary = self.path / "tmp" / secrets.token_hex(8)
+        try:
+            for folder in (*reversed(path.relative_to(self.path).parents), Path("tmp")):
+                (self.path / folder).mkdir(mode=0o700, exist_ok=True)
+            self._sweep(temporary.parent)
+            _write(temporary, blocks)
+            if path.is_dir() and not path.is_symlink():  # somebody has made a folder in the object's place
+                (self.path / "damaged").mkdir(mode=0o700, exist_ok=True)
+                os.rename(f"{path}/", self.path / "damaged" / secrets.token_hex(8))
+            # Only a synced file gets its name: a name without its bytes would look like a backup.
+            os.rename(temporary, path)
+            for folder in path.relative_to(self.path).parents:
+                sync_folder(self.path / folder)
+        except OSError as error:
+            raise self._failed("cannot store", key, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def get(self, key: str) -> Iterator[bytes]:
+        try:
+            # Not blocking, since somebody may have put a pipe there.
+            fd = os.open(self.path / key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise ObjectMissing(f"{self.name}: there is no {key}") from None
+        except OSError as error:
+            raise self._unreadable(key, error) from error
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise ObjectUnreadable(f"{self.name}: {key} is not a regular file")
+            if hasattr(os, "posix_fadvise"):  # read what the disk has, not what memory remembers
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            while block := os.read(fd, _BLOCK_BYTES):
+                yield block
+        except OSError as error:
+            raise self._unreadable(key, error) from error
+        finally:
+            os.close(fd)
+
+    def list(self, folder: str) -> list[str]:
+        top = self.path / folder
+        if not self.path.exists():
+            return []
+        if top.is_symlink() and not top.exists():  # what it leads to may hold the backup
+            raise BackupFailed(f"{self.name}: {folder} is a link to nothing; put the folder there, or remove the link")
+
+        def failed(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise self._failed("cannot list", folder, error) from error
+
+        keys = []
+        for where, folders, names in os.walk(top, onerror=failed):
+            for each in folders:
+                if (link := Path(where, each)).is_symlink():  # what is behind it would be taken for missing
+                    raise BackupFailed(f"{link} is a link, which eventlog does not follow; put the folder itself there")
+            keys += [Path(where, name).relative_to(self.path).as_posix() for name in names]
+        return sorted(keys)
+
+    def delete(self, key: str) -> None:
+        try:
+            (self.path / key).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._failed("cannot remove", key, error) from error
+
+    def _sweep(self, folder: Path) -> None:
+        """Remove what interrupted runs have left; not what another one is writing now."""
+        if self._swept:
+            return
+        self._swept = True
+        for path in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _STALE_S:
+                    path.unlink()
+
+    def _unreadable(self, key: str, error: OSError) -> ObjectUnreadable:
+        return ObjectUnreadable(f"{self.name}: cannot read {key}: {error.strerror}; check its permissions and the disk")
+
+    def _failed(self, what: str, key: str, error: OSError) -> BackupFailed:
+        return BackupFailed(
+            f"{self.name}: {what} {key}: {error.strerror}; check the folder, its permissions and the free space"
+        )
+
+
+def _write(path: Path, blocks: Iterable[bytes]) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb", buffering=0) as file:
+        for block in blocks:
+            rest = memoryview(block)
+            while rest:
+                rest = rest[file.write(rest) :]
+        os.fsync(fd)
+
+
+class Bucket:
+    """A bucket of a server that speaks S3, or everything under a prefix in one."""
+
+    # The first is how long a server may be silent. As parts of 5 MiB are sent one at a time, an
+    # uplink of 0.7 Mbit/s is enough to get each there within it. One that cannot be reached at
+    # all is given up much sooner. The last is on a whole download.
+    _SILENCE_S = 60
+    _CONNECT_TIMEOUT_S = 5
+    _DOWNLOAD_S = 6 * 3600
+    _RETRIES = 4
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        try:
+            self._api: Any = importlib.import_module("obstore")
+            store = importlib.import_module("obstore.store")
+        except ModuleNotFoundError:
+            raise MissingExtra("a backup to s3://…", "s3") from None
+        self.name = f"s3://{bucket}/{prefix}" if prefix else f"s3://{bucket}"
+        self._bucket = bucket
+        self._endpoint = next(
+            (
+                os.environ[name]
+                for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+                if os.environ.get(name)
+            ),
+            None,
+        )
+        if self._endpoint is not None and not re.match(r"https?://[^/]", self._endpoint):
+            # Not repeated, as it may hold a password; and obstore panics on it.
+            raise ConfigError("AWS_ENDPOINT_URL is not an address like https://host or http://host:port")
+        try:
+            self._store = store.S3Store(
+                bucket,
+                prefix=prefix or None,
+                client_options={
+                    "allow_http": (self._endpoint or "").startswith("http://"),
+                    "connect_timeout": timedelta(seconds=self._CONNECT_TIMEOUT_S),
+                    "read_timeout": timedelta(seconds=self._SILENCE_S),
+                    "timeout": timedelta(seconds=self._DOWNLOAD_S),
+                },
+                retry_config={"max_retries": self._RETRIES, "retry_timeout": timedelta(seconds=self._SILENCE_S)},
+            )
+        except (self._api.exceptions.BaseError, ValueError) as error:
+            raise ConfigError(f"{self.name}: the AWS_* variables cannot be used: {_first_line(error)}") from None
+
+    def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        blocks = iter(blocks)
+        first = list(itertools.islice(blocks, 2))
+        try:
+            if len(first) < 2:  # one request instead of three
+                self._api.put(self._store, key, b"".join(first), use_multipart=False)
+            else:
+                self._api.put(
+                    self._store,
+                    key,
+                    itertools.chain(first, blocks),
+                    use_multipart=True,
+                    chunk_size=_BLOCK_BYTES,
+                    max_concurrency=1,
+                )
+        except (self._api.exceptions.BaseError, FileNotFoundError) as error:
+            raise self._failed("cannot store", key, error) from None
+
+    def get(self, key: str) -> Iterator[bytes]:
+        try:
+            yield from map(bytes, self._api.get(self._store, key).stream(min_chunk_size=_BLOCK_BYTES))
+        except FileNotFoundError:
+            raise ObjectMissing(f"{self.name}: there is no {key}") from None
+        except self._api.exceptions.BaseError as error:
+            raise self._failed("cannot read", key, error) from None
+
+    def list(self, folder: str) -> list[str]:
+        try:
+            return sorted(
+                each["path"] for chunk in self._api.list(self._store, folder, chunk_size=1000) for each in chunk
+            )
+        except (self._api.exceptions.BaseError, FileNotFoundError) as error:
+            raise self._failed("cannot list", folder, error) from None
+
+    def delete(self, key: str) -> None:
+        try:
+            self._api.delete(self._store, key)
+        except FileNotFoundError:
+            pass
+        except self._api.exceptions.BaseError as error:
+            raise self._failed("cannot remove", key, error) from None
+
+    def _failed(self, what: str, key: str, error: Exception) -> BackupFailed:
+        where = f" at {_without_password(self._endpoint)}" if self._endpoint else ""
+        code = _code(error)
+        if code == "NoSuchBucket":
+            return BackupFailed(
+                f"{self.name}: there is no bucket {self._bucket!r}{where}; create it, or check the name"
+            )
+        if code in _REFUSALS:
+            return BackupFailed(
+                f"{self.name}: {what} {key}: the server{where} answers {code}; "
+                "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do"
+            )
+        if code is not None:
+            return BackupFailed(
+                f"{self.name}: {what} {key}: the server{where} answers {code}; "
+                "look at its free space and its own log, and run the same again"
+            )
+        known = "" if os.environ.get("AWS_ACCESS_KEY_ID") else "; AWS_ACCESS_KEY_ID is not set"
+        return BackupFailed(
+            f"{self.name}: {what} {key}{where}: {_first_line(error)}; check AWS_ENDPOINT_URL and the network{known}"
+        )
+
+
+def _code(error: Exception) -> str | None:
+    """Return the error code of the S3 protocol, which obstore hands on only within its text."""
+    found = re.search(r"<Code>(\w+)</Code>", str(error))
+    return found[1] if found else None
+
+
+def _first_line(error: Exception) -> str:
+    return _without_password(str(error).partition("\n")[0])
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)

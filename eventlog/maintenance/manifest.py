@@ -1,0 +1,219 @@
+"""What a destination holds of which segments: the manifests of its backups.
+
+    log/<event_type>/<segment>.<sha256>.jsonl[.zst]    the bytes of a segment
+    manifests/<time>-<random>.jsonl                    lines that say which of them count
+
+Every object is written once, under a key that holds the hash of its bytes; nothing is ever
+written over. So the copy of a segment that has grown stands beside the shorter one until
+the manifest with the longer one is stored, and a crash between any two steps leaves either
+the old copy or both. Hosts that share a destination cannot get at each other's objects.
+
+A manifest line is an `Entry`: these bytes were stored, read back, and had this hash. An
+object that no line names does not count. An entry also names the shorter copies that it
+makes superfluous, because they were found to be its beginning; they are dropped here, and
+their objects are deleted once the line is stored.
+
+Many small manifests are merged: the new one is stored before the old ones are deleted, and a
+reader that misses one which was listed begins anew.
+
+A line is no proof that its object is there still, and whole: an object whose key is gone, or that
+was read and found damaged, is `bad`, and counts as not backed up until it is stored again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Iterator
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+from eventlog.errors import BackupFailed, ObjectMissing, ObjectUnreadable
+from eventlog.format.envelope import EVENT_TYPE
+from eventlog.log import layout
+from eventlog.maintenance.destination import Destination
+
+FOLDER = "manifests"
+_MERGE_AT = 64
+_LINE_MAX_BYTES = 64 * 1024
+_READ_TRIES = 5
+
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One verified object. Sizes are in bytes; `size_bytes` and `sha256` are of the uncompressed lines.
+
+    `sealed` says that the segment was read-only; `replaces` are the `stored_sha256` of
+    shorter copies of the same segment. `blobs` says that all blobs which its lines name were in the
+    backup when this was written. `stamp` tells whether the file that was read has been written to since
+    (eventlog.maintenance.unchanged); without one it is hashed again.
+    """
+
+    event_type: str
+    segment: str
+    size_bytes: Size
+    sha256: Sha256
+    stored_bytes: Size
+    stored_sha256: Sha256
+    archived: bool = False
+    sealed: bool = False
+    replaces: tuple[Sha256, ...] = ()
+    blobs: bool = False
+    stamp: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """The segment's file in a log."""
+        return self.segment + (layout.ARCHIVE_SUFFIX if self.archived else layout.SUFFIX)
+
+    @property
+    def key(self) -> str:
+        """Where the object is. Derived, never read: a manifest cannot point outside the backup."""
+        ending = self.file_name.removeprefix(self.segment)
+        return f"log/{self.event_type}/{self.segment}.{self.stored_sha256}{ending}"
+
+
+class Damage(NamedTuple):
+    """A manifest, or a line of one, that cannot be believed, and why."""
+
+    place: str
+    reason: str
+
+
+class Known:
+    """All entries of a destination, apart from those that others replace."""
+
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, str], dict[str, Entry]] = {}
+        self._replaced: dict[tuple[str, str], set[str]] = {}
+        self.damages: list[Damage] = []
+        #: Manifests that were read without damage, and the others.
+        self.keys: list[str] = []
+        self.damaged_keys: list[str] = []
+        #: Objects that are not what their entry says, by key, and why.
+        self.bad: dict[str, str] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Take an entry in. The order of entries does not matter."""
+        name = (entry.event_type, entry.segment)
+        replaced = self._replaced.setdefault(name, set())
+        replaced.update(entry.replaces)
+        entries = self._entries.setdefault(name, {})
+        before = entries.get(entry.stored_sha256)
+        # Sealed afterwards: the same bytes, so only the newer knowledge is added.
+        entries[entry.stored_sha256] = msgspec.structs.replace(
+            entry,
+            sealed=entry.sealed or (before is not None and before.sealed),
+            blobs=entry.blobs or (before is not None and before.blobs),
+            stamp=entry.stamp or (before.stamp if before is not None else ""),
+            replaces=tuple(sorted({*entry.replaces, *(before.replaces if before else ())})),
+        )
+        for stored in replaced:
+            entries.pop(stored, None)
+
+    def replaces(self, event_type: str, segment: str, stored_sha256: str) -> bool:
+        """Say whether a copy of a segment was replaced by a longer one."""
+        return stored_sha256 in self._replaced.get((event_type, segment), ())
+
+    def entries(self) -> list[Entry]:
+        """Return the entries of all segments."""
+        return [entry for copies in self.segments() for entry in copies]
+
+    def copies(self, event_type: str, segment: str) -> list[Entry]:
+        """Return the entries of a segment, the longest first. More than one is unusual."""
+        found = self._entries.get((event_type, segment), {}).values()
+        return sorted(found, key=lambda each: (-each.size_bytes, each.stored_sha256))
+
+    def segments(self) -> list[list[Entry]]:
+        """Return the copies of each segment, in order of type and name."""
+        return [self.copies(*name) for name in sorted(self._entries)]
+
+
+def read(destination: Destination) -> Known:
+    """Read all manifests. Raises BackupFailed; what is damaged is listed in the result."""
+    for _ in range(_READ_TRIES):
+        known = Known()
+        try:
+            for key in destination.list(FOLDER):
+                _read_one(destination, key, known)
+        except ObjectMissing:  # merged by another run since it was listed
+            continue
+        return known
+    raise BackupFailed(f"{destination.name}: the manifests change faster than they can be read; try again")
+
+
+def write(destination: Destination, entries: Iterable[Entry]) -> str:
+    """Store a manifest, read it back, and return its key. Raises BackupFailed."""
+    data = b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
+    key = f"{FOLDER}/{layout.new_segment_name(time.time_ns())}.jsonl"
+    destination.put(key, [data])
+    if hashlib.sha256(b"".join(destination.get(key))).digest() != hashlib.sha256(data).digest():
+        raise BackupFailed(f"{destination.name}: {key} does not read back as it was stored; check the place's disk")
+    return key
+
+
+def merge(destination: Destination, known: Known) -> None:
+    """Where there are many manifests, make one of them. Raises BackupFailed, harmlessly."""
+    if len(known.keys) >= _MERGE_AT:
+        _replace(destination, known, known.keys)
+
+
+def renew(destination: Destination, known: Known) -> None:
+    """Write all manifests anew where one is damaged, and delete those. Raises BackupFailed.
+
+    Only for a run that has read every object: what is in no line any more was found by its key.
+    """
+    if known.damaged_keys:
+        _replace(destination, known, [*known.keys, *known.damaged_keys])
+        known.damaged_keys.clear()
+
+
+def _replace(destination: Destination, known: Known, keys: list[str]) -> None:
+    merged = write(destination, known.entries())
+    for key in keys:
+        destination.delete(key)
+    known.keys = [merged]
+
+
+def _read_one(destination: Destination, key: str, known: Known) -> None:
+    damages = len(known.damages)
+    try:
+        for number, line in enumerate(_lines(destination.get(key)), 1):
+            try:
+                known.add(_checked(line))
+            except (msgspec.MsgspecError, ValueError) as error:
+                known.damages.append(Damage(f"{key}, line {number}", str(error)))
+    except ObjectMissing:
+        raise
+    except ObjectUnreadable as error:
+        known.damages.append(Damage(key, str(error)))
+    (known.keys if len(known.damages) == damages else known.damaged_keys).append(key)
+
+
+def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for block in blocks:
+        *lines, rest = (rest + block).split(b"\n")
+        yield from lines
+        if len(rest) > _LINE_MAX_BYTES:
+            yield rest  # refused: no line of ours is that long
+            return
+    if rest:
+        yield rest
+
+
+def _checked(line: bytes) -> Entry:
+    """Decode a line, and take nothing for granted: names of files are made of it."""
+    if len(line) > _LINE_MAX_BYTES:
+        raise ValueError("the line is too long")
+    entry = msgspec.json.decode(line, type=Entry)
+    if not EVENT_TYPE.fullmatch(entry.event_type):
+        raise ValueError(f"{entry.event_type!r} is not an event type")
+    if layout.created_s(entry.segment) is None:
+        raise ValueError(f"{entry.segment!r} is not the name of a segment")
+    if not entry.archived and (entry.size_bytes, entry.sha256) != (entry.stored_bytes, entry.stored_sha256):
+        raise ValueError("it is not archived, and yet stored otherwise than it is")
+    return entry

@@ -1,0 +1,221 @@
+"""The module-level functions: one shared recorder, made when it is first needed.
+
+Of what records, only STOPS leaves (eventlog.process.guards), and errors of eventlog's own where the recorder is strict.
+`harmless` keeps that promise for all that works on the way to `emit`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, ParamSpec, TypeVar, overload
+
+import msgspec
+
+from eventlog import config as _config
+from eventlog.config import Mode
+from eventlog.errors import ConfigError, EventlogError, MissingExtra
+from eventlog.process import threads
+from eventlog.process.guards import STOPS, message_of
+from eventlog.record.recorder import Recorder, Stats
+from eventlog.record.redaction import Redactor
+from eventlog.record.sinks import MemorySink, Sink
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_logger = logging.getLogger("eventlog")
+_recorder: Recorder | None = None
+_sinks: list[Sink] = []
+_redactor: Redactor | None = None
+_lock = threading.RLock()
+
+
+def recorder() -> Recorder:
+    """Return the shared recorder; without `configure` it is made from file and environment. Raises only STOPS."""
+    if _recorder is not None:
+        return _recorder
+    with _lock:
+        if _recorder is None:
+            settings, problem = _config.load_for_agent()
+            if problem:
+                _say(f"{problem}; going on with the defaults under {settings.root or 'no root: nothing is recorded'}")
+            made = _install(Recorder(settings))
+            try:
+                _start_indexer(made)
+            except STOPS:
+                raise
+            except BaseException as error:  # noqa: BLE001 - what is installed there need not work
+                _say(f"{message_of(error)}; events are written to the log and can be indexed later")
+        return _recorder  # type: ignore[return-value]  # set by _install, which mypy cannot see
+
+
+def _say(message: str) -> None:
+    if sys.is_finalizing():  # a lock of the logging module may be held by a thread that never runs again
+        return
+    try:
+        _logger.error(message)
+    except STOPS:
+        raise
+    except BaseException:  # noqa: BLE001 - a handler or a filter of the agent's
+        return
+
+
+def harmless(function: Callable[P, R]) -> Callable[P, R | None]:
+    """Return `function` such that what goes wrong in it is counted as an event that was lost, and not raised."""
+
+    @functools.wraps(function)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return function(*args, **kwargs)
+        except STOPS:
+            raise
+        except BaseException as error:  # values of the agent's, or no room on the stack
+            made = _recorder
+            if made is not None:
+                if made.config.strict and isinstance(error, EventlogError):  # it is counted already
+                    raise
+                try:
+                    made.failed(error)
+                except RecursionError:
+                    made.lost_unnamed(1)
+            return None
+
+    return guarded
+
+
+def configure(**settings: Any) -> None:
+    """Replace the shared recorder by one with these settings (see eventlog.config).
+
+    `redactor` is as in `redact_with`. Sinks stay, and so does a redactor where none is given. Raises
+    ConfigError, and MissingExtra where the mode needs the index side.
+    """
+    if "redactor" in settings:
+        redact_with(settings.pop("redactor"))
+    made = Recorder(_config.load(**settings))
+    with _lock:
+        before = _recorder
+        if before is not None:
+            before.shutdown()
+        _install(made)
+        _start_indexer(made)
+
+
+def _start_indexer(made: Recorder) -> None:
+    """Start the indexer thread where the mode asks for one, and the interpreter goes on. Raises MissingExtra.
+
+    The one place where the write side starts the index side; by name, since it must not depend on it.
+    """
+    mode = made.config.mode
+    if mode not in (Mode.DUAL, Mode.DB_ONLY) or threads.interpreter_is_ending():
+        return
+    try:
+        background = importlib.import_module("eventlog.indexer.background")
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"mode {mode.value!r} ({error.name} is missing)", "index") from None
+    made.background = background.start(made.config.root, release=mode is Mode.DB_ONLY)
+
+
+def _install(made: Recorder) -> Recorder:
+    global _recorder
+    made.redactor = _redactor
+    for sink in _sinks:
+        made.add_sink(sink)
+    _recorder = made
+    return made
+
+
+@overload
+def emit(event: msgspec.Struct, /, **fields: Any) -> str | None: ...
+@overload
+def emit(event: str, payload: object = None, /, **fields: Any) -> str | None: ...
+def emit(event: Any = None, payload: object = None, /, *surplus: object, **fields: Any) -> str | None:
+    """Record one event; return its id, or None where it was not recorded. See Recorder.emit."""
+    try:
+        if surplus:
+            event = None  # which is refused
+        return (_recorder or recorder()).emit_with(event, payload, fields)
+    except RecursionError:  # no room on the stack, not even to say so
+        if _recorder is not None:
+            _recorder._drops.total += 1
+            _recorder._drops.unnamed += 1
+        return None
+
+
+@overload
+def emit_many(events: Iterable[msgspec.Struct], /, **fields: Any) -> list[str]: ...
+@overload
+def emit_many(events: str, payloads: Iterable[object], /, **fields: Any) -> list[str]: ...
+def emit_many(events: str | Iterable[msgspec.Struct], payloads: Iterable[object] = (), /, **fields: Any) -> list[str]:
+    """Record many events in one write per type; return the ids of those recorded."""
+    return (_recorder or recorder()).emit_many(events, payloads, **fields)
+
+
+def flush() -> bool:
+    """Return True when everything emitted so far would survive a power cut."""
+    return recorder().flush()
+
+
+def stats() -> Stats:
+    """Return the counters of the shared recorder."""
+    return recorder().stats()
+
+
+def shutdown() -> None:
+    """Flush and let go of everything; also done at interpreter exit. Emitting later still works."""
+    if _recorder is not None:
+        _recorder.shutdown()
+        for sink in _sinks:
+            _recorder.guard(sink, "close")
+
+
+def add_sink(sink: Sink) -> None:
+    """Also give every line to `sink`; it outlives `configure`."""
+    with _lock:
+        recorder().add_sink(sink)
+        _sinks.append(sink)
+
+
+def redact_with(redactor: Redactor | None) -> None:
+    """Have each payload go through a function before it is written; None for no longer. It outlives `configure`.
+
+    `redactor(event_type, payload)` gets a dict after the built-in redaction, and returns the one to
+    record. Where it raises, or returns something else, the event is recorded without its content, and
+    says so. Raises ConfigError for what cannot be called.
+    """
+    global _redactor
+    if redactor is not None and not callable(redactor):
+        raise ConfigError(f"redactor {redactor!r} is not a function; it takes an event type and a payload")
+    with _lock:
+        _redactor = redactor
+        if _recorder is not None:
+            _recorder.redactor = redactor
+
+
+def remove_sink(sink: Sink) -> None:
+    """Flush a sink and stop giving it lines."""
+    with _lock:
+        if sink in _sinks:
+            _sinks.remove(sink)
+        recorder().remove_sink(sink)
+
+
+def capture() -> AbstractContextManager[MemorySink]:
+    """Keep events in memory instead of writing them; yields a MemorySink. For tests."""
+    return recorder().capture()
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.RLock()  # a thread that held it stayed behind in the parent
+
+
+os.register_at_fork(after_in_child=_after_fork)
+atexit.register(shutdown)

@@ -1,0 +1,131 @@
+"""Events that could not be written: counted, and told to the log when it takes lines again.
+
+    add … → telling → (the log takes it) → told
+
+A report stays what it is until the log has taken it: where a try left it in the log after
+all, only unsynced, the next one repeats the same event id, and the index counts it once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from operator import itemgetter
+
+import msgspec
+
+from eventlog.format import envelope, ids, timestamps
+from eventlog.format.envelope import Envelope
+from eventlog.process import locks
+
+DROPPED_EVENT = "events_dropped"
+_UNKNOWN_TYPE = "unknown"
+#: A report names this many event types; the rest is summed up under "other".
+_TYPES_MAX = 100
+_UNNAMED_CAUSE = "an error that left no room, or no clock, to say more"
+_TURN_TIMEOUT_S = 1.0
+
+
+class EventsDropped(msgspec.Struct, frozen=True, kw_only=True):
+    """Payload of `events_dropped`: how many events of which types were lost, when and why.
+
+    `since` and `until` are the wall clock at the first and the last of them; `cause` is the
+    last error.
+    """
+
+    count: int
+    event_types: dict[str, int]
+    since: str
+    until: str
+    cause: str
+    pid: int
+
+
+class Drops:
+    """What one recorder has lost: in all, and not yet told. Threads may share it.
+
+    A signal handler or a finalizer that emits may be in here while its own thread is: what
+    changes is changed in steps that hold no call.
+    """
+
+    def __init__(self) -> None:
+        self._lock = locks.lock()
+        self.total = 0
+        #: Lost, and counted by a step that holds no call: there was no room on the stack, or no clock.
+        self.unnamed = 0
+        self._untold: dict[str, int] = {}
+        self._since_ns = self._until_ns = 0
+        self._cause = ""
+        self._telling: Envelope | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is something to tell."""
+        return self._telling is not None or bool(self._untold) or self.unnamed > 0
+
+    def add(self, event_type: str | None, count: int, cause: str, *, told: bool) -> None:
+        """Count lost events. `event_type` is None where the error came before it was known.
+
+        With `told` the caller knows of it, as of an exception, and the log need not.
+        """
+        if count <= 0:
+            return
+        kind = event_type or _UNKNOWN_TYPE
+        now_ns = time.time_ns()
+        with locks.held(self._lock, _TURN_TIMEOUT_S):
+            self.total += count
+            if told:
+                return
+            self._until_ns = now_ns
+            if not self._untold:
+                self._since_ns = now_ns
+            self._cause = cause
+            if kind not in self._untold:
+                self._untold[kind] = 0
+            self._untold[kind] += count
+
+    def telling(self, workspace: str | None, agent: str | None) -> Envelope | None:
+        """Return the event to write next, the same until it is `told`; None where there is none."""
+        if count := self.unnamed:
+            self.add(None, count, _UNNAMED_CAUSE, told=False)
+            self.unnamed -= count
+            self.total -= count  # it was in there already
+        with locks.held(self._lock, _TURN_TIMEOUT_S):
+            if self._telling is None and self._untold:
+                nothing: dict[str, int] = {}
+                untold, self._untold = self._untold, nothing
+                self._telling = _envelope(self._report(untold), workspace, agent)
+            return self._telling
+
+    def told(self, report: Envelope) -> None:
+        """The log has taken the report."""
+        with locks.held(self._lock, _TURN_TIMEOUT_S):
+            if self._telling is report:
+                self._telling = None
+
+    def _report(self, untold: dict[str, int]) -> EventsDropped:
+        count = sum(untold.values())
+        # Not by a Counter, which imports when it is asked for some of the most common.
+        named = dict(sorted(untold.items(), key=itemgetter(1), reverse=True)[:_TYPES_MAX])
+        other = count - sum(named.values())
+        return EventsDropped(
+            count=count,
+            event_types=named | ({"other": other} if other else {}),
+            since=timestamps.from_ns(self._since_ns),
+            until=timestamps.from_ns(self._until_ns),
+            cause=self._cause.encode("utf-8", "backslashreplace").decode(),
+            pid=os.getpid(),
+        )
+
+
+def _envelope(report: EventsDropped, workspace: str | None, agent: str | None) -> Envelope:
+    """Return the event that tells of lost ones."""
+    now_ns = time.time_ns()
+    return Envelope(
+        event_id=ids.new_id(now_ns),
+        event_type=DROPPED_EVENT,
+        timestamp=timestamps.from_ns(now_ns),
+        workspace=workspace,
+        agent=agent,
+        payload=envelope.encode_payload(report),
+    )

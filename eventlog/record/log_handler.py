@@ -1,0 +1,106 @@
+"""A program's own log lines as `debug_event` events, in the context in which they were logged.
+
+    logging.getLogger().addHandler(obs.LogHandler(level=logging.INFO))
+    structlog.configure(processors=[..., obs.structlog_processor, structlog.processors.JSONRenderer()])
+
+Neither ever raises, and what eventlog itself logs is left out: an event about an event that could not be
+written would be one more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import Any
+
+from eventlog.errors import EventlogError
+from eventlog.format import builtin
+from eventlog.record import coercion, runs
+from eventlog.record.api import harmless
+
+_OWN_LOGGER = "eventlog"
+#: What every record has; what else is there was given as `extra`.
+_STANDARD = frozenset({*vars(logging.LogRecord("", 0, "", 0, "", (), None)), "message", "asctime", "taskName"})
+#: Set while a line is recorded: what sinks and values log meanwhile would come back here for ever.
+_recording: ContextVar[bool] = ContextVar("eventlog_logs", default=False)
+
+
+class LogHandler(logging.Handler):
+    """Records log records as `debug_event`: level, logger, message, stack trace, and `extra` as attributes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Record one. Never raises."""
+        with contextlib.suppress(EventlogError):  # a strict recorder; it has counted what is lost
+            self._emit(record)
+
+    @harmless
+    def _emit(self, record: logging.LogRecord) -> None:
+        given = vars(record)  # a record that came over a wire may lack any of them
+        name, level = given.get("name"), given.get("levelname")
+        if (isinstance(name, str) and _is_own(name)) or _recording.get():
+            return
+        try:
+            message: object = record.getMessage()
+        except Exception:  # noqa: BLE001 - arguments that do not fit, or a __str__ that fails
+            message = f"{coercion.text(given.get('msg'))} {coercion.text(given.get('args'))}"
+        extra = {key: value for key, value in given.items() if key not in _STANDARD}
+        stack = _stack(given.get("exc_info")) or given.get("exc_text") or given.get("stack_info")
+        _record(level.lower() if isinstance(level, str) else level, name, message, stack, extra)
+
+
+def structlog_processor(
+    logger: Any, method_name: str, event_dict: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Record a structlog entry as `debug_event`, and return it as it is. Never raises.
+
+    Put it behind the processors that add level, logger name and exception, and before the renderer.
+    """
+    with contextlib.suppress(EventlogError):  # as above
+        _record_entry(logger, method_name, event_dict)
+    return event_dict
+
+
+@harmless
+def _record_entry(logger: Any, method_name: str, event_dict: MutableMapping[str, Any]) -> None:
+    name = event_dict.get("logger") or event_dict.get("logger_name") or getattr(logger, "name", None)
+    if _recording.get() or (isinstance(name, str) and _is_own(name)):
+        return
+    rest = {key: value for key, value in event_dict.items() if key not in _OF_STRUCTLOG}
+    stack = event_dict.get("exception") or _stack(event_dict.get("exc_info")) or event_dict.get("stack")
+    level = event_dict.get("level") or method_name
+    _record(level, name if isinstance(name, str) else None, event_dict.get("event"), stack, rest)
+
+
+_OF_STRUCTLOG = frozenset({"event", "level", "logger", "logger_name", "exception", "exc_info", "stack", "stack_info"})
+
+
+def _is_own(name: str) -> bool:
+    return name == _OWN_LOGGER or name.startswith(_OWN_LOGGER + ".")
+
+
+def _record(level: Any, logger: str | None, message: object, stack: Any, extra: dict[str, Any]) -> None:
+    token = _recording.set(True)
+    try:
+        runs.record(
+            builtin.DebugEvent(
+                level=level,
+                logger=logger,
+                message=message,
+                stacktrace=stack[-runs.STACKTRACE_MAX_CHARS :] if isinstance(stack, str) else None,
+                attributes=extra or None,
+            )
+        )
+    finally:
+        _recording.reset(token)
+
+
+def _stack(exc_info: Any) -> str | None:
+    """Return the traceback of what logging and structlog take as `exc_info`: a tuple, an exception, or True."""
+    if isinstance(exc_info, tuple):
+        exc_info = exc_info[1] if len(exc_info) == 3 else None
+    elif exc_info and not isinstance(exc_info, BaseException):
+        exc_info = sys.exception()
+    return runs.stack_of(exc_info) if isinstance(exc_info, BaseException) else None

@@ -1,0 +1,564 @@
+"""The recorder: from a call of `emit` to lines in a sink.
+
+    emit → context + config → redaction → blobs → one line of bytes → writer → stream → segment
+
+By default nothing here raises into the program that emits: a refused or failed event is
+counted in `stats()`, logged (at most once a minute), and the program goes on; after some
+failures in a row the log is only probed now and then, and when it takes lines again, an
+`events_dropped` event says what was lost. With `strict=True` the same errors are raised.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from eventlog.config import Config, Mode
+from eventlog.durability import Durability
+from eventlog.errors import EventlogError, InvalidEvent, WriteFailed, WritingSuspended
+from eventlog.format import control, envelope, ids, schemas, timestamps
+from eventlog.format.envelope import Envelope
+from eventlog.log import blobs
+from eventlog.log.writer import Writer
+from eventlog.process import forks
+from eventlog.process.guards import STOPS, message_of, shown
+from eventlog.record import correlation, drops, heartbeats, redaction
+from eventlog.record.announcing import Announcements
+from eventlog.record.breaker import Breaker
+from eventlog.record.sinks import MemorySink, Sink
+
+_logger = logging.getLogger("eventlog")
+_REPORT_WINDOW_S = 60.0
+_STOP_TIMEOUT_S = 10.0
+_NO_REASON = "events were lost, and why cannot be said"
+
+#: Envelope fields that the caller may give, and those of them that no two events share.
+_OF_ONE_EVENT = ("event_id", "timestamp", "dedupe_key")
+_FIELDS = correlation.FIELDS | {"schema_version", *_OF_ONE_EVENT}
+
+T = TypeVar("T")
+Mend = Callable[[msgspec.Struct], msgspec.Struct]
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counters of one recorder since it was made.
+
+    `lost` counts events that could not be written, or not synced where that was asked for.
+    `suspended` says that the log fails and is only probed now and then. `background_errors` counts
+    what threads in the background (sync, heartbeats, indexer) ran into, and survived.
+    """
+
+    emitted: int
+    emitted_bytes: int
+    refused: int
+    lost: int
+    suspended: bool
+    sink_errors: int
+    segments_opened: int
+    failed_syncs: int
+    background_errors: int
+    last_error: str | None
+
+
+class Background(Protocol):
+    """The indexer thread of the modes `dual` and `db_only`, as the write side sees it."""
+
+    errors: int
+
+    def stop(self, timeout_s: float) -> None:
+        """Index what is there, then stop, within a bound."""
+
+
+class Recorder:
+    """Records events under one configuration. Safe across threads, asyncio and fork."""
+
+    def __init__(
+        self, config: Config, *, redactor: redaction.Redactor | None = None, role: control.Role | None = None
+    ) -> None:
+        self.config = config
+        #: Which control events it may write; by default what the configuration says.
+        if role is None:
+            role = control.Role.OPERATOR if config.operator else control.Role.AGENT
+        self._role = role
+        self.off = config.mode is Mode.OFF
+        #: A function of the user's, through which payloads go after the built-in redaction.
+        self.redactor = redactor
+        self._redacts = config.redact
+        self._blobs = blobs.BlobStore(
+            config.root,
+            min_bytes=config.blob_min_bytes,
+            synced=config.durability is Durability.SYNCED,
+            on_failure=self._report,
+        )
+        self._large_bytes = self._blobs.min_bytes
+        self._writer = Writer(
+            config.root,
+            segment_max_bytes=config.segment_max_bytes,
+            segment_max_age_s=config.segment_max_age_s,
+            durability=config.durability,
+            sync_interval_s=config.sync_interval_s,
+            on_failure=lambda error: self._report(message_of(error)),
+            companion=self._blobs,
+            releases=config.mode is Mode.DB_ONLY,
+            tell=self._written_again,
+        )
+        self._breaker = Breaker()
+        self._drops = drops.Drops()
+        self._log: Sink = self._writer
+        self._sinks: tuple[Sink, ...] = ()
+        self._workspace, self._agent = config.workspace, config.agent
+        self._announced = Announcements(config.root, self._writer.write)
+        #: Started by whoever put the recorder together (record/api.py); `shutdown` ends it.
+        self.background: Background | None = None
+        # Reentrant: a signal handler may emit while the program is in here.
+        self._count_lock = threading.RLock()
+        self._emitted = self._emitted_bytes = self._refused = self._sink_errors = 0
+        self._last_error: str | None = None
+        self._next_report = 0.0
+        _living.add(self)
+
+    # -- recording ---------------------------------------------------------------------
+
+    def emit(self, event: str | msgspec.Struct, payload: object = None, /, **fields: Any) -> str | None:
+        """Record one event; return its id, or None where it was not recorded.
+
+        Takes a registered Struct, or an event type and its payload. `fields` are envelope
+        fields; `timestamp` (datetime or ISO text) says when it happened. Events with the same
+        `dedupe_key`, workspace, type and `timestamp` (to the millisecond) are one row, however often
+        they are emitted; without a `timestamp`, those with the same key, workspace and type are.
+        """
+        return self.emit_with(event, payload, fields)
+
+    def emit_with(
+        self, event: str | msgspec.Struct, payload: object, fields: dict[str, Any], mend: Mend | None = None
+    ) -> str | None:
+        """Do what `emit` does. Unpacking fields once more takes as long as `write` itself.
+
+        Where a typed event is refused, `mend` says what to record in its place.
+        """
+        if self.off:
+            return None
+        event_type = None
+        try:
+            try:
+                event_type, event_id, line = self._line(event, payload, fields)
+            except Exception:
+                if mend is None or isinstance(event, str):
+                    raise
+                event_type, event_id, line = self._line(mend(event), None, fields)
+            self._deliver(event_type, line, 1)
+        except STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the promise of emit: no error stops an agent
+            try:
+                self.failed(error, 1, event_type)
+            except RecursionError:  # the stack has no room: whatever is called raises, too
+                self.lost_unnamed(1)
+            return None
+        return event_id
+
+    def emit_many(
+        self, events: str | Iterable[msgspec.Struct], payloads: Iterable[object] = (), /, **fields: Any
+    ) -> list[str]:
+        """Record many events in one write per type; return the ids of those recorded.
+
+        Takes registered Structs, or an event type and an iterable of payloads. A refused
+        one does not keep the others from being recorded.
+        """
+        if self.off:
+            return []
+        try:
+            if isinstance(events, str):
+                return self._record(lambda payload: self._line(events, payload, fields), payloads)
+            return self._record(lambda event: self._line(event, None, fields), events)
+        except STOPS:
+            raise
+        except BaseException as error:  # as in emit
+            if self.config.strict and isinstance(error, EventlogError):  # it is counted already
+                raise
+            self.failed(error, 1)
+            return []
+
+    def record(self, envelopes: Iterable[Envelope]) -> list[str]:
+        """Record finished envelopes, as importers make them; return the ids of those recorded."""
+        if self.off:
+            return []
+        return self._record(self._line_of, envelopes)
+
+    def _line_of(self, event: Envelope) -> tuple[str, str, bytes]:
+        """Return event type, event id and line of a finished envelope. Raises InvalidEvent."""
+        event_type = envelope.check_event_type(event.event_type)
+        control.check(event_type, self._role)
+        return event_type, event.event_id, envelope.encode(event)
+
+    def _record(self, line_of: Callable[[T], tuple[str, str, bytes]], events: Iterable[T]) -> list[str]:
+        lines: dict[str, list[bytes]] = {}
+        event_ids: dict[str, list[str]] = {}
+        recorded: list[str] = []
+        try:
+            iterator = self._iterator(events)
+            while (taken := self._taken(iterator)) is not None:
+                try:
+                    event_type, event_id, line = line_of(*taken)
+                except STOPS:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - as in emit
+                    self.failed(error, 1)
+                else:
+                    lines.setdefault(event_type, []).append(line)
+                    event_ids.setdefault(event_type, []).append(event_id)
+        finally:  # what came before a failure, or before Ctrl-C, is recorded all the same
+            for event_type, its_lines in lines.items():
+                count = self.record_lines(event_type, its_lines)
+                recorded += event_ids[event_type][:count]
+        return recorded
+
+    def _iterator(self, events: Iterable[T]) -> Iterator[T]:
+        try:
+            return iter(events)
+        except STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in emit
+            unusable = InvalidEvent(f"{type(events).__name__} is no iterable of events or payloads")
+            self.failed(unusable if isinstance(error, TypeError) else error)
+            return iter(())
+
+    def _taken(self, iterator: Iterator[T]) -> tuple[T] | None:
+        """Take what an iterable of the caller's gives next. Where it fails, that is counted, and there is no more."""
+        try:
+            return (next(iterator),)
+        except StopIteration:
+            return None
+        except STOPS:
+            raise
+        except BaseException as error:  # as in emit
+            if self.config.strict and isinstance(error, EventlogError):  # an importer's, of its source
+                raise
+            reason = f"the iterable of events failed, and what it had left was not recorded: {message_of(error)}"
+            self.failed(WriteFailed(reason))
+            return None
+
+    def record_lines(self, event_type: str, lines: list[bytes]) -> int:
+        """Record lines made by `envelope.encode`, in one go; return how many, from the first on, were recorded."""
+        if self.off:
+            return 0
+        try:
+            control.check(event_type, self._role)
+            self._deliver(event_type, b"".join(lines), len(lines))
+        except WriteFailed as error:
+            self.failed(error, len(lines) - error.lines_written, event_type)
+            return error.lines_written
+        except STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in emit
+            self.failed(error, len(lines), event_type)
+            return 0
+        return len(lines)
+
+    def _line(self, event: str | msgspec.Struct, payload: object, given: dict[str, Any]) -> tuple[str, str, bytes]:
+        """Return event type, event id and line of what was given to `emit`. Raises InvalidEvent."""
+        if isinstance(event, str):
+            event_type = envelope.check_event_type(event)
+            registered = schemas.of_name(event_type)
+            data = envelope.payload_json({} if payload is None else payload)
+        else:
+            if payload is not None:
+                raise InvalidEvent("emit takes a typed event alone, or an event type and a payload")
+            registered = schemas.of_struct(type(event))
+            event_type, data = registered.name, envelope.struct_json(event)
+        if event_type in control.WRITERS:  # asked here, since a call for each event takes longer than all of it
+            control.check(event_type, self._role)
+        version = 1
+        if registered is None:
+            envelope.check_json(data)
+        else:
+            schemas.check(registered, data)
+            if registered not in self._announced.done:
+                self._announce(registered)
+            version = registered.version
+        if self._redacts:
+            data = redaction.redact(data)
+        if self.redactor is not None:
+            data = self._redacted(event_type, registered, data)
+        if given:
+            event_id, timestamp, fields = self._given(event_type, version, given)
+        else:
+            now_ns = time.time_ns()
+            event_id, timestamp, fields = ids.new_id(now_ns), timestamps.from_ns(now_ns), self._shared(version)
+        if (
+            len(data) > self._large_bytes
+            or blobs.DOLLAR in data
+            or (blobs.BACKSLASH in data and blobs.ESCAPED_DOLLAR in data)
+        ) and self._log is self._writer:
+            data = self._blobs.take_out(data, envelope.workspace_of(fields))
+        return event_type, event_id, envelope.line(event_id, event_type, timestamp, fields, data)
+
+    def _redacted(self, event_type: str, registered: schemas.Registered | None, data: bytes) -> bytes:
+        """Return what the user's redactor makes of a payload; of a typed event, it has to fit the type still."""
+        if self.redactor is None:
+            return data
+        data = redaction.redact_with(self.redactor, event_type, data)
+        if registered is not None:
+            try:
+                schemas.check(registered, data)
+            except InvalidEvent:
+                if not redaction.is_withheld(data):
+                    return redaction.withheld(f"what the redactor returned is no {event_type}")
+        return data
+
+    def _shared(self, version: int) -> bytes:
+        """Return the fields of events to which the caller gave none: encoded once per context."""
+        here = correlation.current()
+        key = (self._workspace, self._agent, version)
+        fields = here.encoded.get(key)
+        if fields is None:
+            fields = here.encoded[key] = self._encoded(version, {})
+        return fields
+
+    def _encoded(self, version: int, given: Mapping[str, Any]) -> bytes:
+        defaults = {"workspace": self._workspace, "agent": self._agent, "schema_version": version}
+        settings = {**defaults, **correlation.current().values, **given}
+        return envelope.encode_fields({name: value for name, value in settings.items() if value is not None})
+
+    def _given(self, event_type: str, version: int, given: dict[str, Any]) -> tuple[str, str, bytes]:
+        """Return event id, timestamp and encoded fields where the caller gave some of them."""
+        if given.keys() - _FIELDS:
+            unknown = min(given.keys() - _FIELDS)
+            raise InvalidEvent(f"unknown envelope field {unknown!r}; known: {', '.join(sorted(_FIELDS))}")
+        event_id, moment, key = (given.get(name) for name in _OF_ONE_EVENT)
+        now_ns = time.time_ns()
+        timestamp = timestamps.from_ns(now_ns) if moment is None else _event_time(moment)
+        shared = {name: value for name, value in given.items() if name not in _OF_ONE_EVENT}
+        fields = self._encoded(version, shared) if shared else self._shared(version)
+        if event_id is not None:
+            event_id = envelope.encode_event_id(event_id)
+        elif key is None:
+            event_id = ids.new_id(now_ns)
+        else:
+            # Without a time of its own the event has none in its id: the clock would make another event of each emit.
+            time_us = 0 if moment is None else timestamps.to_us(timestamps.parse(timestamp))
+            workspace = envelope.workspace_of(fields)
+            event_id = ids.derived_id(time_us, event_type, _key(key), workspace=workspace)
+        return event_id, timestamp, fields
+
+    def _announce(self, registered: schemas.Registered) -> None:
+        """Record the schema of a type once per log."""
+        if self._log is not self._writer:
+            return
+        try:
+            self._announced.announce(registered)
+        except Exception as error:  # noqa: BLE001 - the event itself is written: also where nothing can be imported
+            reason = message_of(error)
+            self._report(f"the schema of {registered.name} was not logged, the next emit tries again: {reason}")
+
+    def _deliver(self, event_type: str, data: bytes, count: int) -> None:
+        breaker = self._breaker
+        if breaker.failures and not breaker.allows():
+            raise WritingSuspended(f"writing is suspended, since it keeps failing: {self._breaker.cause}")
+        try:
+            self._log.write(event_type, data)
+        except WriteFailed as error:
+            breaker.failed(str(error))
+            written = data[: error.bytes_written]
+            if written:
+                self._delivered(event_type, written, error.lines_written)
+            raise
+        if breaker.failures:
+            breaker.succeeded()
+        self._delivered(event_type, data, count)
+        if self._drops.total and self._drops.pending:
+            self._tell_drops()
+
+    def _tell_drops(self) -> None:
+        """The log takes lines: say in it what was lost."""
+        if self._log is not self._writer:
+            return
+        try:
+            while (report := self._drops.telling(self.config.workspace, self.config.agent)) is not None:
+                self._writer.write(report.event_type, envelope.encode(report))
+                self._drops.told(report)
+        except STOPS:
+            raise
+        except BaseException:  # noqa: BLE001 - the event that was just written counts; what is not told stays to be told
+            return
+
+    def _delivered(self, event_type: str, data: bytes, count: int) -> None:
+        size = len(data)
+        with self._count_lock:  # no call in here: a signal handler may emit in the middle of one, and count too
+            self._emitted += count
+            self._emitted_bytes += size
+        for sink in self._sinks:
+            self.guard(sink, "write", event_type, data)
+
+    # -- sinks -------------------------------------------------------------------------
+
+    def add_sink(self, sink: Sink) -> None:
+        """Also give every line to `sink` from now on."""
+        self._sinks = (*self._sinks, sink)
+
+    def remove_sink(self, sink: Sink) -> None:
+        """Flush a sink and stop giving it lines. Unknown sinks are ignored."""
+        if sink in self._sinks:
+            self._sinks = tuple(each for each in self._sinks if each is not sink)
+            self.guard(sink, "flush")
+
+    @contextmanager
+    def capture(self) -> Iterator[MemorySink]:
+        """Keep events in memory instead of writing them; for tests."""
+        memory, log_before, off_before = MemorySink(), self._log, self.off
+        self._log, self.off = memory, False
+        try:
+            yield memory
+        finally:
+            self._log, self.off = log_before, off_before
+
+    def guard(self, sink: Sink, method: str, *arguments: object) -> None:
+        """Call a method of a sink; what it raises is counted and logged."""
+        try:
+            getattr(sink, method)(*arguments)
+        except STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a subscriber's fault is not the agent's
+            with self._count_lock:
+                self._sink_errors += 1
+            self._report(f"a sink failed: {message_of(error)}")
+
+    # -- life --------------------------------------------------------------------------
+
+    def flush(self) -> bool:
+        """Return True when everything emitted so far would survive a power cut."""
+        try:
+            self._log.flush()
+        except STOPS:
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in emit
+            self.failed(error, 0)
+            return False
+        for sink in self._sinks:
+            self.guard(sink, "flush")
+        return True
+
+    def shutdown(self) -> None:
+        """Flush log and sinks, let go of all segments, stop the indexer thread. Emitting later still works."""
+        self._tell_drops()
+        self.flush()
+        self._writer.abandon()
+        background, self.background = self.background, None
+        if background is not None:
+            background.stop(_STOP_TIMEOUT_S)
+
+    def after_fork(self) -> None:
+        """Make a forked child independent of its parent: own segments, locks and counters."""
+        self._count_lock = threading.RLock()
+        self._emitted = self._emitted_bytes = self._refused = self._sink_errors = 0
+        self.background = None  # threads stay behind in the parent, whose indexer sees our files
+        self._writer.after_fork()
+        self._blobs.after_fork()
+        self._breaker, self._drops = Breaker(), drops.Drops()
+
+    def stats(self) -> Stats:
+        """Return the counters of this moment."""
+        background = self.background.errors if self.background is not None else 0
+        with self._count_lock:  # no call in here either: a thread that stops in it would keep all others waiting
+            emitted, emitted_bytes, refused = self._emitted, self._emitted_bytes, self._refused
+            sink_errors, last_error = self._sink_errors, self._last_error
+        return Stats(
+            emitted=emitted,
+            emitted_bytes=emitted_bytes,
+            refused=refused,
+            lost=self._drops.total,
+            suspended=self._breaker.is_open,
+            sink_errors=sink_errors,
+            segments_opened=self._writer.segments_opened,
+            failed_syncs=self._writer.failed_syncs,
+            background_errors=self._writer.background_errors + heartbeats.errors + background,
+            last_error=last_error,
+        )
+
+    def lost_unnamed(self, count: int) -> None:
+        """Count lost events where nothing may be called: only the frame of this call has to fit on the stack."""
+        drops = self._drops
+        drops.total += count
+        drops.unnamed += count
+
+    def failed(self, error: BaseException, count: int = 1, event_type: str | None = None) -> None:
+        """Count events that were not recorded; then raise one of ours, if strict, or log."""
+        try:
+            ours = error if isinstance(error, EventlogError) else WriteFailed(message_of(error))
+            message = str(ours)
+            if isinstance(ours, InvalidEvent):
+                with self._count_lock:
+                    self._refused += count
+            else:
+                self._drops.add(event_type, count, message, told=self.config.strict)
+        except STOPS:
+            raise
+        except BaseException:  # noqa: BLE001 - no memory, no clock
+            self.lost_unnamed(count)
+            message, ours = _NO_REASON, WriteFailed(_NO_REASON)
+        if self.config.strict:
+            raise ours from (None if ours is error else error)
+        if not isinstance(ours, WritingSuspended):
+            self._report(message)
+
+    def _written_again(self, event_type: str, reason: str, lost: int) -> None:
+        """The writer had to write lines again: somebody has moved the log, say, and with it its schemas."""
+        self._announced.forget()
+        if lost:
+            self._drops.add(event_type, lost, reason, told=False)
+        self._report(reason)
+
+    def _report(self, message: str) -> None:
+        """Log the cause, at most once per window: a broken disk must not flood the agent's log. Raises only STOPS."""
+        try:
+            now = time.monotonic()
+            with self._count_lock:
+                self._last_error = message
+                if now < self._next_report:
+                    return
+                self._next_report = now + _REPORT_WINDOW_S
+                refused = self._refused
+            if sys.is_finalizing():  # a lock of the logging module may be held by a thread that never runs again
+                return
+            _logger.warning(
+                "%s (so far %d refused, %d lost; more is counted in stats(), silent for %d s)",
+                message, refused, self._drops.total, _REPORT_WINDOW_S,
+            )  # fmt: skip
+        except STOPS:
+            raise
+        except BaseException:  # noqa: BLE001 - a handler, a filter or a clock of the agent's
+            return
+
+
+def _event_time(moment: object) -> str:
+    try:
+        return timestamps.to_text(moment if isinstance(moment, datetime) else timestamps.parse(moment))  # type: ignore[arg-type]  # a wrong type is caught below
+    except Exception:  # noqa: BLE001 - what is no time raises many things, and a time zone of the agent's any
+        raise InvalidEvent(f"timestamp {shown(moment)} is not a time; use a datetime or ISO 8601 text") from None
+
+
+def _key(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - its own code
+        raise InvalidEvent(f"dedupe_key {shown(value)} has no text; use a str") from None
+
+
+_living = forks.Living[Recorder]()
+
+
+def _after_fork() -> None:
+    for recorder in _living:
+        recorder.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

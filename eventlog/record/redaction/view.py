@@ -1,0 +1,74 @@
+"""A payload as its reader sees it, byte for byte at the same place.
+
+A secret in a payload may stand in JSON inside of JSON, in HTML or in a URL: the quote before it is then `\\"`,
+`\\\\\\"`, `&quot;`, `%22`, and the line before it ends in `\\n`. In a view each of these is one character, with
+fillers in front of it that make up for its length, so that what is found in the view is at the same place in the
+payload. A filler is a byte that no JSON holds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from eventlog.record.redaction.late import compiled
+
+#: What stands in front of the last byte of an escape, and what stands for a character beyond ASCII.
+FILLER, OTHER = b"\x01", b"\x02"
+
+_UNICODE = compiled(rb"\\++u([0-9A-Fa-f]{4})")
+_HTML = compiled(rb"&(?:quot|apos|amp|lt|gt|nbsp|#(?:[0-9]{1,3}|x[0-9A-Fa-f]{1,2}));")
+_PERCENT = compiled(rb"%(?:25){0,3}([0-7][0-9A-Fa-f])")
+_NAMED = {b"quot": b'"', b"apos": b"'", b"amp": b"&", b"lt": b"<", b"gt": b">", b"nbsp": b" "}
+_ESCAPED = {b"\\n": b"\x01\n", b"\\r": b"\x01\r", b"\\t": b"\x01\t", b"\\b": b"\x01 ", b"\\f": b"\x01 "}
+_NO_BACKSLASH = bytes.maketrans(b"\\", FILLER)
+
+
+class View(NamedTuple):
+    payload: bytes
+    text: bytes
+    #: The same in lower case.
+    lower: bytes
+
+
+def views(payload: bytes) -> list[View]:
+    """Return the view of a payload, and the one without percent encoding where there is some."""
+    text = payload
+    if b"\\" in text:
+        text = _UNICODE.sub(lambda match: _padded(match, int(match[1], 16)), text) if b"\\u" in text else text
+        for escape, meaning in _ESCAPED.items():
+            text = text.replace(escape, meaning)
+        text = text.translate(_NO_BACKSLASH)
+    if b"&" in text:
+        text = _HTML.sub(lambda match: _padded(match, _code(match[0][1:-1])), text)
+    found = [View(payload, text, text.lower())]
+    if b"%" in text:
+        decoded = _PERCENT.sub(lambda match: _padded(match, int(match[1], 16)), text)
+        if decoded != text:
+            found.append(View(payload, decoded, decoded.lower()))
+    return found
+
+
+def _code(name: bytes) -> int:
+    if name in _NAMED:
+        return _NAMED[name][0]
+    return int(name, 0) if name[1:2] in b"xX" else int(name[1:])
+
+
+def _padded(match: re.Match[bytes], code: int) -> bytes:
+    """Return one character for a match, with fillers in front of it."""
+    if code == 0x5C:
+        last = FILLER
+    elif code in (0x09, 0x0A, 0x0D) or 0x20 <= code < 0x7F:
+        last = bytes((code,))
+    else:
+        last = OTHER
+    return FILLER * (match.end() - match.start() - 1) + last
+
+
+def escape_before(view: View, start: int) -> int:
+    """Return where the escape begins whose last byte stands before `start`: `start - 1` for a plain byte."""
+    at = start - 1
+    while at > 0 and view.text[at - 1 : at] == FILLER:
+        at -= 1
+    return at

@@ -1,0 +1,114 @@
+"""Where encoded lines go besides, or in a test instead of, the log.
+
+A sink gets the very bytes that the log gets: one or more complete lines of one event
+type, after they were written, on the thread that emitted them. The contract, tested over
+every sink in tests/eventlog/test_sinks.py:
+
+- lines arrive in the order in which the thread emitted them, each exactly once;
+- an exception in a sink is counted and logged once; the log and other sinks go on;
+- `flush` and `close` may be called at any time, also twice.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import IO, Protocol
+
+import msgspec
+
+from eventlog.format.envelope import Envelope
+from eventlog.process import forks
+
+_decoder = msgspec.json.Decoder(Envelope)
+
+
+class Sink(Protocol):
+    """Anything that takes lines. The log's own writer is one."""
+
+    def write(self, event_type: str, data: bytes) -> None:
+        """Take complete lines of one event type."""
+
+    def flush(self) -> None:
+        """Push on whatever is buffered."""
+
+    def close(self) -> None:
+        """Flush and let go of resources."""
+
+
+class MemorySink:
+    """Keeps events in memory; what `eventlog.capture()` yields. Safe across threads."""
+
+    def __init__(self) -> None:
+        self._lines: list[bytes] = []
+        self._lock = threading.RLock()
+        _living.add(self)
+
+    def write(self, event_type: str, data: bytes) -> None:
+        with self._lock:
+            self._lines += data.split(b"\n")[:-1]
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+    def close(self) -> None:
+        """The events stay readable."""
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __iter__(self) -> Iterator[Envelope]:
+        return iter(self.events)
+
+    def __repr__(self) -> str:
+        return f"<MemorySink: {', '.join(event.event_type for event in self) or 'empty'}>"
+
+    @property
+    def events(self) -> list[Envelope]:
+        """All events so far, in order of emission, decoded from their lines."""
+        return [_decoder.decode(line) for line in self.lines]
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The same as the log would hold them, without newlines."""
+        with self._lock:
+            return list(self._lines)
+
+    def of_type(self, event_type: str) -> list[Envelope]:
+        """The events of one type."""
+        return [event for event in self.events if event.event_type == event_type]
+
+
+class StreamSink:
+    """Copies every line to a binary stream, for instance `sys.stderr.buffer` while debugging.
+
+    The stream belongs to the caller: `close` flushes it and leaves it open.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._lock = threading.RLock()
+        _living.add(self)
+
+    def write(self, event_type: str, data: bytes) -> None:
+        with self._lock:
+            self._stream.write(data)
+
+    def flush(self) -> None:
+        with self._lock:
+            if not self._stream.closed:
+                self._stream.flush()
+
+    def close(self) -> None:
+        self.flush()
+
+
+def _renew_locks() -> None:
+    """In a forked child, no thread is left that could let go of a lock."""
+    for sink in _living:
+        sink._lock = threading.RLock()
+
+
+_living = forks.Living[MemorySink | StreamSink]()
+os.register_at_fork(after_in_child=_renew_locks)

@@ -1,0 +1,202 @@
+"""Light totals of a run, kept in the process that records it.
+
+They hold what was recorded through this process only, and cost nothing but a few additions per
+event. For the whole truth, ask the index (`runs`, `llm_costs`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from eventlog.format import builtin
+from eventlog.record.usage import TOKENS
+
+#: How a price is found, by name: the write side must not depend on the reading side.
+_PRICES = ("eventlog.queries.cost.prices", "price_of_call")
+#: Calls whose cost is not asked for yet. At this many they are priced, so that a long run stays small.
+_PENDING_MAX = 10_000
+_MODELS_MAX = 1_000
+#: Beyond these a value is a mistake, which must not spoil the sum: 31 years; what the index has room for.
+_LATENCY_MAX_MS = 1e12
+_DIGITS_MAX = 26
+
+_logger = logging.getLogger("eventlog")
+
+
+class RunStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Totals of a run so far. Encodes as JSON with msgspec; `msgspec.to_builtins` makes a dict of it.
+
+    Token counts are split as in `llm_call`. `cost_usd` adds what providers reported and, where the
+    package's prices are installed, what the other calls cost by list prices; `unpriced_calls` could
+    not be priced and are not in it. It is None where nothing could.
+    """
+
+    run_id: str
+    name: str
+    duration_ms: float
+    models: list[str]
+    steps: int
+    step_failures: int
+    llm_calls: int
+    llm_failures: int
+    tool_calls: int
+    tool_failures: int
+    errors: int
+    uncached_input_tokens: int
+    cache_read_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    llm_latency_ms: float
+    cost_usd: Decimal | None
+    unpriced_calls: int
+
+
+class _Call(msgspec.Struct, frozen=True):
+    """What a call's price depends on."""
+
+    model: str | None
+    provider: str | None
+    at: datetime
+    tokens: dict[str, int]
+    service_tier: str | None
+
+
+Price = Callable[..., Decimal | None]
+
+
+class Totals:
+    """Adds up the events of one run. Safe across threads and signal handlers."""
+
+    def __init__(self) -> None:
+        self.renew_locks()
+        self._models: set[str] = set()
+        self._steps = self._step_failures = 0
+        self._llm_calls = self._llm_failures = 0
+        self._tool_calls = self._tool_failures = 0
+        self._errors = self._unpriced = self._priced = 0
+        self._tokens = dict.fromkeys(TOKENS, 0)
+        self._latency_ms = 0.0
+        self._cost_usd = Decimal(0)
+        self._pending: list[_Call] = []
+
+    def renew_locks(self) -> None:
+        """In a forked child: a thread that held one stayed behind."""
+        self._lock = threading.RLock()
+        #: Held while calls are priced, which may load a library for seconds: nobody who adds waits for that.
+        self._pricing = threading.RLock()
+
+    def add(self, event: msgspec.Struct) -> None:
+        """Count an event. Values that are no numbers count as nothing. Never raises."""
+        try:
+            self._add(event)
+        except Exception as error:  # noqa: BLE001 - a value's own code (its truth, its sum), on the agent's path
+            _logger.debug("a value was not counted in the totals of its run: %s", type(error).__name__)
+
+    def _add(self, event: msgspec.Struct) -> None:
+        with self._lock:
+            if isinstance(event, builtin.Step):
+                self._steps += 1
+                self._step_failures += event.error_type is not None
+            elif isinstance(event, builtin.LlmCall):
+                self._add_llm_call(event)
+            elif isinstance(event, builtin.ToolCall):
+                self._tool_calls += 1
+                self._tool_failures += event.error_type is not None or not event.ok
+            elif isinstance(event, builtin.Error):
+                self._errors += 1
+            is_full = len(self._pending) >= _PENDING_MAX
+        if is_full:
+            self._price_pending()
+
+    def _add_llm_call(self, event: builtin.LlmCall) -> None:
+        self._llm_calls += 1
+        self._llm_failures += event.error_type is not None
+        given = (event.response_model, event.request_model)
+        model = next((each for each in given if isinstance(each, str) and each), None)
+        if model is not None and len(self._models) < _MODELS_MAX:
+            self._models.add(model)
+        tokens = {name: count for name in TOKENS if isinstance(count := getattr(event, name), int)}
+        for name, count in tokens.items():
+            self._tokens[name] += count
+        if isinstance(event.latency_ms, int | float) and 0 <= event.latency_ms <= _LATENCY_MAX_MS:
+            self._latency_ms += event.latency_ms
+        cost = decimal(event.cost_usd)
+        if cost is not None:
+            self._cost_usd += cost
+            self._priced += 1
+        elif tokens:
+            tokens.pop("reasoning_tokens", None)  # a part of the output
+            self._pending.append(_Call(model, event.provider_name, datetime.now(UTC), tokens, event.service_tier))
+        elif event.error_type is None:
+            self._unpriced += 1  # a call that failed before it used anything has no price, and lacks none
+
+    def _price_pending(self) -> None:
+        with self._pricing:
+            with self._lock:
+                pending, self._pending = self._pending, []
+            price = _price_function() if pending else None
+            costs = [_cost(price, call) for call in pending] if price else [None] * len(pending)
+            known = [cost for cost in costs if cost is not None]
+            with self._lock:
+                self._cost_usd += sum(known)
+                self._priced += len(known)
+                self._unpriced += len(costs) - len(known)
+
+    def stats(self, run_id: str, name: str, duration_ms: float) -> RunStats:
+        """Return the totals of this moment. The first time that there is something to price, this loads the prices."""
+        self._price_pending()
+        with self._lock:
+            return RunStats(
+                run_id=run_id,
+                name=name,
+                duration_ms=duration_ms,
+                models=sorted(self._models),
+                steps=self._steps,
+                step_failures=self._step_failures,
+                llm_calls=self._llm_calls,
+                llm_failures=self._llm_failures,
+                tool_calls=self._tool_calls,
+                tool_failures=self._tool_failures,
+                errors=self._errors,
+                llm_latency_ms=round(self._latency_ms, 3),
+                cost_usd=None if self._unpriced and not self._priced else self._cost_usd,
+                unpriced_calls=self._unpriced,
+                **self._tokens,
+            )
+
+
+def decimal(value: object) -> Decimal | None:
+    """Return an amount exactly as it is written (0.1 is 0.1); None for what is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, Decimal | int | float | str):
+        return None
+    try:
+        amount = value if isinstance(value, Decimal) else Decimal(str(value))
+    except (InvalidOperation, ValueError):  # a number of thousands of digits
+        return None
+    return amount if amount.is_finite() and amount.adjusted() < _DIGITS_MAX else None
+
+
+def _price_function() -> Price | None:
+    module, function = _PRICES
+    try:
+        found: Any = getattr(importlib.import_module(module), function, None)
+    except Exception:  # noqa: BLE001 - not installed, or broken: the calls are unpriced, and the agent goes on
+        return None
+    return found if callable(found) else None
+
+
+def _cost(price: Price, call: _Call) -> Decimal | None:
+    try:
+        return decimal(price(call.model, call.provider, call.at, call.tokens, service_tier=call.service_tier))
+    except Exception:  # noqa: BLE001 - as above
+        return None

@@ -1,0 +1,1 @@
+"""Loading: lines validated, staged and stored, one batch in one transaction."""

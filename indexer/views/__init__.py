@@ -1,0 +1,1 @@
+"""Views: typed events, and what unites recorded and imported ones."""

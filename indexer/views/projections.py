@@ -1,0 +1,83 @@
+"""Views that unite what programs recorded and what was imported: pure rules, from what was logged to what is asked.
+
+They read the foreign lines as they are, so that a better rule here improves the past as well.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+from eventlog.indexer.index import schema
+from eventlog.indexer.views import alerts, recorded, transcripts
+from eventlog.indexer.views.ordering import recorded as in_order
+from eventlog.indexer.views.promoted import quoted
+
+#: The columns beside the payload that are there from the first row on.
+KEPT = (*recorded.KEPT, transcripts.PARTS)
+
+
+def create(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make all tables and views in an empty database."""
+    schema.create_tables(connection, {quoted(kept.column): kept.kind for kept in KEPT})
+    for name, query in VIEWS.items():
+        connection.execute(schema.view(name, query))
+
+
+def _same_session(other: str) -> str:
+    return f"{other}.session_id = lines.session_id AND {other}.workspace IS NOT DISTINCT FROM lines.workspace"
+
+
+_SESSIONS = f"""
+WITH lines AS (
+    SELECT workspace, session_id, count(*) AS events,
+           min(timestamp) FILTER (timestamp > 'epoch') AS first,
+           max(timestamp) FILTER (timestamp > 'epoch') AS last,
+           arg_min(agent, event_id) AS agent
+    FROM events WHERE session_id IS NOT NULL GROUP BY workspace, session_id
+), imported AS (
+    SELECT workspace, session_id, arg_min({transcripts.part("/cwd")}, event_id) AS project,
+           arg_max({transcripts.part("/summary")}, event_id) FILTER ({transcripts.part("/type")} = 'summary') AS summary
+    FROM {transcripts.LINES} WHERE session_id IS NOT NULL GROUP BY workspace, session_id
+), calls AS (
+    SELECT workspace, session_id, count(*) AS llm_calls, list(DISTINCT model ORDER BY model) AS models,
+           TRY_CAST(sum(uncached_input_tokens) AS BIGINT) AS uncached_input_tokens,
+           TRY_CAST(sum(cache_read_tokens) AS BIGINT) AS cache_read_tokens,
+           TRY_CAST(sum(cache_write_5m_tokens) AS BIGINT) AS cache_write_5m_tokens,
+           TRY_CAST(sum(cache_write_1h_tokens) AS BIGINT) AS cache_write_1h_tokens,
+           TRY_CAST(sum(output_tokens) AS BIGINT) AS output_tokens
+    FROM llm_calls GROUP BY workspace, session_id
+), tools AS (
+    SELECT workspace, session_id, count(*) AS tool_calls, count(*) FILTER (NOT ok) AS tool_failures
+    FROM tool_calls GROUP BY workspace, session_id
+)
+SELECT lines.session_id, first, last, date_sub('second', first, last) AS duration_s, events, lines.workspace, agent,
+       project,
+       summary, coalesce(llm_calls, 0) AS llm_calls, coalesce(tool_calls, 0) AS tool_calls,
+       coalesce(tool_failures, 0) AS tool_failures, coalesce(models, []) AS models,
+       coalesce(uncached_input_tokens, 0) AS uncached_input_tokens,
+       coalesce(cache_read_tokens, 0) AS cache_read_tokens,
+       coalesce(cache_write_5m_tokens, 0) AS cache_write_5m_tokens,
+       coalesce(cache_write_1h_tokens, 0) AS cache_write_1h_tokens,
+       coalesce(output_tokens, 0) AS output_tokens
+FROM lines
+LEFT JOIN imported ON {_same_session("imported")}
+LEFT JOIN calls ON {_same_session("calls")}
+LEFT JOIN tools ON {_same_session("tools")}
+"""
+
+
+# A view of its own, since a store of one workspace sees in it what was set for all, too.
+_PRICE_EVENTS = f"""
+SELECT event_id, timestamp, workspace, payload, latest, recorded, segment, line_offset
+FROM ({in_order("event_type = 'price_set'")})
+"""
+
+VIEWS = {
+    "llm_calls": f"FROM ({transcripts.LLM_CALLS}) UNION ALL FROM ({recorded.LLM_CALLS})",
+    "tool_calls": f"FROM ({transcripts.TOOL_CALLS}) UNION ALL FROM ({recorded.TOOL_CALLS})",
+    "runs": recorded.RUNS,
+    "steps": recorded.STEPS,
+    "sessions": _SESSIONS,
+    "price_events": _PRICE_EVENTS,
+    **alerts.VIEWS,
+}

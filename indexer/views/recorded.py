@@ -1,0 +1,158 @@
+"""The built-in events (eventlog.format.builtin) as runs, steps, and calls of models and tools.
+
+Their small fields are kept in columns beside the payload from the first row on, so that these
+views answer over millions of events without touching a payload.
+"""
+
+from __future__ import annotations
+
+from eventlog.indexer.views.ordering import HORIZON
+from eventlog.indexer.views.promoted import Kept
+
+#: A run of which nothing came for so long, and that did not say that it finished, is abandoned; one that
+#: sends heartbeats, when two of them in a row are missing, if that is later.
+ABANDONED_AFTER_S = 900
+_HEARTBEAT_MAX_S = 30 * 86_400
+
+_FIELDS = {
+    "run_started": {"name": "VARCHAR"},
+    "run_finished": {"status": "VARCHAR", "duration_ms": "DOUBLE", "error_type": "VARCHAR"},
+    "step": {"name": "VARCHAR", "kind": "VARCHAR", "duration_ms": "DOUBLE", "error_type": "VARCHAR"},
+    "llm_call": {
+        "provider_name": "VARCHAR",
+        "request_model": "VARCHAR",
+        "response_model": "VARCHAR",
+        "uncached_input_tokens": "BIGINT",
+        "cache_read_tokens": "BIGINT",
+        "cache_write_5m_tokens": "BIGINT",
+        "cache_write_1h_tokens": "BIGINT",
+        "output_tokens": "BIGINT",
+        "reasoning_tokens": "BIGINT",
+        "service_tier": "VARCHAR",
+        "latency_ms": "DOUBLE",
+        "time_to_first_token_ms": "DOUBLE",
+        "cost_usd": "DECIMAL(38,12)",
+        "error_type": "VARCHAR",
+    },
+    "heartbeat": {"interval_s": "DOUBLE"},
+    "tool_call": {"tool_name": "VARCHAR", "ok": "BOOLEAN", "duration_ms": "DOUBLE", "error_type": "VARCHAR"},
+}
+KEPT = [Kept(event_type, field, kind) for event_type, fields in _FIELDS.items() for field, kind in fields.items()]
+
+
+def _before(duration_ms: str) -> str:
+    """Return when something began that ended at the time of its event."""
+    return f"coalesce(TRY(timestamp - to_microseconds(TRY_CAST({duration_ms} * 1000 AS BIGINT))), timestamp)"
+
+
+LLM_CALLS = """
+SELECT coalesce(payload ->> 'response_id', event_id::VARCHAR) AS message_id, request_id, run_id, session_id,
+       parent_event_id, NULL::VARCHAR AS subagent_id, workspace, agent, 'llm_call' AS source,
+       NULL::VARCHAR AS project, "llm_call/provider_name" AS provider,
+       coalesce("llm_call/response_model", "llm_call/request_model") AS model,
+       "llm_call/request_model" AS request_model,
+       coalesce("llm_call/uncached_input_tokens", 0) AS uncached_input_tokens,
+       coalesce("llm_call/cache_read_tokens", 0) AS cache_read_tokens,
+       coalesce("llm_call/cache_write_5m_tokens", 0) AS cache_write_5m_tokens,
+       coalesce("llm_call/cache_write_1h_tokens", 0) AS cache_write_1h_tokens,
+       coalesce("llm_call/output_tokens", 0) AS output_tokens, "llm_call/reasoning_tokens" AS reasoning_tokens,
+       payload ->> '$.finish_reasons[0]' AS stop_reason, "llm_call/service_tier" AS service_tier,
+       payload -> 'raw_usage' AS raw_usage, "llm_call/latency_ms" AS latency_ms,
+       "llm_call/time_to_first_token_ms" AS ttft_ms, "llm_call/error_type" IS NULL AS ok,
+       "llm_call/error_type" AS error_type, "llm_call/cost_usd" AS reported_cost_usd,
+       timestamp, timestamp AS last_timestamp, event_id
+FROM event_rows WHERE event_type = 'llm_call'
+"""
+
+_TOOL_OK = """(coalesce("tool_call/ok", true) AND "tool_call/error_type" IS NULL)"""
+
+TOOL_CALLS = f"""
+SELECT payload ->> 'tool_call_id' AS tool_call_id, run_id, session_id, parent_event_id,
+       NULL::VARCHAR AS subagent_id, workspace, agent, 'tool_call' AS source, "tool_call/tool_name" AS tool,
+       payload -> 'arguments' AS input, payload -> 'result' AS output,
+       {_before('"tool_call/duration_ms"')} AS timestamp, timestamp AS finished,
+       "tool_call/duration_ms" AS duration_ms, {_TOOL_OK} AS ok, "tool_call/error_type" AS error_type, event_id
+FROM event_rows WHERE event_type = 'tool_call'
+"""
+
+STEPS = f"""
+SELECT event_id, run_id, parent_event_id, session_id, workspace, agent, "step/name" AS name,
+       coalesce("step/kind", 'action') AS kind, {_before('"step/duration_ms"')} AS started, timestamp AS finished,
+       "step/duration_ms" AS duration_ms, "step/error_type" IS NULL AS ok, "step/error_type" AS error_type,
+       payload ->> 'error_message' AS error_message
+FROM event_rows WHERE event_type = 'step'
+"""
+
+_SUMS = ",\n           ".join(
+    f'coalesce(TRY_CAST(sum("llm_call/{name}") AS BIGINT), 0) AS {name}'
+    for name in (
+        "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
+    )
+)  # fmt: skip
+
+# What a clock that ran ahead has recorded does not keep a run from being abandoned.
+# A run that was begun again, under the same id, after it had finished, is open again. What the last end did not say
+# (`arg_max_null`) is not taken from an earlier one.
+RUNS = f"""
+WITH begun AS (
+    SELECT workspace, run_id, count(*) AS starts, min(timestamp) AS started, max(timestamp) AS last_started,
+           arg_min("run_started/name", (timestamp, event_id)) AS name,
+           arg_min(payload ->> 'task', (timestamp, event_id)) AS task,
+           arg_min(agent, (timestamp, event_id)) AS agent,
+           arg_min(session_id, (timestamp, event_id)) AS session_id,
+           arg_min(payload ->> 'parent_run_id', (timestamp, event_id)) AS parent_run_id,
+           arg_max_null(payload ->> 'host', (timestamp, event_id)) AS host,
+           arg_max_null(payload ->> 'boot', (timestamp, event_id)) AS boot,
+           arg_max_null(TRY_CAST(payload ->> 'pid' AS BIGINT), (timestamp, event_id)) AS pid,
+           arg_min(event_id, (timestamp, event_id)) AS event_id
+    FROM event_rows WHERE event_type = 'run_started' AND run_id IS NOT NULL GROUP BY workspace, run_id
+), ended AS (
+    SELECT workspace, run_id, max(timestamp) AS finished,
+           arg_max(coalesce("run_finished/status", 'ok'), (timestamp, event_id)) AS status,
+           arg_max_null("run_finished/duration_ms", (timestamp, event_id)) AS duration_ms,
+           arg_max_null("run_finished/error_type", (timestamp, event_id)) AS error_type,
+           arg_max_null(payload ->> 'error_message', (timestamp, event_id)) AS error_message,
+           arg_max(agent, (timestamp, event_id)) AS agent, arg_max(session_id, (timestamp, event_id)) AS session_id,
+           arg_max(event_id, (timestamp, event_id)) AS event_id
+    FROM event_rows WHERE event_type = 'run_finished' AND run_id IS NOT NULL GROUP BY workspace, run_id
+), done AS (
+    SELECT workspace, run_id, count(*) AS events, max(timestamp) AS last_event,
+           max(timestamp) FILTER (timestamp <= {HORIZON}) AS last_word,
+           count(*) FILTER (event_type = 'step') AS steps,
+           count(*) FILTER (event_type = 'llm_call') AS llm_calls,
+           count(*) FILTER (event_type = 'llm_call' AND "llm_call/error_type" IS NOT NULL) AS llm_failures,
+           count(*) FILTER (event_type = 'tool_call') AS tool_calls,
+           count(*) FILTER (event_type = 'tool_call' AND NOT {_TOOL_OK}) AS tool_failures,
+           count(*) FILTER (event_type = 'error') AS errors,
+           max("heartbeat/interval_s") FILTER ("heartbeat/interval_s" BETWEEN 0 AND {_HEARTBEAT_MAX_S}) AS interval_s,
+           {_SUMS}
+    FROM event_rows WHERE run_id IS NOT NULL GROUP BY workspace, run_id
+), known AS (
+    SELECT coalesce(begun.run_id, ended.run_id) AS run_id, coalesce(begun.workspace, ended.workspace) AS workspace,
+           name, task, coalesce(begun.agent, ended.agent) AS agent,
+           coalesce(begun.session_id, ended.session_id) AS session_id, started, finished, status,
+           duration_ms, error_type, error_message, parent_run_id, host, boot, pid, starts,
+           coalesce(begun.event_id, ended.event_id) AS event_id,
+           coalesce(last_started > finished, finished IS NULL) AS open
+    FROM begun FULL JOIN ended
+      ON begun.run_id = ended.run_id AND begun.workspace IS NOT DISTINCT FROM ended.workspace
+), told AS (
+    SELECT known.*, done.* EXCLUDE (run_id, workspace, interval_s, last_word),
+           CASE WHEN open THEN last_word + to_seconds(greatest({ABANDONED_AFTER_S}, coalesce(2 * interval_s, 0))) END
+               AS abandoned_at
+    FROM known JOIN done ON known.run_id = done.run_id AND known.workspace IS NOT DISTINCT FROM done.workspace
+)
+SELECT run_id, name, task, workspace, agent, session_id,
+       CASE WHEN NOT open THEN status
+            WHEN coalesce(abandoned_at < now() AT TIME ZONE 'UTC', true) THEN 'abandoned' ELSE 'running' END AS status,
+       coalesce(started, TRY(finished - to_microseconds(TRY_CAST(duration_ms * 1000 AS BIGINT)))) AS started,
+       CASE WHEN NOT open THEN finished END AS finished, last_event, abandoned_at,
+       CASE WHEN NOT open THEN coalesce(duration_ms, date_sub('microsecond', started, finished) * 0.001) END
+           AS duration_ms,
+       CASE WHEN NOT open THEN error_type END AS error_type,
+       CASE WHEN NOT open THEN error_message END AS error_message,
+       events, steps, llm_calls, llm_failures, tool_calls, tool_failures, errors,
+       uncached_input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, output_tokens,
+       parent_run_id, host, boot, pid, starts, event_id
+FROM told
+"""

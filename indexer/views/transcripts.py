@@ -1,0 +1,147 @@
+"""Imported Claude Code transcripts as calls of models and tools.
+
+The rules come from looking at real transcripts: one model message spans several lines
+that all repeat its usage, growing from line to line, and forked sessions repeat whole
+lines; so a call is one (message id, request id), anywhere in a workspace, with its largest usage. What
+subagents used is inside `progress` lines and nowhere else. `<synthetic>` is no model.
+"""
+
+from __future__ import annotations
+
+from eventlog.indexer.views.promoted import Kept, quoted
+
+#: What the small parts of a message are called here, and where they stand in it (RFC 6901).
+_OF_MESSAGE = {
+    "message_id": "/id",
+    "model": "/model",
+    "stop_reason": "/stop_reason",
+    "input_tokens": "/usage/input_tokens",
+    "cache_read": "/usage/cache_read_input_tokens",
+    "cache_write": "/usage/cache_creation_input_tokens",
+    "written_5m": "/usage/cache_creation/ephemeral_5m_input_tokens",
+    "written_1h": "/usage/cache_creation/ephemeral_1h_input_tokens",
+    "output": "/usage/output_tokens",
+    "speed": "/usage/speed",
+    "service_tier": "/usage/service_tier",
+}
+#: Where they stand in a line. What a subagent said is a line within a line.
+_OF_LINE = {
+    "role": "/type",
+    "request_id": "/requestId",
+    "subagent_id": "/agentId",
+    **{name: f"/message{pointer}" for name, pointer in _OF_MESSAGE.items()},
+}
+_OF_PROGRESS = {
+    "role": "/data/message/type",
+    "request_id": "/data/message/requestId",
+    "subagent_id": "/data/agentId",
+    **{name: f"/data/message/message{pointer}" for name, pointer in _OF_MESSAGE.items()},
+}
+_POINTERS = list(dict.fromkeys(["/cwd", "/summary", "/data/type", *_OF_LINE.values(), *_OF_PROGRESS.values()]))
+
+#: The small parts of a line, as a JSON array in one column: a payload is taken apart once, when it is indexed. Each
+#: column costs every batch a little, and many short texts cost DuckDB more to store than one.
+PARTS = Kept("claude_code", "parts", "VARCHAR")
+PARTS_OF_PAYLOAD = f"to_json(json_extract_string(payload, {_POINTERS}))::VARCHAR"
+#: What they mean is said below, so that a better rule improves the past as well.
+LINES = f"""(
+    SELECT *, {quoted(PARTS.column)}::JSON::VARCHAR[] AS parts FROM event_rows WHERE event_type = '{PARTS.event_type}'
+)"""
+
+
+def part(pointer: str) -> str:
+    """Return what stands somewhere in a line, as an expression over `LINES`."""
+    return f"parts[{_POINTERS.index(pointer) + 1}]"
+
+
+def _parts(pointers: dict[str, str]) -> str:
+    return ", ".join(f"{part(pointer)} AS {name}" for name, pointer in pointers.items())
+
+
+_COMMON = f"event_id, timestamp, run_id, session_id, parent_event_id, workspace, agent, {part('/cwd')} AS project"
+
+
+def _messages(lines: str, of_line: str, of_progress: str) -> str:
+    return f"""
+        SELECT {_COMMON}, {_parts(_OF_LINE)}, {of_line}
+        FROM {lines} WHERE {part("/type")} IN ('assistant', 'user')
+        UNION ALL
+        SELECT {_COMMON}, {_parts(_OF_PROGRESS)}, {of_progress}
+        FROM {lines} WHERE {part("/type")} = 'progress' AND {part("/data/type")} = 'agent_progress'
+    """
+
+
+# Lines are taken apart once, and only where a model may have said something: each condition would otherwise take
+# apart every line again for the part that it looks at. Whole payloads would have to be held for that, so none is.
+LLM_CALLS = f"""
+WITH lines AS MATERIALIZED (
+    SELECT * EXCLUDE payload, payload -> '/message/usage' AS usage_of_line,
+           payload -> '/data/message/message/usage' AS usage_of_progress
+    FROM {LINES} WHERE contains({quoted(PARTS.column)}, '"assistant"')
+), counted AS (
+    SELECT * REPLACE (
+               coalesce(message_id, event_id::VARCHAR) AS message_id,
+               TRY_CAST(written_5m AS BIGINT) AS written_5m, TRY_CAST(written_1h AS BIGINT) AS written_1h
+           ),
+           TRY_CAST(input_tokens AS BIGINT) AS uncached_input_tokens,
+           TRY_CAST(cache_read AS BIGINT) AS cache_read_tokens,
+           TRY_CAST(cache_write AS BIGINT) AS cache_write_tokens,
+           TRY_CAST(output AS BIGINT) AS output_tokens
+    FROM ({_messages("lines", "usage_of_line AS raw_usage", "usage_of_progress")})
+    WHERE role = 'assistant' AND model IS NOT NULL AND model <> '<synthetic>'
+), ranked AS (
+    SELECT *,
+           row_number() OVER (
+               PARTITION BY workspace, message_id, request_id
+               ORDER BY coalesce(uncached_input_tokens, 0)::HUGEINT + coalesce(cache_read_tokens, 0)
+                        + coalesce(cache_write_tokens, 0) + coalesce(output_tokens, 0) DESC, timestamp, event_id
+           ) AS position,
+           min(timestamp) OVER (PARTITION BY workspace, message_id, request_id) AS first_timestamp,
+           max(timestamp) OVER (PARTITION BY workspace, message_id, request_id) AS last_timestamp
+    FROM counted
+)
+SELECT message_id, request_id, run_id, session_id, parent_event_id, subagent_id, workspace, agent,
+       'claude_code' AS source, project, 'anthropic' AS provider, model, NULL::VARCHAR AS request_model,
+       coalesce(uncached_input_tokens, 0) AS uncached_input_tokens,
+       coalesce(cache_read_tokens, 0) AS cache_read_tokens,
+       -- without the split by lifetime, a cache write has the default one of 5 minutes
+       coalesce(written_5m, TRY(cache_write_tokens - coalesce(written_1h, 0)), 0) AS cache_write_5m_tokens,
+       coalesce(written_1h, 0) AS cache_write_1h_tokens,
+       coalesce(output_tokens, 0) AS output_tokens, NULL::BIGINT AS reasoning_tokens,
+       stop_reason,
+       -- Anthropic's fast mode is a speed beside the tier, and has prices of its own as tiers have
+       CASE WHEN speed = 'fast' THEN 'fast' ELSE service_tier END AS service_tier,
+       raw_usage,
+       NULL::DOUBLE AS latency_ms, NULL::DOUBLE AS ttft_ms, true AS ok, NULL::VARCHAR AS error_type,
+       NULL::DECIMAL(38,12) AS reported_cost_usd,
+       first_timestamp AS timestamp, last_timestamp, event_id
+FROM ranked WHERE position = 1
+"""
+
+_BLOCKS = f"""
+    SELECT * EXCLUDE message, unnest(
+        CASE WHEN json_type(message, '$.content') = 'ARRAY' THEN (message -> 'content')::JSON[] END) AS block
+    FROM ({_messages(LINES, "payload -> '/message' AS message", "payload -> '/data/message/message'")})
+"""
+
+TOOL_CALLS = f"""
+WITH blocks AS ({_BLOCKS}), calls AS (
+    SELECT block ->> 'id' AS tool_call_id, timestamp, run_id, session_id, parent_event_id, subagent_id,
+           workspace, agent,
+           block ->> 'name' AS tool, block -> 'input' AS input, event_id,
+           row_number() OVER (PARTITION BY workspace, block ->> 'id' ORDER BY timestamp, event_id) AS position
+    FROM blocks WHERE block ->> 'type' = 'tool_use'
+), results AS (
+    SELECT block ->> 'tool_use_id' AS tool_call_id, workspace, timestamp AS finished, block -> 'content' AS output,
+           coalesce(TRY_CAST(block ->> 'is_error' AS BOOLEAN), false) AS failed,
+           row_number() OVER (PARTITION BY workspace, block ->> 'tool_use_id' ORDER BY timestamp, event_id) AS position
+    FROM blocks WHERE block ->> 'type' = 'tool_result'
+)
+SELECT calls.tool_call_id, run_id, session_id, parent_event_id, subagent_id, calls.workspace, agent,
+       'claude_code' AS source, tool, input, output, calls.timestamp, finished,
+       date_sub('millisecond', calls.timestamp, finished)::DOUBLE AS duration_ms,
+       NOT failed AS ok, NULL::VARCHAR AS error_type, event_id
+FROM calls LEFT JOIN (SELECT * FROM results WHERE position = 1) AS results
+  ON results.tool_call_id = calls.tool_call_id AND results.workspace IS NOT DISTINCT FROM calls.workspace
+WHERE calls.position = 1
+"""

@@ -1,0 +1,1 @@
+"""Access to the index: the reader, and the sandbox around untrusted SQL."""

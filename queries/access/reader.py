@@ -1,0 +1,246 @@
+"""How a reader gets at the index: in its turn, read-only, hardened, and only for as long as a question takes."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import duckdb
+
+from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
+from eventlog.indexer.index import index_file, schema
+from eventlog.indexer.index.engine import CONFIG, Engine, quoted, spill_path
+from eventlog.queries.access import isolation, sandbox
+from eventlog.queries.access.workspace import Workspace, settle, unguessable, without_hints
+
+#: To make a DuckDB takes several times as long as most questions, so a store keeps one. Not for ever: its limits
+#: follow what is free on the disk. And not after a question that may have taken much memory.
+_KEPT_S = 60.0
+_CHEAP_S = 0.5
+#: Queries that were checked, and their lengths: a dashboard asks the same again and again.
+_REMEMBERED = 64
+_REMEMBERED_MAX_LENGTH = 10_000
+
+
+def _kept_instance(root: Path, index: Path) -> duckdb.DuckDBPyConnection:
+    """Make a DuckDB without a file, that can open the index of this root and nothing else."""
+    instance = duckdb.connect(config=dict(CONFIG))
+    instance.execute(f"SET GLOBAL temp_directory = {quoted(spill_path(index))}")
+    real = index.resolve()
+    # The WAL as well: an indexer that was killed in a commit has left one, which is played in memory.
+    may_open = [opened for path in (index, real) for opened in (path, *index_file.wal_paths(path))]
+    sandbox.harden(instance, root, may_open=may_open)
+    return instance
+
+
+def _make_costs(connection: duckdb.DuckDBPyConnection) -> None:
+    from eventlog.queries.cost import costs  # noqa: PLC0415 - most questions are not about costs
+
+    costs.provide(connection)
+
+
+class Opening:
+    """What a ReadStore opens its index with. Raises IndexFailed where there is none, IndexBusy past `wait_s`.
+
+    SQL is stopped after `timeout_s`. Queries whose calls DuckDB does not interrupt are asked in a process of their own
+    (see `isolation`), which takes some tenths of a second more. A process that exists for one query alone, and bounds
+    its memory, needs none: it has `on_stuck` end it (`sandbox.time_limit`).
+
+    With a `workspace`, answers are as if the log held its events and nothing else (see `workspace`). What names no
+    workspace is in none.
+    """
+
+    #: Tables and views that are made when a query mentions them: by their names, what makes them from the others.
+    _on_demand: ClassVar[Mapping[str, Callable[[duckdb.DuckDBPyConnection], None]]] = dict.fromkeys(
+        ("llm_costs", "llm_rates"), _make_costs
+    )
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        workspace: str | None = None,
+        wait_s: float = 30.0,
+        timeout_s: float = 60.0,
+        on_stuck: Callable[[QueryFailed], None] | None = None,
+    ) -> None:
+        if workspace is not None and not isinstance(workspace, str):
+            raise QueryFailed(f"the name of a workspace is a text, not {workspace!r}")
+        self.root = Path(root)
+        self.workspace = workspace
+        self._on_stuck = on_stuck
+        self._wait_s = wait_s
+        self._timeout_s = timeout_s
+        self._engine = Engine(partial(_kept_instance, self.root), max_age_s=_KEPT_S)
+        self._file_id: bytes | None = None  # of an index with the right schema
+        self._checked: dict[str, sandbox.Checked] = {}
+
+    @contextmanager
+    def _asked(
+        self, query: str, timeout_s: float | None, *, may_write: Path | None = None
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+        """Open the index for a query of somebody else's, checked and within limits."""
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        checked = None
+        with _one_at_a_time(self.root, self._wait_s):
+            checked = self._checked.get(query)
+            if checked is None and self.workspace is None and may_write is None:
+                checked = self._check(query, limit_s)
+            afresh = checked is None or not checked.is_plain
+            with (
+                self._hardened(may_write=may_write, afresh=afresh) as (connection, index),
+                _hints_withheld(self._hidden(index)),
+                sandbox.time_limit(connection, limit_s, self._on_stuck),
+            ):
+                checked = checked or sandbox.check(connection, query)
+                statement = checked.statement
+                if self.workspace is None:
+                    sandbox.expect_tables(connection, checked)
+                else:
+                    statement = Workspace(connection, index, self.workspace).admit(checked, self._on_demand)
+                self._provide(connection, checked.tables)
+                yield connection, statement
+
+    def _apart(
+        self, method: str, timeout_s: float | None, *arguments: Any, **options: Any
+    ) -> isolation.Question | None:
+        """Return what to ask in a process of its own, for a query that this process could not stop; else None.
+
+        The first of the arguments is the query. A process that `on_stuck` may end is one already.
+        """
+        if self._on_stuck is not None:
+            return None
+        query, limit_s = arguments[0], self._timeout_s if timeout_s is None else timeout_s
+        with _one_at_a_time(self.root, self._wait_s), _hints_withheld(self._hidden()):
+            checked = self._checked.get(query) or self._check(query, limit_s)
+        if checked.is_tame:
+            return None
+        return isolation.Question(
+            root=str(self.root), workspace=self.workspace, wait_s=self._wait_s, timeout_s=limit_s,
+            method=method, arguments=arguments, options=options,
+        )  # fmt: skip
+
+    def _hidden(self, index: str = "") -> tuple[str, ...]:
+        """Return what errors must not name."""
+        names = (index, str(self.root.absolute()))
+        return () if self.workspace is None else tuple(filter(None, names))
+
+    def _check(self, query: str, limit_s: float) -> sandbox.Checked:
+        with (
+            self._engine.beside(index_file.existing(self.root)) as parser,
+            sandbox.time_limit(parser, limit_s, self._on_stuck),
+        ):
+            checked = sandbox.check(parser, query)
+        if len(query) <= _REMEMBERED_MAX_LENGTH:
+            if len(self._checked) >= _REMEMBERED:
+                self._checked.clear()
+            self._checked[query] = checked
+        return checked
+
+    @contextmanager
+    def _open(
+        self, *, views: Collection[str] | None = None, fenced: bool = True
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the index for a question of our own. In a workspace it has that workspace's views, and no other tables.
+
+        Naming the `views` that are read saves making the others. `fenced` is explained at Workspace.
+        """
+        with _one_at_a_time(self.root, self._wait_s), self._hardened() as (connection, index):
+            if self.workspace is not None:
+                Workspace(connection, index, self.workspace, fenced=fenced).make(views)
+            yield connection
+
+    @contextmanager
+    def _within_limits(
+        self, *, views: Collection[str] | None = None, fenced: bool = True
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Do what `_open` does, for a question that may take long."""
+        with (
+            self._open(views=views, fenced=fenced) as connection,
+            sandbox.time_limit(connection, self._timeout_s, self._on_stuck),
+        ):
+            yield connection
+
+    def _provide(self, connection: duckdb.DuckDBPyConnection, mentioned: Collection[str]) -> None:
+        """Make what is made on demand, where a query mentions it."""
+        for make in {self._on_demand[name] for name in self._on_demand.keys() & set(mentioned)}:
+            make(connection)
+
+    @contextmanager
+    def _hardened(
+        self, *, may_write: Path | None = None, afresh: bool = False
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+        """Open the index in the DuckDB that this store keeps, or `afresh` in one that is gone after the question.
+
+        So is one that may write, and one for a workspace: to that the index is attached under a name that comes with
+        the connection.
+        """
+        index = "" if self.workspace is None else unguessable()
+        engine = None if index or may_write is not None or afresh else self._engine
+        with index_file.reading(
+            self.root, timeout_s=self._wait_s, attached_as=index or None, engine=engine
+        ) as connection:
+            if index:
+                settle(connection)
+                connection.execute(f"USE {index}")
+            if engine is None:
+                sandbox.harden(connection, self.root, may_open=() if may_write is None else (may_write,))
+            if engine is None or engine.file_id is None or engine.file_id != self._file_id:
+                self._expect_schema(connection)
+                self._file_id = None if engine is None else engine.file_id
+            started = time.monotonic()
+            yield connection, index
+        if engine is not None and time.monotonic() - started > _CHEAP_S:
+            engine.close()  # which gives back the memory that it took
+
+    def _expect_schema(self, connection: duckdb.DuckDBPyConnection) -> None:
+        found = schema.version(connection)
+        if found != schema.SCHEMA_VERSION:
+            raise IndexFailed(
+                f"{index_file.index_path(self.root)} has schema {found}, this eventlog reads "
+                f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
+            )
+
+    def _refuse_in_workspace(self, what: str) -> None:
+        if self.workspace is not None:
+            raise QueryFailed(f"{what} is of the whole log, and this store is of the workspace {self.workspace!r}")
+
+
+@contextmanager
+def _hints_withheld(hidden: tuple[str, ...]) -> Iterator[None]:
+    """Take out of errors what a store of one workspace must not tell; there is nothing of that if nothing is hidden."""
+    try:
+        yield
+    except QueryFailed as error:
+        if not hidden:
+            raise
+        raise QueryFailed(without_hints(str(error), hidden)) from None
+
+
+_locks: dict[str, threading.Lock] = {}
+
+
+@contextmanager
+def _one_at_a_time(root: Path, wait_s: float) -> Iterator[None]:
+    """Let threads of this process in one by one; processes read side by side.
+
+    Connections of one process to one file share a DuckDB instance, and so its settings: the
+    file that one thread may write would be open to all, or to none.
+    """
+    lock = _locks.setdefault(os.path.realpath(root), threading.Lock())
+    if not lock.acquire(timeout=wait_s):
+        raise IndexBusy(f"other threads of this process read {root} for over {wait_s:g} s; allow more time")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+# A thread that held one stayed behind in the parent.
+os.register_at_fork(after_in_child=_locks.clear)

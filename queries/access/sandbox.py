@@ -1,0 +1,287 @@
+"""Running other people's SQL: read-only, without files or network, within limits.
+
+Four fences, each enough alone for most attempts: the index is opened read-only; DuckDB's
+access to anything outside it is switched off and the switch is locked; only a single
+SELECT or EXPLAIN is let through, no part of which writes; and it may not call functions that hide a statement from
+this look, that read files, or that take the process down.
+
+DuckDB itself must reach the index and its temporary files, and would read them for a query as well. So files are
+kept from a query by what it may name: functions in place of tables are on a list, and where a name with a dot
+is no table, DuckDB would look for a file (`expect_tables`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+import msgspec
+
+from eventlog.errors import QueryFailed
+from eventlog.queries.access.confinement import QUERIES, path_of
+from eventlog.queries.access.functions import FUNCTIONS, OF_THE_DATABASE, TABLE_FUNCTIONS, TAME
+
+STUCK_S = 2.0
+_AGAIN_S = 0.05
+#: What the process maps besides the query's data: libraries, and address space of threads.
+_PROCESS_BYTES = 2 * 1024**3
+_ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+_EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(\(\s*(analyze|format)\b[^)]*\)\s*)?", re.IGNORECASE)
+#: They run or plan statements made of text, which may be put together where nobody sees it.
+_RUN_TEXT = frozenset({"query", "query_table", "json_execute_serialized_sql", "json_serialize_plan"})
+_NAME = re.compile(r"\w+")
+#: Before the name of a WITH, what all of its steps have found: no schema.
+_RECURRING = "recurring"
+_PLAIN = FUNCTIONS | TABLE_FUNCTIONS
+#: They make one value of several. In subqueries of each other, each argument but one may double what there is.
+_JOINING = frozenset({"||", "concat", "concat_ws", "list_value", "row", "struct_pack"})
+_JOINED_MAX = 8
+#: DuckDB does not interrupt the planning of a query either. It takes long where there are many nodes, and where parts
+#: that stand for many columns or rows stand in each other: each level of `SELECT *, *` doubles the columns.
+_MOST = {"nodes": 5_000, "STAR": 12, "BASE_TABLE": 24}
+_IN_PLACE_OF_TABLES = TABLE_FUNCTIONS | OF_THE_DATABASE
+
+
+class Checked(NamedTuple):
+    """A query that may run: its text, its parse tree, and the names that it mentions as tables (in lower case)."""
+
+    statement: str
+    tree: dict[str, Any]
+    tables: frozenset[str]
+    #: Names of tables that could be those of files: with a schema, or with a dot in them. By their last parts.
+    dotted: frozenset[str]
+    #: The tree of an EXPLAIN is that of what it explains.
+    is_explain: bool
+    #: Each of its calls ends soon and makes no large value, so that a time limit stops it (functions.TAME).
+    is_tame: bool
+    #: It names tables by plain names, and calls only functions that look at their arguments: it leaves no trace.
+    is_plain: bool
+
+
+def harden(connection: duckdb.DuckDBPyConnection, root: Path, *, may_open: Sequence[Path] = ()) -> None:
+    """Close a DuckDB's ways out, for good and for all of its connections; only files `may_open` stay reachable."""
+    if may_open:
+        connection.execute("SET GLOBAL allowed_paths = ?", [[str(path) for path in may_open]])
+    connection.execute(f"SET GLOBAL memory_limit = '{_memory_limit_bytes()}B'")
+    # What does not fit into memory goes to disk, which must stay free for the log beside it.
+    connection.execute(f"SET GLOBAL max_temp_directory_size = '{shutil.disk_usage(root).free // 10}B'")
+    with contextlib.suppress(duckdb.CatalogException):  # a build without ICU knows no zones
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL python_enable_replacements = false")
+    connection.execute("SET GLOBAL allow_persistent_secrets = false")  # its error names the home folder
+    connection.execute("SET GLOBAL enable_external_access = false")
+    connection.execute("SET GLOBAL lock_configuration = true")
+
+
+def bound_process() -> None:
+    """Bound the memory of the whole process; for one that exists for a single query.
+
+    DuckDB's own limit does not count the values that one call makes, such as
+    `list_sum(range(3e8))` or `repeat('x', 1e8)` over many rows. Here they fail as out of
+    memory, instead of waking the kernel's killer.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = _memory_limit_bytes() + _PROCESS_BYTES
+    with contextlib.suppress(OSError, ValueError):  # systems that know no such limit
+        resource.setrlimit(resource.RLIMIT_AS, (wanted if most < 0 else min(wanted, most), most))
+
+
+def _memory_limit_bytes() -> int:
+    """Half of the machine's memory, 4 GiB at most: a query must not take the machine down."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(total // 2, 4 * 1024**3)
+
+
+def check(connection: duckdb.DuckDBPyConnection, query: str) -> Checked:
+    """Return the query, parsed, if it is one SELECT (or EXPLAIN) that calls nothing that it may not; raise QueryFailed.
+
+    The connection, hardened before, only parses it. (The parser of the module itself, `duckdb.extract_statements`,
+    would start a second DuckDB for that, which is neither hardened nor cheap.)
+    """
+    if not query.strip().strip(";").strip():
+        raise QueryFailed("the query is empty; try: SELECT * FROM event_types")
+    try:
+        statements = connection.extract_statements(query)
+    except duckdb.Error as error:
+        raise failed(error) from None
+    if len(statements) != 1:
+        raise QueryFailed(f"one statement at a time, not {len(statements)}; the index is read-only")
+    statement = statements[0]
+    try:
+        kind = statement.type
+    except ValueError:  # one that DuckDB knows and its Python module does not
+        raise QueryFailed("this statement is refused: use SELECT, WITH, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN") from None
+    if kind not in _ALLOWED:
+        raise QueryFailed(
+            f"{kind.name} is refused: the index is read-only and derived from the log; "
+            "use SELECT, WITH, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN"
+        )
+    checked = str(statement.query).strip().rstrip(";")
+    tree = _parsed(connection, checked)
+    is_explain = kind is duckdb.StatementType.EXPLAIN or _EXPLAIN.match(checked) is not None
+    return _check_nodes(checked, tree, is_explain)
+
+
+def _parsed(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]:
+    text = _EXPLAIN.sub("", query, count=1) if _EXPLAIN.match(query) else query
+    ((tree_text,),) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchall()
+    try:
+        tree: dict[str, Any] = msgspec.json.decode(tree_text)
+    except RecursionError:
+        raise QueryFailed("the query is nested too deep; use WITH to take it apart") from None
+    if tree["error"]:
+        raise QueryFailed(f"the query cannot be checked, so it is refused: {tree['error_message']}")
+    return tree
+
+
+def _check_nodes(statement: str, tree: dict[str, Any], is_explain: bool) -> Checked:
+    """Look at what a query is made of. Raises QueryFailed where a part of it writes, or calls what may not be called.
+
+    An operator called by its quoted name, `"="({'a': 1}, 'x')`, gets types that DuckDB has not
+    converted, and crashes the process.
+    """
+    tables, dotted = set(), set()
+    is_plain = True
+    for node in _nodes(tree):
+        kind = node.get("type")
+        if isinstance(kind, str) and kind.endswith("_NODE") and kind not in QUERIES:
+            what = kind.removesuffix("_NODE").removesuffix("_QUERY")
+            raise QueryFailed(f"{what} is refused, in a WITH as well: the index is read-only and derived from the log")
+        if "function_name" in node:
+            name, is_operator = node["function_name"], node.get("is_operator")
+            if name.lower() in _RUN_TEXT or not (is_operator or _NAME.fullmatch(name)):
+                raise QueryFailed(f"a call of {name!r} is refused; write out what it would run")
+            is_plain &= is_operator or name.lower() in _PLAIN
+        if node.get("type") == "TABLE_FUNCTION":
+            name = node["function"].get("function_name", "")
+            if name.lower() not in _IN_PLACE_OF_TABLES:
+                raise QueryFailed(f"{name!r} is refused in place of a table: a query sees the index, and no files")
+        if "table_name" in node:
+            tables.add(node["table_name"].lower())
+            path = path_of(node)
+            if "." in node["table_name"] or (len(path) > 1 and path[0].lower() != _RECURRING):
+                dotted.add(node["table_name"].lower())
+            is_plain &= _NAME.fullmatch(node["table_name"]) is not None and len(path_of(node)) <= 1
+    return Checked(statement, tree, frozenset(tables), frozenset(dotted), is_explain, _is_tame(tree), is_plain)
+
+
+def _is_tame(tree: dict[str, Any]) -> bool:
+    streamed: set[int] = set()  # functions in place of tables, which make row after row
+    counts: Counter[str] = Counter()
+    joined = 0
+    for node in _nodes(tree):  # parents first
+        kind = str(node.get("type"))
+        counts.update(("nodes", kind))
+        if kind == "TABLE_FUNCTION":
+            streamed.add(id(node["function"]))
+        if "function_name" not in node:
+            continue
+        name = node["function_name"].lower()
+        if name in _JOINING:
+            joined += max(len(node.get("arguments", ())) - 1, 1)
+        elif id(node) not in streamed and name not in TAME and not node.get("is_operator"):
+            return False
+    is_small = joined <= _JOINED_MAX and all(counts[kind] <= most for kind, most in _MOST.items())
+    return is_small and not (joined and counts["RECURSIVE_CTE_NODE"])  # each step may double a value
+
+
+def expect_tables(connection: duckdb.DuckDBPyConnection, checked: Checked) -> None:
+    """Raise QueryFailed where a name that could be that of a file is not that of a table or view."""
+    if not checked.dotted:
+        return
+    found = connection.execute(
+        "SELECT lower(view_name) FROM duckdb_views() UNION ALL SELECT lower(table_name) FROM duckdb_tables()"
+    ).fetchall()
+    missing = checked.dotted - {row[0] for row in found}
+    if missing:
+        raise QueryFailed(f"there is no table or view {min(missing)!r}; try: SHOW TABLES")
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+
+
+def over_time(timeout_s: float) -> QueryFailed:
+    """Make the error for a query that was stopped."""
+    return QueryFailed(f"the query was stopped after {timeout_s:g} s; narrow it, or allow more time")
+
+
+def failed(error: Exception) -> QueryFailed:
+    """Make the error for a query that DuckDB refused, in its words: they point at the place."""
+    return QueryFailed(str(error).strip() or type(error).__name__)
+
+
+def _start(timer: threading.Timer) -> None:
+    timer.daemon = True
+    try:
+        if sys.is_finalizing():  # Python 3.11 would wait for it for ever
+            raise RuntimeError("the interpreter is ending")
+        timer.start()
+    except RuntimeError as error:
+        raise QueryFailed(f"no thread can be started to limit the query's time: {error}") from None
+
+
+@contextmanager
+def time_limit(
+    connection: duckdb.DuckDBPyConnection, timeout_s: float, on_stuck: Callable[[QueryFailed], None] | None = None
+) -> Iterator[None]:
+    """Stop what runs in the block after `timeout_s`. Raises QueryFailed, also for DuckDB's errors.
+
+    DuckDB looks at an interruption between chunks of rows, so a single call that makes a huge
+    value runs to its end (see `isolation`). `on_stuck` is called, on another thread, `STUCK_S` later: a process
+    that exists for this query alone can then end itself.
+    """
+    expired, over = threading.Event(), threading.Event()
+    error_then = over_time(timeout_s)
+
+    def expire() -> None:
+        expired.set()
+        connection.interrupt()
+        while not over.wait(_AGAIN_S):  # an interruption between two statements stops neither
+            connection.interrupt()
+
+    timers = [threading.Timer(timeout_s, expire)]
+    if on_stuck is not None:
+        timers.append(threading.Timer(timeout_s + STUCK_S, on_stuck, [error_then]))
+    for timer in timers:
+        _start(timer)
+    try:
+        yield
+    except duckdb.Error as error:
+        if expired.is_set():
+            raise error_then from None
+        raise failed(error) from None
+    except MemoryError:
+        raise QueryFailed("the answer does not fit into memory; narrow it, or export it to a file") from None
+    else:
+        if expired.is_set():
+            raise error_then
+    finally:
+        over.set()
+        for timer in timers:
+            timer.cancel()
+
+
+def execute(
+    connection: duckdb.DuckDBPyConnection, query: str, params: Sequence[Any] | dict[str, Any] | None
+) -> duckdb.DuckDBPyConnection:
+    """Execute with parameters, if any."""
+    return connection.execute(query, params) if params else connection.execute(query)

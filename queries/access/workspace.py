@@ -1,0 +1,259 @@
+"""One workspace of an index: views that hold its rows and nothing else, made anew for each question.
+
+    an empty database in memory                      the index, attached read-only under a name that nobody knows
+    ┌───────────────────────────────┐
+    │ events, runs, llm_calls, …    │ the index's own definitions, over
+    │ event_rows_…, conflicts       │ ── rows WHERE workspace = 'w' LIMIT all of them ──→  event_rows, conflicts
+    │ rejected_…                    │ no rows: what is no event has no workspace
+    │ price_events                  │ also those without a workspace: prices that were set for all
+    └───────────────────────────────┘
+
+What is internal has a name here that nobody knows, and no columns but the built-in ones: the others are fields of
+event types that may be those of others.
+
+Nothing of a view is left out by a condition that comes later: the index's definitions are computed over the rows of the
+workspace, so they say what an index of this workspace alone would say.
+
+The LIMIT is a fence against the optimiser. Without it the conditions of a query are pushed down to the scan
+and tried on the rows of others first, and those that fail (`payload::INT`) tell what they failed on. No
+condition is moved through a LIMIT. DuckDB would drop one that cannot be reached, from what it knows
+of the sizes of tables, and would tell by its plans what the least and the greatest value of a column is, whoever
+it belongs to: it must not look at such statistics (`disabled_optimizers`). `_prove` looks at a plan, so
+that a DuckDB that does otherwise is refused.
+
+All this was checked with some versions of DuckDB (see `checked_versions`). With another one, the rows of the
+workspace are copied into another database in memory, which takes the place of the index: there is nothing else to see.
+
+What a query may name at all is looked at before (see `confinement`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import duckdb
+
+from eventlog.errors import IndexFailed, QueryFailed
+from eventlog.format.schemas import RESERVED, SCHEMA_EVENT
+from eventlog.indexer.index import schema
+from eventlog.indexer.views.ordering import recorded
+from eventlog.indexer.views.promoted import quoted
+from eventlog.queries.access import checked_versions, confinement, sandbox
+
+#: Of the whole log, or internal.
+HIDDEN = frozenset({"event_rows", "rejected", "segments", "index_meta", SCHEMA_EVENT})
+_ALL = 2**63 - 1
+_PREFIX = "index_"
+#: A part of one of our own definitions that wants one type, and perhaps more of it: it gets a scan of that type. None
+#: of them has an OR, which would let in others; a test looks for that.
+_OF_ONE_TYPE = re.compile(r"\bFROM\s+(event_rows|events)\s+WHERE\s+(?=event_type\s*=\s*'([a-z_]+)')")
+#: What one of our own definitions calls by its name in the index, and here has another.
+_INTERNAL = re.compile(r"\b(event_rows|rejected)\b")
+_KEPT_COLUMN = re.compile(r'"[a-z_]+/[^"]+"')
+#: "Did you mean …" searches all catalogs.
+_HINT = re.compile(r"\n?Did you mean[^\n]*")
+_proven: set[str] = set()
+
+
+def unguessable() -> str:
+    """Return a name that no query can contain."""
+    return f"{_PREFIX}{os.urandom(16).hex()}"
+
+
+def settle(connection: duckdb.DuckDBPyConnection) -> None:
+    """Set what must be set before the settings of a connection are locked."""
+    connection.execute("SET disabled_optimizers = 'statistics_propagation'")
+    # Otherwise a LIMIT keeps the order of the rows, and to do that collects them all.
+    connection.execute("SET preserve_insertion_order = false")
+
+
+class Workspace:
+    """The views of one workspace, made as they are asked for. The connection is hardened, and `index` attached to it.
+
+    Without `fenced` the LIMIT is left out, and nothing is copied. That is faster where rows are picked by time or run,
+    and only for SQL of our own whose conditions cannot fail on any row.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, index: str, name: str, *, fenced: bool = True) -> None:
+        self._connection = connection
+        self._index = index
+        self._name = text(name)
+        self._limit = f" LIMIT {_ALL}" if fenced else ""
+        found = connection.execute(
+            "SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal", [index]
+        ).fetchall()
+        self._definitions: dict[str, str] = {view: _plain(view, definition) for view, definition in found}
+        self._made = {"conflicts", "price_events"}
+        self._suffix = index.removeprefix(_PREFIX)
+        connection.execute("USE memory")
+        is_checked_version = not fenced or checked_versions.is_checked(connection)
+        if not is_checked_version:
+            self._copy()
+        for view, query in self._base().items():
+            connection.execute(f"CREATE VIEW {view} AS {query}")
+        if fenced and is_checked_version:
+            _prove(connection, self._internal("event_rows"))
+
+    def _base(self) -> dict[str, str]:
+        """Return the queries of what all other views stand on, by name."""
+        built_in = [text for name, text in self._definitions.items() if name in RESERVED]
+        columns = [*schema.CONTENT, *schema.PLACE, *sorted(set(_KEPT_COLUMN.findall(" ".join(built_in))))]
+        return {
+            self._internal("event_rows"): self._rows_of("event_rows", columns=columns),
+            self._internal("rejected"): f"SELECT * FROM {self._index}.main.rejected LIMIT 0",
+            "conflicts": self._rows_of("conflicts"),
+            "price_events": (
+                "SELECT event_id, timestamp, workspace, payload, latest, recorded, segment, line_offset "
+                f"FROM ({recorded(self._is_price, rows=f'{self._index}.main.event_rows')}){self._limit}"
+            ),
+        }
+
+    @property
+    def _is_price(self) -> str:
+        return f"event_type = 'price_set' AND (workspace IS NULL OR workspace = {self._name})"
+
+    def _internal(self, table: str) -> str:
+        return f"{table}_{self._suffix}"
+
+    def _copy(self) -> None:
+        """Have a database with the rows of this workspace, and nothing else, take the place of the index."""
+        own = self._types(self._definitions)
+        used = " ".join(text for name, text in self._definitions.items() if name in RESERVED or name in own)
+        copy, run = unguessable(), self._connection.execute
+        run(f"ATTACH ':memory:' AS {copy}")
+        for table in ("event_rows", "conflicts", "rejected"):
+            source = f"{self._index}.main.{table}"
+            names = [column[0] for column in run(f"SELECT * FROM {source} LIMIT 0").description or ()]
+            columns = ", ".join(quoted(name) for name in names if "/" not in name or quoted(name) in used)
+            wanted = {
+                "event_rows": f"workspace = {self._name} OR {self._is_price}",
+                "conflicts": f"workspace = {self._name}",
+                "rejected": "false",
+            }
+            run(f"CREATE TABLE {copy}.main.{table} AS SELECT {columns} FROM {source} WHERE {wanted[table]}")
+        run(f"DETACH {self._index}")
+        self._index = copy
+
+    def _rows_of(self, table: str, event_type: str | None = None, *, columns: Iterable[str] = ("*",)) -> str:
+        of_type = "" if event_type is None else f" AND event_type = {text(event_type)}"
+        return (
+            f"SELECT {', '.join(columns)} FROM {self._index}.main.{table} "
+            f"WHERE workspace = {self._name}{of_type}{self._limit}"
+        )
+
+    def has(self, name: str) -> bool:
+        """Say whether there is such a view. The view of an event type is there if the workspace has such events."""
+        if name in HIDDEN:
+            return False
+        if name in RESERVED:
+            return name in self._definitions or name == "conflicts"
+        return name in self._definitions and bool(self._types([name]))
+
+    def names(self) -> list[str]:
+        """Return the names of all views, sorted."""
+        own = set(self._types(self._definitions))
+        return sorted((self._definitions.keys() & (own | RESERVED) | {"conflicts"}) - HIDDEN)
+
+    def _types(self, among: Iterable[str]) -> list[str]:
+        found = self._connection.execute(
+            f"SELECT DISTINCT event_type FROM {self._index}.main.event_rows "
+            f"WHERE workspace = {self._name} AND event_type IN (SELECT unnest(?::VARCHAR[]))",
+            [list(among)],
+        ).fetchall()
+        return [row[0] for row in found]
+
+    def make(self, names: Collection[str] | None = None) -> None:
+        """Make those of some views that are there, and what they stand on; all but those of event types, if None."""
+        for name in sorted(self._definitions.keys() & RESERVED) if names is None else names:
+            if name in self._definitions:
+                self._make(name)
+
+    def _make(self, name: str) -> None:
+        if name in self._made:
+            return
+        self._made.add(name)
+        definition = self._definitions[name]
+        if name in RESERVED:
+            for other in sorted(self._definitions.keys() & RESERVED):
+                if re.search(rf"\b{other}\b", definition):
+                    self._make(other)
+            rest = iter(_OF_ONE_TYPE.split(definition))
+            definition = self._renamed(next(rest))
+            for table, event_type, part in zip(rest, rest, rest, strict=True):
+                definition += f"FROM ({self._rows_of('event_rows', event_type)}) AS {table} WHERE {self._renamed(part)}"
+        else:
+            # Fields have the names that somebody gave them: here nothing but the end is looked at.
+            end = f"FROM event_rows WHERE (event_type = '{name}');"
+            definition = definition.removesuffix(end) + f"FROM ({self._rows_of('event_rows', name)});"
+        self._connection.execute(definition)
+
+    def _renamed(self, definition: str) -> str:
+        return _INTERNAL.sub(lambda found: self._internal(found[1]), definition)
+
+    def admit(self, checked: sandbox.Checked, on_demand: Collection[str]) -> str:
+        """Return what to run for a query that stays in here, with the views that it names made. Raises QueryFailed."""
+        if checked.is_explain:
+            raise QueryFailed("EXPLAIN is refused in a workspace: plans tell of tables as a whole")
+        if confinement.asks_for_tables(checked.tree):
+            names = ", ".join(text(name) for name in sorted({*self.names(), *on_demand}))
+            return f"SELECT unnest([{names}]) AS name"
+        taken = confinement.catalog_names(self._connection)
+        confinement.confine(checked.tree, lambda name: name in on_demand or self.has(name), taken)
+        self.make(None if checked.tables & set(on_demand) else [])
+        self.make([name for name in sorted(checked.tables) if self.has(name)])
+        return checked.statement
+
+
+def _plain(name: str, definition: str) -> str:
+    """Return what makes a view, with its query in it rather than the text of one; in whatever order they are made."""
+    query = schema.query_of(definition)
+    return definition if query is None else f"CREATE VIEW {name} WITH (DEFER_BINDING) AS {query}"
+
+
+def text(value: str) -> str:
+    """Return a text as SQL has it. Raises QueryFailed for what cannot be the name of a workspace."""
+    try:
+        encoded = value.encode()
+    except UnicodeEncodeError:
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise QueryFailed(f"{value!r} is not the name of a workspace")
+    return "'" + value.replace("'", "''") + "'"
+
+
+def without_hints(message: str, hidden: Iterable[str]) -> str:
+    """Return an error of DuckDB without the names that it proposes (they may be those of others) and what is hidden."""
+    said = _HINT.sub("", message)
+    for name in hidden:
+        said = said.replace(name, "…")
+    return said
+
+
+def _prove(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
+    """Raise IndexFailed where a condition gets past the LIMIT. Once in a process is enough."""
+    if duckdb.__version__ in _proven:
+        return
+    query = f"SELECT count(*) FROM {rows} WHERE run_id = 'x' AND segment::BIGINT = 1"
+    ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {query}").fetchall()
+    order = [name for name in _operators(json.loads(plan)) if name in ("FILTER", "LIMIT", "SCAN")]
+    if order[-2:] != ["LIMIT", "SCAN"] or "FILTER" not in order[:-2] or order.count("LIMIT") != 1:
+        raise IndexFailed(
+            f"DuckDB {duckdb.__version__} plans queries in a way that could show one workspace to another; "
+            f"use one of {', '.join(checked_versions.CHECKED)}"
+        )
+    _proven.add(duckdb.__version__)
+
+
+def _operators(plan: Any) -> list[str]:
+    """Return the operators from top to bottom, by the last word of their names."""
+    found = []
+    nodes = plan
+    while nodes:
+        (node,) = nodes
+        found.append(str(node["name"]).strip().replace(" ", "_").upper().split("_")[-1])
+        nodes = node["children"]
+    return found

@@ -1,0 +1,448 @@
+"""`eventlog alerts`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from eventlog.cli.main import EXIT_FAILED, counted, existing_root, printable, resolve_root, root_option, say, tell
+from eventlog.errors import EventlogError, MissingExtra, QueryFailed
+from eventlog.format import timestamps
+from eventlog.format.alerts import AlertRuleSet
+from eventlog.log import clock
+from eventlog.queries.alerts import allowed, changes, delivery, history, rules, sql_rules
+from eventlog.queries.alerts.check import Checked, check
+from eventlog.queries.alerts.watch import INTERVAL_S, watch
+from eventlog.queries.cli import options, render
+from eventlog.queries.cli.options import json_option, reading, utc_option
+from eventlog.queries.store import ReadStore, Result
+
+_WORKSPACE = click.option("--workspace", metavar="W", help="Of this workspace; without it, over all workspaces.")
+_LIMIT = click.option(
+    "--limit",
+    "limit",
+    metavar="AGE",
+    default="60s",
+    show_default=True,
+    help="What evaluating may take, and delivering again.",
+)
+_TO = "An Apprise URL, or env:NAME for one in the environment; may be repeated."
+_LISTED_MAX = 1000
+_RULE_TYPES = ("alert_rule_set", "alert_rule_removed", "alert_snoozed", "alert_delivery_retried")
+
+
+class _Span(click.ParamType[float]):
+    """A length of time, in seconds."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = value if isinstance(value, float) else timestamps.age_s(str(value))
+        if found is None:
+            self.fail(f"{value!r} is not a length of time; use 90s, 15m, 2h, 7d", param, ctx)
+        return found
+
+
+SPAN = _Span()
+
+
+@click.group()
+def alerts() -> None:
+    """Watch cost, errors, latency, heartbeats, or any SELECT.
+
+    Rules are events, and so is what comes of them. Something has to check: a timer that runs
+    `eventlog alerts check`, or `eventlog alerts watch`. docs/alerts.md tells the whole of it.
+
+    \b
+    Example:
+      eventlog alerts add spend --kind cost --threshold 5 --window 1h --to env:SLACK_URL
+      eventlog alerts check
+    """
+
+
+@alerts.command()
+@click.argument("name", metavar="NAME")
+@click.option("--kind", type=click.Choice(list(rules.KINDS)), required=True, help="What it looks at.")
+@click.option("--threshold", metavar="N", help="USD; a share as 0.05 or 5%; milliseconds or 2.5s.")
+@click.option("--window", "window_s", type=SPAN, default="1h", show_default=True, help="The rolling window.")
+@click.option("--agent", metavar="A", help="Of this agent only.")
+@click.option("--model", metavar="M", help="Of models whose names begin so.")
+@click.option("--of", type=click.Choice(rules.MEASURED), help="For error_rate and latency; llm_calls, if not given.")
+@click.option("--percentile", type=float, help="For latency; 95, if not given.")
+@click.option(
+    "--at", "at_percent", metavar="PERCENT", help="For budget: fire when so much is spent; 100, if not given."
+)
+@click.option(
+    "--min-samples", type=click.IntRange(min=1), default=1, show_default=True, help="For error_rate and latency."
+)
+@click.option("--sql", "query", metavar="SELECT", help="For sql: fires when this has rows.")
+@click.option("--timeout", "timeout_s", type=SPAN, help="For sql: what it may take; 5s, if not given.")
+@click.option("--severity", type=click.Choice(rules.SEVERITIES), default="warning", show_default=True)
+@click.option(
+    "--cooldown", "cooldown_s", type=SPAN, default="0s", show_default=True, help="Quiet after a firing and its end."
+)
+@click.option("--to", "channels", metavar="URL", multiple=True, help=_TO)
+@click.option("--note", help="Why it is there, or what to do.")
+@_WORKSPACE
+@root_option
+def add(
+    name: str,
+    kind: str,
+    threshold: str | None,
+    at_percent: str | None,
+    query: str | None,
+    channels: tuple[str, ...],
+    workspace: str | None,
+    root: str | None,
+    **fields: Any,
+) -> None:
+    """Set a rule, in place of the one of its name.
+
+    A URL given to --to stands in the log for everybody who reads it. One that holds a password or a
+    token is better given as env:NAME, and read from the environment when it is used.
+
+    \b
+    Example:
+      eventlog alerts add spend --kind cost --threshold 5 --window 1h --to env:SLACK_URL
+      eventlog alerts add errors --kind error_rate --threshold 10% --min-samples 20
+      eventlog alerts add stuck --kind sql --sql "SELECT run_id FROM runs WHERE status = 'abandoned'"
+    """
+    rule = AlertRuleSet(
+        name=name,
+        kind=kind,
+        threshold=_threshold(kind, threshold),
+        at_percent=None if at_percent is None else _number(at_percent.removesuffix("%").strip(), "--at"),
+        sql=query,
+        channels=list(channels),
+        **fields,
+    )
+    folder = resolve_root(root)
+    rule_id = changes.add(folder, rule, workspace=workspace)
+    tell(f"{name}: {rules.condition(rule)}" + ("" if rule_id else " (as before)"))
+    for channel in rule.channels:
+        _warn_of(channel)
+    if rule.sql is not None and (problem := sql_rules.problem(Path(folder), rule, workspace)):
+        say(f"warning: as things stand it cannot be evaluated: {printable(problem)}")
+
+
+def _threshold(kind: str, text: str | None) -> Decimal | None:
+    if text is None:
+        return None
+    if kind == "error_rate" and text.endswith("%"):
+        return _number(text[:-1].strip(), "--threshold") / 100
+    if kind == "latency" and text.endswith("ms"):
+        return _number(text[:-2].strip(), "--threshold")
+    if kind == "latency" and text.endswith("s"):
+        return _number(text[:-1].strip(), "--threshold") * 1000
+    return _number(text, "--threshold")
+
+
+def _number(text: str, option: str) -> Decimal:
+    try:
+        found = Decimal(text)
+    except InvalidOperation:
+        raise QueryFailed(f"{option} {text!r} is not a number") from None
+    if not found.is_finite():
+        raise QueryFailed(f"{option} {text!r} is not a number")
+    return found
+
+
+def _warn_of(channel: str) -> None:
+    """Say what may be wrong with a channel; the rule is set all the same."""
+    if delivery.may_hold_secret(channel):
+        say(
+            f"warning: {delivery.label(channel)} stands in the log as it is; if it holds a secret, put it into the "
+            "environment and use --to env:NAME"
+        )
+    try:
+        problem = delivery.problem(channel, os.environ)
+    except MissingExtra as missing:
+        problem = str(missing)
+    if problem:
+        say(f"warning: {problem}")
+
+
+@alerts.command(name="list")
+@click.option("--history", "past", is_flag=True, help="Firings, the newest first, instead of rules.")
+@click.option("--dead", is_flag=True, help="Messages that were given up on, instead of rules.")
+@click.option("--all", "removed", is_flag=True, help="Removed rules, too.")
+@utc_option
+@json_option
+@reading
+def list_(
+    past: bool,
+    dead: bool,
+    removed: bool,
+    utc: bool,
+    as_json: bool,
+    workspace: str | None,
+    wait_s: float,
+    root: str | None,
+) -> None:
+    """Show rules, firings, or what could not be delivered.
+
+    As the index has it; `eventlog alerts check` brings it up to date.
+
+    \b
+    Example:
+      eventlog alerts list
+      eventlog alerts list --history --json
+    """
+    if past and dead:
+        raise click.UsageError("--history and --dead are two questions; ask one at a time")
+    store = options.store(root, workspace, wait_s)
+    if past:
+        _show(store.alerts(limit=_LISTED_MAX), _FIRING, as_json=as_json, utc=utc)
+    elif dead:
+        found = [each for each in store.alert_deliveries() if each.state in ("dead", "not_allowed")]
+        _show(found, _DEAD, as_json=as_json, utc=utc)
+    else:
+        listed = [each for each in store.alert_rules() if removed or each.state != "removed"]
+        _show(listed, _RULE, as_json=as_json, utc=utc)
+
+
+_RULE = ("name", "workspace", "severity", "state", "since", "condition", "channels", "problem")
+_FIRING = ("fired", "severity", "state", "resolved", "because", "workspace", "summary", "detail", "told", "firing_id")
+_DEAD = ("fired", "name", "workspace", "channel", "failures", "last_failure", "last_error", "firing_id")
+
+
+def _show(found: Sequence[msgspec.Struct], columns: Sequence[str], *, as_json: bool, utc: bool) -> None:
+    if as_json:
+        options.echo_json(found)
+        return
+    if not found:
+        say("none")
+        return
+    rows = [tuple(_cell(getattr(each, name), utc=utc) for name in columns) for each in found]
+    wanted = [place for place, name in enumerate(columns) if any(row[place] for row in rows)]
+    kinds = ["BIGINT" if columns[place] == "failures" else "VARCHAR" for place in wanted]
+    render.table(
+        Result(
+            [columns[place] for place in wanted], kinds, [tuple(row[place] for place in wanted) for row in rows], False
+        )
+    )
+
+
+def _cell(value: Any, *, utc: bool) -> str:
+    if isinstance(value, datetime):
+        return options.shown(value, utc=utc)
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+@alerts.command()
+@click.argument("name", metavar="NAME")
+@click.option("--for", "for_s", type=SPAN, help="For so long from now; 0s ends it.")
+@click.option("--until", metavar="T", help="Until then: ISO 8601, in UTC where it names no zone.")
+@click.option("--note", help="Why.")
+@_WORKSPACE
+@root_option
+def snooze(
+    name: str, for_s: float | None, until: str | None, note: str | None, workspace: str | None, root: str | None
+) -> None:
+    """Have a rule be quiet for a while.
+
+    It is evaluated all the same, and a firing that is over is resolved; nothing fires and nothing is delivered.
+
+    \b
+    Example:
+      eventlog alerts snooze spend --for 2h
+      eventlog alerts snooze spend --for 0s
+    """
+    if (for_s is None) == (until is None):
+        raise click.UsageError("give --for or --until")
+    end = options.when(until) or datetime.now(UTC) + timedelta(seconds=for_s or 0)
+    changes.snooze(existing_root(root), name, end, workspace=workspace, note=note)
+    ended = end <= datetime.now(UTC)
+    tell(f"{name}: not snoozed" if ended else f"{name}: snoozed until {options.shown(end, utc=False)}")
+
+
+@alerts.command()
+@click.argument("name", metavar="NAME")
+@_WORKSPACE
+@root_option
+def rm(name: str, workspace: str | None, root: str | None) -> None:
+    """Remove a rule; its history stays.
+
+    An open firing is resolved; what was not delivered yet will not be.
+
+    \b
+    Example:
+      eventlog alerts rm spend
+    """
+    changes.remove(existing_root(root), name, workspace=workspace)
+    tell(f"{name}: removed")
+
+
+@alerts.command()
+@click.argument("name", metavar="[NAME]", required=False)
+@_WORKSPACE
+@root_option
+def retry(name: str | None, workspace: str | None, root: str | None) -> None:
+    """Have messages that were given up on be tried again.
+
+    By the next check; those of a rule, or all.
+
+    \b
+    Example:
+      eventlog alerts retry spend
+      eventlog alerts check
+    """
+    again = changes.retry(existing_root(root), name, workspace=workspace)
+    tell(f"{counted(again, 'message')} to be tried again by the next check")
+
+
+@alerts.command(name="check")
+@_LIMIT
+@json_option
+@root_option
+def check_(limit: str, as_json: bool, root: str | None) -> int:
+    """Evaluate all rules, and deliver what is due.
+
+    Indexes first what is new. The exit code is 1 where something is firing, a rule cannot be
+    evaluated, or a message could not be delivered. Who checks delivers: run it where the channels' variables are set.
+
+    \b
+    Example:
+      eventlog alerts check
+      eventlog alerts check --json | jq '.fired'
+    """
+    folder = existing_root(root)
+    done = check(folder, limit_s=_limit_s(limit))
+    for text in clock.warnings(folder, _RULE_TYPES):
+        say(f"warning: {text}")
+    if as_json:
+        options.echo_json(done)
+    else:
+        tell("\n".join(map(printable, [*_news(done), _sum(done)])))
+    return 0 if done.is_quiet else EXIT_FAILED
+
+
+def _limit_s(text: str) -> float:
+    return SPAN.convert(text, None, None)
+
+
+def _news(done: Checked) -> Iterable[str]:
+    """Say what is new: firings, ends, rules that fail, deliveries."""
+    for change in done.fired:
+        yield f"fired     {change.severity:8}  {change.summary}"
+    for change in done.resolved:
+        yield f"resolved  {change.severity:8}  {change.name} ({change.because})"
+    for each in done.rules:
+        if each.error:
+            yield f"failing   {each.severity:8}  {each.name}: {each.error}"
+    for told in done.deliveries:
+        if told.ok:
+            yield f"delivered {told.name} to {told.channel}"
+        else:
+            then = f"again at {options.shown(told.retry_at, utc=False)}" if told.retry_at else "given up"
+            yield f"not delivered: {told.name} to {told.channel}, attempt {told.attempt}: {told.reason}; {then}"
+    if done.note:
+        yield f"{counted(done.undelivered, 'message')} not delivered: {done.note}"
+
+
+def _sum(done: Checked) -> str:
+    states = [each.state for each in done.rules]
+    parts = [f"{states.count(state):,} {state}" for state in dict.fromkeys(states)]
+    return f"{counted(len(states), 'rule')}" + (f": {', '.join(parts)}" if parts else "")
+
+
+@alerts.command(name="watch")
+@click.option("--every", "every_s", type=SPAN, default=f"{INTERVAL_S:g}s", show_default=True, help="Between checks.")
+@_LIMIT
+@root_option
+def watch_(every_s: float, limit: str, root: str | None) -> None:
+    """Check again and again; stop with Ctrl-C.
+
+    It says what is new, and goes on where the index is busy or a channel is down.
+
+    \b
+    Example:
+      eventlog alerts watch
+      eventlog alerts watch --every 5m
+    """
+    if every_s < 1:
+        raise click.UsageError("--every is 1s at least")
+    folder = existing_root(root)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    told: set[str] = set()
+
+    def report(done: Checked) -> None:
+        news = list(_news(done))
+        for line in news:
+            if line not in told:  # a rule that fails is told once, not at each check
+                tell(printable(line))
+        told.clear()
+        told.update(news)
+
+    say(f"checking {folder} every {rules.span(every_s)}; stop with Ctrl-C")
+    watch(
+        folder,
+        stop,
+        interval_s=every_s,
+        limit_s=_limit_s(limit),
+        say=lambda text: say(printable(text)),
+        on_check=report,
+    )
+
+
+@alerts.command()
+@click.argument("target", metavar="NAME|URL")
+@_WORKSPACE
+@root_option
+def test(target: str, workspace: str | None, root: str | None) -> int:
+    """Send a test message to a rule's channels, or to a URL.
+
+    Nothing is recorded. The exit code is 1 where a channel did not take it.
+
+    \b
+    Example:
+      eventlog alerts test spend
+      eventlog alerts test env:SLACK_URL
+    """
+    channels, is_rule = _channels(target, workspace, root)
+    code = 0
+    for channel in channels:
+        name = f"the rule {target}" if is_rule else "a channel"
+        # One that is given by hand is the operator's word; a rule may have come from elsewhere.
+        reason = allowed.read(existing_root(root)).why_not(channel) if is_rule else None
+        reason = reason or delivery.send(channel, delivery.test_message(name), os.environ)
+        tell(printable(f"{delivery.label(channel)}: {reason or 'delivered'}"))
+        code = EXIT_FAILED if reason else code
+    return code
+
+
+def _channels(target: str, workspace: str | None, root: str | None) -> tuple[list[str], bool]:
+    """Return what a rule's name or a channel stands for, and whether it is a rule. Raises QueryFailed."""
+    try:
+        return [delivery.normal(target)], False
+    except QueryFailed:
+        pass
+    try:
+        with ReadStore(existing_root(root))._open() as connection:
+            known = history.definitions(connection)
+    except EventlogError as error:
+        raise QueryFailed(f"{_shown(target)} is no channel, and rules cannot be read: {error}") from None
+    rule = known.get((workspace, target))
+    if rule is None:
+        raise QueryFailed(f"{_shown(target)} is neither a rule nor a channel; try: eventlog alerts list")
+    if not rule.channels:
+        raise QueryFailed(f"the rule {target!r} has no channels; set it again with --to")
+    return rule.channels, True
+
+
+def _shown(target: str) -> str:
+    """Return what was given for a name; what may be a mistyped URL holds a secret, perhaps."""
+    return "what was given" if any(sign in target for sign in ":/@") else repr(target)

@@ -1,0 +1,338 @@
+"""`eventlog cost`."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from eventlog.cli.main import counted, printable, resolve_root, say
+from eventlog.errors import QueryFailed
+from eventlog.format import timestamps
+from eventlog.log import clock
+from eventlog.queries.cli import render
+from eventlog.queries.cli.options import echo_json, json_option, reading, since_option, store, until_option, when
+from eventlog.queries.cost.report import GROUPS, By, Cost, CostReport, Period, PriceInUse, Repriced, Unpriced
+from eventlog.queries.store import Result
+from eventlog.queries.text import units
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_by_option = click.option("--by", type=click.Choice(GROUPS), help="One row for each of these.")
+_FORMATS: dict[Period, str] = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
+#: What a narrow terminal has no place for, the highest first.
+_RANKS = {"cache savings": 4, "tokens": 3, "unpriced calls": 2, "calls": 1}
+_BAR_CHARS_MIN, _BAR_CHARS_MAX = 10, 60
+_PIPE_CHARS = 80
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+class Daily(click.Group):
+    """A group that is `daily` where no subcommand is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
+            args = ["daily", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Daily)
+def cost() -> None:
+    """What model calls cost: per day, week or month.
+
+    Without a subcommand it is `daily`. Each call has the price of its own time, from genai-prices and from
+    `price_set` events (docs/cost.md). Calls without a price are in no sum; they are listed below it.
+
+    \b
+    Example:
+      eventlog cost
+      eventlog cost weekly --by model --since 30d
+    """
+
+
+def _summing(command: F) -> F:
+    return _by_option(since_option(until_option(json_option(reading(command)))))
+
+
+@cost.command()
+@_summing
+def daily(**options: Any) -> None:
+    """Sum up costs per day (UTC).
+
+    \b
+    Example:
+      eventlog cost daily --by agent --since 7d
+    """
+    _print("day", **options)
+
+
+@cost.command()
+@_summing
+def weekly(**options: Any) -> None:
+    """Sum up costs per week (UTC, from Monday).
+
+    \b
+    Example:
+      eventlog cost weekly --by project
+    """
+    _print("week", **options)
+
+
+@cost.command()
+@_summing
+def monthly(**options: Any) -> None:
+    """Sum up costs per month (UTC).
+
+    \b
+    Example:
+      eventlog cost monthly --json | jq .total.cost_usd
+    """
+    _print("month", **options)
+
+
+def _print(
+    period: Period,
+    *,
+    by: By | None,
+    since: str | None,
+    until: str | None,
+    as_json: bool,
+    workspace: str | None,
+    wait_s: float,
+    root: str | None,
+) -> None:
+    found = store(root, workspace, wait_s).costs(period, by=by, since=when(since), until=when(until))
+    for text in clock.warnings(
+        resolve_root(root), ["price_set"], workspaces=None if workspace is None else (None, workspace)
+    ):
+        say(f"warning: {text}")
+    if as_json:
+        echo_json(found)
+        return
+    if not found.rows:
+        say("no model calls are indexed for this; `eventlog index` makes rows of what was logged")
+    else:
+        elastic = () if by is None else (by,)
+        render.fitted(_table(found), _RANKS, elastic=elastic)
+        click.echo("\n".join(_plot(found)))
+    for line in _remarks(found):
+        click.echo(line)
+
+
+def _table(found: CostReport) -> Result:
+    assert found.period is not None
+    with_unpriced = bool(found.total.unpriced_calls)
+    columns = [found.period, *([found.by] if found.by else []), "calls", "tokens", "cost", "cache savings"]
+    rows = [_cells(each, _label(found.period, each), found.by) for each in found.rows]
+    rows.append(_cells(found.total, "total", found.by, group=""))
+    if with_unpriced:
+        columns.append("unpriced calls")
+        rows = [
+            (*row, f"{each.unpriced_calls:,}" if each.unpriced_calls else "")
+            for row, each in zip(rows, [*found.rows, found.total], strict=True)
+        ]
+    kinds = ["VARCHAR" if name in (found.period, found.by) else "DECIMAL" for name in columns]
+    return Result(list(columns), kinds, rows, cut=False)
+
+
+def _cells(each: Cost, label: str, by: By | None, *, group: str | None = None) -> tuple[str, ...]:
+    named = [each.group or "(none)" if group is None else group] if by else []
+    total = (
+        each.uncached_input_tokens
+        + each.cache_read_tokens
+        + each.cache_write_5m_tokens
+        + each.cache_write_1h_tokens
+        + each.output_tokens
+    )
+    return (
+        label, *named, f"{each.calls:,}", units.tokens(total), units.usd(each.cost_usd),
+        units.usd(each.cache_savings_usd),
+    )  # fmt: skip
+
+
+def _label(period: Period, each: Cost) -> str:
+    return each.start.strftime(_FORMATS[period]) if each.start else ""
+
+
+def _plot(found: CostReport) -> Iterator[str]:
+    """Yield a bar for each period, as wide as the terminal allows."""
+    assert found.period is not None
+    per_period: dict[str, Decimal] = {}
+    for each in found.rows:
+        label = _label(found.period, each)
+        per_period[label] = per_period.get(label, Decimal(0)) + (each.cost_usd or 0)
+    most = max(per_period.values())
+    if len(per_period) < 2 or most <= 0:
+        return
+    amounts = {label: units.usd(amount) for label, amount in per_period.items()}
+    beside = max(map(len, amounts)) + max(map(len, amounts.values())) + 4
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_CHARS
+    chars = max(min(width - beside, _BAR_CHARS_MAX), _BAR_CHARS_MIN)
+    for label, amount in per_period.items():
+        yield f"{label}  {_bar(amount / most, chars):{chars}}  {amounts[label]:>{beside - 4 - len(label)}}"
+
+
+def _bar(part: Decimal, chars: int) -> str:
+    """Return a bar of eighths of a character; what is not nothing is an eighth at least."""
+    eighths = round(part * chars * 8)
+    if part > 0:
+        eighths = max(eighths, 1)
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+
+
+def _remarks(found: CostReport) -> Iterator[str]:
+    today = found.today
+    if today.calls:
+        yield (
+            f"today ({today.day:%Y-%m-%d} UTC): {units.usd(today.cost_usd)} in {counted(today.calls, 'call')}, "
+            f"{units.usd(today.usd_per_hour)} an hour, {units.usd(today.projected_usd)} by midnight at this rate"
+        )
+    if found.unpriced:
+        calls = counted(found.total.unpriced_calls, "call")
+        yield f"{calls} {'has' if found.total.unpriced_calls == 1 else 'have'} no price, and so no place in these sums:"
+        for each in found.unpriced:
+            yield from _advice(each)
+    for note in found.notes:
+        yield f"note: {printable(note)}"
+
+
+def _advice(each: Unpriced) -> Iterator[str]:
+    """Yield what has no price, and the command that gives it one."""
+    names = ", ".join(filter(None, (each.provider, each.service_tier and f"tier {each.service_tier}")))
+    who = f"{each.model or '(no model)'}{f' ({names})' if names else ''}"
+    days = dict.fromkeys(f"{day:%Y-%m-%d}" for day in (each.first, each.last))
+    yield (
+        f"  {printable(who)}: {counted(each.calls, 'call')}, {units.tokens(each.tokens)} tokens, "
+        f"{' to '.join(days)}; {each.because}"
+    )
+    if each.model is None or "price" not in each.because:
+        return
+    price = {
+        "model": each.model,
+        "provider_name": each.provider,
+        "service_tier": each.service_tier,
+        "effective_from": timestamps.to_text(each.first),
+        "input_usd_per_mtok": "…",
+        "output_usd_per_mtok": "…",
+    }
+    text = msgspec.json.encode({name: value for name, value in price.items() if value}).decode()
+    yield f"    → eventlog emit price_set {shlex.quote(printable(text))}"
+
+
+# -- recompute, prices ---------------------------------------------------------------------
+
+
+@cost.command()
+@click.option("--as-of", "as_of", metavar="T", required=True, help="Prices in force at T: ISO 8601, or an age like 7d.")
+@click.option("--by", type=click.Choice(GROUPS), default="model", show_default=True, help="One row for each of these.")
+@since_option
+@until_option
+@json_option
+@reading
+def recompute(
+    as_of: str,
+    by: By,
+    since: str | None,
+    until: str | None,
+    as_json: bool,
+    workspace: str | None,
+    wait_s: float,
+    root: str | None,
+) -> None:
+    """Price past calls at the prices of one moment.
+
+    Beside what they cost at the prices of their own time. It changes nothing; to change the past, give a `price_set`
+    event an `effective_from` that lies there. Costs that were reported stay as they are.
+
+    \b
+    Example:
+      eventlog cost recompute --as-of 2026-07-01
+    """
+    at = when(as_of)
+    assert at is not None
+    found = store(root, workspace, wait_s).recomputed_costs(at, by=by, since=when(since), until=when(until))
+    if as_json:
+        echo_json(found)
+        return
+    columns = [by, "calls", "at their time", f"as of {found.as_of:%Y-%m-%d %H:%M}Z", "difference", "unpriced calls"]
+    rows = [*(_repriced(each, each.group or "(none)") for each in found.rows), _repriced(found.total, "total")]
+    kinds = ["VARCHAR", *["DECIMAL"] * 4, "VARCHAR"]
+    every = [*found.rows, found.total]
+    for name, amounts in (
+        ("newly priced", [each.newly_priced_usd for each in every]),
+        ("no longer priced", [each.no_longer_priced_usd for each in every]),
+    ):
+        if any(amount is not None for amount in amounts):
+            columns.append(name)
+            kinds.append("DECIMAL")
+            rows = [
+                (*row, "" if amount is None else units.usd(amount)) for row, amount in zip(rows, amounts, strict=True)
+            ]
+    render.fitted(Result(columns, kinds, rows, cut=False), {"unpriced calls": 3, "calls": 4}, elastic=(by,))
+    for note in found.notes:
+        click.echo(f"note: {printable(note)}")
+
+
+def _repriced(each: Repriced, label: str) -> tuple[str, ...]:
+    unpriced = (each.old_unpriced_calls, each.new_unpriced_calls)
+    return (
+        label, f"{each.calls:,}", units.usd(each.old_usd), units.usd(each.new_usd), units.usd(each.difference_usd),
+        f"{unpriced[0]:,} → {unpriced[1]:,}" if any(unpriced) else "",
+    )  # fmt: skip
+
+
+@cost.command()
+@click.argument("model", metavar="[MODEL]", required=False)
+@json_option
+@reading
+def prices(model: str | None, as_json: bool, workspace: str | None, wait_s: float, root: str | None) -> None:
+    """Show the rates of the models in use, in USD per million tokens.
+
+    With what was matched, from where the price comes, and for which calls it holds. MODEL is a part of the name.
+
+    \b
+    Example:
+      eventlog cost prices
+      eventlog cost prices opus --json
+    """
+    found, notes = store(root, workspace, wait_s).prices_in_use(model)
+    if as_json:
+        echo_json({"prices": found, "notes": notes})
+        return
+    if not found:
+        raise QueryFailed("no such model is in use; `eventlog cost prices` shows all that are")
+    columns = [
+        "model", "band", "from", "until", "input", "cache read", "write 5m", "write 1h", "output", "matched", "version",
+    ]  # fmt: skip
+    kinds = [*["VARCHAR"] * 4, *["DECIMAL"] * 5, "VARCHAR", "VARCHAR"]
+    render.table(Result(columns, kinds, [_price(each) for each in found], cut=False))
+    for note in notes:
+        click.echo(f"note: {printable(note)}")
+
+
+def _price(each: PriceInUse) -> tuple[str, ...]:
+    names = (
+        each.model or "(no model)",
+        each.provider and f"({each.provider})",
+        each.workspace and f"in {each.workspace}",
+    )
+    name = " ".join(filter(None, names))
+    if each.rate is None:
+        return (name, each.service_tier or "", *[""] * 7, "no price", "")
+    rate = each.rate
+    amounts = (rate.input, rate.cache_read, rate.cache_write_5m, rate.cache_write_1h, rate.output)
+    return (
+        name, rate.band, _date(rate.valid_from), _date(rate.valid_until),
+        *("–" if amount is None else format(amount, "f") for amount in amounts), rate.matched, rate.version,
+    )  # fmt: skip
+
+
+def _date(moment_: datetime | None) -> str:
+    return "" if moment_ is None else moment_.isoformat(sep=" ", timespec="minutes").removesuffix(" 00:00")

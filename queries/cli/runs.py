@@ -1,0 +1,379 @@
+"""`eventlog runs`, `eventlog sessions`, `eventlog show`, `eventlog diff`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, get_args
+from uuid import UUID
+
+import click
+import msgspec
+
+from eventlog.cli.main import printable, say
+from eventlog.format import payloads
+from eventlog.queries.cli import options, verbose, waterfall
+from eventlog.queries.runs.difference import Difference, Item, Pair
+from eventlog.queries.runs.evidence import Evidence, examine
+from eventlog.queries.runs.lookup import Run, Status
+from eventlog.queries.runs.tree import Node, Tree
+from eventlog.queries.store import FoundEvent, ReadStore
+from eventlog.queries.text import cells, tables
+from eventlog.queries.text.tables import Column
+from eventlog.queries.text.units import duration, usd
+
+_agent_option = click.option("--agent", metavar="A", help="Of this agent.")
+
+
+# -- lists -----------------------------------------------------------------------------------
+
+
+@click.command()
+@_agent_option
+@click.option("--status", type=click.Choice(get_args(Status)), help="In this state.")
+@options.since_option
+@options.limit_option
+@options.utc_option
+@options.json_option
+@options.reading
+def runs(
+    agent: str | None,
+    status: str | None,
+    since: str | None,
+    limit: int,
+    utc: bool,
+    as_json: bool,
+    workspace: str | None,
+    wait_s: float,
+    root: str | None,
+) -> None:
+    """List runs, the one that began last first.
+
+    \b
+    Example:
+      eventlog runs --agent planner --since 24h
+      eventlog runs --status error --json | jq -r '.[].run_id'
+    """
+    store = options.store(root, workspace, wait_s)
+    found = store.runs(agent=agent, status=status, since=options.when(since), limit=limit)
+    if as_json:
+        options.echo_json(found)
+    elif not found:
+        say("no such runs; a run is there when its events are indexed (eventlog index) and one of them began it")
+    else:
+        options.page("\n".join(_run_lines(found, utc=utc)))
+        if len(found) == limit:
+            say(f"only {limit:,} runs are shown; --limit shows more")
+
+
+def _run_lines(found: list[Run], *, utc: bool) -> list[str]:
+    rows = [
+        (
+            _with_starts(run), run.name or "", run.agent or "", run.status, options.shown(run.started, utc=utc),
+            duration(run.duration_ms), f"{run.steps:,}", _with_failures(run.llm_calls, run.llm_failures),
+            _with_failures(run.tool_calls, run.tool_failures), f"{run.input_tokens:,}", f"{run.output_tokens:,}",
+            run.workspace or "", ": ".join(each for each in (run.error_type, run.error_message) if each),
+        )
+        for run in found
+    ]  # fmt: skip
+    return _listed(
+        rows,
+        _column("run"), _column("name", rank=3, elastic=True), _column("agent", rank=2, elastic=True),
+        _column("status"), _column("began", rank=1), _column("took", rank=4, number=True),
+        _column("steps", rank=6, number=True), _column("models", rank=6, number=True),
+        _column("tools", rank=6, number=True), _column("tokens in", rank=5, number=True),
+        _column("out", rank=5, number=True), _column("workspace", rank=8), _column("error", rank=7, elastic=True),
+    )  # fmt: skip
+
+
+def _with_starts(run: Run) -> str:
+    return f"{run.run_id} ×{run.starts:,}" if run.starts is not None and run.starts > 1 else run.run_id
+
+
+def _with_failures(count: int, failures: int) -> str:
+    return f"{count:,} ({failures:,} ✗)" if failures else f"{count:,}"
+
+
+def _column(name: str, *, rank: int = 0, number: bool = False, elastic: bool = False) -> Column:
+    return Column(name=name, cells=[], rank=rank, number=number, elastic=elastic)
+
+
+def _listed(rows: Sequence[tuple[str, ...]], *described: Column) -> list[str]:
+    return tables.lines(tables.columns(rows, *described), tables.width_limit())
+
+
+@click.command()
+@_agent_option
+@options.since_option
+@options.limit_option
+@options.utc_option
+@options.json_option
+@options.reading
+def sessions(
+    agent: str | None,
+    since: str | None,
+    limit: int,
+    utc: bool,
+    as_json: bool,
+    workspace: str | None,
+    wait_s: float,
+    root: str | None,
+) -> None:
+    """List sessions, imported ones included, the one that said something last first.
+
+    \b
+    Example:
+      eventlog sessions --since 7d
+    """
+    store = options.store(root, workspace, wait_s)
+    found = store.sessions(agent=agent, since=options.when(since), limit=limit)
+    if as_json:
+        options.echo_json(found)
+        return
+    if not found:
+        say("no such sessions; try: eventlog import claude-code, and eventlog index")
+        return
+    rows = [
+        (
+            each.session_id, options.shown(each.last, utc=utc),
+            duration(None if each.duration_s is None else each.duration_s * 1000), each.agent or "",
+            f"{each.events:,}", f"{each.llm_calls:,}", _with_failures(each.tool_calls, each.tool_failures),
+            f"{each.input_tokens:,}", f"{each.output_tokens:,}", ", ".join(each.models),
+            each.summary or each.project or "",
+        )
+        for each in found
+    ]  # fmt: skip
+    options.page("\n".join(_listed(
+        rows,
+        _column("session"), _column("last"), _column("took", rank=4, number=True), _column("agent", rank=3),
+        _column("events", rank=6, number=True), _column("models", rank=5, number=True),
+        _column("tools", rank=5, number=True), _column("tokens in", rank=1, number=True),
+        _column("out", rank=1, number=True), _column("of", rank=7, elastic=True),
+        _column("about", rank=2, elastic=True),
+    )))  # fmt: skip
+    if len(found) == limit:
+        say(f"only {limit:,} sessions are shown; --limit shows more")
+
+
+# -- show ------------------------------------------------------------------------------------
+
+
+class _Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """An event as `show EVENT --json` prints it."""
+
+    event: Any
+    path: str
+    line: str | None
+    evidence: Evidence
+
+
+@click.command()
+@click.argument("what", metavar="RUN|SESSION|EVENT")
+@click.option("--verbose", is_flag=True, help="Also the full prompts, responses, arguments and results.")
+@options.utc_option
+@options.json_option
+@options.reading
+def show(
+    what: str, verbose: bool, utc: bool, as_json: bool, workspace: str | None, wait_s: float, root: str | None
+) -> None:
+    """Show a run as a tree over time, the calls of a session, or one event with its proof.
+
+    Ids may be shortened to what alone begins so; an event's is given whole.
+
+    \b
+    Example:
+      eventlog show nightly-7
+      eventlog show 01a1fc0e-90e7-7614-b5c5-39cd6cbb2847
+    """
+    store = options.store(root, workspace, wait_s)
+    found = _find(store, what)
+    if isinstance(found, FoundEvent):
+        _show_event(store, found, utc=utc, as_json=as_json)
+    elif as_json:
+        options.echo_json(found)
+    else:
+        lines = [*_tree_lines(found, utc=utc), *(_verbose_lines(store, found) if verbose else ())]
+        options.page("\n".join(lines))
+
+
+def _find(store: ReadStore, what: str) -> FoundEvent | Tree:
+    event = store.event(what) if _is_uuid(what) else None
+    if event is not None:
+        return event
+    return store.tree(what)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _tree_lines(tree: Tree, *, utc: bool) -> Iterator[str]:
+    def shown(moment: datetime | None) -> str:
+        return options.shown(moment, utc=utc)
+
+    width = tables.terminal_columns()
+    if tree.run is not None:
+        head = waterfall.head(tree.run, shown)
+    else:
+        head = [
+            ("session", printable(tree.session_id or "")),
+            ("when", f"{shown(tree.started)} → {shown(tree.finished)}"),
+        ]
+    for name, value in head:
+        yield cells.cut(f"{name:9}  {value}", width)
+    yield ""
+    yield from waterfall.lines(tree, width, style=_coloured, usd=usd)
+    if tree.nodes:
+        yield ""
+    yield cells.cut(waterfall.totals(tree, usd), width)
+    for child in tree.children:
+        what = "sub-run" if tree.run is not None else "run"
+        took = duration(child.duration_ms)
+        line = f"{what}  {child.run_id}  {child.name or ''}  {child.status}  {took}"
+        yield cells.cut(printable(line.rstrip()), width)
+
+
+def _coloured(text: str, node: Node) -> str:
+    return text if node.ok else click.style(text, fg="red")
+
+
+def _verbose_lines(store: ReadStore, tree: Tree) -> Iterator[str]:
+    yield ""
+    found = store.payloads([node.event_id.partition("/")[0] for node in tree.nodes], workspace=tree.workspace)
+    left_out = 0
+    for node in tree.nodes:
+        payload = found.get(node.event_id.partition("/")[0])
+        if payload is None:
+            left_out += 1
+        else:
+            yield from verbose.details(node, payload)
+    if left_out:
+        yield f"… {left_out:,} more events, which would be too long; eventlog show EVENT shows one"
+
+
+def _show_event(store: ReadStore, found: FoundEvent, *, utc: bool, as_json: bool) -> None:
+    evidence = examine(store.root, found)
+    line = None if found.line is None else found.line.decode(errors="replace")
+    if as_json:
+        options.echo_json(_Shown(event=found.event, path=found.path, line=line, evidence=evidence))
+        return
+    event = found.event
+    lines = []
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        if value is None or name in ("payload", "stored_payload", "extra"):
+            continue
+        text = _exactly(value, utc=utc) if isinstance(value, datetime) else str(value)
+        lines.append(f"{name:16}  {printable(text)}")
+    for name, raw in (("payload", event.payload), ("extra", event.extra)):
+        if raw is not None:
+            lines += [
+                f"{name}:",
+                *(f"  {printable(row)}" for row in verbose.pretty(payloads.decode(raw)).split("\n")),
+            ]
+    lines += [
+        "",
+        f"line at byte {event.line_offset:,} of {printable(found.path)}:",
+        printable(line) if line is not None else "(none)",
+        "",
+        f"same as the row: {'yes' if evidence.same else 'NO'}: {printable(evidence.why)}",
+        f"as sealed: {_yes_no(evidence.as_sealed)}: {printable(evidence.seal_why)}",
+    ]
+    options.page("\n".join(lines))
+
+
+def _exactly(moment: datetime, *, utc: bool) -> str:
+    """Return a time to the microsecond, as the log has it."""
+    shown = options.shown(moment, utc=utc)
+    return f"{shown.removesuffix('Z')}.{moment.microsecond:06}{'Z' if utc else ''}"
+
+
+def _yes_no(known: bool | None) -> str:
+    return {True: "yes", False: "NO", None: "not known"}[known]
+
+
+# -- diff ------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("run_a", metavar="RUN")
+@click.argument("run_b", metavar="RUN")
+@options.json_option
+@options.reading
+def diff(run_a: str, run_b: str, as_json: bool, workspace: str | None, wait_s: float, root: str | None) -> None:
+    """Show where two runs differ: outcome, cost, steps, tool calls, the first prompt.
+
+    \b
+    Example:
+      eventlog diff nightly-6 nightly-7
+    """
+    found = options.store(root, workspace, wait_s).diff(run_a, run_b)
+    if as_json:
+        options.echo_json(found)
+    else:
+        options.page("\n".join(_diff_lines(found)))
+
+
+def _diff_lines(found: Difference) -> Iterator[str]:
+    width = tables.width_limit()
+
+    def fit(line: str) -> str:
+        return line if width is None else cells.cut(line, width)
+
+    yield fit(printable(f"a  {found.a.run_id}  {found.a.name or ''}".rstrip()))
+    yield fit(printable(f"b  {found.b.run_id}  {found.b.name or ''}".rstrip()))
+    if found.changes:
+        yield ""
+        rows = [(each.field, _value(each.field, each.a), _value(each.field, each.b)) for each in found.changes]
+        yield from _listed(rows, _column(""), _column("a", elastic=True), _column("b", elastic=True))
+    for title, pairs in (("steps", found.steps), ("tool calls", found.tool_calls)):
+        if any(pair.state != "same" for pair in pairs):
+            yield ""
+            yield title
+            yield from map(fit, _pairs(pairs))
+    if found.prompt is not None:
+        yield ""
+        yield fit(f"prompts differ first in model call {found.prompt.call:,}, at character {found.prompt.at:,}")
+        yield fit(printable(f"- {found.prompt.a}"))
+        yield fit(printable(f"+ {found.prompt.b}"))
+    if found.same:
+        yield ""
+        yield "nothing differs but times"
+    if found.cut:
+        yield "… of a run with so many steps or calls, only the first were compared"
+
+
+def _value(field: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if field == "duration_ms":
+        return duration(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} × {count:,}" for name, count in value.items())
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _pairs(pairs: list[Pair]) -> Iterator[str]:
+    """A line for each that differs; what is the same in between is counted."""
+    same = 0
+    for pair in pairs:
+        if pair.state == "same":
+            same += 1
+            continue
+        if same:
+            yield f"  … {same:,} the same"
+            same = 0
+        for sign, item in (("-", pair.a), ("+", pair.b)):
+            if item is not None:
+                yield printable(f"{sign} {_item(item)}")
+    if same:
+        yield f"  … {same:,} the same"
+
+
+def _item(item: Item) -> str:
+    took = f"  {duration(item.duration_ms)}" if item.duration_ms is not None else ""
+    return f"{item.name}{took}  {item.detail}"

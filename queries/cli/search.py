@@ -1,0 +1,88 @@
+"""`eventlog search`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from eventlog.cli.main import counted, printable, say
+from eventlog.queries.cli import options
+from eventlog.queries.search.search import FOUND_MAX, Found, Hit
+from eventlog.queries.text import cells, tables
+
+
+@click.command()
+@click.argument("text", metavar="TEXT...", nargs=-1, required=True)
+@click.option("--type", "event_types", metavar="TYPE", multiple=True, help="Of this event type; may be repeated.")
+@click.option("--agent", metavar="A", help="Of this agent.")
+@options.since_option
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1, max=1000), help="How many at most.")
+@options.utc_option
+@options.json_option
+@options.reading
+def search(
+    text: tuple[str, ...],
+    event_types: tuple[str, ...],
+    agent: str | None,
+    since: str | None,
+    limit: int,
+    utc: bool,
+    as_json: bool,
+    workspace: str | None,
+    wait_s: float,
+    root: str | None,
+) -> None:
+    """Find events by words: in prompts, responses, tool calls, messages, errors, transcripts.
+
+    All words must be there, in any case; "words in quotes" stand as they are. The best come first.
+
+    \b
+    Example:
+      eventlog search rate limit --since 24h
+      eventlog search '"exit code 1"' pytest --type tool_call
+    """
+    store = options.store(root, workspace, wait_s)
+    found = store.search(" ".join(text), event_types=event_types, agent=agent, since=options.when(since), limit=limit)
+    if as_json:
+        options.echo_json(found)
+        return
+    if not found.hits:
+        say("nothing has all of: " + printable(", ".join(found.words)) + " (eventlog index takes in what is new)")
+        return
+    options.page("\n".join(_lines(found, utc=utc)))
+    events = counted(found.matches, "event")
+    if found.cut:
+        say(f"about {events} have them; the newest {FOUND_MAX:,} at most were ranked (--since, --type narrow it)")
+    elif found.matches > len(found.hits):
+        say(f"{events} have them; --limit shows more")
+
+
+def _lines(found: Found, *, utc: bool) -> Iterator[str]:
+    width = tables.width_limit()
+    for hit in found.hits:
+        where = [hit.event_type, hit.agent, f"run {hit.run_id}" if hit.run_id else None]
+        if not hit.run_id and hit.session_id:
+            where.append(f"session {hit.session_id}")
+        line = "  ".join([options.shown(hit.timestamp, utc=utc), hit.event_id, *(each for each in where if each)])
+        line = printable(line)
+        yield line if width is None else cells.cut(line, width)
+        yield f"  {_snippet(hit, None if width is None else width - 2)}"
+
+
+def _snippet(hit: Hit, width: int | None) -> str:
+    """The field and the snippet, words in bold; marks count characters of the snippet as it is."""
+    field = f"{printable(hit.field)}: "
+    if width is not None and cells.width(field) > width // 2:
+        field = ""  # in a narrow terminal, what was found matters more than where
+    left = None if width is None else width - cells.width(field)
+    parts, at = [], 0
+    for start, end in [*hit.marks, (len(hit.snippet), len(hit.snippet))]:
+        parts += [(hit.snippet[at:start], False), (hit.snippet[start:end], True)]
+        at = end
+    drawn = ""
+    for piece, bold in parts:
+        text = printable(piece) if left is None else cells.cut(printable(piece), left)
+        left = None if left is None else left - cells.width(text)
+        drawn += click.style(text, bold=True) if bold and text else text
+    return field + drawn

@@ -1,0 +1,200 @@
+"""`eventlog sql`, `eventlog status`, `eventlog export`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import get_args
+
+import click
+import msgspec
+
+from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say, shown, tell, tell_json
+from eventlog.errors import QueryFailed
+from eventlog.format import envelope
+from eventlog.queries.access import sandbox
+from eventlog.queries.cli import render
+from eventlog.queries.cli.options import reading
+from eventlog.queries.cli.options import store as opened
+from eventlog.queries.status import Status
+from eventlog.queries.status import status as look
+from eventlog.queries.store import Format, ReadStore
+from eventlog.queries.text.units import size
+
+_TABLE_ROWS = 1000
+_FILE_ROWS = 10_000_000
+
+_OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to a file instead of standard output.",
+)
+
+
+@click.command()
+@click.argument("query", metavar="QUERY")
+@click.option(
+    "--format", "format_", type=click.Choice(["table", *get_args(Format)]), default="table", show_default=True
+)
+@_OUTPUT
+@click.option(
+    "--limit", type=click.IntRange(min=1), help=f"Rows at most; {_TABLE_ROWS:,} in a table, {_FILE_ROWS:,} else."
+)
+@click.option(
+    "--timeout", "timeout_s", default=60.0, show_default=True, type=click.FloatRange(min=0.01), help="Seconds."
+)
+@reading
+def sql(
+    query: str,
+    format_: str,
+    output: Path | None,
+    limit: int | None,
+    timeout_s: float,
+    workspace: str | None,
+    wait_s: float,
+    root: str | None,
+) -> None:
+    """Run one SELECT on the index.
+
+    '-' reads it from standard input. It is read-only and sees no files and no network. docs/schema.md lists the tables.
+
+    \b
+    Example:
+      eventlog sql "SELECT event_type, count(*) FROM events GROUP BY ALL"
+      eventlog sql "FROM llm_calls" --format parquet -o calls.parquet
+    """
+    if query == "-":
+        query = sys.stdin.read()
+    sandbox.bound_process()
+    store = opened(root, workspace, wait_s, timeout_s=timeout_s, on_stuck=_give_up)
+    if format_ != "table":
+        _copy(store, query, [], format_, output, limit or _FILE_ROWS)
+        return
+    if output is not None:
+        raise click.UsageError("--output goes with --format json, jsonl, csv or parquet")
+    result = store.sql(query, row_limit=limit or _TABLE_ROWS)
+    render.table(result)
+    if result.cut:
+        say(f"only the first {len(result.rows):,} rows are shown; --limit shows more")
+
+
+@click.command()
+@click.argument("event_types", metavar="TYPE...", nargs=-1, required=True)
+@click.option("--format", "format_", type=click.Choice(["parquet", "csv", "jsonl"]), required=True)
+@_OUTPUT
+@reading
+def export(
+    event_types: tuple[str, ...],
+    format_: str,
+    output: Path | None,
+    workspace: str | None,
+    wait_s: float,
+    root: str | None,
+) -> None:
+    """Write all events of some types to a file or a pipe.
+
+    They are rows of `events`, in order of time.
+
+    \b
+    Example:
+      eventlog export llm_call tool_call --format parquet -o calls.parquet
+      eventlog export deploy --format csv
+    """
+    for name in event_types:
+        envelope.check_event_type(name)
+    store = opened(root, workspace, wait_s, timeout_s=24 * 3600)
+    unknown = set(event_types) - {count.event_type for count in store.counts(event_types)}
+    if unknown:
+        raise QueryFailed(f"no events of type {', '.join(sorted(unknown))}; try: eventlog sql 'FROM event_types'")
+    query = "SELECT * FROM events WHERE event_type IN (SELECT unnest(?)) ORDER BY timestamp, event_id"
+    _copy(store, query, [list(event_types)], format_, output, None)
+
+
+def _give_up(error: QueryFailed) -> None:
+    """End the process, whatever DuckDB is doing: it only reads, and nobody else is in here."""
+    say(f"error: {error}")
+    os._exit(EXIT_USAGE)
+
+
+def _copy(
+    store: ReadStore, query: str, params: list[list[str]], format_: str, output: Path | None, limit: int | None
+) -> None:
+    if format_ == "parquet" and output is None and sys.stdout.isatty():
+        raise click.UsageError("parquet is not for terminals; give --output FILE")
+    with _target(output) as path:
+        rows = store.copy(query, path, msgspec.convert(format_, Format), params, row_limit=limit)
+    if limit is not None and rows == limit:
+        say(f"{rows:,} rows, which is the limit; there may be more (--limit)")
+    if output is not None:
+        say(f"{rows:,} rows in {output}")
+
+
+@contextmanager
+def _target(output: Path | None) -> Iterator[Path]:
+    """Lend the file to write to. For standard output, one that is copied when it is whole:
+    an error in the middle then leaves no half answer in a pipe."""
+    if output is not None:
+        yield output
+        return
+    with tempfile.TemporaryDirectory(prefix="eventlog-") as folder:
+        path = Path(folder) / "rows"
+        yield path
+        if sys.stdout.isatty():
+            with path.open(encoding="utf-8", errors="replace", newline="") as lines:
+                for line in lines:
+                    click.echo(shown(line), nl=False)
+        else:
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.flush()
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@root_option
+def status(as_json: bool, root: str | None) -> None:
+    """Show the state of log and index.
+
+    What the log holds, how far the index is, and who holds it.
+
+    \b
+    Example:
+      eventlog status
+      eventlog status --json | jq .lag_bytes
+    """
+    found = look(existing_root(root))
+    if as_json:
+        tell_json(found)
+        return
+    tell("\n".join(f"{name:12} {value}" for name, value in _lines(found)))
+
+
+def _lines(found: Status) -> list[tuple[str, str]]:
+    def number(value: int | None) -> str:
+        return "unknown" if value is None else f"{value:,}"
+
+    index = {"none": "none; try: eventlog index", "busy": "busy; held by another process"}.get(
+        found.index, found.index if found.index != "ok" else size(found.index_bytes)
+    )
+    lag = "unknown"
+    if found.lag_bytes is not None:
+        lag = "none" if not found.lag_bytes else f"{size(found.lag_bytes)}, {found.lag_s:,.1f} s"
+    lines = [
+        ("root", found.root),
+        ("segments", f"{found.segments:,} ({size(found.log_bytes)})"),
+        ("index", index),
+        ("events", number(found.events)),
+        ("rows", number(found.rows)),
+        ("quarantined", number(found.quarantined)),
+        ("dropped", number(found.dropped)),
+        ("alarms", number(found.alarms)),
+        ("lag", lag),
+        ("held by", ", ".join(found.held_by) or "nobody"),
+    ]
+    return lines + [("left alone", oddity) for oddity in found.oddities]

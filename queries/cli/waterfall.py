@@ -1,0 +1,214 @@
+"""A tree as lines for a terminal: what, when and for how long (as a bar), tokens, cost.
+
+The bars share one scale, from the first beginning to the last end. A line never is wider than it may be:
+where the terminal is narrow, first the bar goes, then the cost, then the tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from decimal import Decimal
+
+from eventlog.cli.main import printable
+from eventlog.queries.runs.lookup import Run
+from eventlog.queries.runs.tree import Node, Tree
+from eventlog.queries.text import cells
+from eventlog.queries.text.units import duration
+
+#: More lines than anybody reads; programs ask for JSON.
+LINES_MAX = 2_000
+WIDTH_MIN = 24
+_DEPTH_MAX = 12
+_BAR_MIN, _BAR_MAX = 10, 60
+_LABEL_MIN = 24
+_ARGUMENT_CHARS = 30
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_MARKS = {"llm_call": "◆", "tool_call": "▸", "error": "✗", "message": "“", "step": ""}
+#: They say what the head of the page says already, or only that time went by.
+_UNSEEN = ("run_started", "run_finished", "heartbeat")
+
+#: Colours a line that tells of a node.
+Style = Callable[[str, Node], str]
+
+
+def lines(tree: Tree, width: int, *, style: Style, usd: Callable[[Decimal], str]) -> list[str]:
+    """Return the lines of a tree, at most `width` columns wide."""
+    shown = [node for node in tree.nodes if node.event_type not in _UNSEEN]
+    drawn = shown[:LINES_MAX]
+    labels = [_guide(prefix) + _label(node) for prefix, node in _prefixed(drawn)]
+    layout = _Layout(max(width, WIDTH_MIN), labels, tree, usd)
+    found = [style(layout.line(label, node), node) for label, node in zip(labels, drawn, strict=True)]
+    return found + [cells.cut(each, layout.width) for each in _left_out(tree, len(shown) - len(drawn))]
+
+
+def _left_out(tree: Tree, undrawn: int) -> Iterator[str]:
+    if undrawn:
+        yield f"… {undrawn:,} more lines; --json has them"
+    if tree.left_out:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in tree.left_out.items())
+        yield f"… not in this tree: {printable(kinds)}"
+    unseen = sum(node.event_type == "heartbeat" for node in tree.nodes)
+    if unseen:
+        yield f"… {unseen:,} heartbeat{'' if unseen == 1 else 's'}"
+
+
+class _Layout:
+    """Which columns there are, and how wide."""
+
+    def __init__(self, width: int, labels: list[str], tree: Tree, usd: Callable[[Decimal], str]) -> None:
+        self.width = width
+        self._usd = usd
+        begun = tree.started, tree.run.started if tree.run else None
+        over = tree.finished, tree.run.finished if tree.run else None
+        self._start = min((each for each in begun if each), default=None)
+        end = max((each for each in over if each), default=None)
+        self._span_s = (end - self._start).total_seconds() if self._start and end else 0.0
+        calls = [node for node in tree.nodes if node.input_tokens or node.output_tokens]
+        tokens = max((len(_tokens(node)) for node in calls), default=0)
+        costs = max((len(usd(node.cost_usd)) for node in tree.nodes if node.cost_usd is not None), default=0)
+        wanted = min(max(map(cells.width, labels), default=0), max(_LABEL_MIN, width * 2 // 5))
+        self._duration = max((len(duration(node.duration_ms)) for node in tree.nodes), default=0)
+        fixed = min(wanted, _LABEL_MIN)
+        left = width - _taken(self._duration)
+        self._tokens = tokens if left - _taken(tokens) >= fixed else 0
+        left -= _taken(self._tokens)
+        self._costs = costs if left - _taken(costs) >= fixed else 0
+        left -= _taken(self._costs)
+        has_bar = self._span_s > 0 and left - _taken(_BAR_MIN) >= fixed
+        self._bar = min(max(left - 2 - wanted, _BAR_MIN), _BAR_MAX) if has_bar else 0
+        self._label = min(wanted, left - _taken(self._bar))
+
+    def line(self, label: str, node: Node) -> str:
+        parts = [cells.left(label, self._label)]
+        if self._bar:
+            parts.append(self._bar_of(node))
+        parts.append(cells.right(duration(node.duration_ms), self._duration))
+        if self._tokens:
+            parts.append(cells.right(_tokens(node), self._tokens))
+        if self._costs:
+            parts.append(cells.right("" if node.cost_usd is None else self._usd(node.cost_usd), self._costs))
+        return "  ".join(parts).rstrip()
+
+    def _bar_of(self, node: Node) -> str:
+        assert self._start is not None
+        return bar(
+            _part(node.started, self._start, self._span_s), _part(node.finished, self._start, self._span_s), self._bar
+        )
+
+
+def _taken(columns: int) -> int:
+    """Return the place of a column: two spaces stand before it."""
+    return columns + 2 if columns else 0
+
+
+def _part(moment: datetime, start: datetime, span_s: float) -> float:
+    return min(max((moment - start).total_seconds() / span_s, 0.0), 1.0)
+
+
+def bar(start: float, end: float, columns: int) -> str:
+    """Return a bar from one part of a width to another (0 to 1); it is never quite empty.
+
+    Ends are drawn in eighths of a column; beginnings, for which there are no such characters, in whole ones.
+    """
+    first = min(int(start * columns), columns - 1)
+    eighths = max(round((end * columns - first) * 8), 1)
+    full, rest = divmod(min(eighths, (columns - first) * 8), 8)
+    drawn = " " * first + "█" * full + (_EIGHTHS[rest] if rest else "")
+    return drawn + " " * (columns - len(drawn))
+
+
+# -- labels ----------------------------------------------------------------------------------
+
+
+def _prefixed(nodes: list[Node]) -> Iterator[tuple[list[bool], Node]]:
+    """Yield each node with, for each level above it, whether a sibling follows there."""
+    follows: list[bool] = []
+    last_at: dict[int, int] = {}
+    has_next = [False] * len(nodes)
+    for place in range(len(nodes) - 1, -1, -1):
+        depth = nodes[place].depth
+        has_next[place] = depth in last_at
+        last_at[depth] = place
+        for deeper in [each for each in last_at if each > depth]:
+            del last_at[deeper]
+    for place, node in enumerate(nodes):
+        del follows[node.depth :]
+        follows += [False] * (node.depth - len(follows))
+        follows.append(has_next[place])
+        yield follows[1:], node
+
+
+def _guide(follows: list[bool]) -> str:
+    if not follows:
+        return ""
+    deep = f"{len(follows) - _DEPTH_MAX}… " if len(follows) > _DEPTH_MAX else ""
+    above = follows[-_DEPTH_MAX:-1]
+    return deep + "".join("│ " if each else "  " for each in above) + ("├ " if follows[-1] else "└ ")
+
+
+def _label(node: Node) -> str:
+    mark = _MARKS.get(node.event_type, "·")
+    name = node.name if node.name == node.event_type or node.event_type in _MARKS else f"{node.event_type} {node.name}"
+    kind = f" ({node.kind})" if node.kind and node.kind != "action" else ""
+    more = "" if node.ok else f" ✗ {node.error or 'failed'}"
+    if node.event_type == "tool_call" and node.text:
+        more = f" {_brief(node.text)}{more}"
+    if node.event_type in ("message", "debug_event", "decision_trace", "score", "artifact") and node.text:
+        more += f" {node.text}"
+    if node.event_type == "error":
+        more = f" {node.error}" if node.error and node.error != node.name else ""
+    return printable(f"{mark} {name}{kind}{more}".strip())
+
+
+def _brief(argument: str) -> str:
+    """Of a path, its end tells more than its beginning."""
+    if len(argument) <= _ARGUMENT_CHARS:
+        return argument
+    is_path = "/" in argument and not any(each.isspace() for each in argument)
+    return f"…{argument[1 - _ARGUMENT_CHARS :]}" if is_path else f"{argument[: _ARGUMENT_CHARS - 1]}…"
+
+
+def _tokens(node: Node) -> str:
+    return f"{node.input_tokens:,} → {node.output_tokens:,}" if node.input_tokens or node.output_tokens else ""
+
+
+# -- around the tree -------------------------------------------------------------------------
+
+
+def head(run: Run, shown: Callable[[datetime | None], str]) -> list[tuple[str, str]]:
+    """Return what stands above the tree of a run, as names and values."""
+    took = f" ({duration(run.duration_ms)})" if run.duration_ms is not None else ""
+    began = f"{shown(run.started)} → {shown(run.finished) or 'not over'}{took}"
+    error = ": ".join(each for each in (run.error_type, run.error_message) if each)
+    entries = [
+        ("run", " ".join(each for each in (run.run_id, run.name) if each)),
+        ("note", f"this id was used by {run.starts:,} runs" if run.starts is not None and run.starts > 1 else ""),
+        ("status", run.status + (f": {error}" if error else "")),
+        ("when", began),
+        ("task", run.task or ""),
+        ("agent", run.agent or ""),
+        ("workspace", run.workspace or ""),
+        ("session", run.session_id or ""),
+        ("part of", run.parent_run_id or ""),
+    ]
+    return [(name, printable(value)) for name, value in entries if value]
+
+
+def totals(tree: Tree, usd: Callable[[Decimal], str]) -> str:
+    """Return the line below the tree."""
+    kinds = [
+        ("step", "step", "steps"),
+        ("llm_call", "model call", "model calls"),
+        ("tool_call", "tool call", "tool calls"),
+    ]
+    parts = []
+    for kind, one, many in kinds:
+        count = sum(node.event_type == kind for node in tree.nodes) + tree.left_out.get(kind, 0)
+        failed = sum(node.event_type == kind and not node.ok for node in tree.nodes)
+        if count:
+            parts.append(f"{count:,} {one if count == 1 else many}" + (f" ({failed:,} failed)" if failed else ""))
+    parts.append(f"{tree.input_tokens:,} → {tree.output_tokens:,} tokens")
+    if tree.cost_usd is not None:
+        parts.append(usd(tree.cost_usd) + (f" ({tree.unpriced:,} calls without a price)" if tree.unpriced else ""))
+    return ", ".join(parts)
