@@ -36,7 +36,7 @@ NAME = "20260131T120000123456Z-0a1b2c3d4e5f6071"
 
 CHILD = """
 import os, signal, sys
-from eventlog.maintenance.lock import backup, manifest
+from eventlog.maintenance import backup, manifest
 from eventlog.maintenance.destination import open_destination
 from eventlog.maintenance.restore import restore
 
