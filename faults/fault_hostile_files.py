@@ -259,7 +259,7 @@ def _watch(root: Path) -> None:
 _OPEN_ALL = """
 import sys, contextlib
 from pathlib import Path
-from eventlog.log.layout import reader, segment
+from eventlog.log import reader, segment
 from eventlog.errors import EventlogError
 from eventlog.indexer.index import checkpoint
 from eventlog.queries.store import ReadStore
