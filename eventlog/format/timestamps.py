@@ -36,17 +36,24 @@ def from_ns(time_ns: int) -> str:
     return f"{text}{rest_ns // 1000:06d}Z"
 
 
+def utc(moment: datetime) -> datetime:
+    """Return a time in UTC, with its zone. One without a zone is UTC already."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def naive_utc(moment: datetime) -> datetime:
+    """Return a time in UTC, without its zone: the form in which DuckDB stores and compares it."""
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+
+
 def to_text(moment: datetime) -> str:
     """Format a datetime; one without a time zone is taken as UTC."""
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+    return naive_utc(moment).isoformat(timespec="microseconds") + "Z"
 
 
 def parse(text: str) -> datetime:
     """Read an ISO 8601 / RFC 3339 time; without a zone it is UTC. Raises ValueError."""
-    moment = datetime.fromisoformat(text.strip())
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return utc(datetime.fromisoformat(text.strip()))
 
 
 def to_us(moment: datetime) -> int:
