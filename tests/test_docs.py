@@ -187,12 +187,49 @@ def test_every_variable_and_exit_code_is_documented() -> None:
         assert re.search(rf"^\| {code} \|", page, re.MULTILINE)
 
 
+def sections(page: Path) -> dict[str, str]:
+    """The sections of a page by the anchors of their headings, as GitHub makes them; each with its subsections."""
+    texts: dict[str, str] = {}
+    open_sections: list[tuple[int, str]] = []
+    in_code = False
+    for text in page.read_text().splitlines():
+        in_code ^= text.startswith("```")
+        heading = None if in_code else re.match(r"(#+) (.+)", text)
+        if heading is None:
+            for _, anchor in open_sections:
+                texts[anchor] += f"{text}\n"
+            continue
+        level, words = len(heading[1]), re.sub(r"[^\w\- ]", "", heading[2].lower())
+        open_sections = [section for section in open_sections if section[0] < level]
+        open_sections.append((level, words.replace(" ", "-")))
+        texts[open_sections[-1][1]] = ""
+    return texts
+
+
+def test_the_glossary_is_in_order_and_brief() -> None:
+    """Forty terms or more, a few lines each; what it names of the code exists."""
+    page = PROJECT / "docs/glossary.md"
+    terms = re.findall(r"^## (.+)\n\n((?:.+\n)+)", page.read_text(), re.MULTILINE)
+    names = [name for name, _ in terms]
+    assert names == sorted(names, key=str.lower)
+    assert len(names) >= 40
+    assert len(names) == page.read_text().count("\n## ")
+    for name, text in terms:
+        assert 5 <= len(text.split()) <= 60, name
+        for path in re.findall(r"`(eventlog/[\w/]+(?:\.py)?)`", text):
+            assert (PROJECT / path).exists(), path
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Within the project."""
-    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+    """Within the project: to a file or folder that exists, and to a heading of it."""
+    for link in re.findall(r"\]\(([^)]+)", page.read_text()):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in sections(target), link
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
