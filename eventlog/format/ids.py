@@ -10,6 +10,9 @@ from __future__ import annotations
 import hashlib
 import os
 
+from eventlog.process import forks
+from eventlog.process.forks import Phase
+
 _MS_MAX = (1 << 48) - 1
 _TIME_MAX = (1 << 64) - 1
 #: Random texts of 16 hex digits, fetched many at a time: asking the kernel for one costs ten times as much.
@@ -64,4 +67,4 @@ def derived_id(time_us: int, *key: str | bytes, workspace: str | None = None) ->
     return _text(ms << 80 | 0x8 << 76 | high << 64 | 0b10 << 62 | low)
 
 
-os.register_at_fork(after_in_child=_random.clear)
+forks.register(Phase.STATE, after_in_child=_random.clear)

@@ -62,6 +62,7 @@ from pathlib import Path
 from eventlog.log import descriptors, layout
 from eventlog.log.descriptors import EXHAUSTED
 from eventlog.process import forks, locks
+from eventlog.process.forks import Phase
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 #: Of lines that no sync has covered, this much is remembered; beyond it, the file is read.
@@ -94,7 +95,7 @@ class Segment:
         self._forgotten_lines = 0
         self._failure: OSError | None = None
         self._syncing = locks.lock()
-        _living.add(self)
+        _segments.add(self)
 
     @classmethod
     def create(cls, folder: Path) -> Segment:
@@ -310,7 +311,7 @@ class Segment:
 
     def drop(self) -> None:
         """Close without a look at who is syncing: nobody is in a forked child, or knows of a segment in the making."""
-        _living.discard(self)
+        _segments.discard(self)
         self._close()
 
     def _close(self) -> None:
@@ -319,8 +320,9 @@ class Segment:
             with contextlib.suppress(OSError):  # what a close complains about, the next sync would have said
                 os.close(fd)  # once: the number may be somebody else's file the moment after
 
-    def disown(self) -> None:
-        """In a forked child: what the parent has written is the parent's to sync."""
+    def after_fork(self) -> None:
+        """In a child: give up the file, and leave it to the parent to sync what the parent wrote."""
+        self.drop()
         self._synced_size, self._name_synced, self._forgotten_lines = self.size, True, 0
         self._unsynced = deque()
 
@@ -477,14 +479,4 @@ def replace_if_finished(path: Path, size: int, new: Path, target: Path) -> bool:
     return True
 
 
-_living = forks.Living[Segment]()
-
-
-def _drop_in_child() -> None:
-    """A child that slept on with its parent's descriptors would hold the locks for as long as it lives."""
-    for each in _living:
-        each.drop()
-        each.disown()
-
-
-os.register_at_fork(after_in_child=_drop_in_child)
+_segments = forks.Instances[Segment](Phase.DESCRIPTORS, after_in_child=Segment.after_fork)

@@ -10,7 +10,6 @@ import atexit
 import functools
 import importlib
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -22,7 +21,8 @@ import msgspec
 from eventlog import config as _config
 from eventlog.config import Mode
 from eventlog.errors import ConfigError, EventlogError, MissingExtra
-from eventlog.process import threads
+from eventlog.process import forks, threads
+from eventlog.process.forks import Phase
 from eventlog.process.guards import STOPS, message_of
 from eventlog.record.recorder import Recorder, Stats
 from eventlog.record.redaction import Redactor
@@ -217,5 +217,5 @@ def _after_fork() -> None:
     _lock = threading.RLock()  # a thread that held it stayed behind in the parent
 
 
-os.register_at_fork(after_in_child=_after_fork)
+forks.register(Phase.RECORDERS, after_in_child=_after_fork)
 atexit.register(shutdown)

@@ -6,7 +6,6 @@ goes wrong in recording it never takes its place.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -17,6 +16,8 @@ import msgspec
 
 from eventlog.errors import EventlogError
 from eventlog.format import builtin
+from eventlog.process import forks
+from eventlog.process.forks import Phase
 from eventlog.process.guards import STOPS
 from eventlog.record import coercion, totals
 from eventlog.record import usage as usages
@@ -244,4 +245,4 @@ def _after_fork() -> None:
     generation += 1
 
 
-os.register_at_fork(after_in_child=_after_fork)
+forks.register(Phase.STATE, after_in_child=_after_fork)

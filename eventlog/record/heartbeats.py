@@ -7,12 +7,12 @@ keeps no program from ending. A forked child has none.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
 
-from eventlog.process import threads
+from eventlog.process import forks, threads
+from eventlog.process.forks import Phase
 
 #: Faster than this would be a load, not a sign of life.
 INTERVAL_MIN_S = 0.05
@@ -120,4 +120,4 @@ def _after_fork() -> None:
     _beating.clear()  # what the parent began, the parent tells of
 
 
-os.register_at_fork(after_in_child=_after_fork)
+forks.register(Phase.STATE, after_in_child=_after_fork)

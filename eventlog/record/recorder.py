@@ -11,7 +11,6 @@ failures in a row the log is only probed now and then, and when it takes lines a
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
@@ -30,6 +29,7 @@ from eventlog.format.envelope import Envelope
 from eventlog.log import blobs
 from eventlog.log.writer import Writer
 from eventlog.process import forks
+from eventlog.process.forks import Phase
 from eventlog.process.guards import STOPS, message_of, shown
 from eventlog.record import correlation, drops, heartbeats, redaction
 from eventlog.record.announcing import Announcements
@@ -124,7 +124,7 @@ class Recorder:
         self._emitted = self._emitted_bytes = self._refused = self._sink_errors = 0
         self._last_error: str | None = None
         self._next_report = 0.0
-        _living.add(self)
+        _recorders.add(self)
 
     # -- recording ---------------------------------------------------------------------
 
@@ -553,12 +553,4 @@ def _key(value: object) -> str:
         raise InvalidEvent(f"dedupe_key {shown(value)} has no text; use a str") from None
 
 
-_living = forks.Living[Recorder]()
-
-
-def _after_fork() -> None:
-    for recorder in _living:
-        recorder.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+_recorders = forks.Instances[Recorder](Phase.RECORDERS, after_in_child=Recorder.after_fork)

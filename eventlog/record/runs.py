@@ -41,6 +41,8 @@ from typing import Any, Unpack
 import msgspec
 
 from eventlog.format import builtin, ids
+from eventlog.process import forks
+from eventlog.process.forks import Phase
 from eventlog.record import api, calls, coercion, heartbeats, totals
 from eventlog.record.api import harmless
 from eventlog.record.calls import Block, LlmCallFields, TimedLlmCall, TimedToolCall
@@ -537,5 +539,5 @@ def _after_fork() -> None:
         each.totals.renew_locks()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+forks.register(Phase.RECORDERS, after_in_child=_after_fork)
 atexit.register(_finish_all)

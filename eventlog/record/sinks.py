@@ -11,7 +11,6 @@ every sink in tests/eventlog/test_sinks.py:
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from typing import IO, Protocol
@@ -20,6 +19,7 @@ import msgspec
 
 from eventlog.format.envelope import Envelope
 from eventlog.process import forks
+from eventlog.process.forks import Phase
 
 _decoder = msgspec.json.Decoder(Envelope)
 
@@ -43,7 +43,7 @@ class MemorySink:
     def __init__(self) -> None:
         self._lines: list[bytes] = []
         self._lock = threading.RLock()
-        _living.add(self)
+        _sinks.add(self)
 
     def write(self, event_type: str, data: bytes) -> None:
         with self._lock:
@@ -89,7 +89,7 @@ class StreamSink:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._lock = threading.RLock()
-        _living.add(self)
+        _sinks.add(self)
 
     def write(self, event_type: str, data: bytes) -> None:
         with self._lock:
@@ -104,11 +104,8 @@ class StreamSink:
         self.flush()
 
 
-def _renew_locks() -> None:
-    """In a forked child, no thread is left that could let go of a lock."""
-    for sink in _living:
-        sink._lock = threading.RLock()
+def _renew_lock(sink: MemorySink | StreamSink) -> None:
+    sink._lock = threading.RLock()  # a thread that held it stayed behind in the parent
 
 
-_living = forks.Living[MemorySink | StreamSink]()
-os.register_at_fork(after_in_child=_renew_locks)
+_sinks = forks.Instances[MemorySink | StreamSink](Phase.STATE, after_in_child=_renew_lock)

@@ -21,6 +21,7 @@ import duckdb
 
 from eventlog.errors import IndexFailed
 from eventlog.process import forks, root_files
+from eventlog.process.forks import Phase
 
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 #: What the file is called while it is attached: as DuckDB would call a file `index.duckdb` itself.
@@ -104,7 +105,7 @@ class Engine:
         self._instance: duckdb.DuckDBPyConnection | None = None
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._in_use = threading.Lock()
-        _living.add(self)
+        _engines.add(self)
 
     def attach(self, path: Path) -> duckdb.DuckDBPyConnection:
         """Open a file read-write, or make it; `detach` it, or `close` the engine. Raises duckdb.Error, Overwritten.
@@ -357,18 +358,6 @@ def quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-_living = forks.Living[Engine]()
+_engines = forks.Instances[Engine](Phase.STATE, before=Engine.before_fork, after_in_child=Engine.after_fork)
+#: In a child: what the parent's threads were using.
 _abandoned: list[object] = []
-
-
-def _before_fork() -> None:
-    for each in _living:
-        each.before_fork()
-
-
-def _after_fork() -> None:
-    for each in _living:
-        each.after_fork()
-
-
-os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

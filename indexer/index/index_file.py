@@ -22,7 +22,8 @@ import duckdb
 from eventlog.errors import IndexFailed
 from eventlog.indexer.index import lock
 from eventlog.indexer.index.engine import CONFIG, Engine, Fate, Overwritten, quoted, spill_path
-from eventlog.process import root_files
+from eventlog.process import forks, root_files
+from eventlog.process.forks import Phase
 
 DEFAULT_TIMEOUT_S = 60.0
 _RETRY_S = 0.02
@@ -251,7 +252,7 @@ def _after_fork() -> None:
     _inherited = frozenset(fd for fd, _ in _descriptors())
 
 
-os.register_at_fork(after_in_child=_after_fork)
+forks.register(Phase.INHERITED, after_in_child=_after_fork)
 
 
 def _is_locked(path: Path) -> bool:

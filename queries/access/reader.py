@@ -16,6 +16,8 @@ import duckdb
 from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
 from eventlog.indexer.index import index_file, schema
 from eventlog.indexer.index.engine import CONFIG, Engine, quoted, spill_path
+from eventlog.process import forks
+from eventlog.process.forks import Phase
 from eventlog.queries.access import isolation, sandbox
 from eventlog.queries.access.workspace import Workspace, settle, unguessable, without_hints
 
@@ -243,4 +245,4 @@ def _one_at_a_time(root: Path, wait_s: float) -> Iterator[None]:
 
 
 # A thread that held one stayed behind in the parent.
-os.register_at_fork(after_in_child=_locks.clear)
+forks.register(Phase.STATE, after_in_child=_locks.clear)
