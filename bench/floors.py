@@ -26,7 +26,7 @@ from bench.measure import PROJECT, Command, Sample, call, eventlog, interleave, 
 _EVENTS, _ASKED = 300_000, 1_000_000
 #: Of what takes a moment: starts of processes, and questions.
 _ROUNDS_MIN = 15
-_PAGE = PROJECT / "docs" / "performance.md"
+_PAGE = PROJECT / "docs" / "benchmarks.md"
 _BEGIN, _END = "<!-- floors: begin -->", "<!-- floors: end -->"
 _READ_JSON = "CREATE TABLE AS read_json"
 
@@ -286,7 +286,7 @@ def write(text: str) -> None:
 @click.option("--rounds", default=5, type=click.IntRange(1), show_default=True)
 @click.option("--scale", default=1.0, type=click.FloatRange(0, 1, min_open=True), show_default=True)
 @click.option("--seed", default=7, show_default=True, help="Of the generated data.")
-@click.option("--write", "writing", is_flag=True, help="Write the table into docs/performance.md; at full size only.")
+@click.option("--write", "writing", is_flag=True, help="Write the table into docs/benchmarks.md; at full size only.")
 def main(rounds: int, scale: float, seed: int, writing: bool) -> None:
     """Measure what cannot be done without."""
     if writing and scale != 1:

@@ -1,4 +1,4 @@
-"""What a run of the benchmarks leaves behind: the table, the page, the file of figures, the picture."""
+"""What a run of the benchmarks writes: the file of figures, the picture, and tables on two pages."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from pathlib import Path
 
 import msgspec
 
-from bench import picture
+from bench import expectations, picture
 from bench.case import Claim, Outcome
 from bench.figures import digits
 from bench.machine import Machine
 from bench.measure import PROJECT
 
-RESULTS, PICTURE, PAGE = "bench/results.json", "docs/bench.svg", "docs/performance.md"
-WRITTEN = (RESULTS, PICTURE, PAGE)
+RESULTS, PICTURE = "bench/results.json", "docs/bench.svg"
+#: All comparisons with their targets; and what a user may expect.
+PAGE, EXPECTED = "docs/benchmarks.md", "docs/performance.md"
+WRITTEN = (RESULTS, PICTURE, PAGE, EXPECTED)
 COLUMNS = ("what", "against", "ours", "peer", "ratio", "target", "met")
 _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
@@ -98,12 +100,20 @@ def markdown_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def write(found: Results, project: Path = PROJECT) -> None:
-    """Write all three: the figures, the picture, and the page between its markers."""
+    """Write the figures, the picture, and both pages between their markers."""
     pretty = msgspec.json.format(msgspec.json.encode(found), indent=1)
     (project / RESULTS).write_bytes(pretty + b"\n")
     (project / PICTURE).write_text(picture.draw(found.outcomes))
-    page = project / PAGE
-    before, _, rest = page.read_text().partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    shown = f"![Each figure against its target](bench.svg)\n\n{header(found)}\n\n{markdown_table(found.outcomes)}"
-    page.write_text(f"{before}{_BEGIN}\n{shown}\n{_END}{after}")
+    for page, text in pages(found).items():
+        before, _, rest = (project / page).read_text().partition(_BEGIN)
+        _, _, after = rest.partition(_END)
+        (project / page).write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}")
+
+
+def pages(found: Results) -> dict[str, str]:
+    """Return what stands between the markers of each page."""
+    picture_line = "![Each figure against its target](bench.svg)"
+    return {
+        PAGE: f"{picture_line}\n\n{header(found)}\n\n{markdown_table(found.outcomes)}",
+        EXPECTED: f"{expectations.table(found.outcomes)}\n\nMeasured on {header(found)}",
+    }

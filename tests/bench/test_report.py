@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import picture, report
-from bench.case import Claim, Outcome, Side
+from bench import expectations, picture, report
+from bench.case import Claim, Outcome, Side, discover
 from bench.machine import describe
 from bench.measure import PROJECT
 
@@ -56,6 +56,7 @@ def test_writing_replaces_what_stands_between_the_markers(results: report.Result
     """And nothing else of the page; twice gives the same."""
     for folder in ("bench", "docs"):
         (tmp_path / folder).mkdir()
+    (tmp_path / report.EXPECTED).write_text("# To expect\n<!-- figures: begin -->\n<!-- figures: end -->\n")
     page = tmp_path / report.PAGE
     page.write_text("# Before\n\n<!-- figures: begin -->\nold\n<!-- figures: end -->\n\nAfter.\n")
     report.write(results, tmp_path)
@@ -67,12 +68,25 @@ def test_writing_replaces_what_stands_between_the_markers(results: report.Result
     kept = msgspec.json.decode((tmp_path / report.RESULTS).read_bytes(), type=report.Results)
     assert kept == results
     assert str(tmp_path) not in (tmp_path / report.RESULTS).read_text()
+    assert "| `eventlog replay` of 1 million events of 800 bytes | – | – |" in (tmp_path / report.EXPECTED).read_text()
 
 
-def test_the_page_has_its_markers() -> None:
-    """Where `make bench` writes."""
-    text = (PROJECT / report.PAGE).read_text()
-    assert text.index("<!-- figures: begin -->") < text.index("<!-- figures: end -->")
+def test_the_pages_show_the_figures_of_the_last_run() -> None:
+    """Both pages, to the letter: nobody edits a figure by hand."""
+    found = msgspec.json.decode((PROJECT / report.RESULTS).read_bytes(), type=report.Results)
+    for page, text in report.pages(found).items():
+        assert f"<!-- figures: begin -->\n{text}\n<!-- figures: end -->" in (PROJECT / page).read_text(), page
+
+
+def test_what_to_expect_is_measured() -> None:
+    """Each row is the figure of a claim that exists; one that was not measured is a dash."""
+    claims = {(case.name, claim.name) for case in discover().values() for claim in case.claims}
+    rows = (*expectations.ROWS, *expectations.SHARES, *expectations.IDLE)
+    assert {(row.case, row.claim) for row in rows} <= claims
+    replay = msgspec.structs.replace(OUTCOMES[0], case="replay-1m")
+    lines = expectations.table([replay]).splitlines()
+    assert "| `eventlog replay` of 1 million events of 800 bytes | 1 s | 100 MiB |" in lines
+    assert "| size of the index, as a share of the log | – | |" in lines
 
 
 def test_the_picture_is_svg_with_a_bar_for_each_figure() -> None:
