@@ -7,10 +7,14 @@ loaded when they are asked: most programs ask one thing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eventlog.queries.access.reader import Opening
+import duckdb
+
+from eventlog.queries.access.reader import IndexReader
 
 if TYPE_CHECKING:
     from eventlog.queries.alerts import history
@@ -29,8 +33,16 @@ _OF_COSTS = ("llm_calls", "events")
 _OF_METRICS = ("events", "runs", "llm_calls", "tool_calls")
 
 
-class Answers(Opening):
+class Answers:
     """The part of a ReadStore that answers owners of agents. Methods raise QueryFailed, IndexFailed and IndexBusy."""
+
+    root: Path
+    _reader: IndexReader
+
+    def _within_limits(
+        self, views: Collection[str], *, fenced: bool = True
+    ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return self._reader.trusted(views=views, fenced=fenced, timeout_s=self._reader.timeout_s)
 
     # -- what agents did ---------------------------------------------------------------
 

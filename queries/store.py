@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -27,7 +27,9 @@ from eventlog.indexer.index.digest import Digest, digest
 from eventlog.indexer.views.promoted import quoted
 from eventlog.log import blobs, layout, reader
 from eventlog.queries.access import isolation, sandbox
+from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.answers import Answers
+from eventlog.queries.cost import on_demand
 from eventlog.queries.identity import chosen
 from eventlog.record.drops import DROPPED_EVENT
 
@@ -157,8 +159,22 @@ class ReadStore(Answers):
     """Reads one root. Raises IndexFailed where it has no index, IndexBusy past `wait_s`.
 
     SQL is stopped after `timeout_s`, in a process of its own where it calls what DuckDB does not interrupt; see
-    `Opening`.
+    `IndexReader`.
     """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        workspace: str | None = None,
+        wait_s: float = 30.0,
+        timeout_s: float = 60.0,
+        on_stuck: Callable[[QueryFailed], None] | None = None,
+    ) -> None:
+        self._reader = IndexReader(
+            root, workspace=workspace, wait_s=wait_s, timeout_s=timeout_s, on_stuck=on_stuck, on_demand=on_demand.TABLES
+        )
+        self.root, self.workspace = self._reader.root, self._reader.workspace
 
     # -- events ------------------------------------------------------------------------
 
@@ -190,7 +206,7 @@ class ReadStore(Answers):
             f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events WHERE {' AND '.join(conditions)} "
             f"ORDER BY {', '.join(f'{each} {order}' for each in _ORDER)} LIMIT {limit + 1}"
         )
-        with self._open(views=("events",), fenced=False) as connection:
+        with self._reader.trusted(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, params).fetchall()
         resolver = blobs.Resolver(self.root)
         events = [_event(row, resolver) for row in rows[:limit]]
@@ -206,7 +222,7 @@ class ReadStore(Answers):
             f"SELECT {', '.join(_EVENT_COLUMNS)} FROM events WHERE event_id = ?::UUID "
             f"ORDER BY workspace NULLS FIRST LIMIT {_CANDIDATES}"
         )
-        with self._open(views=("events",), fenced=False) as connection:
+        with self._reader.trusted(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, [_uuid(event_id)]).fetchall()
         if not rows:
             return None
@@ -238,7 +254,7 @@ class ReadStore(Answers):
             f"SELECT event_type, {start} AS start, count(*) FROM events WHERE {' AND '.join(conditions)} "
             "GROUP BY ALL ORDER BY start, event_type"
         )
-        with self._open(views=("events",), fenced=False) as connection:
+        with self._reader.trusted(views=("events",), fenced=False) as connection:
             rows = sandbox.execute(connection, query, params).fetchall()
         return [Count(row[0], _utc(row[1]) if row[1] else None, row[2]) for row in rows]
 
@@ -248,7 +264,7 @@ class ReadStore(Answers):
         """Return what the index holds, and how far it is behind the log."""
         self._refuse_in_workspace("state()")
         names = [name for name in SegmentState.__struct_fields__ if name != "lag_bytes"]
-        with self._open() as connection:
+        with self._reader.trusted() as connection:
             ((rows, quarantined, dropped, alarms),) = connection.execute(_TOTALS).fetchall()
             found = connection.execute(f"SELECT {', '.join(names)} FROM segments").fetchall()
         segments = self._segments({row[0]: dict(zip(names, row, strict=True)) for row in found})
@@ -276,8 +292,12 @@ class ReadStore(Answers):
     def digest(self) -> Digest:
         """Return the content hash of the index."""
         self._refuse_in_workspace("digest()")
-        with self._open() as connection:
+        with self._reader.trusted() as connection:
             return digest(connection)
+
+    def _refuse_in_workspace(self, what: str) -> None:
+        if self.workspace is not None:
+            raise QueryFailed(f"{what} is of the whole log, and this store is of the workspace {self.workspace!r}")
 
     # -- SQL ---------------------------------------------------------------------------
 
@@ -293,9 +313,9 @@ class ReadStore(Answers):
 
         At most `row_limit` rows come back, and the result says whether there were more.
         """
-        if question := self._apart("sql", timeout_s, query, params, row_limit=row_limit):
+        if question := self._reader.isolated("sql", timeout_s, query, params, row_limit=row_limit):
             return cast("Result", isolation.ask(question))
-        with self._asked(query, timeout_s) as (connection, statement):
+        with self._reader.untrusted(query, timeout_s=timeout_s) as (connection, statement):
             cursor = sandbox.execute(connection, statement, params)
             described = cursor.description or []
             rows = cursor.fetchmany(row_limit + 1)
@@ -305,17 +325,17 @@ class ReadStore(Answers):
     def arrow(self, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> Any:
         """Run one SELECT; return a `pyarrow.Table`. Raises MissingExtra without pyarrow."""
         _need("pyarrow", "arrow")
-        if question := self._apart("arrow", None, query, params):
+        if question := self._reader.isolated("arrow", None, query, params):
             return isolation.ask(question)
-        with self._asked(query, None) as (connection, statement):
+        with self._reader.untrusted(query) as (connection, statement):
             return connection.sql(statement, params=params).to_arrow_table()
 
     def pandas(self, query: str, params: Sequence[Any] | dict[str, Any] | None = None) -> Any:
         """Run one SELECT; return a `pandas.DataFrame`. Raises MissingExtra without pandas."""
         _need("pandas", "pandas")
-        if question := self._apart("pandas", None, query, params):
+        if question := self._reader.isolated("pandas", None, query, params):
             return isolation.ask(question)
-        with self._asked(query, None) as (connection, statement):
+        with self._reader.untrusted(query) as (connection, statement):
             return sandbox.execute(connection, statement, params).df()
 
     def copy(
@@ -329,7 +349,7 @@ class ReadStore(Answers):
         timeout_s: float | None = None,
     ) -> int:
         """Write the rows of one SELECT to a file; return how many. The file appears when it is whole."""
-        if question := self._apart("copy", timeout_s, query, str(path), format_, params, row_limit=row_limit):
+        if question := self._reader.isolated("copy", timeout_s, query, str(path), format_, params, row_limit=row_limit):
             return int(isolation.ask(question))
         limit = "" if row_limit is None else f" LIMIT {int(row_limit)}"
         target = Path(os.path.realpath(path))
@@ -342,7 +362,7 @@ class ReadStore(Answers):
         try:
             if is_file:  # before DuckDB, which would let everybody read it
                 os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-            with self._asked(query, timeout_s, may_write=part) as (connection, statement):
+            with self._reader.untrusted(query, timeout_s=timeout_s, may_write=part) as (connection, statement):
                 rows_of = _finite(connection, statement, params) if format_ in ("json", "jsonl") else statement
                 rows = sandbox.execute(
                     connection,

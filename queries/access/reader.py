@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import duckdb
 
@@ -41,27 +41,22 @@ def _kept_instance(root: Path, index: Path) -> duckdb.DuckDBPyConnection:
     return instance
 
 
-def _make_costs(connection: duckdb.DuckDBPyConnection) -> None:
-    from eventlog.queries.cost import costs  # noqa: PLC0415 - most questions are not about costs
-
-    costs.provide(connection)
+#: Tables and views that are made when a query mentions them: by name, the function that makes them on a connection.
+OnDemand = Mapping[str, Callable[[duckdb.DuckDBPyConnection], None]]
 
 
-class Opening:
-    """What a ReadStore opens its index with. Raises IndexFailed where there is none, IndexBusy past `wait_s`.
+class IndexReader:
+    """Opens the index of one root for reading; `trusted` is for SQL of this program, `untrusted` for anybody's.
 
-    SQL is stopped after `timeout_s`. Queries whose calls DuckDB does not interrupt are asked in a process of their own
-    (see `isolation`), which takes some tenths of a second more. A process that exists for one query alone, and bounds
-    its memory, needs none: it has `on_stuck` end it (`sandbox.time_limit`).
+    Raises IndexFailed where there is no index, and IndexBusy when it is not free within `wait_s`.
 
-    With a `workspace`, answers are as if the log held its events and nothing else (see `workspace`). What names no
-    workspace is in none.
+    Untrusted SQL is stopped after `timeout_s`. A query whose calls DuckDB does not interrupt belongs into a process of
+    its own (`isolated`, see `isolation`), which takes some tenths of a second more. A process that exists for one
+    query alone, and bounds its memory, needs none: `on_stuck` ends it (`sandbox.time_limit`).
+
+    With a `workspace`, answers are as if the log held its events and nothing else (see `workspace`). `on_demand` names
+    tables that are made only when an untrusted query mentions them, such as `llm_costs`.
     """
-
-    #: Tables and views that are made when a query mentions them: by their names, what makes them from the others.
-    _on_demand: ClassVar[Mapping[str, Callable[[duckdb.DuckDBPyConnection], None]]] = dict.fromkeys(
-        ("llm_costs", "llm_rates"), _make_costs
-    )
 
     def __init__(
         self,
@@ -71,24 +66,30 @@ class Opening:
         wait_s: float = 30.0,
         timeout_s: float = 60.0,
         on_stuck: Callable[[QueryFailed], None] | None = None,
+        on_demand: OnDemand | None = None,
     ) -> None:
         if workspace is not None and not isinstance(workspace, str):
             raise QueryFailed(f"the name of a workspace is a text, not {workspace!r}")
         self.root = Path(root)
         self.workspace = workspace
-        self._on_stuck = on_stuck
+        self.timeout_s = timeout_s
         self._wait_s = wait_s
-        self._timeout_s = timeout_s
+        self._on_stuck = on_stuck
+        self._on_demand = on_demand or {}
         self._engine = Engine(partial(_kept_instance, self.root), max_age_s=_KEPT_S)
         self._file_id: bytes | None = None  # of an index with the right schema
         self._checked: dict[str, sandbox.Checked] = {}
 
     @contextmanager
-    def _asked(
-        self, query: str, timeout_s: float | None, *, may_write: Path | None = None
+    def untrusted(
+        self, query: str, *, timeout_s: float | None = None, may_write: Path | None = None
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-        """Open the index for a query of somebody else's, checked and within limits."""
-        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        """Open the index for a query that anybody may have written; yield a connection and the statement to run.
+
+        The query is checked (`sandbox.check`), confined to the workspace if there is one, and stopped after
+        `timeout_s` (None: the reader's). Raises QueryFailed where it is refused, fails or is stopped.
+        """
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
         checked = None
         with _one_at_a_time(self.root, self._wait_s):
             checked = self._checked.get(query)
@@ -109,16 +110,16 @@ class Opening:
                 self._provide(connection, checked.tables)
                 yield connection, statement
 
-    def _apart(
+    def isolated(
         self, method: str, timeout_s: float | None, *arguments: Any, **options: Any
     ) -> isolation.Question | None:
-        """Return what to ask in a process of its own, for a query that this process could not stop; else None.
+        """Return the call of a store's `method` for another process, if this one could not stop its query; else None.
 
         The first of the arguments is the query. A process that `on_stuck` may end is one already.
         """
         if self._on_stuck is not None:
             return None
-        query, limit_s = arguments[0], self._timeout_s if timeout_s is None else timeout_s
+        query, limit_s = arguments[0], self.timeout_s if timeout_s is None else timeout_s
         with _one_at_a_time(self.root, self._wait_s), _hints_withheld(self._hidden()):
             checked = self._checked.get(query) or self._check(query, limit_s)
         if checked.is_tame:
@@ -146,28 +147,23 @@ class Opening:
         return checked
 
     @contextmanager
-    def _open(
-        self, *, views: Collection[str] | None = None, fenced: bool = True
+    def trusted(
+        self, *, views: Collection[str] | None = None, fenced: bool = True, timeout_s: float | None = None
     ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the index for a question of our own. In a workspace it has that workspace's views, and no other tables.
+        """Open the index for SQL that stands in this program; yield a connection.
 
-        Naming the `views` that are read saves making the others. `fenced` is explained at Workspace.
+        In a workspace it has the views of that workspace, and no other tables; naming the `views` that are read saves
+        making the others. `fenced` is explained at Workspace. With `timeout_s`, the block is stopped after that time,
+        and QueryFailed is raised, also for DuckDB's errors.
         """
         with _one_at_a_time(self.root, self._wait_s), self._hardened() as (connection, index):
             if self.workspace is not None:
                 Workspace(connection, index, self.workspace, fenced=fenced).make(views)
-            yield connection
-
-    @contextmanager
-    def _within_limits(
-        self, *, views: Collection[str] | None = None, fenced: bool = True
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Do what `_open` does, for a question that may take long."""
-        with (
-            self._open(views=views, fenced=fenced) as connection,
-            sandbox.time_limit(connection, self._timeout_s, self._on_stuck),
-        ):
-            yield connection
+            if timeout_s is None:
+                yield connection
+            else:
+                with sandbox.time_limit(connection, timeout_s, self._on_stuck):
+                    yield connection
 
     def _provide(self, connection: duckdb.DuckDBPyConnection, mentioned: Collection[str]) -> None:
         """Make what is made on demand, where a query mentions it."""
@@ -208,10 +204,6 @@ class Opening:
                 f"{index_file.index_path(self.root)} has schema {found}, this eventlog reads "
                 f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
             )
-
-    def _refuse_in_workspace(self, what: str) -> None:
-        if self.workspace is not None:
-            raise QueryFailed(f"{what} is of the whole log, and this store is of the workspace {self.workspace!r}")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import msgspec
 from eventlog.errors import QueryFailed, WriteFailed
 from eventlog.format.alerts import AlertDeliveryRetried, AlertRuleRemoved, AlertRuleSet, AlertSnoozed
 from eventlog.indexer.indexer import Indexer
-from eventlog.queries.access.reader import Opening
+from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.alerts import allowed, channels, rules
 from eventlog.queries.alerts.check import WAIT_S
 from eventlog.queries.alerts.decisions import resolve
@@ -27,11 +27,11 @@ _TICK = timedelta(microseconds=1)
 class _Change:
     """The lock, an index that is up to date, and what it says."""
 
-    def __init__(self, writing: Journal, opening: Opening, now: datetime | None) -> None:
+    def __init__(self, writing: Journal, reader: IndexReader, now: datetime | None) -> None:
         self.writing = writing
-        self.opening = opening
+        self.reader = reader
         self.now = now or datetime.now(UTC)
-        with opening._open() as connection:
+        with reader.trusted() as connection:
             self.rules = rules.read(connection, self.now)
 
     def find(self, name: str, workspace: str | None) -> Rule | None:
@@ -68,7 +68,7 @@ def _changing(root: str | Path, wait_s: float, now: datetime | None) -> Iterator
     with turn(root, wait_s=wait_s), journal(root) as writing:
         indexer = Indexer(root, timeout_s=wait_s)
         indexer.catch_up()
-        yield _Change(writing, Opening(root, wait_s=wait_s), now)
+        yield _Change(writing, IndexReader(root, wait_s=wait_s), now)
         if writing.written:
             indexer.catch_up()
 
@@ -163,7 +163,7 @@ def retry(
     Those of a rule that was changed or removed since stay dead: where they were to go is no longer wanted.
     """
     with _changing(root, wait_s, now) as change:
-        with change.opening._open() as connection:
+        with change.reader.trusted() as connection:
             dead = connection.execute(_DEAD, {"workspace": workspace, "name": name}).fetchall()
         for firing_id, of, channel, failed in dead:
             again = AlertDeliveryRetried(name=of, firing_id=firing_id, channel=channel)

@@ -25,8 +25,7 @@ from eventlog.format import timestamps
 from eventlog.format.alerts import AlertDelivered, AlertDeliveryFailed
 from eventlog.indexer.indexer import Indexer
 from eventlog.log.clock import AHEAD_S
-from eventlog.queries.access import sandbox
-from eventlog.queries.access.reader import Opening
+from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.alerts import allowed, delivery, evaluate, rules, sql_rules
 from eventlog.queries.alerts.allowed import Allowed
 from eventlog.queries.alerts.decisions import Change, Outcome, Steps
@@ -112,7 +111,7 @@ class _Check:
         self._stop = stop or threading.Event()
         self._given = now
         self._indexer = Indexer(root, timeout_s=wait_s)
-        self._opening = Opening(root, wait_s=wait_s, timeout_s=limit_s)
+        self._reader = IndexReader(root, wait_s=wait_s)
 
     def run(self, writing: Journal) -> Checked:
         begun = time.monotonic()
@@ -120,7 +119,7 @@ class _Check:
         # After catching up, which may take long: a window must not end before what was just indexed.
         now = self._given or datetime.now(UTC)
         deadline = time.monotonic() + self._limit_s
-        with self._opening._open() as connection, sandbox.time_limit(connection, self._limit_s):
+        with self._reader.trusted(timeout_s=self._limit_s) as connection:
             everything = rules.read(connection, now)
         steps = Steps(writing, now, everything)
         built_in = [rule for rule in steps.evaluated if rule.definition.kind != "sql"]
@@ -155,7 +154,7 @@ class _Check:
     # -- delivering ------------------------------------------------------------------------
 
     def _deliver(self, writing: Journal, now: datetime) -> tuple[list[Delivery], int, str | None]:
-        with self._opening._open() as connection, sandbox.time_limit(connection, self._limit_s):
+        with self._reader.trusted(timeout_s=self._limit_s) as connection:
             due = due_at(connection, now)
         try:
             permitted = allowed.read(self._root)

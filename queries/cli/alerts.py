@@ -19,12 +19,13 @@ from eventlog.errors import EventlogError, MissingExtra, QueryFailed
 from eventlog.format import timestamps
 from eventlog.format.alerts import AlertRuleSet
 from eventlog.log import clock
+from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.alerts import allowed, changes, delivery, history, rules, sql_rules
 from eventlog.queries.alerts.check import Checked, check
 from eventlog.queries.alerts.watch import INTERVAL_S, watch
 from eventlog.queries.cli import options, render
 from eventlog.queries.cli.options import json_option, reading, utc_option
-from eventlog.queries.store import ReadStore, Result
+from eventlog.queries.store import Result
 
 _WORKSPACE = click.option("--workspace", metavar="W", help="Of this workspace; without it, over all workspaces.")
 _LIMIT = click.option(
@@ -431,7 +432,7 @@ def _channels(target: str, workspace: str | None, root: str | None) -> tuple[lis
     except QueryFailed:
         pass
     try:
-        with ReadStore(existing_root(root))._open() as connection:
+        with IndexReader(existing_root(root)).trusted() as connection:
             known = history.definitions(connection)
     except EventlogError as error:
         raise QueryFailed(f"{_shown(target)} is no channel, and rules cannot be read: {error}") from None

@@ -218,7 +218,7 @@ def test_the_second_time_the_price_list_is_not_loaded_and_duckdb_is_left_to_the_
         kept = cli_options._last
         assert run(["cost", "--json"]) == 0
         print(any(name.startswith(("genai_prices", "pydantic")) for name in sys.modules), file=sys.stderr)
-        print(kept._engine._instance is not None, cli_options._last is kept, file=sys.stderr)
+        print(kept._reader._engine._instance is not None, cli_options._last is kept, file=sys.stderr)
     """
     done = subprocess.run(
         [sys.executable, "-c", "\n".join(line.strip() for line in program.splitlines())],

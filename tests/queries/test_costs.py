@@ -19,6 +19,7 @@ import pytest
 
 from eventlog.importers.claude_code import find
 from eventlog.indexer.indexer import Indexer
+from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.cost import costs, prices, report
 from eventlog.queries.store import ReadStore
 from tests.queries.calls import MILLION, NOON, TOKENS, call, price, recorded, store, utc
@@ -180,7 +181,7 @@ def test_the_rows_of_any_grouping_sum_up_to_the_total(root: Path, seed: int) -> 
     """Exactly, for every amount and count, in any period by anything; within bounds of time, too."""
     read = store(root, *some_calls(200, seed))
     summed = [name for name in report.Cost.__struct_fields__ if name not in ("start", "group")]
-    with read._open() as connection:
+    with IndexReader(root).trusted() as connection:
         for since, until in [(None, None), (utc("2026-02-03"), utc("2026-04-05T06:07"))]:
             totals = set()
             for period, by in {

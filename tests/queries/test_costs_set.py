@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from eventlog.indexer import replay
 from eventlog.indexer.indexer import Indexer
+from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.cost import costs, price_sets
 from eventlog.queries.store import ReadStore
 from tests.indexer.support import line, segment
@@ -226,7 +227,7 @@ def test_the_order_of_prices_changes_nothing(root: Path) -> None:
     )
     read = ReadStore(root)
     first = read.costs(by="agent").rows
-    with read._open() as connection:
+    with IndexReader(root).trusted() as connection:
         events = price_sets.read(connection)
         expected = costs.resolve(connection).rates
         for order in itertools.permutations(events):

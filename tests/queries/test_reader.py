@@ -257,7 +257,7 @@ def test_a_lock_of_this_process_is_not_lost(store: ReadStore, root: Path) -> Non
     code = f"import duckdb\ntry: duckdb.connect({str(path)!r})\nexcept duckdb.IOException: print('locked')"
     with duckdb.connect(str(path), read_only=True) as notebook:
         for opened in (store, ReadStore(root, workspace="w")):
-            opened._wait_s = 0.1
+            opened._reader._wait_s = 0.1
             with pytest.raises(IndexBusy, match=f"pid {os.getpid()}"):
                 opened.sql(COUNT)
         done = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True, check=True)
@@ -314,10 +314,11 @@ def test_a_child_forked_in_the_middle_of_a_question_asks_for_itself(root: Path) 
     index(root)
     code = f"""
 import os, threading
+from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.store import ReadStore
 root, begun, go_on = {str(root)!r}, threading.Event(), threading.Event()
 def ask():
-    with ReadStore(root)._open():
+    with IndexReader(root).trusted():
         begun.set()
         assert go_on.wait(30)
 thread = threading.Thread(target=ask)

@@ -22,6 +22,8 @@ from eventlog.format import ids
 from eventlog.indexer.index import index_file
 from eventlog.indexer.views import projections
 from eventlog.queries.access import checked_versions, confinement, functions, workspace
+from eventlog.queries.access.reader import IndexReader
+from eventlog.queries.cost import on_demand
 from eventlog.queries.store import ReadStore
 from eventlog.record.recorder import Recorder
 from tests.conftest import Run
@@ -261,7 +263,7 @@ def test_the_fence_is_looked_at_in_a_plan(store: ReadStore, monkeypatch: pytest.
 )  # fmt: skip
 def test_views_of_a_type_scan_that_type_only(store: ReadStore, view: str, event_type: str) -> None:
     """Below the fence: otherwise they would read the payloads of all types."""
-    with store._open(views=[view]) as connection:
+    with IndexReader(store.root, workspace="mine").trusted(views=[view]) as connection:
         ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) FROM {view}").fetchall()
     assert re.search(
         rf"workspace = 'mine'[^}}]*event_type = '{event_type}'|event_type = '{event_type}'[^}}]*workspace", plan
@@ -434,7 +436,7 @@ def test_views_on_demand(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         made.append(1)
         connection.execute("CREATE TEMP VIEW llm_costs AS SELECT event_id, run_id, model FROM llm_calls")
 
-    monkeypatch.setattr(ReadStore, "_on_demand", {"llm_costs": make_view})
+    monkeypatch.setattr(on_demand, "TABLES", {"llm_costs": make_view})
     for name, rows in ((None, 1), ("mine", 0), ("theirs", 1)):
         store = ReadStore(shared, workspace=name)
         assert store.sql("SELECT 1").rows == [(1,)]

@@ -14,7 +14,7 @@ from eventlog.config import Config
 from eventlog.errors import QueryFailed
 from eventlog.format import builtin
 from eventlog.format.alerts import AlertRuleSet
-from eventlog.queries.access.reader import Opening
+from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.alerts import changes, evaluate, rules
 from eventlog.queries.alerts.machine import Reading, Standing
 from eventlog.queries.metrics import aggregates
@@ -32,7 +32,7 @@ def call(cost: str | None = None, model: str = "m-1", **fields: object) -> built
 def read(root: Path, *asked: AlertRuleSet, workspace: str | None = None, seconds: float = 0) -> list[Reading]:
     """The readings of rules, in their order."""
     add(root, *asked, workspace=workspace)
-    with Opening(root)._open() as connection:
+    with IndexReader(root).trusted() as connection:
         found = {each.name: each for each in rules.read(connection, at(seconds)) if each.workspace == workspace}
     return evaluate.measure(root, [found[each.name] for each in asked], at(seconds), limit_s=30).readings
 
@@ -116,7 +116,7 @@ def test_a_run_that_ended_in_a_word_of_its_own_has_failed(root: Path) -> None:
     )
     (reading,) = read(root, rule("run", "error_rate", "0.6", of="runs"))
     assert reading == Reading(holds=True, value=Decimal("0.666667"), samples=3, detail="2 of 3 failed")
-    with Opening(root)._open() as connection:
+    with IndexReader(root).trusted() as connection:
         (day,) = aggregates.metrics(connection, now=NOW)
     assert (day.runs_ok, day.runs_error, day.runs_cancelled) == (1, 2, 1)
 
@@ -137,7 +137,7 @@ def test_latency_is_a_percentile(root: Path) -> None:
     assert (p999.holds, p999.value) == (True, Decimal("100.000"))
     assert (few.holds, few.samples) == (False, 100)
     assert none == Reading(holds=False, value=None, samples=0)
-    with Opening(root)._open() as connection:
+    with IndexReader(root).trusted() as connection:
         (day,) = aggregates.metrics(connection, now=NOW)
     assert day.latency_ms == aggregates.Percentiles(100, 50.0, 95.0, 99.0)
 
@@ -223,7 +223,7 @@ def test_a_kind_that_takes_too_long_is_an_error_of_its_rules(root: Path) -> None
     """With no time at all: each rule says so, and nothing is raised."""
     emit(root, (-1, call("1"), {}))
     add(root, rule("c", "cost", "0"), rule("h", "heartbeat"))
-    with Opening(root)._open() as connection:
+    with IndexReader(root).trusted() as connection:
         known = rules.read(connection, NOW)
     found = evaluate.measure(root, known, NOW, limit_s=0).readings
     assert [each.error for each in found] == [evaluate.USED_UP] * 2
