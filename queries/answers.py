@@ -53,41 +53,41 @@ class Answers:
         from eventlog.queries.runs import lookup
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            return lookup.runs(connection, agent=agent, status=status, since=since, limit=limit)
+            return lookup.list_runs(connection, agent=agent, status=status, since=since, limit=limit)
 
     def run(self, run_id: str) -> Tree:
         """Return the tree of a run, by its id or what alone begins so. Raises QueryFailed."""
         from eventlog.queries.runs import lookup, tree
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            known = lookup.run_named(connection, run_id)
+            known = lookup.find_run(connection, run_id)
             if known is None:
-                raise lookup.no_such_run(run_id)
-            return tree.of_run(connection, known)
+                raise lookup.run_not_found(run_id)
+            return tree.run_tree(connection, known)
 
     def sessions(self, *, agent: str | None = None, since: datetime | None = None, limit: int = 50) -> list[Session]:
         """Return sessions, the one that said something last first."""
         from eventlog.queries.runs import lookup
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            return lookup.sessions(connection, agent=agent, since=since, limit=limit)
+            return lookup.list_sessions(connection, agent=agent, since=since, limit=limit)
 
     def session(self, session_id: str) -> Tree:
         """Return the calls of a session in order, by its id or what alone begins so. Raises QueryFailed."""
         from eventlog.queries.runs import lookup, tree
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            known = lookup.session_named(connection, session_id)
+            known = lookup.find_session(connection, session_id)
             if known is None:
-                raise lookup.no_such_session(session_id)
-            return tree.of_session(connection, known)
+                raise lookup.session_not_found(session_id)
+            return tree.session_tree(connection, known)
 
     def tree(self, given: str) -> Tree:
         """Return what `run` or else `session` returns: what eventlog show shows. Raises QueryFailed."""
         from eventlog.queries.runs import tree
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            return tree.named(connection, given)
+            return tree.find_tree(connection, given)
 
     def payloads(self, event_ids: Iterable[str], *, workspace: str | None = None) -> dict[str, dict[str, Any]]:
         """Return the payloads of some events as plain Python objects, as they were emitted; 64 MiB at most.
@@ -98,7 +98,7 @@ class Answers:
         from eventlog.queries.runs import payloads
 
         with self._within_limits(views=("events",), fenced=False) as connection:
-            return payloads.of(connection, self.root, event_ids, workspace)
+            return payloads.read_payloads(connection, self.root, event_ids, workspace)
 
     def diff(self, run_a: str, run_b: str) -> Difference:
         """Compare two runs. Raises QueryFailed."""

@@ -1,4 +1,4 @@
-"""Which one is meant: an event, a run or a session is known by its workspace and its id."""
+"""How queries name a run, a session or an event: by its id and its workspace, since workspaces may share ids."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from eventlog.errors import QueryFailed
 _NAMED_MAX = 5
 
 
-class Named(NamedTuple):
-    """A run or a session. `column` is the one that holds its id."""
+class Scope(NamedTuple):
+    """A run or a session: the rows whose `column` has this id, in this workspace (None: in none)."""
 
     column: Literal["run_id", "session_id"]
     id: str
@@ -19,27 +19,32 @@ class Named(NamedTuple):
 
     @property
     def condition(self) -> str:
-        """The condition for rows that belong to it, with `params`."""
+        """The SQL condition for the rows of this run or session, such as `run_id = $id AND …`; see `params`."""
         return f"{self.column} = $id AND workspace IS NOT DISTINCT FROM $workspace::VARCHAR"
 
     @property
     def params(self) -> dict[str, str | None]:
-        """The parameters of `condition`."""
+        """The parameters of `condition`, by name."""
         return {"id": self.id, "workspace": self.workspace}
 
+    def within(self, statement: str) -> str:
+        """Return a statement in which each `{scope}` is replaced by `condition`."""
+        return statement.replace("{scope}", self.condition)
 
-def chosen(what: str, workspaces: Collection[str | None]) -> str | None:
-    """Return which workspace is meant where these have something of one id: none, if that is among them.
 
-    Raises QueryFailed where several have it, and none of them is meant.
+def chosen(entity: str, workspaces: Collection[str | None]) -> str | None:
+    """Return which of several workspaces is meant where all have an id: none (None) if it is among them.
+
+    `entity` is for the error, such as "a run 'nightly-7'". Raises QueryFailed where only named workspaces have it, and
+    more than one.
     """
-    names = sorted({each for each in workspaces if each is not None})
+    names = sorted({workspace for workspace in workspaces if workspace is not None})
     if None in workspaces:
         return None
     if len(names) > 1:
         more = ", …" if len(names) > _NAMED_MAX else ""
         raise QueryFailed(
-            f"several workspaces have {what}: {', '.join(map(repr, names[:_NAMED_MAX]))}{more}; "
+            f"several workspaces have {entity}: {', '.join(map(repr, names[:_NAMED_MAX]))}{more}; "
             "choose one with --workspace"
         )
     return names[0]

@@ -11,10 +11,10 @@ from eventlog.queries.runs import lookup
 
 def of(connection: duckdb.DuckDBPyConnection, given: str) -> Insights:
     """Look at a run, or else at a session, that is called so or whose id alone begins so. Raises QueryFailed."""
-    run = lookup.run_named(connection, given)
+    run = lookup.find_run(connection, given)
     if run is not None:
         return findings.insights(calls.of(connection, run), run_id=run.id)
-    session = lookup.session_named(connection, given)
+    session = lookup.find_session(connection, given)
     if session is not None:
         return findings.insights(calls.of(connection, session), session_id=session.id)
-    raise lookup.neither(given)
+    raise lookup.not_found(given)

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import msgspec
 
-from eventlog.queries.identity import Named
+from eventlog.queries.identity import Scope
 
 #: The first ones count; no more than this are looked at.
 CALLS_MAX = 20_000
@@ -67,10 +67,10 @@ _TOOLS = f"""
 """
 
 
-def of(connection: duckdb.DuckDBPyConnection, which: Named) -> Calls:
+def of(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Calls:
     """Return the calls of a run or a session."""
-    queries = (query.format(condition=which.condition) for query in (_MODELS, _TOOLS))
-    of_models, of_tools = (connection.execute(query, which.params).fetchall() for query in queries)
+    queries = (query.format(condition=scope.condition) for query in (_MODELS, _TOOLS))
+    of_models, of_tools = (connection.execute(query, scope.params).fetchall() for query in queries)
     models, tools = list(map(_model, of_models)), list(map(_tool, of_tools))
     cut = len(models) > CALLS_MAX or len(tools) > CALLS_MAX
     return Calls(models[:CALLS_MAX], tools[:CALLS_MAX], cut)

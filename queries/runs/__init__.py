@@ -1,1 +1,1 @@
-"""Looking at what agents did: runs, sessions and single events, as lists, trees and differences."""
+"""Answers what agents did: runs, sessions and single events, as lists, trees and differences."""

@@ -1,4 +1,4 @@
-"""What the calls in a tree cost: the one place where looking at runs asks for prices."""
+"""The cost of each call in a run or a session; the only module of this room that asks for prices."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from decimal import Decimal
 
 import duckdb
 
-from eventlog.queries.identity import Named
+from eventlog.queries.identity import Scope
+
+_HAS_CALLS = "SELECT 1 FROM llm_calls WHERE {scope} LIMIT 1"
+_COSTS = "SELECT event_id::VARCHAR, cost_usd FROM llm_costs WHERE {scope} AND cost_usd IS NOT NULL"
 
 
-def costs(connection: duckdb.DuckDBPyConnection, which: Named) -> dict[str, Decimal]:
-    """Return the cost in USD of each call of a run or a session, by its event id.
+def read_costs(connection: duckdb.DuckDBPyConnection, scope: Scope) -> dict[str, Decimal]:
+    """Return the cost in USD of each model call by event id, such as `{"01a1…": Decimal("0.0034")}`.
 
-    A call that is not in it has no price, which is not the same as to cost nothing.
+    A call without a price is missing: it is not free.
     """
-    # Prices are loaded for those that have calls: that takes longer than all the rest.
-    if not connection.execute(f"SELECT 1 FROM llm_calls WHERE {which.condition} LIMIT 1", which.params).fetchall():
+    # Loading the prices takes longer than all the rest, so it is done only where there are calls.
+    if not connection.execute(scope.within(_HAS_CALLS), scope.params).fetchall():
         return {}
-    from eventlog.queries.cost import costs as costing  # noqa: PLC0415
+    from eventlog.queries.cost import costs  # noqa: PLC0415
 
-    costing.provide(connection)
-    rows = connection.execute(
-        f"SELECT event_id::VARCHAR, cost_usd FROM llm_costs WHERE {which.condition} AND cost_usd IS NOT NULL",
-        which.params,
-    ).fetchall()
-    return dict(rows)
+    costs.provide(connection)
+    return dict(connection.execute(scope.within(_COSTS), scope.params).fetchall())

@@ -1,6 +1,6 @@
-"""Where two runs differ: what they say of themselves, their steps, their tool calls, their prompts.
+"""Compares two runs: their properties, steps, tool calls and prompts.
 
-Steps and tool calls are aligned as a text's lines are: what both have in the same order belongs together.
+Steps and tool calls are aligned like the lines of two texts: items that both runs have in the same order are paired.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any, Literal
 import duckdb
 import msgspec
 
-from eventlog.queries.identity import Named
+from eventlog.queries.identity import Scope
+from eventlog.queries.rows import rows_as
 from eventlog.queries.runs import call_costs, lookup, payloads
 from eventlog.queries.runs.lookup import Run
 
-#: Per run. Aligning takes time that grows with the square of it.
+#: Steps or tool calls of a run that are compared; the time to align them grows with the square.
 ALIGNED_MAX = 2_000
 _SHOWN_CHARS = 200
 _AROUND_CHARS = 60
@@ -32,7 +33,7 @@ State = Literal["same", "changed", "only_a", "only_b"]
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A property that differs."""
+    """A property that differs, such as `status`, with the values of run a and run b."""
 
     field: str
     a: Any
@@ -40,7 +41,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True):
-    """A step, or a tool call, of one run. `detail` is what is compared besides its name."""
+    """A step or a tool call of one run. `detail` is compared, too: a step's kind and error, or a call's arguments."""
 
     event_id: str
     name: str
@@ -49,7 +50,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pair(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands at the same place of both runs, or in one of them only."""
+    """An item of run a and its counterpart in run b; None where only the other run has it."""
 
     state: State
     a: Item | None
@@ -57,9 +58,9 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
-    """The first of the model calls whose prompts differ: the `call`th (from 1), at a character of the prompt.
+    """The first model call whose prompts differ: the number of the call (from 1) and the character (from 0).
 
-    `a` and `b` are what stands around it; "" where the run has no such call, or no more text.
+    `a` and `b` are excerpts around this character; "" where the run has no such call, or no more text.
     """
 
     call: int
@@ -71,7 +72,7 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """Where run `b` differs from run `a`. `cut` says that a run had more than ALIGNED_MAX steps or calls."""
+    """How run `b` differs from run `a`. `cut` is true if a run had more than ALIGNED_MAX steps or calls."""
 
     a: Run
     b: Run
@@ -83,7 +84,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def same(self) -> bool:
-        """Whether nothing but times and durations differs."""
+        """Whether the runs differ in nothing but times and durations."""
         return (
             all(change.field == "duration_ms" for change in self.changes)
             and all(pair.state == "same" for pair in (*self.steps, *self.tool_calls))
@@ -91,69 +92,84 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def compare(connection: duckdb.DuckDBPyConnection, root: Path, run_a: str, run_b: str) -> Difference:
+    """Compare two runs. Any unique prefix of their ids works. Raises QueryFailed if one of them does not exist."""
+    runs = []
+    for run_id in (run_a, run_b):
+        scope = lookup.find_run(connection, run_id)
+        run = lookup.read_run(connection, scope) if scope is not None else None
+        if run is None:
+            raise lookup.run_not_found(run_id)
+        runs.append(run)
+    return difference(connection, root, *runs)
+
+
 def difference(connection: duckdb.DuckDBPyConnection, root: Path, a: Run, b: Run) -> Difference:
-    """Compare two runs."""
-    changes = [
-        Change(field, getattr(a, field), getattr(b, field))
-        for field in _FIELDS
-        if getattr(a, field) != getattr(b, field)
-    ]
-    for field, of in (("models", _models), ("cost_usd", _cost)):
-        ours, theirs = of(connection, _named(a)), of(connection, _named(b))
-        if ours != theirs:
-            changes.append(Change(field, ours, theirs))
-    steps = [_items(connection, _STEPS, _named(run)) for run in (a, b)]
-    calls = [_items(connection, _TOOL_CALLS, _named(run)) for run in (a, b)]
+    """Return how run `b` differs from run `a`."""
+    scope_a, scope_b = _scope(a), _scope(b)
+    steps = [_items(connection, _STEPS, scope) for scope in (scope_a, scope_b)]
+    calls = [_items(connection, _TOOL_CALLS, scope) for scope in (scope_a, scope_b)]
     return Difference(
         a=a,
         b=b,
-        changes=changes,
-        steps=aligned(*(each[:ALIGNED_MAX] for each in steps)),
-        tool_calls=aligned(*(each[:ALIGNED_MAX] for each in calls)),
-        prompt=_first_prompt(connection, root, _named(a), _named(b)),
-        cut=any(len(each) > ALIGNED_MAX for each in (*steps, *calls)),
+        changes=list(_changes(connection, a, b)),
+        steps=aligned(*(items[:ALIGNED_MAX] for items in steps)),
+        tool_calls=aligned(*(items[:ALIGNED_MAX] for items in calls)),
+        prompt=_first_prompt(connection, root, scope_a, scope_b),
+        cut=any(len(items) > ALIGNED_MAX for items in (*steps, *calls)),
     )
 
 
-def _named(run: Run) -> Named:
-    return Named("run_id", run.run_id, run.workspace)
+def _scope(run: Run) -> Scope:
+    return Scope("run_id", run.run_id, run.workspace)
 
 
-def _models(connection: duckdb.DuckDBPyConnection, run: Named) -> dict[str, int]:
-    """Return how many calls there were of each model."""
-    rows = connection.execute(
-        f"SELECT coalesce(model, 'unknown'), count(*) FROM llm_calls WHERE {run.condition} GROUP BY 1 ORDER BY 1",
-        run.params,
-    ).fetchall()
-    return dict(rows)
+# -- properties ------------------------------------------------------------------------------
+
+_CALLS_BY_MODEL = """
+    SELECT coalesce(model, 'unknown'), count(*) FROM llm_calls WHERE {scope} GROUP BY 1 ORDER BY 1
+"""
 
 
-def _cost(connection: duckdb.DuckDBPyConnection, run: Named) -> Any:
-    known = call_costs.costs(connection, run).values()
-    return sum(known) if known else None
+def _changes(connection: duckdb.DuckDBPyConnection, a: Run, b: Run) -> Iterable[Change]:
+    for field in _FIELDS:
+        if getattr(a, field) != getattr(b, field):
+            yield Change(field, getattr(a, field), getattr(b, field))
+    for field, read in (("models", _calls_by_model), ("cost_usd", _cost_usd)):
+        value_a, value_b = read(connection, _scope(a)), read(connection, _scope(b))
+        if value_a != value_b:
+            yield Change(field, value_a, value_b)
 
 
-# -- what is aligned -------------------------------------------------------------------------
+def _calls_by_model(connection: duckdb.DuckDBPyConnection, run: Scope) -> dict[str, int]:
+    return dict(connection.execute(run.within(_CALLS_BY_MODEL), run.params).fetchall())
+
+
+def _cost_usd(connection: duckdb.DuckDBPyConnection, run: Scope) -> Any:
+    costs = call_costs.read_costs(connection, run).values()
+    return sum(costs) if costs else None
+
+
+# -- steps and tool calls --------------------------------------------------------------------
 
 _STEPS = f"""
-    SELECT event_id::VARCHAR, coalesce(name, 'step'),
-           kind || CASE WHEN ok THEN '' ELSE ', failed: ' || coalesce(error_type, '') END, duration_ms
-    FROM steps WHERE {{condition}} ORDER BY started, event_id LIMIT {ALIGNED_MAX + 1}
+    SELECT event_id::VARCHAR AS event_id, coalesce(name, 'step') AS name,
+           kind || CASE WHEN ok THEN '' ELSE ', failed: ' || coalesce(error_type, '') END AS detail, duration_ms
+    FROM steps WHERE {{scope}} ORDER BY started, steps.event_id LIMIT {ALIGNED_MAX + 1}
 """
 _TOOL_CALLS = f"""
-    SELECT event_id::VARCHAR, coalesce(tool, 'tool_call'),
-           coalesce(input::VARCHAR, '') || CASE WHEN ok THEN '' ELSE ' failed' END, duration_ms
-    FROM tool_calls WHERE {{condition}} ORDER BY timestamp, event_id LIMIT {ALIGNED_MAX + 1}
+    SELECT event_id::VARCHAR AS event_id, coalesce(tool, 'tool_call') AS name,
+           coalesce(input::VARCHAR, '') || CASE WHEN ok THEN '' ELSE ' failed' END AS detail, duration_ms
+    FROM tool_calls WHERE {{scope}} ORDER BY timestamp, tool_calls.event_id LIMIT {ALIGNED_MAX + 1}
 """
 
 
-def _items(connection: duckdb.DuckDBPyConnection, query: str, run: Named) -> list[Item]:
-    rows = connection.execute(query.format(condition=run.condition), run.params).fetchall()
-    return [Item(event_id=row[0], name=row[1], detail=row[2], duration_ms=row[3]) for row in rows]
+def _items(connection: duckdb.DuckDBPyConnection, statement: str, run: Scope) -> list[Item]:
+    return rows_as(Item, connection.execute(run.within(statement), run.params))
 
 
 def aligned(a: Sequence[Item], b: Sequence[Item]) -> list[Pair]:
-    """Pair what has the same name in the same order; what is equal in detail as well goes first."""
+    """Pair the items that have the same name in the same order; items that are equal in detail are paired first."""
     return [
         _short(pair)
         for block_a, block_b in _blocks(a, b, [(x.name, x.detail) for x in a], [(x.name, x.detail) for x in b])
@@ -172,15 +188,15 @@ def _blocks(
 def _paired(a: Sequence[Item], b: Sequence[Item]) -> Iterable[Pair]:
     for block_a, block_b in _blocks(a, b, [x.name for x in a], [x.name for x in b]):
         if [x.name for x in block_a] == [x.name for x in block_b]:
-            for one, other in zip(block_a, block_b, strict=True):
-                yield Pair(state="same" if one.detail == other.detail else "changed", a=one, b=other)
+            for item_a, item_b in zip(block_a, block_b, strict=True):
+                yield Pair(state="same" if item_a.detail == item_b.detail else "changed", a=item_a, b=item_b)
             continue
-        yield from (Pair(state="only_a", a=each, b=None) for each in block_a)
-        yield from (Pair(state="only_b", a=None, b=each) for each in block_b)
+        yield from (Pair(state="only_a", a=item, b=None) for item in block_a)
+        yield from (Pair(state="only_b", a=None, b=item) for item in block_b)
 
 
 def _short(pair: Pair) -> Pair:
-    """Shorten the details, for a pair that differs to what is around the first difference."""
+    """Shorten the details: of a changed pair to excerpts around the first difference, else to the beginning."""
     a, b = pair.a, pair.b
     at = first_difference(a.detail, b.detail) if a and b and pair.state == "changed" else 0
     return Pair(state=pair.state, a=_cut(a, at), b=_cut(b, at))
@@ -191,9 +207,9 @@ def _cut(item: Item | None, at: int) -> Item | None:
 
 
 def first_difference(a: str, b: str) -> int:
-    """Return at which character two texts begin to differ."""
+    """Return the index of the first character in which two texts differ; the shorter length if none does."""
     low, high = 0, min(len(a), len(b))
-    while low < high:  # by halves: prompts may have megabytes
+    while low < high:  # binary search: prompts may have megabytes
         middle = (low + high + 1) // 2
         if a[:middle] == b[:middle]:
             low = middle
@@ -203,7 +219,7 @@ def first_difference(a: str, b: str) -> int:
 
 
 def around(text: str, at: int) -> str:
-    """Return what stands around a character, with ellipses where there is more."""
+    """Return an excerpt around a character, with "…" where the text goes on."""
     start = max(at - _AROUND_CHARS, 0)
     end = start + _SHOWN_CHARS
     return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")
@@ -211,48 +227,36 @@ def around(text: str, at: int) -> str:
 
 # -- prompts ---------------------------------------------------------------------------------
 
-#: Of recorded calls: imported lines hold what was added, not what was sent. Of a prompt that is kept apart
-#: (eventlog.log.blobs) the hashes are compared.
+#: Only recorded calls have prompts: imported lines hold the new messages alone, not the whole request. Of a prompt
+#: that is stored in blobs (eventlog.log.blobs) the hashes are compared.
 _PROMPTS = f"""
     SELECT event_id::VARCHAR, md5(concat_ws(chr(10), payload ->> 'system_instructions', payload ->> 'input_messages'))
-    FROM events WHERE {{condition}} AND event_type = 'llm_call' ORDER BY timestamp, event_id LIMIT {ALIGNED_MAX}
+    FROM events WHERE {{scope}} AND event_type = 'llm_call' ORDER BY timestamp, event_id LIMIT {ALIGNED_MAX}
 """
 
 
-def _first_prompt(connection: duckdb.DuckDBPyConnection, root: Path, a: Named, b: Named) -> Prompt | None:
-    ours, theirs = (
-        connection.execute(_PROMPTS.format(condition=run.condition), run.params).fetchall() for run in (a, b)
+def _first_prompt(connection: duckdb.DuckDBPyConnection, root: Path, a: Scope, b: Scope) -> Prompt | None:
+    calls_a, calls_b = (connection.execute(run.within(_PROMPTS), run.params).fetchall() for run in (a, b))
+    calls = itertools.zip_longest(calls_a, calls_b, fillvalue=(None, None))
+    differing = (
+        (number, id_a, id_b) for number, ((id_a, hash_a), (id_b, hash_b)) in enumerate(calls, 1) if hash_a != hash_b
     )
-    calls = itertools.zip_longest(ours, theirs, fillvalue=(None, None))
-    differing = ((number, one[0], other[0]) for number, (one, other) in enumerate(calls, 1) if one[1] != other[1])
     first = next(differing, None)
     if first is None:
         return None
-    call, a_id, b_id = first
-    one, other = _prompt(connection, root, a_id, a.workspace), _prompt(connection, root, b_id, b.workspace)
-    at = first_difference(one, other)
-    return Prompt(call=call, at=at, a=around(one, at), b=around(other, at), a_event_id=a_id, b_event_id=b_id)
+    call, id_a, id_b = first
+    text_a, text_b = _prompt(connection, root, id_a, a.workspace), _prompt(connection, root, id_b, b.workspace)
+    at = first_difference(text_a, text_b)
+    return Prompt(call=call, at=at, a=around(text_a, at), b=around(text_b, at), a_event_id=id_a, b_event_id=id_b)
 
 
 def _prompt(connection: duckdb.DuckDBPyConnection, root: Path, event_id: str | None, workspace: str | None) -> str:
-    """Return a prompt as one text: instructions as they are, messages as JSON."""
+    """Return the prompt of a model call as one text: its instructions, then its messages as JSON."""
     if event_id is None:
         return ""
-    payload = payloads.of(connection, root, [event_id], workspace).get(event_id, {})
+    payload = payloads.read_payloads(connection, root, [event_id], workspace).get(event_id, {})
     parts = [payload.get(name) for name in ("system_instructions", "input_messages")]
     texts = [
         part if isinstance(part, str) else msgspec.json.encode(part).decode() for part in parts if part is not None
     ]
     return "\n".join(texts)
-
-
-def compare(connection: duckdb.DuckDBPyConnection, root: Path, given_a: str, given_b: str) -> Difference:
-    """Compare two runs by their ids, or what these begin with. Raises QueryFailed."""
-    runs = []
-    for given in (given_a, given_b):
-        named = lookup.run_named(connection, given)
-        run = lookup.run(connection, named) if named is not None else None
-        if run is None:
-            raise lookup.no_such_run(given)
-        runs.append(run)
-    return difference(connection, root, *runs)

@@ -1,10 +1,10 @@
-"""Whether a row is what its line in the log says, and whether that line is as it was sealed."""
+"""Checks an event of the index against its line in the log, and the line's segment against its seal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,10 +20,11 @@ _FIELDS = [name for name in envelope.FIELDS if name not in ("payload", "timestam
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What speaks for a row. `seal` is the number of the seal of its segment, None where it has none.
+    """How far an event of the index is backed by the log.
 
-    `same` says that the line at this place is there and says the same as the row, and `why` what it was
-    compared with, or what differs. `as_sealed` is None where nothing was sealed, or it cannot be told.
+    `same`: the line is still at its offset and has the same content; `why` says what was compared, or what differs.
+    `seal`: the number of the seal of the segment, None if it is not sealed. `as_sealed`: whether the segment still has
+    the sealed bytes, None if that is not known; `seal_why` says why.
     """
 
     same: bool
@@ -33,10 +34,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     seal_why: str
 
 
-def examine(root: Path, found: FoundEvent) -> Evidence:
-    """Compare a row with its line, and the line's segment with its seal."""
-    differing = list(_differences(found))
-    seal, as_sealed, seal_why = _sealed(root, found.event)
+def examine(root: Path, located: FoundEvent) -> Evidence:
+    """Compare an event with its line, and the line's segment with its seal. Never raises for a damaged log."""
+    differing = list(_differences(located))
+    seal, as_sealed, seal_why = _sealed(root, located.event)
     return Evidence(
         same=not differing,
         why="; ".join(differing) or "the line at this place has this id and the same content",
@@ -46,8 +47,8 @@ def examine(root: Path, found: FoundEvent) -> Evidence:
     )
 
 
-def _differences(found: FoundEvent) -> Iterator[str]:
-    event, line = found.event, found.line
+def _differences(located: FoundEvent) -> Iterator[str]:
+    event, line = located.event, located.line
     if line is None:
         yield "there is no line at this place any more: the segment was released, pruned or deleted"
         return
@@ -58,29 +59,25 @@ def _differences(found: FoundEvent) -> Iterator[str]:
     except InvalidEvent as error:
         yield f"the line is no event any more: {error}"
         return
-    said = decoded.envelope
-    if said.event_id.lower() != event.event_id.lower():
-        yield f"the line is another event, {said.event_id}"
+    logged = decoded.envelope
+    if logged.event_id.lower() != event.event_id.lower():
+        yield f"the line is another event, {logged.event_id}"
         return
-    if timestamps.parse(said.timestamp) != event.timestamp:
-        yield f"timestamp: the line says {said.timestamp}"
+    if timestamps.parse(logged.timestamp) != event.timestamp:
+        yield f"timestamp: the line says {logged.timestamp}"
     for name in _FIELDS:
-        if getattr(said, name) != getattr(event, name):
-            yield f"{name}: the line says {getattr(said, name)!r}, the row {getattr(event, name)!r}"
+        if getattr(logged, name) != getattr(event, name):
+            yield f"{name}: the line says {getattr(logged, name)!r}, the row {getattr(event, name)!r}"
     stored = event.payload if event.stored_payload is None else event.stored_payload
-    if _plain(said.payload) != _plain(stored):
+    if payloads.decode(logged.payload) != payloads.decode(stored):
         yield "the payload differs"
     for name, value in event.data().items():
-        missing = blobs.error_of(value)
-        if missing is not None:
-            yield f"{name} is kept apart, and is not there: {missing}"
-    extra = None if decoded.extra is None else {name: _plain(raw) for name, raw in decoded.extra.items()}
-    if extra != (None if event.extra is None else _plain(event.extra)):
-        yield "the fields that this version does not know differ"
-
-
-def _plain(raw: msgspec.Raw) -> Any:
-    return payloads.decode(raw)
+        reason = blobs.error_of(value)
+        if reason is not None:
+            yield f"{name} is stored in blobs, and cannot be read: {reason}"
+    extra = None if decoded.extra is None else {name: payloads.decode(raw) for name, raw in decoded.extra.items()}
+    if extra != (None if event.extra is None else payloads.decode(event.extra)):
+        yield "the unknown fields differ"
 
 
 def _sealed(root: Path, event: Event) -> tuple[int | None, bool | None, str]:
@@ -90,9 +87,9 @@ def _sealed(root: Path, event: Event) -> tuple[int | None, bool | None, str]:
             return None, None, "the segment is not sealed yet"
         seal = links[0].seal
         path = layout.segment_path(root, event.event_type, event.segment)
-        for each in {(link.seal.size_bytes, link.seal.sha256): link.seal for link in reversed(links)}.values():
-            if fingerprint.is_same(path, each):
-                return each.number, True, f"the segment is as in seal {each.number}"
+        for candidate in {(link.seal.size_bytes, link.seal.sha256): link.seal for link in reversed(links)}.values():
+            if fingerprint.is_same(path, candidate):
+                return candidate.number, True, f"the segment is as in seal {candidate.number}"
         return seal.number, False, f"the segment is not as in seal {seal.number}; eventlog verify says where it differs"
     except FileNotFoundError:
         return seal.number, None, f"the segment of seal {seal.number} is gone"

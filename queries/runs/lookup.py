@@ -1,17 +1,19 @@
-"""Runs and sessions: which there are, and which one somebody means."""
+"""Lists of runs and sessions, and the run or session that an id means."""
 
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, get_args
 
 import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
+from eventlog.format.timestamps import naive_utc
 from eventlog.queries.access import sandbox
-from eventlog.queries.identity import Named, chosen
+from eventlog.queries.identity import Scope, chosen
+from eventlog.queries.rows import rows_as_dicts
 from eventlog.record import runs as recording
 
 Status = Literal["ok", "error", "cancelled", "running", "abandoned"]
@@ -22,9 +24,9 @@ _LARGE = "(large; eventlog show --verbose has it)"
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `runs`: durations in ms, times in UTC. `duration_ms` is None until the run is over.
+    """A row of the view `runs`. Times are in UTC, with their zone; `duration_ms` is None until the run has finished.
 
-    `starts` is how many times a run was started under this id; None where no event says that it began.
+    `starts` counts the runs that used this id, usually 1; None if the index has no `run_started` event of it.
     """
 
     run_id: str
@@ -61,7 +63,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def input_tokens(self) -> int:
-        """All of the input, cached or not."""
+        """All input tokens, cached or not."""
         return (
             self.uncached_input_tokens + self.cache_read_tokens
             + self.cache_write_5m_tokens + self.cache_write_1h_tokens
@@ -69,7 +71,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of `sessions`. Times in UTC."""
+    """A row of the view `sessions`. Times are in UTC, with their zone."""
 
     session_id: str
     first: datetime | None
@@ -92,7 +94,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def input_tokens(self) -> int:
-        """All of the input, cached or not."""
+        """All input tokens, cached or not."""
         return (
             self.uncached_input_tokens + self.cache_read_tokens
             + self.cache_write_5m_tokens + self.cache_write_1h_tokens
@@ -101,8 +103,34 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 # -- lists -----------------------------------------------------------------------------------
 
+_RUN_COLUMNS = ", ".join(
+    "event_id::VARCHAR AS event_id" if name == "event_id" else name for name in Run.__struct_fields__
+)
+#: A finished run with a status of the program's own, such as "timeout", is an error. Running and abandoned runs are
+#: told apart by `_run`, which looks at the processes.
+_LIST_RUNS = f"""
+    SELECT {_RUN_COLUMNS} FROM runs
+    WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR started >= $since::TIMESTAMP)
+      AND ($status::VARCHAR IS NULL OR CASE $status
+           WHEN 'error' THEN finished IS NOT NULL AND status NOT IN ('ok', 'cancelled')
+           WHEN 'abandoned' THEN status IN ('running', 'abandoned')
+           ELSE status = $status END)
+    ORDER BY started DESC NULLS LAST, run_id LIMIT $limit
+"""
+_RUNS_IN = f"SELECT {_RUN_COLUMNS} FROM runs WHERE {{scope}} ORDER BY started, run_id LIMIT {LIMIT_MAX}"
+_CHILD_RUNS = f"""
+    SELECT {_RUN_COLUMNS} FROM runs
+    WHERE parent_run_id = $id AND run_id <> parent_run_id AND workspace IS NOT DISTINCT FROM $workspace::VARCHAR
+    ORDER BY started, run_id LIMIT {LIMIT_MAX}
+"""
+_LIST_SESSIONS = f"""
+    SELECT {", ".join(Session.__struct_fields__)} FROM sessions
+    WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR last >= $since::TIMESTAMP)
+    ORDER BY last DESC NULLS LAST, session_id LIMIT $limit
+"""
 
-def runs(
+
+def list_runs(
     connection: duckdb.DuckDBPyConnection,
     *,
     agent: str | None = None,
@@ -110,119 +138,75 @@ def runs(
     since: datetime | None = None,
     limit: int = 50,
 ) -> list[Run]:
-    """Return runs, the one that began last first. `since` looks at when they began.
+    """List runs, newest first: those that started at `since` or later, 1 to LIMIT_MAX of them.
 
-    A run that says it is running, on this machine in this boot, while no process has its pid, is
-    abandoned at once; others are when nothing has come from them for a while.
+    A run whose process has died on this machine since the last boot is `abandoned` at once; other runs are after a
+    time without events. Raises QueryFailed for an unknown status (`Status` has them) and a limit out of range.
     """
     if status is not None and status not in get_args(Status):
-        raise QueryFailed(f"no run is {status!r}; it is one of {', '.join(get_args(Status))}")
-    conditions, params = ["true"], list[Any]()
-    if agent is not None:
-        conditions.append("agent = ?")
-        params.append(agent)
-    if since is not None:
-        conditions.append("started >= ?::TIMESTAMP")
-        params.append(naive(since))
-    alive_or_not = status in ("running", "abandoned")
-    if status is not None:
-        if status == "error":  # a word of a program's own for a run that is over, such as "timeout", too
-            conditions.append("finished IS NOT NULL AND status NOT IN ('ok', 'cancelled')")
-        else:
-            conditions.append("status IN ('running', ?)" if alive_or_not else "status = ?")
-            params.append(status)
-    # Which of the two it is, only a look at the processes tells.
-    ending = "" if alive_or_not else f" LIMIT {checked_limit(limit)}"
-    cursor = sandbox.execute(
-        connection,
-        f"SELECT {', '.join(Run.__struct_fields__)} FROM runs WHERE {' AND '.join(conditions)} "
-        f"ORDER BY started DESC NULLS LAST, run_id{ending}",
-        params,
-    )
-    found: list[Run] = []
-    while len(found) < checked_limit(limit) and (rows := cursor.fetchmany(limit)):
-        found += [run for run in map(of_row, rows) if status in (None, run.status) or status == "error"]
-    return found[:limit]
+        raise QueryFailed(f"unknown status {status!r}; use one of {', '.join(get_args(Status))}")
+    limit = checked_limit(limit)
+    limit_sql = None if status in ("running", "abandoned") else limit
+    params = {"agent": agent, "status": status, "since": since and naive_utc(since), "limit": limit_sql}
+    cursor = sandbox.execute(connection, _LIST_RUNS, params)
+    runs: list[Run] = []
+    while len(runs) < limit and (rows := rows_as_dicts(cursor, rows_max=limit)):
+        runs += [run for run in map(_run, rows) if status in (None, "error", run.status)]
+    return runs[:limit]
 
 
-def run(connection: duckdb.DuckDBPyConnection, which: Named) -> Run | None:
-    """Return one run; None where none of its events says that it began or ended."""
-    rows = connection.execute(
-        f"SELECT {', '.join(Run.__struct_fields__)} FROM runs WHERE {which.condition}", which.params
-    ).fetchall()
-    return of_row(rows[0]) if rows else None
+def read_run(connection: duckdb.DuckDBPyConnection, run: Scope) -> Run | None:
+    """Return one run; None if the index has neither its `run_started` nor its `run_finished`."""
+    return next(iter(runs_in(connection, run)), None)
 
 
-def children(connection: duckdb.DuckDBPyConnection, which: Named) -> list[Run]:
-    """Return the runs of the same workspace that name this one as their parent, in order of their beginning."""
-    rows = connection.execute(
-        f"SELECT {', '.join(Run.__struct_fields__)} FROM runs WHERE parent_run_id = $id AND run_id <> parent_run_id "
-        f"AND workspace IS NOT DISTINCT FROM $workspace::VARCHAR ORDER BY started, run_id LIMIT {LIMIT_MAX}",
-        which.params,
-    ).fetchall()
-    return [of_row(row) for row in rows]
+def runs_in(connection: duckdb.DuckDBPyConnection, scope: Scope) -> list[Run]:
+    """Return the runs of a session, or a run itself, in order of their start."""
+    return list(map(_run, rows_as_dicts(connection.execute(scope.within(_RUNS_IN), scope.params))))
 
 
-def sessions(
+def child_runs(connection: duckdb.DuckDBPyConnection, parent: Scope) -> list[Run]:
+    """Return the runs of the same workspace whose `parent_run_id` is this run, in order of their start."""
+    return list(map(_run, rows_as_dicts(connection.execute(_CHILD_RUNS, parent.params))))
+
+
+def list_sessions(
     connection: duckdb.DuckDBPyConnection,
     *,
     agent: str | None = None,
     since: datetime | None = None,
     limit: int = 50,
 ) -> list[Session]:
-    """Return sessions, the one that said something last first. `since` looks at when that was."""
-    conditions, params = ["true"], list[Any]()
-    if agent is not None:
-        conditions.append("agent = ?")
-        params.append(agent)
-    if since is not None:
-        conditions.append("last >= ?::TIMESTAMP")
-        params.append(naive(since))
-    names = Session.__struct_fields__
-    rows = sandbox.execute(
-        connection,
-        f"SELECT {', '.join(names)} FROM sessions WHERE {' AND '.join(conditions)} "
-        f"ORDER BY last DESC NULLS LAST, session_id LIMIT {checked_limit(limit)}",
-        params,
-    ).fetchall()
-    return [_session(dict(zip(names, row, strict=True))) for row in rows]
+    """List sessions, the one with the latest event first: those with an event at `since` or later.
+
+    Raises QueryFailed for a limit that is not 1 to LIMIT_MAX.
+    """
+    params = {"agent": agent, "since": since and naive_utc(since), "limit": checked_limit(limit)}
+    rows = rows_as_dicts(sandbox.execute(connection, _LIST_SESSIONS, params))
+    for row in rows:
+        row["models"] = [model for model in row["models"] if model is not None]  # a call may name none
+    return [Session(**row) for row in rows]
 
 
-def _session(values: dict[str, Any]) -> Session:
-    models = [model for model in values["models"] if model is not None]  # a call may name none
-    return Session(**_with_zone(values, "first", "last") | {"models": models})
-
-
-def of_row(row: tuple[Any, ...]) -> Run:
-    values = _with_zone(dict(zip(Run.__struct_fields__, row, strict=True)), "started", "finished", "last_event")
-    values["event_id"] = str(values["event_id"])
-    if (values["task"] or "").startswith('{"$blob":'):
-        values["task"] = _LARGE
-    found = Run(**values)
-    return msgspec.structs.replace(found, status="abandoned") if _is_dead(found) else found
-
-
-def _with_zone(values: dict[str, Any], *names: str) -> dict[str, Any]:
-    return values | {name: values[name].replace(tzinfo=UTC) for name in names if values[name] is not None}
-
-
-def naive(moment: datetime) -> datetime:
-    """Return a time as the index has it: UTC without a zone. One without a zone is taken as UTC."""
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+def _run(row: dict[str, Any]) -> Run:
+    if (row["task"] or "").startswith('{"$blob":'):
+        row["task"] = _LARGE
+    run = Run(**row)
+    return msgspec.structs.replace(run, status="abandoned") if _has_died(run) else run
 
 
 def checked_limit(limit: int) -> int:
-    """Return a limit. Raises QueryFailed for one that is out of range."""
+    """Return a limit. Raises QueryFailed if it is not 1 to LIMIT_MAX."""
     if not 1 <= limit <= LIMIT_MAX:
         raise QueryFailed(f"limit {limit} is out of range: 1 to {LIMIT_MAX:,}")
     return limit
 
 
-# -- whose process is gone -------------------------------------------------------------------
+# -- processes that have died ----------------------------------------------------------------
 
 
-def _is_dead(run: Run) -> bool:
-    """Whether a running run's owner was a process of this machine, in this boot, and is no more."""
+def _has_died(run: Run) -> bool:
+    """Whether an open run belongs to a process of this machine and this boot that has died."""
     if run.status != "running" or run.pid is None or run.host is None or run.boot is None:
         return False
     return (run.host, run.boot) == (os.uname().nodename, recording.boot()) and not _is_alive(run.pid)
@@ -235,57 +219,65 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # a process of another user
         return True
     return True
 
 
-# -- which one is meant ----------------------------------------------------------------------
+# -- the run or session that an id means -----------------------------------------------------
 
-
-def run_named(connection: duckdb.DuckDBPyConnection, given: str) -> Named | None:
-    """Return the run that is called so, or whose id alone begins so; None where there is none.
-
-    Events may belong to a run that nobody began; it counts, too. Where several workspaces have one of this id, the
-    one without a workspace is meant. Raises QueryFailed, with candidates, where several begin so.
+_IDS_WITH_PREFIX = {
+    column: f"""
+        SELECT {column}, list(DISTINCT workspace) AS workspaces, max(timestamp) AS last FROM events
+        WHERE starts_with({column}, $prefix)
+        GROUP BY 1 ORDER BY {column} = $prefix DESC, last DESC, 1 LIMIT {_CANDIDATES + 1}
     """
-    return _named(connection, given, "run_id", "run")
+    for column in ("run_id", "session_id")
+}
 
 
-def session_named(connection: duckdb.DuckDBPyConnection, given: str) -> Named | None:
-    """Return a session, as `run_named` does a run."""
-    return _named(connection, given, "session_id", "session")
+def find_run(connection: duckdb.DuckDBPyConnection, prefix: str) -> Scope | None:
+    """Return the run with this id, or with the only id that starts with it; None if there is none.
+
+    A run counts if any event names it, also without a `run_started`. If several workspaces have a run of this id, the
+    run without a workspace is meant. Raises QueryFailed, naming candidates, if several ids start so, or if several
+    workspaces have the run.
+    """
+    return _find(connection, prefix, "run_id", "run")
 
 
-def _named(
-    connection: duckdb.DuckDBPyConnection, given: str, column: Literal["run_id", "session_id"], noun: str
-) -> Named | None:
-    if not given:
+def find_session(connection: duckdb.DuckDBPyConnection, prefix: str) -> Scope | None:
+    """Return the session with this id, or with the only id that starts with it; as `find_run` does."""
+    return _find(connection, prefix, "session_id", "session")
+
+
+def _find(
+    connection: duckdb.DuckDBPyConnection, prefix: str, column: Literal["run_id", "session_id"], noun: str
+) -> Scope | None:
+    if not prefix:
         return None
-    rows = connection.execute(
-        f"SELECT {column}, list(DISTINCT workspace) AS workspaces, max(timestamp) AS last FROM events "
-        f"WHERE starts_with({column}, ?) GROUP BY 1 ORDER BY {column} = ? DESC, last DESC, 1 LIMIT {_CANDIDATES + 1}",
-        [given, given],
-    ).fetchall()
+    rows = connection.execute(_IDS_WITH_PREFIX[column], {"prefix": prefix}).fetchall()
     if not rows:
         return None
-    found = [str(row[0]) for row in rows]
-    if found[0] == given or len(found) == 1:
-        return Named(column, found[0], chosen(f"a {noun} {found[0]!r}", rows[0][1]))
-    more = ", …" if len(found) > _CANDIDATES else ""
-    raise QueryFailed(f"several {noun}s begin with {given!r}: {', '.join(found[:_CANDIDATES])}{more}; give more of it")
+    ids = [str(row[0]) for row in rows]
+    if ids[0] == prefix or len(ids) == 1:
+        return Scope(column, ids[0], chosen(f"a {noun} {ids[0]!r}", rows[0][1]))
+    more = ", …" if len(ids) > _CANDIDATES else ""
+    raise QueryFailed(
+        f"several {noun}s begin with {prefix!r}: {', '.join(ids[:_CANDIDATES])}{more}; give more of the id"
+    )
 
 
-def no_such_run(given: str) -> QueryFailed:
-    """Make the error for a run that is not there."""
-    return QueryFailed(f"there is no run {given!r}; try: eventlog runs (and eventlog index, for what is new)")
+def run_not_found(run_id: str) -> QueryFailed:
+    """Return the error for an id that no run has."""
+    return QueryFailed(f"there is no run {run_id!r}; try: eventlog runs (and eventlog index, for new events)")
 
 
-def no_such_session(given: str) -> QueryFailed:
-    """Make the error for a session that is not there."""
-    return QueryFailed(f"there is no session {given!r}; try: eventlog sessions")
+def session_not_found(session_id: str) -> QueryFailed:
+    """Return the error for an id that no session has."""
+    return QueryFailed(f"there is no session {session_id!r}; try: eventlog sessions")
 
 
-def neither(given: str) -> QueryFailed:
-    """Make the error for what is neither a run nor a session."""
-    return QueryFailed(f"there is no run or session {given!r}; try: eventlog runs, or: eventlog sessions")
+def not_found(run_or_session_id: str) -> QueryFailed:
+    """Return the error for an id that neither a run nor a session has."""
+    return QueryFailed(f"there is no run or session {run_or_session_id!r}; try: eventlog runs, or: eventlog sessions")

@@ -1,4 +1,4 @@
-"""Payloads of some events, whole, within a limit."""
+"""Whole payloads of selected events, up to a total size."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ _PAYLOADS = f"""
 """
 
 
-def of(
+def read_payloads(
     connection: duckdb.DuckDBPyConnection, root: Path, event_ids: Iterable[str], workspace: str | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Return payloads by event id, in order of time, as they were emitted; those beyond MAX_BYTES are left out.
+    """Return payloads as they were emitted, by event id, in order of time: `{"01a1…": {"tool_name": "search"}}`.
 
-    Where several workspaces have an event of one id, that of `workspace` is meant, else the one without a workspace.
-    A large field that cannot be read stays a reference, with the reason (see eventlog.log.blobs).
+    Payloads beyond MAX_BYTES in total are left out. Where several workspaces have an event of one id, that of
+    `workspace` is meant, else the one without a workspace. A large field that cannot be read stays a reference, with
+    the reason (see eventlog.log.blobs).
     """
     resolver = blobs.Resolver(root)
-    found: dict[str, dict[str, Any]] = {}
-    left = MAX_BYTES
-    asked = {"ids": list(event_ids), "workspace": workspace}
-    for event_id, its_workspace, stored in connection.execute(_PAYLOADS, asked).fetchall():
-        payload = resolver.resolve(stored.encode(), its_workspace, marked=True)
-        left -= len(payload)
-        if left < 0:
+    payload_by_id: dict[str, dict[str, Any]] = {}
+    left_bytes = MAX_BYTES
+    params = {"ids": list(event_ids), "workspace": workspace}
+    for event_id, event_workspace, stored in connection.execute(_PAYLOADS, params).fetchall():
+        payload = resolver.resolve(stored.encode(), event_workspace, marked=True)
+        left_bytes -= len(payload)
+        if left_bytes < 0:
             break
-        found[event_id] = payloads.fields(payload)
-    return found
+        payload_by_id[event_id] = payloads.fields(payload)
+    return payload_by_id

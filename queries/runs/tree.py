@@ -1,32 +1,33 @@
-"""A run, or a session, as a tree of what happened in it.
+"""A run or a session as a tree of its events.
 
-    events of the run ──→ nodes ──→ each below the one that its parent_event_id names ──→ a list in order of the tree
+    events of the run ──→ nodes ──→ each below its parent (parent_event_id) ──→ a list, depth first
 
-The tree is a flat list, each node with its depth: events may name each other as parents in a chain
-of any length, or in a circle, and neither may break what reads them. A node whose parent is not in the
-run hangs at the root, and so does the first of a circle.
+The tree is a flat list of nodes with their depths, and is built without recursion: parents may form a chain of
+any length, or a cycle, and neither may crash the reader. A node whose parent is not in the run is a root, and so is
+the earliest node of a cycle.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import duckdb
 import msgspec
 
-from eventlog.queries.identity import Named
+from eventlog.format.timestamps import utc
+from eventlog.queries.identity import Scope
 from eventlog.queries.runs import call_costs, lookup
 from eventlog.queries.runs.lookup import Run
 
-#: A tree with more is for programs: steps go first, then calls and errors, then what else there is.
+#: Of a run with more events, steps are shown first, then calls and errors, then other events, then heartbeats.
 NODES_MAX = 5_000
 _TEXT_CHARS = 300
 _ABSURD_MS = 1e15
-#: What a line of the tree is made of: field of Node or word → places in a payload, the first that is there.
+#: Field of Node (or part of one) → fields of a payload; the first that has a value is taken.
 _FIELDS = {
     "name": ("name", "tool_name", "tool", "response_model", "request_model", "model", "action", "error_type"),
     "kind": ("kind", "level", "role"),
@@ -42,24 +43,23 @@ _FIELDS = {
     "output": ("output_tokens",),
     "handled": ("handled",),
 }
-_POINTERS = list(dict.fromkeys(field for fields in _FIELDS.values() for field in fields))
+_PAYLOAD_FIELDS = list(dict.fromkeys(field for fields in _FIELDS.values() for field in fields))
 
 
 def _argument(arguments: str) -> str:
-    """Return the first text among a tool call's arguments, or else the first of them; none that is kept apart."""
+    """Return SQL for the first text among a tool call's arguments, else the first argument; NULL for a large field."""
     values = f"json_extract({arguments}, '$.*')"
     return f"""(CASE WHEN json_type({arguments}) <> 'OBJECT' THEN {arguments} ->> '$'
                      WHEN ({arguments} -> '/$blob') IS NULL THEN json_extract_string(
-                         coalesce([each FOR each IN {values} IF json_type(each) = 'VARCHAR'][1], {values}[1]), '$')
+                         coalesce([value FOR value IN {values} IF json_type(value) = 'VARCHAR'][1], {values}[1]), '$')
                 END)[1:{_TEXT_CHARS}]"""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """An event in a tree. `input_tokens` are all of them, cached or not; those of a step are its calls'.
+    """An event in a tree. `depth` 0 is the root. Times are in UTC; `started` is `finished` minus the duration.
 
-    `text` is what it is about: the argument of a tool call that says most, a message, a question.
-
-    Times in UTC; `started` is `finished` less the duration. `depth` 0 is the root.
+    `input_tokens` counts all input, cached or not. Tokens and cost of a node that is not a model call are those of the
+    calls below it. `text` is a short summary: the first text argument of a tool call, a message, a question.
     """
 
     event_id: str
@@ -80,10 +80,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tree(msgspec.Struct, frozen=True, kw_only=True):
-    """A run or a session. `nodes` are in the order of the tree; `left_out` counts by event type those beyond NODES_MAX.
+    """A run (`run`) or a session (`session_id`), with its nodes depth first.
 
-    Tokens and cost of a step are sums over what is below it, and so counted once in `cost_usd`, the total;
-    calls without a price are counted in `unpriced`.
+    `left_out` counts the events beyond NODES_MAX by type, such as `{"heartbeat": 120}`. `input_tokens`,
+    `output_tokens` and `cost_usd` are totals of the model calls; `unpriced` counts the calls without a price, which
+    are not in `cost_usd`. `children` are the sub-runs of a run, or the runs of a session.
     """
 
     run: Run | None
@@ -100,65 +101,68 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
     unpriced: int
 
 
-def named(connection: duckdb.DuckDBPyConnection, given: str) -> Tree:
-    """Return the tree of a run, or else of a session, that is called so or whose id alone begins so.
+def find_tree(connection: duckdb.DuckDBPyConnection, prefix: str) -> Tree:
+    """Return the tree of the run, or else of the session, with this id. Any unique prefix of an id works.
 
-    Raises QueryFailed.
+    Raises QueryFailed if there is none, or if several ids start so.
     """
-    run = lookup.run_named(connection, given)
+    run = lookup.find_run(connection, prefix)
     if run is not None:
-        return of_run(connection, run)
-    session = lookup.session_named(connection, given)
+        return run_tree(connection, run)
+    session = lookup.find_session(connection, prefix)
     if session is not None:
-        return of_session(connection, session)
-    raise lookup.neither(given)
+        return session_tree(connection, session)
+    raise lookup.not_found(prefix)
 
 
 # -- of a run --------------------------------------------------------------------------------
 
+_RUN_EVENTS = f"""
+    SELECT event_id::VARCHAR, event_type, parent_event_id, timestamp,
+           [value[1:{_TEXT_CHARS}] FOR value IN
+               json_extract_string(payload, [{", ".join(f"'/{name}'" for name in _PAYLOAD_FIELDS)}])],
+           {_argument("payload -> 'arguments'")}
+    FROM events WHERE {{scope}}
+    ORDER BY CASE WHEN event_type IN ('run_started', 'run_finished', 'step') THEN 0
+                  WHEN event_type IN ('llm_call', 'tool_call', 'error') THEN 1
+                  WHEN event_type = 'heartbeat' THEN 3 ELSE 2 END, timestamp, event_id
+    LIMIT $limit
+"""
+_RUN_COUNTS = "SELECT event_type, count(*) FROM events WHERE {scope} GROUP BY 1 ORDER BY 1"
 
-def of_run(connection: duckdb.DuckDBPyConnection, which: Named) -> Tree:
-    """Return the tree of a run. Events of a run that nobody began are one, too."""
-    names = ", ".join(f"'/{name}'" for name in _POINTERS)
-    rows = connection.execute(
-        f"""
-        SELECT event_id::VARCHAR, event_type, parent_event_id, timestamp,
-               [each[1:{_TEXT_CHARS}] FOR each IN json_extract_string(payload, [{names}])],
-               {_argument("payload -> 'arguments'")}
-        FROM events WHERE {which.condition}
-        ORDER BY CASE WHEN event_type IN ('run_started', 'run_finished', 'step') THEN 0
-                      WHEN event_type IN ('llm_call', 'tool_call', 'error') THEN 1
-                      WHEN event_type = 'heartbeat' THEN 3 ELSE 2 END, timestamp, event_id
-        LIMIT {NODES_MAX}
-        """,
-        which.params,
-    ).fetchall()
-    costs = call_costs.costs(connection, which)
+
+def run_tree(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Tree:
+    """Return the tree of a run. Events whose run has no `run_started` make a tree, too."""
+    rows = connection.execute(scope.within(_RUN_EVENTS), {**scope.params, "limit": NODES_MAX}).fetchall()
+    costs = call_costs.read_costs(connection, scope)
     nodes = [_node(row, costs) for row in rows]
     left_out: dict[str, int] = {}
     if len(nodes) == NODES_MAX:
-        all_of_it = connection.execute(
-            f"SELECT event_type, count(*) FROM events WHERE {which.condition} GROUP BY 1 ORDER BY 1", which.params
-        ).fetchall()
-        shown = Counter(node.event_type for node in nodes)
-        left_out = {kind: count - shown[kind] for kind, count in all_of_it if count > shown[kind]}
-    run = lookup.run(connection, which) or _unbegun(which, nodes)
-    return _tree(nodes, which, run=run, left_out=left_out, children=lookup.children(connection, which))
+        counts = connection.execute(scope.within(_RUN_COUNTS), scope.params).fetchall()
+        left_out = _left_out(nodes, counts)
+    run = lookup.read_run(connection, scope) or _without_start(scope, nodes)
+    return _tree(nodes, scope, run=run, left_out=left_out, children=lookup.child_runs(connection, scope))
+
+
+def _left_out(nodes: Iterable[Node], counts: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Return how many events of each type are not among the nodes, where any are missing."""
+    shown = Counter(node.event_type for node in nodes)
+    return {event_type: count - shown[event_type] for event_type, count in counts if count > shown[event_type]}
 
 
 def _node(row: tuple[Any, ...], costs: dict[str, Decimal]) -> Node:
     event_id, event_type, parent, timestamp, values, argument = row
-    at: dict[str, str | None] = dict(zip(_POINTERS, values, strict=True))
+    payload: dict[str, str | None] = dict(zip(_PAYLOAD_FIELDS, values, strict=True))
 
-    def first(word: str) -> str | None:
-        return next((at[field] for field in _FIELDS[word] if at[field]), None)
+    def first(field: str) -> str | None:
+        return next((payload[name] for name in _FIELDS[field] if payload[name]), None)
 
     duration_ms = _number(first("duration_ms"))
-    failed = first("ok") == "false" or event_type == "error" or at["error_type"] is not None
-    finished = timestamp.replace(tzinfo=UTC)
+    failed = first("ok") == "false" or event_type == "error" or payload["error_type"] is not None
+    finished = utc(timestamp)
     name = first("name") or event_type
-    kind_of_error = None if event_type == "error" and name == first("error_type") else first("error_type")
-    error = ": ".join(each for each in (kind_of_error, first("error_message")) if each)
+    error_type = None if event_type == "error" and name == first("error_type") else first("error_type")
+    error = ": ".join(part for part in (error_type, first("error_message")) if part)
     return Node(
         event_id=event_id,
         event_type=event_type,
@@ -171,7 +175,7 @@ def _node(row: tuple[Any, ...], costs: dict[str, Decimal]) -> Node:
         duration_ms=duration_ms,
         ok=not failed,
         error=error or None,
-        input_tokens=sum(_count(first(word)) for word in ("uncached", "cache_read", "write_5m", "write_1h")),
+        input_tokens=sum(_count(first(kind)) for kind in ("uncached", "cache_read", "write_5m", "write_1h")),
         output_tokens=_count(first("output")),
         cost_usd=costs.get(event_id),
     )
@@ -196,11 +200,11 @@ def _before(finished: datetime, duration_ms: float | None) -> datetime:
         return finished
 
 
-def _unbegun(which: Named, nodes: list[Node]) -> Run:
-    """Make a run of events of which none says that it began."""
+def _without_start(scope: Scope, nodes: list[Node]) -> Run:
+    """Return a run for events without a `run_started` and a `run_finished`."""
     return Run(
-        run_id=which.id,
-        workspace=which.workspace,
+        run_id=scope.id,
+        workspace=scope.workspace,
         started=min((node.started for node in nodes), default=None),
         last_event=max((node.finished for node in nodes), default=None),
         events=len(nodes),
@@ -209,8 +213,8 @@ def _unbegun(which: Named, nodes: list[Node]) -> Run:
 
 # -- of a session ----------------------------------------------------------------------------
 
-_CALLS = f"""
-    WITH llm AS (FROM llm_calls WHERE {{condition}}), tool AS (FROM tool_calls WHERE {{condition}})
+_SESSION_CALLS = f"""
+    WITH llm AS (FROM llm_calls WHERE {{scope}}), tool AS (FROM tool_calls WHERE {{scope}})
     SELECT event_id::VARCHAR, 'llm_call', parent_event_id, coalesce(model, 'llm_call'), subagent_id, NULL,
            timestamp, last_timestamp, latency_ms, ok, error_type,
            coalesce(TRY(uncached_input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens), 0),
@@ -221,61 +225,58 @@ _CALLS = f"""
            coalesce(tool, 'tool_call'), subagent_id, {_argument("input")},
            timestamp, coalesce(finished, timestamp), duration_ms, ok, error_type, 0, 0
     FROM tool
-    ORDER BY 7, 8, 2, 1 LIMIT {NODES_MAX + 1}
+    ORDER BY 7, 8, 2, 1 LIMIT $limit
 """
 
 
-def of_session(connection: duckdb.DuckDBPyConnection, which: Named) -> Tree:
-    """Return the calls of a session in order of time, imported or recorded, and the runs that belong to it.
+_SESSION_COUNTS = """
+    SELECT 'llm_call', count(*) FROM llm_calls WHERE {scope}
+    UNION ALL SELECT 'tool_call', count(*) FROM tool_calls WHERE {scope}
+    ORDER BY 1
+"""
 
-    Several tool calls may stand in one imported event: the id of such a node is the event's and, behind a
-    slash, the call's.
+
+def session_tree(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Tree:
+    """Return the model and tool calls of a session in order of time, imported or recorded, and its runs.
+
+    One imported event may hold several tool calls: the id of their nodes is the event's id, a slash and the call's id.
     """
-    rows = connection.execute(_CALLS.format(condition=which.condition), which.params).fetchall()
-    costs = call_costs.costs(connection, which)
+    rows = connection.execute(scope.within(_SESSION_CALLS), {**scope.params, "limit": NODES_MAX + 1}).fetchall()
+    costs = call_costs.read_costs(connection, scope)
     nodes = [_call(row, costs) for row in rows[:NODES_MAX]]
     left_out: dict[str, int] = {}
     if len(rows) > NODES_MAX:
-        counts = connection.execute(
-            f"SELECT (SELECT count(*) FROM llm_calls WHERE {which.condition}), "
-            f"(SELECT count(*) FROM tool_calls WHERE {which.condition})",
-            which.params,
-        ).fetchall()[0]
-        shown = Counter(node.event_type for node in nodes)
-        kinds = zip(("llm_call", "tool_call"), counts, strict=True)
-        left_out = {kind: count - shown[kind] for kind, count in kinds if count > shown[kind]}
-    names = ", ".join(Run.__struct_fields__)
-    runs = connection.execute(
-        f"SELECT {names} FROM runs WHERE {which.condition} ORDER BY started, run_id LIMIT {lookup.LIMIT_MAX}",
-        which.params,
-    ).fetchall()
-    return _tree(nodes, which, run=None, left_out=left_out, children=[lookup.of_row(row) for row in runs])
+        counts = connection.execute(scope.within(_SESSION_COUNTS), scope.params).fetchall()
+        left_out = _left_out(nodes, counts)
+    return _tree(nodes, scope, run=None, left_out=left_out, children=lookup.runs_in(connection, scope))
 
 
 def _call(row: tuple[Any, ...], costs: dict[str, Decimal]) -> Node:
-    event_id, event_type, parent, name, subagent, text, begun, over, duration_ms, ok, error, sent, got = row
-    finished = over.replace(tzinfo=UTC)
-    started = begun.replace(tzinfo=UTC)
+    (
+        event_id, event_type, parent, name, subagent, text, first, last, duration_ms, ok, error, input_tokens,
+        output_tokens,
+    ) = row  # fmt: skip
+    started, finished = utc(first), utc(last)
     if event_type == "llm_call" and started == finished:
         started = _before(finished, duration_ms)
     return Node(
         event_id=event_id, event_type=event_type, parent_event_id=parent, name=name,
         kind=None if subagent is None else "subagent", text=text, started=started, finished=finished,
-        duration_ms=duration_ms, ok=bool(ok), error=error, input_tokens=sent, output_tokens=got,
-        cost_usd=costs.get(event_id) if event_type == "llm_call" else None,
+        duration_ms=duration_ms, ok=bool(ok), error=error, input_tokens=input_tokens,
+        output_tokens=output_tokens, cost_usd=costs.get(event_id) if event_type == "llm_call" else None,
     )  # fmt: skip
 
 
-# -- what both are made of -------------------------------------------------------------------
+# -- both ------------------------------------------------------------------------------------
 
 
-def _tree(nodes: list[Node], which: Named, *, run: Run | None, left_out: dict[str, int], children: list[Run]) -> Tree:
+def _tree(nodes: list[Node], scope: Scope, *, run: Run | None, left_out: dict[str, int], children: list[Run]) -> Tree:
     calls = [node for node in nodes if node.event_type == "llm_call"]
     costs = [node.cost_usd for node in calls if node.cost_usd is not None]
     return Tree(
         run=run,
-        session_id=which.id if run is None else None,
-        workspace=which.workspace,
+        session_id=scope.id if run is None else None,
+        workspace=scope.workspace,
         started=min((node.started for node in nodes), default=None),
         finished=max((node.finished for node in nodes), default=None),
         nodes=_summed(arranged(nodes)),
@@ -289,60 +290,59 @@ def _tree(nodes: list[Node], which: Named, *, run: Run | None, left_out: dict[st
 
 
 def arranged(nodes: Iterable[Node]) -> list[Node]:
-    """Return the nodes in the order of their tree, each once, with its depth; siblings by when they began."""
-    by_id = {node.event_id: node for node in sorted(nodes, key=lambda each: (each.started, each.event_id))}
-    below: dict[str | None, list[str]] = {}
-    parents = _parents(by_id)
-    for event_id in by_id:
-        below.setdefault(parents[event_id], []).append(event_id)
-    found_: list[Node] = []
-    waiting = [(event_id, 0) for event_id in reversed(below.get(None, []))]
+    """Return the nodes depth first, each once and with its depth; siblings in order of their start."""
+    by_id = {node.event_id: node for node in sorted(nodes, key=lambda node: (node.started, node.event_id))}
+    children: dict[str | None, list[str]] = {}
+    for event_id, parent in _parents(by_id).items():
+        children.setdefault(parent, []).append(event_id)
+    ordered: list[Node] = []
+    waiting = [(event_id, 0) for event_id in reversed(children.get(None, []))]
     while waiting:
         event_id, depth = waiting.pop()
-        found_.append(msgspec.structs.replace(by_id[event_id], depth=depth))
-        waiting += [(each, depth + 1) for each in reversed(below.get(event_id, []))]
-    return found_
+        ordered.append(msgspec.structs.replace(by_id[event_id], depth=depth))
+        waiting += [(child, depth + 1) for child in reversed(children.get(event_id, []))]
+    return ordered
 
 
 def _parents(by_id: dict[str, Node]) -> dict[str, str | None]:
-    """Return each node's parent in the tree: the one it names, if that is there and not below itself."""
-    parents: dict[str, str | None] = {}
+    """Return each node's parent in the tree; None for a root. A cycle is cut above its earliest node."""
+    named = {event_id: node.parent_event_id for event_id, node in by_id.items()}
+    parents = {event_id: parent if parent in by_id else None for event_id, parent in named.items()}
+    visited: set[str] = set()
     for event_id in by_id:
         path: dict[str, None] = {}
-        each: str | None = event_id
-        while each is not None and each not in parents and each not in path:
-            path[each] = None
-            named = by_id[each].parent_event_id
-            each = named if named in by_id else None
-        if each in path:  # a circle: the first of it, in order of time, is cut from its parent
-            circle = list(path)[list(path).index(each):]  # fmt: skip
-            parents[min(circle, key=lambda one: (by_id[one].started, one))] = None
-        for one in path:
-            named = by_id[one].parent_event_id
-            parents.setdefault(one, named if named in by_id else None)
+        current: str | None = event_id
+        while current is not None and current not in visited and current not in path:
+            path[current] = None
+            current = parents[current]
+        if current in path:
+            cycle = list(path)[list(path).index(current):]  # fmt: skip
+            parents[min(cycle, key=lambda member: (by_id[member].started, member))] = None
+        visited.update(path)
     return parents
 
 
 def _summed(nodes: list[Node]) -> list[Node]:
-    """Give each node that is no call the tokens and costs of the calls below it."""
+    """Set the tokens and the cost of each node that is not a model call to those of the calls below it."""
     sums = [_own(node) for node in nodes]
-    above: list[int | None] = []
-    open_: list[int] = []
-    for place, node in enumerate(nodes):
-        del open_[node.depth :]
-        above.append(open_[-1] if open_ else None)
-        open_.append(place)
-    for place in range(len(nodes) - 1, -1, -1):  # whoever is below stands behind
-        parent = above[place]
+    parents: list[int | None] = []
+    ancestors: list[int] = []
+    for index, node in enumerate(nodes):
+        del ancestors[node.depth :]
+        parents.append(ancestors[-1] if ancestors else None)
+        ancestors.append(index)
+    for index in range(len(nodes) - 1, -1, -1):  # children come after their parents
+        parent = parents[index]
         if parent is not None:
-            sums[parent] = _added(sums[parent], sums[place])
+            sums[parent] = _added(sums[parent], sums[index])
     return [
         node if node.event_type == "llm_call"
-        else msgspec.structs.replace(node, input_tokens=sent, output_tokens=got, cost_usd=cost)
-        for node, (sent, got, cost) in zip(nodes, sums, strict=True)
+        else msgspec.structs.replace(node, input_tokens=input_tokens, output_tokens=output_tokens, cost_usd=cost)
+        for node, (input_tokens, output_tokens, cost) in zip(nodes, sums, strict=True)
     ]  # fmt: skip
 
 
+#: Input tokens, output tokens, cost in USD.
 _Sum = tuple[int, int, Decimal | None]
 
 
@@ -350,6 +350,6 @@ def _own(node: Node) -> _Sum:
     return (node.input_tokens, node.output_tokens, node.cost_usd) if node.event_type == "llm_call" else (0, 0, None)
 
 
-def _added(one: _Sum, other: _Sum) -> _Sum:
-    costs = [each for each in (one[2], other[2]) if each is not None]
-    return one[0] + other[0], one[1] + other[1], sum(costs, Decimal(0)) if costs else None
+def _added(a: _Sum, b: _Sum) -> _Sum:
+    costs = [cost for cost in (a[2], b[2]) if cost is not None]
+    return a[0] + b[0], a[1] + b[1], sum(costs, Decimal(0)) if costs else None

@@ -73,7 +73,7 @@ def test_a_status_in_a_word_of_its_own_is_an_error(root: Path) -> None:
 
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"limit": 0}, "limit 0 is out of range: 1 to 10,000"),
-    ({"status": "good"}, "no run is 'good'; it is one of ok, error, cancelled, running, abandoned"),
+    ({"status": "good"}, "unknown status 'good'; use one of ok, error, cancelled, running, abandoned"),
 ])  # fmt: skip
 def test_what_runs_cannot_be_asked(root: Path, arguments: dict[str, object], message: str) -> None:
     """It says what it can be."""
@@ -260,7 +260,7 @@ def test_ids_may_be_shortened(root: Path) -> None:
         return None if head is None else head.name
 
     assert [named(each) for each in ("ab", "abc", "x", "x%")] == ["ab", "abc", "x%_", "x%_"]
-    with pytest.raises(QueryFailed, match=r"^several runs begin with 'a': ab, abc, abd; give more of it$"):
+    with pytest.raises(QueryFailed, match=r"^several runs begin with 'a': ab, abc, abd; give more of the id$"):
         store.run("a")
     for missing in ("%", "nope", ""):
         with pytest.raises(QueryFailed, match="there is no run"):
@@ -359,7 +359,7 @@ def test_large_fields_are_looked_at_where_they_are(root: Path, run: Run) -> None
     assert event is not None
     gone = evidence.examine(root, event)
     assert not gone.same
-    assert gone.why.startswith("input_messages is kept apart, and is not there: ")
+    assert gone.why.startswith("input_messages is stored in blobs, and cannot be read: ")
 
 
 # -- differences -----------------------------------------------------------------------------

@@ -1,0 +1,74 @@
+"""The SQL statements of the topics: each is a constant with a name, and DuckDB can plan it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from eventlog.indexer.index import index_file
+from eventlog.queries.cost import costs
+from eventlog.queries.identity import Scope
+from tests.conftest import PROJECT
+from tests.indexer.support import index
+
+TOPICS = ("runs",)
+MODULES = sorted(path for topic in TOPICS for path in (PROJECT / "queries" / topic).glob("*.py"))
+_BEGINNING = re.compile(r"\s*(SELECT|WITH|FROM|CREATE|INSERT|DELETE|UPDATE|DROP|COPY)\b")
+#: Not the `$` of a JSON path.
+_PARAMETER = re.compile(r"(?<![/\"])\$(\w+)|\?")
+_SCOPES = (Scope("run_id", "r", None), Scope("session_id", "s", "w"))
+
+
+def _name(path: Path) -> str:
+    return f"eventlog.{'.'.join(path.relative_to(PROJECT).with_suffix('').parts)}".removesuffix(".__init__")
+
+
+def _constants() -> Iterator[tuple[str, str]]:
+    """Each statement with its name, such as `runs.lookup._LIST_RUNS`."""
+    for path in MODULES:
+        for name, value in vars(importlib.import_module(_name(path))).items():
+            if name.isupper():
+                named = value if isinstance(value, Mapping) else {None: value}
+                for key, statement in named.items():
+                    if isinstance(statement, str) and _BEGINNING.match(statement):
+                        label = name if key is None else f"{name}[{key}]"
+                        yield f"{path.parent.name}.{path.stem}.{label}", statement
+
+
+STATEMENTS = dict(_constants())
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An index without events, with what the topics make in it."""
+    root = tmp_path_factory.mktemp("root")
+    index(root)
+    with index_file.reading(root, timeout_s=10) as reading:
+        costs.provide(reading)
+        yield reading
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_a_statement_can_be_planned(name: str, connection: duckdb.DuckDBPyConnection) -> None:
+    """Its tables, columns and functions exist, and its parameters have types."""
+    for scope in _SCOPES if "{scope}" in STATEMENTS[name] else _SCOPES[:1]:
+        statement = scope.within(STATEMENTS[name])
+        names = _PARAMETER.findall(statement)
+        params: dict[str, str | None] | list[None] = {name: scope.params.get(name) for name in names if name}
+        assert connection.execute(f"EXPLAIN {statement}", params or [None] * len(names)).fetchall()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_no_function_writes_sql_of_its_own(path: Path) -> None:
+    """A statement inside a function has no name, and no test binds it."""
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    assert not _BEGINNING.match(node.value), f"{function.name}: {node.value.strip()[:60]}"
