@@ -2,6 +2,7 @@
 
     EventlogError
     ├── ConfigError            a setting is unknown or has a bad value
+    │   └── InvalidSource      a source of agent data is declared wrongly, or twice
     ├── InvalidEvent           the event was refused at emit; nothing was written
     │   └── EventTypeConflict  two structs want the same event type
     ├── WriteFailed            the operating system refused the bytes
@@ -35,6 +36,7 @@ __all__ = [
     "IndexBusy",
     "IndexFailed",
     "InvalidEvent",
+    "InvalidSource",
     "MaintenanceBusy",
     "MissingExtra",
     "ObjectMissing",
@@ -52,6 +54,10 @@ class EventlogError(Exception):
 
 class ConfigError(EventlogError):
     """A setting is unknown or has a value that cannot be used."""
+
+
+class InvalidSource(ConfigError):
+    """A source of agent data is declared wrongly, is there twice, or cannot be loaded."""
 
 
 class InvalidEvent(EventlogError):

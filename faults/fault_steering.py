@@ -15,10 +15,11 @@ import msgspec
 
 from eventlog.config import Config
 from eventlog.errors import EventlogError
-from eventlog.format import builtin, control, envelope, ids, timestamps
+from eventlog.format import builtin, envelope, ids, timestamps
 from eventlog.format.alerts import AlertRuleSet
 from eventlog.format.control import RECORDED, WRITERS, Role
 from eventlog.format.envelope import Envelope
+from eventlog.importers import foreign_types, sources
 from eventlog.importers.claude_code import ClaudeCode
 from eventlog.importers.engine import Importer
 from eventlog.importers.jsonl import Jsonl
@@ -152,13 +153,13 @@ def _spelled(plan: Plan, name: str) -> str:
         "spaces": f"\t{name.replace('_', ' ')} \n",
         "dots": f"..{name}--",
         "kelvin": name.replace("k", "\u212a"),
-        "prefix": control.IMPORTED * plan.rng.randint(1, 3) + name,
+        "prefix": foreign_types.IMPORTED * plan.rng.randint(1, 3) + name,
     }[style]
 
 
 def _through_importers(plan: Plan, root: Path) -> int:
     source = plan.folder / "foreign.jsonl"
-    names = sorted(WRITERS.keys() | RECORDED)
+    names = sorted({*WRITERS, *RECORDED, *sources.event_types()})
     lines = [
         {"type": _spelled(plan, name), "n": n, **_payload(name)}
         for n in range(plan.times(100))

@@ -13,8 +13,9 @@ import msgspec
 from eventlog.config import Config
 from eventlog.format.control import Role
 from eventlog.importers.claude_code import ClaudeCode
-from eventlog.importers.engine import Format, Importer
+from eventlog.importers.engine import Importer
 from eventlog.importers.jsonl import Jsonl
+from eventlog.importers.sources import Format
 from eventlog.indexer.indexer import Indexer
 from eventlog.log import blobs, layout, reader
 from eventlog.queries.store import ReadStore

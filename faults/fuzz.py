@@ -18,10 +18,11 @@ with atheris.instrument_imports(include=["eventlog"]):
     from eventlog.errors import ImportFailed, InvalidEvent
     from eventlog.format import envelope
     from eventlog.format.envelope import Envelope
-    from eventlog.importers import source
+    from eventlog.importers import records
     from eventlog.importers.claude_code import ClaudeCode
-    from eventlog.importers.engine import Format, _rejected
+    from eventlog.importers.engine import _rejected
     from eventlog.importers.jsonl import Jsonl
+    from eventlog.importers.sources import Format
 
 _FORMATS: list[Format] = [
     ClaudeCode(workspace="w"),
@@ -45,24 +46,24 @@ def _decode(line: bytes) -> None:
 
 def _take_apart(data: bytes) -> None:
     """Every line has records that hold all of it, and each is an event or can be kept as rejected."""
-    lines = list(source.read_lines(_HERE, io.BufferedReader(io.BytesIO(data)), 0))
+    lines = list(records.read_lines(_HERE, io.BufferedReader(io.BytesIO(data)), 0))
     assert b"".join(line.data + b"\n" * line.terminated for line in lines) == data
     for line in lines:
-        records = source.split_records(line)
-        if len(records) < 2:
-            assert sum(len(each.data) for each in records) == len(line.data.removeprefix(b"\xef\xbb\xbf").strip())
-        for record in records:
+        parts = records.split_records(line)
+        if len(parts) < 2:
+            assert sum(len(each.data) for each in parts) == len(line.data.removeprefix(b"\xef\xbb\xbf").strip())
+        for record in parts:
             assert record.data in line.data
             for format_ in _FORMATS:
                 envelope.decode(_event(format_, record).removesuffix(b"\n"))
 
 
-def _event(format_: Format, record: source.Record) -> bytes:
+def _event(format_: Format, record: records.Record) -> bytes:
     """As the import engine does it."""
     made: Envelope | None = None
     try:
         if record.reason is None:
-            made = format_.envelope(record.data, "source", 0)
+            (made,) = format_.envelopes(record.data, "source", 0)
             return envelope.encode(made)
     except (ValueError, RecursionError, InvalidEvent):
         pass
@@ -73,7 +74,7 @@ def _archive(data: bytes) -> None:
     """A damaged archive is said to be damaged."""
     try:
         packed = gzip.GzipFile(fileobj=io.BytesIO(data))
-        for _ in source.read_lines(_HERE, packed, 0):  # type: ignore[arg-type]  # reads like a buffered one
+        for _ in records.read_lines(_HERE, packed, 0):  # type: ignore[arg-type]  # reads like a buffered one
             pass
     except ImportFailed:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import sys
 import threading
@@ -13,18 +14,31 @@ import click
 from eventlog import config
 from eventlog.cli.main import counted, root_option, say, tell
 from eventlog.errors import ConfigError, ImportFailed
-from eventlog.format import control
 from eventlog.format.control import Role
-from eventlog.importers import claude_code as claude
-from eventlog.importers.engine import Format, Imported, Importer, follow
+from eventlog.importers import foreign_types, sources
+from eventlog.importers.engine import Imported, Importer, follow
 from eventlog.importers.jsonl import Jsonl, guess_time_field
-from eventlog.importers.source import is_compressed, open_source
+from eventlog.importers.records import is_compressed, open_source
+from eventlog.importers.sources import Format, Source
 from eventlog.record.recorder import Recorder
 
 _FOLLOW_S = 0.5
 
 
-@click.group(name="import")
+class ImportGroup(click.Group):
+    """`jsonl`, and a command for each source."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*self.commands, *(source.command for source in sources.all_sources())])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for source in sources.all_sources():
+            if source.command == cmd_name:
+                return _command(source)
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(name="import", cls=ImportGroup)
 def import_() -> None:
     """Append other programs' logs, each event once.
 
@@ -94,31 +108,28 @@ def jsonl(
     _import(root, format_, lambda: list(files), following)
 
 
-@import_.command(name="claude-code")
-@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--workspace", help="Import into this workspace.")
-@click.option("--agent", help="Attribute to this agent.")
-@click.option("--follow", "following", is_flag=True, help="Go on while sessions are being written.")
-@root_option
-def claude_code(
-    paths: tuple[Path, ...], following: bool, root: str | None, workspace: str | None, agent: str | None
-) -> None:
-    """Import Claude Code transcripts; by default all of ~/.claude/projects.
+def _command(source: Source) -> click.Command:
+    @click.command(name=source.command, help=inspect.cleandoc(source.help))
+    @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+    @click.option("--workspace", help="Import into this workspace.")
+    @click.option("--agent", help="Attribute to this agent.")
+    @click.option("--follow", "following", is_flag=True, help="Go on while sessions are being written.")
+    @root_option
+    def command(
+        paths: tuple[Path, ...], following: bool, root: str | None, workspace: str | None, agent: str | None
+    ) -> None:
+        folders = list(paths) or [source.default_folder()]
+        if not following and not source.find(folders):
+            raise ImportFailed(f"no {source.noun}s ({source.patterns[0]}) under {', '.join(map(str, folders))}")
+        format_ = source.format(workspace=workspace, agent=agent)
+        _import(
+            root,
+            format_,
+            lambda: source.find([path for path in folders if path.exists()] if following else folders),
+            following,
+        )
 
-    The index then has views over them: llm_calls, tool_calls, sessions.
-
-    \b
-    Example:
-      eventlog import claude-code
-      eventlog import claude-code ~/.claude/projects/my-project --follow
-    """
-    given = list(paths) or [claude.default_folder()]
-    if not following and not claude.find(given):
-        raise ImportFailed(f"no transcripts (*.jsonl) under {', '.join(map(str, given))}")
-    format_ = claude.ClaudeCode(workspace=workspace, agent=agent)
-    _import(
-        root, format_, lambda: claude.find([path for path in given if path.exists()] if following else given), following
-    )
+    return command
 
 
 def _import(root: str | None, format_: Format, find: Callable[[], list[Path]], following: bool) -> None:
@@ -169,7 +180,7 @@ def _report(done: Imported) -> None:
     later = f", {counted(done.unfinished, 'unfinished last line')} left for the next import" if done.unfinished else ""
     tell(f"{files}: {done.events - done.rejected:,} new events{rejected}{skipped}{later}")
     for foreign, count in sorted(done.renamed.items()):
-        named = control.imported(foreign)
+        named = foreign_types.imported(foreign)
         tell(f"{counted(count, 'line')} of type {foreign}: that is a name of eventlog's own, now {named}")
 
 

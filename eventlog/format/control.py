@@ -17,7 +17,6 @@ from __future__ import annotations
 import enum
 
 from eventlog.errors import InvalidEvent
-from eventlog.format import envelope
 
 
 class Role(enum.IntEnum):
@@ -52,16 +51,13 @@ WRITERS: dict[str, Role] = {
     "retention_set": Role.OPERATOR,
 }
 
-#: What the built-in recording functions and importers write: anybody may emit them, a foreign file may not claim them.
+#: What the built-in recording functions write: anybody may emit them, a foreign file may not claim them.
 RECORDED = frozenset(
     {
         "run_started", "run_finished", "step", "llm_call", "tool_call", "decision_trace", "orchestration_event",
-        "debug_event", "error", "artifact", "heartbeat", "message", "score", "claude_code",
+        "debug_event", "error", "artifact", "heartbeat", "message", "score",
     }
 )  # fmt: skip
-
-#: Before the name of a foreign type that is a name of eventlog's own.
-IMPORTED = "imported."
 
 _COMMANDS = {
     "price_set": "eventlog emit price_set",
@@ -86,31 +82,3 @@ def check(event_type: str, role: Role) -> None:
     raise InvalidEvent(
         f"{event_type} is written by eventlog's own maintenance alone; use another event type for an event of yours"
     )
-
-
-def is_claimed(event_type: str) -> bool:
-    """Say whether a type is eventlog's own: a foreign file that uses the name means something else."""
-    return event_type in WRITERS or event_type in RECORDED
-
-
-def imported(event_type: str) -> str:
-    """Return the type under which lines of a foreign type are imported.
-
-    One of eventlog's own becomes `imported.<type>`, and so on: two foreign types never become one.
-    Raises InvalidEvent where that is longer than a type may be.
-    """
-    return envelope.check_event_type(IMPORTED + event_type) if is_claimed(foreign(event_type)) else event_type
-
-
-def foreign(event_type: str) -> str:
-    """Return a type without the `imported.` before it."""
-    while event_type.startswith(IMPORTED):
-        event_type = event_type.removeprefix(IMPORTED)
-    return event_type
-
-
-def renamed_from(event_type: str) -> str | None:
-    """Return the foreign type that `imported` made this of; None where it changed nothing."""
-    if event_type.startswith(IMPORTED) and is_claimed(foreign(event_type)):
-        return event_type.removeprefix(IMPORTED)
-    return None

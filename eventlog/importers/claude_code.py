@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from eventlog.errors import ImportFailed
 from eventlog.format import ids, timestamps
 from eventlog.format.envelope import Envelope, encode_fields
-from eventlog.importers.source import importer_parts, path_name
+from eventlog.importers.records import importer_parts, path_name
+from eventlog.importers.sources import Source
 
 EVENT_TYPE = "claude_code"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/-]*")
@@ -46,11 +46,11 @@ class ClaudeCode:
         """The session's id, which is the file's name: a copied or moved transcript is the same one."""
         return Path(path_name(path)).name.removesuffix(".zst").removesuffix(".gz").removesuffix(".jsonl")
 
-    def envelope(self, data: bytes, source: str, occurrence: int) -> Envelope:
-        """Make the event of a line."""
+    def envelopes(self, data: bytes, source: str, occurrence: int) -> list[Envelope]:
+        """Return the one event of a line."""
         line = self._decode(data)
         moment = _moment(line)
-        return Envelope(
+        made = Envelope(
             event_id=ids.derived_id(
                 timestamps.to_us(timestamps.parse(moment)),
                 EVENT_TYPE, source, *importer_parts(self.agent), data, str(occurrence), workspace=self.workspace,
@@ -63,6 +63,7 @@ class ClaudeCode:
             agent=self.agent,
             payload=msgspec.Raw(data),
         )  # fmt: skip
+        return [made]
 
 
 def _quoted(name: str | None) -> str:
@@ -91,19 +92,21 @@ def default_folder() -> Path:
     return (Path(base) if base else Path.home() / ".claude") / "projects"
 
 
-def find(paths: list[Path]) -> list[Path]:
-    """Return the transcripts under the given files and folders, sorted.
+SOURCE = Source(
+    name=EVENT_TYPE,
+    command="claude-code",
+    help="""Import Claude Code transcripts; by default all of ~/.claude/projects.
 
-    Raises ImportFailed for a path that is neither.
-    """
-    found: set[Path] = set()
-    for path in paths:
-        if path.is_dir():
-            for ending in ("*.jsonl", "*.jsonl.gz", "*.jsonl.zst"):
-                found.update(each for each in path.rglob(ending) if each.is_file())
-        elif path.is_file():
-            found.add(path)
-        else:
-            problem = "is neither a file nor a folder" if path.exists() else "does not exist"
-            raise ImportFailed(f"{path} {problem}; name a transcript or a folder of them")
-    return sorted(found)
+    The index then has views over them: llm_calls, tool_calls, sessions.
+
+    \b
+    Example:
+      eventlog import claude-code
+      eventlog import claude-code ~/.claude/projects/my-project --follow
+    """,
+    event_types=(EVENT_TYPE,),
+    format=ClaudeCode,
+    default_folder=default_folder,
+    patterns=("*.jsonl", "*.jsonl.gz", "*.jsonl.zst"),
+    noun="transcript",
+)

@@ -15,16 +15,16 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from stat import S_ISREG
-from typing import Protocol
 
 import msgspec
 
 from eventlog.errors import ImportFailed, InvalidEvent
 from eventlog.format import control, envelope, ids, timestamps
 from eventlog.format.envelope import Envelope
-from eventlog.importers.source import (
+from eventlog.importers import foreign_types
+from eventlog.importers.records import (
     Record,
-    Source,
+    SourceFile,
     SourceLine,
     is_compressed,
     open_source,
@@ -33,6 +33,7 @@ from eventlog.importers.source import (
     skip,
     split_records,
 )
+from eventlog.importers.sources import Format
 from eventlog.log import blobs, reader
 from eventlog.record.recorder import Recorder
 
@@ -54,33 +55,13 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     prefix_hash: str
 
 
-class Format(Protocol):
-    """What an importer knows of its foreign format."""
-
-    #: The importer's name and all options that change what it makes of a line: an import
-    #: with other options begins anew. No two sets of options have one key.
-    key: str
-    #: Whose the events are.
-    workspace: str | None
-    agent: str | None
-
-    def source_name(self, path: Path) -> str:
-        """Return what identifies the source wherever it lies; it goes into the ids."""
-
-    def envelope(self, data: bytes, source: str, occurrence: int) -> Envelope:
-        """Make the event of a record.
-
-        Raises InvalidEvent with the reason, or what msgspec raises for a record that is no object.
-        """
-
-
 class Imported(msgspec.Struct):
     """What an import did.
 
     `lines` counts all that were read, `events` what was appended to the log, and `rejected`
     those of them that only keep a line for quarantine; `reason` is that of the first. `unfinished` counts
     last lines that have no end yet, and are left for the next import. `renamed` counts
-    events by their foreign type, where that is a name of eventlog's own (`control.imported`).
+    events by their foreign type, where that is a name of eventlog's own (`foreign_types.imported`).
     """
 
     sources: int = 0
@@ -148,11 +129,12 @@ class Importer:
                 done.lines += 1
                 for record in records:
                     occurrence = source.count(record.data)
-                    event, reason = self._event(record, line, name, occurrence)
-                    batch.add(event)
-                    done.events += 1
-                    if (foreign := control.renamed_from(event[0])) is not None:
-                        done.rename(foreign)
+                    events, reason = self._events(record, line, name, occurrence)
+                    for event_type, encoded in events:
+                        batch.add(event_type, encoded)
+                        if (foreign := foreign_types.renamed_from(event_type)) is not None:
+                            done.rename(foreign)
+                    done.events += len(events)
                     done.rejected += reason is not None
                     done.reason = done.reason or reason
                 source.move(line)
@@ -199,19 +181,15 @@ class Importer:
         for path in self._open:
             self.checkpoint(path)
 
-    def _event(
+    def _events(
         self, record: Record, line: SourceLine, source: str, occurrence: int
-    ) -> tuple[tuple[str, bytes], str | None]:
-        """Return (event type, line) for a record, and why if it is kept for quarantine only."""
+    ) -> tuple[list[tuple[str, bytes]], str | None]:
+        """Return (event type, line) of each event of a record, and why if it is kept for quarantine only."""
         reason = record.reason
         if reason is None:
             try:
-                made = self._format.envelope(record.data, source, occurrence)
-                control.check(made.event_type, control.Role.AGENT)
-                if blobs.may_look_like_one(record.data):  # what a foreign line says is no reference to a chunk of ours
-                    plain = msgspec.Raw(blobs.wrap_lookalikes(bytes(made.payload)))
-                    made = msgspec.structs.replace(made, payload=plain)
-                return (made.event_type, envelope.encode(made)), None
+                made = self._format.envelopes(record.data, source, occurrence)
+                return [_encoded(each, record.data) for each in made], None
             except InvalidEvent as error:
                 reason = str(error)
             except msgspec.ValidationError:
@@ -219,7 +197,15 @@ class Importer:
             except (ValueError, RecursionError) as error:
                 reason = f"not JSON: {error}"
         rejected = _rejected(self._format, source, record.data, line.length, occurrence, reason)
-        return (REJECTED_EVENT, envelope.encode(rejected)), reason
+        return [(REJECTED_EVENT, envelope.encode(rejected))], reason
+
+
+def _encoded(made: Envelope, data: bytes) -> tuple[str, bytes]:
+    """Return the type and the line of an event that a record gave. Raises InvalidEvent for a control event."""
+    control.check(made.event_type, control.Role.AGENT)
+    if blobs.may_look_like_one(data):  # a foreign line cannot refer to one of our chunks
+        made = msgspec.structs.replace(made, payload=msgspec.Raw(blobs.wrap_lookalikes(bytes(made.payload))))
+    return made.event_type, envelope.encode(made)
 
 
 def _is_whole(record: Record) -> bool:
@@ -241,8 +227,7 @@ class _Batch:
     def __exit__(self, *_: object) -> None:
         self.write()  # what was read before an error, too
 
-    def add(self, event: tuple[str, bytes]) -> None:
-        event_type, line = event
+    def add(self, event_type: str, line: bytes) -> None:
         self._lines.setdefault(event_type, []).append(line)
         self._size += len(line)
         if self._size >= _BATCH_BYTES:
@@ -289,7 +274,7 @@ class _Source:
         except OSError:
             return False
 
-    def lines(self, file: Source) -> Iterator[SourceLine]:
+    def lines(self, file: SourceFile) -> Iterator[SourceLine]:
         """Yield the lines behind the offset."""
         if not is_compressed(self.path):
             self._inode = os.fstat(file.fileno()).st_ino
@@ -331,7 +316,7 @@ class _Source:
                     return self.hash.hexdigest() == prefix_hash
         return False
 
-    def _continues(self, file: Source) -> bool:
+    def _continues(self, file: SourceFile) -> bool:
         """Behind a line that had no newline, only a newline means that it was complete."""
         return self._terminated or file.read(1) in (b"", b"\n")
 

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from eventlog.errors import InvalidEvent
-from eventlog.format import control, envelope, ids, timestamps
+from eventlog.format import envelope, ids, timestamps
 from eventlog.format.envelope import Envelope
-from eventlog.importers.source import importer_parts, path_name
+from eventlog.importers import foreign_types
+from eventlog.importers.records import importer_parts, path_name
 
 Fields = dict[str, msgspec.Raw]
 _fields = msgspec.json.Decoder(Fields)
@@ -25,7 +26,7 @@ class Jsonl:
     """A JSONL format told by options.
 
     `type_` names the event type, or `type_field` the field whose value does (`PushEvent`
-    becomes `push_event`, and a name of eventlog's own `imported.<name>`, see eventlog.format.control).
+    becomes `push_event`, and a name of eventlog's own `imported.<name>`, see eventlog.importers.foreign_types).
     Fields are named as they stand, or as a dotted path. Raises InvalidEvent for a `type_` that is a name of
     eventlog's own.
     """
@@ -61,12 +62,12 @@ class Jsonl:
         """
         return self._source or path_name(path).removesuffix(".zst").removesuffix(".gz")
 
-    def envelope(self, data: bytes, source: str, occurrence: int) -> Envelope:
-        """Make the event of a line."""
+    def envelopes(self, data: bytes, source: str, occurrence: int) -> list[Envelope]:
+        """Return the one event of a line."""
         fields = _fields.decode(data)
         event_type = self._type or self._event_type(fields)
         moment = self._moment(fields)
-        return Envelope(
+        made = Envelope(
             event_id=ids.derived_id(
                 timestamps.to_us(timestamps.parse(moment)),
                 event_type, *importer_parts(self.agent), *self._key(fields, data, source, occurrence),
@@ -78,6 +79,7 @@ class Jsonl:
             agent=self.agent,
             payload=msgspec.Raw(data),
         )  # fmt: skip
+        return [made]
 
     def _event_type(self, fields: Fields) -> str:
         value = _pick(fields, self._type_field)
@@ -134,15 +136,15 @@ def _as_event_type(value: object) -> str:
     if not isinstance(value, str):
         raise InvalidEvent(f"the type field holds {str(value)[:80]!r}, which is not text")
     name = _ODD.sub("_", _HUMP.sub("_", value).lower()).strip("_.-")
-    return control.imported(envelope.check_event_type(name[:100]))
+    return foreign_types.imported(envelope.check_event_type(name[:100]))
 
 
 def _own_type(name: str) -> str:
     """Return the type that somebody chose for foreign lines. Raises InvalidEvent."""
     envelope.check_event_type(name)
-    if control.is_claimed(name):
+    if foreign_types.is_claimed(name):
         raise InvalidEvent(
             f"{name} is a type of eventlog's own, and foreign lines are none of these; use another, "
-            f"for instance --type {control.imported(name)}"
+            f"for instance --type {foreign_types.imported(name)}"
         )
     return name

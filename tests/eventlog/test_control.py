@@ -18,9 +18,9 @@ import pytest
 import eventlog as obs
 from eventlog.config import Config, load
 from eventlog.errors import ConfigError, InvalidEvent
-from eventlog.format import alerts, builtin, control, envelope, ids, schemas, timestamps
+from eventlog.format import alerts, builtin, envelope, ids, schemas, timestamps
 from eventlog.format.control import RECORDED, WRITERS, Role
-from eventlog.importers import claude_code
+from eventlog.importers import claude_code, foreign_types, sources
 from eventlog.importers.engine import CHECKPOINT_EVENT, REJECTED_EVENT, Importer
 from eventlog.importers.jsonl import Jsonl
 from eventlog.indexer.alarm import ALARM_EVENT
@@ -71,9 +71,8 @@ def test_each_type_that_a_reader_acts_on_is_in_the_list() -> None:
 
 
 def test_the_recorded_types_are_the_built_in_ones_that_steer_nothing() -> None:
-    """And what the importer of transcripts makes."""
     built_in = {name for name, each in schemas._by_name.items() if each.built_in}
-    assert built_in - WRITERS.keys() | {claude_code.EVENT_TYPE} == RECORDED
+    assert built_in - WRITERS.keys() == RECORDED
 
 
 # -- emit ----------------------------------------------------------------------------------
@@ -235,7 +234,7 @@ def import_(root: Path, tmp_path: Path, *types: str) -> dict[str, int]:
     return done.renamed
 
 
-@pytest.mark.parametrize("event_type", sorted(WRITERS.keys() | RECORDED))
+@pytest.mark.parametrize("event_type", sorted({*WRITERS, *RECORDED, *sources.event_types()}))
 def test_a_foreign_type_that_is_ours_is_renamed(root: Path, tmp_path: Path, event_type: str) -> None:
     """However it is spelled there; and it is said how many."""
     camel = "".join(part.capitalize() for part in event_type.split("_"))
@@ -250,7 +249,7 @@ def test_no_two_foreign_types_become_one(root: Path, tmp_path: Path) -> None:
     given = ["price_set", "imported.price_set", "imported.imported.price_set", "imported.note", "note"]
     renamed = import_(root, tmp_path, *given)
     assert renamed == {"price_set": 1, "imported.price_set": 1, "imported.imported.price_set": 1}
-    made = [control.imported(name) for name in given]
+    made = [foreign_types.imported(name) for name in given]
     assert len(set(made)) == len(given)
     assert written(root) == set(made)
     assert made[-2:] == ["imported.note", "note"]
@@ -261,7 +260,7 @@ def test_the_kelvin_sign_is_no_way_in(root: Path, tmp_path: Path) -> None:
     assert import_(root, tmp_path, "segments_bac\u212aed_up") == {"segments_backed_up": 1}
 
 
-@pytest.mark.parametrize("event_type", sorted(WRITERS.keys() | RECORDED))
+@pytest.mark.parametrize("event_type", sorted({*WRITERS, *RECORDED, *sources.event_types()}))
 def test_nobody_chooses_such_a_type_for_foreign_lines(event_type: str) -> None:
     """It is refused, and another is suggested, which is taken."""
     with pytest.raises(InvalidEvent, match=f"--type imported.{event_type}"):

@@ -19,9 +19,10 @@ from eventlog.config import Config
 from eventlog.errors import ImportFailed, InvalidEvent, WriteFailed
 from eventlog.format import timestamps
 from eventlog.format.control import Role
-from eventlog.importers.claude_code import ClaudeCode, default_folder, find
-from eventlog.importers.engine import Format, Imported, Importer, follow
+from eventlog.importers.claude_code import SOURCE, ClaudeCode, default_folder
+from eventlog.importers.engine import Imported, Importer, follow
 from eventlog.importers.jsonl import Jsonl, guess_time_field
+from eventlog.importers.sources import Format
 from eventlog.record.recorder import Recorder
 from fixtures import transcripts
 from tests.conftest import lines_of
@@ -58,7 +59,7 @@ def test_the_fixtures_are_what_their_program_makes() -> None:
 
 def test_each_line_is_kept_verbatim(root: Path) -> None:
     """Byte for byte, as the payload; glued records as two events."""
-    done = import_(root, *find([transcripts.FOLDER]))
+    done = import_(root, *SOURCE.find([transcripts.FOLDER]))
     assert (done.sources, done.rejected) == (3, transcripts.UNREADABLE)
     kept = b"\n".join(lines_of(root, "claude_code"))
     for name, text in transcripts.files().items():
@@ -95,7 +96,7 @@ def test_times_and_sessions_come_from_the_line_itself(root: Path) -> None:
 
 def test_importing_again_appends_nothing(root: Path) -> None:
     """The log remembers how far each file was read; files without a final newline too."""
-    paths = find([transcripts.FOLDER])
+    paths = SOURCE.find([transcripts.FOLDER])
     first = import_(root, *paths)
     size = sum(path.stat().st_size for path in (root / "log").rglob("*.jsonl"))
     again = import_(root, *reversed(paths))
@@ -127,7 +128,7 @@ def test_each_workspace_gets_all_of_a_file(root: Path, tmp_path: Path, which: in
 def test_imports_without_a_workspace_keep_the_ids_of_earlier_versions() -> None:
     """Else a file that was rewritten would be imported a second time."""
     record = b'{"uuid":"1","timestamp":"2026-01-02T03:04:05Z"}'
-    made = [format_.envelope(record, "s", 0).event_id for format_ in _formats(None)]
+    made = [format_.envelopes(record, "s", 0)[0].event_id for format_ in _formats(None)]
     assert made == [
         "019b7ca9-8c88-867f-9e96-28411a1e49be", "00000000-0000-8ea1-8c6f-92dc394fe578",
         "00000000-0000-8148-a39e-74ff306a97e0",
@@ -234,7 +235,7 @@ def test_repeated_lines_of_one_file_are_events_of_their_own(root: Path, tmp_path
 
 def test_any_order_and_number_of_imports_gives_the_same_events(tmp_path: Path) -> None:
     """Ids and contents depend on what was imported only."""
-    paths = find([transcripts.FOLDER])
+    paths = SOURCE.find([transcripts.FOLDER])
     found = []
     for n in range(4):
         root = tmp_path / f"root{n}"
@@ -405,7 +406,7 @@ def test_following_finds_new_files_and_leaves_half_lines(root: Path, tmp_path: P
             return True
         return False
 
-    rounds = list(follow(Importer(recorder, ClaudeCode()), lambda: find([folder]), wait, print))
+    rounds = list(follow(Importer(recorder, ClaudeCode()), lambda: SOURCE.find([folder]), wait, print))
     recorder.shutdown()
     assert [each.events for each in rounds] == [0, 1, 1, 1, 0]
     assert [payload["n"] for payload in payloads(root, "claude_code")] == [1, 2, 3]
@@ -419,7 +420,7 @@ def test_small_things(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", "/c")
     assert default_folder() == Path("/c/projects")
     with pytest.raises(ImportFailed, match="does not exist"):
-        find([tmp_path / "nowhere"])
+        SOURCE.find([tmp_path / "nowhere"])
     assert guess_time_field(b'{"a":1,"ts":1588316522.1}') == "ts"
     assert guess_time_field(b'{"a":1,"time":"never"}') is None
     assert guess_time_field(b"nonsense") is None

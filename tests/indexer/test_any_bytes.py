@@ -16,8 +16,9 @@ from eventlog.errors import InvalidEvent
 from eventlog.format import envelope
 from eventlog.format.control import Role
 from eventlog.importers.claude_code import ClaudeCode
-from eventlog.importers.engine import Format, Importer
+from eventlog.importers.engine import Importer
 from eventlog.importers.jsonl import Jsonl
+from eventlog.importers.sources import Format
 from eventlog.indexer import replay
 from eventlog.indexer.index.schema import CONTENT
 from eventlog.log.reader import Line, read_lines

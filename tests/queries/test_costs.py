@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from eventlog.importers.claude_code import find
+from eventlog.importers.claude_code import SOURCE
 from eventlog.indexer.indexer import Indexer
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.cost import costs, prices, report
@@ -439,7 +439,7 @@ def test_costs_of_real_sessions_equal_an_independent_computation(root: Path, rea
     """Per model and in total, to the cent and beyond, with the prices of another project's table."""
     (path,) = (real_data / "prices").glob("model_prices_and_context_window.litellm-*.json")
     table = json.loads(path.read_text(), parse_float=Decimal)
-    paths = find([real_data / "claude-code"])
+    paths = SOURCE.find([real_data / "claude-code"])
     import_all(root, paths)
     Indexer(root).catch_up()
     expected = independent_costs(paths, table)

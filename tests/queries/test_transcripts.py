@@ -16,7 +16,7 @@ import pytest
 
 from eventlog.config import Config
 from eventlog.format.control import Role
-from eventlog.importers.claude_code import ClaudeCode, find
+from eventlog.importers.claude_code import SOURCE, ClaudeCode
 from eventlog.importers.engine import Importer
 from eventlog.importers.jsonl import Jsonl
 from eventlog.indexer import replay
@@ -50,7 +50,7 @@ def per_model(store: ReadStore) -> dict[str, tuple[int, ...]]:
 
 @pytest.fixture
 def store(root: Path) -> ReadStore:
-    import_all(root, find([transcripts.FOLDER]))
+    import_all(root, SOURCE.find([transcripts.FOLDER]))
     Indexer(root).catch_up()
     return ReadStore(root)
 
@@ -58,7 +58,7 @@ def store(root: Path) -> ReadStore:
 def test_each_workspace_has_its_own_calls(root: Path) -> None:
     """A transcript that two workspaces imported is twice what it is, all together and one by one."""
     for workspace in ("a", "b", None):
-        import_all(root, find([transcripts.FOLDER]), workspace)
+        import_all(root, SOURCE.find([transcripts.FOLDER]), workspace)
     Indexer(root).catch_up()
     whole = ReadStore(root)
     assert per_model(whole) == {model: tuple(3 * each for each in of) for model, of in transcripts.TOTALS.items()}
@@ -286,7 +286,7 @@ def test_a_type_of_that_name_of_somebodys_own_has_its_own_fields(root: Path) -> 
 @pytest.mark.realdata
 def test_token_totals_of_real_transcripts_equal_a_naive_count(root: Path, real_data: Path) -> None:
     """Per model and kind of token."""
-    paths = find([real_data / "claude-code"])
+    paths = SOURCE.find([real_data / "claude-code"])
     import_all(root, paths)
     Indexer(root).catch_up()
     expected = naive_totals(paths)
@@ -296,13 +296,13 @@ def test_token_totals_of_real_transcripts_equal_a_naive_count(root: Path, real_d
 
 def test_the_naive_count_agrees_on_the_fixtures() -> None:
     """So that the comparison above means something."""
-    assert naive_totals(find([transcripts.FOLDER])) == transcripts.TOTALS
+    assert naive_totals(SOURCE.find([transcripts.FOLDER])) == transcripts.TOTALS
 
 
 @pytest.mark.realdata
 def test_importing_real_transcripts_twice_in_any_order_with_a_killed_indexer(tmp_path: Path, real_data: Path) -> None:
     """The content hash is the same as of one plain import."""
-    paths = find([real_data / "claude-code"])
+    paths = SOURCE.find([real_data / "claude-code"])
     import_all(tmp_path / "plain", paths)
     Indexer(tmp_path / "plain").catch_up()
     expected = ReadStore(tmp_path / "plain").digest()
@@ -315,7 +315,7 @@ def test_importing_real_transcripts_twice_in_any_order_with_a_killed_indexer(tmp
 @pytest.mark.parametrize("seed", [1, 2])
 def test_importing_twice_in_any_order_with_a_killed_indexer(tmp_path: Path, seed: int) -> None:
     """The same with small files, wherever the tests run."""
-    paths = find([transcripts.FOLDER])
+    paths = SOURCE.find([transcripts.FOLDER])
     import_all(tmp_path / "plain", paths)
     Indexer(tmp_path / "plain").catch_up()
     _import_under_fire(tmp_path / "fire", paths, seed=seed)

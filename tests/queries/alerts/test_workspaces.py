@@ -10,7 +10,7 @@ import pytest
 from eventlog.config import Config
 from eventlog.format import builtin
 from eventlog.format.control import Role
-from eventlog.importers.claude_code import ClaudeCode, find
+from eventlog.importers.claude_code import SOURCE, ClaudeCode
 from eventlog.importers.engine import Importer
 from eventlog.queries.store import ReadStore
 from eventlog.record.recorder import Recorder
@@ -45,7 +45,7 @@ def test_what_was_imported_into_two_workspaces_costs_each_of_them(root: Path) ->
     for workspace in ("a", "b"):
         recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
         importer = Importer(recorder, ClaudeCode(workspace=workspace))
-        for path in find([transcripts.FOLDER]):
+        for path in SOURCE.find([transcripts.FOLDER]):
             importer.run(path)
         recorder.shutdown()
     year = {"window_s": 366 * 86400.0}

@@ -1,4 +1,4 @@
-"""Reading a foreign file: plain, .gz or .zst, growing or finished, well formed or not.
+"""Records of a foreign file: plain, .gz or .zst, growing or finished, well formed or not.
 
 Traps that real files hold, each with a test: several records glued on one line, no final
 newline, empty lines, bytes that are not UTF-8, a byte order mark, lines without end.
@@ -21,7 +21,7 @@ from eventlog.errors import ImportFailed
 from eventlog.format.envelope import MAX_LINE_BYTES
 from eventlog.log.zst import is_zstd_error, open_zst
 
-Source = io.BufferedReader
+SourceFile = io.BufferedReader
 _BLOCK_BYTES = 1024 * 1024
 _syntax = msgspec.json.Decoder(msgspec.Raw)
 _BOM = b"\xef\xbb\xbf"
@@ -40,11 +40,11 @@ class SourceLine(NamedTuple):
     terminated: bool
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path) -> SourceFile:
     """Open a source for reading, decompressed by its ending. Raises ImportFailed."""
     try:
         if path.suffix == ".gz":
-            return cast("Source", gzip.open(path, "rb"))
+            return cast("SourceFile", gzip.open(path, "rb"))
         if path.suffix == ".zst":
             return open_zst(path)
         return path.open("rb")
@@ -71,7 +71,7 @@ def is_compressed(path: Path) -> bool:
     return path.suffix in (".gz", ".zst")
 
 
-def skip(file: Source, offset: int) -> None:
+def skip(file: SourceFile, offset: int) -> None:
     """Move a newly opened source to an offset, by reading where seeking is not possible."""
     if file.seekable():
         file.seek(offset)
@@ -80,7 +80,7 @@ def skip(file: Source, offset: int) -> None:
         offset -= len(block)
 
 
-def read_lines(path: Path, file: Source, offset: int) -> Iterator[SourceLine]:
+def read_lines(path: Path, file: SourceFile, offset: int) -> Iterator[SourceLine]:
     """Yield lines from the current position of `file`, which is `offset`. Raises ImportFailed.
 
     Memory is bounded: of a line over the limit only the first part is kept.

@@ -1,0 +1,180 @@
+"""Sources: the programs whose files `eventlog import` reads, each declared in one place.
+
+    files ──find──→ records ──format──→ envelopes ──→ log        the writing half: a `Source`, declared here
+    rows of its event types ──selects──→ llm_calls, sessions, …  the reading half: `Source.views` says where it is
+
+The halves are apart since only the index needs DuckDB; one module may hold both. A source is in the registry because
+it is in `_BUILT_IN`, because an installed distribution names it under the entry point group `eventlog.sources`,
+or because a program called `register`. docs/sources.md shows how to add one.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from eventlog.errors import EventlogError, ImportFailed, InvalidSource
+from eventlog.format import control, schemas
+from eventlog.format.envelope import Envelope
+
+T = TypeVar("T")
+
+#: The group of entry points; the value of one is `module:NAME` of a Source.
+ENTRY_POINTS = "eventlog.sources"
+_BUILT_IN = ("eventlog.importers.claude_code:SOURCE",)
+#: Views name event types, and a store of one workspace reads those names out of them.
+_NAME = re.compile(r"[a-z][a-z_]{0,99}", re.ASCII)
+_COMMAND = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
+#: `eventlog import jsonl`, which is for files of any program.
+_TAKEN_COMMANDS = frozenset({"jsonl"})
+
+
+class Format(Protocol):
+    """How records of a foreign file become envelopes."""
+
+    #: The importer's name and all options that change the envelopes: an import with other options begins anew.
+    #: No two sets of options have one key. Example: `claude_code workspace=acme agent=`.
+    key: str
+    #: Whose the events are.
+    workspace: str | None
+    agent: str | None
+
+    def source_name(self, path: Path) -> str:
+        """Return what identifies a file wherever it lies, such as a session id; it goes into the ids."""
+
+    def envelopes(self, data: bytes, source: str, occurrence: int) -> Sequence[Envelope]:
+        """Return the events of a record: JSON as it stands in the file, which `source_name` calls `source`.
+
+        `occurrence` counts from 0 how often the same bytes came before in this file. The envelopes depend on these
+        three and on the options alone: an import may go on in the middle of a file. Raises InvalidEvent with the
+        reason, or what msgspec raises for a record that is not a JSON object.
+        """
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A program whose files become events: the writing half.
+
+    name            what its calls carry in the column `source` of the views, such as `claude_code`
+    command         of `eventlog import`, such as `claude-code`
+    help            of that command; the first sentence stands in the list of commands
+    event_types     of its events: lower case and underscores; no foreign file may claim them
+    format          makes the Format of an import: `format(workspace="acme", agent=None)`
+    default_folder  returns where the program keeps its files
+    patterns        of the names of its files, at any depth below a folder: `("*.jsonl", "*.jsonl.zst")`
+    noun            for one of its files in messages: `transcript`
+    views           where the reading half is, an eventlog.indexer.views.sources.SourceViews: `module:NAME`; None
+                    without one
+    version         to be raised when promoted columns or selects of the reading half change: indexes that were made
+                    with a lower one are rebuilt from the log
+    """
+
+    name: str
+    command: str
+    help: str
+    event_types: tuple[str, ...]
+    format: Callable[..., Format]
+    default_folder: Callable[[], Path]
+    patterns: tuple[str, ...]
+    noun: str = "file"
+    views: str | None = None
+    version: int = 1
+
+    def find(self, paths: Sequence[Path]) -> list[Path]:
+        """Return this source's files under some files and folders, sorted.
+
+        Raises ImportFailed for a path that is neither.
+        """
+        files: set[Path] = set()
+        for path in paths:
+            if path.is_dir():
+                for pattern in self.patterns:
+                    files.update(file for file in path.rglob(pattern) if file.is_file())
+            elif path.is_file():
+                files.add(path)
+            else:
+                problem = "is neither a file nor a folder" if path.exists() else "does not exist"
+                raise ImportFailed(f"{path} {problem}; name a {self.noun} or a folder of them")
+        return sorted(files)
+
+
+_registered: list[Source] = []
+
+
+def register(source: Source) -> Source:
+    """Add a source to those of this process; return it.
+
+    Raises InvalidSource where a name, a command or an event type is not one, or is taken.
+    """
+    _check(source, all_sources())
+    _registered.append(source)
+    return source
+
+
+def all_sources() -> list[Source]:
+    """Return the sources of this process: built in, of installed distributions, and registered, in this order.
+
+    Raises InvalidSource where one of them cannot be loaded.
+    """
+    return [*_installed(), *_registered]
+
+
+def event_types() -> list[str]:
+    """Return the event types of all sources. Raises InvalidSource."""
+    return [event_type for source in all_sources() for event_type in source.event_types]
+
+
+def load(reference: str, kind: type[T]) -> T:
+    """Return the object that `module:NAME` refers to. Raises InvalidSource where there is none of this kind."""
+    module, _, name = reference.partition(":")
+    try:
+        loaded = getattr(importlib.import_module(module), name)
+    except EventlogError:
+        raise
+    except Exception as error:
+        raise InvalidSource(f"{reference} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not isinstance(loaded, kind):
+        raise InvalidSource(f"{reference} is a {type(loaded).__name__}, not a {kind.__name__}")
+    return loaded
+
+
+@functools.cache
+def _installed() -> tuple[Source, ...]:
+    references = [*_BUILT_IN, *sorted(point.value for point in entry_points(group=ENTRY_POINTS))]
+    sources: list[Source] = []
+    for reference in references:
+        source = load(reference, Source)
+        _check(source, sources)
+        sources.append(source)
+    return tuple(sources)
+
+
+def _check(source: Source, others: Sequence[Source]) -> None:
+    for name in (source.name, *source.event_types):
+        if not _NAME.fullmatch(name):
+            raise InvalidSource(f"source {source.name!r}: {name!r} is not a name; use lower case and underscores")
+    if not _COMMAND.fullmatch(source.command) or source.command in _TAKEN_COMMANDS:
+        raise InvalidSource(f"source {source.name!r}: its command cannot be called {source.command!r}; choose another")
+    for event_type in source.event_types:
+        if event_type in control.WRITERS or event_type in control.RECORDED or event_type in schemas.RESERVED:
+            raise InvalidSource(
+                f"source {source.name!r}: the event type {event_type!r} is eventlog's own; choose another"
+            )
+    for other in others:
+        shared = set(source.event_types) & set(other.event_types)
+        for kind, value in (
+            ("name", source.name if source.name == other.name else None),
+            ("command", source.command if source.command == other.command else None),
+            ("event type", min(shared, default=None)),
+        ):
+            if value is not None:
+                raise InvalidSource(
+                    f"source {source.name!r}: the {kind} {value!r} is taken by the source {other.name!r}; "
+                    "choose another, or register it once only"
+                )
