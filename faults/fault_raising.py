@@ -101,8 +101,8 @@ for _ in range(rounds):
 stats = obs.stats()
 obs.emit("t", {"last": True})
 deadline = time.monotonic() + 20
-while not obs.recorder()._writer._is_settled() and time.monotonic() < deadline: time.sleep(0.01)
-settled = obs.recorder()._writer._is_settled()
+while not obs.recorder()._writer._is_synced() and time.monotonic() < deadline: time.sleep(0.01)
+settled = obs.recorder()._writer._is_synced()
 obs.shutdown()
 print(json.dumps([raised, settled, obs.stats().emitted, stats.lost, stats.refused, stats.background_errors]))
 """

@@ -230,7 +230,7 @@ def _work_file(root: str | Path, timeout_s: float) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / "index.duckdb.replay"
     index_file.regular(root)
-    if root_files.what_is_odd(path) == "a folder":
+    if root_files.kind_of(path) == "a folder":
         raise IndexFailed(root_files.refusal(path))
     with lock.replaying(folder, timeout_s=timeout_s):
         _remove(path)  # left by a replay that was killed

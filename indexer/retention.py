@@ -8,7 +8,8 @@ truthful account of where its content is:
     3. a `segment_pruned` event says so in the log, durably, and is sealed: no other excuses a missing segment
     4. the file is deleted
 
-A backup counts once its copy was read and compared (eventlog.maintenance.copies), if it is what allows the deletion.
+A backup that is to allow a deletion counts once its copy was read and compared
+(eventlog.maintenance.backup_lookup).
 Steps 2 to 4 are taken in one turn at the index, so that a replay, which swaps its own index
 in under that turn, comes before or after all of them.
 """
@@ -43,7 +44,7 @@ from eventlog.log.pruned import PRUNED_EVENT, Pruned, read_pruned
 from eventlog.log.segment import remove_if_finished
 from eventlog.log.writer import Writer
 from eventlog.maintenance.backup import BACKED_UP_EVENT
-from eventlog.maintenance.copies import Copies
+from eventlog.maintenance.backup_lookup import BackupLookup
 from eventlog.maintenance.lock import maintenance
 from eventlog.maintenance.sealing import SEAL_EVENT, read_chain, seal_held
 
@@ -85,7 +86,7 @@ def prune(
         old = policies.old(layout.list_log(root, types).segments)
         done = Pruning(pruned=[], kept=[], unseen=[])
         seals = Chains(read_chain(root)).by_segment()
-        copies, indexed = Copies(root), _marks(root, timeout_s)
+        copies, indexed = BackupLookup(root), _marks(root, timeout_s)
         files = {}
         for file in old:
             if file.event_type in KEPT_TYPES:
@@ -130,7 +131,7 @@ def _judge(
     file: SegmentFile,
     policies: Policies,
     seals: list[Link],
-    copies: Copies,
+    copies: BackupLookup,
     indexed: dict[str, Checkpoint] | None,
 ) -> Pruned | str:
     """Return what may be deleted, or why it may not."""
@@ -153,7 +154,7 @@ def _judge(
             return "not the file that was indexed; try: eventlog index"
     except (OSError, SegmentUnreadable) as error:
         return f"cannot be read: {error}"
-    backups = copies.of(file, seal, whole=not is_indexed)  # last: it may read the copies
+    backups = copies.destinations_with(file, seal, whole=not is_indexed)  # last: it may read the copies
     if not is_indexed and not backups:
         return "neither indexed, nor in a backup that could be looked at; try: eventlog index"
     return Pruned(

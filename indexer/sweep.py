@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eventlog.log import layout
-from eventlog.log.layout import Listing, Oddity, SegmentFile
+from eventlog.log.layout import Listing, SegmentFile, SkippedEntry
 from eventlog.log.pruned import PRUNED_EVENT
 from eventlog.log.segment import is_owned
 from eventlog.maintenance.sealing import SEAL_EVENT
@@ -71,7 +71,7 @@ class Sweep:
         self._grown: set[str] = set()
         self._folder_times: dict[str, int] = {}
         self._next_thorough = 0.0
-        self._oddities: set[Oddity] = set()
+        self._reported_skips: set[SkippedEntry] = set()
         #: The segments that were written to last, of those that the last thorough sweep saw.
         self.latest: list[SegmentFile] = []
         self._unreadable: dict[str, float] = {}  # name → when to try again
@@ -159,10 +159,10 @@ class Sweep:
                 yield each
 
     def _report(self, listing: Listing) -> Listing:
-        for oddity in listing.oddities:
-            if oddity not in self._oddities:
-                self._oddities.add(oddity)
-                self._say(f"left alone: {str(oddity.path)!r}: {oddity.reason}")
+        for entry in listing.skipped:
+            if entry not in self._reported_skips:
+                self._reported_skips.add(entry)
+                self._say(f"left alone: {str(entry.path)!r}: {entry.reason}")
         return listing
 
     def _stable_times(self) -> dict[str, int]:

@@ -257,7 +257,7 @@ class BlobStore:
     # -- syncing -----------------------------------------------------------------------
 
     @property
-    def is_settled(self) -> bool:
+    def is_synced(self) -> bool:
         """Whether all chunks that were stored would survive a power cut."""
         return not self._unsynced
 

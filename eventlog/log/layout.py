@@ -46,7 +46,7 @@ class SegmentFile(NamedTuple):
     archived: bool = False
 
 
-class Oddity(NamedTuple):
+class SkippedEntry(NamedTuple):
     """Something in the log that eventlog will not read, and why."""
 
     path: Path
@@ -57,7 +57,7 @@ class Listing(NamedTuple):
     """All segments in order of (event_type, name), and what else was found."""
 
     segments: list[SegmentFile]
-    oddities: list[Oddity]
+    skipped: list[SkippedEntry]
 
 
 def log_folder(root: str | Path) -> Path:
@@ -113,11 +113,11 @@ def list_log(
         if wanted is not None and folder.name not in wanted:
             continue
         if folder.is_symlink():
-            listing.oddities.append(Oddity(Path(folder.path), "a symbolic link, not followed"))
+            listing.skipped.append(SkippedEntry(Path(folder.path), "a symbolic link, not followed"))
         elif not folder.is_dir(follow_symlinks=False):
-            listing.oddities.append(Oddity(Path(folder.path), "not a folder"))
+            listing.skipped.append(SkippedEntry(Path(folder.path), "not a folder"))
         elif not EVENT_TYPE.fullmatch(folder.name):
-            listing.oddities.append(Oddity(Path(folder.path), "the name is not an event type"))
+            listing.skipped.append(SkippedEntry(Path(folder.path), "the name is not an event type"))
         else:
             _list_folder(folder, listing, known)
     return _without_namesakes(listing)
@@ -138,9 +138,9 @@ def _without_namesakes(listing: Listing) -> Listing:
         holder = chosen.get(segment.name, segment)
         # Beside its archive, a plain file is one that archiving did not get to delete.
         if holder is not segment and holder.event_type != segment.event_type:
-            listing.oddities.append(Oddity(segment.path, f"{holder.path} has the same name"))
+            listing.skipped.append(SkippedEntry(segment.path, f"{holder.path} has the same name"))
     kept = [segment for segment in listing.segments if chosen.get(segment.name, segment) is segment]
-    return Listing(kept, listing.oddities)
+    return Listing(kept, listing.skipped)
 
 
 def _is_at_home(segment: SegmentFile) -> bool:
@@ -196,11 +196,11 @@ def _list_folder(folder: os.DirEntry[str], listing: Listing, known: Container[st
         if name in known:
             continue
         if entry.is_symlink():
-            listing.oddities.append(Oddity(Path(entry.path), "a symbolic link, not followed"))
+            listing.skipped.append(SkippedEntry(Path(entry.path), "a symbolic link, not followed"))
         elif entry.name not in (name + SUFFIX, name + ARCHIVE_SUFFIX) or created_s(name) is None:
-            listing.oddities.append(Oddity(Path(entry.path), "the name is not that of a segment"))
+            listing.skipped.append(SkippedEntry(Path(entry.path), "the name is not that of a segment"))
         elif not entry.is_file(follow_symlinks=False):
-            listing.oddities.append(Oddity(Path(entry.path), "not a regular file"))
+            listing.skipped.append(SkippedEntry(Path(entry.path), "not a regular file"))
         else:
             try:
                 found = _look(folder.name, name, Path(entry.path), entry.stat(follow_symlinks=False))
@@ -209,7 +209,7 @@ def _list_folder(folder: os.DirEntry[str], listing: Listing, known: Container[st
                 if found is None:
                     continue
             if found is None:
-                listing.oddities.append(Oddity(Path(entry.path), "not a zstd file that says its content size"))
+                listing.skipped.append(SkippedEntry(Path(entry.path), "not a zstd file that says its content size"))
             else:
                 listing.segments.append(found)
 

@@ -1,12 +1,12 @@
 """The lines of one event type, from the process that writes them.
 
     append → the open segment | a fresh one when it is full, old or faulty
-    settle → every segment synced up to a position | its lines written anew elsewhere
+    sync_to → every segment synced up to a position | its lines written anew elsewhere
 
 A stream counts the bytes that it has appended: after `append` returns position p, everything
-before p survives a kill of the process, and after `settle(p)` a power cut.
+before p survives a kill of the process, and after `sync_to(p)` a power cut.
 
-Group commit: the first thread that wants to settle syncs all that was appended until then.
+Group commit: the first thread in `sync_to` syncs all that was appended until then.
 The others wait for the end of that sync, not for its lock, which a fast thread would take
 again before they wake: most find themselves covered, and one of the rest syncs for the rest.
 """
@@ -22,8 +22,8 @@ from pathlib import Path
 
 from eventlog.errors import WriteFailed
 from eventlog.log import layout
-from eventlog.log.closed import is_closed
 from eventlog.log.descriptors import EXHAUSTED, Descriptors
+from eventlog.log.sealed_or_pruned import was_sealed_or_pruned
 from eventlog.log.segment import Segment
 from eventlog.process import locks
 
@@ -34,7 +34,7 @@ _ADOPT_MAX_TRIES = 16
 _TRIES = 3
 #: A thread that hangs in the kernel must not take all others with it.
 _TURN_TIMEOUT_S = 5.0
-_SETTLE_TIMEOUT_S = 30.0
+_SYNC_TIMEOUT_S = 30.0
 _BUSY = "another thread has been writing"
 #: Who waits for a sync looks again after this long, should an interrupt have kept it from saying that it ended.
 _LOOK_AGAIN_S = 1.0
@@ -46,7 +46,7 @@ _LOOK_S = 1.0
 _now_s = time.time
 
 #: Is told why lines were written again, and how many were lost.
-Tell = Callable[[str, int], None]
+OnRewrite = Callable[[str, int], None]
 
 
 class Stream:
@@ -63,7 +63,7 @@ class Stream:
         descriptors: Descriptors | None = None,
         looks: bool = True,
         releases: bool = False,
-        tell: Tell = lambda _reason, _lost: None,
+        on_rewrite: OnRewrite = lambda _reason, _lost: None,
     ) -> None:
         self._root = root
         self._event_type = event_type
@@ -75,24 +75,24 @@ class Stream:
         self._looks = looks
         self._releases = releases
         self._is_damaged = False
-        self._tell = tell
+        self._on_rewrite = on_rewrite
         self._open: Segment | None = None
         self._left: list[Segment] = []
         # Names that this stream gave up, full or faulty: it must not adopt them again.
         self._given_up: set[Path] = set()
         # Reentrant: a signal handler or a finalizer may emit in the middle of an emit.
-        self._appending, self._settling = locks.lock(), locks.lock()
+        self._append_lock, self._sync_lock = locks.lock(), locks.lock()
         #: A gate that opens when the sync that runs has ended. A bare lock: handlers may come at any point.
-        self._syncing = _closed()
+        self._sync_gate = _closed()
         self._in_append = False
-        self.appended = self.settled = 0
+        self.appended = self.synced = 0
         self.segments_opened = self.failed_syncs = 0
 
     # -- appending ---------------------------------------------------------------------
 
     def append(self, data: bytes) -> int:
         """Append complete lines; return the position behind them. Raises WriteFailed."""
-        lock = self._appending  # as in `bounded.held`
+        lock = self._append_lock  # as in `locks.held`
         nested = lock._is_owned()
         try:
             try:
@@ -109,7 +109,7 @@ class Stream:
         if self._left and (self._is_damaged or len(self._left) > _LEFT_MAX):
             self._is_damaged = False
             with contextlib.suppress(WriteFailed):  # whoever settles next is told
-                self._settle_if_free(position)
+                self._sync_if_free(position)
         return position
 
     def _append(self, data: bytes) -> None:
@@ -197,7 +197,7 @@ class Stream:
             segment = Segment.adopt(candidate.path)
             if segment is None:
                 continue
-            if not self._is_full(segment, size) and not is_closed(self._root, candidate.name):
+            if not self._is_full(segment, size) and not was_sealed_or_pruned(self._root, candidate.name):
                 return segment
             segment.drop()
         return None
@@ -216,50 +216,50 @@ class Stream:
 
     # -- settling ----------------------------------------------------------------------
 
-    def settle(self, position: int) -> None:
+    def sync_to(self, position: int) -> None:
         """Return when all that was appended before a position would survive a power cut.
 
         Raises WriteFailed: the lines are in the log, and may not be there after a power cut.
         """
         give_up_s = None
-        while self.settled < position:
-            syncing = self._syncing  # taken before the look at who is at it, or its end could be missed
-            if self._settle_if_free(position):
+        while self.synced < position:
+            syncing = self._sync_gate  # taken before the look at who is at it, or its end could be missed
+            if self._sync_if_free(position):
                 return
             now_s = time.monotonic()
-            give_up_s = give_up_s or now_s + _SETTLE_TIMEOUT_S
+            give_up_s = give_up_s or now_s + _SYNC_TIMEOUT_S
             if now_s >= give_up_s:
-                raise self._too_late(_SETTLE_TIMEOUT_S, "a sync has been running")
+                raise self._too_late(_SYNC_TIMEOUT_S, "a sync has been running")
             if syncing.acquire(timeout=min(give_up_s - now_s, _LOOK_AGAIN_S)):
                 syncing.release()  # for the next one who waits
 
-    def _settle_if_free(self, position: int) -> bool:
+    def _sync_if_free(self, position: int) -> bool:
         """Settle, unless somebody is at it, or hangs in it; say whether so. Raises WriteFailed."""
         mine = False
         try:
-            with locks.held(self._settling, 0) as mine:
-                if mine and self.settled < position:
-                    self._settle()
+            with locks.held(self._sync_lock, 0) as mine:
+                if mine and self.synced < position:
+                    self._sync()
         finally:
             if mine:  # those who wait for this sync go on, now that the lock is free for one of them
                 next_one = _closed()
-                ended, self._syncing = self._syncing, next_one  # with no call in it: each gate is opened once
+                ended, self._sync_gate = self._sync_gate, next_one  # with no call in it: each gate is opened once
                 ended.release()
         return mine
 
-    def _settle(self) -> None:
+    def _sync(self) -> None:
         failure: OSError | None = None
         for _ in range(_TRIES):
             target, failure = self._sync_all()
             if failure is None:
-                self.settled = max(self.settled, target)
+                self.synced = max(self.synced, target)
                 return
         reason = failure and (failure.strerror or failure)
         raise WriteFailed(f"{self._folder}: cannot be synced ({reason}); the disk may be failing") from failure
 
     def _sync_all(self) -> tuple[int, OSError | None]:
         """Sync every segment; return the position that is covered, and the last failure."""
-        with self._turn(self._appending, _TURN_TIMEOUT_S, _BUSY):
+        with self._turn(self._append_lock, _TURN_TIMEOUT_S, _BUSY):
             target, left, current = self.appended, list(self._left), self._open
             if current is not None:
                 current.look_for_others()
@@ -286,7 +286,7 @@ class Stream:
 
         They may then be in the log twice, which is one row: they carry the same ids.
         """
-        with self._turn(self._appending, _TURN_TIMEOUT_S, _BUSY):
+        with self._turn(self._append_lock, _TURN_TIMEOUT_S, _BUSY):
             if segment is self._open:
                 self._leave()
             lines, lost = segment.unsynced()
@@ -294,7 +294,7 @@ class Stream:
                 self._append(lines)
         self._let_go(segment)
         count = lines.count(b"\n")
-        self._tell(f"{segment.path}: {error.strerror or error}; its last {count} lines were written again", lost)
+        self._on_rewrite(f"{segment.path}: {error.strerror or error}; its last {count} lines were written again", lost)
 
     def _let_go(self, segment: Segment) -> None:
         with contextlib.suppress(ValueError):  # let go of by another thread
@@ -311,9 +311,9 @@ class Stream:
 
     def rest(self) -> bool:
         """Close all segments, unless somebody is at it; say whether none is open. They are synced all the same."""
-        if self._appending._is_owned():  # this very thread is appending
+        if self._append_lock._is_owned():  # this very thread is appending
             return False
-        with locks.held(self._appending, 0) as mine:
+        with locks.held(self._append_lock, 0) as mine:
             rested = [self._rested(each) for each in self._segments()] if mine else [False]
         return all(rested)
 
@@ -331,7 +331,7 @@ class Stream:
 
     def abandon(self) -> None:
         """Let go of all segments without a sync. The next append opens others."""
-        with self._turn(self._appending, _TURN_TIMEOUT_S, _BUSY):
+        with self._turn(self._append_lock, _TURN_TIMEOUT_S, _BUSY):
             segments = self._segments()
             self._open, self._left = None, []
             self._given_up.clear()
@@ -343,8 +343,8 @@ class Stream:
         """Start afresh in a child: own segments, and locks that no vanished thread holds."""
         self._open, self._left, self._in_append = None, [], False
         self._given_up.clear()
-        self._appending, self._settling, self._syncing = locks.lock(), locks.lock(), _closed()
-        self.settled = self.appended  # what the parent wrote is the parent's to sync
+        self._append_lock, self._sync_lock, self._sync_gate = locks.lock(), locks.lock(), _closed()
+        self.synced = self.appended  # what the parent wrote is the parent's to sync
 
     @contextmanager
     def _turn(self, lock: locks.Lock, timeout_s: float, what: str) -> Iterator[None]:

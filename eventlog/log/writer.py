@@ -33,14 +33,14 @@ _sleep = time.sleep
 
 
 #: Is told the event type of lines that were written again, why, and how many were lost.
-Tell = Callable[[str, str, int], None]
+OnRewrite = Callable[[str, str, int], None]
 
 
-class Companion(Protocol):
+class SyncHook(Protocol):
     """What lines refer to, and what has to be on disk before they are."""
 
     @property
-    def is_settled(self) -> bool:
+    def is_synced(self) -> bool:
         """Whether it would survive a power cut."""
 
     def sync(self) -> None:
@@ -65,10 +65,10 @@ class Writer:
         durability: Durability = Durability.WRITTEN,
         sync_interval_s: float = 0.0,
         on_failure: Callable[[BaseException], None] = lambda _: None,
-        companion: Companion | None = None,
+        before_sync: SyncHook | None = None,
         adopts: bool = True,
         releases: bool = False,
-        tell: Tell = lambda _type, _reason, _lost: None,
+        on_rewrite: OnRewrite = lambda _type, _reason, _lost: None,
     ) -> None:
         self.root = Path(os.path.abspath(root))  # wherever the program changes to
         self._max_bytes = segment_max_bytes
@@ -76,10 +76,10 @@ class Writer:
         self._synced = durability is Durability.SYNCED
         self._interval_s = sync_interval_s
         self._on_failure = on_failure
-        self._companion = companion
+        self._before_sync = before_sync
         self._adopts = adopts
         self._releases = releases
-        self._tell = tell
+        self._on_rewrite = on_rewrite
         self._descriptors = Descriptors()
         self._streams: dict[str, Stream] = {}
         self._syncer: threading.Thread | None = None
@@ -93,10 +93,10 @@ class Writer:
             position = stream.append(data)
         except WriteFailed as error:
             if self._synced and error.bytes_written:
-                self._settle_rest(stream, error)
+                self._sync_rest(stream, error)
             raise
         if self._synced:
-            stream.settle(position)
+            stream.sync_to(position)
         elif self._syncer is None and self._interval_s:
             self._start_syncer()
 
@@ -104,14 +104,14 @@ class Writer:
         """Return when all that was written would survive a power cut. Raises WriteFailed."""
         failure = None
         streams = [(stream, stream.appended) for stream in list(self._streams.values())]
-        if self._companion is not None:  # what those lines refer to was there before them
+        if self._before_sync is not None:  # what those lines refer to was there before them
             try:
-                self._companion.sync()
+                self._before_sync.sync()
             except WriteFailed as error:
                 failure = error
         for stream, position in streams:
             try:
-                stream.settle(position)
+                stream.sync_to(position)
             except WriteFailed as error:
                 failure = error
         if failure is not None:
@@ -157,14 +157,14 @@ class Writer:
             descriptors=self._descriptors,
             looks=not self._synced and not self._interval_s,
             releases=self._releases,
-            tell=partial(self._tell, event_type),
+            on_rewrite=partial(self._on_rewrite, event_type),
         )
         return self._streams.setdefault(event_type, made)
 
-    def _settle_rest(self, stream: Stream, error: WriteFailed) -> None:
-        """Of a batch that failed halfway, only what is settled counts as written."""
+    def _sync_rest(self, stream: Stream, error: WriteFailed) -> None:
+        """Of a batch that failed halfway, only what is synced counts as written."""
         try:
-            stream.settle(stream.appended)
+            stream.sync_to(stream.appended)
         except WriteFailed:
             error.bytes_written = error.lines_written = 0
 
@@ -186,10 +186,10 @@ class Writer:
             self._next_sync_s = now_s + self._interval_s
             self._sync_once()
 
-    def _is_settled(self) -> bool:
-        if self._companion is not None and not self._companion.is_settled:
+    def _is_synced(self) -> bool:
+        if self._before_sync is not None and not self._before_sync.is_synced:
             return False
-        return all(stream.settled >= stream.appended for stream in list(self._streams.values()))
+        return all(stream.synced >= stream.appended for stream in list(self._streams.values()))
 
     def _sync_once(self) -> bool:
         """Sync; say whether that worked. Raises nothing: nobody is above the thread that calls this."""
@@ -213,7 +213,7 @@ class Writer:
     def _may_end(self) -> bool:
         """End the thread, unless something was written in this very moment."""
         self._syncer = None
-        if self._is_settled():
+        if self._is_synced():
             return True
         if self._syncer is None:
             self._syncer = threading.current_thread()
@@ -229,7 +229,7 @@ def _sync_regularly(reference: weakref.ref[Writer], interval_s: float) -> None:
         if writer is None:
             return
         try:
-            idle = idle + 1 if writer._is_settled() else 0
+            idle = idle + 1 if writer._is_synced() else 0
             delay_s = interval_s if writer._sync_once() else min(delay_s * 2, max(interval_s, _SYNC_DELAY_MAX_S))
             if idle >= _IDLE_ROUNDS and writer._may_end():
                 return

@@ -39,12 +39,12 @@ from eventlog.format.control import Role
 from eventlog.log import blob_references, layout, reader, zst
 from eventlog.log.content import Extent, digests, extent, stored
 from eventlog.log.layout import SegmentFile
-from eventlog.maintenance import backup_check, manifest, unchanged
+from eventlog.maintenance import backup_check, file_stamps, manifest
 from eventlog.maintenance.backup_check import Check
 from eventlog.maintenance.blob_copies import Copier
 from eventlog.maintenance.destination import Destination
-from eventlog.maintenance.manifest import Entry, Known
-from eventlog.maintenance.unchanged import Match
+from eventlog.maintenance.file_stamps import Match
+from eventlog.maintenance.manifest import BackupCatalog, Entry
 from eventlog.record.recorder import Recorder
 
 BACKED_UP_EVENT = "segments_backed_up"
@@ -114,33 +114,33 @@ def backup(
     With `dry_run` nothing is written anywhere; the result says what would be copied. A share (0 to 1) of what
     the destination has is read again first, and what is damaged copied again; shares take turns.
     """
-    known = manifest.read(destination)
-    for damage in known.damages:
+    catalog = manifest.read(destination)
+    for damage in catalog.damages:
         say(
             f"{destination.name}/{damage.place} is damaged: {damage.reason}. What is named only there is copied "
             "again; remove that file when every log that is backed up to this place has been"
         )
     done = Done()
-    keys = backup_check.note_missing(destination, known)
+    keys = backup_check.note_missing(destination, catalog)
     copier = Copier(root, destination, dry_run=dry_run)
-    check = Check(destination, known, copier, check_share) if check_share else None
+    check = Check(destination, catalog, copier, check_share) if check_share else None
     if check is not None:
         check.run(keys, progress)
-        _say_damaged(destination, known, copier, done, say)
-    listed, extents = _listed(root, known, done, say)
-    matches = _matches(known, listed, extents, done, say)
+        _say_damaged(destination, catalog, copier, done, say)
+    listed, extents = _listed(root, catalog, done, say)
+    matches = _matches(catalog, listed, extents, done, say)
     present = [each for each in listed if each.name in matches]
     missing = [each for each in present if _is_missing(matches[each.name], extents[each.name])]
     total = sum(extents[each.name].size for each in missing)
     done.present = len(present) - len(missing)
     # After the segments were looked at and before they are copied: no copy refers to a blob that is not there.
     copier.copy_listed()
-    run = _Run(destination, known, copier, say, progress, total, done, matches)
+    run = _Run(destination, catalog, copier, say, progress, total, done, matches)
     if dry_run:
         for segment in missing:
             run.copy_blobs(segment, extents[segment.name].size)
-            for entry in known.copies(segment.event_type, segment.name):
-                known.bad.pop(entry.key, None)
+            for entry in catalog.copies(segment.event_type, segment.name):
+                catalog.bad.pop(entry.key, None)
         done.copied, done.copied_bytes = len(missing), total
         _finish(done, run, check, dry_run=True)
         return done
@@ -167,8 +167,8 @@ def backup(
     return done
 
 
-def _say_damaged(destination: Destination, known: Known, copier: Copier, done: Done, say: Say) -> None:
-    found = [*(f"{destination.name}/{key} {why}" for key, why in known.bad.items()), *copier.damaged.values()]
+def _say_damaged(destination: Destination, catalog: BackupCatalog, copier: Copier, done: Done, say: Say) -> None:
+    found = [*(f"{destination.name}/{key} {why}" for key, why in catalog.bad.items()), *copier.damaged.values()]
     done.damaged = len(found)
     for each in found[:_SAID_MAX]:
         say(each)
@@ -176,17 +176,19 @@ def _say_damaged(destination: Destination, known: Known, copier: Copier, done: D
         say(f"… and {len(found) - _SAID_MAX:,} more")
 
 
-def _listed(root: str | Path, known: Known, done: Done, say: Say) -> tuple[list[SegmentFile], dict[str, Extent]]:
+def _listed(
+    root: str | Path, catalog: BackupCatalog, done: Done, say: Say
+) -> tuple[list[SegmentFile], dict[str, Extent]]:
     """Return the segments that can be read, and how much of each is settled.
 
     What stands in the place of a segment that nothing else has is a failure.
     """
     listing = layout.list_log(root)
     here = {segment.name for segment in listing.segments}
-    for oddity in listing.oddities:
-        name = oddity.path.name.removesuffix(zst.SUFFIX).removesuffix(layout.SUFFIX)
-        said = f"{str(oddity.path)!r}: {oddity.reason}"
-        if layout.created_s(name) is None or name in here or known.copies(oddity.path.parent.name, name):
+    for entry in listing.skipped:
+        name = entry.path.name.removesuffix(zst.SUFFIX).removesuffix(layout.SUFFIX)
+        said = f"{str(entry.path)!r}: {entry.reason}"
+        if layout.created_s(name) is None or name in here or catalog.copies(entry.path.parent.name, name):
             say(f"left out: {said}")
         else:
             done.failures.append(f"{said}; it has the name of a segment, of which {_NO_COPY}")
@@ -201,7 +203,7 @@ def _listed(root: str | Path, known: Known, done: Done, say: Say) -> tuple[list[
 
 def _finish(done: Done, run: _Run, check: Check | None, *, dry_run: bool) -> None:
     """Say what is not backed up in the end."""
-    bad = backup_check.still_bad(run.destination, run.known)
+    bad = backup_check.still_bad(run.destination, run.catalog)
     blobs = run.copier.done
     done.blobs_copied, done.blobs_copied_bytes, done.blobs_present = blobs.copied, blobs.copied_bytes, blobs.present
     done.failures += run.copier.failures(run.named_missing)
@@ -217,18 +219,18 @@ def _finish(done: Done, run: _Run, check: Check | None, *, dry_run: bool) -> Non
     if dry_run:
         return
     if check.is_whole and not done.failures:
-        manifest.renew(run.destination, run.known)
+        manifest.renew(run.destination, run.catalog)
     check.finish()
 
 
 def _matches(
-    known: Known, segments: list[SegmentFile], extents: dict[str, Extent], done: Done, say: Say
+    catalog: BackupCatalog, segments: list[SegmentFile], extents: dict[str, Extent], done: Done, say: Say
 ) -> dict[str, Match]:
     """Return by name which copies have the segments' bytes; one that cannot be read, or is gone, is left out."""
     matches: dict[str, Match] = {}
     for segment in segments:
         try:
-            matches[segment.name] = unchanged.match(known, segment, extents[segment.name])
+            matches[segment.name] = file_stamps.find_copy(catalog, segment, extents[segment.name])
         except FileNotFoundError:
             say(_gone(segment))
         except OSError as error:
@@ -252,7 +254,7 @@ class _Run:
     def __init__(
         self,
         destination: Destination,
-        known: Known,
+        catalog: BackupCatalog,
         copier: Copier,
         say: Say,
         progress: Progress | None,
@@ -261,7 +263,7 @@ class _Run:
         matches: dict[str, Match],
     ) -> None:
         self.destination = destination
-        self.known = known
+        self.catalog = catalog
         self.copier = copier
         self._say = say
         self._progress = progress
@@ -320,9 +322,9 @@ class _Run:
             )
 
     def _copied(self, segment: SegmentFile, found: Extent) -> Entry:
-        copies = self.known.copies(segment.event_type, segment.name)
+        copies = self.catalog.copies(segment.event_type, segment.name)
         shorter = [each for each in copies if each.size_bytes <= found.size]
-        stamp = unchanged.stamp_of(segment.path, wait=found.finished)
+        stamp = file_stamps.stamp_of(segment.path, wait=found.finished)
         size, sha256, beginnings = digests(zst.blocks(segment.path, found.size), (each.size_bytes for each in shorter))
         if size != found.size:
             raise _SegmentChanged(f"has {size:,} bytes where there were {found.size:,}; look at who writes there")
@@ -406,19 +408,19 @@ class _Run:
         """Make what was copied count. Raises BackupFailed."""
         if not self._pending:
             return
-        self.known.keys.append(manifest.write(self.destination, self._pending))
+        self.catalog.keys.append(manifest.write(self.destination, self._pending))
         superfluous = [
             copy.key
             for entry in self._pending
-            for copy in self.known.copies(entry.event_type, entry.segment)
+            for copy in self.catalog.copies(entry.event_type, entry.segment)
             if copy.stored_sha256 in entry.replaces
         ]
         for entry in self._pending:
-            self.known.add(entry)
-            self.known.bad.pop(entry.key, None)
+            self.catalog.add(entry)
+            self.catalog.bad.pop(entry.key, None)
         self._pending.clear()
         for key in superfluous:
-            self.known.bad.pop(key, None)
+            self.catalog.bad.pop(key, None)
         # Only now: until the manifest was stored, the shorter copies were the ones that counted.
         with self._tidying():
             for key in superfluous:
@@ -427,7 +429,7 @@ class _Run:
     def merge(self) -> None:
         """Keep the manifests few."""
         with self._tidying():
-            manifest.merge(self.destination, self.known)
+            manifest.merge(self.destination, self.catalog)
 
     @contextlib.contextmanager
     def _tidying(self) -> Iterator[None]:

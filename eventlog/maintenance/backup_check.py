@@ -27,7 +27,7 @@ from eventlog.log.content import Digests, digests
 from eventlog.maintenance import blob_copies, manifest
 from eventlog.maintenance.blob_copies import Copier
 from eventlog.maintenance.destination import Destination
-from eventlog.maintenance.manifest import Entry, Known
+from eventlog.maintenance.manifest import BackupCatalog, Entry
 
 _POSITION_KEY = "verified/position.json"
 _POSITION_MAX_BYTES = 4096
@@ -55,22 +55,22 @@ class Checked(msgspec.Struct):
     position: int = 0
 
 
-def note_missing(destination: Destination, known: Known) -> list[str]:
+def note_missing(destination: Destination, catalog: BackupCatalog) -> list[str]:
     """Note the entries whose object is gone; return the keys of all objects that there are. Raises BackupFailed."""
     keys = destination.list("log")
     there = set(keys)
-    for entry in known.entries():
+    for entry in catalog.entries():
         if entry.key not in there:
-            known.bad[entry.key] = "is gone"
+            catalog.bad[entry.key] = "is gone"
     return keys
 
 
 class Check:
     """Reads the objects of a destination again, or a share of them, from 0 to 1."""
 
-    def __init__(self, destination: Destination, known: Known, copier: Copier, share: float) -> None:
+    def __init__(self, destination: Destination, catalog: BackupCatalog, copier: Copier, share: float) -> None:
         self._destination = destination
-        self._known = known
+        self._known = catalog
         self._copier = copier
         self._width = min(_RING, max(1, round(share * _RING)))
         self._start = 0 if self.is_whole else _position(destination)
@@ -190,9 +190,9 @@ def _position(destination: Destination) -> int:
         return 0
 
 
-def still_bad(destination: Destination, known: Known) -> dict[str, str]:
+def still_bad(destination: Destination, catalog: BackupCatalog) -> dict[str, str]:
     """Return the objects that are bad and still named; another backup may have replaced some meanwhile."""
-    if not known.bad:
+    if not catalog.bad:
         return {}
     named = {entry.key for entry in manifest.read(destination).entries()}
-    return {key: why for key, why in known.bad.items() if key in named}
+    return {key: why for key, why in catalog.bad.items() if key in named}

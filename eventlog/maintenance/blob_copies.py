@@ -24,7 +24,7 @@ from eventlog.errors import BackupFailed, BlobUnreadable, ObjectUnreadable
 from eventlog.format.envelope import MAX_LINE_BYTES
 from eventlog.log import blobs
 from eventlog.maintenance.destination import Destination
-from eventlog.process.root_files import what_is_odd
+from eventlog.process.root_files import kind_of
 
 #: What stands at the key of a folder is listed only if it is something else: a link to nothing, a file.
 _FOLDER_KEY = re.compile(rf"{blobs.FOLDER}/[0-9a-f]{{2}}")
@@ -122,7 +122,7 @@ def from_source(
             done.present += 1
             continue
         if (odd := _odd_folder(blobs.path_of(root, digest))) is not None:
-            blocked[odd] = f"{odd} is {what_is_odd(odd) or 'a file'}, so that no blobs can be restored there"
+            blocked[odd] = f"{odd} is {kind_of(odd) or 'a file'}, so that no blobs can be restored there"
             continue
         if dry_run:
             done.copied += 1

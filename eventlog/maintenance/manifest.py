@@ -49,7 +49,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `sealed` says that the segment was read-only; `replaces` are the `stored_sha256` of
     shorter copies of the same segment. `blobs` says that all blobs which its lines name were in the
     backup when this was written. `stamp` tells whether the file that was read has been written to since
-    (eventlog.maintenance.unchanged); without one it is hashed again.
+    (eventlog.maintenance.file_stamps); without one it is hashed again.
     """
 
     event_type: str
@@ -83,7 +83,7 @@ class Damage(NamedTuple):
     reason: str
 
 
-class Known:
+class BackupCatalog:
     """All entries of a destination, apart from those that others replace."""
 
     def __init__(self) -> None:
@@ -132,16 +132,16 @@ class Known:
         return [self.copies(*name) for name in sorted(self._entries)]
 
 
-def read(destination: Destination) -> Known:
+def read(destination: Destination) -> BackupCatalog:
     """Read all manifests. Raises BackupFailed; what is damaged is listed in the result."""
     for _ in range(_READ_TRIES):
-        known = Known()
+        catalog = BackupCatalog()
         try:
             for key in destination.list(FOLDER):
-                _read_one(destination, key, known)
+                _read_one(destination, key, catalog)
         except ObjectMissing:  # merged by another run since it was listed
             continue
-        return known
+        return catalog
     raise BackupFailed(f"{destination.name}: the manifests change faster than they can be read; try again")
 
 
@@ -155,42 +155,42 @@ def write(destination: Destination, entries: Iterable[Entry]) -> str:
     return key
 
 
-def merge(destination: Destination, known: Known) -> None:
+def merge(destination: Destination, catalog: BackupCatalog) -> None:
     """Where there are many manifests, make one of them. Raises BackupFailed, harmlessly."""
-    if len(known.keys) >= _MERGE_AT:
-        _replace(destination, known, known.keys)
+    if len(catalog.keys) >= _MERGE_AT:
+        _replace(destination, catalog, catalog.keys)
 
 
-def renew(destination: Destination, known: Known) -> None:
+def renew(destination: Destination, catalog: BackupCatalog) -> None:
     """Write all manifests anew where one is damaged, and delete those. Raises BackupFailed.
 
     Only for a run that has read every object: what is in no line any more was found by its key.
     """
-    if known.damaged_keys:
-        _replace(destination, known, [*known.keys, *known.damaged_keys])
-        known.damaged_keys.clear()
+    if catalog.damaged_keys:
+        _replace(destination, catalog, [*catalog.keys, *catalog.damaged_keys])
+        catalog.damaged_keys.clear()
 
 
-def _replace(destination: Destination, known: Known, keys: list[str]) -> None:
-    merged = write(destination, known.entries())
+def _replace(destination: Destination, catalog: BackupCatalog, keys: list[str]) -> None:
+    merged = write(destination, catalog.entries())
     for key in keys:
         destination.delete(key)
-    known.keys = [merged]
+    catalog.keys = [merged]
 
 
-def _read_one(destination: Destination, key: str, known: Known) -> None:
-    damages = len(known.damages)
+def _read_one(destination: Destination, key: str, catalog: BackupCatalog) -> None:
+    damages = len(catalog.damages)
     try:
         for number, line in enumerate(_lines(destination.get(key)), 1):
             try:
-                known.add(_checked(line))
+                catalog.add(_checked(line))
             except (msgspec.MsgspecError, ValueError) as error:
-                known.damages.append(Damage(f"{key}, line {number}", str(error)))
+                catalog.damages.append(Damage(f"{key}, line {number}", str(error)))
     except ObjectMissing:
         raise
     except ObjectUnreadable as error:
-        known.damages.append(Damage(key, str(error)))
-    (known.keys if len(known.damages) == damages else known.damaged_keys).append(key)
+        catalog.damages.append(Damage(key, str(error)))
+    (catalog.keys if len(catalog.damages) == damages else catalog.damaged_keys).append(key)
 
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:

@@ -87,15 +87,15 @@ def restore(
     where another restore works on the root.
     With `dry_run` nothing is downloaded or written; the result says what would be tried.
     """
-    known = manifest.read(source)
-    segments = known.segments()
-    if not segments and not known.damages:
+    catalog = manifest.read(source)
+    segments = catalog.segments()
+    if not segments and not catalog.damages:
         lost = "its manifests are gone: try eventlog backup --verify" if source.list("log") else "check the name"
         raise BackupFailed(f"{source.name}: there is no backup (no manifests); {lost}")
     done = Restored(
         failures=[
             f"{source.name}/{place} is damaged: {reason}; what is named only there is not restored"
-            for place, reason in known.damages
+            for place, reason in catalog.damages
         ]
     )
     with contextlib.nullcontext() if dry_run else _alone(Path(root)):

@@ -24,7 +24,7 @@ _KINDS = (
 )
 
 
-def what_is_odd(path: Path) -> str | None:
+def kind_of(path: Path) -> str | None:
     """Return what stands at a path where a regular file should: `a FIFO`; None for a regular file, or for none."""
     try:
         mode = path.lstat().st_mode
@@ -35,7 +35,7 @@ def what_is_odd(path: Path) -> str | None:
 
 def refusal(path: Path) -> str | None:
     """Return what to say of a path that is no regular file, and what to try; None where it is one, or is not there."""
-    found = what_is_odd(path)
+    found = kind_of(path)
     return found and f"{path} is {found}, not a file of eventlog's; move it away and try again"
 
 

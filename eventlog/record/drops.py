@@ -1,6 +1,6 @@
-"""Events that could not be written: counted, and told to the log when it takes lines again.
+"""Events that could not be written: counted, and reported to the log when it takes lines again.
 
-    add … → telling → (the log takes it) → told
+    add … → next_report → (the log takes it) → reported
 
 A report stays what it is until the log has taken it: where a try left it in the log after
 all, only unsynced, the next one repeats the same event id, and the index counts it once.
@@ -42,7 +42,7 @@ class EventsDropped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drops:
-    """What one recorder has lost: in all, and not yet told. Threads may share it.
+    """What one recorder has lost: in all, and not yet reported. Threads may share it.
 
     A signal handler or a finalizer that emits may be in here while its own thread is: what
     changes is changed in steps that hold no call.
@@ -53,20 +53,20 @@ class Drops:
         self.total = 0
         #: Lost, and counted by a step that holds no call: there was no room on the stack, or no clock.
         self.unnamed = 0
-        self._untold: dict[str, int] = {}
+        self._unreported: dict[str, int] = {}
         self._since_ns = self._until_ns = 0
         self._cause = ""
-        self._telling: Envelope | None = None
+        self._report_due: Envelope | None = None
 
     @property
     def pending(self) -> bool:
         """Whether there is something to tell."""
-        return self._telling is not None or bool(self._untold) or self.unnamed > 0
+        return self._report_due is not None or bool(self._unreported) or self.unnamed > 0
 
-    def add(self, event_type: str | None, count: int, cause: str, *, told: bool) -> None:
+    def add(self, event_type: str | None, count: int, cause: str, *, reported: bool) -> None:
         """Count lost events. `event_type` is None where the error came before it was known.
 
-        With `told` the caller knows of it, as of an exception, and the log need not.
+        With `reported` the caller knows of it, as of an exception, and the log need not.
         """
         if count <= 0:
             return
@@ -74,39 +74,39 @@ class Drops:
         now_ns = time.time_ns()
         with locks.held(self._lock, _TURN_TIMEOUT_S):
             self.total += count
-            if told:
+            if reported:
                 return
             self._until_ns = now_ns
-            if not self._untold:
+            if not self._unreported:
                 self._since_ns = now_ns
             self._cause = cause
-            if kind not in self._untold:
-                self._untold[kind] = 0
-            self._untold[kind] += count
+            if kind not in self._unreported:
+                self._unreported[kind] = 0
+            self._unreported[kind] += count
 
-    def telling(self, workspace: str | None, agent: str | None) -> Envelope | None:
-        """Return the event to write next, the same until it is `told`; None where there is none."""
+    def next_report(self, workspace: str | None, agent: str | None) -> Envelope | None:
+        """Return the event to write next, the same until it is `reported`; None where there is none."""
         if count := self.unnamed:
-            self.add(None, count, _UNNAMED_CAUSE, told=False)
+            self.add(None, count, _UNNAMED_CAUSE, reported=False)
             self.unnamed -= count
             self.total -= count  # it was in there already
         with locks.held(self._lock, _TURN_TIMEOUT_S):
-            if self._telling is None and self._untold:
+            if self._report_due is None and self._unreported:
                 nothing: dict[str, int] = {}
-                untold, self._untold = self._untold, nothing
-                self._telling = _envelope(self._report(untold), workspace, agent)
-            return self._telling
+                unreported, self._unreported = self._unreported, nothing
+                self._report_due = _envelope(self._report(unreported), workspace, agent)
+            return self._report_due
 
-    def told(self, report: Envelope) -> None:
+    def reported(self, report: Envelope) -> None:
         """The log has taken the report."""
         with locks.held(self._lock, _TURN_TIMEOUT_S):
-            if self._telling is report:
-                self._telling = None
+            if self._report_due is report:
+                self._report_due = None
 
-    def _report(self, untold: dict[str, int]) -> EventsDropped:
-        count = sum(untold.values())
+    def _report(self, unreported: dict[str, int]) -> EventsDropped:
+        count = sum(unreported.values())
         # Not by a Counter, which imports when it is asked for some of the most common.
-        named = dict(sorted(untold.items(), key=itemgetter(1), reverse=True)[:_TYPES_MAX])
+        named = dict(sorted(unreported.items(), key=itemgetter(1), reverse=True)[:_TYPES_MAX])
         other = count - sum(named.values())
         return EventsDropped(
             count=count,

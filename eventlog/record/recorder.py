@@ -32,8 +32,8 @@ from eventlog.process import forks
 from eventlog.process.forks import Phase
 from eventlog.process.guards import STOPS, message_of, shown
 from eventlog.record import correlation, drops, heartbeats, redaction
-from eventlog.record.announcing import Announcements
 from eventlog.record.breaker import Breaker
+from eventlog.record.schema_log import SchemaLog
 from eventlog.record.sinks import MemorySink, Sink
 
 _logger = logging.getLogger("eventlog")
@@ -107,16 +107,16 @@ class Recorder:
             durability=config.durability,
             sync_interval_s=config.sync_interval_s,
             on_failure=lambda error: self._report(message_of(error)),
-            companion=self._blobs,
+            before_sync=self._blobs,
             releases=config.mode is Mode.DB_ONLY,
-            tell=self._written_again,
+            on_rewrite=self._written_again,
         )
         self._breaker = Breaker()
         self._drops = drops.Drops()
         self._log: Sink = self._writer
         self._sinks: tuple[Sink, ...] = ()
         self._workspace, self._agent = config.workspace, config.agent
-        self._announced = Announcements(config.root, self._writer.write)
+        self._schema_log = SchemaLog(config.root, self._writer.write)
         #: Started by whoever put the recorder together (record/api.py); `shutdown` ends it.
         self.background: Background | None = None
         # Reentrant: a signal handler may emit while the program is in here.
@@ -282,8 +282,8 @@ class Recorder:
             envelope.check_json(data)
         else:
             schemas.check(registered, data)
-            if registered not in self._announced.done:
-                self._announce(registered)
+            if registered not in self._schema_log.logged:
+                self._log_schema(registered)
             version = registered.version
         if self._redacts:
             data = redaction.redact(data)
@@ -350,12 +350,12 @@ class Recorder:
             event_id = ids.derived_id(time_us, event_type, _key(key), workspace=workspace)
         return event_id, timestamp, fields
 
-    def _announce(self, registered: schemas.Registered) -> None:
+    def _log_schema(self, registered: schemas.Registered) -> None:
         """Record the schema of a type once per log."""
         if self._log is not self._writer:
             return
         try:
-            self._announced.announce(registered)
+            self._schema_log.ensure(registered)
         except Exception as error:  # noqa: BLE001 - the event itself is written: also where nothing can be imported
             reason = message_of(error)
             self._report(f"the schema of {registered.name} was not logged, the next emit tries again: {reason}")
@@ -376,16 +376,16 @@ class Recorder:
             breaker.succeeded()
         self._delivered(event_type, data, count)
         if self._drops.total and self._drops.pending:
-            self._tell_drops()
+            self._report_drops()
 
-    def _tell_drops(self) -> None:
+    def _report_drops(self) -> None:
         """The log takes lines: say in it what was lost."""
         if self._log is not self._writer:
             return
         try:
-            while (report := self._drops.telling(self.config.workspace, self.config.agent)) is not None:
+            while (report := self._drops.next_report(self.config.workspace, self.config.agent)) is not None:
                 self._writer.write(report.event_type, envelope.encode(report))
-                self._drops.told(report)
+                self._drops.reported(report)
         except STOPS:
             raise
         except BaseException:  # noqa: BLE001 - the event that was just written counts; what is not told stays to be told
@@ -449,7 +449,7 @@ class Recorder:
 
     def shutdown(self) -> None:
         """Flush log and sinks, let go of all segments, stop the indexer thread. Emitting later still works."""
-        self._tell_drops()
+        self._report_drops()
         self.flush()
         self._writer.abandon()
         background, self.background = self.background, None
@@ -499,7 +499,7 @@ class Recorder:
                 with self._count_lock:
                     self._refused += count
             else:
-                self._drops.add(event_type, count, message, told=self.config.strict)
+                self._drops.add(event_type, count, message, reported=self.config.strict)
         except STOPS:
             raise
         except BaseException:  # noqa: BLE001 - no memory, no clock
@@ -512,9 +512,9 @@ class Recorder:
 
     def _written_again(self, event_type: str, reason: str, lost: int) -> None:
         """The writer had to write lines again: somebody has moved the log, say, and with it its schemas."""
-        self._announced.forget()
+        self._schema_log.forget()
         if lost:
-            self._drops.add(event_type, lost, reason, told=False)
+            self._drops.add(event_type, lost, reason, reported=False)
         self._report(reason)
 
     def _report(self, message: str) -> None:

@@ -36,7 +36,7 @@ _TIME_ERROR = 5
 
 def oddities(scene: Scene) -> Iterator[Finding]:
     """What is in the log and is not read."""
-    odd = scene.listing.oddities
+    odd = scene.listing.skipped
     for each in odd[:_ODD_SHOWN]:
         yield warning(
             f"{scene.shown(each.path)} is left alone: {each.reason}",

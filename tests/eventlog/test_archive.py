@@ -88,7 +88,7 @@ def test_the_log_lists_an_archive_as_the_same_segment(root: Path) -> None:
     (after,) = layout.list_type(root, "t")
     assert after.archived
     assert after._replace(path=before.path, archived=False) == before
-    assert layout.list_log(root).oddities == []
+    assert layout.list_log(root).skipped == []
     assert layout.refreshed(before) == after
 
 
@@ -101,7 +101,7 @@ def test_beside_its_archive_a_plain_file_is_read_once(root: Path) -> None:
     path.write_bytes(data)
     path.chmod(0o400)
     assert [each.path for each in layout.list_type(root, "t")] == [path]
-    assert layout.list_log(root).oddities == []
+    assert layout.list_log(root).skipped == []
     assert len(list(reader.read_log(root, ["t"]))) == 2
     archive_sealed(root)
     assert not path.exists()
@@ -207,7 +207,7 @@ def test_what_only_looks_like_an_archive_is_an_oddity(root: Path) -> None:
     path.rename(zst.archived_path(path))
     listing = layout.list_log(root)
     assert listing.segments == []
-    assert [each.reason for each in listing.oddities] == ["not a zstd file that says its content size"]
+    assert [each.reason for each in listing.skipped] == ["not a zstd file that says its content size"]
 
 
 def test_the_command_archives(root: Path, run: Callable[..., subprocess.CompletedProcess[str]]) -> None:

@@ -147,7 +147,7 @@ def test_a_chunk_damaged_before_its_sync_does_not_keep_the_others_from_theirs(ro
     recorder.emit("t", VALUE)
     STATES[state](blobs.list_blobs(root)[1].path)
     assert recorder.flush()
-    assert recorder._blobs.is_settled
+    assert recorder._blobs.is_synced
     recorder.shutdown()
 
 

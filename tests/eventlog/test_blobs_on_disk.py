@@ -250,7 +250,7 @@ def test_the_background_syncs_chunks(root: Path) -> None:
     assert syncer is not None
     syncer.join(30)
     assert not syncer.is_alive()
-    assert recorder._blobs.is_settled
+    assert recorder._blobs.is_synced
     recorder.shutdown()
 
 
@@ -282,9 +282,9 @@ def test_a_child_syncs_what_its_parent_has_written_and_not_synced(root: Path, sy
     store = BlobStore(root, min_bytes=1)
     digest = store.put(b"chunk")
     store.after_fork()
-    assert store.is_settled
+    assert store.is_synced
     assert store.put(b"chunk") == digest
-    assert not store.is_settled
+    assert not store.is_synced
     store.sync()
     assert digest in synced
 
@@ -318,7 +318,7 @@ def test_two_who_sync_do_not_disturb_each_other(root: Path, monkeypatch: pytest.
     go_on.set()
     first.join(30)
     second.join(30)
-    assert (failures, store.is_settled) == ([], True)
+    assert (failures, store.is_synced) == ([], True)
 
 
 def test_flush_says_so_where_chunks_cannot_be_synced(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,9 +333,9 @@ def test_flush_says_so_where_chunks_cannot_be_synced(root: Path, monkeypatch: py
         patch.setattr(os, "fsync", failing)
         with pytest.raises(WriteFailed, match="cannot be synced"):
             store.sync()
-    assert not store.is_settled
+    assert not store.is_synced
     store.sync()
-    assert store.is_settled
+    assert store.is_synced
 
 
 @pytest.mark.parametrize("deleted", ["a chunk", "all chunks", "all folders"])
@@ -351,7 +351,7 @@ def test_a_deleted_chunk_does_not_fail_each_flush_from_then_on(deleted: str, roo
         if deleted == "all chunks":
             kept.unlink()
     assert recorder.flush()
-    assert recorder._blobs.is_settled
+    assert recorder._blobs.is_synced
     assert (kept.name in synced) is (deleted == "a chunk")
     recorder.emit("t", {"p": text(70_000)})
     assert recorder.flush()

@@ -357,7 +357,7 @@ def test_a_forked_child_writes_segments_of_its_own(root: Path) -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with locks.held(stream._settling, 1), locks.held(stream._appending, 1):
+        with locks.held(stream._sync_lock, 1), locks.held(stream._append_lock, 1):
             held.set()
             done.wait(10)
 

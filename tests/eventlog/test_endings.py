@@ -110,7 +110,7 @@ ENDINGS: dict[str, tuple[str, dict[str, int]]] = {
             time.sleep(0.1)
             emit()
             deadline = time.monotonic() + 5
-            while not obs.recorder()._writer._is_settled(): assert time.monotonic() < deadline, "not synced"
+            while not obs.recorder()._writer._is_synced(): assert time.monotonic() < deadline, "not synced"
         threading.Thread(target=work).start()
         """,
         {"t": 2},

@@ -343,7 +343,7 @@ def _fail_and_recover(
 
     monkeypatch.setattr(os, "fdatasync", sync)
     deadline = time.monotonic() + 20
-    while calls < 8 or not made._writer._is_settled():
+    while calls < 8 or not made._writer._is_synced():
         made.emit("t", {})
         time.sleep(0.01)
         assert time.monotonic() < deadline, f"{raised!r}: no sync after the disk came back"

@@ -153,18 +153,18 @@ def test_finalizers_that_emit_lose_nothing(root: Path) -> None:
 def test_a_loss_that_a_handler_counts_in_the_middle_of_counting_is_not_lost(root: Path) -> None:
     """Each step of the count is one that nothing can come between."""
     made = obs.recorder()._drops
-    before = signal.signal(signal.SIGALRM, lambda *_: made.add("t", 1, "full", told=False))
+    before = signal.signal(signal.SIGALRM, lambda *_: made.add("t", 1, "full", reported=False))
     try:
         for n in range(3000):
             signal.setitimer(signal.ITIMER_REAL, (n % 10 + 1) * 0.000002)
-            made.add("t", 1, "full", told=False)
+            made.add("t", 1, "full", reported=False)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    report = made.telling(None, None)
+    report = made.next_report(None, None)
     assert report is not None
     assert json.loads(bytes(report.payload))["count"] == made.total
-    made.told(report)
+    made.reported(report)
 
 
 class Interrupter:
@@ -412,8 +412,8 @@ def test_a_report_of_losses_that_was_written_but_not_synced_is_told_once(
     assert obs.emit("t")
     disk.failures = 6  # of the emit, and then of the report
     assert obs.emit("t") is None
-    obs.recorder()._tell_drops()
-    obs.recorder()._tell_drops()
+    obs.recorder()._report_drops()
+    obs.recorder()._report_drops()
     told = [json.loads(line) for line in lines_of(root, "events_dropped")]
     assert len({each["event_id"] for each in told}) == 1
     assert {each["payload"]["count"] for each in told} == {1}

@@ -12,7 +12,7 @@ import pytest
 import eventlog as obs
 from eventlog.record import redaction
 from eventlog.record.redaction import commands, names, shapes, tokens
-from eventlog.record.redaction.look import may_hold_secrets
+from eventlog.record.redaction.prefilter import may_hold_secrets
 from tests.eventlog.redaction_table import INNOCENT, SECRET
 
 _SEPARATORS = [(",", ":"), (", ", ": ")]

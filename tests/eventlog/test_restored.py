@@ -13,7 +13,7 @@ from eventlog.errors import BackupFailed
 from eventlog.indexer import retention
 from eventlog.indexer.indexer import Indexer
 from eventlog.log import layout
-from eventlog.log.closed import is_closed
+from eventlog.log.sealed_or_pruned import was_sealed_or_pruned
 from eventlog.maintenance import sealing, verification
 from eventlog.maintenance.backup import backup
 from eventlog.maintenance.destination import Folder
@@ -188,7 +188,7 @@ def test_a_writable_copy_of_what_was_sealed_is_not_continued(root: Path, tmp_pat
     emit(root, "t", 2)
     name = only(root, "t").stem
     sealing.seal(root)
-    assert is_closed(root, name)
+    assert was_sealed_or_pruned(root, name)
     path = only(root, "t")
     path.unlink()
     shutil.copyfile(tmp_path / "t" / path.name, path)

@@ -283,7 +283,7 @@ def test_odd_things_in_the_log_are_reported_and_left_alone(root: Path, case: str
     path.write_text("x\n")
     listing = layout.list_log(root)
     assert listing.segments == []
-    assert [each.reason for each in listing.oddities] == [reason]
+    assert [each.reason for each in listing.skipped] == [reason]
 
 
 def test_symlinks_are_never_followed(root: Path, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_symlinks_are_never_followed(root: Path, tmp_path: Path) -> None:
     path.with_name(layout.new_segment_name(time.time_ns()) + ".jsonl").symlink_to(path)
     listing = layout.list_log(root)
     assert [each.path for each in listing.segments] == [path]
-    assert [each.reason for each in listing.oddities] == ["a symbolic link, not followed"] * 2
+    assert [each.reason for each in listing.skipped] == ["a symbolic link, not followed"] * 2
     with pytest.raises(WriteFailed, match="symbolic link"):
         writer(root).write("linked", LINE % 2)
 

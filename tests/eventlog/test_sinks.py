@@ -197,7 +197,7 @@ def test_a_signal_handler_may_emit_wherever_the_program_is(root: Path) -> None:
     obs.emit("t")
     recorder = obs.recorder()
     stream = recorder._writer._streams["t"]
-    with recorder._count_lock, sink._lock, locks.held(stream._settling, 1), locks.held(stream._appending, 1):
+    with recorder._count_lock, sink._lock, locks.held(stream._sync_lock, 1), locks.held(stream._append_lock, 1):
         assert obs.emit("t")
         assert obs.flush()
     assert len(sink.lines) == 2

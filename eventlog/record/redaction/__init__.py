@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from eventlog.record.redaction import commands, fields, keys, shapes
 from eventlog.record.redaction.custom import Redactor, is_withheld, redact_with, withheld
-from eventlog.record.redaction.look import may_hold_secrets
+from eventlog.record.redaction.prefilter import may_hold_secrets
 from eventlog.record.redaction.view import views
 
 __all__ = ["Redactor", "is_withheld", "redact", "redact_with", "withheld"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from eventlog.record.redaction import values
-from eventlog.record.redaction.late import compiled
+from eventlog.record.redaction.lazy_patterns import lazily_compiled
 from eventlog.record.redaction.view import View
 
 Span = tuple[int, int, bytes]
@@ -92,26 +92,28 @@ OPTIONS = (
 )
 
 _SEPARATOR = rb"(?:[ \t]{1,8}+|=|\x01{0,16}+[\"'],[ \t\r\n\x01]{0,40}+(?=[\"']))"
-_FLAG = compiled(
+_FLAG = lazily_compiled(
     rb"(?<=[ \t\n\"'\[,])(?P<flag>-[puPUaAwk]|--user|--proxy-user|--auth|/pass:)"
     rb"(?P<separator>%b)?(?P<quote>\x01{0,16}+[\"'])?(?P<value>(?:[^\s\"'`\x01]|\x01++(?=[^\s\"'`\x01]))++)"
     % _SEPARATOR
 )
-_PASS = compiled(rb"(?<![a-z])pass:((?:[^\s\"'`\x01:/\[]|\x01++(?=[^\s\"'`\x01])){3,200}+)")
+_PASS = lazily_compiled(rb"(?<![a-z])pass:((?:[^\s\"'`\x01:/\[]|\x01++(?=[^\s\"'`\x01])){3,200}+)")
 _LINE_MAX = 200
 
 
 def _rows() -> dict[bytes, list[tuple[re.Pattern[bytes], Option]]]:
     rows: dict[bytes, list[tuple[re.Pattern[bytes], Option]]] = {}
     for option in OPTIONS:
-        programs = compiled(rb"(?<![A-Za-z0-9_.-])(?:%b)(?:\.exe)?(?=[\x01\s\"',])" % option.programs.encode())
+        programs = lazily_compiled(rb"(?<![A-Za-z0-9_.-])(?:%b)(?:\.exe)?(?=[\x01\s\"',])" % option.programs.encode())
         rows.setdefault(option.flag.encode(), []).append((programs, option))
     return rows
 
 
 _ROWS = _rows()
 #: Is one of them in front at all?
-_PROGRAMS = {flag: compiled(b"|".join(option.programs.encode() for _, option in rows)) for flag, rows in _ROWS.items()}
+_PROGRAMS = {
+    flag: lazily_compiled(b"|".join(option.programs.encode() for _, option in rows)) for flag, rows in _ROWS.items()
+}
 
 
 def spans(view: View) -> Iterator[Span]:

@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from eventlog.record.redaction import values
-from eventlog.record.redaction.late import compiled
+from eventlog.record.redaction.lazy_patterns import lazily_compiled
 from eventlog.record.redaction.names import INNOCENT_ENDS, INNOCENT_TOKENS, NAMES, Name
 from eventlog.record.redaction.view import View, escape_before
 
 Span = tuple[int, int, bytes]
 
 _LASTS = sorted({last for name in NAMES for last in name.last.split("|")}, key=len, reverse=True)
-_LAST = compiled(
+_LAST = lazily_compiled(
     rb"(?:%b)(?:[-_.]?(?:[0-9]{1,3}|base|value|plain|prod|dev|test|staging|live|main|primary|secondary|old|new"
     rb"|confirm(?:ation)?|again))?(?=[\x01\"'`\]>:=, \t?|(\x02])" % "|".join(_LASTS).encode()
 )
-_WORD_OF_LAST = compiled("|".join(_LASTS).encode())
+_WORD_OF_LAST = lazily_compiled("|".join(_LASTS).encode())
 _FRONT_MAX = 24
 _IDENTIFIER = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.$"
 _BEFORE_MAX = 80
@@ -36,66 +36,66 @@ _ASSIGN = rb"(?:=>|:=|\?=|[:=])"
 _VALUE_NAME = rb"(?:string_?value|plain_?text|value|val|content|default|secret|text|data|v|s)"
 
 #: `"name": "`, `'name' => '`, `["name"] = "`
-_QUOTED = compiled(rb"%b%b%b%b%b%b" % (_CLOSE, _W, _ASSIGN, _W, _PREFIX, _Q))
+_QUOTED = lazily_compiled(rb"%b%b%b%b%b%b" % (_CLOSE, _W, _ASSIGN, _W, _PREFIX, _Q))
 #: `"name": ["`
-_LISTED = compiled(rb"(?:%b)?%b%b%b[\[(]%b%b" % (_CLOSE, _W, _ASSIGN, _W, _W, _Q))
+_LISTED = lazily_compiled(rb"(?:%b)?%b%b%b[\[(]%b%b" % (_CLOSE, _W, _ASSIGN, _W, _W, _Q))
 #: `"name": {"value": "`
-_INSIDE = compiled(
+_INSIDE = lazily_compiled(
     rb"%b%b%b%b\{%b%b[\"']?%b%b[\"']?%b%b%b%b" % (_CLOSE, _W, _ASSIGN, _W, _W, _F, _VALUE_NAME, _F, _W, _ASSIGN, _W, _Q)
 )
 #: `"name", "`
-_PAIR = compiled(rb"%b%b,%b%b%b" % (_CLOSE, _W, _W, _PREFIX, _Q))
+_PAIR = lazily_compiled(rb"%b%b,%b%b%b" % (_CLOSE, _W, _W, _PREFIX, _Q))
 #: `"name": "<name>", "value": "`, `name: <name>\n  value: `, `name="<name>" value="`, `variable "<name>" { default = "`
-_NAMED = compiled(
+_NAMED = lazily_compiled(
     rb"(?:%b)?(?:[ \t\r\n\x01,]{1,60}+(?:%b[\"']?(?!value)[a-z_]{2,20}+%b[\"']?%b[:=]%b(?:%b[\"'][^\"'\x01]{0,80}+%b[\"']|[a-z0-9.]{1,20}+)"
     rb"[ \t\r\n\x01,]{1,60}+){0,3}?|%b\{[^{}]{0,300}?[\s\x01])%b[\"']?%b%b[\"']?%b[:=]%b(?P<quote>%b[\"'])?"
     % (_CLOSE, _F, _F, _W, _W, _F, _F, _W, _F, _VALUE_NAME, _F, _W, _W, _F)
 )
 #: `"value": "x", "name": "<name>"`
-_VALUE_FIRST = compiled(
+_VALUE_FIRST = lazily_compiled(
     rb"[vV]alue%b[\"']%b:%b%b[\"'](?P<value>[^\"'\x01]{4,400}+)%b[\"']%b,%b%b[\"'](?:[nN]ame|[kK]ey)%b[\"']%b:%b%b[\"']"
     rb"[A-Za-z0-9_.-]{0,60}?(?=(?P<last>(?i:%b))%b[\"'])"
     % (_F, _W, _W, _F, _F, _W, _W, _F, _F, _W, _W, _F, "|".join(_LASTS).encode(), _F)
 )
 #: `name="<name>"`, an empty line, and the value: a form
-_PART = compiled(rb"%b(?:(?:\x01{0,16}+\r)?\x01{0,16}+\n){2}" % _CLOSE)
+_PART = lazily_compiled(rb"%b(?:(?:\x01{0,16}+\r)?\x01{0,16}+\n){2}" % _CLOSE)
 #: `name = "`, `name: str = "`
-_ASSIGNED = compiled(
+_ASSIGNED = lazily_compiled(
     rb"(?:[ \t]{0,40}+(?:={1,3}|=>|:=|\?=|:)|: ?(?:&(?:'static )?)?[a-z_][a-z0-9_.\[\]|<>?]{0,40}+ ?=)[ \t]{0,40}+%b%b"
     % (_PREFIX, _Q)
 )
 #: `set_name("`
-_CALLED = compiled(rb"\(%b%b" % (_W, _Q))
+_CALLED = lazily_compiled(rb"\(%b%b" % (_W, _Q))
 #: `PASSWORD 'x'`, as in SQL
-_SPOKEN = compiled(rb"[ \t]{1,4}+(?P<quote>%b')" % _F)
+_SPOKEN = lazily_compiled(rb"[ \t]{1,4}+(?P<quote>%b')" % _F)
 #: `<name>`
-_ELEMENT = compiled(rb"%b>" % _F)
+_ELEMENT = lazily_compiled(rb"%b>" % _F)
 #: `name: |` and the value on a line of its own
-_BLOCK = compiled(rb":[ \t]{0,4}+[|>][+-]?[ \t]{0,4}+\x01*+\r?\x01*+\n[ \t]{1,40}+")
-_TIGHT = compiled(rb"%b=(?![= ])" % _F)
-_LOOSE = compiled(
+_BLOCK = lazily_compiled(rb":[ \t]{0,4}+[|>][+-]?[ \t]{0,4}+\x01*+\r?\x01*+\n[ \t]{1,40}+")
+_TIGHT = lazily_compiled(rb"%b=(?![= ])" % _F)
+_LOOSE = lazily_compiled(
     rb"(?:[ \t\x01]{0,40}+(?:=>|:=|\?=|=(?![=~])|:(?![:/]))[ \t\x01]{0,40}+)(?:(?:token|api[-_]?key|key) {1,4}+)?+"
 )
-_SPACE = compiled(rb"(?:[ \t\x01]{1,20}+|%b[\"'],%b(?=%b[\"']))(?P<quote>%b[\"'])?" % (_F, _W, _F, _F))
-_IS = compiled(rb" (?:is|was|are)(?: now)?:? (?P<quote>%b[\"'`])?" % _F)
+_SPACE = lazily_compiled(rb"(?:[ \t\x01]{1,20}+|%b[\"'],%b(?=%b[\"']))(?P<quote>%b[\"'])?" % (_F, _W, _F, _F))
+_IS = lazily_compiled(rb" (?:is|was|are)(?: now)?:? (?P<quote>%b[\"'`])?" % _F)
 
 #: What a value without quotes is made of; fillers only inside.
-_BARE = compiled(rb"(?:[^\s\"'&;,(){}<>\[\]`\x01|]|\x01++(?=[^\s\"'&;,(){}<>\[\]`\x01|\\]))*+")
-_LINE = compiled(rb"(?:[^\r\n\"'`\x01]|\x01++(?=[^\s\"'`\x01]))*+")
-_WORD = compiled(rb"(?:[^\s\"'`\x01]|\x01++(?=[^\s\"'`\x01]))*+")
-_ELEMENT_TEXT = compiled(rb"[^<>\x01\"]*+(?=\x01{0,8}<\x01{0,8}/)")
-_QUOTED_BY_ONE = compiled(rb"(?:[^'\"\\]++|\\++[^\"\\])*+")
+_BARE = lazily_compiled(rb"(?:[^\s\"'&;,(){}<>\[\]`\x01|]|\x01++(?=[^\s\"'&;,(){}<>\[\]`\x01|\\]))*+")
+_LINE = lazily_compiled(rb"(?:[^\r\n\"'`\x01]|\x01++(?=[^\s\"'`\x01]))*+")
+_WORD = lazily_compiled(rb"(?:[^\s\"'`\x01]|\x01++(?=[^\s\"'`\x01]))*+")
+_ELEMENT_TEXT = lazily_compiled(rb"[^<>\x01\"]*+(?=\x01{0,8}<\x01{0,8}/)")
+_QUOTED_BY_ONE = lazily_compiled(rb"(?:[^'\"\\]++|\\++[^\"\\])*+")
 _BARE_MAX = 1000
 _LONG = 2000
 _COMPLETE_DEPTHS = frozenset((0, 1, 3, 7, 15, 31, 63))
-_NEXT_TEXT = compiled(rb"%b,%b%b" % (_W, _W, _Q))
+_NEXT_TEXT = lazily_compiled(rb"%b,%b%b" % (_W, _W, _Q))
 _LISTED_MAX = 1000
 
 
-_INLINE1 = compiled(rb"[^`\"\\]*+")
-_INLINE2 = compiled(rb"\x01{0,64}+[\"'`]")
-_INLINE3 = compiled(rb"\x01*[\"']?\s*(?:\x01*[\r\n\"'\\]|-|\||;|&|$)")
-_INLINE4 = compiled(rb"[ \t]*+\x01*+(?:[\r\n\"']|$)")
+_INLINE1 = lazily_compiled(rb"[^`\"\\]*+")
+_INLINE2 = lazily_compiled(rb"\x01{0,64}+[\"'`]")
+_INLINE3 = lazily_compiled(rb"\x01*[\"']?\s*(?:\x01*[\r\n\"'\\]|-|\||;|&|$)")
+_INLINE4 = lazily_compiled(rb"[ \t]*+\x01*+(?:[\r\n\"']|$)")
 
 
 class Found(NamedTuple):
@@ -274,7 +274,7 @@ def _assigned(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Sp
 
 
 #: As columns and variables are named.
-_COLUMN = compiled(rb"[a-z]+(?:_[a-z0-9]+)+|[a-z]+(?:[A-Z][a-z]+)+[0-9]?")
+_COLUMN = lazily_compiled(rb"[a-z]+(?:_[a-z0-9]+)+|[a-z]+(?:[A-Z][a-z]+)+[0-9]?")
 
 
 def _quote_before(view: View, start: int) -> bytes:
@@ -490,7 +490,7 @@ def _is_secret(view: View, found: Found, start: int, end: int, *, field: bool) -
     )
 
 
-_SCHEME = compiled(
+_SCHEME = lazily_compiled(
     rb"(?:bearer|basic|token|api-?key|digest|negotiate|ntlm|hawk|oauth|hmac|signature|key|bot|splunk|aws4-hmac-sha256"
     rb"|sharedaccesssignature|sharedkey|sso-key|genie-?key)[ \t\x01]",
     re.IGNORECASE,
@@ -517,7 +517,7 @@ def _is_setting(view: View, found: Found) -> bool:
     )
 
 
-_CONNECTION = compiled(rb"[A-Za-z_]+=[^\s;&]{1,100}[;& ]$")
+_CONNECTION = lazily_compiled(rb"[A-Za-z_]+=[^\s;&]{1,100}[;& ]$")
 
 
 def _is_value_alone(view: View, found: Found, value: bytes, start: int, end: int, tight: bool) -> bool:
@@ -574,7 +574,7 @@ def _end_of(expression: re.Pattern[bytes], view: View, start: int) -> int:
     return match.end() if match else start
 
 
-_AFTER_SCHEME = compiled(_SCHEME.pattern + rb"[ \t\x01]*+", re.IGNORECASE)
+_AFTER_SCHEME = lazily_compiled(_SCHEME.pattern + rb"[ \t\x01]*+", re.IGNORECASE)
 
 
 def _span(view: View, found: Found, start: int, end: int) -> Span:

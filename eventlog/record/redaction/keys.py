@@ -9,33 +9,33 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from eventlog.record.redaction.late import compiled
+from eventlog.record.redaction.lazy_patterns import lazily_compiled
 from eventlog.record.redaction.view import View
 
 Span = tuple[int, int, bytes]
 
 _KIND = b"private_key"
-_BEGIN = compiled(
+_BEGIN = lazily_compiled(
     rb"-{4,5} ?BEGIN [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)? ?-{4,5}|(?:Private-Lines|private-lines): ?[0-9]{1,3}"
 )
-_END = compiled(rb"-{4,5} ?END [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)? ?-{4,5}|Private-MAC: ?[0-9a-f]++")
+_END = lazily_compiled(rb"-{4,5} ?END [A-Z0-9 ]{0,40}?PRIVATE KEY(?: BLOCK)? ?-{4,5}|Private-MAC: ?[0-9a-f]++")
 #: All of a key on one line.
-_ONE_LINE = compiled(rb"[ \t]{0,4}+[A-Za-z0-9+/=](?:[A-Za-z0-9+/=:, ]|-(?!---)){10,20000}+(?=-{4,5} ?END )")
+_ONE_LINE = lazily_compiled(rb"[ \t]{0,4}+[A-Za-z0-9+/=](?:[A-Za-z0-9+/=:, ]|-(?!---)){10,20000}+(?=-{4,5} ?END )")
 #: A line of a key: what tools and people put in front of it (quotes, comments, signs of a diff, numbers, names of files),
 #: a header or a part of the key, and what stands behind it in code.
-_BODY = compiled(
+_BODY = lazily_compiled(
     rb"(?P<front>[\x01\s\"'`,+>|#*/;.(\[\\-]{0,60}+(?:(?:[A-Za-z0-9_./-]{1,80}+:)?[0-9]{1,7}+[ ]{0,2}+"
     rb"(?:\x01{0,5}+\x02|\xe2\x86\x92|\x01{0,5}+\t|[:|]|-(?!-))[ \t]{0,4}+|[A-Za-z0-9_./-]{1,80}+:(?=[A-Za-z0-9+/=-]{3}|\x01))?)"
     rb"(?P<body>(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset|MessageID|Subject|X-[A-Za-z-]{1,20}+): [^\r\n\"\x01]{0,100}+|=?[A-Za-z0-9+/]{1,20000}+={0,3}+|)"
     rb"(?P<back>[ \t]{0,8}+(?:\x01{0,16}+[\"'`])?[ \t]{0,8}+[,+;)\]\\]{0,3}+[ \t]{0,8}+)(?=\x01*+[\r\n]|\x01*+[\"'`]|-{4,5} ?END|\x01*+\Z)"
 )
-_NEWLINE = compiled(rb"\x01*+(?:\r\x01*+)?\n")
+_NEWLINE = lazily_compiled(rb"\x01*+(?:\r\x01*+)?\n")
 #: `\n" +` and the like: of code that joins texts.
-_IN_CODE = compiled(rb"\x01{0,16}+[\"'`]")
+_IN_CODE = lazily_compiled(rb"\x01{0,16}+[\"'`]")
 _LINES_MAX = 2000
 #: A text of a list that is shorter than this is the next thing in it, not a line of the key.
 _LINE_MIN = 16
-_NEXT_TEXT = compiled(rb"\"[ \t\r\n]{0,40}+,[ \t\r\n]{0,200}+\"")
+_NEXT_TEXT = lazily_compiled(rb"\"[ \t\r\n]{0,40}+,[ \t\r\n]{0,200}+\"")
 
 
 def spans(view: View) -> Iterator[Span]:
@@ -122,7 +122,7 @@ def _end_of_json_text(payload: bytes, start: int) -> int:
     return len(payload)
 
 
-_CLOSING = compiled(
+_CLOSING = lazily_compiled(
     rb"(?:[\x01\s\"'`,+>|#*/;.(\[\\]|-(?!-)|-(?=-{4,5} ?END)){0,60}+(?:(?:[A-Za-z0-9_./-]{1,80}+:)?[0-9]{1,7}+[ ]{0,2}+"
     rb"(?:\x01{0,5}+\x02|\xe2\x86\x92|\x01{0,5}+\t|[:|]|-(?=-----E))[ \t]{0,4}+|[A-Za-z0-9_./-]{1,80}+:)?"
     + b"(?:"

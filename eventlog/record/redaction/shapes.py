@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from eventlog.record.redaction import values
-from eventlog.record.redaction.late import compiled
+from eventlog.record.redaction.lazy_patterns import lazily_compiled
 from eventlog.record.redaction.tokens import CHARACTERS, TOKENS, Token
 from eventlog.record.redaction.view import FILLER, View
 
@@ -55,7 +55,7 @@ def _is_private_in_base64(value: bytes) -> bool:
         return False
 
 
-_IN_COOKIE = compiled(
+_IN_COOKIE = lazily_compiled(
     rb"(?:sess|auth|token|sid|jwt|csrf|xsrf|login|remember|secret|key|id)[a-z0-9_.-]{0,20}=[^;\s]{6,}|=[^;\s]{16,}"
 )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import binascii
 import re
 
-from eventlog.record.redaction.late import compiled
+from eventlog.record.redaction.lazy_patterns import lazily_compiled
 
-MARK = compiled(rb"\[redacted:[a-z_]+\]")
+MARK = lazily_compiled(rb"\[redacted:[a-z_]+\]")
 #: Words that stand where a secret would: of schemas, of examples, of settings.
 _WORDS = frozenset(
     b"true false null none nil undefined yes no on off required optional string str text bytes int integer number"
@@ -17,28 +17,28 @@ _WORDS = frozenset(
     b" never self this input output login oauth oauth2 changed failed success incorrect expired required.".split()
 )
 #: Variables, templates, elisions; and words that say that something is to be put here.
-_PLACEHOLDER = compiled(
+_PLACEHOLDER = lazily_compiled(
     rb"\$[({]?[A-Za-z_].*|\$\(.*|%[A-Za-z_(][\w()]*%?|[{<].*[}>]|[*x.#_X\x02-]{3,}|:[a-z_]+|[?]|\.\.\..*"
     rb"|(?:<|\[)?(?:your|insert|enter|replace|put|paste)[-_ ].*|.*[-_ ](?:here|goes[-_ ]here)>?",
     re.IGNORECASE | re.DOTALL,
 )
-_STEM = compiled(rb"passw|passphrase|secret|token|credential|api[-_]?key|[-_]key|auth", re.IGNORECASE)
-_LABEL = compiled(rb"[A-Za-z ,.:;!?'()*_/-]+")
-_VARIABLE = compiled(rb"[A-Z][A-Z0-9_]*_[A-Z0-9_]*")
-_NAME = compiled(rb"[A-Za-z_$][A-Za-z0-9_$]*")
-_CHAIN = compiled(rb"&?\*?[A-Za-z_$@][A-Za-z0-9_]*[?!]?(?:(?:\.|->|::|\?\.)[A-Za-z_$][A-Za-z0-9_]*[?!]?)+")
+_STEM = lazily_compiled(rb"passw|passphrase|secret|token|credential|api[-_]?key|[-_]key|auth", re.IGNORECASE)
+_LABEL = lazily_compiled(rb"[A-Za-z ,.:;!?'()*_/-]+")
+_VARIABLE = lazily_compiled(rb"[A-Z][A-Z0-9_]*_[A-Z0-9_]*")
+_NAME = lazily_compiled(rb"[A-Za-z_$][A-Za-z0-9_$]*")
+_CHAIN = lazily_compiled(rb"&?\*?[A-Za-z_$@][A-Za-z0-9_]*[?!]?(?:(?:\.|->|::|\?\.)[A-Za-z_$][A-Za-z0-9_]*[?!]?)+")
 #: Types and algorithms that end in digits.
-_TYPE = compiled(
+_TYPE = lazily_compiled(
     rb"(?:[a-z_]{0,20}?(?:int|float|complex|base|sha|utf|bytes|char|md|python|ipv|oauth|http|pbkdf|bcrypt|argon)"
     rb"[_-]?[0-9]{1,3}(?:_t)?(?![A-Za-z0-9])).*",
     re.IGNORECASE | re.DOTALL,
 )
-_DIGIT = compiled(rb"[0-9]")
+_DIGIT = lazily_compiled(rb"[0-9]")
 #: Where letters become digits, or digits letters.
-_TURNS = compiled(rb"[0-9](?=[A-Za-z])|[A-Za-z](?=[0-9])")
-_TOKEN = compiled(rb"(?=.{0,400}?[0-9])(?=.{0,400}?[A-Za-z])[A-Za-z0-9._~+/=:|%\x01,@!#$^*-]{8,}")
-_LINK = compiled(rb"(?:https?|file|arn|vault|ssm|projects|op|env)(?::|/)[^\s]*", re.IGNORECASE)
-_PATH = compiled(rb"(?:~|\.{0,2})/.*|[A-Za-z]:[\x01\\/].*")
+_TURNS = lazily_compiled(rb"[0-9](?=[A-Za-z])|[A-Za-z](?=[0-9])")
+_TOKEN = lazily_compiled(rb"(?=.{0,400}?[0-9])(?=.{0,400}?[A-Za-z])[A-Za-z0-9._~+/=:|%\x01,@!#$^*-]{8,}")
+_LINK = lazily_compiled(rb"(?:https?|file|arn|vault|ssm|projects|op|env)(?::|/)[^\s]*", re.IGNORECASE)
+_PATH = lazily_compiled(rb"(?:~|\.{0,2})/.*|[A-Za-z]:[\x01\\/].*")
 
 
 def is_marked(value: bytes) -> bool:

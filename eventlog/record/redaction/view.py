@@ -11,14 +11,14 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from eventlog.record.redaction.late import compiled
+from eventlog.record.redaction.lazy_patterns import lazily_compiled
 
 #: What stands in front of the last byte of an escape, and what stands for a character beyond ASCII.
 FILLER, OTHER = b"\x01", b"\x02"
 
-_UNICODE = compiled(rb"\\++u([0-9A-Fa-f]{4})")
-_HTML = compiled(rb"&(?:quot|apos|amp|lt|gt|nbsp|#(?:[0-9]{1,3}|x[0-9A-Fa-f]{1,2}));")
-_PERCENT = compiled(rb"%(?:25){0,3}([0-7][0-9A-Fa-f])")
+_UNICODE = lazily_compiled(rb"\\++u([0-9A-Fa-f]{4})")
+_HTML = lazily_compiled(rb"&(?:quot|apos|amp|lt|gt|nbsp|#(?:[0-9]{1,3}|x[0-9A-Fa-f]{1,2}));")
+_PERCENT = lazily_compiled(rb"%(?:25){0,3}([0-7][0-9A-Fa-f])")
 _NAMED = {b"quot": b'"', b"apos": b"'", b"amp": b"&", b"lt": b"<", b"gt": b">", b"nbsp": b" "}
 _ESCAPED = {b"\\n": b"\x01\n", b"\\r": b"\x01\r", b"\\t": b"\x01\t", b"\\b": b"\x01 ", b"\\f": b"\x01 "}
 _NO_BACKSLASH = bytes.maketrans(b"\\", FILLER)

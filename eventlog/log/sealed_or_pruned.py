@@ -16,7 +16,7 @@ from eventlog.log.pruned import PRUNED_EVENT
 SEAL_EVENT = "segment_sealed"
 
 
-def is_closed(root: str | Path, name: str) -> bool:
+def was_sealed_or_pruned(root: str | Path, name: str) -> bool:
     """Say whether a seal or a pruning names a segment. What cannot be read says nothing."""
     created_ns = int((layout.created_s(name) or 0) * 1e9)
     needle = f'"segment":"{name}"'.encode()

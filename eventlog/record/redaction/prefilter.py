@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from eventlog.record.redaction.late import compiled
+from eventlog.record.redaction.lazy_patterns import lazily_compiled
 from eventlog.record.redaction.tokens import TOKENS
 
 #: The last four letters of the names in `names.NAMES`, and of the few that a query or a pair of fields has; `.` is any.
@@ -122,39 +122,41 @@ _list = re.compile(
 ).search
 _word = re.compile(rb"word(?: (?:is|was|['\\]|[^ ]{0,40}?[0-9]|[^ ]+\")|:[^\"])").search
 _databricks = re.compile(rb"dapi").search  # for four bytes, sooner than `in`
-_nested = compiled(rb":(?:[\\=]|(?<=\\:)|(?<=\\\":))")
-_single = compiled(rb"':")
-_exact_colon = compiled(_behind_colon(exactly=True))
-_link = compiled(rb":\\*+/\\*+/[a-z0-9.-]{0,80}?(?:hooks|discord|office|telegram)")
-_equals = compiled(
+_nested = lazily_compiled(rb":(?:[\\=]|(?<=\\:)|(?<=\\\":))")
+_single = lazily_compiled(rb"':")
+_exact_colon = lazily_compiled(_behind_colon(exactly=True))
+_link = lazily_compiled(rb":\\*+/\\*+/[a-z0-9.-]{0,80}?(?:hooks|discord|office|telegram)")
+_equals = lazily_compiled(
     rb"=(?:(?<=[a-zA-Z0-9]=)%b|(?<=[\"'`\] \]]=)(?:%b|%b|(?<=   =)|(?<=[\"'][\] ]=)|(?<=[\"']\] =)|(?<=\\[\"']=)))"
     % (_behind(b"=", exactly=True), _behind(b".=", exactly=True), _behind(b"..=", exactly=True))
 )
 _underscore = re.compile(rb"_[a-z]*+[A-Z0-9]").search
-_after_underscore = compiled(rb"_(?=[a-z]*+[A-Z0-9])(?:%b)" % _behind_token("_"))
+_after_underscore = lazily_compiled(rb"_(?=[a-z]*+[A-Z0-9])(?:%b)" % _behind_token("_"))
 _OPTION = rb"-[A-Za-z_.-]{0,40}?(?i:pass|pwd|token|secret|key|auth|cred|cookie|otp|code|user|phrase)"
 _hyphen = re.compile(
     rb"-(?:-(?<=[ \"',-]--)|[puPUaAwkS](?<=[ \"',]-.)|[A-Z](?<=[ \"']-.)|[aA](?<=[xX]-.)|[kK](?<=[iI]-.)|U(?<=Y-.)"
     rb"|[A-Za-z0-9_-]{10}(?:(?<=[%b]-.{10})|(?<=ox[a-z]-.{10})))" % _LAST_BYTES
 ).search
-_exact_hyphen = compiled(
+_exact_hyphen = lazily_compiled(
     rb"-(?:-(?:(?<=[ \"',]--)%b|(?<=---)-{0,2} ?BEGIN |(?<=---) BEGIN )"
     rb"|[puPUaAwkS](?<=[ \"',]-.)(?:[^a-z]|$)|[pu](?<=[ \"',]-.)[^- ]"
     rb"|[A-Z](?<=[ \"']-.)[A-Za-z]{0,20}?(?i:pass|token|secret|key|pwd|cred|code|aspl)|[A-Za-z0-9_-]{10}(?:%b)"
     rb"|[aA](?<=[xX]-.)(?i:pi-key|uth-)|U(?<=Y-.)ser-Key|[kK](?<=[iI]-.)(?i:ey)\\?[\"'])"
     % (_OPTION[1:], _behind_token("-", b".{10}"))
 )
-_of_a = compiled(rb"A(?:KI|SI|BI|CC|Iz|KC|BS|QV|TA|TC|TB|TT|GE-S|A(?:(?<=EAA)|(?<=[0-9]:AA))|I(?<=LTAI)|K(?<=EZAK))")
-_of_j = compiled(rb"J(?<=[yd]J)(?:(?<=eyJ)|(?<=CRUdJ))")
-_scheme = compiled(rb"B(?:(?i:earer|asic)[ =\\%]|OT|ot )")
+_of_a = lazily_compiled(
+    rb"A(?:KI|SI|BI|CC|Iz|KC|BS|QV|TA|TC|TB|TT|GE-S|A(?:(?<=EAA)|(?<=[0-9]:AA))|I(?<=LTAI)|K(?<=EZAK))"
+)
+_of_j = lazily_compiled(rb"J(?<=[yd]J)(?:(?<=eyJ)|(?<=CRUdJ))")
+_scheme = lazily_compiled(rb"B(?:(?i:earer|asic)[ =\\%]|OT|ot )")
 _dot = re.compile(
     rb"\.[A-Za-z0-9_-](?:(?<=[%b]..)(?:%b)|(?<=\.a)tlasv1\.|[A-Za-z0-9_-]{5}\.[A-Za-z0-9_-]{20}|[0-9a-f]{63})"
     % (_DOT_BYTES, _behind_token(".", b"."))
 ).search
-_percent = compiled(rb"%(?:25)*(?:3[aAdD]|2[0267]|40)")
-_element = compiled(rb">(?:%b)" % _behind(b">", exactly=True))
-_slash = compiled(rb"/(?:(?<=1/)/0|pass:)")
-_quote = compiled(
+_percent = lazily_compiled(rb"%(?:25)*(?:3[aAdD]|2[0267]|40)")
+_element = lazily_compiled(rb">(?:%b)" % _behind(b">", exactly=True))
+_slash = lazily_compiled(rb"/(?:(?<=1/)/0|pass:)")
+_quote = lazily_compiled(
     rb"'(?:[\],)](?:%b|%b)|[^,)\]](?:%b|%b|(?<=[yY] '.)|(?<=ring '.)))"
     % (
         _behind(b"'.", exactly=True),
@@ -163,7 +165,7 @@ _quote = compiled(
         _behind(b"\\('.", exactly=True),
     )
 )
-_escaped = compiled(
+_escaped = lazily_compiled(
     rb"\\\\*+\"(?:[\],\\ ](?:%b|%b|%b)|[^,\\ ](?:%b|%b|%b|(?<=[yYg] \\\".)|(?<=[yYg] \\\\\\\".)))"
     % (
         _behind(b'\\\\".'),
@@ -174,11 +176,11 @@ _escaped = compiled(
         _behind(b'\\(\\\\\\\\\\\\".'),
     )
 )
-_entity = compiled(rb"&gt;(?:%b)" % _behind(b"&gt;", exactly=True))
-_twilio = compiled(rb"K(?<=SK)[0-9a-f]{8}")
+_entity = lazily_compiled(rb"&gt;(?:%b)" % _behind(b"&gt;", exactly=True))
+_twilio = lazily_compiled(rb"K(?<=SK)[0-9a-f]{8}")
 #: `=`, `<`, `&` and others, as programs write them that put JSON into HTML.
-_code = compiled(rb"\\u00(?:2[0267]|3[acdeACDE]|40)")
-_hash = compiled(rb"\$(?:[1256y7]|argon2|apr1)")
+_code = lazily_compiled(rb"\\u00(?:2[0267]|3[acdeACDE]|40)")
+_hash = lazily_compiled(rb"\$(?:[1256y7]|argon2|apr1)")
 (
     _AT,
     _EQUALS,

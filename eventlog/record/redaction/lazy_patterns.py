@@ -6,7 +6,7 @@ import re
 from typing import Any, cast
 
 
-class _Late:
+class _LazyPattern:
     def __init__(self, pattern: bytes, flags: int) -> None:
         self._made = (pattern, flags)
 
@@ -17,6 +17,6 @@ class _Late:
         return found
 
 
-def compiled(pattern: bytes, flags: int = 0) -> re.Pattern[bytes]:
+def lazily_compiled(pattern: bytes, flags: int = 0) -> re.Pattern[bytes]:
     """Return what `re.compile` does, as far as its methods go."""
-    return cast("re.Pattern[bytes]", _Late(pattern, flags))
+    return cast("re.Pattern[bytes]", _LazyPattern(pattern, flags))

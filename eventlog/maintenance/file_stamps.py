@@ -17,7 +17,7 @@ from typing import NamedTuple
 from eventlog.log import zst
 from eventlog.log.content import Extent, digests
 from eventlog.log.layout import SegmentFile
-from eventlog.maintenance.manifest import Entry, Known
+from eventlog.maintenance.manifest import BackupCatalog, Entry
 
 _TAIL_BYTES = 4096
 #: The kernel's clock for files moves in steps of up to 10 ms: of two writes in one step, the second changes no time.
@@ -31,12 +31,12 @@ class Match(NamedTuple):
     stamp: str = ""
 
 
-def match(known: Known, segment: SegmentFile, found: Extent) -> Match:
+def find_copy(catalog: BackupCatalog, segment: SegmentFile, found: Extent) -> Match:
     """Find the whole copy that has a segment's settled bytes. Raises OSError."""
     copies = [
         entry
-        for entry in known.copies(segment.event_type, segment.name)
-        if entry.size_bytes == found.size and entry.key not in known.bad
+        for entry in catalog.copies(segment.event_type, segment.name)
+        if entry.size_bytes == found.size and entry.key not in catalog.bad
     ]
     if not copies:
         return Match()

@@ -20,7 +20,7 @@ class _Identified(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(_Identified)
 
 
-class Announcements:
+class SchemaLog:
     """What this process knows to be in the log, which it reads once. Threads may share it.
 
     Two processes may log the same schema at once: same schema, same id, one row.
@@ -30,10 +30,10 @@ class Announcements:
         self._root = root
         self._write = write
         #: The types that need no look any more.
-        self.done: set[schemas.Registered] = set()
+        self.logged: set[schemas.Registered] = set()
         self._logged_ids: set[str] | None = None
 
-    def announce(self, registered: schemas.Registered) -> None:
+    def ensure(self, registered: schemas.Registered) -> None:
         """Log the schema of a type, unless it is there. Raises WriteFailed and OSError, and what msgspec raises."""
         logged_ids = self._logged_ids
         if logged_ids is None:
@@ -42,11 +42,11 @@ class Announcements:
         if event.event_id not in logged_ids:
             self._write(schemas.SCHEMA_EVENT, envelope.encode(event))
             logged_ids.add(event.event_id)
-        self.done.add(registered)
+        self.logged.add(registered)
 
     def forget(self) -> None:
         """Look again at the next event of each type: the log may be another."""
-        self.done.clear()
+        self.logged.clear()
         self._logged_ids = None
 
 

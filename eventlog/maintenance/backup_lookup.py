@@ -20,23 +20,23 @@ from eventlog.log.layout import SegmentFile
 from eventlog.maintenance import manifest
 from eventlog.maintenance.backup import BACKED_UP_EVENT, SegmentsBackedUp
 from eventlog.maintenance.destination import Destination, Folder, open_destination
-from eventlog.maintenance.manifest import Entry, Known
+from eventlog.maintenance.manifest import BackupCatalog, Entry
 
 #: What opening and reading a place can raise, whose name may be anything.
 _UNUSABLE = (EventlogError, OSError, ValueError, RuntimeError)
 
 
-class Copies:
-    """Copies of the segments of one root. Each destination's manifests are read once."""
+class BackupLookup:
+    """BackupLookup of the segments of one root. Each destination's manifests are read once."""
 
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root).resolve()
         self._said = _said(root)
-        self._places: dict[str, tuple[Destination, Known] | None] = {}
+        self._places: dict[str, tuple[Destination, BackupCatalog] | None] = {}
         #: What is wrong with a destination, or with a copy in it, in words; each once.
         self.problems: dict[str, None] = {}
 
-    def of(self, file: SegmentFile, seal: Fingerprint, *, whole: bool) -> list[str]:
+    def destinations_with(self, file: SegmentFile, seal: Fingerprint, *, whole: bool) -> list[str]:
         """Return the destinations that hold what was sealed.
 
         That a manifest names the copy is enough, or, with `whole`, the copy is read and compared.
@@ -50,29 +50,29 @@ class Copies:
         found = self._places[name]
         if found is None:
             return False
-        destination, known = found
+        destination, catalog = found
         entries = [
             each
-            for each in known.copies(file.event_type, file.name)
+            for each in catalog.copies(file.event_type, file.name)
             if (each.size_bytes, each.sha256) == (seal.size_bytes, seal.sha256)
         ]
         if not entries:
             self.problems[f"{name}: no manifest names {file.event_type}/{file.name} as it was sealed"] = None
         return any(not whole or self._reads_back(destination, each) for each in entries)
 
-    def _opened(self, name: str) -> tuple[Destination, Known] | None:
+    def _opened(self, name: str) -> tuple[Destination, BackupCatalog] | None:
         try:
             destination = open_destination(name)
             if isinstance(destination, Folder) and destination.path.resolve().is_relative_to(self._root):
                 raise BackupFailed(f"{name}: it is inside the root, so it is no backup of it")
-            known = manifest.read(destination)
+            catalog = manifest.read(destination)
         except _UNUSABLE as error:
             self.problems[f"{name}: cannot be looked at: {error}"] = None
             return None
-        if not known.keys:
+        if not catalog.keys:
             self.problems[f"{name}: there is no backup"] = None
             return None
-        return destination, known
+        return destination, catalog
 
     def _reads_back(self, destination: Destination, entry: Entry) -> bool:
         try:
