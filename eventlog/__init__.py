@@ -8,10 +8,18 @@
         run.llm_call(request_model="m", usage=response.usage)
 
 Events go to JSONL files below one folder (see eventlog.config for which). Nothing else is
-needed to write them; `pip install 'agent-eventlog[index]'` adds the SQL index over them.
+needed to write them; `pip install 'agent-eventlog[index]'` adds the SQL index over them:
+
+    from eventlog import ReadStore
+
+    ReadStore("/var/lib/agents").sql("SELECT model, count(*) FROM llm_calls GROUP BY ALL").rows
 """
 
 from __future__ import annotations
+
+import importlib.util
+import sys
+from typing import TYPE_CHECKING
 
 from eventlog.config import Config, Mode
 from eventlog.errors import (
@@ -32,6 +40,7 @@ from eventlog.format import alerts as alert_events
 from eventlog.format import builtin as events
 from eventlog.format.envelope import Envelope
 from eventlog.format.schemas import event
+from eventlog.log import blobs
 from eventlog.record.api import (
     add_sink,
     capture,
@@ -129,3 +138,27 @@ __all__ = [
     "tool_call",
     "traced",
 ]
+
+# The names that the documentation gave to these modules before they moved. They go in version 0.2.
+sys.modules.update({"eventlog.events": events, "eventlog.alert_events": alert_events, "eventlog.blobs": blobs})
+
+if TYPE_CHECKING:
+    from eventlog.queries.store import ReadStore as ReadStore
+else:  # hidden from type checkers, which would take any name for one of this module's
+
+    def __getattr__(name: str) -> object:
+        """Load ReadStore when it is asked for: it needs DuckDB, and a program that emits does not."""
+        if name != "ReadStore":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            store = importlib.import_module("eventlog.queries.store")
+        except ModuleNotFoundError as error:
+            if error.name and error.name.split(".")[0] == __name__:
+                raise
+            raise MissingExtra(f"ReadStore ({error.name} is missing)", "index") from None
+        globals()[name] = store.ReadStore
+        return store.ReadStore
+
+    def __dir__() -> list[str]:
+        """List ReadStore only where it can be loaded: `help(eventlog)` loads all that is listed."""
+        return sorted({*globals(), *(["ReadStore"] if importlib.util.find_spec("duckdb") else [])})

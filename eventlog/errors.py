@@ -18,7 +18,8 @@
     ├── BackupFailed           the place of a backup, or what is in it, cannot be used
     │   └── ObjectUnreadable   one object cannot be read; others may
     │       └── ObjectMissing  the place has no object of that name
-    └── MissingExtra           a feature needs `pip install 'agent-eventlog[extra]'`
+    ├── MissingExtra           a feature needs `pip install 'agent-eventlog[extra]'`
+    └── BrokenInstallation     files of eventlog are missing, or another package has overwritten them
 
 Messages say what happened, where, and what to try next.
 """
@@ -29,6 +30,7 @@ __all__ = [
     "AlertsBusy",
     "BackupFailed",
     "BlobUnreadable",
+    "BrokenInstallation",
     "ConfigError",
     "EventTypeConflict",
     "EventlogError",
@@ -131,3 +133,7 @@ class MissingExtra(EventlogError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional dependency; try: pip install 'agent-eventlog[{extra}]'")
+
+
+class BrokenInstallation(EventlogError):
+    """Files of eventlog are missing, or another package has overwritten them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import subprocess
 import sys
 import textwrap
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import eventlog
 from eventlog.config import Config
 from eventlog.indexer.indexer import Indexer
 from eventlog.record.recorder import Recorder
@@ -29,9 +31,12 @@ ALONE = {
     "queries/cost/prices.py": {"genai_prices"},
     "queries/alerts/delivery.py": {"apprise"},
 }
+#: Named for type checkers only, and loaded when a program asks for it.
+LAZY = {"eventlog/__init__.py": {"eventlog.queries.store"}}
 #: The rooms, from the ground up: what stands in one may import from its own and from those before it.
 ROOMS = (
     ("eventlog.errors", "eventlog.version", "eventlog.durability"),
+    ("eventlog.installation",),
     ("eventlog.process",),
     ("eventlog.config",),
     ("eventlog.format",),
@@ -74,6 +79,7 @@ def imported(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: imports are absolute"
             module = node.module or ""
             names |= {f"{module}.{name.name}" if f"{module}.{name.name}" in PATHS else module for name in node.names}
+    names -= LAZY.get(path.relative_to(PROJECT).as_posix(), set())
     return {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
 
 
@@ -185,6 +191,55 @@ def test_importing_and_emitting_loads_msgspec_and_the_standard_library_only() ->
     assert third_party - {"typing_extensions"} == {"eventlog", "msgspec"}  # which msgspec uses where it is there
 
 
+def test_read_store_is_loaded_when_it_is_asked_for() -> None:
+    """`from eventlog import *` and `help(eventlog)` need no DuckDB, and what needs it says which extra is missing."""
+    program = """
+        import sys
+        import eventlog
+        assert "duckdb" not in sys.modules and "ReadStore" in dir(eventlog)
+        from eventlog import ReadStore
+        assert ReadStore is eventlog.ReadStore is sys.modules["eventlog.queries.store"].ReadStore
+    """
+    assert "duckdb" in loaded_by(program)
+    without = """
+        import inspect, sys
+        sys.modules["duckdb"] = None
+        from eventlog import *
+        import eventlog
+        assert inspect.getmembers(eventlog) and not hasattr(eventlog, "WriteStore")
+        try:
+            from eventlog import ReadStore
+        except MissingExtra as error:
+            assert "ReadStore (duckdb is missing)" in str(error) and "'agent-eventlog[index]'" in str(error)
+        else:
+            raise AssertionError
+    """
+    assert "pandas" not in loaded_by(without)
+
+
+def test_no_public_name_is_that_of_a_submodule() -> None:
+    """Whoever imports the one would get the other."""
+    modules = {module.name for module in pkgutil.iter_modules(eventlog.__path__)}
+    assert {"indexer", "queries", "record"} <= modules
+    assert not modules & {*eventlog.__all__, "ReadStore"}
+    assert all(hasattr(eventlog, name) for name in eventlog.__all__)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("events", "format.builtin"), ("alert_events", "format.alerts"), ("blobs", "log.blobs")],
+)
+def test_modules_that_the_documentation_named_keep_their_names_for_one_version(old: str, new: str) -> None:
+    """Whichever way they are imported, the module is the same one."""
+    program = f"""
+        import eventlog.{old}
+        from eventlog import {old} as by_name
+        import eventlog.{new}
+        assert by_name is eventlog.{old} is eventlog.{new}
+    """
+    loaded_by(program)
+
+
 def test_emitting_imports_nothing_any_more(root: Path) -> None:
     """A process may have given up its rights, its root folder or its last descriptor after `import eventlog`."""
     program = f"""
@@ -263,6 +318,15 @@ WITHOUT = {
         "error: the eventlog command needs click; try: pip install 'agent-eventlog[cli]' (or 'agent-eventlog[all]')\n",
     ),
 }
+
+
+def test_the_version_needs_no_extra() -> None:
+    """It is what one asks for first."""
+    code = (
+        "import sys; sys.modules['click'] = None; sys.argv[1:] = ['--version']\nfrom eventlog.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == (f"eventlog, version {eventlog.__version__}\n", "")
 
 
 @pytest.mark.parametrize("missing", WITHOUT)

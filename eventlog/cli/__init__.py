@@ -1,4 +1,4 @@
-"""The console command. Needs click, which a program that only emits does not."""
+"""The console command. All but `--version` needs click, which a program that only emits does not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import atexit
 import os
 import sys
 from typing import NoReturn
+
+from eventlog.version import __version__
 
 _HINT = "error: the eventlog command needs click; try: pip install 'agent-eventlog[cli]' (or 'agent-eventlog[all]')"
 
@@ -15,6 +17,9 @@ def main() -> NoReturn:
     try:
         import click  # noqa: F401 - only to see whether it is there
     except ModuleNotFoundError:
+        if sys.argv[1:] == ["--version"]:
+            sys.stdout.write(f"eventlog, version {__version__}\n")
+            raise SystemExit(0) from None
         sys.stderr.write(_HINT + "\n")
         raise SystemExit(2) from None
     from eventlog.cli.main import run

@@ -29,9 +29,10 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from eventlog import config
+from eventlog import config, installation
 from eventlog.errors import (
     AlertsBusy,
+    BrokenInstallation,
     ConfigError,
     EventlogError,
     IndexBusy,
@@ -92,7 +93,7 @@ class LazyGroup(click.Group):
             loaded = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
             if error.name and error.name.split(".")[0] == "eventlog":
-                raise
+                raise installation.broken(f"{error.name} is missing") from None
             raise MissingExtra(f"eventlog {cmd_name} ({error.name} is missing)", extra) from None
         assert isinstance(loaded, click.Command)
         return loaded
@@ -116,14 +117,17 @@ class LazyGroup(click.Group):
                 rows.append((name, command.get_short_help_str(limit=80) if command else ""))
             except MissingExtra:
                 rows.append((name, f"(needs agent-eventlog[{COMMANDS[name][2]}])"))
+            except BrokenInstallation:
+                rows.append((name, "(some of its files are missing)"))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="eventlog")
-@click.option("--debug", is_flag=True, help="Show where an error came from.")
-def root(debug: bool) -> None:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show where an error came from.")
+@click.pass_context
+def root(context: click.Context) -> None:
     """The flight recorder for AI agents and edge programs.
 
     Events are lines of JSON in a folder; the index over them is a DuckDB file that can be
@@ -136,6 +140,8 @@ def root(debug: bool) -> None:
       eventlog index
       eventlog sql "SELECT * FROM event_types"
     """
+    if context.invoked_subcommand != "doctor":  # which says more about it
+        installation.check()
 
 
 def root_option(command: F) -> F:
@@ -301,6 +307,6 @@ def _failed(error: Exception, message: str, arguments: Sequence[str]) -> int:
     say(f"error: {message}")
     if isinstance(error, IndexBusy | MaintenanceBusy | AlertsBusy):
         return EXIT_BUSY
-    if isinstance(error, ConfigError | InvalidEvent | QueryFailed | MissingExtra):
+    if isinstance(error, ConfigError | InvalidEvent | QueryFailed | MissingExtra | BrokenInstallation):
         return EXIT_USAGE
     return EXIT_FAILED

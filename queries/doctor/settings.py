@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib import metadata, util
 from pathlib import Path
 
-from eventlog import config
+from eventlog import config, installation
 from eventlog.config import Config, Mode
 from eventlog.errors import ConfigError
 from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
@@ -94,7 +94,8 @@ def _file_name() -> str:
 
 
 def versions() -> Iterator[Finding]:
-    """The parts that eventlog runs on."""
+    """The parts that eventlog runs on, and whether they are whole."""
+    yield from _installation()
     have, lacking = [f"eventlog {__version__}", f"Python {platform.python_version()}"], []
     for name, (oldest, purpose, package) in _PARTS.items():
         if util.find_spec(name) is None:
@@ -110,6 +111,19 @@ def versions() -> Iterator[Finding]:
     if lacking:
         yield note(f"not installed: {several(lacking)}", "pip install 'agent-eventlog[all]', if you need it here")
     yield ok(", ".join(have))
+
+
+def _installation() -> Iterator[Finding]:
+    """What another package may have done to the files of this one."""
+    for other in installation.other_distributions():
+        folder = Path(str(other.locate_file(installation.PACKAGE)))
+        fact = f"{other.name} {other.version}, which is not {installation.DISTRIBUTION}, is installed in {folder}"
+        if folder.resolve() == installation.FOLDER.resolve():
+            yield problem(f"{fact}, over its files", installation.repair())
+        else:
+            yield warning(f"{fact}: `import eventlog` may load it", f"pip uninstall {other.name}")
+    if lacking := installation.missing_files():
+        yield problem(f"files of {installation.DISTRIBUTION} are missing: {several(lacking)}", installation.repair())
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from eventlog import installation
 from eventlog.config import Config
 from eventlog.indexer.index import lock
 from eventlog.indexer.indexer import Indexer
@@ -524,6 +525,49 @@ def test_an_old_part_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
             "problem",
             "duckdb 1.4.4 is too old for the index and all questions to it: 2.0 or newer is needed",
             "pip install --upgrade 'agent-eventlog[index]'",
+        )
+    ]
+
+
+def _distribution(folder: Path, name: str, version: str, *files: str) -> None:
+    """What pip leaves of a distribution in a folder of sys.path."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
+
+
+@pytest.mark.parametrize(("name", "file"), [("eventlog", "eventlog/admin.py"), ("django-log", "eventlog/__init__.py")])
+def test_somebody_elses_eventlog(name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is taken on the package index; what comes from there is not ours."""
+    _distribution(tmp_path, name, "0.11.0", file)
+    monkeypatch.syspath_prepend(tmp_path)
+    fact = f"{name} 0.11.0, which is not agent-eventlog, is installed in {tmp_path}/eventlog"
+    found = [each for each in settings.versions() if each.level is not Level.OK]
+    assert [(each.level.value, each.what, each.what_to_do) for each in found] == [
+        ("warning", f"{fact}: `import eventlog` may load it", f"pip uninstall {name}")
+    ]
+    monkeypatch.setattr(installation, "FOLDER", tmp_path / "eventlog")
+    found = [each for each in settings.versions() if each.level is not Level.OK]
+    assert [(each.level.value, each.what, each.what_to_do) for each in found] == [
+        (
+            "problem",
+            f"{fact}, over its files",
+            f"pip uninstall -y {name} && pip install --force-reinstall --no-deps agent-eventlog",
+        )
+    ]
+
+
+def test_files_of_ours_that_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `pip uninstall eventlog` of somebody else's. Compiled files come and go."""
+    _distribution(tmp_path, "agent-eventlog", "0.1.0", "eventlog/__init__.py", "eventlog/__pycache__/a.cpython-311.pyc")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = [each for each in settings.versions() if each.level is not Level.OK]
+    assert [(each.level.value, each.what, each.what_to_do) for each in found] == [
+        (
+            "problem",
+            "files of agent-eventlog are missing: eventlog/__init__.py",
+            "pip install --force-reinstall --no-deps agent-eventlog",
         )
     ]
 

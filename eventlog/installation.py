@@ -1,0 +1,57 @@
+"""What is installed as eventlog: whether all files are there, and whether another package has written over them.
+
+Other projects have a distribution called `eventlog`; a Django app of 2015 is one. pip installs its files into the same
+folder as ours and removes them again without a warning: `eventlog/__init__.py` is then theirs, or gone.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from eventlog.errors import BrokenInstallation
+
+DISTRIBUTION, PACKAGE = "agent-eventlog", "eventlog"
+FOLDER = Path(__file__).parent
+
+
+def check() -> None:
+    """Check that `import eventlog` loads this package. Raises BrokenInstallation."""
+    if not hasattr(sys.modules[PACKAGE], "EventlogError"):
+        raise broken(f"another package has removed or overwritten {FOLDER / '__init__.py'}")
+
+
+def broken(fact: str) -> BrokenInstallation:
+    """Return the error that says a fact, such as `eventlog.indexer is missing`, and the commands that repair it."""
+    return BrokenInstallation(f"{fact}; try: {repair()}")
+
+
+def repair() -> str:
+    """Return the commands that make the installation whole: `pip uninstall -y eventlog && pip install …`."""
+    others = " ".join(sorted({other.name for other in other_distributions()}))
+    install = f"pip install --force-reinstall --no-deps {DISTRIBUTION}"
+    return f"pip uninstall -y {others} && {install}" if others else install
+
+
+def other_distributions() -> Iterator[metadata.Distribution]:
+    """Yield each distribution but ours that is called eventlog, or has files in a folder of that name."""
+    for distribution in metadata.distributions():
+        if "Name" not in distribution.metadata:  # the remains of one
+            continue
+        records = "\n" + (distribution.read_text("RECORD") or "")
+        named = re.sub(r"[-_.]+", "-", distribution.name).lower()
+        if named == PACKAGE or (named != DISTRIBUTION and f"\n{PACKAGE}/" in records):
+            yield distribution
+
+
+def missing_files() -> list[str]:
+    """Return the files that were installed and are gone, such as `eventlog/indexer/cli.py`. None in a checkout."""
+    try:
+        files = metadata.distribution(DISTRIBUTION).files or []
+    except metadata.PackageNotFoundError:
+        return []
+    own = [file for file in files if file.parts[0] == PACKAGE and file.suffix != ".pyc"]
+    return [str(file) for file in own if not Path(file.locate()).exists()]
