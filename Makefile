@@ -47,6 +47,7 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "eventlog needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "setting up $(VENV), once"
 	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip uninstall --quiet --yes eventlog 2>/dev/null # what this distribution was called before
 	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install --quiet --editable '.[test]'
 	@touch $@
 

@@ -28,7 +28,7 @@ TEXTS: list[tuple[str, str]] = [
     ("data:\n  password: aHVudGVyMg==", "aHVudGVyMg"), (f"- name: DB_PASSWORD\n  value: {H}", H),
     (f'- name: API_KEY\n  value: "{WORD}"', WORD), (f'variable "db_password" {{\n  default = "{WORD}"\n}}', WORD),
     (f'variable "db_password" {{\n  type = string\n  default = "{WORD}"\n}}', WORD),
-    (f"//registry.npmjs.org/:_authToken={A36}", A36), (f"//r.example/:_password={BASIC}", BASIC), (f"_auth={BASIC}", BASIC),
+    (f"//npm.example/:_authToken={A36}", A36), (f"//r.example/:_password={BASIC}", BASIC), (f"_auth={BASIC}", BASIC),
     (f"[pypi]\nusername = __token__\npassword = {H}", H), (f"machine api.example.com login bob password {WORD}", WORD),
     (f"machine h\n  login bob\n  password {H}\n", H),
     (f"https://bob:{H}@github.com", H), (f"[default]\naws_access_key_id = x\naws_secret_access_key = {A36}/x", A36),
