@@ -9,6 +9,7 @@ import msgspec
 
 from eventlog.indexer.index.schema import CONTENT, PLACE, columns
 from eventlog.indexer.load.staging import as_table
+from eventlog.indexer.sql import literal
 
 #: So many differing rows are named; it is a pointer to the place, not a list of damages.
 NAMED_MAX = 20
@@ -48,7 +49,7 @@ def differences(connection: duckdb.DuckDBPyConnection, limits: Mapping[str, int]
 
 
 def _differing() -> str:
-    return ", ".join(f"CASE WHEN l.{name} IS DISTINCT FROM r.{name} THEN '{name}' END" for name in CONTENT)
+    return ", ".join(f"CASE WHEN l.{name} IS DISTINCT FROM r.{name} THEN {literal(name)} END" for name in CONTENT)
 
 
 def _what(only_in_log: bool, only_in_index: bool, names: list[str]) -> str:

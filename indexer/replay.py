@@ -33,6 +33,7 @@ from eventlog.indexer.index.index_file import DEFAULT_TIMEOUT_S
 from eventlog.indexer.load import versions
 from eventlog.indexer.load.batch import SegmentChanged, in_order, index_batch
 from eventlog.indexer.parity import Difference, differences
+from eventlog.indexer.sql import literal
 from eventlog.indexer.views import projections, typed
 from eventlog.log import layout
 from eventlog.log.pruned import Pruned, read_pruned
@@ -336,7 +337,7 @@ def _differences(
 
 @contextmanager
 def _live_attached(connection: duckdb.DuckDBPyConnection, root: str | Path) -> Iterator[None]:
-    connection.execute(f"ATTACH {engine.quoted(index_file.index_path(root))} AS live (READ_ONLY)")
+    connection.execute(f"ATTACH {literal(str(index_file.index_path(root)))} AS live (READ_ONLY)")
     try:
         yield
     finally:

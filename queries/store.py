@@ -24,7 +24,7 @@ from eventlog.format import envelope, payloads, timestamps
 from eventlog.indexer.alarm import ALARM_EVENT
 from eventlog.indexer.index import schema
 from eventlog.indexer.index.digest import Digest, digest
-from eventlog.indexer.views.promoted import quoted
+from eventlog.indexer.sql import ident, literal
 from eventlog.log import blobs, layout, reader
 from eventlog.queries.access import isolation, sandbox
 from eventlog.queries.access.reader import IndexReader
@@ -42,8 +42,8 @@ _TOTALS = f"""
     SELECT (SELECT count(*) FROM events),
            (SELECT count(*) FROM quarantine),
            (SELECT coalesce(sum(TRY_CAST(payload ->> 'count' AS BIGINT)), 0)::BIGINT
-            FROM events WHERE event_type = '{DROPPED_EVENT}'),
-           (SELECT count(*) FROM events WHERE event_type = '{ALARM_EVENT}')
+            FROM events WHERE event_type = {literal(DROPPED_EVENT)}),
+           (SELECT count(*) FROM events WHERE event_type = {literal(ALARM_EVENT)})
 """
 _TIME = "TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
 _COPY = {
@@ -249,7 +249,7 @@ class ReadStore(Answers):
         if bucket is not None and bucket not in _BUCKETS:
             raise QueryFailed(f"unknown bucket {bucket!r}; use one of {', '.join(_BUCKETS)}")
         conditions, params = _conditions(event_types, since, until, where or {})
-        start = "NULL::TIMESTAMP" if bucket is None else f"date_trunc('{bucket}', timestamp)::TIMESTAMP"
+        start = "NULL::TIMESTAMP" if bucket is None else f"date_trunc({literal(bucket)}, timestamp)::TIMESTAMP"
         query = (
             f"SELECT event_type, {start} AS start, count(*) FROM events WHERE {' AND '.join(conditions)} "
             "GROUP BY ALL ORDER BY start, event_type"
@@ -358,7 +358,6 @@ class ReadStore(Answers):
         part = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.part") if is_file else target
         if not target.parent.is_dir():
             raise QueryFailed(f"there is no folder {target.parent} to write {target.name} to")
-        destination = str(part).replace("'", "''")
         try:
             if is_file:  # before DuckDB, which would let everybody read it
                 os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
@@ -366,7 +365,7 @@ class ReadStore(Answers):
                 rows_of = _finite(connection, statement, params) if format_ in ("json", "jsonl") else statement
                 rows = sandbox.execute(
                     connection,
-                    f"COPY (SELECT * FROM (\n{rows_of}\n){limit}) TO '{destination}' "
+                    f"COPY (SELECT * FROM (\n{rows_of}\n){limit}) TO {literal(str(part))} "
                     f"({_COPY[format_]}, USE_TMP_FILE false)",
                     params,
                 ).fetchall()
@@ -385,7 +384,7 @@ def _finite(
 ) -> str:
     """Have NaN and infinities written as null: DuckDB would write words that JSON does not know."""
     described = sandbox.execute(connection, f"DESCRIBE {statement}", params).fetchall()
-    floats = [quoted(row[0]) for row in described if row[1] in ("DOUBLE", "FLOAT")]
+    floats = [ident(row[0]) for row in described if row[1] in ("DOUBLE", "FLOAT")]
     if not floats:
         return statement
     finite = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}" for name in floats)

@@ -46,6 +46,7 @@ ROOMS = (
     ("eventlog.maintenance",),
     ("eventlog.importers",),
     ("eventlog.cli", "eventlog.__main__"),
+    ("eventlog.indexer.sql",),
     ("eventlog.indexer.index",),
     ("eventlog.indexer.views",),
     ("eventlog.indexer.load",),

@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeVar
 import duckdb
 
 from eventlog.errors import IndexFailed
+from eventlog.indexer.sql import literal
 from eventlog.process import forks, root_files
 from eventlog.process.forks import Phase
 
@@ -147,7 +148,7 @@ class Engine:
             self._found_as, self.fate = state, Fate.OURS
             self.file_id = None if state is None else state.headers[:_HEADER_BYTES]
             self._sound_as, self._left_as, self._is_writing = state, None, False
-            self._connection.execute(f"ATTACH {quoted(path)} AS {_NAME} ({options})")
+            self._connection.execute(f"ATTACH {literal(str(path))} AS {_NAME} ({options})")
             self._connection.execute(f"USE {_NAME}")
             if merges != self._merging:
                 self._connection.execute(f"SET GLOBAL max_vacuum_tasks = {merges}")
@@ -250,7 +251,7 @@ class Engine:
 def _new_instance(path: Path) -> duckdb.DuckDBPyConnection:
     instance = duckdb.connect(config=dict(CONFIG))
     # What does not fit goes to disk, beside the file; by default it would be the current folder.
-    instance.execute(f"SET GLOBAL temp_directory = {quoted(spill_path(path))}")
+    instance.execute(f"SET GLOBAL temp_directory = {literal(str(spill_path(path)))}")
     instance.execute(f"SET GLOBAL write_buffer_row_group_memory_limit = '{_BUFFER_BYTES}B'")
     instance.execute(f"SET GLOBAL default_block_size = {_BLOCK_BYTES}")
     instance.execute("SET GLOBAL max_vacuum_tasks = 0")
@@ -351,11 +352,6 @@ def _state(path: Path) -> _State | None:
 def spill_path(path: Path) -> Path:
     """Return where DuckDB puts what does not fit into memory."""
     return path.with_name(path.name + ".tmp")
-
-
-def quoted(path: Path) -> str:
-    """Return a path as SQL text."""
-    return "'" + str(path).replace("'", "''") + "'"
 
 
 _engines = forks.Instances[Engine](Phase.STATE, before=Engine.before_fork, after_in_child=Engine.after_fork)

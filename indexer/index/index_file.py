@@ -21,7 +21,8 @@ import duckdb
 
 from eventlog.errors import IndexFailed
 from eventlog.indexer.index import lock
-from eventlog.indexer.index.engine import CONFIG, Engine, Fate, Overwritten, quoted, spill_path
+from eventlog.indexer.index.engine import CONFIG, Engine, Fate, Overwritten, spill_path
+from eventlog.indexer.sql import literal
 from eventlog.process import forks, root_files
 from eventlog.process.forks import Phase
 
@@ -154,8 +155,8 @@ def connect(root: str | Path, *, timeout_s: float, attached_as: str | None = Non
 def _beside_an_empty_one(path: Path, name: str) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config=dict(CONFIG))
     try:
-        connection.execute(f"SET temp_directory = {quoted(spill_path(path))}")
-        connection.execute(f"ATTACH {quoted(path)} AS {name} (READ_ONLY)")
+        connection.execute(f"SET temp_directory = {literal(str(spill_path(path)))}")
+        connection.execute(f"ATTACH {literal(str(path))} AS {name} (READ_ONLY)")
     except BaseException:
         connection.close()
         raise

@@ -12,6 +12,7 @@ import re
 
 import duckdb
 
+from eventlog.indexer.sql import literal, unquote
 from eventlog.version import __version__
 
 #: Raise it whenever a table, a projection or the meaning of a column changes: indexes that
@@ -109,15 +110,14 @@ def view(name: str, query: str) -> str:
     DuckDB keeps a view as a tree, which every batch and every question would read, and every batch write. This one is a
     text, which is parsed when somebody asks the view; and to make it looks at nothing.
     """
-    text = query.strip().replace("'", "''")
     # By its full name, since whoever asks may have a macro called `query`.
-    return f"CREATE VIEW {name} WITH (DEFER_BINDING) AS FROM system.main.query('{text}')"
+    return f"CREATE VIEW {name} WITH (DEFER_BINDING) AS FROM system.main.query({literal(query.strip())})"
 
 
 def query_of(definition: str) -> str | None:
     """Return the query of a view of ours, of what DuckDB says that it is; None for one that `view` has not made."""
     found = _VIEW.fullmatch(definition)
-    return found[1].replace("''", "'") if found else None
+    return unquote(found[1]) if found else None
 
 
 def create_tables(connection: duckdb.DuckDBPyConnection, kept: dict[str, str]) -> None:

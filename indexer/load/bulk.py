@@ -19,6 +19,7 @@ from typing import NamedTuple
 from eventlog.indexer.index.schema import CONTENT
 from eventlog.indexer.load.staging import MemoryFile, as_table
 from eventlog.indexer.load.validation import prove
+from eventlog.indexer.sql import literal, literals
 from eventlog.indexer.views import typed
 from eventlog.log.reader import Block
 
@@ -30,7 +31,7 @@ _PLACED = {"s": "INTEGER", "o": "BIGINT", "n": "BIGINT"}
 
 
 def _struct(columns: dict[str, str]) -> str:
-    return ", ".join(f"{name}: '{kind}'" for name, kind in columns.items())
+    return ", ".join(f"{name}: {literal(kind)}" for name, kind in columns.items())
 
 
 #: DuckDB reads twice this at a time: small enough for its threads to share the work of a part.
@@ -96,12 +97,12 @@ class Bulk:
     @property
     def rows(self) -> str:
         """A FROM clause: the columns of an event and its place. DuckDB may refuse to read it."""
-        place = f"{list(self._numbers)}[s] AS segment, o AS line_offset, n AS line_length"
+        place = f"[{literals(self._numbers)}][s] AS segment, o AS line_offset, n AS line_length"
         return f"(SELECT {_CONTENT}, NULL::JSON AS extra, {place} FROM {self._read(_PLACED | _READ)})"
 
     def _read(self, columns: dict[str, str]) -> str:
         return (
-            f"read_json('{self._lines.finished()}', format = 'newline_delimited', auto_detect = false, "
+            f"read_json({literal(self._lines.finished())}, format = 'newline_delimited', auto_detect = false, "
             f"maximum_object_size = {max(self._longest, _OBJECT_BYTES) + 1024}, columns = {{{_struct(columns)}}})"
         )
 

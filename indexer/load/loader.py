@@ -34,6 +34,7 @@ from eventlog.indexer.index.schema import CONTENT, PLACE, REJECTED, columns
 from eventlog.indexer.load.bulk import Bulk
 from eventlog.indexer.load.cache import Known
 from eventlog.indexer.load.staging import as_csv, as_table
+from eventlog.indexer.sql import literal
 from eventlog.indexer.views import typed
 from eventlog.log.reader import Line
 
@@ -203,7 +204,7 @@ def insert_rejected(connection: duckdb.DuckDBPyConnection, rejected: list[Reject
         msgspec.json.encode(dict(zip(REJECTED, [*each[:4], base64.b64encode(each.raw).decode()], strict=True)))
         for each in rejected
     ]
-    kinds = ", ".join(f"{name}: '{'VARCHAR' if kind == 'BLOB' else kind}'" for name, kind in REJECTED.items())
+    kinds = ", ".join(f"{name}: {literal('VARCHAR' if kind == 'BLOB' else kind)}" for name, kind in REJECTED.items())
     with as_table(objects, kinds) as table:
         connection.execute(
             f"INSERT INTO rejected SELECT segment, line_offset, length, reason, from_base64(raw) FROM {table}"

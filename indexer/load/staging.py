@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from eventlog.indexer.sql import literal
+
 _OBJECT_BYTES = 16 * 1024 * 1024
 
 
@@ -68,7 +70,7 @@ def as_table(rows: Iterable[bytes], columns: str) -> Iterator[str]:
         # reads in parallel ("Malformed JSON … at byte 1").
         file.write(b"".join(part for row in rows for part in (row, b"\n")))
         yield (
-            f"read_json('{file.finished()}', format = 'newline_delimited', auto_detect = false, "
+            f"read_json({literal(file.finished())}, format = 'newline_delimited', auto_detect = false, "
             f"maximum_object_size = {largest}, columns = {{{columns}}})"
         )
 
@@ -78,4 +80,4 @@ def as_csv(values: Iterable[str], column: str) -> Iterator[str]:
     """Like `as_table`, of one column of texts that need no quotes."""
     with contextlib.closing(MemoryFile()) as file:
         file.write("\n".join([*values, ""]).encode())
-        yield f"read_csv('{file.finished()}', auto_detect = false, header = false, columns = {{{column}}})"
+        yield f"read_csv({literal(file.finished())}, auto_detect = false, header = false, columns = {{{column}}})"

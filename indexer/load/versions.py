@@ -27,6 +27,7 @@ from eventlog.indexer.index import checkpoint
 from eventlog.indexer.index.checkpoint import Checkpoint
 from eventlog.indexer.load import loader
 from eventlog.indexer.load.staging import as_table
+from eventlog.indexer.sql import literal
 from eventlog.log.layout import SegmentFile
 from eventlog.log.reader import read_lines
 from eventlog.log.zst import open_segment
@@ -37,7 +38,8 @@ MARK = "~"
 ROWS_DIGEST = "count(*) AS row_count, sum(hash(workspace, event_id)) AS row_sum"
 #: The name of a version, in SQL, where `old` is a row of `segments` with its digest.
 VERSION = (
-    f"old.name || '{MARK}' || left(md5(concat_ws(':', old.indexed_offset, old.tail_hash, row_count, row_sum)), 16)"
+    f"old.name || {literal(MARK)} || "
+    "left(md5(concat_ws(':', old.indexed_offset, old.tail_hash, row_count, row_sum)), 16)"
 )
 
 _QUARANTINED_TOGETHER = 1000

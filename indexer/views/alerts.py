@@ -7,13 +7,14 @@ resolved.
 
 from __future__ import annotations
 
+from eventlog.indexer.sql import literal
 from eventlog.indexer.views.ordering import ORDER, recorded
 
 _AMOUNT = "DECIMAL(38,12)"
 
 
 def _field(name: str, kind: str = "VARCHAR", payload: str = "payload") -> str:
-    text = f"{payload} ->> '{name}'"
+    text = f"{payload} ->> {literal(name)}"
     return f"({text})" if kind == "VARCHAR" else f"TRY_CAST({text} AS {kind})"
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import duckdb
 
 from eventlog.indexer.index import schema
+from eventlog.indexer.sql import ident
 from eventlog.indexer.views import alerts, recorded, transcripts
 from eventlog.indexer.views.ordering import recorded as in_order
-from eventlog.indexer.views.promoted import quoted
 
 #: The columns beside the payload that are there from the first row on.
 KEPT = (*recorded.KEPT, transcripts.PARTS)
@@ -18,7 +18,7 @@ KEPT = (*recorded.KEPT, transcripts.PARTS)
 
 def create(connection: duckdb.DuckDBPyConnection) -> None:
     """Make all tables and views in an empty database."""
-    schema.create_tables(connection, {quoted(kept.column): kept.kind for kept in KEPT})
+    schema.create_tables(connection, {ident(kept.column): kept.kind for kept in KEPT})
     for name, query in VIEWS.items():
         connection.execute(schema.view(name, query))
 

@@ -15,8 +15,3 @@ class Kept(NamedTuple):
     @property
     def column(self) -> str:
         return f"{self.event_type}/{self.field}"
-
-
-def quoted(name: str) -> str:
-    """Quote an identifier."""
-    return '"' + name.replace('"', '""') + '"'

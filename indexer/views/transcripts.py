@@ -8,7 +8,8 @@ subagents used is inside `progress` lines and nowhere else. `<synthetic>` is no 
 
 from __future__ import annotations
 
-from eventlog.indexer.views.promoted import Kept, quoted
+from eventlog.indexer.sql import ident, literal, literals
+from eventlog.indexer.views.promoted import Kept
 
 #: What the small parts of a message are called here, and where they stand in it (RFC 6901).
 _OF_MESSAGE = {
@@ -42,10 +43,11 @@ _POINTERS = list(dict.fromkeys(["/cwd", "/summary", "/data/type", *_OF_LINE.valu
 #: The small parts of a line, as a JSON array in one column: a payload is taken apart once, when it is indexed. Each
 #: column costs every batch a little, and many short texts cost DuckDB more to store than one.
 PARTS = Kept("claude_code", "parts", "VARCHAR")
-PARTS_OF_PAYLOAD = f"to_json(json_extract_string(payload, {_POINTERS}))::VARCHAR"
+PARTS_OF_PAYLOAD = f"to_json(json_extract_string(payload, [{literals(_POINTERS)}]))::VARCHAR"
 #: What they mean is said below, so that a better rule improves the past as well.
 LINES = f"""(
-    SELECT *, {quoted(PARTS.column)}::JSON::VARCHAR[] AS parts FROM event_rows WHERE event_type = '{PARTS.event_type}'
+    SELECT *, {ident(PARTS.column)}::JSON::VARCHAR[] AS parts FROM event_rows
+    WHERE event_type = {literal(PARTS.event_type)}
 )"""
 
 
@@ -77,7 +79,7 @@ LLM_CALLS = f"""
 WITH lines AS MATERIALIZED (
     SELECT * EXCLUDE payload, payload -> '/message/usage' AS usage_of_line,
            payload -> '/data/message/message/usage' AS usage_of_progress
-    FROM {LINES} WHERE contains({quoted(PARTS.column)}, '"assistant"')
+    FROM {LINES} WHERE contains({ident(PARTS.column)}, '"assistant"')
 ), counted AS (
     SELECT * REPLACE (
                coalesce(message_id, event_id::VARCHAR) AS message_id,

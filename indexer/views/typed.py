@@ -20,8 +20,9 @@ import msgspec
 from eventlog.format.envelope import EVENT_TYPE
 from eventlog.format.schemas import RESERVED, SCHEMA_EVENT, EventSchema
 from eventlog.indexer.index.schema import CONTENT, PLACE
+from eventlog.indexer.sql import ident, literal
 from eventlog.indexer.views import transcripts
-from eventlog.indexer.views.promoted import Kept, quoted
+from eventlog.indexer.views.promoted import Kept
 
 _FIELDS_MAX = 1000
 #: Every column costs each batch a little, whether anything is in it or not.
@@ -65,7 +66,7 @@ def logged_fields(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, 
     in one version is JSON: nothing says which of them is right.
     """
     found = connection.execute(
-        f"SELECT payload FROM events WHERE event_type = '{SCHEMA_EVENT}'"
+        f"SELECT payload FROM events WHERE event_type = {literal(SCHEMA_EVENT)}"
         " ORDER BY TRY_CAST(payload ->> 'version' AS BIGINT), event_id, workspace NULLS FIRST"
     ).fetchall()
     fields_by_type: dict[str, dict[str, str]] = {}
@@ -154,7 +155,7 @@ def prepare(
             column = Kept(event_type, field, kind).column
             if column.lower() in taken or len(taken) >= KEPT_MAX:  # DuckDB compares names without case
                 continue
-            connection.execute(f"ALTER TABLE event_rows ADD COLUMN {quoted(column)} {kind}")
+            connection.execute(f"ALTER TABLE event_rows ADD COLUMN {ident(column)} {kind}")
             taken.add(column.lower())
             made = True
     return made
@@ -173,7 +174,7 @@ def _worth_keeping(
     means: tuple[float | None, ...] = ()
     if texts:
         lengths = ", ".join(f"avg(strlen(payload ->> {_pointer(field)}))" for field in texts)
-        sample = f"(SELECT payload FROM {source} WHERE event_type = '{event_type}' LIMIT {SAMPLE_ROWS})"
+        sample = f"(SELECT payload FROM {source} WHERE event_type = {literal(event_type)} LIMIT {SAMPLE_ROWS})"
         means = connection.execute(f"SELECT {lengths} FROM {sample}").fetchone() or ()
     long = {field for field, mean in zip(texts, means, strict=True) if (mean or 0) > _TEXT_MEAN_MAX_BYTES}
     return {field: kind for field, kind in fields.items() if kind != "JSON" and field not in long}
@@ -203,7 +204,7 @@ def insert(
             (parts if each == transcripts.PARTS else by_type.setdefault(each.event_type, [])).append(each)
     # All fields of a payload are taken out in one go: each `->>` would parse it again.
     texts = [
-        f"CASE WHEN event_type = '{event_type}' THEN "
+        f"CASE WHEN event_type = {literal(event_type)} THEN "
         f"json_extract_string(payload, [{', '.join(_pointer(each.field) for each in kept)}]) END AS texts_{number}"
         for number, (event_type, kept) in enumerate(by_type.items())
     ]
@@ -212,8 +213,10 @@ def insert(
         for number, kept in enumerate(by_type.values())
         for place, each in enumerate(kept, start=1)
     ]
-    names = [quoted(each.column) for kept in (*by_type.values(), parts) for each in kept]
-    values += [f"CASE WHEN event_type = '{each.event_type}' THEN {transcripts.PARTS_OF_PAYLOAD} END" for each in parts]
+    names = [ident(each.column) for kept in (*by_type.values(), parts) for each in kept]
+    values += [
+        f"CASE WHEN event_type = {literal(each.event_type)} THEN {transcripts.PARTS_OF_PAYLOAD} END" for each in parts
+    ]
     taken_out = f" EXCLUDE ({', '.join(f'texts_{number}' for number in range(len(texts)))})" if texts else ""
     kept_values = [f"{value} AS {name}" for value, name in zip(values, names, strict=True)]
     row = connection.execute(
@@ -250,10 +253,10 @@ def _view(event_type: str, fields: Mapping[str, str], kept: Collection[Kept]) ->
             column = f"payload_{column}"
         taken.add(column.lower())
         found = Kept(event_type, field, kind)
-        parts.append(f"{quoted(found.column) if found in kept else _value(field, kind)} AS {quoted(column)}")
+        parts.append(f"{ident(found.column) if found in kept else _value(field, kind)} AS {ident(column)}")
     return (
-        f"CREATE OR REPLACE VIEW {quoted(event_type)} WITH (DEFER_BINDING) AS SELECT {', '.join([*parts, *PLACE])} "
-        f"FROM event_rows WHERE event_type = '{event_type}'"
+        f"CREATE OR REPLACE VIEW {ident(event_type)} WITH (DEFER_BINDING) AS SELECT {', '.join([*parts, *PLACE])} "
+        f"FROM event_rows WHERE event_type = {literal(event_type)}"
     )
 
 
@@ -264,4 +267,4 @@ def _value(field: str, kind: str) -> str:
 
 def _pointer(field: str) -> str:
     pointer = "/" + field.replace("~", "~0").replace("/", "~1")  # RFC 6901: any name can be said
-    return "'" + pointer.replace("'", "''") + "'"
+    return literal(pointer)

@@ -15,7 +15,8 @@ import duckdb
 
 from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
 from eventlog.indexer.index import index_file, schema
-from eventlog.indexer.index.engine import CONFIG, Engine, quoted, spill_path
+from eventlog.indexer.index.engine import CONFIG, Engine, spill_path
+from eventlog.indexer.sql import literal
 from eventlog.process import forks
 from eventlog.process.forks import Phase
 from eventlog.queries.access import isolation, sandbox
@@ -33,7 +34,7 @@ _REMEMBERED_MAX_LENGTH = 10_000
 def _kept_instance(root: Path, index: Path) -> duckdb.DuckDBPyConnection:
     """Make a DuckDB without a file, that can open the index of this root and nothing else."""
     instance = duckdb.connect(config=dict(CONFIG))
-    instance.execute(f"SET GLOBAL temp_directory = {quoted(spill_path(index))}")
+    instance.execute(f"SET GLOBAL temp_directory = {literal(str(spill_path(index)))}")
     real = index.resolve()
     # The WAL as well: an indexer that was killed in a commit has left one, which is played in memory.
     may_open = [opened for path in (index, real) for opened in (path, *index_file.wal_paths(path))]

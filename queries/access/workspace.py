@@ -40,8 +40,8 @@ import duckdb
 from eventlog.errors import IndexFailed, QueryFailed
 from eventlog.format.schemas import RESERVED, SCHEMA_EVENT
 from eventlog.indexer.index import schema
+from eventlog.indexer.sql import ident, literal, literals
 from eventlog.indexer.views.ordering import recorded
-from eventlog.indexer.views.promoted import quoted
 from eventlog.queries.access import checked_versions, confinement, sandbox
 
 #: Of the whole log, or internal.
@@ -81,7 +81,7 @@ class Workspace:
     def __init__(self, connection: duckdb.DuckDBPyConnection, index: str, name: str, *, fenced: bool = True) -> None:
         self._connection = connection
         self._index = index
-        self._name = text(name)
+        self._name = _name(name)
         self._limit = f" LIMIT {_ALL}" if fenced else ""
         found = connection.execute(
             "SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal", [index]
@@ -128,7 +128,7 @@ class Workspace:
         for table in ("event_rows", "conflicts", "rejected"):
             source = f"{self._index}.main.{table}"
             names = [column[0] for column in run(f"SELECT * FROM {source} LIMIT 0").description or ()]
-            columns = ", ".join(quoted(name) for name in names if "/" not in name or quoted(name) in used)
+            columns = ", ".join(ident(name) for name in names if "/" not in name or ident(name) in used)
             wanted = {
                 "event_rows": f"workspace = {self._name} OR {self._is_price}",
                 "conflicts": f"workspace = {self._name}",
@@ -139,7 +139,7 @@ class Workspace:
         self._index = copy
 
     def _rows_of(self, table: str, event_type: str | None = None, *, columns: Iterable[str] = ("*",)) -> str:
-        of_type = "" if event_type is None else f" AND event_type = {text(event_type)}"
+        of_type = "" if event_type is None else f" AND event_type = {literal(event_type)}"
         return (
             f"SELECT {', '.join(columns)} FROM {self._index}.main.{table} "
             f"WHERE workspace = {self._name}{of_type}{self._limit}"
@@ -187,7 +187,7 @@ class Workspace:
                 definition += f"FROM ({self._rows_of('event_rows', event_type)}) AS {table} WHERE {self._renamed(part)}"
         else:
             # Fields have the names that somebody gave them: here nothing but the end is looked at.
-            end = f"FROM event_rows WHERE (event_type = '{name}');"
+            end = f"FROM event_rows WHERE (event_type = {literal(name)});"
             definition = definition.removesuffix(end) + f"FROM ({self._rows_of('event_rows', name)});"
         self._connection.execute(definition)
 
@@ -199,7 +199,7 @@ class Workspace:
         if checked.is_explain:
             raise QueryFailed("EXPLAIN is refused in a workspace: plans tell of tables as a whole")
         if confinement.asks_for_tables(checked.tree):
-            names = ", ".join(text(name) for name in sorted({*self.names(), *on_demand}))
+            names = literals(sorted({*self.names(), *on_demand}))
             return f"SELECT unnest([{names}]) AS name"
         taken = confinement.catalog_names(self._connection)
         confinement.confine(checked.tree, lambda name: name in on_demand or self.has(name), taken)
@@ -214,15 +214,15 @@ def _plain(name: str, definition: str) -> str:
     return definition if query is None else f"CREATE VIEW {name} WITH (DEFER_BINDING) AS {query}"
 
 
-def text(value: str) -> str:
-    """Return a text as SQL has it. Raises QueryFailed for what cannot be the name of a workspace."""
+def _name(value: str) -> str:
+    """Return the name of a workspace as a literal. Raises QueryFailed for what cannot be the name of a workspace."""
     try:
         encoded = value.encode()
     except UnicodeEncodeError:
         encoded = b"\0"
     if b"\0" in encoded:
         raise QueryFailed(f"{value!r} is not the name of a workspace")
-    return "'" + value.replace("'", "''") + "'"
+    return literal(value)
 
 
 def without_hints(message: str, hidden: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ import duckdb
 import msgspec
 
 from eventlog.errors import MissingExtra
-from eventlog.indexer.views.promoted import quoted
+from eventlog.indexer.sql import ident, literal, literals
 from eventlog.queries.cost import price_sets, prices, rates
 from eventlog.queries.cost.price_sets import PriceEvent
 from eventlog.queries.cost.rates import Key, Rate
@@ -111,8 +111,7 @@ def _workspace(workspaces: Sequence[str]) -> str:
     """Return what a call's workspace is for its price: its name, where that has prices of its own."""
     if not workspaces:
         return "NULL::VARCHAR"
-    names = ", ".join("'" + name.replace("'", "''") + "'" for name in workspaces)
-    return f"CASE WHEN workspace IN ({names}) THEN workspace END"
+    return f"CASE WHEN workspace IN ({literals(workspaces)}) THEN workspace END"
 
 
 def _keys(calls: str, workspaces: Sequence[str]) -> str:
@@ -131,12 +130,12 @@ def _store(connection: duckdb.DuckDBPyConnection, known: dict[Key, list[Rate]]) 
     } | {f"{kind}_usd_per_token": _RATE for kind in _PRICED} | {
         "request_usd": USD, "price_key": "VARCHAR", "price_version": "VARCHAR", "price_band": "VARCHAR",
     }  # fmt: skip
-    texts = ", ".join(f'"{name}": "VARCHAR"' for name in columns)
+    texts = literal(msgspec.json.encode([dict.fromkeys(columns, "VARCHAR")]).decode())
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE {RATES} AS
         SELECT {", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in columns.items())}
-        FROM (SELECT unnest(from_json(?::JSON, '[{{{texts}}}]'), recursive := true))
+        FROM (SELECT unnest(from_json(?::JSON, {texts}), recursive := true))
         """,
         [msgspec.json.encode([dict(zip(columns, row, strict=True)) for row in rows]).decode()],
     )
@@ -207,7 +206,7 @@ WITH calls AS (
                 THEN input_usd + cache_read_usd + cache_write_usd + output_usd + request_usd END AS computed
     FROM rated
 )
-SELECT * EXCLUDE ({", ".join(map(quoted, helpers))}),
+SELECT * EXCLUDE ({", ".join(map(ident, helpers))}),
        coalesce(reported, computed) AS cost_usd,
        CASE WHEN reported IS NULL AND computed IS NOT NULL THEN input_usd END AS input_cost_usd,
        CASE WHEN reported IS NULL AND computed IS NOT NULL THEN cache_read_usd END AS cache_read_cost_usd,

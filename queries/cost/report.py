@@ -14,6 +14,7 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
+from eventlog.indexer.sql import literal
 from eventlog.queries.cost import costs, rates
 from eventlog.queries.cost.costs import COSTS, USD, Resolved
 from eventlog.queries.cost.rates import Key, Rate
@@ -159,7 +160,7 @@ def report(
     asked, bounds = _asked(since, until)
     of_today = "timestamp >= $today AND timestamp < $tomorrow"
     calls, resolved = _resolved(connection)
-    bucket = "NULL::TIMESTAMP" if period is None else f"date_trunc('{period}', timestamp)::TIMESTAMP"
+    bucket = "NULL::TIMESTAMP" if period is None else f"date_trunc({literal(period)}, timestamp)::TIMESTAMP"
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE cost_cells AS
@@ -253,7 +254,10 @@ def _by_name(key: Key) -> tuple[str, ...]:
 _SUMS = ", ".join(
     [
         "coalesce(sum(calls), 0)::BIGINT",
-        *(f"coalesce(sum(calls) FILTER (cost_source = '{each}'), 0)::BIGINT" for each in ("reported", "unpriced")),
+        *(
+            f"coalesce(sum(calls) FILTER (cost_source = {literal(each)}), 0)::BIGINT"
+            for each in ("reported", "unpriced")
+        ),
         *(f"coalesce(sum({name}), 0)::HUGEINT" for name in _TOKENS),
         *(f"sum({name})::{USD}" for name in _AMOUNTS),
     ]

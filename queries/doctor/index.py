@@ -12,6 +12,7 @@ from eventlog.errors import IndexBusy, IndexFailed
 from eventlog.indexer.alarm import ALARM_EVENT
 from eventlog.indexer.index import index_file, lock
 from eventlog.indexer.index.index_file import BrokenIndex
+from eventlog.indexer.sql import literal
 from eventlog.log import layout
 from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
 from eventlog.queries.doctor.snapshot import Scene
@@ -181,14 +182,18 @@ def _special(scene: Scene, facts: _Facts) -> Iterator[Finding]:
         count, _, last = facts.special[ALARM_EVENT]
         yield (warning if now - last < _RECENT else note)(
             f"{count:,} alarms: the log was changed behind the indexer's back, last at {last:%Y-%m-%d %H:%M} UTC",
-            f"eventlog sql \"SELECT payload FROM events WHERE event_type = '{ALARM_EVENT}'\" says where",
+            f"{_payloads(ALARM_EVENT)} says where",
         )
     if _DROPPED_EVENT in facts.special:
         _, total, last = facts.special[_DROPPED_EVENT]
         yield (warning if now - last < _RECENT else note)(
             f"{total or 0:,} events could not be written and are lost, last reported at {last:%Y-%m-%d %H:%M} UTC",
-            f"eventlog sql \"SELECT payload FROM events WHERE event_type = '{_DROPPED_EVENT}'\" says which and why",
+            f"{_payloads(_DROPPED_EVENT)} says which and why",
         )
+
+
+def _payloads(event_type: str) -> str:
+    return f'eventlog sql "SELECT payload FROM events WHERE event_type = {literal(event_type)}"'
 
 
 def _started_again(scene: Scene, facts: _Facts) -> Iterator[Finding]:

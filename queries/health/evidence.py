@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from eventlog.indexer.sql import literal, literals
 from eventlog.indexer.views.recorded import ABANDONED_AFTER_S
 from eventlog.queries.metrics.aggregates import UNKNOWN, outcome
 
@@ -51,7 +52,7 @@ def agents(window: Window) -> str:
     return f"""
         SELECT workspace, agent, max(timestamp) AS last_event
         FROM events
-        WHERE timestamp < {_at(window.now)} AND (agent IS NOT NULL OR event_type IN {WORK})
+        WHERE timestamp < {_at(window.now)} AND (agent IS NOT NULL OR event_type IN ({literals(WORK)}))
         GROUP BY ALL
     """
 
@@ -60,7 +61,7 @@ def run_errors(window: Window) -> str:
     """Runs that finished in the window, and how many of them failed, by type."""
     return f"""
         SELECT workspace, agent, count(*) AS finished, count(*) FILTER (outcome = 'error') AS failed,
-               histogram(coalesce(error_type, '{UNKNOWN}')) FILTER (outcome = 'error') AS types
+               histogram(coalesce(error_type, {literal(UNKNOWN)})) FILTER (outcome = 'error') AS types
         FROM (
             SELECT *, {_outcome(window)} AS outcome
             FROM runs
@@ -84,7 +85,7 @@ def tool_errors(window: Window) -> str:
 def _failed(view: str, window: Window) -> str:
     return f"""
         SELECT workspace, agent, count(*) AS calls, count(*) FILTER (NOT ok) AS failed,
-               histogram(coalesce(error_type, '{UNKNOWN}')) FILTER (NOT ok) AS types
+               histogram(coalesce(error_type, {literal(UNKNOWN)})) FILTER (NOT ok) AS types
         FROM {view}
         WHERE timestamp >= {_at(window.since)} AND timestamp < {_at(window.now)}
         GROUP BY ALL
@@ -224,10 +225,8 @@ def _outcome(window: Window) -> str:
 
 
 def _at(moment: datetime) -> str:
-    return f"TIMESTAMP '{moment}'"
+    return f"TIMESTAMP {literal(str(moment))}"
 
 
 def _text(value: str | None) -> str:
-    if value is None:
-        return "NULL"
-    return "'" + value.replace("'", "''").replace("\0", "' || chr(0) || '") + "'"
+    return "NULL" if value is None else literal(value)

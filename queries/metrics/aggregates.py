@@ -22,6 +22,7 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
+from eventlog.indexer.sql import literal
 from eventlog.queries.cost import costs
 
 Bucket = Literal["day", "hour"]
@@ -141,7 +142,7 @@ def _now() -> datetime:
 
 
 def _types(failed: str) -> str:
-    return f"histogram(coalesce(error_type, '{UNKNOWN}')) FILTER ({failed})"
+    return f"histogram(coalesce(error_type, {literal(UNKNOWN)})) FILTER ({failed})"
 
 
 def _percentiles(values: str) -> str:
@@ -156,7 +157,7 @@ def _percentiles(values: str) -> str:
 _RUNS = {
     "runs": "count(*)",
     **{
-        f"runs_{each}": f"count(*) FILTER (outcome = '{each}')"
+        f"runs_{each}": f"count(*) FILTER (outcome = {literal(each)})"
         for each in ("ok", "error", "cancelled", "abandoned", "running")
     },
     "run_errors": _types("outcome = 'error'"),
@@ -205,7 +206,7 @@ _COUNTS = {name for name in _COLUMNS if Metrics.__annotations__[name] == "int"}
 
 def _query(bucket: Bucket, by: Collection[Group]) -> str:
     """Return the query: each part on its own, one below the other, and rows of one bucket and group made one."""
-    keys = [f"date_trunc('{bucket}', moment)::TIMESTAMP AS start"]
+    keys = [f"date_trunc({literal(bucket)}, moment)::TIMESTAMP AS start"]
     keys += [f"{each if each in by else 'NULL::VARCHAR'} AS {each}" for each in GROUPS]
     parts = [
         f"SELECT {', '.join([*keys, *(f'{sql} AS {name}' for name, sql in columns.items())])} FROM ({source}) "
