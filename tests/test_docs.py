@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import itertools
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,44 +52,71 @@ def masked(text: str) -> str:
 
 def printed(shown: str, folder: Path, root: Path) -> str:
     """What the commands in a console print, run one after the other in a folder."""
-    said = ""
+    texts = []
     for command in re.findall(r"^\$ (.*)$", shown, re.MULTILINE):
         program = command.replace("eventlog ", f"{sys.executable} -m eventlog ", 1)
         done = subprocess.run(
             ["bash", "-c", program], cwd=folder, env={**os.environ, "EVENTLOG_DIR": str(root)},
             capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
-        said += f"$ {command}\n{done.stdout}"
-    return said
+        texts.append(f"$ {command}\n{done.stdout}")
+    return "".join(texts)
 
 
-def test_the_console_of_the_readme_is_what_is_printed(root: Path) -> None:
-    """Command by command."""
-    shown = block(README, "console")
-    assert masked(printed(shown, PROJECT, root)) == masked(shown)
+def test_the_readme_is_short() -> None:
+    """Code and figures included."""
+    assert len(README.split()) <= 700
 
 
-def test_the_demo_in_the_readme_is_what_is_printed(root: Path, tmp_path: Path) -> None:
-    """To the letter: the same day each time."""
-    shown = block(README, "demo")
+def test_the_readme_shows_what_is_printed_of_the_demo(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The picture to the letter, the same day each time; and what Python prints of it."""
+    shown = block(README, "picture")
     assert printed(shown, tmp_path, root) == shown
+    monkeypatch.chdir(tmp_path)
+    assert run_python(block(README, "read"), root) == block(README, "read-prints")
+
+
+def test_the_tour_is_what_is_printed(root: Path, tmp_path: Path) -> None:
+    """Console by console, in one folder."""
+    page = (PROJECT / "docs/tour.md").read_text()
+    marks = re.findall(r"<!-- test: ([\w-]+) -->", page)
+    assert len(marks) == 6
+    for mark in marks:
+        assert printed(block(page, mark), tmp_path, root) == block(page, mark)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/coding-agents.md"])
+def test_the_sessions_of_coding_agents_are_what_is_printed(
+    page: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Imported from where Claude Code keeps them; in these pages, those of the fixtures."""
+    shutil.copytree(PROJECT / "fixtures/claude-code", tmp_path / "projects")
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path))
+    shown = block((PROJECT / page).read_text(), "claude-code")
+    assert masked(printed(shown, tmp_path, root)) == masked(shown)
 
 
 def test_the_recording_of_the_readme_is_recorded(root: Path) -> None:
-    """A run with two steps and a call, that prints its totals."""
-    assert "output_tokens=64" in run_python(block(README, "record"), root)
+    """A run with a step and a call, and an event of another type in it."""
+    run_python(block(README, "record"), root)
     Indexer(root).catch_up()
-    assert ReadStore(root).sql("SELECT status, steps, llm_calls, output_tokens FROM runs").rows == [("ok", 2, 1, 64)]
+    assert ReadStore(root).sql("SELECT status, steps, llm_calls, output_tokens FROM runs").rows == [("ok", 1, 1, 64)]
+    assert ReadStore(root).sql("SELECT agent FROM events WHERE event_type = 'deploy'").rows == [("planner",)]
 
 
-def test_the_python_of_the_readme_runs(root: Path) -> None:
-    """And its events are typed rows."""
-    run_python(block(README, "emit"), root)
+def test_the_recordings_of_the_recording_page_are_recorded(root: Path) -> None:
+    """A run with two steps and a call, that prints its totals; typed events are rows with columns."""
+    page = (PROJECT / "docs/recording.md").read_text()
+    assert "output_tokens=64" in run_python(block(page, "record"), root)
+    run_python(block(page, "emit"), root)
     Indexer(root).catch_up()
     store = ReadStore(root)
+    assert store.sql("SELECT status, steps, llm_calls, output_tokens FROM runs WHERE status IS NOT NULL").rows == [
+        ("ok", 2, 1, 64)
+    ]
     assert store.sql("SELECT run_id, tool, seconds FROM tool_used").rows == [("nightly-7", "search", 0.8)]
-    output = run_python(block(README, "read"), root)
-    assert "tool_used" in output
 
 
 def test_the_producer_of_the_format_page_is_understood(root: Path) -> None:
@@ -240,8 +270,83 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in sections(target), link
 
 
-def test_every_page_is_linked_from_the_readme() -> None:
-    """Decisions through their folder."""
+def test_every_page_is_linked_from_the_list_of_pages() -> None:
+    """docs/README.md, which the README links to; decisions through their folder."""
+    index = (PROJECT / "docs/README.md").read_text()
     for page in (PROJECT / "docs").glob("*.md"):
-        assert f"(docs/{page.name})" in README
-    assert "(docs/decisions)" in README
+        assert page.name == "README.md" or f"({page.name})" in index
+    assert "(decisions)" in index
+    assert "(docs/README.md)" in README
+
+
+#: Asked by a newcomer, an owner of agents, an author of one, an analyst, and an operator at 3 a.m.: the section that
+#: answers, and a word that has to be in it.
+QUESTIONS = {
+    "What is a run, a step, a session?": ("docs/concepts.md#runs-steps-calls-sessions", "trace"),
+    "How do I install it?": ("README.md#eventlog", "pip install 'agent-eventlog[all]'"),
+    "Where is my data?": ("docs/concepts.md#root", "~/.local/state/eventlog"),
+    "What does it not do?": ("README.md#good-to-know", "Windows"),
+    "What did my agents cost this week?": ("docs/coding-agents.md#what-did-it-cost-this-week", "eventlog cost weekly"),
+    "What happened in a run?": ("docs/commands.md#eventlog-show", "eventlog show RUN"),
+    "Why does a call have no cost?": ("docs/cost.md#what-calls-cost", "unpriced"),
+    "How am I warned when an agent fails?": ("docs/alerts.md#alerts", "error_rate"),
+    "How do I import Claude Code sessions?": ("docs/coding-agents.md#import-index-ask", "eventlog import claude-code"),
+    "How do I record a run?": ("docs/recording.md#record-runs-steps-and-calls", "obs.run"),
+    "How do I add my own event type?": ("docs/recording.md#add-your-own-event-type", "@obs.event"),
+    "How do I keep secrets out?": ("docs/recording.md#keep-secrets-out", "redact_with"),
+    "How do I test my agent?": ("docs/recording.md#test-your-agent", "obs.capture()"),
+    "How do I turn it off?": ("docs/recording.md#turn-it-off-or-send-it-elsewhere", 'EVENTLOG_DIR=""'),
+    "How do I write events from another language?": ("docs/format.md#a-minimal-producer", "fcntl.flock"),
+    "How do I use it from pandas?": ("docs/read-store.md#pandas", "pandas.DataFrame"),
+    "Which columns are there?": ("docs/schema.md#llm_calls", "cache_read_tokens"),
+    "How do I limit a reader to one customer?": ("docs/commands.md#workspaces", "--workspace"),
+    "How fast is it?": ("docs/performance.md#performance-what-to-expect", "obs.emit"),
+    "Is anything lost when the process is killed?": ("docs/operating.md#a-process-was-killed", "is in the log"),
+    "How do I delete the index and rebuild it?": (
+        "docs/operating.md#delete-the-index-and-rebuild-it", "index.duckdb && eventlog replay",
+    ),
+    "How do I back up, and restore?": ("docs/operating.md#back-up-and-restore", "eventlog restore"),
+    "The disk is full: what now?": ("docs/operating.md#the-disk-is-full", "eventlog prune"),
+    "What are the lines in quarantine?": ("docs/operating.md#lines-are-in-quarantine", "reason"),
+    "Who holds the index?": ("docs/operating.md#the-index-is-busy", "--wait"),
+    "How long are events kept?": ("docs/operating.md#limit-how-long-the-log-keeps-events", "retention_set"),
+    "Has anybody changed the log?": ("docs/operating.md#prove-that-nobody-changed-the-log", "eventlog verify"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_question_has_its_answer(question: str) -> None:
+    """Under a heading that exists, in a section that holds the key word."""
+    where, word = QUESTIONS[question]
+    page, _, anchor = where.partition("#")
+    answer = sections(PROJECT / page)[anchor]
+    assert word in answer, question
+    assert len(answer.split()) >= 10, question
+
+
+def signature(name: str) -> str:
+    """How a method of ReadStore is called, without types."""
+    method = getattr(ReadStore, name)
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    return f"store.{name}{inspect.Signature([each.replace(annotation=inspect.Parameter.empty) for each in parameters])}"
+
+
+def test_every_method_of_the_read_store_is_documented() -> None:
+    """In docs/read-store.md: a heading each, the signature, and an example."""
+    text = (PROJECT / "docs/read-store.md").read_text()
+    documented = dict(re.findall(r"^### (\w+)\n\n```\n(.*)\n```\n(?=(?:(?!^### )[\s\S])*?>>> )", text, re.MULTILINE))
+    methods = [name for name in dir(ReadStore) if not name.startswith("_") and callable(getattr(ReadStore, name))]
+    assert documented == {name: signature(name) for name in methods}
+
+
+def test_the_examples_of_the_read_store_page_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the data of the demo, each line as Python shows it."""
+    command = [sys.executable, "-m", "eventlog", "demo", "--end", "2026-11-20T18:00:00Z"]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, timeout=60)
+    monkeypatch.chdir(tmp_path)
+    page = (PROJECT / "docs/read-store.md").read_text()
+    examples = doctest.DocTestParser().get_doctest(page, {}, "read-store.md", None, None)
+    report: list[str] = []
+    result = doctest.DocTestRunner(verbose=False).run(examples, out=report.append)
+    assert result.attempted > 40
+    assert not result.failed, "".join(report)
