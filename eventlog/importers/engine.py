@@ -34,7 +34,7 @@ from eventlog.importers.records import (
     split_records,
 )
 from eventlog.importers.sources import Format
-from eventlog.log import blobs, reader
+from eventlog.log import blob_store, reader
 from eventlog.record.recorder import Recorder
 
 CHECKPOINT_EVENT = "import_checkpoint"
@@ -203,8 +203,8 @@ class Importer:
 def _encoded(made: Envelope, data: bytes) -> tuple[str, bytes]:
     """Return the type and the line of an event that a record gave. Raises InvalidEvent for a control event."""
     control.check(made.event_type, control.Role.AGENT)
-    if blobs.may_look_like_one(data):  # a foreign line cannot refer to one of our chunks
-        made = msgspec.structs.replace(made, payload=msgspec.Raw(blobs.wrap_lookalikes(bytes(made.payload))))
+    if blob_store.may_have_lookalikes(data):  # a foreign line cannot refer to one of our chunks
+        made = msgspec.structs.replace(made, payload=msgspec.Raw(blob_store.escape_lookalikes(bytes(made.payload))))
     return made.event_type, envelope.encode(made)
 
 

@@ -23,6 +23,7 @@ import msgspec
 from eventlog.errors import BackupFailed, BlobUnreadable, ObjectUnreadable
 from eventlog.format.envelope import MAX_LINE_BYTES
 from eventlog.log import blobs
+from eventlog.log.blob_store import BlobStore
 from eventlog.maintenance.destination import Destination
 from eventlog.process.root_files import kind_of
 
@@ -110,7 +111,7 @@ def from_source(
 ) -> Copied:
     """Bring back the blobs that the root does not have, or has damaged. Raises BackupFailed, and what `full` makes."""
     done = Copied()
-    store = blobs.BlobStore(root, min_bytes=0, synced=True)
+    store = BlobStore(root, min_bytes=0, synced=True)
     blocked: dict[Path, str] = {}
     for key in source.list(blobs.FOLDER):
         digest = _digest(key)

@@ -27,6 +27,7 @@ from eventlog.errors import EventlogError, InvalidEvent, WriteFailed, WritingSus
 from eventlog.format import control, envelope, ids, schemas, timestamps
 from eventlog.format.envelope import Envelope
 from eventlog.log import blobs
+from eventlog.log.blob_store import BlobStore
 from eventlog.log.writer import Writer
 from eventlog.process import forks
 from eventlog.process.forks import Phase
@@ -93,7 +94,7 @@ class Recorder:
         #: A function of the user's, through which payloads go after the built-in redaction.
         self.redactor = redactor
         self._redacts = config.redact
-        self._blobs = blobs.BlobStore(
+        self._blobs = BlobStore(
             config.root,
             min_bytes=config.blob_min_bytes,
             synced=config.durability is Durability.SYNCED,

@@ -11,6 +11,7 @@ import pytest
 
 from eventlog.config import Config
 from eventlog.log import blobs, layout
+from eventlog.log.blob_store import BlobStore
 from eventlog.maintenance.archiving import archive_sealed
 from eventlog.maintenance.backup import Done, backup
 from eventlog.maintenance.sealing import seal
@@ -100,7 +101,7 @@ def test_a_line_whose_blob_is_nowhere_fails_the_backup_until_it_is_there(
     announced = {each["segment"] for payload in events(root) for each in payload["segments"]}
     assert {path.stem for path in (root / "log/t").iterdir()} <= announced
     assert not {path.stem for path in (root / "log/large").iterdir()} & announced
-    blobs.BlobStore(root, min_bytes=1).put(right)
+    BlobStore(root, min_bytes=1).put(right)
     assert backed_up(root, place).failures == []
     new = tmp_path / "new"
     assert restored(new, place).failures == []

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from eventlog.config import Config
-from eventlog.log import blobs
+from eventlog.log import blob_store, blobs
+from eventlog.log.blob_store import BlobStore
 from eventlog.maintenance.verification import verify
 from eventlog.record.recorder import Recorder
 from tests.eventlog.chunks import payloads, text
@@ -154,11 +155,11 @@ def test_a_chunk_damaged_before_its_sync_does_not_keep_the_others_from_theirs(ro
 def test_a_chunk_that_nobody_has_touched_is_read_once_by_a_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Later events look only at inode and times: a growing prompt is not read again with each turn."""
     emit(root)
-    monkeypatch.setattr(blobs, "_TICK_NS", 0)
-    store = blobs.BlobStore(root, min_bytes=1)
+    monkeypatch.setattr(blob_store, "_TICK_NS", 0)
+    store = BlobStore(root, min_bytes=1)
     chunk = blobs.list_blobs(root)[0].path.read_bytes()
     store.put(chunk)
-    monkeypatch.setattr(blobs, "_read_file", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(blob_store, "read_file", lambda _: pytest.fail("read again"))
     store.put(chunk)
 
 
@@ -182,12 +183,12 @@ def test_writers_that_meet_a_damaged_chunk_at_one_moment_leave_it_right(root: Pa
     emit(root)
     good = blobs.list_blobs(root)[0]
     chunk = good.path.read_bytes()
-    stores = [blobs.BlobStore(root, min_bytes=1) for _ in range(4)]
+    stores = [BlobStore(root, min_bytes=1) for _ in range(4)]
     for _ in range(20):
         in_place(good.path)
         together = threading.Barrier(len(stores))
 
-        def put(store: blobs.BlobStore, together: threading.Barrier = together) -> None:
+        def put(store: BlobStore, together: threading.Barrier = together) -> None:
             together.wait()
             store.put(chunk)
             assert blobs.read(root, good.sha256) == chunk

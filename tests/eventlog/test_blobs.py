@@ -16,7 +16,7 @@ import eventlog as obs
 from eventlog.config import Config
 from eventlog.errors import BackupFailed, BlobUnreadable, InvalidEvent
 from eventlog.log import blobs
-from eventlog.log.blobs import BlobStore
+from eventlog.log.blob_store import BlobStore
 from eventlog.maintenance.backup import backup
 from eventlog.maintenance.destination import Folder
 from eventlog.maintenance.restore import restore

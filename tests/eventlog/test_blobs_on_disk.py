@@ -23,7 +23,7 @@ from eventlog.config import Config
 from eventlog.durability import Durability
 from eventlog.errors import WriteFailed
 from eventlog.log import blobs
-from eventlog.log.blobs import BlobStore
+from eventlog.log.blob_store import BlobStore
 from eventlog.record.recorder import Recorder
 from tests.eventlog.chunks import CHUNK, files, payloads, text
 
