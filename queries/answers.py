@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from eventlog.queries.runs.difference import Difference
     from eventlog.queries.runs.lookup import Run, Session
     from eventlog.queries.runs.tree import Tree
-    from eventlog.queries.search.search import Found
+    from eventlog.queries.search.search import SearchResult
 
 DAY = timedelta(days=1)
 _OF_RUNS = ("events", "runs", "steps", "llm_calls", "tool_calls", "sessions")
@@ -115,7 +115,7 @@ class Answers:
         agent: str | None = None,
         since: datetime | None = None,
         limit: int = 20,
-    ) -> Found:
+    ) -> SearchResult:
         """Return the events that hold all words and "phrases" of a query, in any case, the best first."""
         from eventlog.queries.search import search as searching
 
@@ -129,7 +129,7 @@ class Answers:
         from eventlog.queries import insights
 
         with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            return insights.of(connection, given)
+            return insights.find_insights(connection, given)
 
     # -- cost --------------------------------------------------------------------------
 

@@ -63,9 +63,6 @@ NOT_YET = {
     "eventlog.queries.doctor.snapshot.permits(found)",
     "eventlog.queries.doctor.snapshot.may(found)",
     "eventlog.queries.health.score.Penalty.found",
-    "eventlog.queries.insights.of(given)",
-    "eventlog.queries.search.search.Found",
-    "eventlog.queries.search.terms.Place",
     "eventlog.queries.text.tables.lines(given)",
 }
 

@@ -8,7 +8,7 @@ import click
 
 from eventlog.cli.main import counted, printable, say
 from eventlog.queries.cli import options
-from eventlog.queries.search.search import FOUND_MAX, Found, Hit
+from eventlog.queries.search.search import CANDIDATES_MAX, Hit, SearchResult
 from eventlog.queries.text import cells, tables
 
 
@@ -53,12 +53,12 @@ def search(
     options.page("\n".join(_lines(found, utc=utc)))
     events = counted(found.matches, "event")
     if found.cut:
-        say(f"about {events} have them; the newest {FOUND_MAX:,} at most were ranked (--since, --type narrow it)")
+        say(f"about {events} have them; the newest {CANDIDATES_MAX:,} at most were ranked (--since, --type narrow it)")
     elif found.matches > len(found.hits):
         say(f"{events} have them; --limit shows more")
 
 
-def _lines(found: Found, *, utc: bool) -> Iterator[str]:
+def _lines(found: SearchResult, *, utc: bool) -> Iterator[str]:
     width = tables.width_limit()
     for hit in found.hits:
         where = [hit.event_type, hit.agent, f"run {hit.run_id}" if hit.run_id else None]

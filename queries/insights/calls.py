@@ -1,21 +1,21 @@
-"""The calls of a run or a session, as the insights look at them."""
+"""The model and tool calls of a run or a session, as the insights need them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 import duckdb
 import msgspec
 
 from eventlog.queries.identity import Scope
+from eventlog.queries.rows import rows_as, rows_as_dicts
 
-#: The first ones count; no more than this are looked at.
+#: Of a longer run or session, the first calls are analysed.
 CALLS_MAX = 20_000
 
 
 class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of a model. `context` tells subagents' conversations from the main one (""). Times in UTC."""
+    """A model call. `context` is the id of the subagent whose conversation it is in, "" for the main one."""
 
     event_id: str
     context: str
@@ -29,7 +29,7 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of a tool. `arguments` is JSON, the same for the same arguments; `result_bytes` of its JSON."""
+    """A tool call. `arguments` is JSON in one form (see `canonical`); `result_bytes` is the length of the result's."""
 
     event_id: str
     tool: str
@@ -42,56 +42,44 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Calls(msgspec.Struct, frozen=True):
-    """What was called, each in order of time. `cut` says that there were more than CALLS_MAX of a kind."""
+    """Calls in order of time. `cut` is true if there were more than CALLS_MAX of either kind."""
 
-    models: list[ModelCall]
-    tools: list[ToolCall]
+    model_calls: list[ModelCall]
+    tool_calls: list[ToolCall]
     cut: bool
 
 
-_MODELS = f"""
-    SELECT event_id::VARCHAR, coalesce(subagent_id, ''), model,
+_MODEL_CALLS = """
+    SELECT event_id::VARCHAR AS event_id, coalesce(subagent_id, '') AS context, model,
            CASE WHEN source = 'llm_call' AND latency_ms BETWEEN 0 AND 1e12
                 THEN coalesce(TRY(timestamp - to_microseconds((latency_ms * 1000)::BIGINT)), timestamp)
                 ELSE timestamp END AS started,
-           last_timestamp,
-           coalesce(TRY(uncached_input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens), 0),
+           last_timestamp AS finished,
+           coalesce(TRY(uncached_input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens), 0)
+               AS input_tokens,
            cache_read_tokens, output_tokens, ok
-    FROM llm_calls WHERE {{condition}} ORDER BY last_timestamp, event_id LIMIT {CALLS_MAX + 1}
+    FROM llm_calls WHERE {scope} ORDER BY last_timestamp, llm_calls.event_id LIMIT $limit
 """
-_TOOLS = f"""
-    SELECT event_id::VARCHAR, coalesce(tool, ''), coalesce(input::VARCHAR, ''),
-           coalesce(TRY_CAST(output ->> '/$blob/bytes' AS BIGINT), strlen(output::VARCHAR), 0),
-           timestamp, coalesce(finished, timestamp), coalesce(duration_ms, 0), ok
-    FROM tool_calls WHERE {{condition}} ORDER BY timestamp, tool_call_id, event_id LIMIT {CALLS_MAX + 1}
+_TOOL_CALLS = """
+    SELECT event_id::VARCHAR AS event_id, coalesce(tool, '') AS tool, coalesce(input::VARCHAR, '') AS arguments,
+           coalesce(TRY_CAST(output ->> '/$blob/bytes' AS BIGINT), strlen(output::VARCHAR), 0) AS result_bytes,
+           timestamp AS started, coalesce(finished, timestamp) AS finished, coalesce(duration_ms, 0) AS duration_ms, ok
+    FROM tool_calls WHERE {scope} ORDER BY timestamp, tool_call_id, tool_calls.event_id LIMIT $limit
 """
 
 
-def of(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Calls:
-    """Return the calls of a run or a session."""
-    queries = (query.format(condition=scope.condition) for query in (_MODELS, _TOOLS))
-    of_models, of_tools = (connection.execute(query, scope.params).fetchall() for query in queries)
-    models, tools = list(map(_model, of_models)), list(map(_tool, of_tools))
-    cut = len(models) > CALLS_MAX or len(tools) > CALLS_MAX
-    return Calls(models[:CALLS_MAX], tools[:CALLS_MAX], cut)
-
-
-def _model(row: tuple[Any, ...]) -> ModelCall:
-    values = dict(zip(ModelCall.__struct_fields__, row, strict=True))
-    return ModelCall(**_with_zones(values))
-
-
-def _tool(row: tuple[Any, ...]) -> ToolCall:
-    values = dict(zip(ToolCall.__struct_fields__, row, strict=True))
-    return ToolCall(**_with_zones(values) | {"arguments": canonical(values["arguments"])})
-
-
-def _with_zones(values: dict[str, Any]) -> dict[str, Any]:
-    return values | {name: values[name].replace(tzinfo=UTC) for name in ("started", "finished")}
+def read_calls(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Calls:
+    """Return the calls of a run or a session, the first CALLS_MAX of each kind."""
+    params = {**scope.params, "limit": CALLS_MAX + 1}
+    model_calls = rows_as(ModelCall, connection.execute(scope.within(_MODEL_CALLS), params))
+    rows = rows_as_dicts(connection.execute(scope.within(_TOOL_CALLS), params))
+    tool_calls = [ToolCall(**row | {"arguments": canonical(row["arguments"])}) for row in rows]
+    cut = len(model_calls) > CALLS_MAX or len(tool_calls) > CALLS_MAX
+    return Calls(model_calls[:CALLS_MAX], tool_calls[:CALLS_MAX], cut)
 
 
 def canonical(arguments: str) -> str:
-    """Return JSON in one form: without spaces, keys in order."""
+    """Return JSON in one form, without spaces and with sorted keys; a text that is no JSON as it is."""
     try:
         return msgspec.json.encode(msgspec.json.decode(arguments), order="sorted").decode()
     except (msgspec.MsgspecError, RecursionError):

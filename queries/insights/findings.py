@@ -1,30 +1,31 @@
-"""What is found in the calls of a run or a session: repetition, retries, loops, growth, re-sent tokens, gaps.
+"""Insights into calls: repetition, retries, loops, growth of the context, re-sent tokens, gaps.
 
-Definitions, so that numbers can be checked:
+Definitions, so that the numbers can be checked:
 
-**Repeated**: calls of one tool with equal arguments. The first is work; time and bytes of the others are waste,
-unless the world changed between them, which no log knows.
+**Repeated**: calls of one tool with equal arguments. The first call is work; the time and the bytes of the others are
+counted as waste. (Something outside the log may have changed between them, and made them useful.)
 
-**Retries**: equal calls one after the other, each but the last of which failed. For models: a failed call, and the
-next one of the same conversation with the same model.
+**Retries**: equal tool calls in a row, all but the last of which failed. For models: a failed call, followed by a call
+of the same conversation with the same model.
 
-**Loops**: the same sequence of tool calls, arguments included, LOOP_TIMES or more times in a row.
+**Loops**: the same sequence of tool calls, with equal arguments, LOOP_TIMES or more times in a row.
 
-**Growth**: input tokens of each call of a conversation, all of them: uncached, read from a cache, and written to one.
-The slope is that of the straight line that fits best, in tokens per call.
+**Growth**: the input tokens of each call of a conversation: uncached, read from a cache, and written to a cache.
+The slope is that of a linear regression, in tokens per call.
 
-**Re-sent**: a model keeps nothing between calls, so a conversation is sent, and billed, again with every call; a
-cache makes that cheaper, and does not make it free. Of a call, those tokens are re-sent that the provider says it
-read from a cache, or as many as the call before it in the same conversation had, whichever is more, and never more
-than it has. (After a context was cut short, this counts all of what is left as re-sent.)
+**Re-sent**: a model has no memory, so every call sends, and pays for, the whole conversation again; a cache makes that
+cheaper, not free. The re-sent tokens of a call are those that the provider read from a cache, or as many as the
+previous call of the conversation had, whichever is more, and never more than the call has. (After a context was
+shortened, all that is left counts as re-sent.)
 
-**Gaps**: times in which no call was going on.
+**Gaps**: times in which no call was running.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from statistics import linear_regression
 from typing import TypeVar
 
 import msgspec
@@ -42,7 +43,7 @@ _GAP_MIN_S = 1.0
 
 
 class Repeated(msgspec.Struct, frozen=True, kw_only=True):
-    """Equal calls of a tool. Waste is what all but the first took, and the bytes of their results."""
+    """Equal calls of a tool. The waste is the time of all but the first call, and the bytes of their results."""
 
     tool: str
     arguments: str
@@ -53,7 +54,7 @@ class Repeated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """Failed, and tried again. `wasted_ms` is the time of the attempts that failed; `kind` is tool or model."""
+    """Attempts of one call. `kind` is "tool" or "model"; `wasted_ms` is the time of the failed attempts."""
 
     kind: str
     name: str
@@ -65,7 +66,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Loop(msgspec.Struct, frozen=True, kw_only=True):
-    """A sequence of tool calls, and how often it came in a row."""
+    """A sequence of tool calls, such as `["read", "edit"]`, and how many times it was repeated in a row."""
 
     tools: list[str]
     times: int
@@ -75,7 +76,7 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Growth(msgspec.Struct, frozen=True, kw_only=True):
-    """Input tokens over the calls of a conversation. `series` has each of them, or evenly spaced ones."""
+    """Input tokens of the calls of a conversation. `slope` is in tokens per call; a long `series` is sampled evenly."""
 
     context: str
     calls: int
@@ -88,7 +89,7 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Resent(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens that were sent before: `share` of all input, 0 to 1. `cached` are those read from a cache."""
+    """Input tokens that had been sent before. `share` is their part of all input, 0 to 1."""
 
     input_tokens: int
     resent_tokens: int
@@ -97,7 +98,7 @@ class Resent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """A time in which nothing went on, between the events whose ids these are."""
+    """A time without a running call, between the events `after_event_id` and `before_event_id`."""
 
     started: datetime
     finished: datetime
@@ -107,7 +108,10 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Insights(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that was found. Lists begin with what weighs most, and have LISTED_MAX entries at most."""
+    """The insights into a run or a session. Each list begins with the most important entry, and has 20 at most.
+
+    `cut` is true if there were more than `calls.CALLS_MAX` calls of a kind, and only the first were analysed.
+    """
 
     run_id: str | None
     session_id: str | None
@@ -123,41 +127,41 @@ class Insights(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def insights(calls: Calls, *, run_id: str | None = None, session_id: str | None = None) -> Insights:
-    """Look at calls."""
-    conversations = list(_conversations(calls.models))
+    """Analyse the calls of a run or a session."""
+    conversations = list(_conversations(calls.model_calls))
     return Insights(
         run_id=run_id,
         session_id=session_id,
-        llm_calls=len(calls.models),
-        tool_calls=len(calls.tools),
-        repeated=repeated(calls.tools)[:_LISTED_MAX],
-        retries=retries(calls.tools, conversations)[:_LISTED_MAX],
-        loops=loops(calls.tools)[:_LISTED_MAX],
-        growth=[growth(each) for each in conversations if len(each) > 1][:_LISTED_MAX],
+        llm_calls=len(calls.model_calls),
+        tool_calls=len(calls.tool_calls),
+        repeated=repeated(calls.tool_calls)[:_LISTED_MAX],
+        retries=retries(calls.tool_calls, conversations)[:_LISTED_MAX],
+        loops=loops(calls.tool_calls)[:_LISTED_MAX],
+        growth=[growth(conversation) for conversation in conversations if len(conversation) > 1][:_LISTED_MAX],
         resent=resent(conversations),
-        gaps=gaps([*calls.models, *calls.tools]),
+        gaps=gaps([*calls.model_calls, *calls.tool_calls]),
         cut=calls.cut,
     )
 
 
-def _conversations(models: Iterable[ModelCall]) -> Iterator[list[ModelCall]]:
-    """Yield the calls of each conversation; the main one comes first, then the longest."""
+def _conversations(calls: Iterable[ModelCall]) -> Iterator[list[ModelCall]]:
+    """Yield the calls of each conversation: the main one first, then the longest."""
     by_context: dict[str, list[ModelCall]] = {}
-    for call in models:
+    for call in calls:
         by_context.setdefault(call.context, []).append(call)
-    for context in sorted(by_context, key=lambda each: (each != "", -len(by_context[each]), each)):
+    for context in sorted(by_context, key=lambda context: (context != "", -len(by_context[context]), context)):
         yield by_context[context]
 
 
 # -- tools -----------------------------------------------------------------------------------
 
 
-def repeated(tools: Iterable[ToolCall]) -> list[Repeated]:
-    """Return calls that were made more than once, those that took longest first."""
+def repeated(tool_calls: Iterable[ToolCall]) -> list[Repeated]:
+    """Return the calls that were made more than once, the most frequent first."""
     same: dict[tuple[str, str], list[ToolCall]] = {}
-    for call in tools:
+    for call in tool_calls:
         same.setdefault((call.tool, call.arguments), []).append(call)
-    found = [
+    repetitions = [
         Repeated(
             tool=tool,
             arguments=_short(arguments),
@@ -169,15 +173,15 @@ def repeated(tools: Iterable[ToolCall]) -> list[Repeated]:
         for (tool, arguments), calls in same.items()
         if len(calls) > 1
     ]
-    return sorted(found, key=lambda each: (-each.times, -each.wasted_ms, each.tool, each.arguments))
+    return sorted(repetitions, key=lambda entry: (-entry.times, -entry.wasted_ms, entry.tool, entry.arguments))
 
 
-def retries(tools: Sequence[ToolCall], conversations: Iterable[Sequence[ModelCall]]) -> list[Retry]:
-    """Return what failed and was tried again at once, most attempts first."""
-    found = [_tool_retry(calls) for calls in _attempts(tools, lambda call: (call.tool, call.arguments))]
+def retries(tool_calls: Sequence[ToolCall], conversations: Iterable[Sequence[ModelCall]]) -> list[Retry]:
+    """Return the calls that failed and were made again at once, most attempts first."""
+    retried = [_tool_retry(calls) for calls in _attempts(tool_calls, lambda call: (call.tool, call.arguments))]
     for conversation in conversations:
-        found += map(_model_retry, _attempts(conversation, lambda call: call.model))
-    return sorted(found, key=lambda each: (-each.attempts, -each.wasted_ms, each.name))
+        retried += map(_model_retry, _attempts(conversation, lambda call: call.model))
+    return sorted(retried, key=lambda retry: (-retry.attempts, -retry.wasted_ms, retry.name))
 
 
 def _tool_retry(calls: Sequence[ToolCall]) -> Retry:
@@ -204,38 +208,38 @@ def _model_retry(calls: Sequence[ModelCall]) -> Retry:
     )
 
 
-def loops(tools: Sequence[ToolCall]) -> list[Loop]:
-    """Return what came again and again, most often first; within a loop, shorter ones are not looked for."""
+def loops(tool_calls: Sequence[ToolCall]) -> list[Loop]:
+    """Return repeated sequences of up to 20 calls, the most calls first. Loops inside a listed loop are left out."""
     numbers: dict[tuple[str, str], int] = {}
-    sequence = [numbers.setdefault((call.tool, call.arguments), len(numbers)) for call in tools]
-    found: list[Loop] = []
-    taken: list[tuple[int, int]] = []
+    sequence = [numbers.setdefault((call.tool, call.arguments), len(numbers)) for call in tool_calls]
+    listed: list[Loop] = []
+    covered: list[tuple[int, int]] = []
     for length in range(1, min(_LOOP_LENGTH_MAX, len(sequence) // LOOP_TIMES) + 1):
         for start, end in _runs(sequence, length):
-            if any(begun <= start and end <= over for begun, over in taken):
-                continue  # a shorter loop, seen as one of twice its length
+            if any(first <= start and end <= last for first, last in covered):
+                continue  # a shorter loop, read as one of twice its length
             times = (end - start) // length
-            calls = tools[start : start + times * length]
-            taken.append((start, end))
-            found.append(
+            calls = tool_calls[start : start + times * length]
+            covered.append((start, end))
+            listed.append(
                 Loop(
                     tools=[call.tool for call in calls[:length]], times=times, started=calls[0].started,
                     finished=max(call.finished for call in calls),
                     event_ids=[call.event_id for call in calls[:_IDS_MAX]],
                 )
             )  # fmt: skip
-    return sorted(found, key=lambda each: (-each.times * len(each.tools), each.started))
+    return sorted(listed, key=lambda loop: (-loop.times * len(loop.tools), loop.started))
 
 
 def _runs(sequence: Sequence[int], length: int) -> Iterator[tuple[int, int]]:
-    """Yield from where to where a sequence repeats itself with a period, LOOP_TIMES or more times."""
+    """Yield start and end of each part of a sequence that repeats `length` items LOOP_TIMES or more times."""
     start = 0
-    for place in range(length, len(sequence) + 1):
-        if place < len(sequence) and sequence[place] == sequence[place - length]:
+    for end in range(length, len(sequence) + 1):
+        if end < len(sequence) and sequence[end] == sequence[end - length]:
             continue
-        if place - start >= LOOP_TIMES * length:
-            yield start, place
-        start = place - length + 1
+        if end - start >= LOOP_TIMES * length:
+            yield start, end
+        start = end - length + 1
 
 
 def _short(arguments: str) -> str:
@@ -245,11 +249,11 @@ def _short(arguments: str) -> str:
 C = TypeVar("C", ModelCall, ToolCall)
 
 
-def _attempts(calls: Iterable[C], what: Callable[[C], object]) -> Iterator[list[C]]:
-    """Yield calls of the same that stand one behind the other, each but the last of which failed."""
+def _attempts(calls: Iterable[C], key: Callable[[C], object]) -> Iterator[list[C]]:
+    """Yield two or more consecutive calls with the same key, all but the last of which failed."""
     attempts: list[C] = []
     for call in calls:
-        if attempts and (attempts[-1].ok or what(attempts[-1]) != what(call)):
+        if attempts and (attempts[-1].ok or key(attempts[-1]) != key(call)):
             if len(attempts) > 1:
                 yield attempts
             attempts = []
@@ -262,42 +266,41 @@ def _attempts(calls: Iterable[C], what: Callable[[C], object]) -> Iterator[list[
 
 
 def growth(conversation: Sequence[ModelCall]) -> Growth:
-    """Return how the context of a conversation grew."""
+    """Return how the context of a conversation of two or more calls grew."""
     sizes = [call.input_tokens for call in conversation]
     count = len(sizes)
-    mean_place, mean_size = (count - 1) / 2, sum(sizes) / count
-    spread = sum((place - mean_place) ** 2 for place in range(count))
-    together = sum((place - mean_place) * (size - mean_size) for place, size in enumerate(sizes))
     largest = max(conversation, key=lambda call: call.input_tokens)
     every = -(-count // _SERIES_MAX)
+    slope = round(linear_regression(range(count), sizes).slope, 3)
     return Growth(
         context=conversation[0].context, calls=count, first=sizes[0], last=sizes[-1], largest=largest.input_tokens,
-        largest_event_id=largest.event_id, slope=round(together / spread, 3) if spread else 0.0, series=sizes[::every],
+        largest_event_id=largest.event_id, slope=slope, series=sizes[::every],
     )  # fmt: skip
 
 
 def resent(conversations: Iterable[Sequence[ModelCall]]) -> Resent | None:
-    """Return how much of the input had been sent before; None where there was none."""
-    total = again = cached = 0
+    """Return how much of the input had been sent before; None if there was no input."""
+    total = resent_tokens = cached = 0
     for conversation in conversations:
-        before = 0
+        previous = 0
         for call in conversation:
             total += call.input_tokens
             cached += call.cache_read_tokens
-            again += min(max(call.cache_read_tokens, before), call.input_tokens)
-            before = call.input_tokens or before  # a call that failed tells nothing of its context
+            resent_tokens += min(max(call.cache_read_tokens, previous), call.input_tokens)
+            previous = call.input_tokens or previous  # a failed call reports no tokens
     if not total:
         return None
-    return Resent(input_tokens=total, resent_tokens=again, cached_tokens=cached, share=round(again / total, 4))
+    share = round(resent_tokens / total, 4)
+    return Resent(input_tokens=total, resent_tokens=resent_tokens, cached_tokens=cached, share=share)
 
 
 def gaps(calls: Iterable[ModelCall | ToolCall]) -> list[Gap]:
-    """Return the longest times without a call, longest first."""
-    found: list[Gap] = []
+    """Return the longest times without a running call, longest first: five at most, of a second or more."""
+    longest: list[Gap] = []
     latest: ModelCall | ToolCall | None = None
-    for call in sorted(calls, key=lambda each: (each.started, each.finished, each.event_id)):
+    for call in sorted(calls, key=lambda call: (call.started, call.finished, call.event_id)):
         if latest is not None and (seconds := (call.started - latest.finished).total_seconds()) >= _GAP_MIN_S:
-            found.append(
+            longest.append(
                 Gap(
                     started=latest.finished, finished=call.started, seconds=seconds,
                     after_event_id=latest.event_id, before_event_id=call.event_id,
@@ -305,4 +308,4 @@ def gaps(calls: Iterable[ModelCall | ToolCall]) -> list[Gap]:
             )  # fmt: skip
         if latest is None or call.finished > latest.finished:
             latest = call
-    return sorted(found, key=lambda gap: -gap.seconds)[:_GAPS]
+    return sorted(longest, key=lambda gap: -gap.seconds)[:_GAPS]

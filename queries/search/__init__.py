@@ -1,1 +1,1 @@
-"""Finding events by the words in them."""
+"""Answers which events have the words of a search, the best first."""

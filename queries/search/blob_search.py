@@ -1,7 +1,7 @@
-"""Words in large fields, which are kept beside the log in chunks (eventlog.log.blobs).
+"""Finds the words of a search in large fields, which are stored in blobs beside the log (eventlog.log.blobs).
 
-Events that name chunks are few; their chunks are read here, each once, however many events share it. A word
-may also stand where one chunk ends and the next begins.
+Few events have blobs. Each chunk of a blob is read once, however many events share it. A word may also be cut in two by
+the border between two chunks.
 """
 
 from __future__ import annotations
@@ -19,34 +19,32 @@ from eventlog.log import blobs
 from eventlog.queries.access import sandbox
 from eventlog.queries.search import terms
 
-#: Of the newest events with chunks so many are looked at, and so many bytes of chunks.
+#: At most so many events with blobs are searched, newest first, and so many bytes of chunks.
 EVENTS_MAX = 20_000
 CHUNKS_MAX_BYTES = 1024**3
 
-Tests = Sequence[str]
 
-
-class _Ends(NamedTuple):
-    """A chunk: how it begins and ends, in lower case, and which words are in it."""
+class _Chunk(NamedTuple):
+    """A chunk's first and last characters, in lower case, and for each word whether the chunk has it."""
 
     head: str
     tail: str
-    holds: tuple[bool, ...]
+    has_word: tuple[bool, ...]
 
 
-class Words:
-    """What is looked for, as it may stand in JSON."""
+class Matcher:
+    """Matches the words of a search against JSON in lower case."""
 
-    def __init__(self, looked_for: Sequence[str]) -> None:
-        forms = [terms.in_json(word) for word in looked_for]
+    def __init__(self, words: Sequence[str]) -> None:
+        forms = [terms.in_json(word) for word in words]
         self._forms = [literal for literal, _ in forms]
         self._patterns = [None if pattern is None else re.compile(pattern) for _, pattern in forms]
-        #: More than any form of any word has: an escaped character has twelve at most.
-        self.reach = 12 * max(map(len, looked_for))
+        #: The longest form of any word, in characters: an escaped character has twelve at most.
+        self.reach = 12 * max(map(len, words))
         self.none = (False,) * len(forms)
 
-    def held_by(self, text: str) -> tuple[bool, ...]:
-        """Say of each word whether it is in a text of JSON in lower case."""
+    def matches(self, text: str) -> tuple[bool, ...]:
+        """Return for each word whether a text has it."""
         return tuple(
             any(form in text for form in literal)
             or (pattern is not None and "\\u" in text and pattern.search(text) is not None)
@@ -54,102 +52,103 @@ class Words:
         )
 
 
-def find(
+_CREATE = "CREATE OR REPLACE TEMP TABLE search_in_blobs (segment VARCHAR, line_offset BIGINT, {columns})"
+#: The rest of a field that stays in the payload is JSON within JSON, escaped twice: it is searched as text.
+_EVENTS_WITH_BLOBS = f"""
+    SELECT segment, line_offset, workspace, names, rests, {{tests}} FROM (
+        SELECT segment, line_offset, workspace,
+               [TRY_CAST(part -> 'sha256' AS VARCHAR[]) FOR part IN parts] AS names,
+               [lower((part ->> 'rest')[1:{{reach}}]) FOR part IN parts] AS rests,
+               {{rests_text}} AS text
+        FROM (
+            SELECT segment, line_offset, workspace, json_extract(payload, '$.*."$blob"') AS parts FROM events
+            WHERE {{events}} AND contains(payload::VARCHAR, '"$blob"')
+            ORDER BY timestamp DESC, event_id LIMIT {EVENTS_MAX + 1}
+        )
+    )
+"""
+_RESTS = "array_to_string([part ->> 'rest' FOR part IN parts], chr(10))"
+_STORE = "INSERT INTO search_in_blobs SELECT unnest(?::VARCHAR[]), unnest(?::BIGINT[]), {values}"
+
+
+def scan(
     connection: duckdb.DuckDBPyConnection,
     root: Path,
-    looked_for: Sequence[str],
-    tests: Tests,
-    conditions: str,
+    words: Sequence[str],
+    tests: Sequence[str],
+    events: str,
     params: dict[str, Any],
 ) -> bool:
-    """Make the table `search_apart`: events that have chunks, and which words are in those.
+    """Make the table `search_in_blobs`: for each event with blobs, which words they have (`in_blob0`, `in_blob1`, …).
 
-    Return whether all of them were read. `tests` are the words' conditions on a `text`.
+    `tests` are the SQL conditions for the words in a column `text`, `events` is the condition for the events that are
+    searched, and `params` are the parameters of both. Returns whether all blobs of these events were read.
     """
-    holds = [f"apart{place}" for place in range(len(tests))]
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE search_apart "
-        f"(segment VARCHAR, line_offset BIGINT, {' BOOLEAN, '.join(holds)} BOOLEAN)"
-    )
+    flags = [f"in_blob{number}" for number in range(len(tests))]
+    connection.execute(_CREATE.format(columns=", ".join(f"{flag} BOOLEAN" for flag in flags)))
     if not blobs.folder_of(root).is_dir():
         return True
-    looking = Words(looked_for)
-    text = terms.folded_in_sql("array_to_string([each ->> 'rest' FOR each IN parts], chr(10))", looked_for)
-    # The rest of a field is JSON within JSON, escaped twice: it is looked at as it was.
-    rows = sandbox.execute(
-        connection,
-        f"""
-        SELECT segment, line_offset, workspace, names, rests, {", ".join(tests)} FROM (
-            SELECT segment, line_offset, workspace,
-                   [TRY_CAST(each -> 'sha256' AS VARCHAR[]) FOR each IN parts] AS names,
-                   [lower((each ->> 'rest')[1:{looking.reach}]) FOR each IN parts] AS rests,
-                   {text} AS text
-            FROM (
-                SELECT segment, line_offset, workspace, json_extract(payload, '$.*."$blob"') AS parts FROM events
-                WHERE {conditions} AND contains(payload::VARCHAR, '"$blob"')
-                ORDER BY timestamp DESC, event_id LIMIT {EVENTS_MAX + 1}
-            )
-        )
-        """,
-        params,
-    ).fetchall()
-    chunks = _Chunks(root, looking)
-    found = []
+    matcher = Matcher(words)
+    statement = _EVENTS_WITH_BLOBS.format(
+        tests=", ".join(tests), reach=matcher.reach, rests_text=terms.folded_in_sql(_RESTS, words), events=events
+    )
+    rows = sandbox.execute(connection, statement, params).fetchall()
+    chunks = _Chunks(root, matcher)
+    matches = []
     for segment, line_offset, workspace, names, rests, *in_rest in rows[:EVENTS_MAX]:
-        held = [any(each) for each in zip(in_rest, *chunks.texts(names, rests, workspace), strict=True)]
-        if any(held):
-            found.append((segment, line_offset, *held))
-    if found:
-        columns = [list(column) for column in zip(*found, strict=True)]
-        unnested = ", ".join(["unnest(?::VARCHAR[])", "unnest(?::BIGINT[])", *["unnest(?::BOOLEAN[])"] * len(holds)])
-        connection.execute(f"INSERT INTO search_apart SELECT {unnested}", columns)
-    return len(rows) <= EVENTS_MAX and not chunks.over
+        has_word = [any(texts) for texts in zip(in_rest, *chunks.matches(names, rests, workspace), strict=True)]
+        if any(has_word):
+            matches.append((segment, line_offset, *has_word))
+    if matches:
+        columns = [list(column) for column in zip(*matches, strict=True)]
+        connection.execute(_STORE.format(values=", ".join(["unnest(?::BOOLEAN[])"] * len(flags))), columns)
+    return len(rows) <= EVENTS_MAX and not chunks.has_more
 
 
 class _Chunks:
-    """Chunks, read once each, and the places where they meet."""
+    """Chunks and the borders between them, each read once. `has_more` is true if some were too many to read."""
 
-    def __init__(self, root: Path, looking: Words) -> None:
+    def __init__(self, root: Path, matcher: Matcher) -> None:
         self._root = root
-        self._looking = looking
-        #: By hash, and by the workspace of the events that name them: those of another get nothing of a chunk.
-        self._known: dict[tuple[str, str | None], _Ends] = {}
-        self._seams: dict[tuple[str, str, str | None], tuple[bool, ...]] = {}
+        self._matcher = matcher
+        #: By hash, and by the workspace of the event: an event of another workspace must not see the chunk.
+        self._chunks: dict[tuple[str, str | None], _Chunk] = {}
+        self._borders: dict[tuple[str, str, str | None], tuple[bool, ...]] = {}
         self._left_bytes = CHUNKS_MAX_BYTES
-        self.over = False
+        self.has_more = False
 
-    def texts(
+    def matches(
         self, names: list[list[str | None] | None], rests: list[str | None], workspace: str | None
     ) -> Iterator[tuple[bool, ...]]:
-        """Yield what is in the chunks of an event's fields, and at their seams."""
-        for chunks, rest in zip(names, rests, strict=True):
-            named = [name for name in chunks or () if name is not None and blobs.NAME.fullmatch(name)]
-            if not named:
-                continue  # another program's own idea of a $blob
-            yield from (self._chunk(name, workspace).holds for name in named)
-            yield from (self._seam(one, other, workspace) for one, other in pairwise(named))
-            yield self._looking.held_by(self._chunk(named[-1], workspace).tail + terms.fold(rest or ""))
+        """Yield the words of each part of an event's large fields: of its chunks, their borders, and the rest."""
+        for field_names, rest in zip(names, rests, strict=True):
+            chunks = [name for name in field_names or () if name is not None and blobs.NAME.fullmatch(name)]
+            if not chunks:
+                continue  # a "$blob" that eventlog did not write
+            yield from (self._chunk(name, workspace).has_word for name in chunks)
+            yield from (self._border(before, after, workspace) for before, after in pairwise(chunks))
+            yield self._matcher.matches(self._chunk(chunks[-1], workspace).tail + terms.fold(rest or ""))
 
-    def _seam(self, one: str, other: str, workspace: str | None) -> tuple[bool, ...]:
-        key = one, other, workspace
-        if key not in self._seams:
-            joined = self._chunk(one, workspace).tail + self._chunk(other, workspace).head
-            self._seams[key] = self._looking.held_by(joined)
-        return self._seams[key]
+    def _border(self, before: str, after: str, workspace: str | None) -> tuple[bool, ...]:
+        key = before, after, workspace
+        if key not in self._borders:
+            joined = self._chunk(before, workspace).tail + self._chunk(after, workspace).head
+            self._borders[key] = self._matcher.matches(joined)
+        return self._borders[key]
 
-    def _chunk(self, name: str, workspace: str | None) -> _Ends:
-        if (name, workspace) not in self._known:
-            self._known[name, workspace] = self._read(name, workspace)
-        return self._known[name, workspace]
+    def _chunk(self, name: str, workspace: str | None) -> _Chunk:
+        if (name, workspace) not in self._chunks:
+            self._chunks[name, workspace] = self._read(name, workspace)
+        return self._chunks[name, workspace]
 
-    def _read(self, name: str, workspace: str | None) -> _Ends:
+    def _read(self, name: str, workspace: str | None) -> _Chunk:
         if self._left_bytes <= 0:
-            self.over = True
-            return _Ends("", "", self._looking.none)
+            self.has_more = True
+            return _Chunk("", "", self._matcher.none)
         try:
             data = blobs.read_of(self._root, name, workspace)
-        except BlobUnreadable:  # whoever shows the event is told
-            return _Ends("", "", self._looking.none)
+        except BlobUnreadable:  # reported where the event is shown
+            return _Chunk("", "", self._matcher.none)
         self._left_bytes -= len(data)
         text = terms.fold(data.decode(errors="replace"))
-        return _Ends(text[: self._looking.reach], text[-self._looking.reach :], self._looking.held_by(text))
+        return _Chunk(text[: self._matcher.reach], text[-self._matcher.reach :], self._matcher.matches(text))

@@ -1,12 +1,11 @@
-"""A search in two steps: which events hold all the words, and which of them are about the words most.
+"""Full-text search in two steps: a scan for events that have all the words, and a score for each of them.
 
-    payloads, as JSON ──scan──→ candidates: the newest FOUND_MAX ──decoded──→ scored (BM25) ──→ the best
-    chunks of large fields ──┘ (eventlog.queries.search.blob_search)
+    payloads, as JSON ──scan──→ candidates: the newest CANDIDATES_MAX ──decode──→ score (BM25) ──→ the best hits
+    blobs of large fields ──┘ (eventlog.queries.search.blob_search)
 
-The scan is all that depends on the size of the log: DuckDB unpacks every payload and looks for the words
-in it, in about a second per million events. An index of words would be faster, and would have to be
-written with every batch and kept as large as the texts. JSON has its texts escaped and its keys
-between them, so what the scan finds are candidates; the second step reads what they really say.
+Only the scan depends on the size of the log: DuckDB reads every payload, about a million events per second. An
+inverted index would be faster, but every batch would have to update it, and it would be as large as the texts. In
+JSON, texts are escaped and mixed with keys, so the scan finds candidates; the second step decodes them.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,24 @@ import msgspec
 
 from eventlog.errors import QueryFailed
 from eventlog.format import payloads
+from eventlog.format.timestamps import naive_utc
 from eventlog.log import blobs
 from eventlog.queries.access import sandbox
-from eventlog.queries.search import blob_search
-from eventlog.queries.search import terms as words
+from eventlog.queries.rows import rows_as
+from eventlog.queries.search import blob_search, terms
 
 LIMIT_MAX = 1000
-#: Candidates that are read: so many events, and so many bytes of lines, newest first.
-FOUND_MAX = 10_000
+#: The newest candidates are read and scored: at most so many events, and so many bytes of lines.
+CANDIDATES_MAX = 10_000
 READ_MAX_BYTES = 64 * 1024 * 1024
-#: The same with large fields put back.
+#: The bytes of their payloads with the large fields.
 WHOLE_MAX_BYTES = 256 * 1024 * 1024
-#: Of eventlog's own book-keeping nobody looks for words.
+#: Types of eventlog's own events, which are not searched unless they are named.
 _UNSEARCHED = (
     "event_schema", "segment_sealed", "segments_backed_up", "segment_pruned", "import_checkpoint", "import_rejected",
     "events_dropped", "index_alarm",
 )  # fmt: skip
-#: As BM25 is used everywhere: how soon more of the same word counts no more, and how much length counts.
+#: The usual parameters of BM25: how soon repetitions of a word stop counting, and how much the length counts.
 _K1, _B = 1.2, 0.75
 _SNIPPET_CHARS = 160
 _BEFORE_CHARS = 50
@@ -47,7 +47,10 @@ _SPACES = re.compile(r"\s+")
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
-    """An event that holds all words. `marks` are the places of words in the snippet, as start and end."""
+    """An event with all words, for instance in the field `output_messages.0.content`. A higher score is better.
+
+    `marks` are the words in the snippet, as (start, end) in characters.
+    """
 
     event_id: str
     event_type: str
@@ -62,11 +65,11 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     marks: list[tuple[int, int]]
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """The best hits, and how many events there are with all words.
+class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The best hits, best first, and the number of events with all words.
 
-    `cut` says that not all were read and ranked, but the newest; `matches` then counts candidates, some of
-    which may have a word in a name only.
+    `cut` is true if there were too many candidates, and only the newest were scored. `matches` then counts
+    candidates; in some of them, a word may only be part of a field's name.
     """
 
     words: list[str]
@@ -88,15 +91,15 @@ class _Candidate(msgspec.Struct, frozen=True):
 
 
 class _Statistics(msgspec.Struct, frozen=True):
-    """Of what was searched."""
+    """Numbers of the scan: the events, the mean length of their lines in bytes, the events with all words."""
 
     events: int
     mean_length: float
-    candidates: int
-    #: For each word, how many events may hold it.
-    holding: list[int]
-    #: Whether everything was looked at.
-    whole: bool
+    matches: int
+    #: For each word, the number of events that may have it.
+    matches_by_word: list[int]
+    #: Whether all blobs were read.
+    has_all_blobs: bool
 
 
 def search(
@@ -108,154 +111,167 @@ def search(
     agent: str | None = None,
     since: datetime | None = None,
     limit: int = 20,
-) -> Found:
-    """Return the events that are about the words of a query, the best first. Raises QueryFailed."""
+) -> SearchResult:
+    """Return the events that have all words of a query, the best first.
+
+    A query is words and phrases, such as `timeout "exit code 1"`, in any case. Without `event_types`, all but
+    eventlog's own are searched. Raises QueryFailed for a query without words or with too many of them, and for a limit
+    that is not 1 to LIMIT_MAX.
+    """
     if not 1 <= limit <= LIMIT_MAX:
         raise QueryFailed(f"limit {limit} is out of range: 1 to {LIMIT_MAX:,}")
-    looked_for = words.parse(query)
-    conditions, params = _conditions(event_types, agent, since)
-    candidates, known = _scan(connection, root, looked_for, conditions, params)
+    words = terms.parse(query)
+    candidates, statistics = _scan(connection, root, words, event_types=event_types, agent=agent, since=since)
     resolver = blobs.Resolver(root)
     hits: list[Hit] = []
     read = whole_bytes = 0
-    for each in candidates:
-        payload = resolver.resolve(each.payload.encode(), each.workspace, marked=True)
+    for candidate in candidates:
+        payload = resolver.resolve(candidate.payload.encode(), candidate.workspace, marked=True)
         whole_bytes += len(payload)
         if read and whole_bytes > WHOLE_MAX_BYTES:
             break
         read += 1
-        hit = _hit(each, payload, looked_for, known)
+        hit = _hit(candidate, payload, words, statistics)
         if hit is not None:
             hits.append(hit)
     hits.sort(key=lambda hit: (-hit.score, -hit.timestamp.timestamp(), hit.event_id, hit.workspace or ""))
-    cut = known.candidates > read or not known.whole
-    return Found(words=looked_for, hits=hits[:limit], matches=known.candidates if cut else len(hits), cut=cut)
+    cut = statistics.matches > read or not statistics.has_all_blobs
+    return SearchResult(words=words, hits=hits[:limit], matches=statistics.matches if cut else len(hits), cut=cut)
 
 
 # -- the scan --------------------------------------------------------------------------------
 
-
-def _conditions(event_types: Iterable[str], agent: str | None, since: datetime | None) -> tuple[str, dict[str, Any]]:
-    params: dict[str, Any] = {}
-    types = list(event_types)
-    if types:
-        params["types"] = types
-        conditions = ["event_type IN (SELECT unnest($types::VARCHAR[]))"]
-    else:
-        conditions = [f"event_type NOT IN ({', '.join(repr(each) for each in _UNSEARCHED)})"]
-    if agent is not None:
-        params["agent"] = agent
-        conditions.append("agent = $agent")
-    if since is not None:
-        params["since"] = since if since.tzinfo is None else since.astimezone(UTC).replace(tzinfo=None)
-        conditions.append("timestamp >= $since::TIMESTAMP")
-    return " AND ".join(conditions), params
+#: Which events are searched, besides their types.
+_FILTER = """
+    ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR timestamp >= $since::TIMESTAMP)
+"""
+_OF_TYPES = "event_type IN (SELECT unnest($types::VARCHAR[]))"
+_OF_ALL_TYPES = f"event_type NOT IN {_UNSEARCHED}"
+_HAS_BLOBS = "SELECT 1 FROM search_in_blobs LIMIT 1"
+_WITH_BLOBS = "events LEFT JOIN search_in_blobs USING (segment, line_offset)"
+#: An id alone does not identify an event where the store has all workspaces; its segment and offset do.
+_SCAN = """
+    CREATE OR REPLACE TEMP TABLE search_matches AS
+    SELECT * FROM (
+        SELECT event_id, segment, line_offset, timestamp, line_length, {tests}
+        FROM (SELECT *, {text} AS text FROM {source} WHERE {events})
+    ) WHERE {any_word}
+"""
+_COUNTS = "SELECT {counts} FROM search_matches"
+_CANDIDATES = f"""
+    WITH newest AS (
+        SELECT event_id, segment, line_offset, sum(line_length) OVER newest_first AS bytes
+        FROM search_matches WHERE {{all_words}}
+        WINDOW newest_first AS (ORDER BY timestamp DESC, event_id, segment, line_offset ROWS UNBOUNDED PRECEDING)
+        ORDER BY timestamp DESC, event_id, segment, line_offset LIMIT $candidates_max
+    )
+    SELECT {", ".join(_Candidate.__struct_fields__).replace("event_id", "event_id::VARCHAR AS event_id")}
+    FROM events SEMI JOIN (FROM newest WHERE bytes <= $bytes_max) USING (event_id, segment, line_offset)
+    ORDER BY timestamp DESC, events.event_id
+"""
+_TOTALS = "SELECT count(*), avg(line_length) FROM events WHERE {events}"
 
 
 def _scan(
-    connection: duckdb.DuckDBPyConnection, root: Path, looked_for: list[str], conditions: str, params: dict[str, Any]
+    connection: duckdb.DuckDBPyConnection,
+    root: Path,
+    words: list[str],
+    *,
+    event_types: Iterable[str],
+    agent: str | None,
+    since: datetime | None,
 ) -> tuple[list[_Candidate], _Statistics]:
-    tests, narrowing = [], params
-    for place, word in enumerate(looked_for):
-        test, named = _test(place, word)
+    """Return the newest events whose JSON may have all words, and the numbers that the scores need."""
+    types = list(event_types)
+    events = f"{_OF_TYPES if types else _OF_ALL_TYPES} AND {_FILTER}"
+    filter_params: dict[str, Any] = {"agent": agent, "since": since and naive_utc(since)}
+    if types:
+        filter_params["types"] = types
+    tests, params = [], filter_params
+    for number, word in enumerate(words):
+        test, word_params = _test(number, word)
         tests.append(test)
-        params = params | named
-    # An id alone is not enough to tell events apart where the store is of all workspaces: their places are.
-    wanted = "event_id, segment, line_offset, timestamp, line_length"
-    whole = blob_search.find(connection, root, looked_for, tests, conditions, params)
+        params = params | word_params
+    has_all_blobs = blob_search.scan(connection, root, words, tests, events, params)
     source = "events"
-    if connection.execute("SELECT 1 FROM search_apart LIMIT 1").fetchall():
-        tests = [f"({test} OR coalesce(apart{place}, false))" for place, test in enumerate(tests)]
-        source = "events LEFT JOIN search_apart USING (segment, line_offset)"
-    text = words.folded_in_sql("payload::VARCHAR", looked_for)
-    holds = [f"h{place}" for place in range(len(tests))]
-    every, some = " AND ".join(holds), " OR ".join(holds)
+    if connection.execute(_HAS_BLOBS).fetchall():
+        tests = [f"({test} OR coalesce(in_blob{number}, false))" for number, test in enumerate(tests)]
+        source = _WITH_BLOBS
+    flags = [f"has{number}" for number in range(len(tests))]
+    all_words, any_word = " AND ".join(flags), " OR ".join(flags)
     sandbox.execute(
         connection,
-        f"""
-        CREATE OR REPLACE TEMP TABLE search_holding AS
-        SELECT * FROM (
-            SELECT {wanted}, {", ".join(f"{test} AS {hold}" for test, hold in zip(tests, holds, strict=True))}
-            FROM (SELECT *, {text} AS text FROM {source} WHERE {conditions})
-        ) WHERE {some}
-        """,
+        _SCAN.format(
+            tests=", ".join(f"{test} AS {flag}" for test, flag in zip(tests, flags, strict=True)),
+            text=terms.folded_in_sql("payload::VARCHAR", words), source=source, events=events, any_word=any_word,
+        ),
         params,
-    )
-    counts = ", ".join(f"count(*) FILTER ({hold})" for hold in [every, *holds])
-    ((candidates, *holding),) = connection.execute(f"SELECT {counts} FROM search_holding").fetchall()
-    rows = connection.execute(
-        f"""
-        WITH newest AS (
-            SELECT event_id, segment, line_offset, sum(line_length) OVER of_all AS bytes
-            FROM search_holding WHERE {every}
-            WINDOW of_all AS (ORDER BY timestamp DESC, event_id, segment, line_offset ROWS UNBOUNDED PRECEDING)
-            ORDER BY timestamp DESC, event_id, segment, line_offset LIMIT {FOUND_MAX}
-        )
-        SELECT {", ".join(name if name != "event_id" else "event_id::VARCHAR" for name in _Candidate.__struct_fields__)}
-        FROM events SEMI JOIN (FROM newest WHERE bytes <= {READ_MAX_BYTES}) USING (event_id, segment, line_offset)
-        ORDER BY timestamp DESC, event_id
-        """
-    ).fetchall()
-    totals = sandbox.execute(connection, f"SELECT count(*), avg(line_length) FROM events WHERE {conditions}", narrowing)
-    ((events, mean_length),) = totals.fetchall()
-    return [_Candidate(*row) for row in rows], _Statistics(events, mean_length or 1.0, candidates, holding, whole)
+    )  # fmt: skip
+    counts = ", ".join(f"count(*) FILTER ({flag})" for flag in [all_words, *flags])
+    ((matches, *matches_by_word),) = connection.execute(_COUNTS.format(counts=counts)).fetchall()
+    limits = {"candidates_max": CANDIDATES_MAX, "bytes_max": READ_MAX_BYTES}
+    candidates = rows_as(_Candidate, connection.execute(_CANDIDATES.format(all_words=all_words), limits))
+    totals = sandbox.execute(connection, _TOTALS.format(events=events), filter_params)
+    ((count, mean_length),) = totals.fetchall()
+    return candidates, _Statistics(count, mean_length or 1.0, matches, matches_by_word, has_all_blobs)
 
 
-def _test(place: int, word: str) -> tuple[str, dict[str, str]]:
-    """Return the condition by which the scan finds a word in the lower-case `text`, and its parameters."""
-    forms, pattern = words.in_json(word)
-    params = {f"w{place}_{number}": form for number, form in enumerate(forms)}
-    # By DuckDB's own rules for lower case, as the text.
+def _test(number: int, word: str) -> tuple[str, dict[str, str]]:
+    """Return the condition for a word in the lower-case `text`, and its parameters."""
+    forms, pattern = terms.in_json(word)
+    params = {f"word{number}_{form_number}": form for form_number, form in enumerate(forms)}
+    # DuckDB makes the word lower case by the same rules as the text.
     tests = [f"contains(text, lower(${name}))" for name in params]
     if pattern is not None:
-        params[f"p{place}"] = pattern
-        tests.append(f"(contains(text, '\\u') AND regexp_matches(text, $p{place}))")
+        params[f"pattern{number}"] = pattern
+        tests.append(f"(contains(text, '\\u') AND regexp_matches(text, $pattern{number}))")
     return f"({' OR '.join(tests)})", params
 
 
 # -- the score -------------------------------------------------------------------------------
 
 
-def _hit(candidate: _Candidate, payload: bytes, looked_for: list[str], known: _Statistics) -> Hit | None:
-    """Score a candidate; None where not every word is in its texts."""
-    places = [(place, words.fold(place.text)) for place in words.texts(payloads.decode(payload))]
-    counts = [sum(words.occurrences(word, lowered) for _, lowered in places) for word in looked_for]
+def _hit(candidate: _Candidate, payload: bytes, words: list[str], statistics: _Statistics) -> Hit | None:
+    """Score a candidate; None if its texts do not have every word."""
+    texts = [(text, terms.fold(text.text)) for text in terms.texts(payloads.decode(payload))]
+    counts = [sum(terms.occurrences(word, lowered) for _, lowered in texts) for word in words]
     if not all(counts):
         return None
-    length = _K1 * (1 - _B + _B * candidate.line_length / known.mean_length)
+    length = _K1 * (1 - _B + _B * candidate.line_length / statistics.mean_length)
     score = sum(
-        _rarity(known.events, holding) * count * (_K1 + 1) / (count + length)
-        for count, holding in zip(counts, known.holding, strict=True)
+        _rarity(statistics.events, matches) * count * (_K1 + 1) / (count + length)
+        for count, matches in zip(counts, statistics.matches_by_word, strict=True)
     )
-    best, lowered = max(places, key=lambda each: sum(word in each[1] for word in looked_for))
-    snippet, marks = excerpt(best.text, lowered, looked_for)
+    best, lowered = max(texts, key=lambda text: sum(word in text[1] for word in words))
+    snippet, marks = excerpt(best.text, lowered, words)
     return Hit(
         event_id=candidate.event_id, event_type=candidate.event_type,
-        timestamp=candidate.timestamp.replace(tzinfo=UTC), run_id=candidate.run_id, session_id=candidate.session_id,
+        timestamp=candidate.timestamp, run_id=candidate.run_id, session_id=candidate.session_id,
         workspace=candidate.workspace, agent=candidate.agent, score=round(score, 6), field=best.path,
         snippet=snippet, marks=marks,
     )  # fmt: skip
 
 
-def _rarity(events: int, holding: int) -> float:
-    return math.log(1 + (events - holding + 0.5) / (holding + 0.5))
+def _rarity(events: int, matches: int) -> float:
+    """Return the inverse document frequency of a word."""
+    return math.log(1 + (events - matches + 0.5) / (matches + 0.5))
 
 
-def excerpt(text: str, lowered: str, looked_for: list[str]) -> tuple[str, list[tuple[int, int]]]:
-    """Return a piece of a text around the first word that is in it, on one line, and where words stand in the piece."""
-    # A few letters have another length in lower case; then the place in the original is not known.
+def excerpt(text: str, lowered: str, words: list[str]) -> tuple[str, list[tuple[int, int]]]:
+    """Return a snippet of a text around its first word, on one line, and the (start, end) of each word in it."""
+    # A few letters have another length in lower case; then offsets in `lowered` are not offsets in the text.
     source = text if len(text) == len(lowered) else lowered
-    first = min((at for word in looked_for if (at := lowered.find(word)) >= 0), default=0)
+    first = min((at for word in words if (at := lowered.find(word)) >= 0), default=0)
     start = max(first - _BEFORE_CHARS, 0)
     end = start + _SNIPPET_CHARS
     piece = ("…" if start else "") + source[start:end] + ("…" if end < len(source) else "")
     snippet = _SPACES.sub(" ", piece)
-    in_snippet = words.fold(snippet)
+    in_snippet = terms.fold(snippet)
     marks: list[tuple[int, int]] = []
     if len(in_snippet) == len(snippet):
-        for word in looked_for:
+        for word in words:
             on_one_line = _SPACES.sub(" ", word)
-            marks += [(each.start(), each.end()) for each in re.finditer(re.escape(on_one_line), in_snippet)]
+            marks += [match.span() for match in re.finditer(re.escape(on_one_line), in_snippet)]
     return snippet, _merged(marks)
 
 

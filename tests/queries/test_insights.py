@@ -213,7 +213,6 @@ def test_insights_of_real_sessions(root: Path, run: Run, real_data: Path) -> Non
 def test_too_many_calls_are_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first ones are looked at."""
     monkeypatch.setattr(calls, "CALLS_MAX", 2)
-    monkeypatch.setattr(calls, "_TOOLS", calls._TOOLS.replace("20001", "3"))
     nightly(root)
     found = ReadStore(root).insights("nightly-7")
     assert (found.tool_calls, found.cut) == (2, True)

@@ -155,7 +155,7 @@ def test_the_score_is_bm25(root: Path) -> None:
 
 def test_of_very_many_only_the_newest_are_ranked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the answer says so."""
-    monkeypatch.setattr(search, "FOUND_MAX", 2)
+    monkeypatch.setattr(search, "CANDIDATES_MAX", 2)
     ids = texts_of(root, "apple", "apple", "apple")
     result = ReadStore(root).search("apple")
     assert [hit.event_id for hit in result.hits] == [ids[2], ids[1]]

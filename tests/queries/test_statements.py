@@ -14,15 +14,26 @@ import pytest
 from eventlog.indexer.index import index_file
 from eventlog.queries.cost import costs
 from eventlog.queries.identity import Scope
+from eventlog.queries.search import blob_search, search
 from tests.conftest import PROJECT
 from tests.indexer.support import index
 
-TOPICS = ("runs",)
+TOPICS = ("runs", "insights", "search")
 MODULES = sorted(path for topic in TOPICS for path in (PROJECT / "queries" / topic).glob("*.py"))
 _BEGINNING = re.compile(r"\s*(SELECT|WITH|FROM|CREATE|INSERT|DELETE|UPDATE|DROP|COPY)\b")
 #: Not the `$` of a JSON path.
 _PARAMETER = re.compile(r"(?<![/\"])\$(\w+)|\?")
 _SCOPES = (Scope("run_id", "r", None), Scope("session_id", "s", "w"))
+
+
+#: Samples for the parts of a statement that depend on the question, such as one condition for each word of a search.
+_PARTS = {
+    "{events}": f"{search._OF_TYPES} AND {search._OF_ALL_TYPES} AND {search._FILTER}", "{source}": search._WITH_BLOBS,
+    "{text}": "lower(payload::VARCHAR)", "{rests_text}": blob_search._RESTS,
+    "{tests}": "contains(text, $word) AS has0", "{any_word}": "has0",
+    "{all_words}": "has0", "{counts}": "count(*) FILTER (has0)", "{reach}": "12",
+    "{columns}": "in_blob0 BOOLEAN", "{values}": "unnest(?::BOOLEAN[])",
+}  # fmt: skip
 
 
 def _name(path: Path) -> str:
@@ -51,6 +62,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.Duck
     index(root)
     with index_file.reading(root, timeout_s=10) as reading:
         costs.provide(reading)
+        search.search(reading, root, "word")
         yield reading
 
 
@@ -59,6 +71,8 @@ def test_a_statement_can_be_planned(name: str, connection: duckdb.DuckDBPyConnec
     """Its tables, columns and functions exist, and its parameters have types."""
     for scope in _SCOPES if "{scope}" in STATEMENTS[name] else _SCOPES[:1]:
         statement = scope.within(STATEMENTS[name])
+        for part, sample in _PARTS.items():
+            statement = statement.replace(part, sample)
         names = _PARAMETER.findall(statement)
         params: dict[str, str | None] | list[None] = {name: scope.params.get(name) for name in names if name}
         assert connection.execute(f"EXPLAIN {statement}", params or [None] * len(names)).fetchall()
