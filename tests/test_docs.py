@@ -23,6 +23,7 @@ from eventlog.indexer.indexer import Indexer
 from eventlog.queries.store import ReadStore
 from tests.conftest import PROJECT
 from tests.indexer.support import line, rows, segment
+from tests.test_architecture import PATHS
 
 README = (PROJECT / "README.md").read_text()
 SCHEMA = (PROJECT / "docs/schema.md").read_text()
@@ -350,3 +351,12 @@ def test_the_examples_of_the_read_store_page_are_right(tmp_path: Path, monkeypat
     result = doctest.DocTestRunner(verbose=False).run(examples, out=report.append)
     assert result.attempted > 40
     assert not result.failed, "".join(report)
+
+
+def test_every_module_is_in_the_table_of_its_room() -> None:
+    """In docs/architecture.md: a heading for each room, and a row for each module in it; nothing that is gone."""
+    page = (PROJECT / "docs/architecture.md").read_text()
+    documented = set()
+    for room, text in re.findall(r"^### `([\w.]+)`\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL):
+        documented |= {room} | {f"{room}.{module}" for module in re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)}
+    assert documented == set(PATHS)
