@@ -126,13 +126,13 @@ def write_sessions(sessions: str, path: str) -> int:
 
 
 def check_lines(log: str) -> int:
-    """Read and prove every line of a log; return how many there are."""
-    from eventlog.indexer.load.validation import prove
+    """Read and validate every line of a log; return how many there are."""
+    from eventlog.indexer.load.validation import validate_block
     from eventlog.log.reader import read_blocks
 
     lines = 0
     for path in sorted(Path(log).glob("*/*.jsonl")):
         for block in read_blocks(path):
-            proof = prove(block, path.parent.name)
-            lines += len(proof.lengths) if proof else 0
+            valid = validate_block(block, path.parent.name)
+            lines += len(valid.lengths) if valid else 0
     return lines

@@ -24,7 +24,7 @@ from eventlog.indexer.load import loader, versions
 from eventlog.indexer.views import projections, typed
 
 _TRACED: tuple[tuple[Any, str], ...] = (
-    (loader, "check"),
+    (loader, "stage"),
     (loader, "store"),
     (loader, "merge_batch"),
     (loader, "insert_rejected"),

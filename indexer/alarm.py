@@ -1,4 +1,4 @@
-"""What the indexer logs when it finds the log other than it left it."""
+"""The event that reports a change of the log behind the indexer's back."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ ALARM_EVENT = "index_alarm"
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
-    """Payload of `index_alarm`: something in the log is not as the indexer left it."""
+    """Payload of `index_alarm`: a segment of the log is not the file that was indexed."""
 
     segment: str
     segment_type: str
     indexed_offset: int
     size: int
-    what: str
+    #: In the payload it is called `what`.
+    reason: str = msgspec.field(name="what")

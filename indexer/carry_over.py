@@ -165,5 +165,5 @@ def _live_columns(connection: duckdb.DuckDBPyConnection, table: str) -> str:
         "SELECT column_name FROM duckdb_columns() WHERE database_name = 'live' AND table_name = ?", [table]
     ).fetchall()
     there = {row[0] for row in found}
-    wanted = schema.CONTENT | schema.PLACE
+    wanted = schema.CONTENT | schema.POSITION
     return ", ".join(name if name in there else f"NULL::{kind} AS {name}" for name, kind in wanted.items())

@@ -24,8 +24,8 @@ from eventlog.indexer.index import checkpoint, index_file, schema
 from eventlog.indexer.index.engine import Engine, Overwritten
 from eventlog.indexer.index.index_file import DEFAULT_TIMEOUT_S, BrokenIndex, IndexReplaced
 from eventlog.indexer.load import versions
-from eventlog.indexer.load.batch import Done, SegmentChanged, in_order, index_batch
-from eventlog.indexer.load.cache import Known
+from eventlog.indexer.load.batch import BatchResult, SegmentChanged, in_order, index_batch
+from eventlog.indexer.load.cache import IndexCache
 from eventlog.indexer.replay import Progress, rebuild, remarks
 from eventlog.indexer.sweep import Sweep, is_spooled
 from eventlog.indexer.views import projections
@@ -85,7 +85,7 @@ class Indexer:
         self._sweep = Sweep(self.root, release=release, say=say)
         self._index_inode: int | None = None
         self._index_id: tuple[int | None, str] | None = None
-        self._known = Known()
+        self._cache = IndexCache()
         #: At least so many bytes were indexed when this indexer last had its turn.
         self._reach = 0
         self._looked_at_s = 0.0
@@ -127,10 +127,10 @@ class Indexer:
         try:
             with index_file.writing(self.root, timeout_s=self._timeout_s, engine=self._engine) as connection:
                 if self._index_inode is None or not self._engine.is_as_left:
-                    self._known.clear()
+                    self._cache.clear()
                     self._prepare(connection)
                     waiting = self._recall_if_replaced(connection, waiting)
-                done = index_batch(connection, waiting, known=self._known) if waiting else Done()
+                done = index_batch(connection, waiting, cache=self._cache) if waiting else BatchResult()
                 if self.releases:
                     self._release_segments(connection, done)
         except SegmentChanged as error:
@@ -162,7 +162,7 @@ class Indexer:
         return self._left(waiting, done)
 
     @staticmethod
-    def _left(waiting: list[SegmentFile], done: Done) -> list[SegmentFile]:
+    def _left(waiting: list[SegmentFile], done: BatchResult) -> list[SegmentFile]:
         """What a batch did not get to. A segment that is indexed as far as it was listed is done."""
         left = waiting[done.next :]
         mark = done.segments.get(left[0].name) if left else None
@@ -239,12 +239,12 @@ class Indexer:
             if mark is None:  # it could not be read so far
                 continue
             try:
-                what = checkpoint.difference(mark, segment.path, segment.size)
+                reason = checkpoint.difference(mark, segment.path, segment.size)
             except SegmentUnreadable as error:
                 self._sweep.could_not_read(segment.name, str(error))
                 continue
-            if what is not None:
-                raise SegmentChanged(segment, mark.indexed_offset, what)
+            if reason is not None:
+                raise SegmentChanged(segment, mark.indexed_offset, reason)
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
         found = schema.version(connection)
@@ -308,7 +308,7 @@ class Indexer:
         self._say(why)
         done = rebuild(self.root, inode=inode, progress=self._progress, timeout_s=self._timeout_s)
         self._engine.forget()
-        self._known.clear()
+        self._cache.clear()
         self._sweep.forget()
         self._index_inode = self._index_id = None
         self._reach = 0
@@ -322,7 +322,7 @@ class Indexer:
     def _retire(self, error: SegmentChanged) -> None:
         """Keep the rows of the earlier file, and have the one that is there read from its first byte."""
         name = error.segment.name
-        self._known.clear()
+        self._cache.clear()
         file = layout.refreshed(error.segment)
         self._sweep.doubt(name)
         if file is None:
@@ -352,7 +352,7 @@ class Indexer:
                 segment_type=segment.event_type,
                 indexed_offset=error.offset,
                 size=segment.size,
-                what=error.what,
+                reason=error.reason,
             )
         )
         moment_ns = segment.mtime_ns
@@ -370,7 +370,7 @@ class Indexer:
         )
         recorder.shutdown()
 
-    def _release_segments(self, connection: duckdb.DuckDBPyConnection, done: Done) -> None:
+    def _release_segments(self, connection: duckdb.DuckDBPyConnection, done: BatchResult) -> None:
         """Delete finished segments: first say so in the index, durably, and only then delete.
 
         A crash in between leaves a file that the index calls released; it is deleted, or

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import duckdb
 import msgspec
 
-from eventlog.indexer.index.schema import CONTENT, PLACE, columns
+from eventlog.indexer.index.schema import CONTENT, POSITION, columns
 from eventlog.indexer.load.staging import as_table
 from eventlog.indexer.sql import literal
 
@@ -29,7 +29,7 @@ def differences(connection: duckdb.DuckDBPyConnection, limits: Mapping[str, int]
     rows = (msgspec.json.encode({"segment": name, "upto": upto}) for name, upto in limits.items())
     with as_table(rows, "segment: 'VARCHAR', upto: 'BIGINT'") as table:
         connection.execute(f"CREATE OR REPLACE TEMP TABLE limits AS FROM {table}")
-    content, places = columns(CONTENT), columns(PLACE)
+    content, places = columns(CONTENT), columns(POSITION)
     live = "(SELECT old.* FROM live.events old JOIN limits USING (segment) WHERE line_offset < upto)"
     found = connection.execute(
         f"""

@@ -1,12 +1,11 @@
-"""How far each segment has been indexed, and proof that it is still the same segment.
+"""Checkpoints: how far each segment is indexed, and a hash that tells whether it is still the same file.
 
-A checkpoint is a row of `segments`, written in the transaction that writes the rows it
-accounts for. Besides the offset it holds a hash of the bytes just before it: a file that
-was cut, rewritten or replaced no longer matches, and its offset means nothing then.
+A checkpoint is a row of `segments`, written in the transaction that writes the rows it accounts for. Besides the
+offset it has a hash of the bytes just before it. The hash of a file that was cut, rewritten or replaced differs, and
+the offset means nothing then.
 
-A torn tail (bytes behind the last newline that nobody is writing) is indexed as well, into
-quarantine, but it is not settled: its last byte may follow later, from a copy in progress or a
-receiver. The hash is therefore of the bytes before the torn tail.
+A torn tail (bytes after the last newline that nobody is writing) is indexed as well, into quarantine. But its rest may
+still arrive, from a copy in progress or a receiver, so the hash is of the bytes before the torn tail.
 """
 
 from __future__ import annotations
@@ -26,9 +25,10 @@ TAIL_BYTES = 4096
 
 
 class Checkpoint(msgspec.Struct):
-    """A row of `segments`. `released` means that the index may be the only home of its rows.
+    """A row of `segments`; docs/schema.md describes the columns.
 
-    The last `torn_bytes` of the indexed bytes are a torn tail.
+    `released` means that perhaps only the index still has the segment's rows. The last `torn_bytes` of the indexed
+    bytes are a torn tail.
     """
 
     name: str
@@ -44,23 +44,22 @@ class Checkpoint(msgspec.Struct):
     torn_bytes: int = 0
 
     @property
-    def settled_offset(self) -> int:
-        """Where the last indexed line ends: what stands behind it, a torn tail, may still change."""
+    def complete_offset(self) -> int:
+        """Where the last complete line ends. A torn tail, which may still change, starts here."""
         return self.indexed_offset - self.torn_bytes
 
 
 def read(connection: duckdb.DuckDBPyConnection, names: Iterable[str] | None = None) -> dict[str, Checkpoint]:
-    """Return checkpoints by segment name: of the given segments, or all."""
-    query = f"SELECT {', '.join(SEGMENTS)} FROM segments"
+    """Return checkpoints by segment name: of the segments `names`, or of all."""
     if names is None:
-        rows = connection.execute(query).fetchall()
+        rows = connection.execute(SELECT_ALL).fetchall()
     else:
-        rows = connection.execute(f"{query} WHERE name IN (SELECT unnest(?))", [list(names)]).fetchall()
+        rows = connection.execute(SELECT_NAMED, [list(names)]).fetchall()
     return {row[0]: Checkpoint(*row) for row in rows}
 
 
 class Moved(Exception):
-    """The index has other checkpoints than were known: it is another file by now."""
+    """The index has other checkpoints than the cache: it is another file by now."""
 
 
 def write(
@@ -69,47 +68,52 @@ def write(
     *,
     expected: Mapping[str, int] | None = None,
 ) -> None:
-    """Store checkpoints, replacing earlier ones of the same segments.
+    """Store checkpoints, replacing earlier ones of the same segments; inside the caller's transaction.
 
-    Raises Moved where those do not have the offsets that are `expected`, by name; the transaction is of no use then.
+    `expected` maps segment names to the offsets that the index should have now. Raises Moved if it has others; roll
+    the transaction back then.
     """
     rows = list(checkpoints)
     if not rows:
         return
-    found = connection.execute(
-        "DELETE FROM segments WHERE name IN (SELECT unnest(?)) RETURNING name, indexed_offset",
-        [[each.name for each in rows]],
-    ).fetchall()
-    if expected is not None and {name: offset for name, offset in found if offset} != expected:
+    deleted = connection.execute(DELETE_NAMED, [[mark.name for mark in rows]]).fetchall()
+    if expected is not None and {name: offset for name, offset in deleted if offset} != expected:
         raise Moved
-    columns = ", ".join(f"unnest(?::{kind}[])" for kind in SEGMENTS.values())
-    connection.execute(
-        f"INSERT INTO segments SELECT {columns}", [[getattr(each, name) for each in rows] for name in SEGMENTS]
-    )
+    connection.execute(INSERT, [[getattr(mark, name) for mark in rows] for name in SEGMENTS])
+
+
+SELECT_ALL = f"SELECT {', '.join(SEGMENTS)} FROM segments"
+SELECT_NAMED = f"{SELECT_ALL} WHERE name IN (SELECT unnest(?))"
+DELETE_NAMED = "DELETE FROM segments WHERE name IN (SELECT unnest(?)) RETURNING name, indexed_offset"
+INSERT = f"INSERT INTO segments SELECT {', '.join(f'unnest(?::{kind}[])' for kind in SEGMENTS.values())}"
+
+#: Why a file is not the one that was indexed. Part of `index_alarm` events and of their ids: do not change them.
+SHORTER = "it is shorter than what was indexed"
+OTHER_BYTES = "the bytes before the indexed offset are not the same"
 
 
 def difference(mark: Checkpoint, path: Path, size: int) -> str | None:
-    """Return why a file is not the one that was indexed; None where it is, is gone, or has only grown.
+    """Return SHORTER or OTHER_BYTES if a file is not the one that was indexed; None if it is, has grown, or is gone.
 
-    Raises SegmentUnreadable.
+    `size` is the file's size in bytes. Raises SegmentUnreadable.
     """
-    if size < mark.settled_offset:
-        return "it is shorter than what was indexed"
-    if not mark.tail_hash or not mark.settled_offset:
+    if size < mark.complete_offset:
+        return SHORTER
+    if not mark.tail_hash or not mark.complete_offset:
         return None
-    if tail_hash(path, mark.settled_offset) not in (mark.tail_hash, ""):
-        return "the bytes before the indexed offset are not the same"
+    if tail_hash(path, mark.complete_offset) not in (mark.tail_hash, ""):
+        return OTHER_BYTES
     return None
 
 
 def tail_hash(path: Path, offset: int) -> str:
-    """Hash the bytes just before an offset; "" for a file that is gone. Raises SegmentUnreadable."""
+    """Hash the bytes before an offset, 4 KiB at most; "" for a file that is gone. Raises SegmentUnreadable."""
     tail = read_tail(path, offset)
     return "" if tail is None else hash_of(tail)
 
 
 def read_tail(path: Path, offset: int) -> bytes | None:
-    """Return the bytes just before an offset; None for a file that is gone. Raises SegmentUnreadable."""
+    """Return up to 4 KiB before an offset; None for a file that is gone. Raises SegmentUnreadable."""
     start = max(offset - TAIL_BYTES, 0)
     try:
         with open_segment(path) as file:
@@ -121,5 +125,5 @@ def read_tail(path: Path, offset: int) -> bytes | None:
 
 
 def hash_of(tail: bytes) -> str:
-    """Hash the bytes just before an offset."""
+    """Return the hash of a tail, 32 hexadecimal digits."""
     return hashlib.blake2b(tail, digest_size=16).hexdigest()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import duckdb
 import msgspec
 
-from eventlog.indexer.index.schema import CONTENT, PLACE, columns
+from eventlog.indexer.index.schema import CONTENT, POSITION, columns
 
 _MODULUS = 1 << 64
 
@@ -34,7 +34,7 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
 def digest(connection: duckdb.DuckDBPyConnection) -> Digest:
     """Compute the digest of an open index."""
     events, content = _sum(connection, "events", columns(CONTENT))
-    _, places = _sum(connection, "events", f"event_id, {columns(PLACE)}")
+    _, places = _sum(connection, "events", f"event_id, {columns(POSITION)}")
     quarantined, quarantine = _sum(connection, "quarantine", "segment, line_offset, length, reason, md5(raw)")
     return Digest(events=events, content=content, places=places, quarantined=quarantined, quarantine=quarantine)
 

@@ -37,8 +37,8 @@ CONTENT = {
     "payload": "JSON",
     "extra": "JSON",
 }
-#: Where an event's line stands in the log.
-PLACE = {"segment": "VARCHAR", "line_offset": "BIGINT", "line_length": "BIGINT"}
+#: The position of an event's line in the log.
+POSITION = {"segment": "VARCHAR", "line_offset": "BIGINT", "line_length": "BIGINT"}
 
 SEGMENTS = {
     "name": "VARCHAR",
@@ -76,8 +76,8 @@ def _ddl(*parts: dict[str, str]) -> str:
 #: `event_rows` also has the typed columns (eventlog.indexer.views.typed); `events` is what there is to see of it.
 _EVENT_ROWS = "CREATE TABLE event_rows ({});"
 _TABLES = f"""
-CREATE VIEW events WITH (DEFER_BINDING) AS SELECT {columns(CONTENT, PLACE)} FROM event_rows;
-CREATE TABLE conflicts ({_ddl(CONTENT, PLACE)});
+CREATE VIEW events WITH (DEFER_BINDING) AS SELECT {columns(CONTENT, POSITION)} FROM event_rows;
+CREATE TABLE conflicts ({_ddl(CONTENT, POSITION)});
 CREATE TABLE rejected ({_ddl(REJECTED)});
 CREATE TABLE segments ({_ddl(SEGMENTS)});
 CREATE TABLE index_meta (key VARCHAR, value VARCHAR);
@@ -125,7 +125,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection, kept: dict[str, str]) -
 
     `kept` are the columns beside the payload that are there from the start, by their quoted names.
     """
-    connection.execute(_EVENT_ROWS.format(_ddl(CONTENT, PLACE, kept)))
+    connection.execute(_EVENT_ROWS.format(_ddl(CONTENT, POSITION, kept)))
     connection.execute(_TABLES)
     connection.execute(view("quarantine", _QUARANTINE))
     connection.execute(view("event_types", _EVENT_TYPES))

@@ -1,11 +1,12 @@
-"""Proven lines on their way into the index: as DuckDB itself will read them.
+"""Validated blocks of lines on their way into the index, in the form that DuckDB's JSON reader takes.
 
-The lines stand in one file in memory, as in the log but for three fields that come first, their place in it:
+A buffer holds the lines in one file in memory. Each is as in the log, with three fields in front, its position:
 
     {"event_id":…}  →  {"s":1,"o":4096,"n":812,"event_id":…}
 
-s numbers the segments, o is the line's offset, n its length. DuckDB's own parallel reader makes rows of them,
-so none is ever built in Python. One id stands here once: a block that repeats one is not taken.
+`s` numbers the segments, `o` is the line's offset in bytes, `n` its length. DuckDB's own parallel reader makes rows
+of the lines, so Python builds none (docs/decisions/0013, 0021). All ids in a buffer differ: a block that repeats
+one is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 from eventlog.indexer.index.schema import CONTENT
 from eventlog.indexer.load.staging import MemoryFile, as_table
-from eventlog.indexer.load.validation import prove
+from eventlog.indexer.load.validation import validate_block
 from eventlog.indexer.sql import literal, literals
 from eventlog.indexer.views import typed
 from eventlog.log.reader import Block
@@ -26,8 +27,8 @@ from eventlog.log.reader import Block
 _READ = {name: kind for name, kind in CONTENT.items() if name != "extra"}
 _DEFAULTS = {"audit_level": "coalesce(audit_level, 'turn')", "schema_version": "coalesce(schema_version, 1)"}
 _CONTENT = ", ".join(f"{_DEFAULTS[name]} AS {name}" if name in _DEFAULTS else name for name in _READ)
-#: A proven line has no field that eventlog does not know, and so none of these.
-_PLACED = {"s": "INTEGER", "o": "BIGINT", "n": "BIGINT"}
+#: A validated line has no field that eventlog does not know, and so none of these.
+_POSITION = {"s": "INTEGER", "o": "BIGINT", "n": "BIGINT"}
 
 
 def _struct(columns: dict[str, str]) -> str:
@@ -40,65 +41,68 @@ _BRACE = ord("{")
 _HIGHEST = "g"  # above any id, as text
 
 
-class _Taken(NamedTuple):
+class _Buffered(NamedTuple):
+    """A block in a buffer: where it stands in the log, and its size in the buffer, positions included."""
+
     segment: str
     event_type: str
     offset: int
     length: int
-    #: With the places.
     size_bytes: int
 
 
-class Bulk:
-    """Takes blocks whose every line is an event; to be closed."""
+class BlockBuffer:
+    """The validated blocks of one part of a batch; `close` it after use."""
 
     def __init__(self) -> None:
         self._lines = MemoryFile()
-        #: Those of lines that were not taken are among them, perhaps.
+        #: The event ids of all lines. May also contain ids of refused blocks.
         self.ids: set[str] = set()
-        self._taken: list[_Taken] = []
-        #: Segments as the places name them, from 1 on: their names would be half of the text.
+        self._blocks: list[_Buffered] = []
+        #: Numbers that stand for the names of segments, from 1: the names would be half of the text.
         self._numbers: dict[str, int] = {}
+        #: Events by segment.
         self.events = Counter[str]()
+        #: The lowest and the highest id, as text.
         self.lowest, self.highest = _HIGHEST, ""
         self._longest = 0
 
     def add(self, segment: str, event_type: str, block: Block) -> int:
-        """Take a block of a segment; return how many lines that were, 0 where they must be looked at one by one."""
-        proof = prove(block, event_type)
-        if proof is None:
+        """Validate and buffer a block; return its number of lines, 0 if they have to be checked one by one."""
+        valid = validate_block(block, event_type)
+        if valid is None:
             return 0
         number = self._numbers.setdefault(segment, len(self._numbers) + 1)
-        placed = _placed(number, block, proof.lengths)
-        if placed is None:
+        lines = _with_positions(number, block, valid.lengths)
+        if lines is None:
             return 0
-        ids = proof.event_ids
+        ids = valid.event_ids
         expected = len(self.ids) + len(ids)
         self.ids.update(ids)
         if len(self.ids) < expected:
-            return 0  # one stands there twice; the others stay noted, which may only cost a later block the same
+            return 0  # an id is repeated; the ids stay noted, which at worst sends a later block line by line, too
         self.lowest, self.highest = min(self.lowest, *ids), max(self.highest, *ids)
-        self._longest = max(self._longest, *proof.lengths)
-        self._lines.write(placed)
-        self._taken.append(_Taken(segment, event_type, block.offset, block.length, len(placed)))
+        self._longest = max(self._longest, *valid.lengths)
+        self._lines.write(lines)
+        self._blocks.append(_Buffered(segment, event_type, block.offset, block.length, len(lines)))
         self.events[segment] += len(ids)
         return len(ids)
 
     @property
     def size_bytes(self) -> int:
-        """The size of what was taken."""
-        return sum(each.size_bytes for each in self._taken)
+        """The size of the buffered lines, positions included."""
+        return sum(block.size_bytes for block in self._blocks)
 
     @property
     def event_types(self) -> frozenset[str]:
-        """The event types of what was taken."""
-        return frozenset(each.event_type for each in self._taken)
+        """The event types of the buffered lines."""
+        return frozenset(block.event_type for block in self._blocks)
 
     @property
     def rows(self) -> str:
-        """A FROM clause: the columns of an event and its place. DuckDB may refuse to read it."""
-        place = f"[{literals(self._numbers)}][s] AS segment, o AS line_offset, n AS line_length"
-        return f"(SELECT {_CONTENT}, NULL::JSON AS extra, {place} FROM {self._read(_PLACED | _READ)})"
+        """A FROM clause with the columns of CONTENT and POSITION. DuckDB may refuse to read it (duckdb.Error)."""
+        position = f"[{literals(self._numbers)}][s] AS segment, o AS line_offset, n AS line_length"
+        return f"(SELECT {_CONTENT}, NULL::JSON AS extra, {position} FROM {self._read(_POSITION | _READ)})"
 
     def _read(self, columns: dict[str, str]) -> str:
         return (
@@ -107,62 +111,62 @@ class Bulk:
         )
 
     def sample(self, event_type: str) -> typed.Sample | None:
-        """Lend a FROM clause of some events of a type; None where there are none here."""
+        """Return a context manager for a FROM clause with some events of a type; None if the buffer has none."""
         start = 0
-        for each in self._taken:
-            if each.event_type == event_type:
-                lines = self._lines.read(each.size_bytes, start).split(b"\n")[: typed.SAMPLE_ROWS]
+        for block in self._blocks:
+            if block.event_type == event_type:
+                lines = self._lines.read(block.size_bytes, start).split(b"\n")[: typed.SAMPLE_ROWS]
                 return as_table(lines, _struct({"event_type": "VARCHAR", "payload": "JSON"}))
-            start += each.size_bytes
+            start += block.size_bytes
         return None
 
     def blocks(self) -> Iterator[tuple[str, str, Block]]:
-        """Give back what was taken: segment, event type and block."""
+        """Yield segment, event type and block of all that was buffered, the lines as they stand in the log."""
         start = 0
-        for each in self._taken:
-            data = _without_places(self._lines.read(each.size_bytes, start))
-            yield each.segment, each.event_type, Block(each.offset, each.length, data)
-            start += each.size_bytes
+        for block in self._blocks:
+            data = _without_positions(self._lines.read(block.size_bytes, start))
+            yield block.segment, block.event_type, Block(block.offset, block.length, data)
+            start += block.size_bytes
 
     def clear(self) -> None:
-        """Make room for others; the memory is used again."""
+        """Empty the buffer; its memory is used again."""
         self._lines.clear()
         self.ids.clear()
-        self._taken.clear()
+        self._blocks.clear()
         self._numbers.clear()
         self.events.clear()
         self.lowest, self.highest = _HIGHEST, ""
         self._longest = 0
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Free the memory."""
         self._lines.close()
 
 
 @contextmanager
-def bulks(count: int) -> Iterator[list[Bulk]]:
-    """Lend some, for the length of the block."""
-    made = [Bulk() for _ in range(count)]
+def block_buffers(count: int) -> Iterator[list[BlockBuffer]]:
+    """Yield new buffers, which are closed at the end of the `with` block."""
+    buffers = [BlockBuffer() for _ in range(count)]
     try:
-        yield made
+        yield buffers
     finally:
-        for each in made:
-            each.close()
+        for buffer in buffers:
+            buffer.close()
 
 
-def _placed(number: int, block: Block, lengths: list[int]) -> bytes | None:
-    """Return the lines of a block, each with its place; None where one does not begin with its object."""
+def _with_positions(number: int, block: Block, lengths: list[int]) -> bytes | None:
+    """Return the lines of a block, each with its position in front; None if a line does not start with its object."""
     data = block.data
     ends = list(accumulate(lengths))
     starts = [0, *ends[:-1]]
     if set(map(data.__getitem__, starts)) != {_BRACE}:
         return None
-    place = b'{"s":%d,"o":%%d,"n":%%d,' % number
-    places = map(place.__mod__, zip(accumulate(lengths, initial=block.offset), lengths, strict=False))
+    position = b'{"s":%d,"o":%%d,"n":%%d,' % number
+    positions = map(position.__mod__, zip(accumulate(lengths, initial=block.offset), lengths, strict=False))
     lines = [data[start + 1 : end] for start, end in zip(starts, ends, strict=True)]
-    return b"".join(chain.from_iterable(zip(places, lines, strict=True)))
+    return b"".join(chain.from_iterable(zip(positions, lines, strict=True)))
 
 
-def _without_places(data: bytes) -> bytes:
+def _without_positions(data: bytes) -> bytes:
     lines = data.split(b"\n")[:-1]
-    return b"".join(b"{%b\n" % line.split(b",", len(_PLACED))[-1] for line in lines)
+    return b"".join(b"{%b\n" % line.split(b",", len(_POSITION))[-1] for line in lines)

@@ -1,7 +1,7 @@
-"""What an indexer knows of its index without asking, as long as nobody else writes to it.
+"""The index cache: what an indexer remembers of its index, so that it need not ask again.
 
-To ask takes longer than most batches that live indexing has: each question loads what it needs of the index
-anew, and the more of it there is, the longer that takes.
+A question takes longer than most batches of live indexing: DuckDB loads what it needs of the index anew for each, and
+the larger the index is, the longer that takes (docs/decisions/0021).
 """
 
 from __future__ import annotations
@@ -15,64 +15,65 @@ from eventlog.indexer.index.checkpoint import Checkpoint
 from eventlog.indexer.views import typed
 from eventlog.indexer.views.promoted import Kept
 
-#: Ids that are remembered, and checkpoints: some megabytes of them.
+#: Ids and checkpoints that are remembered at most: some megabytes of them.
 _IDS_MAX = 50_000
-_MARKS_MAX = 10_000
+_CHECKPOINTS_MAX = 10_000
 
 
-class Known:
-    """Checkpoints, kept columns, and the newest event ids: right until somebody else writes to the index.
+class IndexCache:
+    """Checkpoints, promoted columns, statements of typed views, and the newest event ids of one index.
 
-    `marks` are checkpoints by segment name; whoever moves one has to store it as well.
+    Valid as long as nobody else writes to the index; `clear` it otherwise, and after any error.
     """
 
     def __init__(self) -> None:
-        self.marks: dict[str, Checkpoint] = {}
+        #: By segment name. Whoever moves a checkpoint here has to store it in the index as well.
+        self.checkpoints: dict[str, Checkpoint] = {}
         self._kept: list[Kept] | None = None
-        #: What made the views of typed events, by type.
+        #: The CREATE VIEW statements of typed events, by event type.
         self.views: dict[str, str] = {}
-        #: Each id of the index that is higher than this is in `_ids`. Unknown at first.
+        #: `_ids` holds each id of the index that is higher than this. None: not known.
         self._floor: str | None = None
         self._ids: set[str] = set()
 
     def clear(self) -> None:
         """Forget everything: the index may be another one."""
-        self.marks.clear()
+        self.checkpoints.clear()
         self.forget_columns()
         self.forget_views()
         self.forget_ids()
 
-    def read_marks(self, connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
-        """Have the checkpoints of these segments in `marks`, where there are any."""
-        if len(self.marks) > _MARKS_MAX:
-            self.marks.clear()
-        unknown = [name for name in names if name not in self.marks]
-        if unknown:
-            self.marks |= checkpoint.read(connection, unknown)
+    def load_checkpoints(self, connection: duckdb.DuckDBPyConnection, names: Iterable[str]) -> None:
+        """Read the checkpoints of these segments, as far as there are any, into `checkpoints`."""
+        if len(self.checkpoints) > _CHECKPOINTS_MAX:
+            self.checkpoints.clear()
+        missing = [name for name in names if name not in self.checkpoints]
+        if missing:
+            self.checkpoints |= checkpoint.read(connection, missing)
 
     def kept_columns(self, connection: duckdb.DuckDBPyConnection) -> list[Kept]:
-        """Return the columns that are kept beside the payload."""
+        """Return the promoted columns of the index."""
         if self._kept is None:
             self._kept = typed.kept_columns(connection)
         return self._kept
 
     def forget_columns(self) -> None:
-        """There may be more of them now."""
+        """Read the promoted columns again when they are needed: there may be more of them."""
         self._kept = None
 
     def forget_views(self) -> None:
-        """They may not be there: what made them was rolled back."""
+        """Create the views of typed events again: their creation was rolled back."""
         self.views = {}
 
     def lacks(self, connection: duckdb.DuckDBPyConnection, ids: Set[str], lowest: str) -> bool:
-        """Say whether the index certainly has none of these ids, as text in lower case."""
+        """Return whether the index certainly has none of these ids. `lowest` is the lowest; all are in lower case."""
         if self._floor is None:
-            row = connection.execute("SELECT max(event_id)::VARCHAR FROM event_rows").fetchone()
+            row = connection.execute(HIGHEST_ID).fetchone()
             self._floor = row[0] if row and row[0] else ""
         return lowest > self._floor and self._ids.isdisjoint(ids)
 
     def add_ids(self, ids: Set[str]) -> None:
-        """Note what the index has now."""
+        """Note ids that were stored in the index."""
         if len(ids) > _IDS_MAX:
             self.forget_ids()  # to ask for the highest is faster than to sort so many
         if self._floor is None:
@@ -84,6 +85,9 @@ class Known:
             self._ids = set(newest)
 
     def forget_ids(self) -> None:
-        """The index has others by now."""
+        """Ask the index for its highest id again: ids were stored that are not noted here."""
         self._floor = None
         self._ids = set()
+
+
+HIGHEST_ID = "SELECT max(event_id)::VARCHAR FROM event_rows"

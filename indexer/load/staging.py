@@ -1,6 +1,6 @@
-"""Handing rows to DuckDB: as text in memory, read by DuckDB's own parallel readers.
+"""Staging: rows are handed to DuckDB as text in memory, which its own parallel readers parse.
 
-Building rows in Python and binding them one by one is far slower.
+To build rows in Python and bind them one by one is far slower (docs/decisions/0005).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _OBJECT_BYTES = 16 * 1024 * 1024
 
 
 class MemoryFile:
-    """A file that only this process sees, in memory where the system has such files; to be closed."""
+    """A file that only this process sees; close it after use. A memfd, or a temporary file where there is none."""
 
     def __init__(self) -> None:
         self._size = 0
@@ -29,7 +29,7 @@ class MemoryFile:
             self._path = f"/proc/self/fd/{self._fd}"
 
     def write(self, data: bytes) -> None:
-        """Append."""
+        """Append bytes to the file."""
         view = memoryview(data)
         while view:
             written = os.pwrite(self._fd, view, self._size)
@@ -37,20 +37,20 @@ class MemoryFile:
             view = view[written:]
 
     def read(self, size: int, offset: int) -> bytes:
-        """Return what was written."""
+        """Return up to `size` bytes of the file from a byte offset."""
         return os.pread(self._fd, size, offset)
 
     def finished(self) -> str:
-        """Return the path under which to read what was written since it was made or cleared."""
+        """Truncate the file to what was written since `clear`; return its path, as `/proc/self/fd/7`."""
         os.ftruncate(self._fd, self._size)
         return self._path
 
     def clear(self) -> None:
-        """Begin anew. The memory stays, since to get it again costs more than to fill it."""
+        """Start again at offset 0. The memory is reused: allocating it again costs more than filling it."""
         self._size = 0
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file and free its memory."""
         fd, self._fd = self._fd, -1
         os.close(fd)
         if self._is_named:
@@ -59,15 +59,16 @@ class MemoryFile:
 
 @contextmanager
 def as_table(rows: Iterable[bytes], columns: str) -> Iterator[str]:
-    """Yield a FROM clause that reads JSON objects as a table; valid inside the block.
+    """Yield a FROM clause that reads JSON objects as a table; valid inside the `with` block.
 
-    `columns` is the inside of read_json's `columns` struct: "a: 'BIGINT', b: 'VARCHAR'".
+    `rows` are objects without newlines, as `b'{"a":1,"b":"x"}'`. `columns` is the body of read_json's `columns`
+    struct: "a: 'BIGINT', b: 'VARCHAR'".
     """
     rows = list(rows)
     largest = max([_OBJECT_BYTES, *map(len, rows)]) + 1024
     with contextlib.closing(MemoryFile()) as file:
-        # The last row needs its newline, too: without it DuckDB 2.0 fails on large rows that it
-        # reads in parallel ("Malformed JSON … at byte 1").
+        # The last row needs its newline, too: DuckDB 2.0 reads large rows in parallel, and fails without it
+        # ("Malformed JSON … at byte 1").
         file.write(b"".join(part for row in rows for part in (row, b"\n")))
         yield (
             f"read_json({literal(file.finished())}, format = 'newline_delimited', auto_detect = false, "
@@ -77,7 +78,10 @@ def as_table(rows: Iterable[bytes], columns: str) -> Iterator[str]:
 
 @contextmanager
 def as_csv(values: Iterable[str], column: str) -> Iterator[str]:
-    """Like `as_table`, of one column of texts that need no quotes."""
+    """Yield a FROM clause that reads texts as one column; valid inside the `with` block.
+
+    The texts need no quotes, as ids do. `column` is a name and a type: "event_id: 'UUID'".
+    """
     with contextlib.closing(MemoryFile()) as file:
         file.write("\n".join([*values, ""]).encode())
         yield f"read_csv({literal(file.finished())}, auto_detect = false, header = false, columns = {{{column}}})"

@@ -1,16 +1,14 @@
-"""Proving, for a whole block of lines at once, that all of them are events.
+"""Validation of whole blocks of lines: all of them are events, or the block is in doubt.
 
-`envelope.decode` looks at one line and says what is wrong with it. Nearly always nothing is, and
-then the same questions are answered for thousands of lines together, far faster. A block
-that is not proven is looked at line by line: a proof may fail without need, and must never hold
-where `decode` would refuse a line.
+`envelope.decode` checks one line and names its fault. Nearly all lines have none, so this module checks
+thousands of them together, which is far faster (docs/decisions/0013). A block in doubt is checked line by line
+(docs/decisions/0005). Validation may doubt a good block; it must never accept a line that `decode` refuses.
 
-What is asked here, and what is left to DuckDB's JSON reader, which parses every line again and
-refuses the whole batch where one is at fault:
+Three parties check a line. DuckDB's JSON reader parses every line again and refuses a whole part for one bad line:
 
-    msgspec     JSON grammar, field types and limits, no unknown fields, payload is an object
-    here        as many events as lines, the event type of the folder, ids, the form of times, depth
-    DuckDB      a record ends with its line, UTF-8, repeated envelope fields, days that do not exist
+    msgspec      JSON grammar, field types and limits, no unknown fields, payload is an object
+    this module  as many events as lines, event type of the folder, ids, format of timestamps, nesting depth
+    DuckDB       a record ends with its line, UTF-8, repeated envelope fields, days that do not exist
 """
 
 from __future__ import annotations
@@ -23,18 +21,20 @@ from eventlog.format.envelope import MAX_DEPTH, Envelope, opening_brackets, too_
 from eventlog.log.reader import Block
 
 
-class Proof(NamedTuple):
-    """The event ids of a block's lines, and their lengths in bytes, newlines included."""
+class ValidBlock(NamedTuple):
+    """The events of a validated block, line by line."""
 
+    #: In lower case, as `0198c0de-0000-7000-8000-000000000001`.
     event_ids: list[str]
+    #: In bytes, newlines included.
     lengths: list[int]
 
 
 class _Object(msgspec.Struct):
-    """Any JSON object; its members are checked for grammar and skipped."""
+    """Any JSON object: msgspec checks the grammar of its members and skips them."""
 
 
-#: As the envelope, but for the patterns: those are Python's `re`, three times per line.
+#: The envelope without its patterns, which msgspec would check by Python's `re`, three times a line.
 _PLAIN = {"event_id": str, "event_type": str, "timestamp": str, "payload": _Object}
 _Line = msgspec.defstruct(
     "_Line",
@@ -49,36 +49,36 @@ _Line = msgspec.defstruct(
 _lines: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Line)
 
 _ID_BYTES, _TIME_BYTES = 37, 28  # with a newline
-#: Lower case only: ids are joined as text here and there, and DuckDB takes both cases for one id.
+#: Lower case only: the indexer compares ids as text, and DuckDB takes both cases for one id.
 _HEX = b"0123456789abcdef"
 _DIGITS = b"0123456789"
-#: So many lines are looked at together for their depth.
+#: Lines per group in the check of the nesting depth (docs/decisions/0006).
 _GROUP = 32
 
 
-def prove(block: Block, event_type: str) -> Proof | None:
-    """Return what a block holds if every line of it is an event of this type; None in any doubt."""
+def validate_block(block: Block, event_type: str) -> ValidBlock | None:
+    """Return ids and lengths of a block's lines if each is an event of `event_type`; None if any line is in doubt."""
     if block.oversized:
         return None
     try:
-        found = _lines.decode_lines(block.data)
+        envelopes = _lines.decode_lines(block.data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     lengths = _lengths(block.data)
-    event_ids = [each.event_id for each in found]
+    event_ids = [envelope.event_id for envelope in envelopes]
     if (
-        len(found) == len(lengths)
-        and {each.event_type for each in found} == {event_type}
+        len(envelopes) == len(lengths)
+        and {envelope.event_type for envelope in envelopes} == {event_type}
         and _are_ids(event_ids)
-        and _are_times([each.timestamp for each in found])
+        and _are_times([envelope.timestamp for envelope in envelopes])
         and not _is_any_too_deep(block.data, lengths)
     ):
-        return Proof(event_ids, lengths)
+        return ValidBlock(event_ids, lengths)
     return None
 
 
 def _lengths(data: bytes) -> list[int]:
-    """Return the lengths of lines, newlines included; not by `split`, which copies them all."""
+    """Return the lengths of lines, newlines included. (`split` would copy all lines.)"""
     lengths = []
     start = 0
     while end := data.find(b"\n", start) + 1:
@@ -88,26 +88,26 @@ def _lengths(data: bytes) -> list[int]:
 
 
 def _are_ids(texts: list[str]) -> bool:
-    """Say whether all have the form 8-4-4-4-12 of hexadecimal digits in lower case."""
+    """Return whether all texts have the form 8-4-4-4-12 of hexadecimal digits in lower case."""
     joined, count = _joined(texts), len(texts)
     return (
         len(joined) == _ID_BYTES * count
         and joined.translate(None, _HEX) == b"----\n" * count
-        and all(joined[place::_ID_BYTES] == b"-" * count for place in (8, 13, 18, 23))
+        and all(joined[index::_ID_BYTES] == b"-" * count for index in (8, 13, 18, 23))
         and joined[36::_ID_BYTES] == b"\n" * count
     )
 
 
 def _are_times(texts: list[str]) -> bool:
-    """Say whether all have the one form of time in the log; whether the day exists is not asked here.
+    """Return whether all texts have the log's format of timestamps. DuckDB checks whether the day exists.
 
-    DuckDB takes the year 0 for 1 BC, and 24:00 for the next day.
+    DuckDB would read the year 0 as 1 BC and 24:00 as the next day, so both are refused here.
     """
     joined, count = _joined(texts), len(texts)
     return (
         len(joined) == _TIME_BYTES * count
         and joined.translate(None, _DIGITS) == b"--T::.Z\n" * count
-        and all(joined[place::_TIME_BYTES] == mark * count for place, mark in _TIME_MARKS)
+        and all(joined[index::_TIME_BYTES] == mark * count for index, mark in _TIME_MARKS)
         and b"T24" not in joined
         and b"\n0000-" not in b"\n" + joined
     )
@@ -121,7 +121,7 @@ def _joined(texts: list[str]) -> bytes:
 
 
 def _is_any_too_deep(data: bytes, lengths: list[int]) -> bool:
-    """Say whether a line nests too deep. What has few brackets in all has few in each line."""
+    """Return whether a line nests too deep. A group with few brackets in all has few in each line."""
     start = 0
     for first in range(0, len(lengths), _GROUP):
         group = lengths[first : first + _GROUP]

@@ -19,7 +19,7 @@ import msgspec
 
 from eventlog.format.envelope import EVENT_TYPE
 from eventlog.format.schemas import RESERVED, SCHEMA_EVENT, EventSchema
-from eventlog.indexer.index.schema import CONTENT, PLACE
+from eventlog.indexer.index.schema import CONTENT, POSITION
 from eventlog.indexer.sql import ident, literal
 from eventlog.indexer.views import transcripts
 from eventlog.indexer.views.promoted import Kept
@@ -193,7 +193,7 @@ def insert(
     event_types: Collection[str] | None = None,
     kept: Iterable[Kept] | None = None,
 ) -> int:
-    """Insert events from a FROM clause, with just the columns of CONTENT and PLACE; return how many.
+    """Insert events from a FROM clause, with just the columns of CONTENT and POSITION; return how many.
 
     Kept columns are filled. The types, if known, save looking for others, and the kept columns asking for them.
     """
@@ -245,7 +245,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, made: dict[str, str] | N
 
 def _view(event_type: str, fields: Mapping[str, str], kept: Collection[Kept]) -> str:
     envelope_columns = [name for name in CONTENT if name not in ("event_type", "payload", "extra")]
-    taken = {name.lower() for name in (*envelope_columns, *PLACE)}
+    taken = {name.lower() for name in (*envelope_columns, *POSITION)}
     parts = list(envelope_columns)
     for field, kind in fields.items():
         column = field
@@ -255,7 +255,7 @@ def _view(event_type: str, fields: Mapping[str, str], kept: Collection[Kept]) ->
         found = Kept(event_type, field, kind)
         parts.append(f"{ident(found.column) if found in kept else _value(field, kind)} AS {ident(column)}")
     return (
-        f"CREATE OR REPLACE VIEW {ident(event_type)} WITH (DEFER_BINDING) AS SELECT {', '.join([*parts, *PLACE])} "
+        f"CREATE OR REPLACE VIEW {ident(event_type)} WITH (DEFER_BINDING) AS SELECT {', '.join([*parts, *POSITION])} "
         f"FROM event_rows WHERE event_type = {literal(event_type)}"
     )
 

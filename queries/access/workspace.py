@@ -101,7 +101,7 @@ class Workspace:
     def _base(self) -> dict[str, str]:
         """Return the queries of what all other views stand on, by name."""
         built_in = [text for name, text in self._definitions.items() if name in RESERVED]
-        columns = [*schema.CONTENT, *schema.PLACE, *sorted(set(_KEPT_COLUMN.findall(" ".join(built_in))))]
+        columns = [*schema.CONTENT, *schema.POSITION, *sorted(set(_KEPT_COLUMN.findall(" ".join(built_in))))]
         return {
             self._internal("event_rows"): self._rows_of("event_rows", columns=columns),
             self._internal("rejected"): f"SELECT * FROM {self._index}.main.rejected LIMIT 0",

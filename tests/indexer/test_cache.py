@@ -1,4 +1,4 @@
-"""What an indexer knows of its index without asking: never more than is so."""
+"""The index cache: it never claims more than is so."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from eventlog.indexer import replay
 from eventlog.indexer.index import index_file
 from eventlog.indexer.indexer import Indexer
 from eventlog.indexer.load import cache
-from eventlog.indexer.load.cache import Known
+from eventlog.indexer.load.cache import IndexCache
 from tests.indexer.support import COUNT, line, rows, segment
 
 
@@ -32,28 +32,28 @@ def test_an_id_that_the_index_has_is_never_called_new(batches: list[tuple[set[in
         patch.setattr(cache, "_IDS_MAX", 6)
         connection.execute("CREATE TABLE event_rows (event_id UUID)")
         there: set[int] = set()
-        found = Known()
+        known = IndexCache()
         for numbers, another_way in batches:
             ids = {_id(number) for number in numbers}
-            assert not (found.lacks(connection, ids, min(ids)) and numbers & there)
+            assert not (known.lacks(connection, ids, min(ids)) and numbers & there)
             connection.executemany("INSERT INTO event_rows VALUES (?)", [[each] for each in ids])
             there |= numbers
             if another_way:
-                found.forget_ids()
+                known.forget_ids()
             else:
-                found.add_ids(ids)
+                known.add_ids(ids)
 
 
 def test_what_is_new_is_called_new() -> None:
     """Without a question to the index: with it, a batch would cost more the larger the index is."""
     with duckdb.connect() as connection:
         connection.execute("CREATE TABLE event_rows AS SELECT ?::UUID AS event_id", [_id(5)])
-        found = Known()
-        assert found.lacks(connection, {_id(6), _id(9)}, _id(6))
-        found.add_ids({_id(6), _id(9)})
+        known = IndexCache()
+        assert known.lacks(connection, {_id(6), _id(9)}, _id(6))
+        known.add_ids({_id(6), _id(9)})
         connection.execute("DROP TABLE event_rows")
-        assert found.lacks(connection, {_id(7)}, _id(7))  # between the ids of the batch before
-        assert not found.lacks(connection, {_id(7), _id(9)}, _id(7))
+        assert known.lacks(connection, {_id(7)}, _id(7))  # between the ids of the batch before
+        assert not known.lacks(connection, {_id(7), _id(9)}, _id(7))
 
 
 def test_two_indexers_of_one_log_know_of_each_other(root: Path) -> None:
@@ -144,7 +144,7 @@ def test_an_index_that_was_copied_as_it_is_goes_on(root: Path, tmp_path: Path) -
 
 def test_the_types_of_a_batch_are_known_by_its_segments(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many checkpoints are remembered: there is an end to that, too."""
-    monkeypatch.setattr(cache, "_MARKS_MAX", 3)
+    monkeypatch.setattr(cache, "_CHECKPOINTS_MAX", 3)
     indexer = Indexer(root)
     paths = [segment(root, line(n, f"t{n}"), event_type=f"t{n}") for n in range(6)]
     for k in range(1, 4):

@@ -202,7 +202,7 @@ def test_the_index_does_not_depend_on_the_order_in_which_lines_were_found(tmp_pa
 
 def test_many_lines_in_many_batches(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are bounded in bytes; all lines come through, once."""
-    monkeypatch.setattr(batch.index_batch, "__kwdefaults__", {"known": None, "limits": None, "max_bytes": 3000})
+    monkeypatch.setattr(batch.index_batch, "__kwdefaults__", {"cache": None, "limits": None, "max_bytes": 3000})
     for i in range(20):
         segment(root, *(line(n) for n in range(i * 50, i * 50 + 60)))
     index(root)

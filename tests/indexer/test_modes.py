@@ -15,7 +15,7 @@ from eventlog.indexer import replay
 from eventlog.indexer.index import index_file
 from eventlog.indexer.indexer import Indexer
 from eventlog.indexer.load import batch
-from eventlog.indexer.load.batch import Done
+from eventlog.indexer.load.batch import BatchResult
 from eventlog.log import layout
 from eventlog.log.segment import Segment
 from eventlog.maintenance import verification
@@ -171,7 +171,7 @@ def test_what_is_sealed_while_it_is_indexed_is_no_spool(root: Path, monkeypatch:
     segment(root, line(1))
     real = batch.index_batch
 
-    def index_batch(*arguments: Any, **named: Any) -> Done:
+    def index_batch(*arguments: Any, **named: Any) -> BatchResult:
         done = real(*arguments)
         seal(root)
         return done
@@ -202,7 +202,7 @@ def test_a_crash_while_releasing_leaves_the_checkpoint(root: Path, monkeypatch: 
 
     real = Indexer._release_segments
 
-    def release(self: Indexer, connection: duckdb.DuckDBPyConnection, done: Done) -> None:
+    def release(self: Indexer, connection: duckdb.DuckDBPyConnection, done: BatchResult) -> None:
         real(self, cast("duckdb.DuckDBPyConnection", Crashing(connection)), done)
 
     monkeypatch.setattr(Indexer, "_release_segments", release)

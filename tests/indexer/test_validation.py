@@ -1,4 +1,4 @@
-"""Blocks that are proven as a whole: never one with a line that would be refused, and the same rows as one by one."""
+"""Validation of whole blocks: it accepts no line that would be refused, and the rows are the same as line by line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventlog.errors import InvalidEvent
 from eventlog.format import envelope
 from eventlog.indexer.index.digest import Digest
 from eventlog.indexer.load import bulk
-from eventlog.indexer.load.validation import prove
+from eventlog.indexer.load.validation import validate_block
 from eventlog.log.reader import Block, read_blocks
 from eventlog.record.recorder import Recorder
 from faults.hostile_bytes import hostile_lines
@@ -28,8 +28,8 @@ def block(*lines: bytes) -> Block:
     return Block(0, len(data), data)
 
 
-def test_what_emit_writes_is_proven(root: Path, recorder: Recorder) -> None:
-    """With each field of the envelope: else all would be looked at alone, and nobody notice but the clock."""
+def test_what_emit_writes_is_valid(root: Path, recorder: Recorder) -> None:
+    """With each field of the envelope: else every line would be checked alone, and only the time would show it."""
     recorder.emit("t", {})
     recorder.emit(
         "t", {"text": "é\u2028\"\\\n", "many": [{"a": [1.5, None, True]}] * 40},
@@ -39,15 +39,15 @@ def test_what_emit_writes_is_proven(root: Path, recorder: Recorder) -> None:
     )  # fmt: skip
     recorder.shutdown()
     (found,) = read_blocks(next((root / "log/t").iterdir()))
-    proof = prove(found, "t")
-    assert proof is not None
+    valid = validate_block(found, "t")
+    assert valid is not None
     lines = [each.data for each in found.lines()]
-    assert proof.event_ids == [envelope.decode(each).envelope.event_id for each in lines]
-    assert proof.lengths == [len(each) + 1 for each in lines]
+    assert valid.event_ids == [envelope.decode(each).envelope.event_id for each in lines]
+    assert valid.lengths == [len(each) + 1 for each in lines]
 
 
-#: Each stands between good lines. The text says what is odd, not always wrong: a doubt is enough.
-UNPROVEN = {
+#: One of these stands between good lines. It is odd, not always wrong: a doubt is enough.
+DOUBTFUL = {
     "not JSON": b"x\n",
     "empty": b"\n",
     "spaces alone": b"  \n",
@@ -82,21 +82,21 @@ UNPROVEN = {
 }
 
 
-@pytest.mark.parametrize("case", UNPROVEN)
-def test_one_odd_line_leaves_the_block_unproven(case: str) -> None:
+@pytest.mark.parametrize("case", DOUBTFUL)
+def test_one_odd_line_puts_the_block_in_doubt(case: str) -> None:
     """DuckDB alone would take most of these."""
-    assert prove(block(line(1), line(2)), "t") is not None
-    assert prove(block(line(1), UNPROVEN[case], line(2)), "t") is None
+    assert validate_block(block(line(1), line(2)), "t") is not None
+    assert validate_block(block(line(1), DOUBTFUL[case], line(2)), "t") is None
 
 
 @given(seeds=st.lists(st.integers(0, 2**32), min_size=1, max_size=4))
 @settings(max_examples=300)
-def test_nothing_is_proven_that_is_refused(seeds: list[int]) -> None:
+def test_no_refused_line_is_valid(seeds: list[int]) -> None:
     """Whatever was changed in a line; apart from what is DuckDB's to refuse, which it does again for every line."""
     lines = [_changed(seed) + b"\n" for seed in seeds if b"\n" not in _changed(seed)]
-    proof = prove(block(*lines), "t") if lines else None
-    if proof is not None:
-        assert len(proof.lengths) == len(lines)
+    valid = validate_block(block(*lines), "t") if lines else None
+    if valid is not None:
+        assert len(valid.lengths) == len(lines)
         for each in lines:
             assert _is_event(each[:-1]) or _is_for_duckdb_to_refuse(each[:-1])
 
@@ -116,7 +116,7 @@ def _is_for_duckdb_to_refuse(data: bytes) -> bool:
 
 
 def _indexed(root: Path, *, one_by_one: bool) -> tuple[Digest, list[tuple[object, ...]]]:
-    with mock.patch.object(bulk, "prove", (lambda *_: None) if one_by_one else prove):
+    with mock.patch.object(bulk, "validate_block", (lambda *_: None) if one_by_one else validate_block):
         index(root)
     found = digest_of(root), rows(root, "SELECT * EXCLUDE tail_hash FROM segments ORDER BY ALL")
     (root / "index.duckdb").unlink()
@@ -155,7 +155,7 @@ def test_any_lines_become_the_same_one_by_one(
 )
 def test_what_only_duckdb_refuses_is_looked_at_again(root: Path, refused: bytes) -> None:
     """The whole part is; its good lines become rows."""
-    assert prove(block(refused), "t") is not None
+    assert validate_block(block(refused), "t") is not None
     path = segment(root, line(1), refused, line(2))
     index(root)
     assert rows(root, "SELECT payload ->> 'n' FROM events ORDER BY 1") == [("1",), ("2",)]
@@ -168,7 +168,7 @@ def test_what_only_duckdb_refuses_is_looked_at_again(root: Path, refused: bytes)
 def test_a_line_break_in_the_wrong_place_is_not_made_up_for(root: Path) -> None:
     """Two records on two lines, of which the first line has one and a half."""
     one_and_a_half, rest = line(7)[:-1] + b"{\n", line(8)[1:]
-    assert prove(block(one_and_a_half, rest), "t") is not None
+    assert validate_block(block(one_and_a_half, rest), "t") is not None
     segment(root, line(1), one_and_a_half, rest, line(2))
     index(root)
     assert rows(root, "SELECT payload ->> 'n' FROM events ORDER BY 1") == [("1",), ("2",)]
