@@ -27,7 +27,7 @@ from tests.test_architecture import PATHS
 
 README = (PROJECT / "README.md").read_text()
 SCHEMA = (PROJECT / "docs/schema.md").read_text()
-PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
 def block(text: str, mark: str) -> str:
