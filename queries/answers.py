@@ -1,15 +1,19 @@
-"""What owners of agents ask, each kind of question answered by a package of its own.
+"""What owners of agents ask a ReadStore, one class for each topic.
 
-The packages take an open connection, so they see what the store sees: all, or one workspace. They are
-loaded when they are asked: most programs ask one thing.
+    question → IndexReader, with the views that it reads → the topic's function → structs
+
+Topics take an open connection, so they see what the store sees: everything, or one workspace. They are imported when
+they are asked: most programs ask one thing.
+
+All methods raise QueryFailed for what cannot be asked or takes too long, IndexFailed where the root has no index, and
+IndexBusy where it is not free in time. Times are in UTC; arguments without a zone are UTC, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -18,7 +22,8 @@ from eventlog.queries.access.reader import IndexReader
 
 if TYPE_CHECKING:
     from eventlog.queries.alerts import history
-    from eventlog.queries.cost import report
+    from eventlog.queries.cost.report import By, Cost, CostReport, Period, PriceInUse, Recomputed
+    from eventlog.queries.events.lookup import Bucket, Count, FoundEvent, Moment, Page
     from eventlog.queries.health import score
     from eventlog.queries.insights.findings import Insights
     from eventlog.queries.metrics import aggregates
@@ -28,86 +33,185 @@ if TYPE_CHECKING:
     from eventlog.queries.search.search import SearchResult
 
 DAY = timedelta(days=1)
-_OF_RUNS = ("events", "runs", "steps", "llm_calls", "tool_calls", "sessions")
-_OF_COSTS = ("llm_calls", "events")
-_OF_METRICS = ("events", "runs", "llm_calls", "tool_calls")
+_EVENTS = ("events",)
+_RUNS = ("events", "runs", "steps", "llm_calls", "tool_calls", "sessions")
+_COSTS = ("llm_calls", "events")
+_METRICS = ("events", "runs", "llm_calls", "tool_calls")
 
 
-class Answers:
-    """The part of a ReadStore that answers owners of agents. Methods raise QueryFailed, IndexFailed and IndexBusy."""
+class _Answers:
+    """Answers of one topic, read through the reader of a store."""
 
-    root: Path
-    _reader: IndexReader
+    def __init__(self, reader: IndexReader) -> None:
+        self._reader = reader
 
-    def _within_limits(
-        self, views: Collection[str], *, fenced: bool = True
+    def _connection(
+        self, views: Collection[str], *, fenced: bool = False
     ) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """Open the index with the views that a question reads, within the time limit of the store."""
         return self._reader.trusted(views=views, fenced=fenced, timeout_s=self._reader.timeout_s)
 
-    # -- what agents did ---------------------------------------------------------------
 
-    def runs(
+class EventAnswers(_Answers):
+    """Events as they were emitted: `store.events()`."""
+
+    def __call__(
+        self,
+        event_types: Iterable[str] = (),
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        where: Mapping[str, str | int] | None = None,
+        newest_first: bool = False,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page:
+        """Return events in order of (timestamp, event_id, workspace), one page at a time.
+
+        `since` is included, `until` is not; both may be text, such as `"2026-01-31T12:00:00Z"`. `where` compares
+        envelope columns, such as `{"run_id": "r1"}`. `limit` is 1 to 10,000. Pages are stable while events arrive:
+        pass `page.next` as `after` until it is None.
+        """
+        from eventlog.queries.events import lookup
+
+        with self._reader.trusted(views=_EVENTS, fenced=False) as connection:
+            rows = lookup.rows_of_page(
+                connection, event_types, since=since, until=until, where=where or {},
+                newest_first=newest_first, limit=limit, after=after,
+            )  # fmt: skip
+        return lookup.page_of(rows, self._reader.root, limit)
+
+    def get(self, event_id: str) -> FoundEvent | None:
+        """Return one event with its raw line and the path of its segment; None where the index has none of this id.
+
+        `event_id` is given whole, such as `"01a1fc0e-90e7-7614-b5c5-39cd6cbb2847"`. In a store of all workspaces, where
+        several have an event of this id, the one without a workspace is meant; QueryFailed where they all have one.
+        """
+        from eventlog.queries.events import lookup
+
+        with self._reader.trusted(views=_EVENTS, fenced=False) as connection:
+            rows = lookup.rows_by_id(connection, event_id)
+        return lookup.with_line(rows, self._reader.root, self._reader.workspace)
+
+    def counts(
+        self,
+        event_types: Iterable[str] = (),
+        *,
+        bucket: Bucket | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        where: Mapping[str, str | int] | None = None,
+    ) -> list[Count]:
+        """Count events per type, and per bucket of UTC time if one is named: minute, hour, day, week or month.
+
+        `store.counts(bucket="day")[0]` is `Count(event_type="llm_call", start=datetime(2026, 1, 31, …), events=12)`.
+        """
+        from eventlog.queries.events import lookup
+
+        with self._reader.trusted(views=_EVENTS, fenced=False) as connection:
+            return lookup.counts(connection, event_types, bucket=bucket, since=since, until=until, where=where or {})
+
+    list = __call__
+
+
+class RunAnswers(_Answers):
+    """Runs of agents: `store.runs.list(agent="planner")`, `store.runs.get("nightly-7")`."""
+
+    def __call__(
         self, *, agent: str | None = None, status: str | None = None, since: datetime | None = None, limit: int = 50
     ) -> list[Run]:
-        """Return runs, the one that began last first; those whose process is gone are 'abandoned' at once."""
+        """Return runs, newest first: `[Run(run_id="nightly-7", status="ok", duration_ms=8123.4, …), …]`.
+
+        `status` is ok, error, cancelled, running or abandoned; a run whose process is gone is abandoned at once.
+        `since` is compared with the start of a run. `limit` is 1 to 10,000.
+        """
         from eventlog.queries.runs import lookup
 
-        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
+        with self._connection(_RUNS) as connection:
             return lookup.list_runs(connection, agent=agent, status=status, since=since, limit=limit)
 
-    def run(self, run_id: str) -> Tree:
-        """Return the tree of a run, by its id or what alone begins so. Raises QueryFailed."""
+    def get(self, run_id: str) -> Tree:
+        """Return the tree of one run: its steps, calls and errors, with tokens and cost in USD.
+
+        Any unique prefix of an id works: `store.runs.get("nightly")`. Raises QueryFailed where there is no such run, or
+        several begin so.
+        """
         from eventlog.queries.runs import lookup, tree
 
-        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            known = lookup.find_run(connection, run_id)
-            if known is None:
+        with self._connection(_RUNS) as connection:
+            run = lookup.find_run(connection, run_id)
+            if run is None:
                 raise lookup.run_not_found(run_id)
-            return tree.run_tree(connection, known)
+            return tree.run_tree(connection, run)
 
-    def sessions(self, *, agent: str | None = None, since: datetime | None = None, limit: int = 50) -> list[Session]:
-        """Return sessions, the one that said something last first."""
-        from eventlog.queries.runs import lookup
+    def tree(self, run_or_session: str) -> Tree:
+        """Return the tree of a run, or else of a session: what `eventlog show` shows. Any unique prefix of an id works.
 
-        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            return lookup.list_sessions(connection, agent=agent, since=since, limit=limit)
-
-    def session(self, session_id: str) -> Tree:
-        """Return the calls of a session in order, by its id or what alone begins so. Raises QueryFailed."""
-        from eventlog.queries.runs import lookup, tree
-
-        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            known = lookup.find_session(connection, session_id)
-            if known is None:
-                raise lookup.session_not_found(session_id)
-            return tree.session_tree(connection, known)
-
-    def tree(self, given: str) -> Tree:
-        """Return what `run` or else `session` returns: what eventlog show shows. Raises QueryFailed."""
+        Raises QueryFailed where there is neither, or several begin so.
+        """
         from eventlog.queries.runs import tree
 
-        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            return tree.find_tree(connection, given)
+        with self._connection(_RUNS) as connection:
+            return tree.find_tree(connection, run_or_session)
+
+    def diff(self, run_a: str, run_b: str) -> Difference:
+        """Compare two runs: outcome, cost, steps, tool calls, first prompt. Any unique prefix of an id works.
+
+        `store.runs.diff("nightly-6", "nightly-7").same` says whether nothing but times differs. Raises QueryFailed
+        where there is no such run.
+        """
+        from eventlog.queries.runs import difference
+
+        with self._connection(_RUNS) as connection:
+            return difference.compare(connection, self._reader.root, run_a, run_b)
 
     def payloads(self, event_ids: Iterable[str], *, workspace: str | None = None) -> dict[str, dict[str, Any]]:
-        """Return the payloads of some events as plain Python objects, as they were emitted; 64 MiB at most.
+        """Return the payloads of some events by id, as plain Python objects as they were emitted; 64 MiB at most.
 
         Where several workspaces have an event of one id, that of `workspace` is meant, else the one without any.
-        In order of time; those beyond that are left out, as are ids that are not there.
+        Ids that are not there are left out, and so are the latest events beyond 64 MiB.
         """
         from eventlog.queries.runs import payloads
 
-        with self._within_limits(views=("events",), fenced=False) as connection:
-            return payloads.read_payloads(connection, self.root, event_ids, workspace)
+        with self._connection(_EVENTS) as connection:
+            return payloads.read_payloads(connection, self._reader.root, event_ids, workspace)
 
-    def diff(self, run_a: str, run_b: str) -> Difference:
-        """Compare two runs. Raises QueryFailed."""
-        from eventlog.queries.runs import difference
+    list = __call__
 
-        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            return difference.compare(connection, self.root, run_a, run_b)
 
-    def search(
+class SessionAnswers(_Answers):
+    """Sessions, imported ones included: `store.sessions.list()`, `store.sessions.get("01a1fc0e")`."""
+
+    def __call__(self, *, agent: str | None = None, since: datetime | None = None, limit: int = 50) -> list[Session]:
+        """Return sessions, the one with the newest event first: `[Session(session_id=…, llm_calls=12, …), …]`.
+
+        `since` is compared with their newest event; `duration_s` is in seconds. `limit` is 1 to 10,000.
+        """
+        from eventlog.queries.runs import lookup
+
+        with self._connection(_RUNS) as connection:
+            return lookup.list_sessions(connection, agent=agent, since=since, limit=limit)
+
+    def get(self, session_id: str) -> Tree:
+        """Return the calls of one session in order, with tokens and cost in USD. Any unique prefix of an id works.
+
+        Raises QueryFailed where there is no such session, or several begin so.
+        """
+        from eventlog.queries.runs import lookup, tree
+
+        with self._connection(_RUNS) as connection:
+            session = lookup.find_session(connection, session_id)
+            if session is None:
+                raise lookup.session_not_found(session_id)
+            return tree.session_tree(connection, session)
+
+    list = __call__
+
+
+class SearchAnswers(_Answers):
+    """Full-text search: `store.search('rate limit "exit code 1"')`."""
+
+    def __call__(
         self,
         query: str,
         *,
@@ -116,62 +220,97 @@ class Answers:
         since: datetime | None = None,
         limit: int = 20,
     ) -> SearchResult:
-        """Return the events that hold all words and "phrases" of a query, in any case, the best first."""
-        from eventlog.queries.search import search as searching
+        """Return the events that hold all words and "phrases" of a query, in any case, the best first.
 
-        with self._within_limits(views=("events",), fenced=False) as connection:
-            return searching.search(
-                connection, self.root, query, event_types=event_types, agent=agent, since=since, limit=limit
+        `.hits` are at most `limit` (1 to 1,000), with a snippet and the marks of the words in it (offsets in
+        characters); `.matches` counts all events. Raises QueryFailed for a query without words.
+        """
+        from eventlog.queries.search import search
+
+        with self._connection(_EVENTS) as connection:
+            return search.search(
+                connection, self._reader.root, query, event_types=event_types, agent=agent, since=since, limit=limit
             )
 
-    def insights(self, given: str) -> Insights:
-        """Return loops and waste of a run or a session, by its id or what alone begins so. Raises QueryFailed."""
+
+class InsightAnswers(_Answers):
+    """Loops and waste: `store.insights("nightly-7")`."""
+
+    def __call__(self, run_or_session: str) -> Insights:
+        """Return repeated calls, retries, loops, growth of the context and gaps of a run or a session.
+
+        Durations are in ms, gaps in seconds, sizes in bytes. Any unique prefix of an id works. Raises QueryFailed where
+        there is neither a run nor a session, or several begin so.
+        """
         from eventlog.queries import insights
 
-        with self._within_limits(views=_OF_RUNS, fenced=False) as connection:
-            return insights.find_insights(connection, given)
+        with self._connection(_RUNS) as connection:
+            return insights.find_insights(connection, run_or_session)
 
-    # -- cost --------------------------------------------------------------------------
 
-    def costs(
+class CostAnswers(_Answers):
+    """What model calls cost, in USD: `store.cost.by("model")`; docs/cost.md says how it is computed."""
+
+    def report(
         self,
-        period: report.Period | None = "day",
+        period: Period | None = "day",
         *,
-        by: report.By | None = None,
+        by: By | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
         now: datetime | None = None,
-    ) -> report.CostReport:
-        """Return what model calls cost per period of UTC time, and per model, agent, … with `by`; see docs/cost.md."""
+    ) -> CostReport:
+        """Sum up costs per period of UTC time (day, week, month; None for one sum), and per group with `by`.
+
+        `.rows` are in order of time, then cost; amounts are Decimals of USD, None where nothing has a price:
+        `store.costs("month").total.cost_usd` is `Decimal("12.5")`. Calls without a price are in no sum, but in
+        `.unpriced`. `now` is the moment for `.today`. Raises QueryFailed for an unknown period or group.
+        """
         from eventlog.queries.cost import report
 
-        with self._within_limits(views=_OF_COSTS, fenced=False) as connection:
+        with self._connection(_COSTS) as connection:
             return report.report(connection, period=period, by=by, since=since, until=until, now=now)
 
-    def recomputed_costs(
+    def by(self, group: By, *, since: datetime | None = None, until: datetime | None = None) -> list[Cost]:
+        """Return one row of costs per model, agent, workspace, session or project, the most expensive first.
+
+        `store.cost.by("model")[0].group` is `"claude-opus-4-1"`, or None for calls that name none. Raises QueryFailed
+        for an unknown group.
+        """
+        return self.report(None, by=group, since=since, until=until).rows
+
+    def recomputed(
         self,
         as_of: datetime,
         *,
-        by: report.By = "model",
+        by: By = "model",
         since: datetime | None = None,
         until: datetime | None = None,
-    ) -> report.Recomputed:
-        """Return what model calls would have cost at the prices of one moment, beside what they cost."""
+    ) -> Recomputed:
+        """Return what calls would have cost at the prices in force at `as_of`, beside what they cost, in USD.
+
+        Costs that were reported stay as they are. Raises QueryFailed for an unknown group.
+        """
         from eventlog.queries.cost import report
 
-        with self._within_limits(views=_OF_COSTS, fenced=False) as connection:
+        with self._connection(_COSTS) as connection:
             return report.recompute(connection, as_of, by=by, since=since, until=until)
 
-    def prices_in_use(self, model: str | None = None) -> tuple[list[report.PriceInUse], list[str]]:
-        """Return the rates of the models in use (of those with `model` in their names), and notes on prices."""
+    def prices(self, model: str | None = None) -> tuple[list[PriceInUse], list[str]]:
+        """Return the rates of the models in use, in USD per million tokens, and notes on prices.
+
+        With `model`, only those with it in their names, such as `"opus"`. `rate` is None where there is no price.
+        """
         from eventlog.queries.cost import report
 
-        with self._within_limits(views=_OF_COSTS, fenced=False) as connection:
+        with self._connection(_COSTS) as connection:
             return report.prices_in_use(connection, model)
 
-    # -- metrics and health ------------------------------------------------------------
 
-    def metrics(
+class MetricAnswers(_Answers):
+    """Figures per hour or day: `store.metrics("hour", by=["agent"])`."""
+
+    def __call__(
         self,
         bucket: aggregates.Bucket = "day",
         by: Collection[aggregates.Group] = (),
@@ -181,40 +320,67 @@ class Answers:
         agent: str | None = None,
         now: datetime | None = None,
     ) -> list[aggregates.Metrics]:
-        """Count runs, calls, errors, tokens, cost and latencies per day or hour of UTC; see `measured.metrics`."""
+        """Count runs, calls, errors, tokens, cost (USD) and latencies (ms) per day or hour of UTC, in order of time.
+
+        `by` holds any of workspace, agent and model. Only what is at `since` or later and before `until` counts, also
+        where they cut a bucket; buckets without events are left out. `now` decides which open runs are abandoned.
+        Raises QueryFailed for an unknown bucket or group.
+        """
         from eventlog.queries.metrics import aggregates
 
-        with self._within_limits(views=_OF_METRICS, fenced=False) as connection:
+        with self._connection(_METRICS) as connection:
             return aggregates.metrics(connection, bucket, by, since=since, until=until, agent=agent, now=now)
 
-    def health(
+
+class HealthAnswers(_Answers):
+    """Scores of agents: `store.health("planner")`; docs/health.md has the formula."""
+
+    def __call__(
         self, agent: str | None = None, *, now: datetime | None = None, window: timedelta = DAY
     ) -> list[score.Health]:
-        """Score agents, with what was taken off for which reason, and the SQL behind it; see `score.health`."""
+        """Score agents from 0 to 100, and say what took points off, with the SQL behind it.
+
+        An agent is judged by the `window` before `now` (1 minute to 366 days), compared with the seven windows before.
+        `score` and `grade` (A to F) are None where there is nothing to judge. Raises QueryFailed for a window out of
+        range.
+        """
         from eventlog.queries.health import score
 
-        with self._within_limits(views=_OF_METRICS, fenced=False) as connection:
+        with self._connection(_METRICS) as connection:
             return score.health(connection, agent, now=now, window=window)
 
-    # -- alerts ------------------------------------------------------------------------
 
-    def alert_rules(self) -> list[history.RuleState]:
-        """Return every alert rule that was ever set, the removed ones too, and how it is."""
+class AlertAnswers(_Answers):
+    """What alert rules have found: `store.alerts.list()` are firings, beside `rules()` and `deliveries()`."""
+
+    def __call__(self, *, limit: int = 1000) -> list[history.Firing]:
+        """Return the firings of alert rules, newest first, and how delivering them went.
+
+        `state` is open or resolved; amounts are text, such as `value="12.5"`.
+        """
         from eventlog.queries.alerts import history
 
-        with self._within_limits(views=history.VIEWS) as connection:
-            return history.read_rules(connection)
-
-    def alerts(self, *, limit: int = 1000) -> list[history.Firing]:
-        """Return what alert rules have fired, the newest first, and how telling it went."""
-        from eventlog.queries.alerts import history
-
-        with self._within_limits(views=history.VIEWS) as connection:
+        with self._connection(history.VIEWS, fenced=True) as connection:
             return history.read_firings(connection, limit=limit)
 
-    def alert_deliveries(self, *, limit: int = 10_000) -> list[history.DeliveryState]:
-        """Return which channel was, or is to be, told of which firing; dead letters have the state `dead`."""
+    def rules(self) -> list[history.RuleState]:
+        """Return every alert rule that was ever set, removed ones too, by workspace and name.
+
+        `state` is ok, firing, snoozed, failing or removed.
+        """
         from eventlog.queries.alerts import history
 
-        with self._within_limits(views=history.VIEWS) as connection:
+        with self._connection(history.VIEWS, fenced=True) as connection:
+            return history.read_rules(connection)
+
+    def deliveries(self, *, limit: int = 10_000) -> list[history.DeliveryState]:
+        """Return which channel was, or is to be, notified of which firing, newest first.
+
+        `state` is delivered, pending, dead, not_allowed or dropped.
+        """
+        from eventlog.queries.alerts import history
+
+        with self._connection(history.VIEWS, fenced=True) as connection:
             return history.read_deliveries(connection, limit=limit)
+
+    list = __call__

@@ -1,25 +1,68 @@
-"""The state of a root in one look: what the log holds, how far the index is, who is in the way."""
+"""The state of a root: what the log holds, how far the index is, and who holds it.
+
+segments in the log ──┐
+                      ├─→ State: each segment with its lag ──→ Status: also without an index, or one that is busy
+rows of `segments` ───┘
+"""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import msgspec
 
 from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent
 from eventlog.format import envelope, timestamps
+from eventlog.indexer.alarm import ALARM_EVENT
 from eventlog.indexer.index import index_file, lock
+from eventlog.indexer.sql import literal
 from eventlog.log import layout, reader
 from eventlog.log.layout import SegmentFile
-from eventlog.queries.store import ReadStore, SegmentState, State
+from eventlog.queries.access.reader import IndexReader
+from eventlog.queries.rows import rows_as_dicts
+from eventlog.record.drops import DROPPED_EVENT
 
-#: Of how many lagging segments the first waiting event is looked at.
+#: How many lagging segments are read to find the line that waits longest.
 _LAG_SAMPLES_MAX = 1000
 
 
+class SegmentState(msgspec.Struct, frozen=True, kw_only=True):
+    """A segment: what the log holds and how far the index is. Lag is in bytes."""
+
+    name: str
+    event_type: str
+    size_bytes: int
+    indexed_offset: int
+    lines: int
+    events: int
+    rejected: int
+    sealed: bool
+    released: bool
+    lag_bytes: int
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What the index holds at one moment.
+
+    `dropped` sums up what producers could not write and reported later (`events_dropped`);
+    `alarms` counts segments that were not as the indexer left them (`index_alarm`).
+    """
+
+    segments: list[SegmentState]
+    rows: int
+    quarantined: int
+    dropped: int
+    alarms: int
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """What `eventlog status` shows. Sizes in bytes; None is "not known", for want of an index."""
+    """What `eventlog status` shows. Sizes in bytes, lag in bytes and seconds; None is "not known": there is no index.
+
+    `index` is ok, busy, none, or what is wrong with it.
+    """
 
     root: str
     segments: int
@@ -37,34 +80,73 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     held_by: list[str]
 
 
+TOTALS = f"""
+    SELECT (SELECT count(*) FROM events) AS rows,
+           (SELECT count(*) FROM quarantine) AS quarantined,
+           (SELECT coalesce(sum(TRY_CAST(payload ->> 'count' AS BIGINT)), 0)::BIGINT
+            FROM events WHERE event_type = {literal(DROPPED_EVENT)}) AS dropped,
+           (SELECT count(*) FROM events WHERE event_type = {literal(ALARM_EVENT)}) AS alarms
+"""
+SEGMENTS = f"SELECT {', '.join(name for name in SegmentState.__struct_fields__ if name != 'lag_bytes')} FROM segments"
+
+
+def state(connection: duckdb.DuckDBPyConnection, root: Path) -> State:
+    """Return what the index holds, and the lag of every segment that the log or the index knows."""
+    (totals,) = rows_as_dicts(connection.execute(TOTALS))
+    indexed = rows_as_dicts(connection.execute(SEGMENTS))
+    return State(segments=_segments(root, {row["name"]: row for row in indexed}), **totals)
+
+
+def _segments(root: Path, indexed: dict[str, dict[str, Any]]) -> list[SegmentState]:
+    files = layout.list_log(root).segments
+    segments = dict(indexed)
+    for file in files:
+        segment = segments.setdefault(
+            file.name,
+            {"event_type": file.event_type, "name": file.name, "released": False}
+            | dict.fromkeys(("indexed_offset", "lines", "events", "rejected"), 0),
+        )
+        segment |= {"size_bytes": max(file.size, segment.get("size_bytes", 0)), "sealed": file.sealed}
+    in_log = {file.name for file in files}
+    states = [
+        SegmentState(
+            **segment,
+            lag_bytes=max(segment["size_bytes"] - segment["indexed_offset"], 0) if name in in_log else 0,
+        )
+        for name, segment in segments.items()
+    ]
+    return sorted(states, key=lambda segment: (segment.event_type, segment.name))
+
+
 def status(root: str | Path, *, wait_s: float = 5.0) -> Status:
-    """Look at a root. Works without an index, and while somebody else holds it."""
+    """Look at a root. Works without an index, and while somebody else holds it; then most numbers are None."""
     listing = layout.list_log(root)
     path = index_file.index_path(root)
     held_by = lock.index_holders(root)
-    state: State | None = None
+    indexed: State | None = None
     try:
-        state = ReadStore(root, wait_s=wait_s).state()
-        found = "ok"
+        with IndexReader(root, wait_s=wait_s).trusted() as connection:
+            indexed = state(connection, Path(root))
+        condition = "ok"
     except IndexBusy:
-        found = "busy"
+        condition = "busy"
     except IndexFailed as error:
-        found = "none" if not path.exists() else str(error)
-    lagging = [each for each in state.segments if each.lag_bytes and not each.released] if state else []
+        condition = "none" if not path.exists() else str(error)
+    lagging = [segment for segment in indexed.segments if segment.lag_bytes and not segment.released] if indexed else []
     return Status(
         root=str(root),
         segments=len(listing.segments),
         log_bytes=sum(segment.size for segment in listing.segments),
         oddities=[_text(f"{entry.path}: {entry.reason}") for entry in listing.skipped],
-        index=found,
+        index=condition,
         index_bytes=path.stat().st_size if path.exists() else 0,
-        events=sum(each.events for each in state.segments) if state else None,
-        rows=state.rows if state else None,
-        quarantined=state.quarantined if state else None,
-        dropped=state.dropped if state else None,
-        alarms=state.alarms if state else None,
-        lag_bytes=sum(each.lag_bytes for each in lagging) if state else None,
-        lag_s=_lag_s(lagging, {each.name: each for each in listing.segments}) if state else None,
+        events=sum(segment.events for segment in indexed.segments) if indexed else None,
+        rows=indexed.rows if indexed else None,
+        quarantined=indexed.quarantined if indexed else None,
+        dropped=indexed.dropped if indexed else None,
+        alarms=indexed.alarms if indexed else None,
+        lag_bytes=sum(segment.lag_bytes for segment in lagging) if indexed else None,
+        lag_s=_lag_s(lagging, {segment.name: segment for segment in listing.segments}) if indexed else None,
         held_by=held_by,
     )
 
@@ -82,14 +164,14 @@ def _lag_s(lagging: list[SegmentState], files: dict[str, SegmentFile]) -> float:
     """
     now = time.time()
     waits = [0.0]
-    for state in lagging[:_LAG_SAMPLES_MAX]:
-        file = files.get(state.name)
-        line = file and reader.read_line_at(file.path, state.indexed_offset)
+    for segment in lagging[:_LAG_SAMPLES_MAX]:
+        file = files.get(segment.name)
+        line = file and reader.read_line_at(file.path, segment.indexed_offset)
         if not line:
             continue
         try:
             moment = timestamps.parse(envelope.decode(line).envelope.timestamp).timestamp()
         except InvalidEvent:
             moment = 0.0
-        waits.append(now - max(moment, layout.created_s(state.name) or 0.0))
+        waits.append(now - max(moment, layout.created_s(segment.name) or 0.0))
     return round(max(waits), 3)

@@ -37,8 +37,6 @@ NOT_YET = {
     "eventlog.indexer.views.recorded.KEPT",
     "eventlog.indexer.views.typed.insert(kept)",
     "eventlog.queries.alerts.history.Firing.told",
-    "eventlog.queries.answers.Answers.tree(given)",
-    "eventlog.queries.answers.Answers.insights(given)",
     "eventlog.queries.cli.insights.insights(what)",
     "eventlog.queries.cli.runs.show(what)",
     "eventlog.queries.cost.price_sets.PriceEvent.place",

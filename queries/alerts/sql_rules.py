@@ -24,11 +24,12 @@ import msgspec
 
 from eventlog.errors import EventlogError, IndexFailed, QueryFailed
 from eventlog.format.alerts import AlertRuleSet
-from eventlog.queries.access import sandbox
+from eventlog.queries.access import sandbox, select
+from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.alerts.evaluate import USED_UP
 from eventlog.queries.alerts.machine import Reading
 from eventlog.queries.alerts.rules import SQL_TIMEOUT_S, Rule
-from eventlog.queries.store import ReadStore
+from eventlog.queries.cost import on_demand
 
 #: Rows are counted up to this many.
 ROWS_MAX = 1000
@@ -180,9 +181,15 @@ def main() -> None:
 
 
 def _answer(asked: Asked, question: Question) -> Answer:
-    store = ReadStore(asked.root, workspace=question.workspace, wait_s=asked.wait_s, on_stuck=_wait)
+    reader = IndexReader(
+        asked.root,
+        workspace=question.workspace,
+        wait_s=asked.wait_s,
+        on_stuck=_wait,
+        on_demand=on_demand.TABLES,
+    )
     try:
-        found = store.sql(question.sql, row_limit=ROWS_MAX, timeout_s=question.timeout_s)
+        found = select.rows(reader, question.sql, None, row_limit=ROWS_MAX, timeout_s=question.timeout_s)
     except EventlogError as error:
         # The first line says what is wrong; DuckDB goes on with the place, and with advice.
         return Answer(error=str(error).splitlines()[0][:DETAIL_CHARS_MAX], passing=isinstance(error, IndexFailed))

@@ -20,12 +20,12 @@ from eventlog.format import timestamps
 from eventlog.format.alerts import AlertRuleSet
 from eventlog.log import clock
 from eventlog.queries.access.reader import IndexReader
+from eventlog.queries.access.select import Result
 from eventlog.queries.alerts import allowed, changes, delivery, history, rules, sql_rules
 from eventlog.queries.alerts.check import Checked, check
 from eventlog.queries.alerts.watch import INTERVAL_S, watch
 from eventlog.queries.cli import options, render
 from eventlog.queries.cli.options import json_option, reading, utc_option
-from eventlog.queries.store import Result
 
 _WORKSPACE = click.option("--workspace", metavar="W", help="Of this workspace; without it, over all workspaces.")
 _LIMIT = click.option(

@@ -17,10 +17,10 @@ from eventlog.cli.main import counted, printable, resolve_root, say
 from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
 from eventlog.log import clock
+from eventlog.queries.access.select import Result
 from eventlog.queries.cli import render
 from eventlog.queries.cli.options import echo_json, json_option, reading, since_option, store, until_option, when
 from eventlog.queries.cost.report import GROUPS, By, Cost, CostReport, Period, PriceInUse, Repriced, Unpriced
-from eventlog.queries.store import Result
 from eventlog.queries.text import units
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from eventlog.queries.access.select import Result
 from eventlog.queries.cli import options, render
 from eventlog.queries.metrics.aggregates import GROUPS, Bucket, Group, Metrics, Percentiles
-from eventlog.queries.store import Result
 from eventlog.queries.text import units
 
 _BUCKETS: dict[str, Bucket] = {"daily": "day", "hourly": "hour"}

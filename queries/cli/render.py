@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from eventlog.cli.main import printable, tell
-from eventlog.queries.store import Result
+from eventlog.queries.access.select import Result
 from eventlog.queries.text import tables
 
 _CELL_CHARS_MAX = 500

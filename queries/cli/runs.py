@@ -13,11 +13,12 @@ import msgspec
 from eventlog.cli.main import printable, say
 from eventlog.format import payloads
 from eventlog.queries.cli import options, verbose, waterfall
+from eventlog.queries.events.lookup import FoundEvent
 from eventlog.queries.runs.difference import Difference, Item, Pair
 from eventlog.queries.runs.evidence import Evidence, examine
 from eventlog.queries.runs.lookup import Run, Status
 from eventlog.queries.runs.tree import Node, Tree
-from eventlog.queries.store import FoundEvent, ReadStore
+from eventlog.queries.store import ReadStore
 from eventlog.queries.text import cells, tables
 from eventlog.queries.text.tables import Column
 from eventlog.queries.text.units import duration, usd

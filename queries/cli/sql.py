@@ -18,12 +18,13 @@ from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say, shown
 from eventlog.errors import QueryFailed
 from eventlog.format import envelope
 from eventlog.queries.access import sandbox
+from eventlog.queries.access.select import Format
 from eventlog.queries.cli import render
 from eventlog.queries.cli.options import reading
 from eventlog.queries.cli.options import store as opened
 from eventlog.queries.status import Status
 from eventlog.queries.status import status as look
-from eventlog.queries.store import Format, ReadStore
+from eventlog.queries.store import ReadStore
 from eventlog.queries.text.units import size
 
 _TABLE_ROWS = 1000

@@ -1,4 +1,4 @@
-"""Checks of the index, through the read store like any reader, within a few seconds."""
+"""Checks of the index, opened as by any reader, within a few seconds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from eventlog.indexer.index import index_file, lock
 from eventlog.indexer.index.index_file import BrokenIndex
 from eventlog.indexer.sql import literal
 from eventlog.log import layout
+from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
 from eventlog.queries.doctor.snapshot import Scene
-from eventlog.queries.store import ReadStore
 from eventlog.queries.text.units import size
 
 _WAIT_S = 3.0
@@ -29,6 +29,12 @@ _RECENT = datetime.timedelta(days=7)
 _DROPPED_EVENT = "events_dropped"
 _LOCK_FILES = ("index.turn", "index.gate")
 _IDS_MAX = 3
+_COUNTS = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)"
+_SEGMENTS = f"SELECT name, event_type, indexed_offset, released FROM segments LIMIT {_SEGMENTS_MAX}"
+_SPECIAL = """
+    SELECT event_type, count(*), sum(TRY_CAST(payload ->> 'count' AS BIGINT))::BIGINT, max(timestamp)
+    FROM events WHERE event_type IN (?, ?) GROUP BY event_type
+"""
 _STARTED_AGAIN = f"""
     SELECT count(*), (min(run_id, {_IDS_MAX}))::VARCHAR[], max(last) FROM (
         SELECT run_id, max(timestamp) AS last FROM events
@@ -94,20 +100,16 @@ def index(scene: Scene) -> Iterator[Finding]:
 
 
 def _facts(root: Path) -> _Facts:
-    store = ReadStore(root, wait_s=_WAIT_S, timeout_s=_QUERY_S)
-    ((events, quarantined),) = store.sql("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)").rows
-    segments = store.sql("SELECT name, event_type, indexed_offset, released FROM segments", row_limit=_SEGMENTS_MAX)
-    special = store.sql(
-        "SELECT event_type, count(*), sum(TRY_CAST(payload ->> 'count' AS BIGINT))::BIGINT, max(timestamp) "
-        "FROM events WHERE event_type IN (?, ?) GROUP BY event_type",
-        [ALARM_EVENT, _DROPPED_EVENT],
-    )
-    ((count, ids, last),) = store.sql(_STARTED_AGAIN).rows
+    with IndexReader(root, wait_s=_WAIT_S).trusted(timeout_s=_QUERY_S) as connection:
+        ((events, quarantined),) = connection.execute(_COUNTS).fetchall()
+        segments = connection.execute(_SEGMENTS).fetchall()
+        special = connection.execute(_SPECIAL, [ALARM_EVENT, _DROPPED_EVENT]).fetchall()
+        ((count, ids, last),) = connection.execute(_STARTED_AGAIN).fetchall()
     return _Facts(
         events,
         quarantined,
-        {name: (event_type, offset, released) for name, event_type, offset, released in segments.rows},
-        {name: (count, total, last) for name, count, total, last in special.rows},
+        {name: (event_type, offset, released) for name, event_type, offset, released in segments},
+        {name: (count, total, last) for name, count, total, last in special},
         (count, ids or [], last),
     )
 

@@ -14,7 +14,7 @@ from eventlog.log import blobs, fingerprint, layout
 from eventlog.maintenance import sealing
 
 if TYPE_CHECKING:
-    from eventlog.queries.store import Event, FoundEvent
+    from eventlog.queries.events.lookup import Event, FoundEvent
 
 _FIELDS = [name for name in envelope.FIELDS if name not in ("payload", "timestamp", "event_id")]
 

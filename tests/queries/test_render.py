@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from eventlog.cli.main import printable
+from eventlog.queries.access.select import Result
 from eventlog.queries.cli import render
-from eventlog.queries.store import Result
 
 # Words with spaces inside, letters of two columns, of none, and several that are one.
 _TEXTS = st.text("ab|+- \\日本é\u0301ﬁ👩\u200d🚀\ufe0f🇩🇪", max_size=20).map(lambda text: f"x{text}x")

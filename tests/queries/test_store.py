@@ -20,8 +20,9 @@ from eventlog.indexer.index import index_file, schema
 from eventlog.indexer.indexer import Indexer
 from eventlog.log import blobs
 from eventlog.queries.access import sandbox
+from eventlog.queries.events.lookup import Bucket, Count
 from eventlog.queries.status import status
-from eventlog.queries.store import Bucket, Count, ReadStore
+from eventlog.queries.store import ReadStore
 from eventlog.record.recorder import Recorder
 from tests.conftest import Run
 from tests.indexer.support import digest_of, index, line, segment

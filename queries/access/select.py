@@ -1,0 +1,152 @@
+"""One SELECT that anybody may have written: its rows as Python objects, as a table of Arrow or pandas, or in a file."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import duckdb
+import msgspec
+
+from eventlog.errors import MissingExtra, QueryFailed
+from eventlog.indexer.sql import ident, literal
+from eventlog.queries.access import isolation, sandbox
+from eventlog.queries.access.reader import IndexReader
+
+Format = Literal["json", "jsonl", "csv", "parquet"]
+Params = Sequence[Any] | dict[str, Any]
+
+_TIME = "TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
+_COPY: dict[str, str] = {
+    "json": f"FORMAT json, ARRAY true, {_TIME}",
+    "jsonl": f"FORMAT json, {_TIME}",
+    "csv": f"FORMAT csv, HEADER true, {_TIME}",
+    "parquet": "FORMAT parquet, COMPRESSION zstd",
+}
+
+
+class Result(msgspec.Struct, frozen=True):
+    """Rows of a query. `cut` says that there were more than the row limit."""
+
+    columns: list[str]
+    types: list[str]
+    rows: list[tuple[Any, ...]]
+    cut: bool
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """Return the rows as dicts by column name."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def rows(reader: IndexReader, query: str, params: Params | None, *, row_limit: int, timeout_s: float | None) -> Result:
+    """Run a query in this process and return at most `row_limit` of its rows. Raises QueryFailed."""
+    with reader.untrusted(query, timeout_s=timeout_s) as (connection, statement):
+        cursor = sandbox.execute(connection, statement, params)
+        described = cursor.description or []
+        fetched = cursor.fetchmany(row_limit + 1)
+    columns = [column[0] for column in described]
+    return Result(columns, [str(column[1]) for column in described], fetched[:row_limit], len(fetched) > row_limit)
+
+
+class Select:
+    """`store.sql(query)` returns rows; `store.sql.arrow`, `.pandas` and `.copy` return or write them in other forms.
+
+    A query is one SELECT (also WITH, SHOW, DESCRIBE, SUMMARIZE, EXPLAIN). It sees the index and nothing else, and is
+    stopped after its time. One that this process could not stop runs in a process of its own (`isolation`), where
+    a ReadStore answers it through the methods `sql`, `arrow`, `pandas` and `copy`.
+    All raise QueryFailed where the query is refused, fails or takes too long, IndexFailed and IndexBusy.
+    """
+
+    def __init__(self, reader: IndexReader) -> None:
+        self._reader = reader
+
+    def __call__(
+        self, query: str, params: Params | None = None, *, row_limit: int = 100_000, timeout_s: float | None = None
+    ) -> Result:
+        """Run one SELECT, with `params` for its `?` or `$name`; return at most `row_limit` rows.
+
+        `store.sql("SELECT count(*) AS n FROM events").dicts()` is `[{"n": 3}]`. TIMESTAMPs are UTC without a zone.
+        `timeout_s` replaces the store's.
+        """
+        if question := self._reader.isolated("sql", timeout_s, query, params, row_limit=row_limit):
+            return cast("Result", isolation.ask(question))
+        return rows(self._reader, query, params, row_limit=row_limit, timeout_s=timeout_s)
+
+    def arrow(self, query: str, params: Params | None = None) -> Any:
+        """Run one SELECT; return all rows as a `pyarrow.Table`. Raises MissingExtra without pyarrow."""
+        _need("pyarrow", "arrow")
+        if question := self._reader.isolated("arrow", None, query, params):
+            return isolation.ask(question)
+        with self._reader.untrusted(query) as (connection, statement):
+            return connection.sql(statement, params=params).to_arrow_table()
+
+    def pandas(self, query: str, params: Params | None = None) -> Any:
+        """Run one SELECT; return all rows as a `pandas.DataFrame`. Raises MissingExtra without pandas."""
+        _need("pandas", "pandas")
+        if question := self._reader.isolated("pandas", None, query, params):
+            return isolation.ask(question)
+        with self._reader.untrusted(query) as (connection, statement):
+            return sandbox.execute(connection, statement, params).df()
+
+    def copy(
+        self,
+        query: str,
+        path: str | Path,
+        format_: Format,
+        params: Params | None = None,
+        *,
+        row_limit: int | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Write the rows of one SELECT to a file; return how many. The file appears when it is whole.
+
+        `format_` is json, jsonl, csv or parquet: `store.copy("FROM runs", "runs.parquet", "parquet")`.
+        """
+        if question := self._reader.isolated("copy", timeout_s, query, str(path), format_, params, row_limit=row_limit):
+            return int(isolation.ask(question))
+        limit = "" if row_limit is None else f" LIMIT {int(row_limit)}"
+        target = Path(os.path.realpath(path))
+        # A device or a pipe is written to as it is; a file appears when it is whole.
+        is_file = target.is_file() or not target.exists()
+        part = target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.part") if is_file else target
+        if not target.parent.is_dir():
+            raise QueryFailed(f"there is no folder {target.parent} to write {target.name} to")
+        try:
+            if is_file:  # before DuckDB, which would let everybody read it
+                os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            with self._reader.untrusted(query, timeout_s=timeout_s, may_write=part) as (connection, statement):
+                source = _finite(connection, statement, params) if format_ in ("json", "jsonl") else statement
+                ((written,),) = sandbox.execute(
+                    connection,
+                    f"COPY (SELECT * FROM (\n{source}\n){limit}) TO {literal(str(part))} "
+                    f"({_COPY[format_]}, USE_TMP_FILE false)",
+                    params,
+                ).fetchall()
+            if is_file:
+                part.replace(target)
+        except OSError as error:
+            raise QueryFailed(f"{target} cannot be written: {error.strerror}") from error
+        finally:
+            if is_file:
+                part.unlink(missing_ok=True)
+        return int(written)
+
+
+def _finite(connection: duckdb.DuckDBPyConnection, statement: str, params: Params | None) -> str:
+    """Return the statement with NaN and infinities as null: DuckDB would write words that are no JSON."""
+    described = sandbox.execute(connection, f"DESCRIBE {statement}", params).fetchall()
+    floats = [ident(row[0]) for row in described if row[1] in ("DOUBLE", "FLOAT")]
+    if not floats:
+        return statement
+    finite = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}" for name in floats)
+    return f"SELECT * REPLACE ({finite}) FROM (\n{statement}\n)"
+
+
+def _need(module: str, extra: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError:
+        raise MissingExtra(f"a result as {extra}", extra) from None

@@ -1,0 +1,1 @@
+"""Events as they were emitted: listed page by page, looked up by id, counted."""
