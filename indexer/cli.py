@@ -9,17 +9,8 @@ from collections.abc import Callable
 
 import click
 
-from eventlog.cli.main import (
-    EXIT_FAILED,
-    counted,
-    existing_root,
-    printable,
-    progress_bar,
-    resolve_root,
-    root_option,
-    say,
-    tell,
-)
+from eventlog.cli.main import EXIT_FAILED, existing_root, progress_bar, resolve_root, root_option, say, tell
+from eventlog.cli.text import counted, printable
 from eventlog.errors import MissingExtra, QueryFailed
 from eventlog.format import envelope, timestamps
 from eventlog.indexer import replay as replaying

@@ -51,8 +51,25 @@ ROOMS = (
     ("eventlog.indexer.views",),
     ("eventlog.indexer.load",),
     ("eventlog.indexer",),
+    ("eventlog.queries.identity", "eventlog.queries.rows"),
+    ("eventlog.queries.text",),
+    ("eventlog.queries.access",),
+    (
+        "eventlog.queries.alerts",
+        "eventlog.queries.cost",
+        "eventlog.queries.demo",
+        "eventlog.queries.doctor",
+        "eventlog.queries.events",
+        "eventlog.queries.health",
+        "eventlog.queries.insights",
+        "eventlog.queries.metrics",
+        "eventlog.queries.runs",
+        "eventlog.queries.search",
+    ),
     ("eventlog.queries",),
+    ("eventlog.queries.cli",),
 )
+TOPICS = next(rooms for rooms in ROOMS if "eventlog.queries.runs" in rooms)
 
 
 def _dotted(path: Path) -> str:
@@ -117,6 +134,32 @@ def test_no_imports_go_round_in_circles() -> None:
         for module in removable:
             del arrows[module]
     assert not arrows
+
+
+def _reached(module: str) -> set[str]:
+    """All modules that come with a module, third parties' too."""
+    reached, waiting = set(), {module}
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        waiting |= (imported(PATHS[name]) if name in PATHS else set()) - reached
+    return reached
+
+
+@pytest.mark.parametrize("module", [module for module in PATHS if room(module) in TOPICS])
+def test_topics_have_no_face(module: str) -> None:
+    """They take a connection or a reader and return structs: for a command, for a server, for a notebook."""
+    reached = _reached(module)
+    assert not {name.split(".")[0] for name in reached} & COMMAND_LINE
+    assert "eventlog.queries.store" not in reached
+
+
+def test_untrusted_sql_is_run_in_one_room() -> None:
+    """Elsewhere nobody opens the index for it: one room has to be right about what a query may do."""
+    for module, path in PATHS.items():
+        if room(module) != "eventlog.queries.access":
+            names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+            assert not names & {"untrusted", "extract_statements"}, module
 
 
 @pytest.mark.parametrize("module", PATHS)

@@ -10,7 +10,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -325,19 +327,30 @@ def test_a_question_has_its_answer(question: str) -> None:
     assert len(answer.split()) >= 10, question
 
 
-def signature(name: str) -> str:
-    """How a method of ReadStore is called, without types."""
-    method = getattr(ReadStore, name)
-    parameters = list(inspect.signature(method).parameters.values())[1:]
+def questions(store: ReadStore) -> dict[str, Callable[..., Any]]:
+    """The public methods of a ReadStore by name, and those of its topics that have no shorter name."""
+    topics = {name: value for name, value in vars(store).items() if not name.startswith("_")}
+    methods = {name: getattr(store, name) for name in dir(store) if not name.startswith("_")}
+    shorter = {name: value for name, value in methods.items() if callable(value)}
+    for name, topic in topics.items():
+        if type(topic).__module__.startswith("eventlog."):
+            for verb, method in inspect.getmembers(topic, inspect.ismethod):
+                if not verb.startswith("_") and verb != "list" and method not in shorter.values():
+                    shorter[f"{name}.{verb}"] = method
+    return shorter
+
+
+def signature(name: str, question: Callable[..., Any]) -> str:
+    """How a question is asked, without types."""
+    parameters = inspect.signature(question).parameters.values()
     return f"store.{name}{inspect.Signature([each.replace(annotation=inspect.Parameter.empty) for each in parameters])}"
 
 
-def test_every_method_of_the_read_store_is_documented() -> None:
+def test_every_question_of_the_read_store_is_documented(tmp_path: Path) -> None:
     """In docs/read-store.md: a heading each, the signature, and an example."""
     text = (PROJECT / "docs/read-store.md").read_text()
-    documented = dict(re.findall(r"^### (\w+)\n\n```\n(.*)\n```\n(?=(?:(?!^### )[\s\S])*?>>> )", text, re.MULTILINE))
-    methods = [name for name in dir(ReadStore) if not name.startswith("_") and callable(getattr(ReadStore, name))]
-    assert documented == {name: signature(name) for name in methods}
+    documented = dict(re.findall(r"^### ([\w.]+)\n\n```\n(.*)\n```\n(?=(?:(?!^### )[\s\S])*?>>> )", text, re.MULTILINE))
+    assert documented == {name: signature(name, question) for name, question in questions(ReadStore(tmp_path)).items()}
 
 
 def test_the_examples_of_the_read_store_page_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

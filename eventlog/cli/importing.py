@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from eventlog import config
-from eventlog.cli.main import counted, root_option, say, tell
+from eventlog.cli.main import root_option, say, tell
+from eventlog.cli.text import counted
 from eventlog.errors import ConfigError, ImportFailed
 from eventlog.format.control import Role
 from eventlog.importers import foreign_types, sources

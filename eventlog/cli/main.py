@@ -16,7 +16,6 @@ import difflib
 import importlib
 import io
 import os
-import re
 import sys
 import time
 import traceback
@@ -30,6 +29,7 @@ import click
 import msgspec
 
 from eventlog import config, installation
+from eventlog.cli.text import harmless_json, printable_lines
 from eventlog.errors import (
     AlertsBusy,
     BrokenInstallation,
@@ -182,30 +182,6 @@ def moment(text: str | None) -> str | None:
         raise QueryFailed(f"{text!r} is not a time; use ISO 8601 or an age like 90s, 15m, 2h, 7d") from None
 
 
-def printable(text: str) -> str:
-    """Return text that cannot drive the reader's terminal: control characters replaced, on one line.
-
-    Those are C0 and C1, what turns the direction of text, and separators of lines; joiners of letters stay.
-    """
-    return shown(text.replace("\n", " ").replace("\t", " "))
-
-
-def shown(text: str) -> str:
-    """Return `printable` text of several lines."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(each if each.isprintable() or each in _HARMLESS else "\N{REPLACEMENT CHARACTER}" for each in text)
-
-
-#: No control characters, though not printable by themselves: joiners, spaces that do not break, ends of lines, tabs.
-_HARMLESS = frozenset("\u200c\u200d\u00a0\u202f\u3000\n\t")
-
-
-def counted(count: int, noun: str) -> str:
-    """Return `1 segment`, `2 segments`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """Lend a function of bytes done and bytes in all, shown on standard error if that is a terminal."""
@@ -227,33 +203,17 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 def say(message: str) -> None:
     """Tell the user something that is not the command's output."""
-    click.echo(shown(message), err=True)
+    click.echo(printable_lines(message), err=True)
 
 
 def tell(text: str) -> None:
     """Print a command's output that has no colours of ours: whatever is in it cannot drive a terminal."""
-    click.echo(shown(text))
+    click.echo(printable_lines(text))
 
 
 def tell_json(answer: object) -> None:
     """Print an answer as JSON. What could drive a terminal is escaped, as JSON may have it."""
     click.echo(harmless_json(msgspec.json.encode(answer)))
-
-
-def harmless_json(data: bytes) -> bytes:
-    """Return the same JSON with control characters beyond ASCII escaped. Invalid UTF-8 stays."""
-    if data.isascii():
-        return data
-    text = data.decode(errors="surrogateescape")
-    return _NOT_ASCII.sub(_escaped, text).encode(errors="surrogateescape")
-
-
-#: C1, what turns the direction of text, and separators of lines. Surrogates stand for bytes that are no UTF-8.
-_NOT_ASCII = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -8,17 +8,8 @@ from typing import Any
 import click
 import msgspec
 
-from eventlog.cli.main import (
-    EXIT_FAILED,
-    counted,
-    existing_root,
-    printable,
-    progress_bar,
-    root_option,
-    say,
-    tell,
-    tell_json,
-)
+from eventlog.cli.main import EXIT_FAILED, existing_root, progress_bar, root_option, say, tell, tell_json
+from eventlog.cli.text import counted, printable
 from eventlog.errors import MissingExtra, QueryFailed
 from eventlog.format import envelope
 from eventlog.log import blobs, chains

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import click
 
-from eventlog.cli.main import existing_root, harmless_json, moment, printable, resolve_root, root_option, say
+from eventlog.cli.main import existing_root, moment, resolve_root, root_option, say
+from eventlog.cli.text import harmless_json, printable
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.format import envelope, timestamps
 from eventlog.format.envelope import Envelope

@@ -14,7 +14,8 @@ from typing import Any
 import click
 import msgspec
 
-from eventlog.cli.main import EXIT_FAILED, counted, existing_root, printable, resolve_root, root_option, say, tell
+from eventlog.cli.main import EXIT_FAILED, existing_root, resolve_root, root_option, say, tell
+from eventlog.cli.text import counted, printable
 from eventlog.errors import EventlogError, MissingExtra, QueryFailed
 from eventlog.format import timestamps
 from eventlog.format.alerts import AlertRuleSet

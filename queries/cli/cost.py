@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from eventlog.cli.main import counted, printable, resolve_root, say
+from eventlog.cli.main import resolve_root, say
+from eventlog.cli.text import counted, printable
 from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
 from eventlog.log import clock

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import click
 
-from eventlog.cli.main import EXIT_FAILED, printable, root_option, tell_json
+from eventlog.cli.main import EXIT_FAILED, root_option, tell_json
+from eventlog.cli.text import printable
 from eventlog.queries import doctor as doctors
 from eventlog.queries.doctor.finding import Finding, Level
 

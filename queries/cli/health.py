@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import click
 
-from eventlog.cli.main import printable
+from eventlog.cli.text import printable
 from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
 from eventlog.queries.cli import options

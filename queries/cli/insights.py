@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from eventlog.cli.main import printable, say
+from eventlog.cli.main import say
+from eventlog.cli.text import printable
 from eventlog.queries.cli import options
 from eventlog.queries.insights.findings import LOOP_TIMES, Growth, Insights
 from eventlog.queries.text import cells, tables

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from eventlog.cli.main import printable, tell
+from eventlog.cli.main import tell
+from eventlog.cli.text import printable
 from eventlog.queries.access.select import Result
 from eventlog.queries.text import tables
 

@@ -10,7 +10,8 @@ from uuid import UUID
 import click
 import msgspec
 
-from eventlog.cli.main import printable, say
+from eventlog.cli.main import say
+from eventlog.cli.text import printable
 from eventlog.format import payloads
 from eventlog.queries.cli import options, verbose, waterfall
 from eventlog.queries.events.lookup import FoundEvent

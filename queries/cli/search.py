@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import click
 
-from eventlog.cli.main import counted, printable, say
+from eventlog.cli.main import say
+from eventlog.cli.text import counted, printable
 from eventlog.queries.cli import options
 from eventlog.queries.search.search import CANDIDATES_MAX, Hit, SearchResult
 from eventlog.queries.text import cells, tables

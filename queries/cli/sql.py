@@ -14,7 +14,8 @@ from typing import get_args
 import click
 import msgspec
 
-from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say, shown, tell, tell_json
+from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say, tell, tell_json
+from eventlog.cli.text import printable_lines
 from eventlog.errors import QueryFailed
 from eventlog.format import envelope
 from eventlog.queries.access import sandbox
@@ -149,7 +150,7 @@ def _target(output: Path | None) -> Iterator[Path]:
         if sys.stdout.isatty():
             with path.open(encoding="utf-8", errors="replace", newline="") as lines:
                 for line in lines:
-                    click.echo(shown(line), nl=False)
+                    click.echo(printable_lines(line), nl=False)
         else:
             with path.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog.cli.main import printable
+from eventlog.cli.text import printable
 from eventlog.queries.runs.tree import Node
 from eventlog.queries.text.units import duration
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
 
-from eventlog.cli.main import printable
+from eventlog.cli.text import printable
 from eventlog.queries.runs.lookup import Run
 from eventlog.queries.runs.tree import Node, Tree
 from eventlog.queries.text import cells

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from eventlog.cli.text import counted
 from eventlog.indexer.index import lock
 from eventlog.log.layout import SegmentFile
 from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
@@ -69,7 +70,7 @@ def _denied(scene: Scene) -> Iterator[Finding]:
         unread = [scene.root]
     if unread:
         yield problem(
-            f"{person.name} may not read {_counted(len(unread), 'folder')}: {several(unread)}",
+            f"{person.name} may not read {counted(len(unread), 'folder')}: {several(unread)}",
             f"{give} (the root belongs to {owner}), or work as that user",
             unread[0],
         )
@@ -78,14 +79,14 @@ def _denied(scene: Scene) -> Iterator[Finding]:
     unwritten = [path for path, found in folders.items() if not may(path, found, _WRITE, person) and path not in unread]
     if unwritten:
         yield problem(
-            f"{person.name} may not write to {_counted(len(unwritten), 'folder')}: {several(unwritten)}",
+            f"{person.name} may not write to {counted(len(unwritten), 'folder')}: {several(unwritten)}",
             f"{give} (the root belongs to {owner}); in order where this user only reads",
             unwritten[0],
         )
     closed = [each for each in scene.listing.segments if not _open_to(scene, each, os.R_OK)]
     if closed:
         yield problem(
-            f"{person.name} may not read {_counted(len(closed), 'segment')}: "
+            f"{person.name} may not read {counted(len(closed), 'segment')}: "
             f"{several(_whose(scene, each) for each in closed)}",
             f"{give}; then run what emits there as that user",
             closed[0].path,
@@ -141,9 +142,7 @@ def privacy(scene: Scene) -> Iterator[Finding]:
     exposed = [path for path, mode in modes.items() if mode & 0o077]
     yield note(
         f"other users may get at the root (mode {stat.S_IMODE(modes[scene.root]):04o})"
-        + (
-            f", and at {_counted(len(exposed) - 1, 'file or folder', 'files and folders')} in it" if exposed[1:] else ""
-        ),
+        + (f", and at {counted(len(exposed) - 1, 'file or folder', 'files and folders')} in it" if exposed[1:] else ""),
         f"if that is not meant: chmod -R go= {_quoted(scene.root)}",
         scene.root,
     )
@@ -238,7 +237,7 @@ def _of_broken_indexes(found: dict[str, Path]) -> Iterator[Finding]:
     ]
     if broken:
         yield warning(
-            f"{_counted(len(broken), 'file')} of an index that could not be opened "
+            f"{counted(len(broken), 'file')} of an index that could not be opened "
             f"({size(sum(path.stat().st_size for path in broken))}): {several(path.name for path in broken)}",
             "look for the cause (a full or failing disk?); delete them when all is well. "
             "In mode db_only they may be the only copy of rows whose segments were deleted",
@@ -250,14 +249,10 @@ def _of_copies(found: dict[str, Path]) -> Iterator[Finding]:
     parts = [path for name, path in found.items() if name.endswith(".part")]
     if parts:
         yield note(
-            f"{_counted(len(parts), 'unfinished copy', 'unfinished copies')}: {several(path.name for path in parts)}",
+            f"{counted(len(parts), 'unfinished copy', 'unfinished copies')}: {several(path.name for path in parts)}",
             "delete them, unless something is being written this minute",
             parts[0],
         )
-
-
-def _counted(count: int, one: str, many: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def _quoted(path: Path) -> str:

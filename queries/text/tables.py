@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from eventlog.cli.main import printable
+from eventlog.cli.text import printable
 from eventlog.queries.text import cells
 
 #: Of a list in a pipe, and of a terminal that does not say how wide it is.

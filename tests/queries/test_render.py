@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventlog.cli.main import printable
+from eventlog.cli.text import printable
 from eventlog.queries.access.select import Result
 from eventlog.queries.cli import render
 
