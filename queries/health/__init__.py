@@ -1,1 +1,1 @@
-"""How well agents are, as a score with its reasons."""
+"""Answers how well agents work, as a score with its reasons."""

@@ -1,36 +1,36 @@
-"""The health of agents: 100 minus the penalties of a window of time, with what was found and how to find it again."""
+"""The health score of agents: 100 minus the penalties for a window of time, each with its reason and its SQL."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
+from eventlog.format.timestamps import naive_utc, utc
 from eventlog.queries.cost import costs
 from eventlog.queries.health import evidence
 from eventlog.queries.health.evidence import Window
 from eventlog.queries.health.penalties import CHECKS, Check, Row
-from eventlog.queries.metrics.aggregates import naive
+from eventlog.queries.rows import rows_as_dicts
 
 WINDOW = timedelta(hours=24)
 WINDOW_MIN, WINDOW_MAX = timedelta(minutes=1), timedelta(days=366)
-#: The least score of each grade.
+#: Each grade, and the lowest score that has it.
 GRADES = (("A", 90), ("B", 80), ("C", 70), ("D", 60), ("F", 0))
 
-#: More than anybody has.
+#: Scored in one call.
 AGENTS_MAX = 10_000
 
-#: Of whom: workspace and agent.
-Who = tuple[str | None, str | None]
+#: Workspace and name.
+Agent = tuple[str | None, str | None]
 
 
 class Penalty(msgspec.Struct, frozen=True, kw_only=True):
-    """Points taken off, 0 to `points_max`, for what was `found`. `judged` is false where there was too little to judge.
+    """The points, 0 to `points_max`, that a check took off, and in `found` the reason.
 
-    `query` is the SQL that found it, for `eventlog sql`.
+    `judged` is false where there was too little data. `query` is the SQL of the evidence, for `eventlog sql`.
     """
 
     name: str
@@ -42,10 +42,10 @@ class Penalty(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The score of an agent, 100 minus the points of its penalties, 0 at least; and its grade, A to F.
+    """The score of an agent, 0 to 100, and its grade, A to F; both None if no check had enough data.
 
-    Both are None where nothing could be judged. From `since` on, and before `until`; `last_event` is before that.
-    All times are UTC.
+    The window is from `since`, included, to `until`, excluded. `last_event` is the last one before `until`. Times are
+    in UTC.
     """
 
     workspace: str | None
@@ -65,61 +65,60 @@ def health(
     now: datetime | None = None,
     window: timedelta = WINDOW,
 ) -> list[Health]:
-    """Return the health of all agents, or of those of a name, by workspace and name. Raises QueryFailed.
+    """Return the health of all agents, or of the agents with this name, sorted by workspace and name.
 
-    An agent is judged by the `window` before `now`, compared with the seven windows before that. What the
-    index holds is looked at as it is, so that of a past `now` later news of its runs are known.
+    The `window` before `now` is scored, and compared with the seven windows before it. For a `now` in the past, the
+    index already has the later events of its runs. Raises QueryFailed for a window that is not 1 minute to 366 days, a
+    `now` at the beginning of time, and for more than AGENTS_MAX agents.
     """
     if not WINDOW_MIN <= window <= WINDOW_MAX:
         raise QueryFailed(f"a window of {window} is out of range: 1 minute to {WINDOW_MAX.days} days")
     try:
-        judged = Window(naive(now) or datetime.now(UTC).replace(tzinfo=None), window)
-        _ = judged.before
+        scored = Window(naive_utc(now or datetime.now(UTC)), window)
+        _ = scored.before
     except OverflowError:
         raise QueryFailed(f"{now} is too early: there is no time before it") from None
     costs.provide(connection)
-    last = {who: row["last_event"] for who, row in _rows(connection, evidence.agents(judged)).items()}
+    last = {key: row["last_event"] for key, row in _rows(connection, evidence.AGENTS, scored).items()}
     if len(last) > AGENTS_MAX:
         raise QueryFailed(f"there are more than {AGENTS_MAX:,} agents; look at one workspace at a time")
-    found = {check.name: _rows(connection, check.evidence(judged)) for check in CHECKS}
-    everyone = sorted({*last, *found["drops"]}, key=lambda who: tuple((each is not None, each or "") for each in who))
+    rows = {check.name: _rows(connection, check.query, scored) for check in CHECKS}
+    agents = sorted({*last, *rows["drops"]}, key=lambda key: tuple((part is not None, part or "") for part in key))
     return [
-        _health(who, judged, last.get(who), {name: rows.get(who) for name, rows in found.items()})
-        for who in everyone
-        if agent is None or who[1] == agent
+        _health(key, scored, last.get(key), {name: by_agent.get(key) for name, by_agent in rows.items()})
+        for key in agents
+        if agent is None or key[1] == agent
     ]
 
 
-def _rows(connection: duckdb.DuckDBPyConnection, query: str) -> dict[Who, Row]:
-    cursor = connection.execute(query)
-    names = [column[0] for column in cursor.description or []]
-    rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+def _rows(connection: duckdb.DuckDBPyConnection, query: str, window: Window) -> dict[Agent, Row]:
+    rows = rows_as_dicts(connection.execute(evidence.of_window(query, window)))
     return {(row["workspace"], row["agent"]): row for row in rows}
 
 
-def _health(who: Who, window: Window, last_event: datetime | None, found: dict[str, Row | None]) -> Health:
-    penalties = [_penalty(check, found[check.name], window, who) for check in CHECKS]
+def _health(agent: Agent, window: Window, last_event: datetime | None, rows: dict[str, Row | None]) -> Health:
+    penalties = [_penalty(check, rows[check.name], window, agent) for check in CHECKS]
     score = None
-    if any(each.judged for each in penalties):
-        score = max(0, 100 - sum(each.points for each in penalties))
+    if any(penalty.judged for penalty in penalties):
+        score = max(0, 100 - sum(penalty.points for penalty in penalties))
     return Health(
-        workspace=who[0],
-        agent=who[1],
+        workspace=agent[0],
+        agent=agent[1],
         score=score,
         grade=None if score is None else grade(score),
-        since=window.since.replace(tzinfo=UTC),
-        until=window.now.replace(tzinfo=UTC),
-        last_event=None if last_event is None else last_event.replace(tzinfo=UTC),
+        since=utc(window.since),
+        until=utc(window.now),
+        last_event=last_event,
         penalties=penalties,
     )
 
 
 def grade(score: int) -> str:
-    """Return the grade of a score."""
+    """Return the grade of a score: 85 has "B"."""
     return next(name for name, least in GRADES if score >= least)
 
 
-def _penalty(check: Check, row: Row | None, window: Window, who: Who) -> Penalty:
+def _penalty(check: Check, row: Row | None, window: Window, agent: Agent) -> Penalty:
     points, words = (None, check.missing) if row is None else check.judge(row)
     return Penalty(
         name=check.name,
@@ -127,5 +126,5 @@ def _penalty(check: Check, row: Row | None, window: Window, who: Who) -> Penalty
         points_max=check.points_max,
         judged=points is not None,
         found=words,
-        query=evidence.of_agent(check.evidence(window), *who),
+        query=evidence.of_agent(evidence.of_window(check.query, window), *agent),
     )

@@ -1,1 +1,1 @@
-"""Figures per hour or day, workspace, agent and model, counted from the views whenever somebody asks."""
+"""Answers how much agents did: metrics per hour or day, workspace, agent and model."""

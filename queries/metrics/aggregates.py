@@ -1,14 +1,14 @@
-"""Metrics: runs, calls of models and tools, errors, tokens, cost and latencies per bucket of UTC time.
+"""Metrics: runs, model and tool calls, errors, tokens, cost and latencies per hour or day of UTC.
 
     runs, llm_costs, tool_calls, events ── one row each per bucket and group ──→ one row per bucket and group
 
-Nothing is stored: every answer is counted from what the index holds now. So asking twice counts
-nothing twice, and what came late stands where it belongs; see docs/decisions/0018-metrics-by-query.md.
+Nothing is stored: every answer is computed from the index as it is now, so late events are in the right bucket,
+and nothing is counted twice; see docs/decisions/0018-metrics-by-query.md.
 
-Each row is in the bucket of one moment, whatever it lasted: a run in that of its start, a call of a model
-in that of its `timestamp` (where its cost is, too), a call of a tool in that of its start, an `error`
-event in its own. Runs, tools and `error` events have no model: by model, they are in the
-rows without one. So each is in exactly one row, and the rows of any grouping add up to the same.
+Everything is counted in the bucket of one moment, however long it took: a run in that of its start, a model call in
+that of its `timestamp` (as its cost is), a tool call in that of its start, an `error` event in that of its
+`timestamp`. Runs, tool calls and `error` events have no model: grouped by model, they are in the rows without one.
+So everything is in exactly one row, and the rows of any grouping add up to the same totals.
 """
 
 from __future__ import annotations
@@ -22,25 +22,30 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
+from eventlog.format.timestamps import naive_utc
 from eventlog.indexer.sql import literal
 from eventlog.queries.cost import costs
+from eventlog.queries.rows import rows_as_dicts
 
 Bucket = Literal["day", "hour"]
 Group = Literal["workspace", "agent", "model"]
 BUCKETS: tuple[Bucket, ...] = get_args(Bucket)
 GROUPS: tuple[Group, ...] = get_args(Group)
 
-#: More than anybody reads; the query is stopped rather than the memory filled.
+#: Of one answer.
 ROWS_MAX = 100_000
-#: Of errors, so many types are named, the most frequent; the rest is under OTHER.
+#: The most frequent error types are named; the others are summed up under OTHER.
 TYPES_MAX = 100
 OTHER, UNKNOWN = "(other)", "(unknown)"
-#: Longer than 30 years is a mistake in the log. (NaN compares as greater than all numbers.)
+#: A longer duration (30 years) is a mistake in the log. NaN compares as greater than all numbers.
 _MS_MAX = 1e12
 
 
 class Percentiles(msgspec.Struct, frozen=True):
-    """Of `values` values: each the smallest that is at least as great as 50, 95 or 99 % of them (nearest rank)."""
+    """Percentiles by nearest rank, in the unit of the values: of 100 latencies, p95 is the 95th smallest.
+
+    `values` is the number of values.
+    """
 
     values: int
     p50: float
@@ -49,12 +54,13 @@ class Percentiles(msgspec.Struct, frozen=True):
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures of one bucket, which begins at `start` (UTC), and of one group in it.
+    """The metrics of one group in the bucket that begins at `start` (UTC).
 
-    `workspace`, `agent` and `model` are None for what has none, and where it was not asked by them. Runs are
-    `runs_ok`, `_error`, `_cancelled`, `_abandoned` or `_running`, and `success_rate` is ok / (ok + error + abandoned):
-    None where there is none of these. The four `…_errors` count failures by their type. `cost_usd` sums up the calls
-    that have a price, and is None where none has; `unpriced_calls` are not in it.
+    `workspace`, `agent` and `model` are None if the events have none, or if the metrics are not grouped by them. Each
+    run is in one of `runs_ok`, `_error`, `_cancelled`, `_abandoned` and `_running`; `success_rate` is
+    ok / (ok + error + abandoned), 0 to 1, None if there are none of these. The four `…_errors` count failures by type:
+    `{"TimeoutError": 3}`. `cost_usd` is the sum over the calls that have a price, None if none has;
+    `unpriced_calls` are not in it.
     """
 
     start: datetime
@@ -100,10 +106,11 @@ def metrics(
     agent: str | None = None,
     now: datetime | None = None,
 ) -> list[Metrics]:
-    """Count per bucket and group, in this order; buckets in which nothing was are left out. Raises QueryFailed.
+    """Return metrics per bucket and group, sorted by both; empty buckets are left out.
 
-    Only what is at `since` or later and before `until` counts, also where they cut a bucket. Times without a
-    zone are UTC. `now` decides which open runs are abandoned.
+    Counted is what happened at `since` or later and before `until`, also if these are inside a bucket. Times without a
+    zone are UTC. `now` decides which open runs are abandoned. Raises QueryFailed for an unknown bucket or group, and
+    for more than ROWS_MAX rows.
     """
     if bucket not in BUCKETS:
         raise QueryFailed(f"unknown bucket {bucket!r}; use {' or '.join(BUCKETS)}")
@@ -111,31 +118,29 @@ def metrics(
     if unknown:
         raise QueryFailed(f"cannot group by {', '.join(sorted(unknown))}; use {', '.join(GROUPS)}")
     costs.provide(connection)
-    params = {"since": naive(since), "until": naive(until), "agent": agent, "now": naive(now) or _now()}
-    rows = connection.execute(_query(bucket, by), params).fetchall()
+    params = {
+        "bucket": bucket,
+        "since": since and naive_utc(since),
+        "until": until and naive_utc(until),
+        "agent": agent,
+        "now": naive_utc(now or datetime.now(UTC)),
+        "limit": ROWS_MAX + 1,
+    } | {f"by_{group}": group in by for group in GROUPS}
+    rows = rows_as_dicts(connection.execute(_METRICS, params))
     if len(rows) > ROWS_MAX:
-        raise QueryFailed(f"there are more than {ROWS_MAX:,} rows; ask since a later time, or by less")
+        raise QueryFailed(f"there are more than {ROWS_MAX:,} rows; narrow it by a later `since`, or by fewer groups")
     return [_metrics(row) for row in rows]
 
 
 def outcome(now: str) -> str:
-    """Return SQL for how a row of `runs` stands at a moment, given as SQL: as in `runs.status`, for any clock.
+    """Return SQL for the status of a row of `runs` at a moment: `runs.status`, but for any clock, not the present.
 
-    A word of the producer's own for a run that is over, such as `timeout`, is an error.
+    `now` is SQL, such as `$now::TIMESTAMP`. A status of the program's own, such as `timeout`, is an error.
     """
     return (
         f"CASE WHEN finished IS NULL AND abandoned_at < {now} THEN 'abandoned' "
         "WHEN finished IS NULL THEN 'running' WHEN status IN ('ok', 'cancelled') THEN status ELSE 'error' END"
     )
-
-
-def naive(moment: datetime | None) -> datetime | None:
-    """Return a time as the index has it: UTC, without a zone."""
-    return moment if moment is None or moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 # -- SQL -----------------------------------------------------------------------------------
@@ -146,19 +151,19 @@ def _types(failed: str) -> str:
 
 
 def _percentiles(values: str) -> str:
-    """Return SQL for [how many, p50, p95, p99] of what can be a duration; NULL where there is none."""
-    sound = f"FILTER ({values} BETWEEN 0 AND {_MS_MAX:.0f})"
+    """Return SQL for [number of values, p50, p95, p99] of the possible durations; NULL if there are none."""
+    valid = f"FILTER ({values} BETWEEN 0 AND {_MS_MAX:.0f})"
     return (
-        f"CASE WHEN count(*) {sound} > 0 THEN "
-        f"list_prepend(count(*) {sound}, quantile_disc({values}::DOUBLE, [0.5, 0.95, 0.99]) {sound}) END"
+        f"CASE WHEN count(*) {valid} > 0 THEN "
+        f"list_prepend(count(*) {valid}, quantile_disc({values}::DOUBLE, [0.5, 0.95, 0.99]) {valid}) END"
     )
 
 
 _RUNS = {
     "runs": "count(*)",
     **{
-        f"runs_{each}": f"count(*) FILTER (outcome = {literal(each)})"
-        for each in ("ok", "error", "cancelled", "abandoned", "running")
+        f"runs_{status}": f"count(*) FILTER (outcome = {literal(status)})"
+        for status in ("ok", "error", "cancelled", "abandoned", "running")
     },
     "run_errors": _types("outcome = 'error'"),
     "run_duration_ms": _percentiles("duration_ms"),
@@ -168,8 +173,8 @@ _LLM_CALLS = {
     "llm_failures": "count(*) FILTER (NOT ok)",
     "llm_errors": _types("NOT ok"),
     **{
-        f"{each}_tokens": f"TRY_CAST(sum({each}_tokens) AS BIGINT)"
-        for each in ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
+        f"{kind}_tokens": f"TRY_CAST(sum({kind}_tokens) AS BIGINT)"
+        for kind in ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
     },
     "cost_usd": "sum(cost_usd)",
     "unpriced_calls": "count(*) FILTER (cost_usd IS NULL)",
@@ -185,8 +190,8 @@ _TOOL_CALLS = {
 _LOGGED = {"logged_errors": _types("true")}
 
 _NO_MODEL = "NULL::VARCHAR AS model"
-#: What is counted: from where, with its moment as `moment`, and which columns.
-_PARTS = (
+#: Sources, with the moment of each row as `moment`, and the columns that are computed from them.
+_SOURCES = (
     (
         f"SELECT *, coalesce(started, finished, last_event) AS moment, {_NO_MODEL}, "
         f"{outcome('$now::TIMESTAMP')} AS outcome FROM runs",
@@ -200,45 +205,51 @@ _PARTS = (
         _LOGGED,
     ),
 )
-_COLUMNS = {name: sql for _, columns in _PARTS for name, sql in columns.items()}
+_COLUMNS = {name: sql for _, columns in _SOURCES for name, sql in columns.items()}
 _COUNTS = {name for name in _COLUMNS if Metrics.__annotations__[name] == "int"}
 
 
-def _query(bucket: Bucket, by: Collection[Group]) -> str:
-    """Return the query: each part on its own, one below the other, and rows of one bucket and group made one."""
-    keys = [f"date_trunc({literal(bucket)}, moment)::TIMESTAMP AS start"]
-    keys += [f"{each if each in by else 'NULL::VARCHAR'} AS {each}" for each in GROUPS]
-    parts = [
-        f"SELECT {', '.join([*keys, *(f'{sql} AS {name}' for name, sql in columns.items())])} FROM ({source}) "
-        "WHERE ($since IS NULL OR moment >= $since::TIMESTAMP) AND ($until IS NULL OR moment < $until::TIMESTAMP) "
-        "AND ($agent IS NULL OR agent = $agent) GROUP BY ALL"
-        for source, columns in _PARTS
-    ]
-    joined = [
-        f"coalesce(any_value({name}), 0) AS {name}" if name in _COUNTS else f"any_value({name}) AS {name}"
-        for name in _COLUMNS
-    ]
-    return (
-        f"SELECT start, {', '.join([*GROUPS, *joined])} FROM ({' UNION ALL BY NAME '.join(parts)}) "
-        f"GROUP BY ALL ORDER BY start, {', '.join(f'{each} NULLS FIRST' for each in GROUPS)} LIMIT {ROWS_MAX + 1}"
-    )
+_KEYS = [
+    "date_trunc($bucket::VARCHAR, moment)::TIMESTAMP AS start",
+    *(f"CASE WHEN $by_{group}::BOOLEAN THEN {group} END AS {group}" for group in GROUPS),
+]
+_PER_SOURCE = [
+    f"""
+        SELECT {", ".join([*_KEYS, *(f"{sql} AS {name}" for name, sql in columns.items())])} FROM ({source})
+        WHERE ($since::TIMESTAMP IS NULL OR moment >= $since::TIMESTAMP)
+          AND ($until::TIMESTAMP IS NULL OR moment < $until::TIMESTAMP)
+          AND ($agent::VARCHAR IS NULL OR agent = $agent)
+        GROUP BY ALL
+    """
+    for source, columns in _SOURCES
+]
 
 
-def _metrics(row: tuple[Any, ...]) -> Metrics:
-    values = dict(zip(("start", *GROUPS, *_COLUMNS), row, strict=True))
-    values["start"] = values["start"].replace(tzinfo=UTC)
+def _joined(name: str) -> str:
+    """Return SQL for a column of the whole row; a row of one bucket and group has it from one source."""
+    return f"coalesce(any_value({name}), 0) AS {name}" if name in _COUNTS else f"any_value({name}) AS {name}"
+
+
+_METRICS = f"""
+    SELECT start, {", ".join([*GROUPS, *map(_joined, _COLUMNS)])}
+    FROM ({" UNION ALL BY NAME ".join(_PER_SOURCE)})
+    GROUP BY ALL ORDER BY start, {", ".join(f"{group} NULLS FIRST" for group in GROUPS)} LIMIT $limit
+"""
+
+
+def _metrics(row: dict[str, Any]) -> Metrics:
     for name, kind in Metrics.__annotations__.items():
-        if kind.startswith("Percentiles") and values[name] is not None:
-            count, *percentiles = values[name]
-            values[name] = Percentiles(int(count), *percentiles)
+        if kind.startswith("Percentiles") and row[name] is not None:
+            count, *percentiles = row[name]
+            row[name] = Percentiles(int(count), *percentiles)
         elif kind.startswith("dict"):
-            values[name] = _most(values[name] or {})
-    judged = values["runs_ok"] + values["runs_error"] + values["runs_abandoned"]
-    return Metrics(**values, success_rate=values["runs_ok"] / judged if judged else None)
+            row[name] = _most_frequent(row[name] or {})
+    judged = row["runs_ok"] + row["runs_error"] + row["runs_abandoned"]
+    return Metrics(**row, success_rate=row["runs_ok"] / judged if judged else None)
 
 
-def _most(types: dict[str, int]) -> dict[str, int]:
-    """Return the most frequent types first; what is left out is summed up."""
-    ordered = sorted(types.items(), key=lambda each: (-each[1], each[0]))
+def _most_frequent(types: dict[str, int]) -> dict[str, int]:
+    """Return the most frequent types first; the rest is summed up under OTHER."""
+    ordered = sorted(types.items(), key=lambda item: (-item[1], item[0]))
     rest = sum(count for _, count in ordered[TYPES_MAX:])
     return dict(ordered[:TYPES_MAX]) | ({OTHER: rest} if rest else {})

@@ -206,7 +206,9 @@ def test_questions_that_make_no_sense_are_refused(root: Path, monkeypatch: pytes
     with pytest.raises(QueryFailed, match=r"^cannot group by tool; use workspace, agent, model$"):
         store.metrics(by=("tool",))  # type: ignore[arg-type]
     monkeypatch.setattr(aggregates, "ROWS_MAX", 1)
-    with pytest.raises(QueryFailed, match=r"^there are more than 1 rows; ask since a later time, or by less$"):
+    with pytest.raises(
+        QueryFailed, match=r"^there are more than 1 rows; narrow it by a later `since`, or by fewer groups$"
+    ):
         store.metrics("hour", GROUPS)
 
 

@@ -18,7 +18,7 @@ from eventlog.queries.search import blob_search, search
 from tests.conftest import PROJECT
 from tests.indexer.support import index
 
-TOPICS = ("runs", "insights", "search")
+TOPICS = ("runs", "insights", "search", "metrics", "health")
 MODULES = sorted(path for topic in TOPICS for path in (PROJECT / "queries" / topic).glob("*.py"))
 _BEGINNING = re.compile(r"\s*(SELECT|WITH|FROM|CREATE|INSERT|DELETE|UPDATE|DROP|COPY)\b")
 #: Not the `$` of a JSON path.
@@ -32,6 +32,9 @@ _PARTS = {
     "{text}": "lower(payload::VARCHAR)", "{rests_text}": blob_search._RESTS,
     "{tests}": "contains(text, $word) AS has0", "{any_word}": "has0",
     "{all_words}": "has0", "{counts}": "count(*) FILTER (has0)", "{reach}": "12",
+    "{view}": "llm_calls", "{now}": "TIMESTAMP '2026-01-02'", "{since}": "TIMESTAMP '2026-01-01'",
+    "{before}": "TIMESTAMP '2025-12-25'", "{length_us}": "86400000000",
+    "{query}": "SELECT 'w' AS workspace, 'a' AS agent, 1 AS n", "{workspace}": "NULL", "{agent}": "'a'",
     "{columns}": "in_blob0 BOOLEAN", "{values}": "unnest(?::BOOLEAN[])",
 }  # fmt: skip
 

@@ -168,7 +168,7 @@ def test_losses_of_one_id_are_two_losses(root: Path) -> None:
     segment(root, begun, event_type="run_started")
     index(root)
     window = evidence.Window(datetime(2026, 1, 2), timedelta(days=1))
-    found = ReadStore(root).sql(evidence.drops(window)).dicts()
+    found = ReadStore(root).sql(evidence.of_window(evidence.DROPS, window)).dicts()
     assert sorted((row["workspace"], row["agent"], row["dropped"]) for row in found) == [("a", "x", 3), ("b", None, 3)]
 
 
