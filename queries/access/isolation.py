@@ -49,11 +49,7 @@ def ask(question: Question) -> Any:
         asked = pickle.dumps(question)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise QueryFailed(f"a parameter of a query is a plain value: {error}") from None
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-c", "from eventlog.queries import isolated as answering; answering.main()"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)},
-    )  # fmt: skip
+    child = start("eventlog.queries.isolated")
     try:
         answer, _ = child.communicate(
             asked, timeout=_START_S + question.wait_s + question.timeout_s + 2 * sandbox.STUCK_S
@@ -72,6 +68,15 @@ def ask(question: Question) -> Any:
     if kind is None:
         return value
     raise _error(kind, value)
+
+
+def start(module: str) -> subprocess.Popen[bytes]:
+    """Start a Python process that calls `main()` of a module, with pipes as its standard input and output."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", f"import {module} as child; child.main()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)},
+    )  # fmt: skip
 
 
 def _error(kind: str, message: str) -> EventlogError:

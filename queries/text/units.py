@@ -56,3 +56,41 @@ def duration(ms: float | None) -> str:
     if days:
         return f"{days:,} d {hours} h"
     return f"{hours} h {minutes:02} m" if hours else f"{minutes} m {seconds:02} s"
+
+
+# -- exact texts, for alert rules and the events that they write --------------------------------
+
+#: A cost has 38 digits at most, and a share of a budget is a million times as much.
+_DIGITS = 60
+
+
+def plain(amount: Decimal) -> str:
+    """Return an amount without an exponent and without trailing zeros: `12.5`."""
+    text = format(amount, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def rounded(amount: Decimal, places: str) -> Decimal:
+    """Round an amount of up to 60 digits to decimal places, such as `"0.01"`."""
+    with localcontext(prec=_DIGITS):
+        return amount.quantize(Decimal(places))
+
+
+def dollars(amount: Decimal) -> str:
+    """Return an amount of money with its currency: `7.25 USD`; below a cent with up to nine decimals."""
+    if amount and abs(amount) < Decimal("0.01"):
+        return f"{plain(rounded(amount, '1e-9'))} USD"
+    return f"{rounded(amount, '0.01'):,} USD"
+
+
+def percent(share: Decimal) -> str:
+    """Return a share of 1 as a percentage: `5 %` for 0.05."""
+    return f"{plain(rounded(share * 100, '0.01'))} %"
+
+
+def span(seconds: float) -> str:
+    """Return a length of time in its largest whole unit, as options take it: `90s`, `15m`, `2h`, `7d`."""
+    for unit, unit_s in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= unit_s and seconds % unit_s == 0:
+            return f"{seconds / unit_s:.0f}{unit}"
+    return f"{seconds:g}s"
