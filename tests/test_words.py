@@ -36,7 +36,6 @@ NOT_YET = {
     "eventlog.indexer.views.promoted.Kept",
     "eventlog.indexer.views.recorded.KEPT",
     "eventlog.indexer.views.typed.insert(kept)",
-    "eventlog.queries.alerts.history.Firing.told",
     "eventlog.queries.cli.insights.insights(what)",
     "eventlog.queries.cli.runs.show(what)",
     "eventlog.queries.cost.price_sets.PriceEvent.place",

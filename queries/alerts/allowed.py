@@ -1,10 +1,10 @@
-"""Where alerts may be delivered to from this root: `<root>/alerts.toml`, and nothing that stands in the log.
+"""The channels that alerts of this root may be delivered to: `<root>/alerts.toml`, and nothing that is in the log.
 
     hosts = ["hooks.example.com:443"]                webhooks (json, xml, form), by host and port
     channels = ["env:SLACK_URL", "slack#9f86…"]      variables, and URLs of services that many share, by hash
 
-`eventlog alerts add --to URL` puts them there. A rule that came by an import, a restore or a copied log
-fires, and is not delivered to a place that is not in this file.
+`eventlog alerts add --to URL` adds to it. A rule that came by an import, a restore or a copied log fires, but its
+messages do not go to a channel that this file does not name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from eventlog.log.segment import sync_folder
 from eventlog.queries.alerts import channels
 
 NAME = "alerts.toml"
-#: How the reason of a delivery begins that was not tried.
+#: The prefix of the reason of a delivery that was not tried; the view alert_deliveries looks for it.
 NOT_ALLOWED = "not allowed here"
 _SIZE_MAX_BYTES = 1024 * 1024
 _HEAD = """\
@@ -33,13 +33,13 @@ _HEAD = """\
 
 
 class Allowed(msgspec.Struct, forbid_unknown_fields=True):
-    """What the file says."""
+    """The content of the file: webhooks as `host:port`, and other permissions (see `channels.permission`)."""
 
     hosts: list[str] = []
     channels: list[str] = []
 
     def why_not(self, channel: str) -> str | None:
-        """Return why a message must not go to a channel from here; None where it may."""
+        """Return why no message may go to a channel from this root; None if it is allowed."""
         permission = channels.permission(channel)
         if permission in (self.channels if _is_channel(permission) else self.hosts):
             return None
@@ -47,7 +47,10 @@ class Allowed(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read(root: str | Path) -> Allowed:
-    """Return what is allowed; nothing where there is no file. Raises ConfigError for one that cannot be trusted."""
+    """Return what is allowed: nothing if there is no file.
+
+    Raises ConfigError if others may write to the file, it is a link or no regular file, or its content is not valid.
+    """
     path = Path(root) / NAME
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -68,13 +71,16 @@ def read(root: str | Path) -> Allowed:
         raise ConfigError(f"{path} cannot be read: {error}; correct or delete it") from None
 
 
-def allow(root: str | Path, wanted: Iterable[str]) -> None:
-    """Allow channels. For whoever holds the lock for alerts. Raises ConfigError."""
-    found = read(root)
-    permissions = [channels.permission(each) for each in wanted]
-    hosts = sorted({*found.hosts, *(each for each in permissions if not _is_channel(each))})
-    others = sorted({*found.channels, *(each for each in permissions if _is_channel(each))})
-    if (hosts, others) == (sorted(found.hosts), sorted(found.channels)):
+def allow(root: str | Path, new_channels: Iterable[str]) -> None:
+    """Add channels to the file. The caller holds the lock for alerts.
+
+    Raises ConfigError if the file cannot be trusted (see `read`) or written.
+    """
+    before = read(root)
+    permissions = [channels.permission(channel) for channel in new_channels]
+    hosts = sorted({*before.hosts, *(entry for entry in permissions if not _is_channel(entry))})
+    others = sorted({*before.channels, *(entry for entry in permissions if _is_channel(entry))})
+    if (hosts, others) == (sorted(before.hosts), sorted(before.channels)):
         return
     _write(Path(root) / NAME, Allowed(hosts, others))
 
@@ -83,30 +89,30 @@ def _is_channel(permission: str) -> bool:
     return permission.startswith("env:") or "#" in permission
 
 
-def _check(path: Path, found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
+def _check(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
         raise ConfigError(f"{path}: it is no regular file; delete it and add the channels again")
-    if found.st_mode & 0o022 or found.st_uid not in (os.geteuid(), 0):
+    if status.st_mode & 0o022 or status.st_uid not in (os.geteuid(), 0):
         raise ConfigError(
             f"{path}: others may write to it, so nothing is delivered; look into it, and chmod 600 it, as its owner"
         )
 
 
-def _write(path: Path, what: Allowed) -> None:
+def _write(path: Path, content: Allowed) -> None:
     part = path.with_name(NAME + ".part")
     text = _HEAD + "".join(
-        f"{name} = [\n" + "".join(f"  {msgspec.json.encode(each).decode()},\n" for each in entries) + "]\n"
-        for name, entries in (("hosts", what.hosts), ("channels", what.channels))
+        f"{name} = [\n" + "".join(f"  {msgspec.json.encode(entry).decode()},\n" for entry in entries) + "]\n"
+        for name, entries in (("hosts", content.hosts), ("channels", content.channels))
     )
     try:
         with contextlib.suppress(FileNotFoundError):
-            part.unlink()  # of a run that was interrupted
+            part.unlink()  # left by a process that was interrupted
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with open(fd, "wb") as file:
             file.write(text.encode())
             file.flush()
             os.fsync(fd)
-        # Only a synced file gets its name: a cut-off one would take back what was allowed.
+        # Synced before it gets its name: a truncated file would revoke what was allowed.
         os.rename(part, path)
         sync_folder(path.parent)
     except OSError as error:

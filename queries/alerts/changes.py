@@ -1,4 +1,4 @@
-"""Changing rules: each change is an event, and what follows from it for a firing that is open is recorded with it."""
+"""Changing rules: each change is an event, and the end of a firing that follows from it is recorded with it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import msgspec
 
 from eventlog.errors import QueryFailed, WriteFailed
 from eventlog.format.alerts import AlertDeliveryRetried, AlertRuleRemoved, AlertRuleSet, AlertSnoozed
+from eventlog.format.timestamps import utc
 from eventlog.indexer.indexer import Indexer
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.alerts import allowed, channels, rules
 from eventlog.queries.alerts.check import WAIT_S
 from eventlog.queries.alerts.decisions import resolve
-from eventlog.queries.alerts.journal import Journal, journal, turn
+from eventlog.queries.alerts.journal import Journal, locked
 from eventlog.queries.alerts.machine import Action
 from eventlog.queries.alerts.rules import Rule
 
@@ -25,51 +26,45 @@ _TICK = timedelta(microseconds=1)
 
 
 class _Change:
-    """The lock, an index that is up to date, and what it says."""
+    """The rules of a root while its lock is held, and a journal for what changes."""
 
-    def __init__(self, writing: Journal, reader: IndexReader, now: datetime | None) -> None:
-        self.writing = writing
-        self.reader = reader
-        self.now = now or datetime.now(UTC)
+    def __init__(self, journal: Journal, reader: IndexReader, now: datetime) -> None:
+        self.journal, self.reader, self.now = journal, reader, now
         with reader.trusted() as connection:
-            self.rules = rules.read(connection, self.now)
+            self.rules = {(rule.workspace, rule.name): rule for rule in rules.read(connection, now)}
 
     def find(self, name: str, workspace: str | None) -> Rule | None:
-        """Return the rule of a name, if it is there."""
-        return next((each for each in self.rules if self._is(each, name, workspace)), None)
-
-    @staticmethod
-    def _is(rule: Rule, name: str, workspace: str | None) -> bool:
-        return rule.name == name and rule.workspace == workspace and not rule.standing.removed
+        """Return a rule that was not removed; None if there is none of this name."""
+        rule = self.rules.get((workspace, name))
+        return None if rule is None or rule.standing.removed else rule
 
     def need(self, name: str, workspace: str | None) -> Rule:
-        """Return the rule of a name. Raises QueryFailed where there is none."""
-        found = self.find(name, workspace)
-        if found is None:
-            place = "" if workspace is None else f" in workspace {workspace!r}"
-            known = ", ".join(each.name for each in self.rules if self._is(each, each.name, workspace))
-            raise QueryFailed(
-                f"there is no rule {name!r}{place}; " + (f"there are: {known}" if known else "there is none")
-            )
-        return found
+        """Return a rule that was not removed. Raises QueryFailed if there is none of this name."""
+        rule = self.find(name, workspace)
+        if rule is not None:
+            return rule
+        where = "" if workspace is None else f" in workspace {workspace!r}"
+        there = ", ".join(other for of, other in self.rules if of == workspace and self.find(other, of))
+        raise QueryFailed(f"there is no rule {name!r}{where}; " + (f"there are: {there}" if there else "there is none"))
 
-    def at(self, rule: Rule | None) -> datetime:
-        """Return the time of a change: after the one before it, even where the clock went backwards."""
+    def time_after(self, rule: Rule | None) -> datetime:
+        """Return the time for a change: now, but after the last change of the rule if the clock went backwards."""
         return self.now if rule is None else max(self.now, rule.changed_at + _TICK)
 
-    def end(self, rule: Rule, action: Action, at: datetime) -> None:
-        """Record that the open firing of a rule is over, if it has one."""
+    def end_firing(self, rule: Rule, action: Action, at: datetime) -> None:
+        """Record the end of the open firing of a rule, if it has one."""
         if rule.standing.open is not None:
-            resolve(self.writing, rule, rule.standing.open, action, at)
+            resolve(self.journal, rule, rule.standing.open, action, at)
 
 
 @contextmanager
 def _changing(root: str | Path, wait_s: float, now: datetime | None) -> Iterator[_Change]:
-    with turn(root, wait_s=wait_s), journal(root) as writing:
+    root = Path(root)
+    with locked(root, wait_s=wait_s) as journal:
         indexer = Indexer(root, timeout_s=wait_s)
         indexer.catch_up()
-        yield _Change(writing, IndexReader(root, wait_s=wait_s), now)
-        if writing.written:
+        yield _Change(journal, IndexReader(root, wait_s=wait_s), now or datetime.now(UTC))
+        if journal.written:
             indexer.catch_up()
 
 
@@ -81,10 +76,11 @@ def add(
     wait_s: float = WAIT_S,
     now: datetime | None = None,
 ) -> str | None:
-    """Set a rule; return its id, or None where it stands like that already. One of its name is replaced.
+    """Set a rule, or replace the one of its name; return its id, or None if it is set like that already.
 
-    Without a workspace it is over all of them. A root that is not there yet is made, as by an event. Raises
-    QueryFailed where the rule makes no sense, ConfigError where its channels cannot be allowed here, and WriteFailed.
+    Without a workspace the rule is over all of them. A root that does not exist is created. Raises QueryFailed if the
+    rule makes no sense, ConfigError if its channels cannot be allowed here, AlertsBusy and IndexBusy past `wait_s`,
+    and WriteFailed.
     """
     rule = msgspec.structs.replace(rule, channels=list(dict.fromkeys(map(channels.normal, rule.channels))))
     rules.check(rule)
@@ -100,15 +96,11 @@ def add(
         before = change.find(rule.name, workspace)
         if before is not None and before.definition == rule:
             return None
-        at = change.at(_last(change, rule.name, workspace))
-        made = change.writing.write(rule, workspace=workspace, at=at)
+        at = change.time_after(change.rules.get((workspace, rule.name)))
+        rule_id = change.journal.write(rule, workspace=workspace, at=at)
         if before is not None:
-            change.end(before, Action.CHANGED, at)
-    return made
-
-
-def _last(change: _Change, name: str, workspace: str | None) -> Rule | None:
-    return next((each for each in change.rules if each.name == name and each.workspace == workspace), None)
+            change.end_firing(before, Action.CHANGED, at)
+    return rule_id
 
 
 def remove(
@@ -119,12 +111,15 @@ def remove(
     wait_s: float = WAIT_S,
     now: datetime | None = None,
 ) -> None:
-    """Remove a rule; its history stays. Raises QueryFailed where there is none of that name."""
+    """Remove a rule; its history stays.
+
+    Raises QueryFailed if there is none of that name, AlertsBusy and IndexBusy past `wait_s`, and WriteFailed.
+    """
     with _changing(root, wait_s, now) as change:
         rule = change.need(name, workspace)
-        at = change.at(rule)
-        change.writing.write(AlertRuleRemoved(name=name), workspace=workspace, at=at)
-        change.end(rule, Action.REMOVED, at)
+        at = change.time_after(rule)
+        change.journal.write(AlertRuleRemoved(name=name), workspace=workspace, at=at)
+        change.end_firing(rule, Action.REMOVED, at)
 
 
 def snooze(
@@ -137,14 +132,17 @@ def snooze(
     wait_s: float = WAIT_S,
     now: datetime | None = None,
 ) -> None:
-    """Have a rule neither fire nor deliver until a time (UTC); one that is past ends a snooze. Raises QueryFailed."""
+    """Snooze a rule: it neither fires nor delivers before `until` (UTC). A time in the past ends a snooze.
+
+    Raises QueryFailed if there is no rule of that name, AlertsBusy and IndexBusy past `wait_s`, and WriteFailed.
+    """
     with _changing(root, wait_s, now) as change:
         rule = change.need(name, workspace)
         snoozed = AlertSnoozed(name=name, until=until.astimezone(UTC), note=note)
-        change.writing.write(snoozed, workspace=workspace, at=change.at(rule))
+        change.journal.write(snoozed, workspace=workspace, at=change.time_after(rule))
 
 
-_DEAD = """
+DEAD_LETTERS = """
     SELECT firing_id::VARCHAR, name, channel, last_failure FROM alert_dead_letters
     WHERE workspace IS NOT DISTINCT FROM $workspace AND ($name IS NULL OR name = $name) ORDER BY ALL
 """
@@ -158,14 +156,15 @@ def retry(
     wait_s: float = WAIT_S,
     now: datetime | None = None,
 ) -> int:
-    """Have the dead letters of a rule, or of all, be tried again by the next check; return how many.
+    """Have the next check retry the dead letters of a rule, or of all rules of the workspace; return how many.
 
-    Those of a rule that was changed or removed since stay dead: where they were to go is no longer wanted.
+    Those of a rule that was changed or removed since stay dead: its owner no longer wants them delivered there. Raises
+    AlertsBusy and IndexBusy past `wait_s`, and WriteFailed.
     """
     with _changing(root, wait_s, now) as change:
         with change.reader.trusted() as connection:
-            dead = connection.execute(_DEAD, {"workspace": workspace, "name": name}).fetchall()
-        for firing_id, of, channel, failed in dead:
-            again = AlertDeliveryRetried(name=of, firing_id=firing_id, channel=channel)
-            change.writing.write(again, workspace=workspace, at=max(change.now, rules.utc(failed) + _TICK))
+            dead = connection.execute(DEAD_LETTERS, {"workspace": workspace, "name": name}).fetchall()
+        for firing_id, rule_name, channel, failed in dead:
+            retried = AlertDeliveryRetried(name=rule_name, firing_id=firing_id, channel=channel)
+            change.journal.write(retried, workspace=workspace, at=max(change.now, utc(failed) + _TICK))
     return len(dead)

@@ -1,11 +1,11 @@
-"""Channels: which URLs are taken, where each of them goes, and how one is shown without its secrets.
+"""Channels: which URLs are accepted, where each of them goes, and its label without secrets.
 
-Rules are events, and so may have come from another log. A URL is therefore taken by a list of what is allowed, and
-not of what is refused: services that are reached over the network, and of their options those that name no
-file, no program and no other place. Apprise offers many more: services of this machine (dbus, syslog, windows,
-signals), and options that read a file (`template`, `attach`, keys of PGP, a credentials file).
+Rules are events, and so may have come from another log. URLs are therefore accepted by an allowlist: services that are
+reached over the network, and of their options those that name no file, no program and no other host. Apprise offers
+many more: services of this machine (dbus, syslog, windows, signals), and options that read a file (`template`,
+`attach`, keys of PGP, a credentials file).
 
-env:NAME, $NAME    the URL stands in the variable NAME of whoever delivers, and the log never sees it
+env:NAME, $NAME    the URL is in the environment variable NAME of whoever delivers, and never in the log
 anything else      the URL itself
 """
 
@@ -23,12 +23,12 @@ from eventlog.errors import QueryFailed
 CHARS_MAX = 2000
 _VARIABLE = re.compile(r"(?:env:|\$)([A-Za-z_][A-Za-z0-9_]*)")
 
-#: Webhooks: the host in the URL is the host that is told. The others go to a service that many share.
+#: Webhooks and their default ports. Their messages go to the host in the URL; other services are shared by many.
 WEBHOOKS = {"json": 80, "jsons": 443, "xml": 80, "xmls": 443, "form": 80, "forms": 443}
 #: Options of all services.
 _OPTIONS = frozenset({"format", "overflow", "rto", "cto", "verify", "emojis"})
 _MAIL = frozenset({"from", "to", "cc", "bcc", "name", "smtp", "mode", "reply", "user", "pass"})
-#: Scheme → its own options that may be given.
+#: Scheme → the options of its own that are accepted.
 SERVICES: dict[str, frozenset[str]] = {
     **{scheme: frozenset({"method"}) for scheme in WEBHOOKS},
     "slack": frozenset({"to", "token", "mode", "footer", "blocks"}),
@@ -62,12 +62,12 @@ _URL = re.compile(
     re.ASCII,
 )
 _NAME = re.compile(r"[A-Za-z0-9_.-]*", re.ASCII)
-#: Headers, parameters and payload fields of a webhook begin with one of these.
+#: Prefixes of a webhook's headers, parameters and payload fields.
 _MARKS = "+-:"
 
 
 class Host(NamedTuple):
-    """Where a webhook goes. The name is in small letters."""
+    """The host that a webhook goes to: a lower-case name or address, and a port."""
 
     name: str
     port: int
@@ -77,13 +77,13 @@ class Host(NamedTuple):
 
 
 def variable(channel: str) -> str | None:
-    """Return the variable that a channel names, if it does."""
-    found = _VARIABLE.fullmatch(channel)
-    return found[1] if found else None
+    """Return the variable that a channel names: SLACK_URL for `env:SLACK_URL`; None for a URL."""
+    match = _VARIABLE.fullmatch(channel)
+    return match[1] if match else None
 
 
 def normal(channel: str) -> str:
-    """Return a channel as rules have it: `$NAME` is `env:NAME`. Raises QueryFailed for what is none."""
+    """Return a channel as rules have it, `env:NAME` for `$NAME`. Raises QueryFailed if it is neither that nor a URL."""
     name = variable(channel)
     if name is not None:
         return f"env:{name}"
@@ -96,7 +96,7 @@ def normal(channel: str) -> str:
 
 
 def refusal(url: str) -> str | None:
-    """Return why no message is sent to a URL, wherever it is configured; None where one may be."""
+    """Return why no message is ever sent to a URL, such as an option that reads a file; None if it is accepted."""
     kind = scheme(url)
     if kind not in SERVICES:
         return f"{kind or '?'}:// is not among the services that alerts are delivered to: {', '.join(SERVICES)}"
@@ -107,34 +107,43 @@ def refusal(url: str) -> str | None:
     for option in re.split(r"[?&;]", url.partition("?")[2]):
         name = option.partition("=")[0]
         is_field = kind in WEBHOOKS and name[:1] != "" and name[:1] in _MARKS
-        known = is_field or not name or name.lower() in _OPTIONS | SERVICES[kind]
-        if not known or not _NAME.fullmatch(name[1:] if is_field else name) or name.lower() == "+host":
+        accepted = is_field or not name or name.lower() in _OPTIONS | SERVICES[kind]
+        if not accepted or not _NAME.fullmatch(name[1:] if is_field else name) or name.lower() == "+host":
             return "it has an option that is not allowed here, as it may open a file or go to another place"
     return None
 
 
 def host(url: str) -> Host | None:
-    """Return where a webhook goes; None for other services, and where that is not certain."""
-    found = _URL.fullmatch(url)
-    if found is None or found["scheme"].lower() not in WEBHOOKS:
+    """Return the host that a webhook goes to; None for other services, and for a URL that could be read two ways."""
+    match = _webhook(url)
+    if match is None:
         return None
-    port = int(found["port"]) if found["port"] else WEBHOOKS[found["scheme"].lower()]
-    return Host(found["host"].lower(), port) if 0 < port < 65536 else None
+    port = int(match["port"]) if match["port"] else WEBHOOKS[match["scheme"].lower()]
+    return Host(match["host"].lower(), port) if 0 < port < 65536 else None
+
+
+def _webhook(url: str) -> re.Match[str] | None:
+    match = _URL.fullmatch(url)
+    return match if match is not None and match["scheme"].lower() in WEBHOOKS else None
 
 
 def permission(channel: str) -> str:
-    """Return what has to be allowed for a channel: a host, a variable, or, of a shared service, this very URL."""
+    """Return the entry of `alerts.toml` that allows a channel.
+
+    That is `hooks.example.com:443` for a webhook, `env:SLACK_URL` for a variable, and `slack#9f86…`, with the hash of
+    this very URL, for a service that many share.
+    """
     name = variable(channel)
     if name is not None:
         return f"env:{name}"
-    to = host(channel)
-    if to is not None:
-        return str(to)
+    webhook_host = host(channel)
+    if webhook_host is not None:
+        return str(webhook_host)
     return f"{scheme(channel)}#{hashlib.blake2b(channel.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
 
 
 def scheme(url: str) -> str:
-    """Return the scheme of a URL in small letters; "" for what can be none."""
+    """Return the scheme of a URL in lower case; "" if it cannot be one."""
     name = url.partition("://")[0].lower()
     return name if re.fullmatch(r"[a-z0-9+.-]{1,40}", name, re.ASCII) else ""
 
@@ -143,7 +152,10 @@ def scheme(url: str) -> str:
 
 
 def label(channel: str) -> str:
-    """Return what a channel is called where its secrets must not be: the same for the same channel."""
+    """Return the name of a channel without its secrets: `env:SLACK_URL`, `json://example.com/…#6bfc37e5`.
+
+    Equal channels have equal labels.
+    """
     name = variable(channel)
     if name is not None:
         return f"env:{name}"
@@ -153,57 +165,57 @@ def label(channel: str) -> str:
 
 
 def _public_host(channel: str) -> str:
-    """Return the host of a webhook with its port, where it names one; that of other services may be a token."""
-    found = _URL.fullmatch(channel)
-    if found is None or found["scheme"].lower() not in WEBHOOKS:
+    """Return the host of a webhook, with the port if it names one; the host of another service may be a token."""
+    match = _webhook(channel)
+    if match is None:
         return ""
-    return found["host"].lower() + (f":{found['port']}/" if found["port"] else "/")
+    return match["host"].lower() + (f":{match['port']}/" if match["port"] else "/")
 
 
 def may_hold_secret(channel: str) -> bool:
-    """Whether a channel, written into the log as it is, may show a secret to whoever reads the log."""
+    """Whether a channel that is written to the log as it is may show a password or token to readers of the log."""
     if variable(channel) is not None:
         return False
-    found = _URL.fullmatch(channel)
-    if found is None or found["scheme"].lower() not in WEBHOOKS:
+    match = _webhook(channel)
+    if match is None:
         return True
-    rest = found["rest"] or ""
+    rest = match["rest"] or ""
     long_part = any(len(part) >= 16 for part in rest.partition("?")[0].split("/"))
     return "@" in channel.partition("://")[2].partition("/")[0] or "?" in rest or long_part
 
 
 def redacted(text: str, url: str) -> str:
-    """Return a text without the parts of a URL that may be secret, however they are spelled in it.
+    """Return a text with the parts of a URL that may be secret replaced by `…`, however they are encoded in it.
 
-    What stays is the scheme, the host and port of a webhook, and the names of options. A part of one or two
-    characters is taken out where it stands alone.
+    The scheme, the host and port of a webhook, and the names of options stay. A part of one or two characters is
+    replaced only where it stands alone.
     """
     text = text.replace(url, label(url))
     public = {scheme(url), *_OPTIONS, *SERVICES.get(scheme(url), ())}
-    spelled = {each for part in _parts(url) for each in _spellings(part)}
-    for each in sorted(spelled, key=lambda each: (-len(each), each)):
-        if each.lower() not in public:
-            pattern = re.escape(each)
-            if len(each) < 3:
+    spellings = {spelling for part in _parts(url) for spelling in _spellings(part)}
+    for spelling in sorted(spellings, key=lambda spelling: (-len(spelling), spelling)):
+        if spelling.lower() not in public:
+            pattern = re.escape(spelling)
+            if len(spelling) < 3:
                 pattern = rf"(?<![^\W_]){pattern}(?![^\W_])"
             text = re.sub(pattern, "…", text, flags=re.IGNORECASE)
     return text
 
 
 def _parts(url: str) -> set[str]:
-    """Return the parts of a URL between the signs that part it: finer and coarser ones."""
+    """Return the parts of a URL between its delimiters, split finely and coarsely."""
     rest = url.partition("://")[2]
-    found = _URL.fullmatch(url)
-    if found is not None and found["scheme"].lower() in WEBHOOKS:
-        rest = f"{found['user'] or ''}/{found['rest'] or ''}"
+    match = _webhook(url)
+    if match is not None:
+        rest = f"{match['user'] or ''}/{match['rest'] or ''}"
     return {
         part for signs in (r"[/?&=#;]+", r"[/:@?&=#,;]+", r"[/:@?&=#,;+]+") for part in re.split(signs, rest) if part
     }
 
 
 def _spellings(part: str) -> set[str]:
-    """Return how a part of a URL may stand in a message: encoded, decoded, once or twice, as HTML or JSON."""
+    """Return the spellings of a part of a URL in a message: encoded, decoded once or twice, as HTML or JSON."""
     plain = {part, unquote(part), unquote_plus(part), unquote(unquote(part))}
-    coded = {code(each, safe="") for each in plain for code in (quote, quote_plus)}
-    written = {form for each in plain for form in (html.escape(each), json.dumps(each)[1:-1], repr(each)[1:-1])}
-    return {each for each in plain | coded | written if each.strip()}
+    coded = {code(text, safe="") for text in plain for code in (quote, quote_plus)}
+    quoted = {form for text in plain for form in (html.escape(text), json.dumps(text)[1:-1], repr(text)[1:-1])}
+    return {spelling for spelling in plain | coded | quoted if spelling.strip()}

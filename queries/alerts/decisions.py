@@ -1,4 +1,4 @@
-"""What readings make of rules, recorded as it is decided."""
+"""What a check decides about each rule: recorded in the log as it is decided, and reported as outcomes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from decimal import Decimal
 
 import msgspec
 
+from eventlog.errors import InvalidEvent
 from eventlog.format.alerts import AlertFired, AlertResolved, AlertRuleFailed, AlertRuleRecovered
-from eventlog.queries.alerts import delivery, machine, rules
+from eventlog.queries.alerts import channels, machine, rules
 from eventlog.queries.alerts.journal import Journal, event_id
-from eventlog.queries.alerts.machine import Action, Reading, Standing
+from eventlog.queries.alerts.machine import Action, Open, Reading, Standing
 from eventlog.queries.alerts.rules import Rule
+from eventlog.queries.text import units
 
 _REASON_CHARS_MAX = 500
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a check found of one rule. `state` is ok, firing, snoozed, cooling or failing; `error` says why it fails."""
+    """What a check measured for one rule. `state` is ok, firing, snoozed, cooling or failing.
+
+    `value` is decimal text in the unit of the kind: USD, a share, ms, seconds of silence, or rows. `condition` is text:
+    `cost over 5.00 USD in 1h`. `error` says why a rule is failing.
+    """
 
     workspace: str | None
     name: str
@@ -33,7 +39,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A firing that began or ended. `because` of an end is cleared, changed or removed."""
+    """A firing that began or ended in a check. `because` is None for a new one, else cleared, changed or removed."""
 
     workspace: str | None
     name: str
@@ -43,91 +49,102 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     because: str | None = None
 
 
-class Steps:
-    """What becomes of each rule, recorded as it is decided."""
+class Decisions:
+    """The decisions of one check at `now`, over all rules.
 
-    def __init__(self, writing: Journal, now: datetime, everything: Sequence[Rule]) -> None:
-        self._writing, self._now = writing, now
+    Construction ends the firings of rules that were changed or removed. Then call `record` once for each rule of
+    `to_measure`, and read `fired`, `resolved` and `outcomes()`. Raises WriteFailed.
+    """
+
+    def __init__(self, journal: Journal, now: datetime, all_rules: Sequence[Rule]) -> None:
+        self._journal, self._now = journal, now
         self.fired: list[Change] = []
         self.resolved: list[Change] = []
-        self._taken: list[tuple[Rule, Standing, Reading]] = []
-        #: By workspace and id of the rule: rules of two workspaces may have one id.
+        self.to_measure: list[Rule] = []
+        self._outcomes: list[Outcome] = []
+        #: By workspace and rule id: rules of two workspaces may have one id.
         self._standings: dict[tuple[str | None, str], Standing] = {}
-        self.evaluated: list[Rule] = []
-        for rule in everything:
-            standing = self._do(rule, rule.standing, machine.settle(rule.standing), None)
+        for rule in all_rules:
+            standing = self._act(rule, rule.standing, machine.settle(rule.standing), None)
             self._standings[rule.workspace, rule.rule_id] = standing
             if rule.standing.removed:
                 continue
             if rule.problem is not None:
-                self.take(rule, Reading(holds=None, error=rule.problem))
+                self.record(rule, Reading(holds=None, error=rule.problem))
             else:
-                self.evaluated.append(rule)
+                self.to_measure.append(rule)
 
-    def take(self, rule: Rule, reading: Reading) -> None:
-        """Do what a reading makes of a rule."""
+    def record(self, rule: Rule, reading: Reading) -> None:
+        """Decide what follows from a reading, and write its events. A value that no event can hold fails the rule."""
+        try:
+            self._record(rule, reading)
+        except (ArithmeticError, InvalidEvent) as error:
+            if reading.error is not None:
+                raise
+            reason = f"what was measured cannot be recorded: {type(error).__name__}: {error}"
+            self._record(rule, Reading(holds=None, error=reason))
+
+    def _record(self, rule: Rule, reading: Reading) -> None:
         standing = self._standings[rule.workspace, rule.rule_id]
-        standing = self._do(rule, standing, machine.decide(standing, reading, self._now), reading)
-        self._taken.append((rule, standing, reading))
+        standing = self._act(rule, standing, machine.decide(standing, reading, self._now), reading)
+        self._outcomes.append(_outcome(rule, reading, machine.state(standing, reading, self._now)))
         if reading.passing:
-            return  # said in the answer; in the log it would be an event for each check that somebody stopped
+            return  # the outcome has it; in the log it would be an event for each check that ran out of time
         error = reading.error and reading.error[:_REASON_CHARS_MAX]
         if error is not None and error != rule.failing_because:
-            failed = AlertRuleFailed(name=rule.name, rule_id=rule.rule_id, reason=error)
-            self._writing.write(failed, workspace=rule.workspace, at=self._now)
+            self._write(rule, AlertRuleFailed(name=rule.name, rule_id=rule.rule_id, reason=error))
         if error is None and rule.failing_because is not None:
-            recovered = AlertRuleRecovered(name=rule.name, rule_id=rule.rule_id)
-            self._writing.write(recovered, workspace=rule.workspace, at=self._now)
+            self._write(rule, AlertRuleRecovered(name=rule.name, rule_id=rule.rule_id))
 
-    def _do(self, rule: Rule, standing: Standing, action: Action, reading: Reading | None) -> Standing:
+    def _write(self, rule: Rule, event: msgspec.Struct) -> None:
+        self._journal.write(event, workspace=rule.workspace, at=self._now)
+
+    def _act(self, rule: Rule, standing: Standing, action: Action, reading: Reading | None) -> Standing:
         firing_id = ""
         if action is Action.FIRE:
             assert reading is not None
             firing_id = self._fire(rule, standing, reading)
         elif action is not Action.NOTHING:
             assert standing.open is not None
-            resolve(self._writing, rule, standing.open, action, self._now, reading.value if reading else None)
-            self.resolved.append(_change(rule, standing.open.firing_id, action.value))
+            resolve(self._journal, rule, standing.open, action, self._now, reading.value if reading else None)
+            summary = f"{rule.name}: {action.value}"
+            self.resolved.append(_change(rule, standing.open.firing_id, summary, action.value))
         return machine.after(standing, action, self._now, firing_id)
 
     def _fire(self, rule: Rule, standing: Standing, reading: Reading) -> str:
-        what = rule.definition
-        begun = max(standing.last_resolved or rule.set_at, rule.set_at)
-        made = self._writing.write(
-            AlertFired(
-                name=rule.name,
-                rule_id=rule.rule_id,
-                kind=what.kind,
-                severity=what.severity,
-                summary=rules.summary(what, reading.value),
-                value=None if reading.value is None else Decimal(rules.plain(reading.value)),
-                threshold=what.threshold,
-                samples=reading.samples,
-                window_s=None if what.kind == "sql" else what.window_s,
-                agent=what.agent,
-                model=what.model,
-                detail=reading.detail,
-                channels=list(dict.fromkeys(map(delivery.label, what.channels))),
-            ),
-            workspace=rule.workspace,
-            at=self._now,
-            # Of the rule, and of how often it has fired: two who decide the same write one event.
-            event_id=event_id(begun, rule.workspace, "alert_fired", rule.rule_id, str(rule.firings)),
+        definition = rule.definition
+        event = AlertFired(
+            name=rule.name,
+            rule_id=rule.rule_id,
+            kind=definition.kind,
+            severity=definition.severity,
+            summary=rules.summary(definition, reading.value),
+            value=None if reading.value is None else Decimal(units.plain(reading.value)),
+            threshold=definition.threshold,
+            samples=reading.samples,
+            window_s=None if definition.kind == "sql" else definition.window_s,
+            agent=definition.agent,
+            model=definition.model,
+            detail=reading.detail,
+            channels=list(dict.fromkeys(map(channels.label, definition.channels))),
         )
-        self.fired.append(_change(rule, made, None, reading))
-        return made
+        # Derived from the rule and the number of its firings: two checkers that decide the same write one event.
+        began = max(standing.last_resolved or rule.set_at, rule.set_at)
+        derived = event_id(began, rule.workspace, "alert_fired", rule.rule_id, str(rule.firings))
+        firing_id = self._journal.write(event, workspace=rule.workspace, at=self._now, event_id=derived)
+        self.fired.append(_change(rule, firing_id, event.summary, None))
+        return firing_id
 
     def outcomes(self) -> list[Outcome]:
-        """Return what was found of each rule that is there."""
-        found = [_outcome(rule, standing, reading, self._now) for rule, standing, reading in self._taken]
-        return sorted(found, key=lambda each: (each.workspace or "", each.name))
+        """Return the outcome of every rule that was not removed, by workspace and name."""
+        return sorted(self._outcomes, key=lambda outcome: (outcome.workspace or "", outcome.name))
 
 
 def resolve(
-    writing: Journal, rule: Rule, firing: machine.Open, action: Action, now: datetime, value: Decimal | None = None
+    journal: Journal, rule: Rule, firing: Open, action: Action, now: datetime, value: Decimal | None = None
 ) -> None:
-    """Record that a firing is over."""
-    writing.write(
+    """Write that the firing of a rule is over. Raises WriteFailed."""
+    journal.write(
         AlertResolved(name=rule.name, firing_id=firing.firing_id, reason=action.value, value=value),
         workspace=rule.workspace,
         at=now,
@@ -135,28 +152,26 @@ def resolve(
     )
 
 
-def _change(rule: Rule, firing_id: str, because: str | None, reading: Reading | None = None) -> Change:
-    what = rule.definition
-    said = rules.summary(what, reading.value) if reading else f"{rule.name}: {because}"
+def _change(rule: Rule, firing_id: str, summary: str, because: str | None) -> Change:
     return Change(
         workspace=rule.workspace,
         name=rule.name,
-        severity=what.severity,
+        severity=rule.definition.severity,
         firing_id=firing_id,
-        summary=said,
+        summary=summary,
         because=because,
     )
 
 
-def _outcome(rule: Rule, standing: Standing, reading: Reading, now: datetime) -> Outcome:
+def _outcome(rule: Rule, reading: Reading, state: machine.State) -> Outcome:
     return Outcome(
         workspace=rule.workspace,
         name=rule.name,
         kind=rule.definition.kind,
         severity=rule.definition.severity,
-        state=machine.state(standing, reading, now).value,
+        state=state.value,
         condition=rules.condition(rule.definition),
-        value=None if reading.value is None else rules.plain(reading.value),
+        value=None if reading.value is None else units.plain(reading.value),
         samples=reading.samples,
         detail=reading.detail,
         error=reading.error,

@@ -1,4 +1,7 @@
-"""Telling channels through Apprise, and what it may do for that: no files, no redirects, no other host."""
+"""Sending messages to channels through Apprise.
+
+It may open no files, follow no redirects, and go to no host but the one in the URL.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,9 @@ import msgspec
 
 from eventlog.errors import MissingExtra
 from eventlog.queries.alerts import channels
-from eventlog.queries.alerts.channels import label, may_hold_secret, normal, redacted
 
 if TYPE_CHECKING:
     from apprise import Apprise
-
-__all__ = ["label", "may_hold_secret", "normal", "redacted"]
 
 ATTEMPTS_MAX = 8
 BACKOFF_S, BACKOFF_S_MAX = 30.0, 3600.0
@@ -26,7 +26,7 @@ _UNKNOWN = "Apprise knows no such URL"
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What a channel is told: a title of one line, and lines of `name: value`."""
+    """A message for a channel: a title of one line, and a body of lines. `severity` is info, warning or critical."""
 
     title: str
     body: str
@@ -34,31 +34,35 @@ class Message(msgspec.Struct, frozen=True):
 
 
 def test_message(name: str) -> Message:
-    """Return what a test says."""
+    """Return a test message; `name` is what it tests, such as `the rule spend`."""
     line = f"eventlog: this is a test of {name}; nothing is wrong"
     return Message(f"[info] {line}", line, "info")
 
 
 def backoff_s(attempt: int) -> float | None:
-    """Return how long to wait after a failed attempt, the first being 1; None where it was the last."""
+    """Return the seconds to wait after failed attempt 1, 2, …: 30, 60, … up to 3600; None after the last one (8)."""
     return None if attempt >= ATTEMPTS_MAX else min(BACKOFF_S * 2 ** (attempt - 1), BACKOFF_S_MAX)
 
 
 def problem(channel: str, environ: Mapping[str, str]) -> str | None:
-    """Return what keeps a channel from being told at all, as far as can be seen from here. Raises MissingExtra."""
+    """Return why nothing could be sent to a channel, such as an unset variable; None if nothing is wrong with it.
+
+    Nothing is sent. Raises MissingExtra without Apprise.
+    """
     url, unset = _url(channel, environ)
     if url is None:
         return unset
     refused = channels.refusal(url)
     if refused is None and _service(url) is None:
         refused = _UNKNOWN
-    return None if refused is None else f"{label(channel)}: {refused}"
+    return None if refused is None else f"{channels.label(channel)}: {refused}"
 
 
 def send(channel: str, message: Message, environ: Mapping[str, str], *, timeout_s: float = TIMEOUT_S) -> str | None:
-    """Tell a channel; return None where it took the message, else why not, without secrets. Raises MissingExtra.
+    """Send a message; return None if the channel took it, else why not, without secrets.
 
-    One that did not answer in time may have taken it all the same.
+    A channel that does not answer within `timeout_s` may have taken it all the same. Raises MissingExtra without
+    Apprise.
     """
     url, unset = _url(channel, environ)
     if url is None:
@@ -67,26 +71,26 @@ def send(channel: str, message: Message, environ: Mapping[str, str], *, timeout_
     if refused is not None:
         return refused
     try:
-        words = _send(url, message, timeout_s)
+        reason = _send(url, message, timeout_s)
     except MissingExtra:
         raise
-    except Exception as error:  # noqa: BLE001 - a plugin's; one channel must not keep others from being told
-        words = f"{type(error).__name__}: {error}"
-    return None if words is None else redacted(words, url)[:_REASON_CHARS_MAX]
+    except Exception as error:  # noqa: BLE001 - a plugin's; the other channels must be notified all the same
+        reason = f"{type(error).__name__}: {error}"
+    return None if reason is None else channels.redacted(reason, url)[:_REASON_CHARS_MAX]
 
 
 def _send(url: str, message: Message, timeout_s: float) -> str | None:
     service = _service(url)
     if service is None:
         return _UNKNOWN
-    done = service.notify(
+    result = service.notify(
         title=message.title, body=message.body, notify_type=_SEVERITY[message.severity], body_format="text",
         timeout=timeout_s,
     )  # fmt: skip
-    if done:
+    if result:
         return None
-    said = list(dict.fromkeys(entry.message for each in done for entry in each.logs()))
-    return " ".join(said) or f"it was not taken ({done.status.name.lower()})"
+    lines = list(dict.fromkeys(entry.message for target in result for entry in target.logs()))
+    return " ".join(lines) or f"it was not taken ({result.status.name.lower()})"
 
 
 def _url(channel: str, environ: Mapping[str, str]) -> tuple[str | None, str | None]:
@@ -102,7 +106,7 @@ def _service(url: str) -> Apprise | None:
         import apprise  # noqa: PLC0415 - it loads a third of a second's worth of modules, and is optional
     except ModuleNotFoundError as error:
         raise MissingExtra(f"delivering alerts ({error.name} is missing)", "alerts") from None
-    # It logs what goes wrong. That is in the result too, and must not go to standard error instead.
+    # Apprise logs errors, which are in its result too; they must not go to standard error.
     logger = logging.getLogger("apprise")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
@@ -110,17 +114,17 @@ def _service(url: str) -> Apprise | None:
         app_id="eventlog", app_desc="eventlog alerts", async_mode=False, http_redirects=False, allow_templates=False,
         image_path_mask=False, storage_mode="memory", result_log_disk_size=0,
     )  # fmt: skip
-    found = apprise.Apprise.instantiate(url, asset=asset)
-    if found is None or not _goes_there(found, url):
+    plugin = apprise.Apprise.instantiate(url, asset=asset)
+    if plugin is None or not _goes_there(plugin, url):
         return None
     service = apprise.Apprise(asset=asset)
-    return service if service.add(found) else None
+    return service if service.add(plugin) else None
 
 
-def _goes_there(service: Any, url: str) -> bool:
-    """Whether Apprise reads the same host from a webhook's URL as we do."""
-    to = channels.host(url)
-    if to is None:
+def _goes_there(plugin: Any, url: str) -> bool:
+    """Whether Apprise reads the same host from a webhook's URL as `channels.host`, by which it was allowed."""
+    host = channels.host(url)
+    if host is None:
         return True
-    port = service.port or channels.WEBHOOKS[channels.scheme(url)]
-    return bool((service.host or "").strip("[]").lower() == to.name.strip("[]") and port == to.port)
+    port = plugin.port or channels.WEBHOOKS[channels.scheme(url)]
+    return bool((plugin.host or "").strip("[]").lower() == host.name.strip("[]") and port == host.port)

@@ -1,24 +1,27 @@
-"""Rules, firings and deliveries for those who read."""
+"""Rules, firings and deliveries as the index has them, for those who read."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
 import duckdb
 import msgspec
 
 from eventlog.format.alerts import AlertRuleSet
-from eventlog.queries.alerts import delivery, rules
+from eventlog.queries.alerts import channels, machine, rules
+from eventlog.queries.alerts.machine import Reading, State
+from eventlog.queries.rows import rows_as
 
-#: What is read here.
+#: The views that the statements here read.
 VIEWS = ("alert_rules", "alerts", "alert_deliveries")
 
 
 class RuleState(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule that was set. `state` is ok, firing, snoozed, failing or removed; `since` when that began, if known.
+    """A rule and its state: ok, firing, snoozed, failing or removed. Times are UTC.
 
-    `channels` are shown without what may be secret.
+    `since` is when the state began, None for ok and snoozed. `condition` is text: `cost over 5.00 USD in 1h`.
+    `problem` says why it is failing. `channels` are labels without secrets, such as `env:SLACK_URL`. `firings` counts
+    those since the rule was set.
     """
 
     workspace: str | None
@@ -39,9 +42,11 @@ class RuleState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Firing(msgspec.Struct, frozen=True, kw_only=True):
-    """A firing of a rule, whether that is still there or not. `state` is open or resolved. Amounts are text.
+    """A firing of a rule that may be gone by now. `state` is open or resolved. Times are UTC.
 
-    Of the channels that it was for, `delivered` took the message, `pending` will be told, and `dead` were given up on.
+    `because` of a resolved one is cleared, changed or removed. `value` and `threshold` are decimal texts in the unit of
+    the kind: USD, a share, ms, seconds of silence, or rows. `delivered`, `pending` and `dead` are the labels of the
+    channels that took the message, that will be tried, and that were given up on.
     """
 
     firing_id: str
@@ -64,16 +69,17 @@ class Firing(msgspec.Struct, frozen=True, kw_only=True):
     dead: list[str]
 
     @property
-    def told(self) -> str:
-        """Return how telling it went, in words."""
+    def deliveries(self) -> str:
+        """Return how many channels are in each state: `1 delivered, 2 pending`."""
         counts = {"delivered": self.delivered, "pending": self.pending, "dead": self.dead}
-        return ", ".join(f"{len(channels)} {state}" for state, channels in counts.items() if channels)
+        return ", ".join(f"{len(labels)} {state}" for state, labels in counts.items() if labels)
 
 
 class DeliveryState(msgspec.Struct, frozen=True, kw_only=True):
-    """A channel that is to be told of a firing. `state` is delivered, pending, dead, not_allowed or dropped.
+    """The delivery of a firing to a channel. `state` is delivered, pending, dead, not_allowed or dropped.
 
-    not_allowed: its channel is none of those that `alerts.toml` allows; dropped: its rule was changed or removed.
+    not_allowed: `alerts.toml` does not allow the channel. dropped: the rule was changed or removed before it was
+    delivered. `channel` is a label without secrets; `retry_at` (UTC) is the next attempt after a failure.
     """
 
     firing_id: str
@@ -91,100 +97,70 @@ class DeliveryState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_rules(connection: duckdb.DuckDBPyConnection) -> list[RuleState]:
-    """Return all rules that were ever set, by workspace and name."""
-    times = {
-        (row[0], row[1]): row[2:]
-        for row in connection.execute("SELECT workspace, name, removed, failing_since FROM alert_rules").fetchall()
-    }
+    """Return all rules that were ever set, by workspace and name, as they are now."""
     now = datetime.now(UTC)
-    found = []
-    for rule in rules.read(connection, now):
-        removed, failing_since = times[rule.workspace, rule.name]
-        found.append(_state(rule, _utc(removed), _utc(failing_since), now))
-    return found
+    return [_rule_state(rule, now) for rule in rules.read(connection, now)]
 
 
-def _state(rule: rules.Rule, removed: datetime | None, failing_since: datetime | None, now: datetime) -> RuleState:
-    standing, what = rule.standing, rule.definition
-    state, since = "ok", None
-    if standing.removed:
-        state, since = "removed", removed
-    elif rule.problem or rule.failing_because:
-        state, since = "failing", failing_since
-    elif standing.is_snoozed(now):
-        state = "snoozed"
-    elif standing.open is not None:
-        state, since = "firing", standing.open.fired
+def _rule_state(rule: rules.Rule, now: datetime) -> RuleState:
+    standing, definition = rule.standing, rule.definition
+    problem = rule.problem or rule.failing_because
+    state = machine.state(standing, Reading(holds=None if problem else False), now)
+    began = {State.REMOVED: rule.removed_at, State.FAILING: rule.failing_since}
+    if standing.open is not None:
+        began[State.FIRING] = standing.open.fired
     return RuleState(
         workspace=rule.workspace,
         name=rule.name,
         rule_id=rule.rule_id,
-        kind=what.kind,
-        severity=what.severity,
-        condition=rules.condition(what),
-        state=state,
-        since=since,
-        problem=rule.problem or rule.failing_because,
-        channels=list(map(delivery.label, what.channels)),
+        kind=definition.kind,
+        severity=definition.severity,
+        condition=rules.condition(definition),
+        state=state.value,
+        since=began.get(state),
+        problem=problem,
+        channels=list(map(channels.label, definition.channels)),
         firings=rule.firings,
         set_at=rule.set_at,
-        removed=removed,
+        removed=rule.removed_at,
         snoozed_until=standing.snoozed_until if standing.is_snoozed(now) else None,
-        note=what.note,
+        note=definition.note,
     )
 
 
-_FIRINGS = """
-    WITH told AS (
+# An amount has twelve decimals in the index.
+FIRINGS = """
+    WITH deliveries AS (
         SELECT workspace, firing_id, list(channel ORDER BY channel) FILTER (state = 'delivered') AS delivered,
                list(channel ORDER BY channel) FILTER (state = 'pending') AS pending,
                list(channel ORDER BY channel) FILTER (state IN ('dead', 'not_allowed')) AS dead
         FROM alert_deliveries GROUP BY ALL
     )
     SELECT a.firing_id::VARCHAR AS firing_id, a.workspace, a.name, a.rule_id::VARCHAR AS rule_id, a.kind, a.severity,
-           a.state, a.fired, a.resolved, a.resolved_because AS because, a.value::VARCHAR AS value,
-           a.threshold::VARCHAR AS threshold, a.samples, a.summary, a.detail, coalesce(t.delivered, []) AS delivered,
-           coalesce(t.pending, []) AS pending, coalesce(t.dead, []) AS dead
-    FROM alerts a LEFT JOIN told t ON t.firing_id = a.firing_id AND t.workspace IS NOT DISTINCT FROM a.workspace
+           a.state, a.fired, a.resolved, a.resolved_because AS because,
+           rtrim(rtrim(a.value::VARCHAR, '0'), '.') AS value,
+           rtrim(rtrim(a.threshold::VARCHAR, '0'), '.') AS threshold, a.samples, a.summary, a.detail,
+           coalesce(d.delivered, []) AS delivered, coalesce(d.pending, []) AS pending, coalesce(d.dead, []) AS dead
+    FROM alerts a LEFT JOIN deliveries d ON d.firing_id = a.firing_id AND d.workspace IS NOT DISTINCT FROM a.workspace
     ORDER BY a.fired DESC, a.firing_id DESC LIMIT $1
 """
 
 
 def read_firings(connection: duckdb.DuckDBPyConnection, *, limit: int) -> list[Firing]:
-    """Return firings, the newest first."""
-    return [Firing(**_amounts(row)) for row in _rows(connection, _FIRINGS, [limit])]
-
-
-def _amounts(row: dict[str, Any]) -> dict[str, Any]:
-    for name in ("value", "threshold"):
-        text = row[name]
-        row[name] = text.rstrip("0").rstrip(".") if text and "." in text else text
-    return row
+    """Return at most `limit` firings, newest first."""
+    return rows_as(Firing, connection.execute(FIRINGS, [limit]))
 
 
 _COLUMNS = ", ".join(DeliveryState.__struct_fields__).replace("firing_id", "firing_id::VARCHAR AS firing_id")
-_DELIVERIES = f"SELECT {_COLUMNS} FROM alert_deliveries ORDER BY fired DESC, firing_id DESC, channel LIMIT $1"
+DELIVERIES = f"SELECT {_COLUMNS} FROM alert_deliveries ORDER BY fired DESC, firing_id DESC, channel LIMIT $1"
 
 
 def read_deliveries(connection: duckdb.DuckDBPyConnection, *, limit: int) -> list[DeliveryState]:
-    """Return what was, is or was to be delivered, by firing, the newest first."""
-    return [DeliveryState(**row) for row in _rows(connection, _DELIVERIES, [limit])]
-
-
-def _rows(connection: duckdb.DuckDBPyConnection, query: str, params: list[Any]) -> list[dict[str, Any]]:
-    cursor = connection.execute(query, params)
-    names = [column[0] for column in cursor.description or []]
-    rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    for row in rows:
-        row.update({name: _utc(value) for name, value in row.items() if isinstance(value, datetime)})
-    return rows
-
-
-def _utc(moment: datetime | None) -> datetime | None:
-    return None if moment is None else rules.utc(moment)
+    """Return at most `limit` deliveries, those of the newest firing first."""
+    return rows_as(DeliveryState, connection.execute(DELIVERIES, [limit]))
 
 
 def definitions(connection: duckdb.DuckDBPyConnection) -> dict[tuple[str | None, str], AlertRuleSet]:
-    """Return the rules that are there, by workspace and name, with their channels as they were given."""
-    found = rules.read(connection, datetime.now(UTC))
-    return {(rule.workspace, rule.name): rule.definition for rule in found if not rule.standing.removed}
+    """Return the definitions of rules that were not removed, by workspace and name. Channels are URLs, with secrets."""
+    current = rules.read(connection, datetime.now(UTC))
+    return {(rule.workspace, rule.name): rule.definition for rule in current if not rule.standing.removed}

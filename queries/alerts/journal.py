@@ -1,4 +1,4 @@
-"""Writing the events of alerts: one checker at a time, and nothing of the caller's context in them."""
+"""Writing the events of alerts: by one process at a time, and without the caller's context."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _RETRY_S = 0.05
 
 
 @contextmanager
-def turn(root: str | Path, *, wait_s: float) -> Iterator[None]:
-    """Hold the root's lock for alerts: who changes rules, checks or delivers holds it all the while.
+def hold_lock(root: Path, *, wait_s: float) -> Iterator[None]:
+    """Hold `<root>/alerts.lock`: from reading the rules to the last event that follows from them.
 
     Raises AlertsBusy past `wait_s`, and WriteFailed where the root cannot be written.
     """
-    path = Path(root) / LOCK_NAME
+    path = root / LOCK_NAME
     try:
         opened = root_files.open_lock(path)
     except OSError as error:
@@ -53,40 +53,41 @@ def turn(root: str | Path, *, wait_s: float) -> Iterator[None]:
 
 
 class Journal:
-    """Records events of alerts under the time of the check. To be closed; each event is synced when it is written."""
+    """Writes events of alerts. Each is synced before `write` returns; `written` counts them. Close it at the end."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: Path) -> None:
         # Not through `config.load`: neither the workspace nor the agent of whoever checks is that of a rule.
         settings = Config(root=str(root), strict=True, durability=Durability.SYNCED)
         self._recorder = Recorder(settings, role=Role.MAINTENANCE)
         self.written = 0
 
     def write(self, event: msgspec.Struct, *, workspace: str | None, at: datetime, event_id: str | None = None) -> str:
-        """Record an event; return its id. Raises WriteFailed, and InvalidEvent."""
+        """Record an event with the timestamp `at` (UTC); return its id. Raises WriteFailed and InvalidEvent."""
         fields: dict[str, object] = {"timestamp": at, "workspace": workspace}
         if event_id is not None:
             fields["event_id"] = event_id
-        # In an empty context: a check may run inside an agent's run, of which it is no part.
+        # In an empty context: a check may run inside an agent's run, and its events are no part of it.
         written = contextvars.Context().run(lambda: self._recorder.emit(event, **fields))
         assert written is not None, "strict"
         self.written += 1
         return written
 
     def close(self) -> None:
-        """Let go of the segments."""
+        """Finish the segments that were written to."""
         self._recorder.shutdown()
 
 
 @contextmanager
-def journal(root: str | Path) -> Iterator[Journal]:
-    """Lend a journal."""
-    made = Journal(root)
-    try:
-        yield made
-    finally:
-        made.close()
+def locked(root: Path, *, wait_s: float) -> Iterator[Journal]:
+    """Hold the lock, and yield a journal. Raises what `hold_lock` does."""
+    with hold_lock(root, wait_s=wait_s):
+        journal = Journal(root)
+        try:
+            yield journal
+        finally:
+            journal.close()
 
 
 def event_id(at: datetime, workspace: str | None, event_type: str, *key: str) -> str:
-    """Return the id that belongs to a time and a key: who comes to the same finding writes the same event."""
+    """Return the id that is derived from a time and a key: checkers that decide the same write the same event."""
     return ids.derived_id(timestamps.to_us(at), event_type, *key, workspace=workspace)

@@ -1,11 +1,11 @@
-"""When a rule fires and when a firing is over: a function of how the rule stands, what was read, and the time.
+"""The state machine of a rule: when it fires and when a firing is over. Pure functions of standing, reading and time.
 
     ok ── holds ──→ open ── holds no more ──→ resolved (cleared)
                       └──── rule set anew ──→ resolved (changed) ─→ ok
                       └──── rule removed ───→ resolved (removed)
 
-While it is open it does not fire again. After a firing and after its end `cooldown_s` have to pass, and no snooze
-may be on. What could not be read changes nothing.
+An open rule does not fire again. After a firing, and after its end, `cooldown_s` must pass before the next one, and
+no snooze may be active. A reading that failed changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import msgspec
 
 
 class Open(msgspec.Struct, frozen=True):
-    """A firing that is not over, and the rule as it was set then."""
+    """A firing that is not over. `rule_id` is the rule as it was set when it fired; `fired` is UTC."""
 
     firing_id: str
     rule_id: str
@@ -26,7 +26,10 @@ class Open(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """What the log says of a rule. Of its firings and ends, those since it was set as it is now count."""
+    """What the log says about a rule. Times are UTC.
+
+    `last_fired` and `last_resolved` are of firings since the rule was set as it is now; `open` may be an earlier one.
+    """
 
     rule_id: str
     removed: bool = False
@@ -37,19 +40,21 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     last_resolved: datetime | None = None
 
     def is_snoozed(self, now: datetime) -> bool:
-        """Whether it is to be quiet at a moment."""
+        """Whether a snooze is active at `now`."""
         return self.snoozed_until is not None and now < self.snoozed_until
 
     def cools_until(self) -> datetime | None:
-        """Return from when on it may fire again; None where nothing keeps it."""
-        last = max((each for each in (self.last_fired, self.last_resolved) if each is not None), default=None)
+        """Return when the cooldown ends; None if the rule has not fired."""
+        last = max((time for time in (self.last_fired, self.last_resolved) if time is not None), default=None)
         return None if last is None else last + timedelta(seconds=self.cooldown_s)
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What a rule looks at, at one moment. `holds` None: it could not be read, and `error` says why.
+    """What was measured for a rule at one moment: whether its condition holds, the value, and of how many samples.
 
-    `passing`: that was not the rule's fault, but for want of time, say.
+    `value` is in the unit of the kind: USD, a share, ms, seconds of silence, or rows. `detail` is text, such as
+    `2 of 4 failed`. If it could not be measured, `holds` is None and `error` says why; `passing` marks an error that
+    is not the rule's own, such as a lack of time.
     """
 
     holds: bool | None
@@ -61,7 +66,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Action(enum.Enum):
-    """What becomes of a rule: it fires, its firing is over for one of three reasons, or nothing."""
+    """What a check does with a rule: fire it, end its firing for one of three reasons, or nothing."""
 
     FIRE = "fire"
     CLEARED = "cleared"
@@ -71,7 +76,7 @@ class Action(enum.Enum):
 
 
 class State(enum.Enum):
-    """How a rule is, for those who look at it."""
+    """The state of a rule, as checks and lists show it."""
 
     OK = "ok"
     FIRING = "firing"
@@ -82,7 +87,7 @@ class State(enum.Enum):
 
 
 def settle(standing: Standing) -> Action:
-    """Return whether the rule itself, being changed or removed, ends its firing."""
+    """Return the end of a firing whose rule was changed or removed since: CHANGED, REMOVED or NOTHING."""
     if standing.open is None:
         return Action.NOTHING
     if standing.removed:
@@ -91,7 +96,7 @@ def settle(standing: Standing) -> Action:
 
 
 def decide(standing: Standing, reading: Reading, now: datetime) -> Action:
-    """Return what a reading makes of a rule that is settled."""
+    """Return what follows from a reading, for a rule that `settle` has nothing to do for: FIRE, CLEARED or NOTHING."""
     if standing.removed or reading.holds is None:
         return Action.NOTHING
     if standing.open is not None:
@@ -103,20 +108,19 @@ def decide(standing: Standing, reading: Reading, now: datetime) -> Action:
 
 
 def after(standing: Standing, action: Action, now: datetime, firing_id: str) -> Standing:
-    """Return how a rule stands after an action; `firing_id` is that of a new firing."""
+    """Return the standing after an action; `firing_id` is used for FIRE."""
     if action is Action.FIRE:
-        opened = Open(firing_id, standing.rule_id, now)
-        return msgspec.structs.replace(standing, open=opened, last_fired=now)
+        return msgspec.structs.replace(standing, open=Open(firing_id, standing.rule_id, now), last_fired=now)
     if action is Action.CLEARED:
         return msgspec.structs.replace(standing, open=None, last_resolved=now)
     if action is Action.NOTHING:
         return standing
-    # The firing was of another rule: that one's past does not keep this one from firing.
+    # The firing was the rule's as it was set before: its end starts no cooldown for the new one.
     return msgspec.structs.replace(standing, open=None)
 
 
 def state(standing: Standing, reading: Reading, now: datetime) -> State:
-    """Return how a rule is, after all was decided."""
+    """Return the state of a rule, of its standing after the decision and its reading."""
     if standing.removed:
         return State.REMOVED
     if reading.holds is None:

@@ -1,9 +1,9 @@
 """Rules that are SQL, run in a process of their own.
 
-DuckDB looks at an interruption between chunks of rows only, and may need more memory than there is. So
-neither a limit of time nor of memory is certain inside a process that must live on, and the one
-that watches must. The child answers rule by rule; one that overruns, or takes the child down with it, is
-an error of that rule, and another child goes on behind it.
+DuckDB notices an interruption only between chunks of rows, and may need more memory than there is. So neither a time
+limit nor a memory limit is certain inside a process that must live on, such as one that watches. A child answers query
+by query; a query that overruns, or takes the child down with it, is an error of its rule, and another child goes on
+with the next.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import subprocess
 import sys
 import threading
 import time
@@ -22,120 +21,104 @@ from typing import IO, Any
 
 import msgspec
 
-from eventlog.errors import EventlogError, IndexFailed, QueryFailed
+from eventlog.errors import EventlogError, IndexFailed
 from eventlog.format.alerts import AlertRuleSet
-from eventlog.queries.access import sandbox, select
+from eventlog.queries.access import isolation, sandbox, select
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.alerts.evaluate import USED_UP
 from eventlog.queries.alerts.machine import Reading
 from eventlog.queries.alerts.rules import SQL_TIMEOUT_S, Rule
 from eventlog.queries.cost import on_demand
 
-#: Rows are counted up to this many.
+#: Rows are counted up to this number.
 ROWS_MAX = 1000
 DETAIL_CHARS_MAX = 500
-#: What a child may take beyond the limit of a rule: to load DuckDB, and to be told to stop.
+#: What a child may take beyond the limit of a rule: to be interrupted, and at first to load DuckDB.
 _GRACE_S = sandbox.STUCK_S
 _START_S = 15.0
 _STEP_S = 0.2
 _WAIT_S = 10.0
 
 
-class Question(msgspec.Struct, frozen=True):
-    """What a child is asked for one rule."""
+class Query(msgspec.Struct, frozen=True):
+    """The SQL of one rule, for a child to run."""
 
     workspace: str | None
     sql: str
     timeout_s: float
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What a child says of one rule: how many rows, the first one in words, or what is wrong, be it for now."""
-
-    rows: int = 0
-    first: str | None = None
-    error: str | None = None
-    passing: bool = False
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """All that a child is given, on standard input."""
+class Request(msgspec.Struct, frozen=True):
+    """What a child gets on standard input, as JSON. It answers with a line for each query: a Reading as JSON."""
 
     root: str
     wait_s: float
-    questions: list[Question]
+    queries: list[Query]
 
 
 def measure(
-    root: Path, asked: Sequence[Rule], *, limit_s: float, wait_s: float = _WAIT_S, stop: threading.Event | None = None
+    root: Path, rules: Sequence[Rule], *, limit_s: float, wait_s: float = _WAIT_S, stop: threading.Event | None = None
 ) -> list[Reading]:
-    """Run the SQL of rules, each within its limit, all within `limit_s`; what is not reached is an error."""
-    questions = [
-        Question(rule.workspace, rule.definition.sql or "", rule.definition.timeout_s or SQL_TIMEOUT_S)
-        for rule in asked
-    ]
-    answers = _answers(root, questions, time.monotonic() + limit_s, wait_s, stop)
-    return [_reading(answer) for answer in answers]
+    """Run the SQL of rules, each within its own limit, all within `limit_s`; return their readings, in order.
+
+    A rule holds if its query has rows. The value is their number, and the detail the first one: `agent = a, usd = 2`.
+    A query that is refused, fails or is not reached is an error of its rule. Raises OSError if no process can start.
+    """
+    queries = [_query(rule.definition, rule.workspace) for rule in rules]
+    return _readings(root, queries, time.monotonic() + limit_s, wait_s, stop)
 
 
-def problem(root: Path, rule: AlertRuleSet, workspace: str | None) -> str | None:
-    """Return what keeps a rule from being evaluated as things stand."""
-    timeout_s = rule.timeout_s or SQL_TIMEOUT_S
-    question = Question(workspace, rule.sql or "", timeout_s)
-    limit_s = _START_S + timeout_s + _WAIT_S
-    return _answers(root, [question], time.monotonic() + limit_s, _WAIT_S, None)[0].error
+def problem(root: Path, definition: AlertRuleSet, workspace: str | None) -> str | None:
+    """Return the error of a rule that would be measured now, such as a table that does not exist; None if it works."""
+    query = _query(definition, workspace)
+    deadline = time.monotonic() + _START_S + query.timeout_s + _WAIT_S
+    return _readings(root, [query], deadline, _WAIT_S, None)[0].error
 
 
-def _answers(
-    root: Path, questions: list[Question], deadline: float, wait_s: float, stop: threading.Event | None
-) -> list[Answer]:
-    answers: list[Answer] = []
-    while len(answers) < len(questions):
-        left = questions[len(answers) :]
-        before = len(answers)
-        problem = _ask(Asked(str(root), wait_s, left), answers, deadline, stop)
-        if problem is None:
+def _query(definition: AlertRuleSet, workspace: str | None) -> Query:
+    return Query(workspace, definition.sql or "", definition.timeout_s or SQL_TIMEOUT_S)
+
+
+def _readings(
+    root: Path, queries: list[Query], deadline: float, wait_s: float, stop: threading.Event | None
+) -> list[Reading]:
+    readings: list[Reading] = []
+    while len(readings) < len(queries):
+        before = len(readings)
+        request = Request(str(root), wait_s, queries[before:])
+        error = _ask(request, readings, deadline, stop)
+        if error is None:
             continue
         if time.monotonic() >= deadline or (stop is not None and stop.is_set()):
-            unread = Answer(error=USED_UP, passing=True)
-            answers += [unread] * (len(questions) - len(answers))
-        elif len(answers) < len(questions):
-            answers.append(Answer(error=problem))
-        assert len(answers) > before
-    return answers
+            unreached = Reading(holds=None, error=USED_UP, passing=True)
+            readings += [unreached] * (len(queries) - len(readings))
+        else:
+            readings.append(Reading(holds=None, error=error))
+        assert len(readings) > before
+    return readings
 
 
-def _reading(answer: Answer) -> Reading:
-    if answer.error is not None:
-        return Reading(holds=None, error=answer.error, passing=answer.passing)
-    return Reading(holds=answer.rows > 0, value=Decimal(answer.rows), samples=answer.rows, detail=answer.first)
-
-
-def _ask(asked: Asked, answers: list[Answer], deadline: float, stop: threading.Event | None) -> str | None:
-    """Have a child answer; return None where it answered all, else what became of it at the next question."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-c", "from eventlog.queries.alerts import sql_rules; sql_rules.main()"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
-    )  # fmt: skip
+def _ask(request: Request, readings: list[Reading], deadline: float, stop: threading.Event | None) -> str | None:
+    """Have a child answer, and append its readings; return None if it answered all, else the error of the next one."""
+    child = isolation.start("eventlog.queries.alerts.sql_rules")
     assert child.stdin is not None
     assert child.stdout is not None
     try:
         try:
-            child.stdin.write(msgspec.json.encode(asked))
+            child.stdin.write(msgspec.json.encode(request))
             child.stdin.close()
         except BrokenPipeError:
             pass  # it ended at once; its exit code says so below
         lines = _Lines(child.stdout)
-        for number, question in enumerate(asked.questions):
-            allowed_s = question.timeout_s + asked.wait_s + _GRACE_S + (0 if number else _START_S)
+        for number, query in enumerate(request.queries):
+            allowed_s = query.timeout_s + request.wait_s + _GRACE_S + (0 if number else _START_S)
             until = min(time.monotonic() + allowed_s, deadline)
             line = lines.next(until, stop)
             if line is None:
-                return f"the query was stopped after {question.timeout_s:g} s, with the process that ran it"
+                return f"the query was stopped after {query.timeout_s:g} s, with the process that ran it"
             if not line:
                 return f"the process that ran the query ended with {child.wait(timeout=_GRACE_S)}; narrow the query"
-            answers.append(msgspec.json.decode(line, type=Answer))
+            readings.append(msgspec.json.decode(line, type=Reading))
     finally:
         child.kill()
         child.wait()
@@ -153,7 +136,7 @@ class _Lines:
         self._selector.register(self._fd, selectors.EVENT_READ)
 
     def next(self, until: float, stop: threading.Event | None) -> bytes | None:
-        """Return the next line; b"" where there is no more, None where none came in time."""
+        """Return the next line; b"" at the end of the pipe, None if no line came before `until` (time.monotonic)."""
         while b"\n" not in self._rest:
             left_s = until - time.monotonic()
             if left_s <= 0 or (stop is not None and stop.is_set()):
@@ -172,42 +155,40 @@ class _Lines:
 
 
 def main() -> None:
-    """Answer what stands on standard input, a line each."""
+    """Answer the request on standard input: a line of standard output for each query."""
     sandbox.bound_process()
-    asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Asked)
-    for question in asked.questions:
-        sys.stdout.buffer.write(msgspec.json.encode(_answer(asked, question)) + b"\n")
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    for query in request.queries:
+        sys.stdout.buffer.write(msgspec.json.encode(_run(request, query)) + b"\n")
         sys.stdout.buffer.flush()
 
 
-def _answer(asked: Asked, question: Question) -> Answer:
+def _run(request: Request, query: Query) -> Reading:
     reader = IndexReader(
-        asked.root,
-        workspace=question.workspace,
-        wait_s=asked.wait_s,
-        on_stuck=_wait,
+        request.root,
+        workspace=query.workspace,
+        wait_s=request.wait_s,
+        on_stuck=lambda _: None,  # the parent ends a child that is stuck
         on_demand=on_demand.TABLES,
     )
     try:
-        found = select.rows(reader, question.sql, None, row_limit=ROWS_MAX, timeout_s=question.timeout_s)
+        result = select.rows(reader, query.sql, None, row_limit=ROWS_MAX, timeout_s=query.timeout_s)
     except EventlogError as error:
-        # The first line says what is wrong; DuckDB goes on with the place, and with advice.
-        return Answer(error=str(error).splitlines()[0][:DETAIL_CHARS_MAX], passing=isinstance(error, IndexFailed))
+        # The first line says what is wrong; DuckDB goes on with the position, and with advice.
+        reason = str(error).splitlines()[0][:DETAIL_CHARS_MAX]
+        return Reading(holds=None, error=reason, passing=isinstance(error, IndexFailed))
     except MemoryError:
-        return Answer(error=str(QueryFailed("the answer does not fit into memory; narrow the query")))
-    first = _words(found.columns, found.rows[0]) if found.rows else None
-    return Answer(rows=len(found.rows), first=first)
+        return Reading(holds=None, error="the answer does not fit into memory; narrow the query")
+    count = len(result.rows)
+    detail = _row_text(result.columns, result.rows[0]) if result.rows else None
+    return Reading(holds=count > 0, value=Decimal(count), samples=count, detail=detail)
 
 
-def _wait(error: QueryFailed) -> None:
-    """Stay as it is: the parent ends a child that is stuck."""
-
-
-def _words(columns: Sequence[str], row: Sequence[Any]) -> str:
-    text = ", ".join(f"{name} = {_word(value)}" for name, value in zip(columns, row, strict=True))
+def _row_text(columns: Sequence[str], row: Sequence[Any]) -> str:
+    text = ", ".join(f"{name} = {_value_text(value)}" for name, value in zip(columns, row, strict=True))
     return text if len(text) <= DETAIL_CHARS_MAX else text[:DETAIL_CHARS_MAX] + "…"
 
 
-def _word(value: Any) -> str:
+def _value_text(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return "".join(each if each.isprintable() else " " for each in text)
+    return "".join(char if char.isprintable() else " " for char in text)

@@ -22,20 +22,23 @@ from eventlog.format.alerts import AlertRuleSet
 from eventlog.log import clock
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.access.select import Result
-from eventlog.queries.alerts import allowed, changes, delivery, history, rules, sql_rules
+from eventlog.queries.alerts import allowed, changes, channels, delivery, history, rules, sql_rules
 from eventlog.queries.alerts.check import Checked, check
 from eventlog.queries.alerts.watch import INTERVAL_S, watch
 from eventlog.queries.cli import options, render
 from eventlog.queries.cli.options import json_option, reading, utc_option
+from eventlog.queries.text import units
 
-_WORKSPACE = click.option("--workspace", metavar="W", help="Of this workspace; without it, over all workspaces.")
+_WORKSPACE = click.option(
+    "--workspace", metavar="W", help="The rule of this workspace; without it, the rule over all workspaces."
+)
 _LIMIT = click.option(
     "--limit",
     "limit",
     metavar="AGE",
     default="60s",
     show_default=True,
-    help="What evaluating may take, and delivering again.",
+    help="Time for evaluating, and again for delivering.",
 )
 _TO = "An Apprise URL, or env:NAME for one in the environment; may be repeated."
 _LISTED_MAX = 1000
@@ -43,15 +46,15 @@ _RULE_TYPES = ("alert_rule_set", "alert_rule_removed", "alert_snoozed", "alert_d
 
 
 class _Span(click.ParamType[float]):
-    """A length of time, in seconds."""
+    """A length of time such as 15m, in seconds."""
 
     name = "age"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = value if isinstance(value, float) else timestamps.age_s(str(value))
-        if found is None:
+        seconds = value if isinstance(value, float) else timestamps.age_s(str(value))
+        if seconds is None:
             self.fail(f"{value!r} is not a length of time; use 90s, 15m, 2h, 7d", param, ctx)
-        return found
+        return seconds
 
 
 SPAN = _Span()
@@ -61,8 +64,8 @@ SPAN = _Span()
 def alerts() -> None:
     """Watch cost, errors, latency, heartbeats, or any SELECT.
 
-    Rules are events, and so is what comes of them. Something has to check: a timer that runs
-    `eventlog alerts check`, or `eventlog alerts watch`. docs/alerts.md tells the whole of it.
+    Rules are events, and so are their firings. Nothing runs by itself: have a timer run `eventlog alerts check`,
+    or a service `eventlog alerts watch`. See docs/alerts.md.
 
     \b
     Example:
@@ -73,27 +76,30 @@ def alerts() -> None:
 
 @alerts.command()
 @click.argument("name", metavar="NAME")
-@click.option("--kind", type=click.Choice(list(rules.KINDS)), required=True, help="What it looks at.")
+@click.option("--kind", type=click.Choice(list(rules.KINDS)), required=True, help="What it measures.")
 @click.option("--threshold", metavar="N", help="USD; a share as 0.05 or 5%; milliseconds or 2.5s.")
 @click.option("--window", "window_s", type=SPAN, default="1h", show_default=True, help="The rolling window.")
-@click.option("--agent", metavar="A", help="Of this agent only.")
-@click.option("--model", metavar="M", help="Of models whose names begin so.")
-@click.option("--of", type=click.Choice(rules.MEASURED), help="For error_rate and latency; llm_calls, if not given.")
-@click.option("--percentile", type=float, help="For latency; 95, if not given.")
-@click.option(
-    "--at", "at_percent", metavar="PERCENT", help="For budget: fire when so much is spent; 100, if not given."
-)
+@click.option("--agent", metavar="A", help="Only this agent.")
+@click.option("--model", metavar="M", help="Only models whose names begin with M.")
+@click.option("--of", type=click.Choice(rules.MEASURED), help="For error_rate and latency; llm_calls by default.")
+@click.option("--percentile", type=float, help="For latency; 95 by default.")
+@click.option("--at", "at_percent", metavar="PERCENT", help="For budget: fire when this much is spent; 100 by default.")
 @click.option(
     "--min-samples", type=click.IntRange(min=1), default=1, show_default=True, help="For error_rate and latency."
 )
 @click.option("--sql", "query", metavar="SELECT", help="For sql: fires when this has rows.")
-@click.option("--timeout", "timeout_s", type=SPAN, help="For sql: what it may take; 5s, if not given.")
+@click.option("--timeout", "timeout_s", type=SPAN, help="For sql: the time limit; 5s by default.")
 @click.option("--severity", type=click.Choice(rules.SEVERITIES), default="warning", show_default=True)
 @click.option(
-    "--cooldown", "cooldown_s", type=SPAN, default="0s", show_default=True, help="Quiet after a firing and its end."
+    "--cooldown",
+    "cooldown_s",
+    type=SPAN,
+    default="0s",
+    show_default=True,
+    help="No new firing for this long after a firing and after its end.",
 )
-@click.option("--to", "channels", metavar="URL", multiple=True, help=_TO)
-@click.option("--note", help="Why it is there, or what to do.")
+@click.option("--to", "urls", metavar="URL", multiple=True, help=_TO)
+@click.option("--note", help="Why it exists, or what to do.")
 @_WORKSPACE
 @root_option
 def add(
@@ -102,15 +108,15 @@ def add(
     threshold: str | None,
     at_percent: str | None,
     query: str | None,
-    channels: tuple[str, ...],
+    urls: tuple[str, ...],
     workspace: str | None,
     root: str | None,
     **fields: Any,
 ) -> None:
-    """Set a rule, in place of the one of its name.
+    """Set a rule, or replace the one of its name.
 
-    A URL given to --to stands in the log for everybody who reads it. One that holds a password or a
-    token is better given as env:NAME, and read from the environment when it is used.
+    A URL in --to is in the log for everybody who reads it. If it holds a password or a token, use env:NAME:
+    then it is read from the environment when a message is sent.
 
     \b
     Example:
@@ -124,14 +130,14 @@ def add(
         threshold=_threshold(kind, threshold),
         at_percent=None if at_percent is None else _number(at_percent.removesuffix("%").strip(), "--at"),
         sql=query,
-        channels=list(channels),
+        channels=list(urls),
         **fields,
     )
     folder = resolve_root(root)
     rule_id = changes.add(folder, rule, workspace=workspace)
     tell(f"{name}: {rules.condition(rule)}" + ("" if rule_id else " (as before)"))
     for channel in rule.channels:
-        _warn_of(channel)
+        _warn_about(channel)
     if rule.sql is not None and (problem := sql_rules.problem(Path(folder), rule, workspace)):
         say(f"warning: as things stand it cannot be evaluated: {printable(problem)}")
 
@@ -150,19 +156,19 @@ def _threshold(kind: str, text: str | None) -> Decimal | None:
 
 def _number(text: str, option: str) -> Decimal:
     try:
-        found = Decimal(text)
+        number = Decimal(text)
     except InvalidOperation:
         raise QueryFailed(f"{option} {text!r} is not a number") from None
-    if not found.is_finite():
+    if not number.is_finite():
         raise QueryFailed(f"{option} {text!r} is not a number")
-    return found
+    return number
 
 
-def _warn_of(channel: str) -> None:
-    """Say what may be wrong with a channel; the rule is set all the same."""
-    if delivery.may_hold_secret(channel):
+def _warn_about(channel: str) -> None:
+    """Warn of what may be wrong with a channel; the rule is set all the same."""
+    if channels.may_hold_secret(channel):
         say(
-            f"warning: {delivery.label(channel)} stands in the log as it is; if it holds a secret, put it into the "
+            f"warning: {channels.label(channel)} stands in the log as it is; if it holds a secret, put it into the "
             "environment and use --to env:NAME"
         )
     try:
@@ -174,9 +180,9 @@ def _warn_of(channel: str) -> None:
 
 
 @alerts.command(name="list")
-@click.option("--history", "past", is_flag=True, help="Firings, the newest first, instead of rules.")
-@click.option("--dead", is_flag=True, help="Messages that were given up on, instead of rules.")
-@click.option("--all", "removed", is_flag=True, help="Removed rules, too.")
+@click.option("--history", "past", is_flag=True, help="Firings, newest first, instead of rules.")
+@click.option("--dead", is_flag=True, help="Dead letters (messages that were given up on), instead of rules.")
+@click.option("--all", "removed", is_flag=True, help="Include removed rules.")
 @utc_option
 @json_option
 @reading
@@ -190,9 +196,9 @@ def list_(
     wait_s: float,
     root: str | None,
 ) -> None:
-    """Show rules, firings, or what could not be delivered.
+    """List rules, firings, or messages that could not be delivered.
 
-    As the index has it; `eventlog alerts check` brings it up to date.
+    As the index has them; `eventlog alerts check` brings it up to date.
 
     \b
     Example:
@@ -205,33 +211,42 @@ def list_(
     if past:
         _show(store.alerts(limit=_LISTED_MAX), _FIRING, as_json=as_json, utc=utc)
     elif dead:
-        found = [each for each in store.alert_deliveries() if each.state in ("dead", "not_allowed")]
-        _show(found, _DEAD, as_json=as_json, utc=utc)
+        dead_letters = [letter for letter in store.alert_deliveries() if letter.state in ("dead", "not_allowed")]
+        _show(dead_letters, _DEAD, as_json=as_json, utc=utc)
     else:
-        listed = [each for each in store.alert_rules() if removed or each.state != "removed"]
+        listed = [rule for rule in store.alert_rules() if removed or rule.state != "removed"]
         _show(listed, _RULE, as_json=as_json, utc=utc)
 
 
 _RULE = ("name", "workspace", "severity", "state", "since", "condition", "channels", "problem")
-_FIRING = ("fired", "severity", "state", "resolved", "because", "workspace", "summary", "detail", "told", "firing_id")
+_FIRING = (
+    "fired",
+    "severity",
+    "state",
+    "resolved",
+    "because",
+    "workspace",
+    "summary",
+    "detail",
+    "deliveries",
+    "firing_id",
+)
 _DEAD = ("fired", "name", "workspace", "channel", "failures", "last_failure", "last_error", "firing_id")
 
 
-def _show(found: Sequence[msgspec.Struct], columns: Sequence[str], *, as_json: bool, utc: bool) -> None:
+def _show(structs: Sequence[msgspec.Struct], columns: Sequence[str], *, as_json: bool, utc: bool) -> None:
+    """Print structs as JSON, or as a table of those columns that are not empty."""
     if as_json:
-        options.echo_json(found)
+        options.echo_json(structs)
         return
-    if not found:
+    if not structs:
         say("none")
         return
-    rows = [tuple(_cell(getattr(each, name), utc=utc) for name in columns) for each in found]
-    wanted = [place for place, name in enumerate(columns) if any(row[place] for row in rows)]
-    kinds = ["BIGINT" if columns[place] == "failures" else "VARCHAR" for place in wanted]
-    render.table(
-        Result(
-            [columns[place] for place in wanted], kinds, [tuple(row[place] for place in wanted) for row in rows], False
-        )
-    )
+    cells = {name: [_cell(getattr(struct, name), utc=utc) for struct in structs] for name in columns}
+    shown = [name for name in columns if any(cells[name])]
+    types = ["BIGINT" if name == "failures" else "VARCHAR" for name in shown]
+    rows = list(zip(*(cells[name] for name in shown), strict=True))
+    render.table(Result(shown, types, rows, False))
 
 
 def _cell(value: Any, *, utc: bool) -> str:
@@ -244,17 +259,17 @@ def _cell(value: Any, *, utc: bool) -> str:
 
 @alerts.command()
 @click.argument("name", metavar="NAME")
-@click.option("--for", "for_s", type=SPAN, help="For so long from now; 0s ends it.")
-@click.option("--until", metavar="T", help="Until then: ISO 8601, in UTC where it names no zone.")
+@click.option("--for", "for_s", type=SPAN, help="For this long from now; 0s ends a snooze.")
+@click.option("--until", metavar="T", help="Until T: ISO 8601; UTC if it names no zone.")
 @click.option("--note", help="Why.")
 @_WORKSPACE
 @root_option
 def snooze(
     name: str, for_s: float | None, until: str | None, note: str | None, workspace: str | None, root: str | None
 ) -> None:
-    """Have a rule be quiet for a while.
+    """Snooze a rule.
 
-    It is evaluated all the same, and a firing that is over is resolved; nothing fires and nothing is delivered.
+    It is still evaluated, and a firing that is over is resolved; but nothing fires and nothing is delivered.
 
     \b
     Example:
@@ -276,7 +291,7 @@ def snooze(
 def rm(name: str, workspace: str | None, root: str | None) -> None:
     """Remove a rule; its history stays.
 
-    An open firing is resolved; what was not delivered yet will not be.
+    An open firing is resolved; messages that were not delivered yet are dropped.
 
     \b
     Example:
@@ -291,17 +306,17 @@ def rm(name: str, workspace: str | None, root: str | None) -> None:
 @_WORKSPACE
 @root_option
 def retry(name: str | None, workspace: str | None, root: str | None) -> None:
-    """Have messages that were given up on be tried again.
+    """Retry dead letters, the messages that were given up on.
 
-    By the next check; those of a rule, or all.
+    The next check sends them: those of a rule, or all.
 
     \b
     Example:
       eventlog alerts retry spend
       eventlog alerts check
     """
-    again = changes.retry(existing_root(root), name, workspace=workspace)
-    tell(f"{counted(again, 'message')} to be tried again by the next check")
+    retried = changes.retry(existing_root(root), name, workspace=workspace)
+    tell(f"{counted(retried, 'message')} to be tried again by the next check")
 
 
 @alerts.command(name="check")
@@ -311,8 +326,8 @@ def retry(name: str | None, workspace: str | None, root: str | None) -> None:
 def check_(limit: str, as_json: bool, root: str | None) -> int:
     """Evaluate all rules, and deliver what is due.
 
-    Indexes first what is new. The exit code is 1 where something is firing, a rule cannot be
-    evaluated, or a message could not be delivered. Who checks delivers: run it where the channels' variables are set.
+    New events are indexed first. The exit code is 1 if a rule is firing or cannot be evaluated, or a message
+    could not be delivered. Run it where the variables of the channels are set: whoever checks delivers.
 
     \b
     Example:
@@ -320,53 +335,56 @@ def check_(limit: str, as_json: bool, root: str | None) -> int:
       eventlog alerts check --json | jq '.fired'
     """
     folder = existing_root(root)
-    done = check(folder, limit_s=_limit_s(limit))
+    result = check(folder, limit_s=_limit_s(limit))
     for text in clock.warnings(folder, _RULE_TYPES):
         say(f"warning: {text}")
     if as_json:
-        options.echo_json(done)
+        options.echo_json(result)
     else:
-        tell("\n".join(map(printable, [*_news(done), _sum(done)])))
-    return 0 if done.is_quiet else EXIT_FAILED
+        tell("\n".join(map(printable, [*_news(result), _totals(result)])))
+    return 0 if result.is_quiet else EXIT_FAILED
 
 
 def _limit_s(text: str) -> float:
     return SPAN.convert(text, None, None)
 
 
-def _news(done: Checked) -> Iterable[str]:
-    """Say what is new: firings, ends, rules that fail, deliveries."""
-    for change in done.fired:
+def _news(result: Checked) -> Iterable[str]:
+    """Yield a line for each firing that began or ended, rule that fails, and attempt to deliver."""
+    for change in result.fired:
         yield f"fired     {change.severity:8}  {change.summary}"
-    for change in done.resolved:
+    for change in result.resolved:
         yield f"resolved  {change.severity:8}  {change.name} ({change.because})"
-    for each in done.rules:
-        if each.error:
-            yield f"failing   {each.severity:8}  {each.name}: {each.error}"
-    for told in done.deliveries:
-        if told.ok:
-            yield f"delivered {told.name} to {told.channel}"
+    for outcome in result.rules:
+        if outcome.error:
+            yield f"failing   {outcome.severity:8}  {outcome.name}: {outcome.error}"
+    for attempt in result.deliveries:
+        to = f"{attempt.name} to {attempt.channel}"
+        if attempt.ok:
+            yield f"delivered {to}"
         else:
-            then = f"again at {options.shown(told.retry_at, utc=False)}" if told.retry_at else "given up"
-            yield f"not delivered: {told.name} to {told.channel}, attempt {told.attempt}: {told.reason}; {then}"
-    if done.note:
-        yield f"{counted(done.undelivered, 'message')} not delivered: {done.note}"
+            then = f"again at {options.shown(attempt.retry_at, utc=False)}" if attempt.retry_at else "given up"
+            yield f"not delivered: {to}, attempt {attempt.attempt}: {attempt.reason}; {then}"
+    if result.note:
+        yield f"{counted(result.undelivered, 'message')} not delivered: {result.note}"
 
 
-def _sum(done: Checked) -> str:
-    states = [each.state for each in done.rules]
+def _totals(result: Checked) -> str:
+    states = [outcome.state for outcome in result.rules]
     parts = [f"{states.count(state):,} {state}" for state in dict.fromkeys(states)]
     return f"{counted(len(states), 'rule')}" + (f": {', '.join(parts)}" if parts else "")
 
 
 @alerts.command(name="watch")
-@click.option("--every", "every_s", type=SPAN, default=f"{INTERVAL_S:g}s", show_default=True, help="Between checks.")
+@click.option(
+    "--every", "every_s", type=SPAN, default=f"{INTERVAL_S:g}s", show_default=True, help="Time between checks."
+)
 @_LIMIT
 @root_option
 def watch_(every_s: float, limit: str, root: str | None) -> None:
     """Check again and again; stop with Ctrl-C.
 
-    It says what is new, and goes on where the index is busy or a channel is down.
+    It prints what is new, and goes on when the index is busy or a channel is down.
 
     \b
     Example:
@@ -379,17 +397,17 @@ def watch_(every_s: float, limit: str, root: str | None) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    told: set[str] = set()
+    reported: set[str] = set()
 
-    def report(done: Checked) -> None:
-        news = list(_news(done))
+    def report(result: Checked) -> None:
+        news = list(_news(result))
         for line in news:
-            if line not in told:  # a rule that fails is told once, not at each check
+            if line not in reported:  # a rule that keeps failing is reported once, not at each check
                 tell(printable(line))
-        told.clear()
-        told.update(news)
+        reported.clear()
+        reported.update(news)
 
-    say(f"checking {folder} every {rules.span(every_s)}; stop with Ctrl-C")
+    say(f"checking {folder} every {units.span(every_s)}; stop with Ctrl-C")
     watch(
         folder,
         stop,
@@ -407,37 +425,37 @@ def watch_(every_s: float, limit: str, root: str | None) -> None:
 def test(target: str, workspace: str | None, root: str | None) -> int:
     """Send a test message to a rule's channels, or to a URL.
 
-    Nothing is recorded. The exit code is 1 where a channel did not take it.
+    Nothing is recorded. The exit code is 1 if a channel did not take it.
 
     \b
     Example:
       eventlog alerts test spend
       eventlog alerts test env:SLACK_URL
     """
-    channels, is_rule = _channels(target, workspace, root)
+    targets, is_rule = _targets(target, workspace, root)
     code = 0
-    for channel in channels:
+    for channel in targets:
         name = f"the rule {target}" if is_rule else "a channel"
-        # One that is given by hand is the operator's word; a rule may have come from elsewhere.
+        # A channel on the command line is what the operator wants; a rule may have come from another log.
         reason = allowed.read(existing_root(root)).why_not(channel) if is_rule else None
         reason = reason or delivery.send(channel, delivery.test_message(name), os.environ)
-        tell(printable(f"{delivery.label(channel)}: {reason or 'delivered'}"))
+        tell(printable(f"{channels.label(channel)}: {reason or 'delivered'}"))
         code = EXIT_FAILED if reason else code
     return code
 
 
-def _channels(target: str, workspace: str | None, root: str | None) -> tuple[list[str], bool]:
-    """Return what a rule's name or a channel stands for, and whether it is a rule. Raises QueryFailed."""
+def _targets(target: str, workspace: str | None, root: str | None) -> tuple[list[str], bool]:
+    """Return the channels of a rule, or the channel that is named, and whether it is a rule. Raises QueryFailed."""
     try:
-        return [delivery.normal(target)], False
+        return [channels.normal(target)], False
     except QueryFailed:
         pass
     try:
         with IndexReader(existing_root(root)).trusted() as connection:
-            known = history.definitions(connection)
+            definitions = history.definitions(connection)
     except EventlogError as error:
         raise QueryFailed(f"{_shown(target)} is no channel, and rules cannot be read: {error}") from None
-    rule = known.get((workspace, target))
+    rule = definitions.get((workspace, target))
     if rule is None:
         raise QueryFailed(f"{_shown(target)} is neither a rule nor a channel; try: eventlog alerts list")
     if not rule.channels:
@@ -446,5 +464,5 @@ def _channels(target: str, workspace: str | None, root: str | None) -> tuple[lis
 
 
 def _shown(target: str) -> str:
-    """Return what was given for a name; what may be a mistyped URL holds a secret, perhaps."""
+    """Return the argument for an error; but not one that may be a mistyped URL, which may hold a secret."""
     return "what was given" if any(sign in target for sign in ":/@") else repr(target)

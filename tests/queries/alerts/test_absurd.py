@@ -68,7 +68,7 @@ def test_rules_with_absurd_numbers_fail_alone(root: Path) -> None:
 
 def test_a_rule_that_cannot_be_measured_is_found_among_the_others(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One of 100, whatever it is that it raises: the others fire, after few statements; it is said once."""
-    read = evaluate._READERS[("error_rate",)]
+    read = evaluate.MEASURES[("error_rate",)]
     asked = 0
 
     def fail(connection: duckdb.DuckDBPyConnection, given: Sequence[Rule], now: datetime) -> list[Reading]:
@@ -78,7 +78,7 @@ def test_a_rule_that_cannot_be_measured_is_found_among_the_others(root: Path, mo
             raise LookupError("wild")
         return read(connection, given, now)
 
-    monkeypatch.setitem(evaluate._READERS, ("error_rate",), fail)
+    monkeypatch.setitem(evaluate.MEASURES, ("error_rate",), fail)
     emit(root, (-5, call(error_type="E"), {}))
     wells = [rule(f"well {n}", "error_rate", "0.5") for n in range(99)]
     add(root, *wells[:40], rule("wild", "error_rate", "0.5"), *wells[40:])

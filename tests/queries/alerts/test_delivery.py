@@ -11,7 +11,7 @@ import pytest
 
 from eventlog.errors import QueryFailed
 from eventlog.format import builtin
-from eventlog.queries.alerts import changes, delivery
+from eventlog.queries.alerts import changes, channels, delivery
 from eventlog.queries.alerts.check import Checked
 from eventlog.queries.store import ReadStore
 from tests.conftest import lines_of
@@ -148,9 +148,9 @@ SECRETIVE = [
 @pytest.mark.parametrize("url", SECRETIVE)
 def test_what_is_logged_of_a_delivery_has_no_secret(root: Path, url: str) -> None:
     """Only the rule has the URL: not the firing, not the failure, not what is shown."""
-    assert SECRET not in delivery.label(url)
-    assert delivery.label(url) == delivery.label(url) != delivery.label(url + "x")
-    assert delivery.may_hold_secret(url) or url.endswith(f"1/{SECRET}")
+    assert SECRET not in channels.label(url)
+    assert channels.label(url) == channels.label(url) != channels.label(url + "x")
+    assert channels.may_hold_secret(url) or url.endswith(f"1/{SECRET}")
     if url.startswith(("slack", "tgram")):
         return  # they would go out to the network
     fire(root, url)
@@ -167,8 +167,8 @@ def test_what_is_logged_of_a_delivery_has_no_secret(root: Path, url: str) -> Non
 def test_secrets_are_taken_out_of_reasons() -> None:
     """Also where a channel repeats its URL, or parts of it."""
     url = f"json://user:{SECRET}@host.example/T0KEN123?key=K3Y99"
-    text = delivery.redacted(f"{url} refused {SECRET} for T0KEN123 at host.example with K3Y99", url)
-    assert text == f"{delivery.label(url)} refused … for … at host.example with …"
+    text = channels.redacted(f"{url} refused {SECRET} for T0KEN123 at host.example with K3Y99", url)
+    assert text == f"{channels.label(url)} refused … for … at host.example with …"
 
 
 @pytest.mark.parametrize(
@@ -185,14 +185,14 @@ def test_secrets_are_taken_out_of_reasons() -> None:
 )
 def test_which_urls_are_warned_of(given: str, public: bool) -> None:
     """All but plain webhooks."""
-    assert delivery.may_hold_secret(given) != public
+    assert channels.may_hold_secret(given) != public
 
 
 @pytest.mark.parametrize("given", ["", "slack", "env:", "env:A B", "$", "json:/host", "json://a\nb"])
 def test_what_is_no_channel_is_refused(given: str) -> None:
     """Before it is in the log."""
     with pytest.raises(QueryFailed, match="is no channel"):
-        delivery.normal(given)
+        channels.normal(given)
 
 
 def test_what_is_of_a_rule_that_is_gone_is_not_delivered(root: Path, channel: Channel) -> None:

@@ -17,7 +17,7 @@ from eventlog.format import ids, schemas
 from eventlog.format.alerts import AlertRuleRemoved, AlertRuleSet, AlertSnoozed
 from eventlog.indexer.views import projections
 from eventlog.queries.alerts import machine, rules
-from eventlog.queries.alerts.decisions import Steps
+from eventlog.queries.alerts.decisions import Decisions
 from eventlog.queries.alerts.journal import Journal
 from eventlog.queries.alerts.machine import Action, Open, Reading, Standing, State
 from tests.queries.alerts.support import NOW, at
@@ -162,10 +162,10 @@ class Histories(RuleBasedStateMachine):
         self.now += timedelta(seconds=1)
         for workspace in self.WORKSPACES:
             self.expect(workspace)
-        steps = Steps(self.ledger, self.now, rules.read(self.ledger.connection, self.now))
-        for each in steps.evaluated:
+        decisions = Decisions(self.ledger, self.now, rules.read(self.ledger.connection, self.now))
+        for each in decisions.to_measure:
             holds = self.holds[each.workspace]
-            steps.take(each, Reading(holds=holds, error="broken" if holds is None else None))
+            decisions.record(each, Reading(holds=holds, error="broken" if holds is None else None))
 
     def expect(self, workspace: str | None) -> None:
         version, holds = self.version[workspace], self.holds[workspace]
@@ -214,8 +214,8 @@ def test_who_decides_the_same_writes_the_same_event() -> None:
     ledger.write(AlertRuleSet(name="n", kind="cost", threshold=Decimal(1)), workspace=None, at=at(-10))
     seen = rules.read(ledger.connection, NOW)
     for seconds in (0, 5):
-        steps = Steps(ledger, at(seconds), seen)
-        steps.take(steps.evaluated[0], Reading(holds=True, value=Decimal(2)))
+        decisions = Decisions(ledger, at(seconds), seen)
+        decisions.record(decisions.to_measure[0], Reading(holds=True, value=Decimal(2)))
     assert ledger.connection.execute("SELECT count(*), min(fired) FROM alerts").fetchall() == [
         (1, NOW.replace(tzinfo=None))
     ]

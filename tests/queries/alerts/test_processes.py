@@ -174,7 +174,7 @@ def test_watching_says_a_problem_once_and_goes_on(root: Path) -> None:
         done.append(each)
         stop.set()
 
-    with journal.turn(root, wait_s=0):
+    with journal.hold_lock(root, wait_s=0):
         watching = threading.Thread(
             target=lambda: watch(root, stop, interval_s=0.02, wait_s=0.0, say=said.append, on_check=on_check)
         )
@@ -244,5 +244,5 @@ def test_who_comes_second_is_told_so(root: Path) -> None:
     """Past the bound."""
     fire(root)
     message = r"another process checks alerts or changes rules; waited 0\.1 s"
-    with journal.turn(root, wait_s=0), pytest.raises(AlertsBusy, match=message):
+    with journal.hold_lock(root, wait_s=0), pytest.raises(AlertsBusy, match=message):
         check.check(root, wait_s=0.1)

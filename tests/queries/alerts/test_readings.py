@@ -18,6 +18,7 @@ from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.alerts import changes, evaluate, rules
 from eventlog.queries.alerts.machine import Reading, Standing
 from eventlog.queries.metrics import aggregates
+from eventlog.queries.text import units
 from eventlog.record.recorder import Recorder
 from tests.indexer.support import index
 from tests.queries.alerts.support import NOW, add, at, checked, emit, rule, states
@@ -390,6 +391,6 @@ def test_a_rule_in_words() -> None:
         "no heartbeat in 2m (agent a)",
         "SELECT has rows",
     ]
-    assert rules.usd(Decimal("0.000012")) == "0.000012 USD"
-    assert rules.usd(Decimal("9" * 29)) == "99,999,999,999,999,999,999,999,999,999.00 USD"
+    assert units.dollars(Decimal("0.000012")) == "0.000012 USD"
+    assert units.dollars(Decimal("9" * 29)) == "99,999,999,999,999,999,999,999,999,999.00 USD"
     assert timedelta(seconds=1) == at(1) - NOW
