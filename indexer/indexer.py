@@ -28,7 +28,7 @@ from eventlog.indexer.load.batch import BatchResult, SegmentChanged, in_order, i
 from eventlog.indexer.load.cache import IndexCache
 from eventlog.indexer.replay import Progress, rebuild, remarks
 from eventlog.indexer.sweep import Sweep, is_spooled
-from eventlog.indexer.views import projections
+from eventlog.indexer.views import projections, sources
 from eventlog.log import layout
 from eventlog.log.layout import SegmentFile
 from eventlog.log.segment import is_owned, remove_if_finished
@@ -265,6 +265,8 @@ class Indexer:
                 f"the index was written by an older eventlog (schema {found}, now {schema.SCHEMA_VERSION}); "
                 "rebuilding it from the log"
             )
+        elif lacking := sources.lacking(connection):
+            raise _NeedsRebuild(f"the index was made without the source {lacking[0]}; rebuilding it from the log")
 
     def _replace_damaged(self, reason: str) -> bool:
         """Set the index aside and make it anew where it is certain that its file is damaged; say whether it was."""

@@ -97,7 +97,7 @@ SOURCE = Source(
     command="claude-code",
     help="""Import Claude Code transcripts; by default all of ~/.claude/projects.
 
-    The index then has views over them: llm_calls, tool_calls, sessions.
+    The index then has views over them: llm_calls, tool_calls, sessions, messages.
 
     \b
     Example:
@@ -109,4 +109,5 @@ SOURCE = Source(
     default_folder=default_folder,
     patterns=("*.jsonl", "*.jsonl.gz", "*.jsonl.zst"),
     noun="transcript",
+    views="eventlog.indexer.views.claude_code:VIEWS",
 )

@@ -17,7 +17,7 @@ from eventlog.version import __version__
 
 #: Raise it whenever a table, a projection or the meaning of a column changes: indexes that
 #: carry another number are rebuilt from the log.
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 
 #: Envelope columns, in order, with their DuckDB types. Together they are an event's content.
 CONTENT = {

@@ -9,17 +9,22 @@ import duckdb
 
 from eventlog.indexer.index import schema
 from eventlog.indexer.sql import ident
-from eventlog.indexer.views import alerts, recorded, transcripts
+from eventlog.indexer.views import alerts, messages, recorded, sources
 from eventlog.indexer.views.ordering import recorded as in_order
+from eventlog.indexer.views.promoted import Kept
 
-#: The columns beside the payload that are there from the first row on.
-KEPT = (*recorded.KEPT, transcripts.PARTS)
+
+def promoted() -> tuple[Kept, ...]:
+    """Return the columns beside the payload that are there from the first row on. Raises InvalidSource."""
+    return (*recorded.KEPT, *sources.promoted())
 
 
 def create(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make all tables and views in an empty database."""
-    schema.create_tables(connection, {ident(kept.column): kept.kind for kept in KEPT})
-    for name, query in VIEWS.items():
+    """Make all tables and views in an empty database. Raises InvalidSource."""
+    schema.create_tables(connection, {ident(column.column): column.kind for column in promoted()})
+    sources.check(connection)
+    sources.note(connection)
+    for name, query in views().items():
         connection.execute(schema.view(name, query))
 
 
@@ -27,7 +32,8 @@ def _same_session(other: str) -> str:
     return f"{other}.session_id = lines.session_id AND {other}.workspace IS NOT DISTINCT FROM lines.workspace"
 
 
-_SESSIONS = f"""
+def _sessions() -> str:
+    return f"""
 WITH lines AS (
     SELECT workspace, session_id, count(*) AS events,
            min(timestamp) FILTER (timestamp > 'epoch') AS first,
@@ -35,9 +41,7 @@ WITH lines AS (
            arg_min(agent, event_id) AS agent
     FROM events WHERE session_id IS NOT NULL GROUP BY workspace, session_id
 ), imported AS (
-    SELECT workspace, session_id, arg_min({transcripts.part("/cwd")}, event_id) AS project,
-           arg_max({transcripts.part("/summary")}, event_id) FILTER ({transcripts.part("/type")} = 'summary') AS summary
-    FROM {transcripts.LINES} WHERE session_id IS NOT NULL GROUP BY workspace, session_id
+    {sources.sessions()}
 ), calls AS (
     SELECT workspace, session_id, count(*) AS llm_calls, list(DISTINCT model ORDER BY model) AS models,
            TRY_CAST(sum(uncached_input_tokens) AS BIGINT) AS uncached_input_tokens,
@@ -72,12 +76,16 @@ SELECT event_id, timestamp, workspace, payload, latest, recorded, segment, line_
 FROM ({in_order("event_type = 'price_set'")})
 """
 
-VIEWS = {
-    "llm_calls": f"FROM ({transcripts.LLM_CALLS}) UNION ALL FROM ({recorded.LLM_CALLS})",
-    "tool_calls": f"FROM ({transcripts.TOOL_CALLS}) UNION ALL FROM ({recorded.TOOL_CALLS})",
-    "runs": recorded.RUNS,
-    "steps": recorded.STEPS,
-    "sessions": _SESSIONS,
-    "price_events": _PRICE_EVENTS,
-    **alerts.VIEWS,
-}
+
+def views() -> dict[str, str]:
+    """Return the queries of all views by name, in the order in which they are made. Raises InvalidSource."""
+    return {
+        "llm_calls": sources.united("llm_calls", recorded.LLM_CALLS),
+        "tool_calls": sources.united("tool_calls", recorded.TOOL_CALLS),
+        "messages": sources.united("messages", messages.RECORDED),
+        "runs": recorded.RUNS,
+        "steps": recorded.STEPS,
+        "sessions": _sessions(),
+        "price_events": _PRICE_EVENTS,
+        **alerts.VIEWS,
+    }

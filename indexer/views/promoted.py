@@ -6,11 +6,16 @@ from typing import NamedTuple
 
 
 class Kept(NamedTuple):
-    """A field of a typed event that has a column in `event_rows`."""
+    """A column of `event_rows` that is filled from the payloads of one event type.
+
+    It holds the payload's field of that name, or what `expression` makes of `payload`, which is SQL without other
+    columns in it.
+    """
 
     event_type: str
     field: str
     kind: str
+    expression: str | None = None
 
     @property
     def column(self) -> str:

@@ -21,7 +21,7 @@ from eventlog.format.envelope import EVENT_TYPE
 from eventlog.format.schemas import RESERVED, SCHEMA_EVENT, EventSchema
 from eventlog.indexer.index.schema import CONTENT, POSITION
 from eventlog.indexer.sql import ident, literal
-from eventlog.indexer.views import transcripts
+from eventlog.indexer.views import sources
 from eventlog.indexer.views.promoted import Kept
 
 _FIELDS_MAX = 1000
@@ -182,9 +182,14 @@ def _worth_keeping(
 
 def kept_columns(connection: duckdb.DuckDBPyConnection) -> list[Kept]:
     """Return the columns that are kept, in their order."""
-    found = connection.execute("PRAGMA table_info('event_rows')").fetchall()
-    places = ((name.partition("/"), kind) for _, name, kind, *_ in found)
-    return [Kept(event_type, field, kind) for (event_type, slash, field), kind in places if slash]
+    rows = connection.execute("PRAGMA table_info('event_rows')").fetchall()
+    expressions = {column.column: column.expression for column in sources.promoted()}
+    places = ((name, name.partition("/"), kind) for _, name, kind, *_ in rows)
+    return [
+        Kept(event_type, field, kind, expressions.get(name))
+        for name, (event_type, slash, field), kind in places
+        if slash
+    ]
 
 
 def insert(
@@ -198,10 +203,10 @@ def insert(
     Kept columns are filled. The types, if known, save looking for others, and the kept columns asking for them.
     """
     by_type: dict[str, list[Kept]] = {}
-    parts: list[Kept] = []
+    computed: list[Kept] = []
     for each in kept_columns(connection) if kept is None else kept:
         if event_types is None or each.event_type in event_types:
-            (parts if each == transcripts.PARTS else by_type.setdefault(each.event_type, [])).append(each)
+            (computed if each.expression else by_type.setdefault(each.event_type, [])).append(each)
     # All fields of a payload are taken out in one go: each `->>` would parse it again.
     texts = [
         f"CASE WHEN event_type = {literal(event_type)} THEN "
@@ -213,10 +218,8 @@ def insert(
         for number, kept in enumerate(by_type.values())
         for place, each in enumerate(kept, start=1)
     ]
-    names = [ident(each.column) for kept in (*by_type.values(), parts) for each in kept]
-    values += [
-        f"CASE WHEN event_type = {literal(each.event_type)} THEN {transcripts.PARTS_OF_PAYLOAD} END" for each in parts
-    ]
+    names = [ident(each.column) for kept in (*by_type.values(), computed) for each in kept]
+    values += [f"CASE WHEN event_type = {literal(each.event_type)} THEN {each.expression} END" for each in computed]
     taken_out = f" EXCLUDE ({', '.join(f'texts_{number}' for number in range(len(texts)))})" if texts else ""
     kept_values = [f"{value} AS {name}" for value, name in zip(values, names, strict=True)]
     row = connection.execute(
@@ -235,7 +238,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, made: dict[str, str] | N
     `made` holds the statements that made those that are there, by event type, and gets those of the new ones.
     """
     made = {} if made is None else made
-    kept = set(kept_columns(connection)) - {transcripts.PARTS}  # which is no field of anybody's
+    kept = set(kept_columns(connection))
     for event_type, fields in logged_fields(connection).items():
         statement = _view(event_type, fields, kept)
         if made.get(event_type) != statement:

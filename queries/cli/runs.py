@@ -133,7 +133,7 @@ def sessions(
         options.echo_json(found)
         return
     if not found:
-        say("no such sessions; try: eventlog import claude-code, and eventlog index")
+        say("no such sessions; import some (eventlog import --help lists the sources), then run: eventlog index")
         return
     rows = [
         (

@@ -14,6 +14,7 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
+from eventlog.importers import sources
 from eventlog.indexer.sql import literal
 from eventlog.queries.cost import costs, rates
 from eventlog.queries.cost.costs import COSTS, USD, Resolved
@@ -30,7 +31,7 @@ _COLUMNS: dict[By, str] = {
     "model": "model", "agent": "agent", "workspace": "workspace", "session": "session_id", "project": "project",
 }  # fmt: skip
 GROUPS = tuple(_COLUMNS)
-_IMPORTED = "SELECT 1 FROM events WHERE event_type = 'claude_code' LIMIT 1"
+_IMPORTED = "SELECT 1 FROM events WHERE event_type IN (SELECT unnest(?::VARCHAR[])) LIMIT 1"
 _TOKENS = (
     "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
 )  # fmt: skip
@@ -285,7 +286,7 @@ def _resolved(connection: duckdb.DuckDBPyConnection, *, numbered: bool = False) 
     all the lines takes longest. Recorded ones are faster where they are, unless each is to have a `call_number`.
     """
     calls = costs.CALLS
-    if numbered or connection.execute(_IMPORTED).fetchall():
+    if numbered or connection.execute(_IMPORTED, [sources.event_types()]).fetchall():
         calls = "cost_calls"
         columns = ", ".join(dict.fromkeys([*costs.NEEDED, *_COLUMNS.values()]))
         number = "row_number() OVER () AS call_number, " if numbered else ""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from eventlog.importers import sources
 from eventlog.indexer.sql import literal, literals
 from eventlog.indexer.views.recorded import ABANDONED_AFTER_S
 from eventlog.queries.metrics.aggregates import UNKNOWN, outcome
@@ -22,8 +23,8 @@ WINDOWS_BEFORE = 7
 FINISHED_MIN = 5
 #: … and it is open for so many times the longest of them.
 STUCK_TIMES = 3
-#: Events without an agent count as the work of an unnamed agent only if they are of these types.
-WORK = ("run_started", "run_finished", "llm_call", "tool_call", "heartbeat", "claude_code")
+#: Events without an agent count as the work of an unnamed agent only if they are of these types, or a source's.
+WORK = ("run_started", "run_finished", "llm_call", "tool_call", "heartbeat")
 #: A larger sum of drops is capped: some count in the log is wrong.
 _BIGINT_MAX = 2**63 - 1
 #: Stuck runs that are named.
@@ -51,10 +52,10 @@ class Window(msgspec.Struct, frozen=True):
 _OUTCOME = outcome("{now}").replace(" WHEN", "\n                   WHEN")
 
 #: Each agent, and its last event.
-AGENTS = f"""
+AGENTS = """
     SELECT workspace, agent, max(timestamp) AS last_event
     FROM events
-    WHERE timestamp < {{now}} AND (agent IS NOT NULL OR event_type IN ({literals(WORK)}))
+    WHERE timestamp < {now} AND (agent IS NOT NULL OR event_type IN ({work}))
     GROUP BY ALL
 """
 #: Runs that finished in the window, and how many of them failed, by type.
@@ -195,6 +196,7 @@ def of_window(query: str, window: Window) -> str:
         since=_at(window.since),
         before=_at(window.before),
         length_us=window.length // timedelta(microseconds=1),
+        work=literals((*WORK, *sources.event_types())),
     )
 
 

@@ -36,6 +36,27 @@ def emit(root: Path, *given: tuple[float, msgspec.Struct, dict[str, Any]]) -> li
     return [each for each in ids if each]
 
 
+def test_messages_are_the_texts_of_message_events(root: Path) -> None:
+    """A text as it is, blocks of text one below the other; what is neither has no text, and is there all the same."""
+    blocks = [{"type": "text", "text": "Look:"}, {"type": "image", "data": "…"}, {"type": "text", "text": "a cat."}]
+    ids = emit(
+        root,
+        (0, builtin.Message(role="user", content="What is it?"), {"session_id": "s", "agent": "a"}),
+        (1, builtin.Message(role="assistant", content=blocks), {"run_id": "r"}),
+        (2, builtin.Message(role="tool", content={"text": "odd"}), {"workspace": "w"}),
+        (3, builtin.LlmCall(request_model="m", output_messages=[{"role": "assistant", "content": "no message"}]), {}),
+    )
+    assert rows(
+        root,
+        "SELECT role, text, model, run_id, session_id, subagent_id, workspace, agent, source, event_id::VARCHAR "
+        "FROM messages ORDER BY timestamp",
+    ) == [
+        ("user", "What is it?", None, None, "s", None, None, "a", "message", ids[0]),
+        ("assistant", "Look:\na cat.", None, "r", None, None, None, None, "message", ids[1]),
+        ("tool", None, None, None, None, None, "w", None, "message", ids[2]),
+    ]
+
+
 def test_a_run_and_what_happened_in_it(root: Path) -> None:
     """Counts, sums and times of one run; events of others are not in it."""
     ids = emit(

@@ -198,8 +198,8 @@ def _kept(root: Path) -> list[str]:
     """The kept columns, in their order, without those that are there from the start."""
     query = "SELECT column_name FROM duckdb_columns() WHERE table_name = 'event_rows' AND contains(column_name, '/')"
     found = [row[0] for row in rows(root, f"{query} ORDER BY column_index")]
-    assert found[: len(projections.KEPT)] == [each.column for each in projections.KEPT]
-    return found[len(projections.KEPT) :]
+    assert found[: len(projections.promoted())] == [each.column for each in projections.promoted()]
+    return found[len(projections.promoted()) :]
 
 
 _VALUES = [
@@ -281,7 +281,7 @@ def test_a_later_schema_changes_what_is_asked_not_what_is_kept(root: Path) -> No
 
 def test_only_so_many_columns_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs every batch a little. The others are read from the payload."""
-    monkeypatch.setattr(typed, "KEPT_MAX", len(projections.KEPT) + 2)
+    monkeypatch.setattr(typed, "KEPT_MAX", len(projections.promoted()) + 2)
     segment(root, _schema({"a": "integer", "b": "integer", "c": "integer"}), event_type="event_schema")
     segment(root, line(1, payload={"a": 1, "b": 2, "c": 3}))
     index(root)

@@ -112,6 +112,34 @@ def test_sessions(store: ReadStore) -> None:
     ]
 
 
+def test_messages_are_what_was_said(root: Path) -> None:
+    """Texts of users and models, also of a session that lies in two files; what a fork repeats is said in it, too."""
+    import_all(root, SOURCE.find([transcripts.FOLDER]))
+    copy = root / "a-copy.jsonl"
+    copy.write_text(transcripts.files()["main.jsonl"].replace("\n", "\n\n"))
+    import_all(root, [copy])
+    Indexer(root).catch_up()
+    rows = (
+        ReadStore(root)
+        .sql(
+            "SELECT session_id, role, model, text, strftime(timestamp, '%H:%M:%S') FROM messages "
+            "WHERE source = 'claude_code' ORDER BY session_id, timestamp"
+        )
+        .rows
+    )
+    asked, looked = "Make it count. Résumé: naïve façade ☃", "I shall look."
+    assert rows == [
+        ("fork", "user", None, asked, "10:00:01"),
+        ("fork", "assistant", transcripts.OPUS, looked, "10:00:03"),
+        ("fork", "assistant", transcripts.OPUS, "Another way.", "10:01:10"),
+        ("glued", "user", None, "two on one line: }{", "10:01:30"),
+        ("glued", "assistant", transcripts.OPUS, "}{ indeed", "10:01:31"),
+        ("main", "user", None, asked, "10:00:01"),
+        ("main", "assistant", transcripts.OPUS, looked, "10:00:03"),
+        ("main", "assistant", "<synthetic>", "API Error", "10:00:15"),
+    ]
+
+
 def test_unreadable_lines_are_in_quarantine(store: ReadStore) -> None:
     """As they stood in the file."""
     rows = store.sql("SELECT decode(raw), reason FROM quarantine ORDER BY length DESC").rows

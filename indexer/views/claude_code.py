@@ -9,7 +9,11 @@ subagents used is inside `progress` lines and nowhere else. `<synthetic>` is no 
 from __future__ import annotations
 
 from eventlog.indexer.sql import ident, literal, literals
+from eventlog.indexer.views import messages
 from eventlog.indexer.views.promoted import Kept
+from eventlog.indexer.views.sources import SourceViews, rows_of
+
+_TYPE = "claude_code"
 
 #: What the small parts of a message are called here, and where they stand in it (RFC 6901).
 _OF_MESSAGE = {
@@ -42,44 +46,40 @@ _POINTERS = list(dict.fromkeys(["/cwd", "/summary", "/data/type", *_OF_LINE.valu
 
 #: The small parts of a line, as a JSON array in one column: a payload is taken apart once, when it is indexed. Each
 #: column costs every batch a little, and many short texts cost DuckDB more to store than one.
-PARTS = Kept("claude_code", "parts", "VARCHAR")
-PARTS_OF_PAYLOAD = f"to_json(json_extract_string(payload, [{literals(_POINTERS)}]))::VARCHAR"
+PARTS = Kept(_TYPE, "parts", "VARCHAR", f"to_json(json_extract_string(payload, [{literals(_POINTERS)}]))::VARCHAR")
 #: What they mean is said below, so that a better rule improves the past as well.
-LINES = f"""(
-    SELECT *, {ident(PARTS.column)}::JSON::VARCHAR[] AS parts FROM event_rows
-    WHERE event_type = {literal(PARTS.event_type)}
-)"""
+_LINES = f"(SELECT *, {ident(PARTS.column)}::JSON::VARCHAR[] AS parts FROM {rows_of(_TYPE)})"
 
 
-def part(pointer: str) -> str:
-    """Return what stands somewhere in a line, as an expression over `LINES`."""
+def _part(pointer: str) -> str:
+    """Return what stands somewhere in a line, as an expression over `_LINES`."""
     return f"parts[{_POINTERS.index(pointer) + 1}]"
 
 
 def _parts(pointers: dict[str, str]) -> str:
-    return ", ".join(f"{part(pointer)} AS {name}" for name, pointer in pointers.items())
+    return ", ".join(f"{_part(pointer)} AS {name}" for name, pointer in pointers.items())
 
 
-_COMMON = f"event_id, timestamp, run_id, session_id, parent_event_id, workspace, agent, {part('/cwd')} AS project"
+_COMMON = f"event_id, timestamp, run_id, session_id, parent_event_id, workspace, agent, {_part('/cwd')} AS project"
 
 
 def _messages(lines: str, of_line: str, of_progress: str) -> str:
     return f"""
         SELECT {_COMMON}, {_parts(_OF_LINE)}, {of_line}
-        FROM {lines} WHERE {part("/type")} IN ('assistant', 'user')
+        FROM {lines} WHERE {_part("/type")} IN ('assistant', 'user')
         UNION ALL
         SELECT {_COMMON}, {_parts(_OF_PROGRESS)}, {of_progress}
-        FROM {lines} WHERE {part("/type")} = 'progress' AND {part("/data/type")} = 'agent_progress'
+        FROM {lines} WHERE {_part("/type")} = 'progress' AND {_part("/data/type")} = 'agent_progress'
     """
 
 
 # Lines are taken apart once, and only where a model may have said something: each condition would otherwise take
 # apart every line again for the part that it looks at. Whole payloads would have to be held for that, so none is.
-LLM_CALLS = f"""
+_LLM_CALLS = f"""
 WITH lines AS MATERIALIZED (
     SELECT * EXCLUDE payload, payload -> '/message/usage' AS usage_of_line,
            payload -> '/data/message/message/usage' AS usage_of_progress
-    FROM {LINES} WHERE contains({ident(PARTS.column)}, '"assistant"')
+    FROM {_LINES} WHERE contains({ident(PARTS.column)}, '"assistant"')
 ), counted AS (
     SELECT * REPLACE (
                coalesce(message_id, event_id::VARCHAR) AS message_id,
@@ -103,7 +103,7 @@ WITH lines AS MATERIALIZED (
     FROM counted
 )
 SELECT message_id, request_id, run_id, session_id, parent_event_id, subagent_id, workspace, agent,
-       'claude_code' AS source, project, 'anthropic' AS provider, model, NULL::VARCHAR AS request_model,
+       {literal(_TYPE)} AS source, project, 'anthropic' AS provider, model, NULL::VARCHAR AS request_model,
        coalesce(uncached_input_tokens, 0) AS uncached_input_tokens,
        coalesce(cache_read_tokens, 0) AS cache_read_tokens,
        -- without the split by lifetime, a cache write has the default one of 5 minutes
@@ -123,10 +123,10 @@ FROM ranked WHERE position = 1
 _BLOCKS = f"""
     SELECT * EXCLUDE message, unnest(
         CASE WHEN json_type(message, '$.content') = 'ARRAY' THEN (message -> 'content')::JSON[] END) AS block
-    FROM ({_messages(LINES, "payload -> '/message' AS message", "payload -> '/data/message/message'")})
+    FROM ({_messages(_LINES, "payload -> '/message' AS message", "payload -> '/data/message/message'")})
 """
 
-TOOL_CALLS = f"""
+_TOOL_CALLS = f"""
 WITH blocks AS ({_BLOCKS}), calls AS (
     SELECT block ->> 'id' AS tool_call_id, timestamp, run_id, session_id, parent_event_id, subagent_id,
            workspace, agent,
@@ -140,10 +140,44 @@ WITH blocks AS ({_BLOCKS}), calls AS (
     FROM blocks WHERE block ->> 'type' = 'tool_result'
 )
 SELECT calls.tool_call_id, run_id, session_id, parent_event_id, subagent_id, calls.workspace, agent,
-       'claude_code' AS source, tool, input, output, calls.timestamp, finished,
+       {literal(_TYPE)} AS source, tool, input, output, calls.timestamp, finished,
        date_sub('millisecond', calls.timestamp, finished)::DOUBLE AS duration_ms,
        NOT failed AS ok, NULL::VARCHAR AS error_type, event_id
 FROM calls LEFT JOIN (SELECT * FROM results WHERE position = 1) AS results
   ON results.tool_call_id = calls.tool_call_id AND results.workspace IS NOT DISTINCT FROM calls.workspace
 WHERE calls.position = 1
 """
+
+_SESSIONS = f"""
+SELECT workspace, session_id, arg_min({_part("/cwd")}, event_id) AS project,
+       arg_max({_part("/summary")}, event_id) FILTER ({_part("/type")} = 'summary') AS summary
+FROM {_LINES} WHERE session_id IS NOT NULL GROUP BY workspace, session_id
+"""
+
+_CONTENTS = _messages(
+    _LINES,
+    "payload -> '/message/content' AS content, payload ->> '/uuid' AS line_id",
+    "payload -> '/data/message/message/content', payload ->> '/data/message/uuid'",
+)
+
+# A session may lie in two files. Lines that hold the results of tools have no text.
+_MESSAGES = f"""
+WITH lines AS (
+    SELECT *, {messages.text_of("content")} AS text, {literal(_TYPE)} AS source,
+           row_number() OVER (
+               PARTITION BY workspace, session_id, coalesce(line_id, event_id::VARCHAR) ORDER BY timestamp, event_id
+           ) AS position
+    FROM ({_CONTENTS})
+)
+SELECT role, text, model, run_id, session_id, parent_event_id, subagent_id, workspace, agent, source, timestamp,
+       event_id
+FROM lines WHERE text <> '' AND position = 1
+"""
+
+VIEWS = SourceViews(
+    promoted=(PARTS,),
+    llm_calls=_LLM_CALLS,
+    tool_calls=_TOOL_CALLS,
+    sessions=_SESSIONS,
+    messages=_MESSAGES,
+)

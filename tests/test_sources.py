@@ -1,0 +1,387 @@
+"""Sources: a toy that no file of the product names answers every question; and what is wrong is refused by name."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+import pytest
+
+from eventlog.cli.main import run as command
+from eventlog.errors import ImportFailed, IndexFailed, InvalidEvent, InvalidSource
+from eventlog.importers import foreign_types, sources
+from eventlog.importers.jsonl import Jsonl
+from eventlog.importers.sources import Source
+from eventlog.indexer import replay
+from eventlog.indexer.index import index_file
+from eventlog.indexer.indexer import Indexer
+from eventlog.indexer.views import projections
+from eventlog.indexer.views import sources as reading
+from eventlog.indexer.views.promoted import Kept
+from eventlog.indexer.views.sources import COLUMNS, SourceViews
+from eventlog.queries.store import ReadStore
+from tests import toy_source
+from tests.conftest import PROJECT
+
+HAIKU = "claude-haiku-4-5"  # 1 USD per million input tokens, and 5 per million output tokens
+CHATS = {
+    "sums.toy": [
+        {"kind": "chat", "chat": "c1", "at": "2026-03-01T10:00:00Z", "title": "Sums", "folder": "/home/ada/sums"},
+        {"kind": "ask", "chat": "c1", "at": "2026-03-01T10:00:01Z", "text": "What is two and two?"},
+        {"kind": "tool", "chat": "c1", "at": "2026-03-01T10:00:02Z", "id": "t1", "tool": "abacus",
+         "with": {"sum": "2+2"}, "gave": "4", "ms": 20},
+        {"kind": "tool", "chat": "c1", "at": "2026-03-01T10:00:03Z", "id": "t2", "tool": "abacus",
+         "with": {"sum": "2+2"}, "gave": "no beads left", "ms": 30, "error": "Overflow"},
+        {"kind": "answer", "chat": "c1", "at": "2026-03-01T10:00:04Z", "id": "a1", "model": HAIKU, "read": 1000,
+         "written": 50, "ms": 1200, "text": "Four, says the abacus."},
+        {"kind": "answer", "chat": "c1", "at": "2026-03-01T10:00:05Z", "id": "a2", "model": HAIKU, "read": 3000,
+         "written": 10, "ms": 800, "text": "Checked.", "helper": "h1"},
+    ],
+    "late.toy": [
+        {"kind": "answer", "chat": "c2", "at": "2026-03-02T09:00:00Z", "id": "a3", "model": "unheard-of", "read": 5,
+         "written": 1, "ms": 10, "error": "Timeout"},
+        {"kind": "chat", "chat": "c2", "title": "Without a time"},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Source:
+    """The toy is a source of this process, until the test is over."""
+    monkeypatch.setattr(sources, "_registered", [])
+    return sources.register(toy_source.SOURCE)
+
+
+@pytest.fixture
+def chats(tmp_path: Path) -> Path:
+    folder = tmp_path / "chats"
+    folder.mkdir()
+    for name, lines in CHATS.items():
+        (folder / name).write_text("".join(json.dumps(each) + "\n" for each in lines))
+    (folder / "notes.txt").write_text("no chat\n")
+    return folder
+
+
+def import_and_index(root: Path, *arguments: str | Path) -> None:
+    assert command(["import", "toy", *map(str, arguments), "--root", str(root)]) == 0
+    Indexer(root).catch_up()
+
+
+# -- what is answered ----------------------------------------------------------------------
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+
+
+def answers(store: ReadStore) -> dict[str, Any]:
+    """What each kind of question says of the chats, without what differs between imports."""
+    costs = store.costs("day", by="model", now=NOW)
+    tree = store.tree("c1")
+    found = store.search("abacus")
+    insights = store.insights("c1")
+    return {
+        "sessions": [
+            (each.session_id, each.project, each.summary, each.events, each.duration_s, each.llm_calls,
+             each.tool_calls, each.tool_failures, each.models, each.uncached_input_tokens, each.output_tokens)
+            for each in store.sessions()
+        ],
+        "show": [
+            (each.event_type, each.name, each.kind, each.text, each.duration_ms, each.ok, each.error,
+             each.input_tokens, each.output_tokens, each.cost_usd)
+            for each in tree.nodes
+        ],
+        "total": (tree.input_tokens, tree.output_tokens, tree.cost_usd, tree.unpriced),
+        "cost": [
+            (each.start, each.group, each.calls, each.cost_usd, each.unpriced_calls) for each in costs.rows
+        ],
+        "search": sorted((each.field, each.snippet) for each in found.hits),
+        "insights": (
+            insights.llm_calls, insights.tool_calls,
+            [(each.tool, each.arguments, each.times) for each in insights.repeated],
+        ),
+        "metrics": [
+            (each.start.date().isoformat(), each.model, each.llm_calls, each.llm_errors, each.tool_calls,
+             each.tool_errors, each.cost_usd)
+            for each in store.metrics("day", ["model"], now=NOW)
+        ],
+        "health": [
+            (each.agent, each.score, each.last_event, [judged.name for judged in each.penalties if judged.judged])
+            for each in store.health(now=NOW, window=timedelta(days=2))
+        ],
+        "messages": store.sql(
+            "SELECT role, text, model, subagent_id, session_id, source FROM messages ORDER BY timestamp, event_id"
+        ).rows,
+    }  # fmt: skip
+
+
+EXPECTED: dict[str, Any] = {
+    "sessions": [
+        ("c2", None, "Without a time", 2, 0, 1, 0, 0, ["unheard-of"], 5, 1),
+        ("c1", "/home/ada/sums", "Sums", 6, 5, 2, 2, 1, [HAIKU], 4000, 60),
+    ],
+    "show": [
+        ("tool_call", "abacus", None, "2+2", 20.0, True, None, 0, 0, None),
+        ("llm_call", HAIKU, None, None, 1200.0, True, None, 1000, 50, Decimal("0.00125")),
+        ("tool_call", "abacus", None, "2+2", 30.0, False, "Overflow", 0, 0, None),
+        ("llm_call", HAIKU, "subagent", None, 800.0, True, None, 3000, 10, Decimal("0.00305")),
+    ],
+    "total": (4000, 60, Decimal("0.0043"), 0),
+    "cost": [
+        (datetime(2026, 3, 1, tzinfo=UTC), HAIKU, 2, Decimal("0.0043"), 0),
+        (datetime(2026, 3, 2, tzinfo=UTC), "unheard-of", 1, None, 1),
+    ],
+    "search": [("text", "Four, says the abacus."), ("tool", "abacus"), ("tool", "abacus")],
+    "insights": (2, 2, [("abacus", '{"sum":"2+2"}', 2)]),
+    "metrics": [
+        ("2026-03-01", None, 0, {}, 2, {"Overflow": 1}, None),
+        ("2026-03-01", HAIKU, 2, {}, 0, {}, Decimal("0.0043")),
+        ("2026-03-02", "unheard-of", 1, {"Timeout": 1}, 0, {}, None),
+    ],
+    "health": [(None, None, datetime(2026, 3, 2, 9, tzinfo=UTC), [])],
+    "messages": [
+        ("user", "What is two and two?", None, None, "c1", "toy"),
+        ("assistant", "Four, says the abacus.", HAIKU, None, "c1", "toy"),
+        ("assistant", "Checked.", HAIKU, "h1", "c1", "toy"),
+    ],
+}
+
+
+def test_a_source_answers_every_question(toy: Source, root: Path, chats: Path) -> None:
+    """With these values, and the same from an index that was replayed or made anew."""
+    import_and_index(root, chats)
+    assert answers(ReadStore(root)) == EXPECTED
+    assert replay.verify(root).equal
+    replay.replay(root)
+    assert answers(ReadStore(root)) == EXPECTED
+    index_file.index_path(root).unlink()
+    Indexer(root).catch_up()
+    assert answers(ReadStore(root)) == EXPECTED
+
+
+def test_a_store_of_one_workspace_answers_the_same(toy: Source, root: Path, chats: Path) -> None:
+    """Beside another one with the same chats, whose rows only the whole store counts, too."""
+    for workspace in ("acme", "globex"):
+        import_and_index(root, chats, "--workspace", workspace)
+    assert answers(ReadStore(root, workspace="acme")) == EXPECTED
+    counts = (
+        "SELECT (SELECT count(*) FROM llm_calls), (SELECT count(*) FROM tool_calls), (SELECT count(*) FROM messages)"
+    )
+    assert ReadStore(root, workspace="acme").sql(counts).rows == [(3, 2, 3)]
+    assert ReadStore(root).sql(counts).rows == [(6, 4, 6)]
+    assert ReadStore(root, workspace="initech").sql(counts).rows == [(0, 0, 0)]
+
+
+def test_the_calls_of_a_source_are_scored(toy: Source, root: Path, tmp_path: Path) -> None:
+    """A quarter of them fails, for an agent that the import names."""
+    lines = [
+        {"kind": "answer", "chat": "c", "at": f"2026-03-01T10:00:{n:02}Z", "id": f"a{n}", "model": HAIKU, "read": 1,
+         "written": 1, "ms": 5} | ({"error": "Timeout"} if n % 4 == 0 else {})
+        for n in range(40)
+    ]  # fmt: skip
+    path = tmp_path / "c.toy"
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    import_and_index(root, path, "--agent", "ada")
+    (health,) = ReadStore(root).health(now=datetime(2026, 3, 1, 12, tzinfo=UTC))
+    assert (health.agent, health.score) == ("ada", 80)
+    assert [(each.name, each.points) for each in health.penalties if each.points] == [("call_errors", 20)]
+
+
+def test_a_second_import_appends_nothing(
+    toy: Source, root: Path, chats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what a chat has grown by is appended; other files of the folder are none."""
+    import_and_index(root, chats)
+    with (chats / "late.toy").open("a") as file:
+        file.write(json.dumps({"kind": "ask", "chat": "c2", "text": "Still there?"}) + "\n")
+    capsys.readouterr()
+    import_and_index(root, chats)
+    assert re.match(r"2 files: 1 new events, [\d,]+ bytes imported before\n", capsys.readouterr().out)
+
+
+def test_the_command_of_a_source_is_listed(toy: Source, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside those that are there anyway; its messages call its files what it calls them."""
+    assert command(["import", "--help"]) == 0
+    listed = re.findall(r"^  ([a-z-]+)  ", capsys.readouterr().out, re.MULTILINE)
+    assert listed == ["claude-code", "jsonl", "toy"]
+    Path("~/toy").expanduser().mkdir()
+    assert command(["import", "toy"]) == 1
+    assert f"no chats (*.toy) under {Path.home() / 'toy'}" in capsys.readouterr().err
+    with pytest.raises(ImportFailed, match="does not exist; name a chat or a folder of them"):
+        toy.find([Path("nowhere")])
+
+
+def test_the_page_shows_the_toy() -> None:
+    """docs/sources.md has its code, to the letter."""
+    page = (PROJECT / "docs/sources.md").read_text()
+    assert f"```python\n{Path(toy_source.__file__).read_text()}```" in page
+
+
+# -- indexes that were made with other sources ---------------------------------------------
+
+
+def test_an_index_that_lacks_a_source_is_rebuilt(
+    root: Path, chats: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, and so is one that was made with an earlier version of it."""
+    monkeypatch.setattr(sources, "_registered", [])
+    Indexer(root).catch_up()
+    sources.register(toy_source.SOURCE)
+    assert command(["import", "toy", str(chats), "--root", str(root)]) == 0
+    said: list[str] = []
+    for version in (1, 1, 2, 2):
+        sources._registered[:] = [msgspec.structs.replace(toy_source.SOURCE, version=version)]
+        Indexer(root, say=said.append).catch_up()
+        assert answers(ReadStore(root)) == EXPECTED
+    assert said == ["the index was made without the source toy; rebuilding it from the log"] * 2
+
+
+def test_an_index_with_a_source_that_is_not_here_is_read_and_not_written(
+    toy: Source, root: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its columns could not be filled. A replay makes an index without it."""
+    import_and_index(root, chats)
+    monkeypatch.setattr(sources, "_registered", [])
+    with pytest.raises(IndexFailed, match=r"made with the source 'toy'.*not installed here.*run: eventlog replay"):
+        Indexer(root).catch_up()
+    assert ReadStore(root).sql("SELECT count(*) FROM llm_calls").rows == [(3,)]
+    replay.replay(root)
+    Indexer(root).catch_up()
+    store = ReadStore(root)
+    assert store.sql("SELECT count(*) FROM llm_calls").rows == [(0,)]
+    assert store.sql("SELECT count(*) FROM events WHERE event_type = 'toy'").rows == [(8,)]
+
+
+# -- what is refused -----------------------------------------------------------------------
+
+
+def another(*event_types: str, name: str = "two", command: str = "two") -> Source:
+    return msgspec.structs.replace(toy_source.SOURCE, name=name, command=command, event_types=event_types or ("two",))
+
+
+REFUSED = {
+    "the same name": (another(name="toy"), "the name 'toy' is taken by the source 'toy'"),
+    "the same command": (another(command="toy"), "the command 'toy' is taken by the source 'toy'"),
+    "the same event type": (another("two", "toy"), "the event type 'toy' is taken by the source 'toy'"),
+    "that of a built-in source": (
+        another("claude_code"), "source 'two': the event type 'claude_code' is taken by the source 'claude_code'",
+    ),
+    "a control event": (another("price_set"), "the event type 'price_set' is eventlog's own"),
+    "a recorded event": (another("llm_call"), "the event type 'llm_call' is eventlog's own"),
+    "a view": (another("sessions"), "the event type 'sessions' is eventlog's own"),
+    "what is no event type": (another("Toy 2"), "'Toy 2' is not a name"),
+    "the command for any file": (another(command="jsonl"), "its command cannot be called 'jsonl'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_taken_is_refused(toy: Source, case: str) -> None:
+    """The error names both sources, and the registry stays as it was."""
+    source, message = REFUSED[case]
+    with pytest.raises(InvalidSource, match=re.escape(message)):
+        sources.register(source)
+    assert sources.all_sources()[-1] is toy
+
+
+def test_no_foreign_file_claims_the_events_of_a_source(toy: Source) -> None:
+    """Its lines would count as calls, and cost."""
+    with pytest.raises(InvalidEvent, match=r"--type imported\.toy"):
+        Jsonl(type_="toy")
+    assert foreign_types.imported("toy") == "imported.toy"
+
+
+def views(llm_calls: str | None = None, sessions: str | None = None) -> SourceViews:
+    return SourceViews(promoted=toy_source.PROMOTED, llm_calls=llm_calls, sessions=sessions)
+
+
+BAD_VIEWS = {
+    "a column that is missing": (
+        views(f"SELECT * EXCLUDE raw_usage FROM ({toy_source.LLM_CALLS})"),
+        "source 'toy': its select for llm_calls lacks the column 'raw_usage' (JSON); NULL::JSON will do",
+    ),
+    "a column of another type": (
+        views(f"SELECT * REPLACE ('x' AS ok) FROM ({toy_source.LLM_CALLS})"),
+        "its select for llm_calls has the column 'ok' as VARCHAR, which is to be BOOLEAN",
+    ),
+    "a column too many": (
+        views(sessions=f"SELECT *, 1 AS more FROM ({toy_source.SESSIONS})"),
+        "its select for sessions has other columns, or another order; it is: workspace, session_id, project, summary",
+    ),
+    "a column that nobody promoted": (
+        SourceViews(messages=toy_source.MESSAGES),
+        "its select for messages is refused by DuckDB",
+    ),
+    "events of others": (
+        views(sessions="SELECT workspace, session_id, agent AS project, agent AS summary FROM events"),
+        "its select for sessions reads events that are not its own; take rows from rows_of(event_type)",
+    ),
+    "a promoted column of others": (
+        SourceViews(promoted=(Kept("llm_call", "mine", "VARCHAR"),)),
+        "its promoted column 'llm_call/mine' is of a type that is not its own",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_VIEWS)
+def test_selects_that_do_not_fit_are_refused(case: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name, before anything is indexed."""
+    views, message = BAD_VIEWS[case]
+    monkeypatch.setattr(sources, "_registered", [toy_source.SOURCE])
+    monkeypatch.setattr(toy_source, "VIEWS", views)
+    with pytest.raises(InvalidSource, match=re.escape(message)):
+        Indexer(root).catch_up()
+
+
+def test_what_is_no_source_is_refused_by_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that is not there, another object, and an error in the module."""
+    for reference, message in (
+        ("tests.nowhere:SOURCE", "tests.nowhere:SOURCE cannot be loaded: ModuleNotFoundError"),
+        ("tests.toy_source:NOTHING", "tests.toy_source:NOTHING cannot be loaded: AttributeError"),
+        ("tests.toy_source:VIEWS", "tests.toy_source:VIEWS is a SourceViews, not a Source"),
+    ):
+        with pytest.raises(InvalidSource, match=re.escape(message)):
+            sources.load(reference, Source)
+
+
+def test_other_distributions_bring_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an entry point, which is looked at when somebody asks for sources."""
+    point = EntryPoint("toy", "tests.toy_source:SOURCE", sources.ENTRY_POINTS)
+    monkeypatch.setattr(sources, "entry_points", lambda group: [point] if group == "eventlog.sources" else [])
+    sources._installed.cache_clear()
+    try:
+        assert [source.name for source in sources.all_sources()] == ["claude_code", "toy"]
+    finally:
+        sources._installed.cache_clear()
+
+
+# -- the product ---------------------------------------------------------------------------
+
+
+def test_the_columns_of_selects_are_those_of_the_views() -> None:
+    """What recorded events give, and what a store shows."""
+    connection = duckdb.connect()
+    projections.create(connection)
+    for view, columns in COLUMNS.items():
+        if view != "sessions":  # which has counts besides
+            found = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {view}").fetchall()}
+            assert list(found.items()) == list(columns.items())
+    reading.check(connection)
+
+
+def test_nothing_but_its_modules_names_a_source() -> None:
+    """Questions ask the registry; only the two halves, the demo and what is written for people name Claude Code."""
+    allowed = {"eventlog/importers", "indexer/views", "queries/demo"}
+    naming = {
+        path.relative_to(PROJECT).as_posix()
+        for folder in ("eventlog", "indexer", "queries")
+        for path in (PROJECT / folder).rglob("*.py")
+        if "claude_code" in path.read_text()
+    }
+    paths = {path for path in naming if not path.startswith(("eventlog/indexer/", "eventlog/queries/"))}
+    assert {path for path in paths if path.rpartition("/")[0] not in allowed} == set()
+    assert {path for path in paths if path.startswith("indexer")} == {"indexer/views/claude_code.py"}
