@@ -79,7 +79,7 @@ class BlobStore:
         # Both are dictionaries for their order, and because single operations on them need no lock.
         self._signatures: dict[str, _Signature | None] = {}
         self._unsynced: dict[str, None] = {}
-        self._sync_lock = locks.lock()
+        self._sync_lock = locks.Lock()
         self._swept = False
 
     def take_out(self, payload: bytes, workspace: str | None = None) -> bytes:
@@ -227,7 +227,7 @@ class BlobStore:
 
     def after_fork(self) -> None:
         """In a forked child: the parent syncs what the parent wrote."""
-        self._sync_lock = locks.lock()
+        self._sync_lock = locks.Lock()
         # A child that uses such a chunk has to sync it all the same.
         for digest in self._unsynced:
             self._signatures.pop(digest, None)

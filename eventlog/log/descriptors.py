@@ -42,7 +42,7 @@ class Descriptors:
     """The holders of one writer, the one that opened something least recently first. Threads may share it."""
 
     def __init__(self) -> None:
-        self._lock = locks.lock()
+        self._lock = locks.Lock()
         #: What each had appended when it was looked at last: who has appended more since, was used.
         self._marks: dict[Holder, int] = {}
 
@@ -60,13 +60,13 @@ class Descriptors:
 
     def after_fork(self) -> None:
         """Start afresh in a child, which holds nothing, and where no thread is left that could let go of the lock."""
-        self._lock = locks.lock()
+        self._lock = locks.Lock()
         self._marks.clear()
 
     def _close(self, count: int) -> int:
         """Close so many, if that is possible; return how many were closed."""
         closed = 0
-        if self._lock._is_owned():  # a signal handler, in the middle of this
+        if self._lock.is_owned():  # a signal handler, in the middle of this
             return 0
         with locks.held(self._lock, 0) as mine:
             for in_turn in (True, False) if mine else ():

@@ -94,7 +94,7 @@ class Segment:
         #: Lines that were too many to remember. They come before those in `_unsynced`.
         self._forgotten_lines = 0
         self._failure: OSError | None = None
-        self._syncing = locks.lock()
+        self._syncing = locks.Lock()
         _segments.add(self)
 
     @classmethod
@@ -270,7 +270,7 @@ class Segment:
 
     def rest(self) -> bool:
         """Close the file, and give up its lock, if nobody is at it; say whether it is closed now."""
-        if self._syncing._is_owned():  # a signal handler, in the middle of a sync
+        if self._syncing.is_owned():  # a signal handler, in the middle of a sync
             return False
         with locks.held(self._syncing, 0) as mine:
             if mine and not self.at_rest:

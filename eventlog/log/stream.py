@@ -81,7 +81,7 @@ class Stream:
         # Names that this stream gave up, full or faulty: it must not adopt them again.
         self._given_up: set[Path] = set()
         # Reentrant: a signal handler or a finalizer may emit in the middle of an emit.
-        self._append_lock, self._sync_lock = locks.lock(), locks.lock()
+        self._append_lock, self._sync_lock = locks.Lock(), locks.Lock()
         #: A gate that opens when the sync that runs has ended. A bare lock: handlers may come at any point.
         self._sync_gate = _closed()
         self._in_append = False
@@ -93,18 +93,18 @@ class Stream:
     def append(self, data: bytes) -> int:
         """Append complete lines; return the position behind them. Raises WriteFailed."""
         lock = self._append_lock  # as in `locks.held`
-        nested = lock._is_owned()
+        nested = lock.is_owned()
         try:
             try:
-                if not (nested or lock.acquire(False) or locks.comes(lock, _TURN_TIMEOUT_S)):
+                if not (nested or lock.acquire(False) or locks.acquire(lock, _TURN_TIMEOUT_S)):
                     raise self._too_late(_TURN_TIMEOUT_S, _BUSY)
                 self._append(data)
                 position = self.appended
             finally:
-                if not nested and lock._is_owned():
+                if not nested and lock.is_owned():
                     lock.release()
         finally:
-            if not nested and lock._is_owned():
+            if not nested and lock.is_owned():
                 lock.release()
         if self._left and (self._is_damaged or len(self._left) > _LEFT_MAX):
             self._is_damaged = False
@@ -311,7 +311,7 @@ class Stream:
 
     def rest(self) -> bool:
         """Close all segments, unless somebody is at it; say whether none is open. They are synced all the same."""
-        if self._append_lock._is_owned():  # this very thread is appending
+        if self._append_lock.is_owned():  # this very thread is appending
             return False
         with locks.held(self._append_lock, 0) as mine:
             rested = [self._rested(each) for each in self._segments()] if mine else [False]
@@ -343,7 +343,7 @@ class Stream:
         """Start afresh in a child: own segments, and locks that no vanished thread holds."""
         self._open, self._left, self._in_append = None, [], False
         self._given_up.clear()
-        self._append_lock, self._sync_lock, self._sync_gate = locks.lock(), locks.lock(), _closed()
+        self._append_lock, self._sync_lock, self._sync_gate = locks.Lock(), locks.Lock(), _closed()
         self.synced = self.appended  # what the parent wrote is the parent's to sync
 
     @contextmanager

@@ -6,51 +6,48 @@ since a generator costs ten times what the lock does.
 
 from __future__ import annotations
 
+import _thread
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, cast
 
 
-class Lock(Protocol):
-    """A reentrant lock that says whether this thread has it.
+class Lock(_thread.RLock):  # type: ignore[misc]  # final in typeshed alone
+    """A reentrant lock that says whether this thread holds it.
 
-    A note of who has it could be interrupted before it is made, so the lock itself is asked.
+    A note of the holder, made beside the lock, could be missing: Ctrl-C may come between the two. Only the lock
+    itself knows, and only under a private name, which threading.Condition asks as well. `threading.RLock` cannot
+    be subclassed: up to Python 3.12 it is a function.
     """
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
-    def release(self) -> None: ...
-    def _is_owned(self) -> bool: ...  # what threading.Condition asks
+    __slots__ = ()
+
+    #: Whether the calling thread holds the lock.
+    is_owned = _thread.RLock._is_owned  # type: ignore[attr-defined]  # not in typeshed
 
 
-def lock() -> Lock:
-    """Return a lock that nobody has."""
-    return cast(Lock, threading.RLock())
+def acquire(lock: Lock, timeout_s: float) -> bool:
+    """Wait for a lock that another thread holds; return whether to go on.
 
-
-def comes(lock: Lock, timeout_s: float) -> bool:
-    """Wait for a lock that another thread has; say whether to go on.
-
-    While the interpreter is finalized no other thread runs again: what it holds is nobody's.
+    While the interpreter is finalized no other thread runs again, so that what it holds need not be waited for.
     """
     return sys.is_finalizing() or lock.acquire(timeout=timeout_s)
 
 
 @contextmanager
 def held(lock: Lock, timeout_s: float) -> Iterator[bool]:
-    """Hold a lock for the length of the block, if it comes in time; yields whether so.
+    """Hold a lock for the length of the block; yield whether it was acquired within `timeout_s`.
 
     A thread that holds it already goes on at once: a signal handler may be what runs here.
     """
-    nested = lock._is_owned()
+    nested = lock.is_owned()
     try:
         try:
-            # Without a timeout at first: with one, Python looks at the clock, which costs more than the lock.
-            yield nested or lock.acquire(blocking=False) or comes(lock, timeout_s)
+            # First without a timeout: with one, Python reads the clock, which costs more than the lock.
+            yield nested or lock.acquire(blocking=False) or acquire(lock, timeout_s)
         finally:
-            if not nested and lock._is_owned():
+            if not nested and lock.is_owned():
                 lock.release()
     finally:  # Ctrl-C may come at any point, the lines above included
-        if not nested and lock._is_owned():
+        if not nested and lock.is_owned():
             lock.release()

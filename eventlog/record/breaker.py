@@ -22,7 +22,7 @@ class Breaker:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = locks.lock()
+        self._lock = locks.Lock()
         #: How many tries in a row have failed by now.
         self.failures = 0
         self._next_probe = 0.0

@@ -49,7 +49,7 @@ class Drops:
     """
 
     def __init__(self) -> None:
-        self._lock = locks.lock()
+        self._lock = locks.Lock()
         self.total = 0
         #: Lost, and counted by a step that holds no call: there was no room on the stack, or no clock.
         self.unnamed = 0
