@@ -98,7 +98,7 @@ def _verified(plan: Plan, root: _Root, did: str) -> int:
     plan.check(not found.findings, f"{root.path.name} after {did}: {found.findings[:3]}")
     for head in plan.rng.sample(sorted(root.heads), min(2, len(root.heads))):
         proved = verification.verify(root.path, head=head)
-        others = [each for each in proved.findings if "pruned since the head was kept" not in each.what]
+        others = [each for each in proved.findings if "pruned since the head was kept" not in each.detail]
         plan.check(not others, f"{root.path.name} after {did}, with head {head}: {others[:3]}")
     plan.check(root.ids <= _ids(root.path), f"{root.path.name} after {did}: lines are gone")
     return len(found.forks)

@@ -25,6 +25,7 @@ from eventlog.log import layout, zst
 from eventlog.maintenance import archiving, sealing, verification
 from eventlog.maintenance import backup as backing
 from eventlog.maintenance import restore as restoring
+from eventlog.maintenance.backup_log import BACKED_UP_EVENT
 from eventlog.maintenance.destination import Folder
 from eventlog.queries.store import ReadStore
 from eventlog.record.recorder import Recorder
@@ -157,10 +158,10 @@ def _restored(scene: Scene) -> None:
     for segment in layout.list_log(scene.root).segments:
         there = restored.get(segment.name)
         if there is None:
-            Plan.check(segment.event_type == backing.BACKED_UP_EVENT, f"{segment.path} was not restored")
+            Plan.check(segment.event_type == BACKED_UP_EVENT, f"{segment.path} was not restored")
             continue
         expected, found = (b"".join(zst.blocks(each.path)) for each in (segment, there))
-        growing = segment.event_type == backing.BACKED_UP_EVENT
+        growing = segment.event_type == BACKED_UP_EVENT
         Plan.check(
             expected == found or (growing and expected.startswith(found)),
             f"{segment.path} has {len(expected)} bytes, what was restored {len(found)}",

@@ -245,7 +245,7 @@ class _Story:
 
     def _verify(self, root: Path) -> None:
         findings = verification.verify(root).findings
-        Plan.check(not findings, self._said(f"verify: {[each.what for each in findings][:3]}"))
+        Plan.check(not findings, self._said(f"verify: {[each.detail for each in findings][:3]}"))
 
     def _ids_in_log(self) -> set[str]:
         found = set()

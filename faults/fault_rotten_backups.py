@@ -102,7 +102,7 @@ def _rot_chunks(plan: Plan, root: Path, place: Folder) -> int:
         what = f"chunk {blob.sha256[:8]} was damaged ({rot.__name__})"
         findings = verification.verify(root).findings
         plan.check(
-            any(each.event_type in "abc" and blob.sha256 in each.what for each in findings), f"{what}: {findings}"
+            any(each.event_type in "abc" and blob.sha256 in each.detail for each in findings), f"{what}: {findings}"
         )
         elsewhere = Folder(plan.root)
         failures = backup(root, elsewhere, say=lambda _: None, dry_run=True).failures

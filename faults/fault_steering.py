@@ -88,7 +88,7 @@ def _standing(root: Path) -> dict[str, object]:
         "rules": [(rule.name, rule.state, rule.channels) for rule in store.alert_rules()],
         "fired": len(store.alerts()),
         "pruned": [each.segment for each in prune(root, None if _has_policy(root) else 10**12).pruned],
-        "findings": [each.what for each in verification.verify(root).findings],
+        "findings": [each.detail for each in verification.verify(root).findings],
         "quarantine": store.sql("SELECT count(*) FROM quarantine").rows,
     }
 

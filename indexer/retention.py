@@ -43,7 +43,7 @@ from eventlog.log.layout import SegmentFile
 from eventlog.log.pruned import PRUNED_EVENT, Pruned, read_pruned
 from eventlog.log.segment import remove_if_finished
 from eventlog.log.writer import Writer
-from eventlog.maintenance.backup import BACKED_UP_EVENT
+from eventlog.maintenance.backup_log import BACKED_UP_EVENT
 from eventlog.maintenance.backup_lookup import BackupLookup
 from eventlog.maintenance.lock import maintenance
 from eventlog.maintenance.sealing import SEAL_EVENT, read_chain, seal_held

@@ -130,7 +130,7 @@ class Sweep:
         times = self._stable_times()
         changed = [name for name, moment in times.items() if moment != self._folder_times.get(name)]
         self._folder_times = times
-        new = self._report(layout.list_log(self._root, changed, known=self._seen)).segments if changed else []
+        new = self._report(layout.list_log(self._root, changed, skip=self._seen)).segments if changed else []
         self._likely |= {each.name: each for each in new}
         now = {name: layout.refreshed(each) for name, each in self._likely.items()}
         self._likely = {name: each for name, each in now.items() if each is not None}

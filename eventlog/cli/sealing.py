@@ -105,7 +105,7 @@ def _show(found: verification.Verified) -> None:
     for each in found.findings:
         place = f"{each.event_type}/{each.segment}" if each.segment else each.event_type
         about = "" if each.exact else " or later" if each.event_type == blobs.FOLDER else " or later in this line"
-        tell(printable(f"{place}: byte {each.offset:,}{about}: {each.what}"))
+        tell(printable(f"{place}: byte {each.offset:,}{about}: {each.detail}"))
     verdict = "all as sealed" if found.sealed_segments else "nothing to compare (try: eventlog seal)"
     tell(
         f"{counted(found.sealed_segments, 'sealed segment')} ({found.sealed_bytes:,} bytes), "
@@ -114,7 +114,7 @@ def _show(found: verification.Verified) -> None:
         + (f"; {counted(found.blobs, 'blob')} ({found.blob_bytes:,} bytes)" if found.blobs else "")
     )
     for each in found.strays:
-        tell(printable(f"{each.event_type}/{each.segment}: byte {each.offset:,}: {each.what}"))
+        tell(printable(f"{each.event_type}/{each.segment}: byte {each.offset:,}: {each.detail}"))
     for fork in found.forks:
         tell(
             f"fork: the seals of {_origin(fork.origin)} part behind seal {fork.after:,}: two copies of one root have "

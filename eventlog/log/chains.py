@@ -43,7 +43,7 @@ class Link(NamedTuple):
 
     seal: Seal
     sha256: str
-    place: str
+    seal_segment: str
     offset: int
 
     @property
@@ -74,7 +74,7 @@ class Break(NamedTuple):
     """A place where the chain is not as it was made, and what is wrong."""
 
     link: Link
-    what: str
+    reason: str
 
 
 class Chains:
@@ -196,10 +196,10 @@ class Chains:
                     yield Break(link, _missing(number, below))
                 elif other.sha256 not in changed:
                     changed.add(other.sha256)
-                    what = (
+                    reason = (
                         f"seal {number - 1} is not the one that seal {number} was made after: it was changed or re-made"
                     )
-                    yield Break(other, what)
+                    yield Break(other, reason)
         yield from self._sealed_twice()
 
     def _numbers_below(self, link: Link) -> list[int]:
@@ -225,8 +225,8 @@ class Chains:
                 if earlier is None:
                     first.append(link)
                 else:
-                    what = f"segment {link.seal.segment} was sealed before, by seal {earlier.seal.number}"
-                    yield Break(link, what)
+                    reason = f"segment {link.seal.segment} was sealed before, by seal {earlier.seal.number}"
+                    yield Break(link, reason)
 
     def _spans(self) -> dict[str, tuple[int, int]]:
         """Return for each seal a span that holds those of all seals after it, and of no others."""
@@ -245,7 +245,7 @@ class Chains:
 
 
 def _in_order(link: Link) -> tuple[int, str, int]:
-    return link.seal.number, link.place, link.offset
+    return link.seal.number, link.seal_segment, link.offset
 
 
 def _missing(number: int, below: list[int]) -> str:

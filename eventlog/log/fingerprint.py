@@ -51,7 +51,7 @@ class Difference(NamedTuple):
     """
 
     offset: int
-    what: str
+    change: str
     exact: bool
 
 

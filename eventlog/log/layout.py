@@ -101,7 +101,7 @@ def created_s(name: str) -> float | None:
 
 
 def list_log(
-    root: str | Path, event_types: Iterable[str] | None = None, *, known: Container[str] = frozenset()
+    root: str | Path, event_types: Iterable[str] | None = None, *, skip: Container[str] = frozenset()
 ) -> Listing:
     """List the log, or only some types of it. A root without a log gives an empty listing.
 
@@ -119,7 +119,7 @@ def list_log(
         elif not EVENT_TYPE.fullmatch(folder.name):
             listing.skipped.append(SkippedEntry(Path(folder.path), "the name is not an event type"))
         else:
-            _list_folder(folder, listing, known)
+            _list_folder(folder, listing, skip)
     return _without_namesakes(listing)
 
 
@@ -188,12 +188,12 @@ def list_type(root: str | Path, event_type: str) -> list[SegmentFile]:
     return list_log(root, [event_type]).segments
 
 
-def _list_folder(folder: os.DirEntry[str], listing: Listing, known: Container[str]) -> None:
+def _list_folder(folder: os.DirEntry[str], listing: Listing, skip: Container[str]) -> None:
     for entry in _entries(Path(folder.path)):
         if entry.name.endswith(PART_SUFFIX):
             continue
         name = entry.name.removesuffix(zst.SUFFIX).removesuffix(SUFFIX)
-        if name in known:
+        if name in skip:
             continue
         if entry.is_symlink():
             listing.skipped.append(SkippedEntry(Path(entry.path), "a symbolic link, not followed"))

@@ -35,7 +35,7 @@ class Account(NamedTuple):
     """What the log says of a pruning, and the segment in which it says so."""
 
     pruned: Pruned
-    place: str
+    recorded_in: str
 
 
 def read_pruned(root: str | Path, *, damaged: dict[str, str] | None = None) -> dict[str, list[Account]]:

@@ -1,7 +1,6 @@
-"""Archiving: sealed segments are compressed in place; nobody who reads them notices.
+"""Archiving: compressing sealed segments in place. Readers see no difference.
 
-Only what its seal proves is deleted: the archive is read back and compared with the seal's
-SHA-256 before the plain file goes.
+The plain file is deleted only after the archive was read back and its SHA-256 is that of the seal.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from eventlog.maintenance.lock import maintenance
 from eventlog.maintenance.sealing import read_chain
 from eventlog.maintenance.verification import Progress
 
-#: Where real agent logs stop getting much smaller for the time that it takes.
+#: The zstd level above which real agent logs get little smaller for the time that it takes.
 LEVEL = 12
 
 
 class Archived(msgspec.Struct, frozen=True, kw_only=True):
-    """What was archived. `refused` says which segments are not what was sealed; they stay as they are."""
+    """What was archived. `refused` has a message for each segment that is not as sealed; it stays as it is."""
 
     segments: int
     bytes_before: int
@@ -68,11 +67,11 @@ def _is_waiting(file: SegmentFile, seals: dict[str, list[Link]]) -> bool:
 
 
 def _archive(file: SegmentFile, seals: list[Link], level: int) -> int:
-    """Compress one segment; return its stored size. Raises SegmentUnreadable where it is as none of its seals."""
+    """Compress one segment; return its stored size. Raises SegmentUnreadable where it matches none of its seals."""
     target = zst.archived_path(file.path)
     part = target.with_name(target.name + layout.PART_SUFFIX)
     stat = file.path.stat()
-    part.unlink(missing_ok=True)  # one that a killed run left is read-only, perhaps
+    part.unlink(missing_ok=True)  # a killed run may have left a read-only one
     try:
         zst.compress(file.path, part, level=level)
         os.utime(part, ns=(stat.st_atime_ns, stat.st_mtime_ns))
@@ -83,6 +82,6 @@ def _archive(file: SegmentFile, seals: list[Link], level: int) -> int:
     finally:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
-    sync_folder(target.parent)  # the archive must be there for good before its source goes
+    sync_folder(target.parent)  # the archive must survive a power cut before its source is deleted
     file.path.unlink()
     return target.stat().st_size

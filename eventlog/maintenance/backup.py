@@ -1,28 +1,28 @@
 """Backing up a log, segment by segment, to a destination.
 
 What is copied
-    Of a segment that nobody owns, and of a sealed or archived one: everything, a torn tail
-    included. Of one that somebody writes to: up to the last newline; the rest follows with
-    a later run. A segment of which the destination has a copy of the same bytes is done; that these are
-    the same is told by their hash, or by a file that was not written to since it was hashed (see `unchanged`).
-    One with other bytes under the same name is stored beside that copy, and it is said. Besides segments, the
-    blobs that their lines name: one that neither side has whole is a failure of each run until it is there.
-    Each run looks whether the objects are there; whether they are whole, it looks where it is asked to
+    All of a segment that nobody writes to, with its torn tail. Of a segment that somebody writes to, the lines
+    up to its last newline; a later run copies the rest. A segment is done once the destination has a copy of the
+    same bytes: their hash says so, or a stamp says that the file did not change since it was hashed
+    (eventlog.maintenance.file_stamps). Other bytes under the same name are stored beside the earlier copy, with a
+    warning. Blobs that lines name are copied too; one that neither side has whole is a failure of each run until
+    it is back. Each run checks that all objects exist; it checks their bytes only when asked to
     (eventlog.maintenance.backup_check).
 
 How
-    1. hash the bytes, and those shorter copies that they should begin with;
+    1. hash the bytes, and their beginnings of the lengths of shorter copies;
     2. store them under a key that holds the hash;
     3. read the object back, and compare the hash;
     4. after some segments, store a manifest that names them: from here on they count;
     5. delete the shorter copies that they replace;
-    6. record `segments_backed_up` for those that are finished, so that deleting them locally
-       can be allowed; what was recorded before is read from the log, not remembered.
-    A run that is killed anywhere is continued by the next one: what a manifest names is not
-    copied again.
+    6. log `segments_backed_up` for finished segments, so that retention may delete them
+       (eventlog.maintenance.backup_log).
+    The next run continues a killed one: what a manifest names is not copied again.
 
-What happens meanwhile
-    Producers go on. A segment that vanishes (released, pruned, archived) is passed over.
+Meanwhile
+    Producers go on writing. A segment that vanishes (released, pruned, archived) is skipped.
+
+docs/decisions/0012-backup-objects-are-written-once.md says why.
 """
 
 from __future__ import annotations
@@ -33,71 +33,51 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog.config import Config
 from eventlog.errors import BackupFailed, SegmentUnreadable, WriteFailed
-from eventlog.format.control import Role
-from eventlog.log import blob_references, layout, reader, zst
+from eventlog.log import blob_references, layout, zst
 from eventlog.log.content import Extent, digests, extent, stored
 from eventlog.log.layout import SegmentFile
 from eventlog.maintenance import backup_check, file_stamps, manifest
 from eventlog.maintenance.backup_check import Check
+from eventlog.maintenance.backup_log import BACKED_UP_EVENT, BackedUpSegment, log_copies, read_copies
 from eventlog.maintenance.blob_copies import Copier
 from eventlog.maintenance.destination import Destination
 from eventlog.maintenance.file_stamps import Match
 from eventlog.maintenance.manifest import BackupCatalog, Entry
-from eventlog.record.recorder import Recorder
 
-BACKED_UP_EVENT = "segments_backed_up"
-
-#: What a killed run has to do again, at most, apart from the segment it was at.
+#: A manifest is written after so many segments or bytes: at most this much is copied again after a kill.
 FLUSH_SEGMENTS = 100
 FLUSH_BYTES = 256 * 1024 * 1024
-_ANNOUNCED_TOGETHER = 1000
-_SAID_MAX = 20
+_SHOWN_MAX = 20
 _NO_COPY = "there is no other copy, here or at the destination"
 
-#: Called with the bytes done and the bytes to do.
+#: Called with the bytes done and the bytes in all.
 Progress = Callable[[int, int], None]
 Say = Callable[[str], None]
 
 
-class BackedUpSegment(msgspec.Struct, frozen=True):
-    """A finished segment of which a verified copy exists. Hash and size are of its uncompressed bytes."""
-
-    segment: str
-    sha256: str
-    size_bytes: int
-
-
-class SegmentsBackedUp(msgspec.Struct, frozen=True):
-    """Payload of `segments_backed_up`: these segments can be had from the destination."""
-
-    destination: str
-    segments: list[BackedUpSegment]
-
-
 class Done(msgspec.Struct):
-    """What a backup did. `failures` says, for each segment that could not be copied, why."""
+    """What a backup did: counts of segments, and sizes in bytes. `failures` has a message for each failure."""
 
     copied: int = 0
     copied_bytes: int = 0
     present: int = 0
-    #: Large fields, which are kept under `blobs/`.
+    #: Chunks of large fields.
     blobs_copied: int = 0
     blobs_copied_bytes: int = 0
     blobs_present: int = 0
-    #: Objects of the destination that were read again; how many were not as stored, and how many still are not.
+    #: Objects of the destination that were read again; how many were damaged, and how many still are.
     checked: int = 0
     checked_bytes: int = 0
     damaged: int = 0
     still_damaged: int = 0
-    #: Segments whose bytes are other ones than the destination had under their name: stored beside that copy.
+    #: Messages about segments whose bytes differ from the destination's copy: they are stored beside it.
     differing: list[str] = msgspec.field(default_factory=list)
     failures: list[str] = msgspec.field(default_factory=list)
 
 
 class _SegmentChanged(Exception):
-    """A segment is not what it was a moment ago; the message says in which way."""
+    """A segment changed while it was copied; the message says how."""
 
 
 def backup(
@@ -109,15 +89,16 @@ def backup(
     dry_run: bool = False,
     check_share: float = 0.0,
 ) -> Done:
-    """Copy to the destination what it does not have. Raises BackupFailed where it cannot be used.
+    """Copy to the destination what it does not have. Raises BackupFailed where the destination cannot be used.
 
-    With `dry_run` nothing is written anywhere; the result says what would be copied. A share (0 to 1) of what
-    the destination has is read again first, and what is damaged copied again; shares take turns.
+    With `dry_run` nothing is written; the result says what would be copied. With `check_share` (0 to 1), that
+    share of the destination's objects is read first, and damaged ones are copied again; the next run reads the next
+    share. `say` gets messages for the user.
     """
     catalog = manifest.read(destination)
     for damage in catalog.damages:
         say(
-            f"{destination.name}/{damage.place} is damaged: {damage.reason}. What is named only there is copied "
+            f"{destination.name}/{damage.location} is damaged: {damage.reason}. What is named only there is copied "
             "again; remove that file when every log that is backed up to this place has been"
         )
     done = Done()
@@ -129,11 +110,11 @@ def backup(
         _say_damaged(destination, catalog, copier, done, say)
     listed, extents = _listed(root, catalog, done, say)
     matches = _matches(catalog, listed, extents, done, say)
-    present = [each for each in listed if each.name in matches]
-    missing = [each for each in present if _is_missing(matches[each.name], extents[each.name])]
-    total = sum(extents[each.name].size for each in missing)
+    present = [segment for segment in listed if segment.name in matches]
+    missing = [segment for segment in present if _is_missing(matches[segment.name], extents[segment.name])]
+    total = sum(extents[segment.name].size for segment in missing)
     done.present = len(present) - len(missing)
-    # After the segments were looked at and before they are copied: no copy refers to a blob that is not there.
+    # After the extents were taken and before the segments are copied: no copy refers to a blob that is not there.
     copier.copy_listed()
     run = _Run(destination, catalog, copier, say, progress, total, done, matches)
     if dry_run:
@@ -146,13 +127,13 @@ def backup(
         return done
     try:
         for entry in check.done.unnamed if check is not None else ():
-            run.take_up(entry)
+            run.count_again(entry)
         for segment in missing:
             run.copy(segment, extents[segment.name])
         for segment in present:
-            run.note(segment, extents[segment.name].size, again=check is not None and check.is_whole)
+            run.update(segment, extents[segment.name].size, again=check is not None and check.is_whole)
     except BaseException:
-        # Interrupted, or the network is gone: then this fails as well, and the first error counts.
+        # Interrupted, or the network is gone: then this fails as well, and the first error is raised.
         with contextlib.suppress(BackupFailed):
             run.flush()
         raise
@@ -161,48 +142,48 @@ def backup(
     _finish(done, run, check, dry_run=False)
     finished = [segment for segment in present if extents[segment.name].finished]
     try:
-        _announce(root, _unannounced(root, destination.name, run, finished, extents, done), destination.name)
+        log_copies(root, _unlogged(root, destination.name, run, finished, extents, done), destination.name)
     except WriteFailed as error:  # a log that can only be read (a rescued disk) can be backed up
         say(f"the log does not say that it is backed up, so that prune will not count on it: {error}")
     return done
 
 
 def _say_damaged(destination: Destination, catalog: BackupCatalog, copier: Copier, done: Done, say: Say) -> None:
-    found = [*(f"{destination.name}/{key} {why}" for key, why in catalog.bad.items()), *copier.damaged.values()]
-    done.damaged = len(found)
-    for each in found[:_SAID_MAX]:
-        say(each)
-    if len(found) > _SAID_MAX:
-        say(f"… and {len(found) - _SAID_MAX:,} more")
+    messages = [*(f"{destination.name}/{key} {why}" for key, why in catalog.bad.items()), *copier.damaged.values()]
+    done.damaged = len(messages)
+    for message in messages[:_SHOWN_MAX]:
+        say(message)
+    if len(messages) > _SHOWN_MAX:
+        say(f"… and {len(messages) - _SHOWN_MAX:,} more")
 
 
 def _listed(
     root: str | Path, catalog: BackupCatalog, done: Done, say: Say
 ) -> tuple[list[SegmentFile], dict[str, Extent]]:
-    """Return the segments that can be read, and how much of each is settled.
+    """Return the segments that can be read, and the extent of each by name.
 
-    What stands in the place of a segment that nothing else has is a failure.
+    An entry with the name of a segment of which there is no other copy is a failure.
     """
     listing = layout.list_log(root)
     here = {segment.name for segment in listing.segments}
     for entry in listing.skipped:
         name = entry.path.name.removesuffix(zst.SUFFIX).removesuffix(layout.SUFFIX)
-        said = f"{str(entry.path)!r}: {entry.reason}"
+        message = f"{str(entry.path)!r}: {entry.reason}"
         if layout.created_s(name) is None or name in here or catalog.copies(entry.path.parent.name, name):
-            say(f"left out: {said}")
+            say(f"left out: {message}")
         else:
-            done.failures.append(f"{said}; it has the name of a segment, of which {_NO_COPY}")
+            done.failures.append(f"{message}; it has the name of a segment, of which {_NO_COPY}")
     extents: dict[str, Extent] = {}
     for segment in listing.segments:
         try:
             extents[segment.name] = extent(segment)
         except OSError as error:
             done.failures.append(_unreadable(segment, error))
-    return [each for each in listing.segments if each.name in extents], extents
+    return [segment for segment in listing.segments if segment.name in extents], extents
 
 
 def _finish(done: Done, run: _Run, check: Check | None, *, dry_run: bool) -> None:
-    """Say what is not backed up in the end."""
+    """Complete the result: counts of blobs and checked objects, and failures for what is not backed up."""
     bad = backup_check.still_bad(run.destination, run.catalog)
     blobs = run.copier.done
     done.blobs_copied, done.blobs_copied_bytes, done.blobs_present = blobs.copied, blobs.copied_bytes, blobs.present
@@ -226,7 +207,7 @@ def _finish(done: Done, run: _Run, check: Check | None, *, dry_run: bool) -> Non
 def _matches(
     catalog: BackupCatalog, segments: list[SegmentFile], extents: dict[str, Extent], done: Done, say: Say
 ) -> dict[str, Match]:
-    """Return by name which copies have the segments' bytes; one that cannot be read, or is gone, is left out."""
+    """Return, by segment name, the copy with its bytes. A segment that is gone or cannot be read is left out."""
     matches: dict[str, Match] = {}
     for segment in segments:
         try:
@@ -242,14 +223,14 @@ def _gone(segment: SegmentFile) -> str:
     return f"{segment.path} is gone meanwhile (released, pruned or archived); passed over"
 
 
-def _is_missing(match: Match, found: Extent) -> bool:
-    if found.size == 0 and not found.finished:
+def _is_missing(match: Match, extent: Extent) -> bool:
+    if extent.size == 0 and not extent.finished:
         return False
     return match.entry is None
 
 
 class _Run:
-    """One run: copies segments, and makes them count in batches. `flush` has to be called last."""
+    """One run: copies segments, and makes them count by manifests. Call `flush` last."""
 
     def __init__(
         self,
@@ -268,22 +249,22 @@ class _Run:
         self._say = say
         self._progress = progress
         self._done = done
-        # Each byte goes there, and comes back to be compared.
+        # Each byte is sent, and read back.
         self._steps_total, self._steps = 2 * total, 0
         self._matches = matches
-        #: By the names of segments: the entries of the copies that have their bytes.
+        #: The entries of the copies with the segments' bytes, by segment name.
         self.entries = {name: match.entry for name, match in matches.items() if match.entry is not None}
-        #: The segments that this run has copied.
+        #: The names of the segments that this run has copied.
         self.copied: set[str] = set()
-        #: Chunks of which it was said that a line names them, and nobody has them.
+        #: Chunks that a failure names already: a line names them, and neither side has them.
         self.named_missing: set[str] = set()
         self._pending: list[Entry] = []
 
-    def copy(self, segment: SegmentFile, found: Extent) -> None:
-        """Copy and verify one segment. What is wrong with it alone becomes a failure."""
-        steps_after = self._steps + 2 * found.size
+    def copy(self, segment: SegmentFile, extent: Extent) -> None:
+        """Copy and verify one segment. An error of this segment alone becomes a failure."""
+        steps_after = self._steps + 2 * extent.size
         try:
-            entry = self._copied(segment, found)
+            entry = self._copied(segment, extent)
         except FileNotFoundError:
             self._say(_gone(segment))
         except _SegmentChanged as error:
@@ -295,11 +276,11 @@ class _Run:
             self._done.copied_bytes += entry.size_bytes
             self.copied.add(segment.name)
             self.entries[segment.name] = entry
-            self._note(entry)
+            self._add(entry)
         self._step_to(steps_after)
 
     def copy_blobs(self, segment: SegmentFile, size: int) -> bool:
-        """Have the destination have the blobs that the lines of a segment name; say whether it has them all."""
+        """Copy the blobs that the first `size` bytes of a segment name; return whether the destination has all."""
         complete = True
         try:
             for offset, named in blob_references.names(segment.path, end=size):
@@ -307,13 +288,13 @@ class _Run:
                     why = self.copier.copy(sha256)
                     if why is not None:
                         complete = False
-                        self._note_missing(segment, offset, sha256, why)
+                        self._fail_missing(segment, offset, sha256, why)
         except SegmentUnreadable as error:
             self._done.failures.append(str(error))
             return False
         return complete
 
-    def _note_missing(self, segment: SegmentFile, offset: int, sha256: str, why: str) -> None:
+    def _fail_missing(self, segment: SegmentFile, offset: int, sha256: str, why: str) -> None:
         if sha256 not in self.named_missing:
             self.named_missing.add(sha256)
             self._done.failures.append(
@@ -321,15 +302,15 @@ class _Run:
                 f"does not have whole, and {why}"
             )
 
-    def _copied(self, segment: SegmentFile, found: Extent) -> Entry:
+    def _copied(self, segment: SegmentFile, extent: Extent) -> Entry:
         copies = self.catalog.copies(segment.event_type, segment.name)
-        shorter = [each for each in copies if each.size_bytes <= found.size]
-        stamp = file_stamps.stamp_of(segment.path, wait=found.finished)
-        size, sha256, beginnings = digests(zst.blocks(segment.path, found.size), (each.size_bytes for each in shorter))
-        if size != found.size:
-            raise _SegmentChanged(f"has {size:,} bytes where there were {found.size:,}; look at who writes there")
-        replaced = [each for each in shorter if beginnings[each.size_bytes] == each.sha256]
-        self._say_differing(segment, size, [each for each in shorter if each not in replaced])
+        shorter = [copy for copy in copies if copy.size_bytes <= extent.size]
+        stamp = file_stamps.stamp_of(segment.path, wait=extent.finished)
+        size, sha256, beginnings = digests(zst.blocks(segment.path, extent.size), (copy.size_bytes for copy in shorter))
+        if size != extent.size:
+            raise _SegmentChanged(f"has {size:,} bytes where there were {extent.size:,}; look at who writes there")
+        replaced = [copy for copy in shorter if beginnings[copy.size_bytes] == copy.sha256]
+        self._say_differing(segment, size, [copy for copy in shorter if copy not in replaced])
         complete = self.copy_blobs(segment, size)
         stored_bytes, stored_sha256, _ = digests(stored(segment.path)) if segment.archived else (size, sha256, {})
         entry = Entry(
@@ -341,7 +322,7 @@ class _Run:
             stored_sha256=stored_sha256,
             archived=segment.archived,
             sealed=segment.sealed,
-            replaces=tuple(each.stored_sha256 for each in replaced if each.stored_sha256 != stored_sha256),
+            replaces=tuple(copy.stored_sha256 for copy in replaced if copy.stored_sha256 != stored_sha256),
             blobs=complete,
             stamp=stamp,
         )
@@ -357,27 +338,25 @@ class _Run:
     def _say_differing(self, segment: SegmentFile, size: int, differing: list[Entry]) -> None:
         if not differing:
             return
-        place = self.destination.name
+        name = self.destination.name
         if differing[0].size_bytes == size:
             why = (
-                f"{segment.path} has other bytes than the copy of the same size that {place} has of it: the file was "
+                f"{segment.path} has other bytes than the copy of the same size that {name} has of it: the file was "
                 "changed, or two logs went on under one name. Both copies are kept; to see whether it is as it was "
                 "sealed, run: eventlog verify"
             )
         else:
             why = (
-                f"{segment.path} does not begin with the copy that {place} has of it: two logs "
+                f"{segment.path} does not begin with the copy that {name} has of it: two logs "
                 "went on under one name. Both copies are kept; use another prefix for one of the logs"
             )
         self._done.differing.append(why)
         self._say(why)
 
-    def note(self, segment: SegmentFile, size: int, *, again: bool) -> None:
-        """Note what has become of a segment that was copied before: it was sealed, or its blobs are there by now.
+    def update(self, segment: SegmentFile, size: int, *, again: bool) -> None:
+        """Update the entry of a segment that an earlier run copied: sealed since, blobs complete, a new stamp.
 
-        Also what its file is, where it had to be hashed to know it.
-
-        With `again`, its blobs are looked for though they were there once.
+        With `again`, its blobs are checked even if they were complete.
         """
         entry, stamp = self._matches[segment.name]
         if entry is None or segment.name in self.copied:
@@ -385,27 +364,27 @@ class _Run:
         sealed = segment.sealed and not entry.sealed
         complete = (again or not entry.blobs) and self.copy_blobs(segment, size) and not entry.blobs
         if sealed or complete or stamp:
-            noted = msgspec.structs.replace(
+            updated = msgspec.structs.replace(
                 entry,
                 sealed=entry.sealed or sealed,
                 blobs=entry.blobs or complete,
                 stamp=stamp or entry.stamp,
                 replaces=(),
             )
-            self.entries[segment.name] = noted
-            self._note(noted)
+            self.entries[segment.name] = updated
+            self._add(updated)
 
-    def take_up(self, entry: Entry) -> None:
-        """Make an object count that no manifest names any more."""
-        self._note(entry)
+    def count_again(self, entry: Entry) -> None:
+        """Add an object that no manifest names any more to the next manifest."""
+        self._add(entry)
 
-    def _note(self, entry: Entry) -> None:
+    def _add(self, entry: Entry) -> None:
         self._pending.append(entry)
-        if len(self._pending) >= FLUSH_SEGMENTS or sum(each.stored_bytes for each in self._pending) >= FLUSH_BYTES:
+        if len(self._pending) >= FLUSH_SEGMENTS or sum(entry.stored_bytes for entry in self._pending) >= FLUSH_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Make what was copied count. Raises BackupFailed."""
+        """Store a manifest of what was copied, which makes it count. Raises BackupFailed."""
         if not self._pending:
             return
         self.catalog.keys.append(manifest.write(self.destination, self._pending))
@@ -421,19 +400,19 @@ class _Run:
         self._pending.clear()
         for key in superfluous:
             self.catalog.bad.pop(key, None)
-        # Only now: until the manifest was stored, the shorter copies were the ones that counted.
+        # Only now: until the manifest was stored, the shorter copies counted.
         with self._tidying():
             for key in superfluous:
                 self.destination.delete(key)
 
     def merge(self) -> None:
-        """Keep the manifests few."""
+        """Merge the manifests where there are many."""
         with self._tidying():
             manifest.merge(self.destination, self.catalog)
 
     @contextlib.contextmanager
     def _tidying(self) -> Iterator[None]:
-        """Whoever may write but not delete has a good backup, only a larger one."""
+        """Report a failed deletion only: without the right to delete, the backup is good, and larger."""
         try:
             yield
         except BackupFailed as error:
@@ -455,14 +434,14 @@ def _unreadable(segment: SegmentFile, error: OSError) -> str:
 
 
 def _readable(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Tell an error of reading a segment from one of the folder that it is written to."""
+    """Yield blocks; turn an error of reading the segment into _SegmentChanged: it is not one of the destination."""
     try:
         yield from blocks
     except OSError as error:
         raise _SegmentChanged(f"could be read, and cannot any more: {error.strerror}; check the disk") from error
 
 
-def _unannounced(
+def _unlogged(
     root: str | Path,
     destination: str,
     run: _Run,
@@ -470,51 +449,28 @@ def _unannounced(
     extents: dict[str, Extent],
     done: Done,
 ) -> list[BackedUpSegment]:
-    """Return the finished segments of which the log does not say yet that they are backed up."""
-    said = _announced(root, destination)
-    found: list[BackedUpSegment] = []
+    """Return the finished segments that are backed up, and that the log does not name yet as such."""
+    logged = {(copy.segment, copy.sha256) for name, copy in read_copies(root) if name == destination}
+    unlogged: list[BackedUpSegment] = []
     for segment in finished:
-        # The segment of these events grows with each of them: announcing it would never end.
+        # The segment of these events grows with each of them: logging its own copy would never end.
         if segment.event_type == BACKED_UP_EVENT and not segment.sealed:
             continue
         size = extents[segment.name].size
         entry = run.entries.get(segment.name)
-        if entry is None or not entry.blobs or (segment.name, entry.sha256) in said:
+        if entry is None or not entry.blobs or (segment.name, entry.sha256) in logged:
             continue
         try:
-            # On this word a segment may be deleted, so that a stamp is not enough for it.
+            # This event allows the segment to be deleted, so a stamp is not enough: the bytes are hashed.
             if segment.name in run.copied or digests(zst.blocks(segment.path, size)).sha256 == entry.sha256:
-                found.append(BackedUpSegment(segment.name, entry.sha256, entry.size_bytes))
+                unlogged.append(BackedUpSegment(segment.name, entry.sha256, entry.size_bytes))
             else:
                 done.failures.append(
                     f"{segment.path}: was changed while it was backed up to {destination}; look at who writes there, "
                     "and run the same again"
                 )
         except FileNotFoundError:
-            pass  # gone meanwhile: there is nothing left to delete
+            pass  # deleted in the meantime: there is nothing left to delete
         except OSError as error:
             done.failures.append(_unreadable(segment, error))
-    return found
-
-
-def _announce(root: str | Path, segments: list[BackedUpSegment], destination: str) -> None:
-    if not segments:
-        return
-    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-    try:
-        for start in range(0, len(segments), _ANNOUNCED_TOGETHER):
-            together = segments[start : start + _ANNOUNCED_TOGETHER]
-            recorder.emit(BACKED_UP_EVENT, SegmentsBackedUp(destination, together))
-    finally:
-        recorder.shutdown()
-
-
-def _announced(root: str | Path, destination: str) -> set[tuple[str, str]]:
-    """Return (segment, sha256) of all that the log says to be at the destination."""
-    found: set[tuple[str, str]] = set()
-    for _, event in reader.read_events(root, BACKED_UP_EVENT):
-        with contextlib.suppress(msgspec.MsgspecError):
-            backed_up = msgspec.json.decode(event.payload, type=SegmentsBackedUp)
-            if backed_up.destination == destination:
-                found.update((each.segment, each.sha256) for each in backed_up.segments)
-    return found
+    return unlogged

@@ -1,12 +1,12 @@
-"""Reading again what a backup holds: is each object what it was when it was stored?
+"""Checking a backup: reading its objects again, all of them or a share, and comparing their hashes.
 
-All objects lie on a ring, each at the hash of its key. A run reads those of its share, from where the
-last one has ended, so that runs of 10 % have read all after ten of them, whatever was added meanwhile.
+All objects lie on a ring, each at the hash of its key. A run reads those of its share, beginning where the
+last run ended: ten runs of 10 % read every object, whatever was added in the meantime.
 
-    verified/position.json    where the next run begins; without it, or where it is damaged, at 0
+    verified/position.json    where the next run begins; 0 if it is missing or damaged
 
-What is not as it was stored counts as not backed up: the same run copies it again, if the root has it.
-An object that no manifest names, because that was lost, is taken up again: its key holds its hash.
+A damaged object counts as not backed up: the same run copies it again, if the root has it.
+An object that no manifest names, because the manifest was lost, counts again: its key holds its hash.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Position(msgspec.Struct):
 
 
 class Checked(msgspec.Struct):
-    """What was read again."""
+    """Counts of the objects that were read, and what was learned."""
 
     objects: int = 0
     bytes: int = 0
@@ -56,11 +56,11 @@ class Checked(msgspec.Struct):
 
 
 def note_missing(destination: Destination, catalog: BackupCatalog) -> list[str]:
-    """Note the entries whose object is gone; return the keys of all objects that there are. Raises BackupFailed."""
+    """Mark the entries whose object is gone as bad; return the keys of all objects. Raises BackupFailed."""
     keys = destination.list("log")
-    there = set(keys)
+    existing = set(keys)
     for entry in catalog.entries():
-        if entry.key not in there:
+        if entry.key not in existing:
             catalog.bad[entry.key] = "is gone"
     return keys
 
@@ -82,7 +82,7 @@ class Check:
         return self._width == _RING
 
     def run(self, keys: list[str], progress: Progress | None) -> None:
-        """Read the objects of segments, by their keys, and of blobs. Raises BackupFailed."""
+        """Read the objects of segments (`keys`) and of blobs that are in the share. Raises BackupFailed."""
         entries = {entry.key: entry for entry in self._known.entries()}
         segments = [key for key in keys if self._has(key) or key not in entries]
         chunks = [sha256 for sha256 in sorted(self._copier.there) if self._has(blob_copies.key_of(sha256))]
@@ -100,8 +100,8 @@ class Check:
             progress(self.done.objects, total)
 
     def _has(self, key: str) -> bool:
-        place = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:4], "big")
-        return (place - self._start) % _RING < self._width
+        position = int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:4], "big")
+        return (position - self._start) % _RING < self._width
 
     def _segment(self, key: str, entry: Entry | None) -> None:
         if entry is None:
@@ -116,10 +116,10 @@ class Check:
             self._known.bad[key] = "is damaged: its SHA-256 is not what it was when it was stored"
 
     def _chunk(self, sha256: str) -> None:
-        data = blob_copies.fetched(self._destination, sha256)
+        data = blob_copies.fetch(self._destination, sha256)
         if data is None:
             why = "is damaged: its bytes do not have the hash that is its name"
-            self._copier.distrust(sha256, f"{self._destination.name}/{blob_copies.key_of(sha256)} {why}")
+            self._copier.mark_damaged(sha256, f"{self._destination.name}/{blob_copies.key_of(sha256)} {why}")
         else:
             self.done.bytes += len(data)
 
@@ -129,7 +129,7 @@ class Check:
             yield block
 
     def _take_up(self, key: str) -> None:
-        """Make the entry of an object that no manifest names. One that is not what its key says counts for nothing."""
+        """Add an entry for an object that no manifest names. One whose bytes do not match its key is ignored."""
         match = _KEY.fullmatch(key)
         if match is None or not EVENT_TYPE.fullmatch(match[1]) or layout.created_s(match[2]) is None:
             return
@@ -156,7 +156,7 @@ class Check:
         self.done.unnamed.append(entry)
 
     def _contents(self, key: str, archived: bool) -> tuple[Digests, Digests]:
-        """Return the digests of an object as it is stored, and of its lines."""
+        """Return the digests of an object as stored, and of its uncompressed lines."""
         blocks = self._counted(self._destination.get(key))
         if not archived:
             stored = digests(blocks)
@@ -167,7 +167,7 @@ class Check:
             return stored, digests(zst.blocks(Path(file.name)))
 
     def finish(self) -> None:
-        """Remember where the next share begins. Raises BackupFailed."""
+        """Store where the next share begins. Raises BackupFailed."""
         if not self.is_whole:
             self._destination.put(_POSITION_KEY, [msgspec.json.encode(_Position(self.done.position))])
 
@@ -191,7 +191,10 @@ def _position(destination: Destination) -> int:
 
 
 def still_bad(destination: Destination, catalog: BackupCatalog) -> dict[str, str]:
-    """Return the objects that are bad and still named; another backup may have replaced some meanwhile."""
+    """Return the bad objects that manifests still name, with the reasons. Raises BackupFailed.
+
+    Another backup may have replaced some of them in the meantime.
+    """
     if not catalog.bad:
         return {}
     named = {entry.key for entry in manifest.read(destination).entries()}

@@ -1,66 +1,63 @@
-"""What backups hold of segments: what the log says of it, looked at in the backups themselves.
+"""Which backups hold a segment: the log says so, and the backups themselves are asked.
 
-The log says which segments are in which destination (`segments_backed_up`). That is no proof: a
-destination may have been wiped since, and a line in the log may be anybody's. Before the only copy of a segment
-is deleted, its copy is read whole, and compared by hash.
+`segments_backed_up` events say which segments are in which destination. That proves nothing: a destination
+may have been wiped since, and anybody may have written a line of the log. Before the only copy of a segment is
+deleted, its copy in the backup is read whole and compared by hash.
 """
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
-import msgspec
-
 from eventlog.errors import BackupFailed, EventlogError
-from eventlog.log import reader
 from eventlog.log.content import digests
 from eventlog.log.fingerprint import Fingerprint
 from eventlog.log.layout import SegmentFile
 from eventlog.maintenance import manifest
-from eventlog.maintenance.backup import BACKED_UP_EVENT, SegmentsBackedUp
+from eventlog.maintenance.backup_log import read_copies
 from eventlog.maintenance.destination import Destination, Folder, open_destination
 from eventlog.maintenance.manifest import BackupCatalog, Entry
 
-#: What opening and reading a place can raise, whose name may be anything.
+#: What opening and reading a destination can raise; its name comes from the log and may be anything.
 _UNUSABLE = (EventlogError, OSError, ValueError, RuntimeError)
 
 
 class BackupLookup:
-    """BackupLookup of the segments of one root. Each destination's manifests are read once."""
+    """Finds the copies of one root's segments. Each destination's manifests are read once."""
 
     def __init__(self, root: str | Path) -> None:
         self._root = Path(root).resolve()
-        self._said = _said(root)
-        self._places: dict[str, tuple[Destination, BackupCatalog] | None] = {}
-        #: What is wrong with a destination, or with a copy in it, in words; each once.
+        self._logged = _logged_copies(root)
+        self._opened: dict[str, tuple[Destination, BackupCatalog] | None] = {}
+        #: Messages about unusable destinations and damaged copies; each once, in order.
         self.problems: dict[str, None] = {}
 
     def destinations_with(self, file: SegmentFile, seal: Fingerprint, *, whole: bool) -> list[str]:
-        """Return the destinations that hold what was sealed.
+        """Return the names of the destinations that hold the bytes of a seal, such as `["s3://bucket/laptop"]`.
 
-        That a manifest names the copy is enough, or, with `whole`, the copy is read and compared.
+        A manifest that names the copy is enough; with `whole`, the copy is read and compared.
         """
-        said = sorted(place for place, sha256 in self._said.get(file.name, {}).items() if sha256 == seal.sha256)
-        return [place for place in said if self._holds(place, file, seal, whole=whole)]
+        copies = self._logged.get(file.name, {})
+        names = sorted(name for name, sha256 in copies.items() if sha256 == seal.sha256)
+        return [name for name in names if self._holds(name, file, seal, whole=whole)]
 
     def _holds(self, name: str, file: SegmentFile, seal: Fingerprint, *, whole: bool) -> bool:
-        if name not in self._places:
-            self._places[name] = self._opened(name)
-        found = self._places[name]
-        if found is None:
+        if name not in self._opened:
+            self._opened[name] = self._open(name)
+        opened = self._opened[name]
+        if opened is None:
             return False
-        destination, catalog = found
+        destination, catalog = opened
         entries = [
-            each
-            for each in catalog.copies(file.event_type, file.name)
-            if (each.size_bytes, each.sha256) == (seal.size_bytes, seal.sha256)
+            entry
+            for entry in catalog.copies(file.event_type, file.name)
+            if (entry.size_bytes, entry.sha256) == (seal.size_bytes, seal.sha256)
         ]
         if not entries:
             self.problems[f"{name}: no manifest names {file.event_type}/{file.name} as it was sealed"] = None
-        return any(not whole or self._reads_back(destination, each) for each in entries)
+        return any(not whole or self._reads_back(destination, entry) for entry in entries)
 
-    def _opened(self, name: str) -> tuple[Destination, BackupCatalog] | None:
+    def _open(self, name: str) -> tuple[Destination, BackupCatalog] | None:
         try:
             destination = open_destination(name)
             if isinstance(destination, Folder) and destination.path.resolve().is_relative_to(self._root):
@@ -86,12 +83,9 @@ class BackupLookup:
         return False
 
 
-def _said(root: str | Path) -> dict[str, dict[str, str]]:
-    """Return, by segment and destination, the hash of the copy that the log tells of."""
-    found: dict[str, dict[str, str]] = {}
-    for _, event in reader.read_events(root, BACKED_UP_EVENT):
-        with contextlib.suppress(msgspec.MsgspecError):
-            backup = msgspec.json.decode(event.payload, type=SegmentsBackedUp)
-            for each in backup.segments:
-                found.setdefault(each.segment, {})[backup.destination] = each.sha256
-    return found
+def _logged_copies(root: str | Path) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of the copies that the log names: {segment: {destination: sha256}}."""
+    copies: dict[str, dict[str, str]] = {}
+    for destination, copy in read_copies(root):
+        copies.setdefault(copy.segment, {})[destination] = copy.sha256
+    return copies

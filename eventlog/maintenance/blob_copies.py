@@ -1,13 +1,13 @@
-"""Blobs in a backup, and back from there.
+"""Copying blobs to a backup, and restoring them.
 
-    blobs/<2 hex digits>/<sha256>    as in the log
+    blobs/<2 hex digits>/<sha256>    the same keys as in the log
 
-An object is named by the hash of its bytes, so that one which is there need not be copied again, a
-killed run leaves nothing to repair, and whoever fetches one can tell whether it is what was stored.
-Blobs go before the segments that may refer to them, both ways.
+An object is named by the hash of its bytes. So an existing one need not be copied again, a killed run
+leaves nothing to repair, and whoever fetches an object can tell whether it is whole. In both directions, blobs
+are copied before the segments that may refer to them.
 
-A backup copies what the root lists, and besides that what the lines name: a chunk that is named, and that
-neither the root nor the destination has whole, is an error of the backup.
+A backup copies the chunks in the root, and checks those that lines name: a named chunk that neither the root
+nor the destination has whole is a failure of the backup.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from eventlog.log.blob_store import BlobStore
 from eventlog.maintenance.destination import Destination
 from eventlog.process.root_files import kind_of
 
-#: What stands at the key of a folder is listed only if it is something else: a link to nothing, a file.
+#: The key of a folder is listed only where something else stands there: a link to nothing, a file.
 _FOLDER_KEY = re.compile(rf"{blobs.FOLDER}/[0-9a-f]{{2}}")
 
 
 class Copied(msgspec.Struct):
-    """What was done with blobs. `failures` says, for each that could not be copied, why."""
+    """Counts of blobs: `present` were there already. `failures` has a message for each that was not copied."""
 
     copied: int = 0
     copied_bytes: int = 0
@@ -41,14 +41,14 @@ class Copied(msgspec.Struct):
 
 
 class Copier:
-    """Copies chunks to a destination, each once. Raises BackupFailed where that cannot be used."""
+    """Copies chunks to a destination, each once. Its methods raise BackupFailed where that cannot be used."""
 
     def __init__(self, root: str | Path, destination: Destination, *, dry_run: bool = False) -> None:
         self._root = root
         self._destination = destination
         self._dry_run = dry_run
         self._errors: dict[str, str] = {}
-        #: Chunks that the destination has, but not whole, and why.
+        #: Damaged chunks of the destination, by SHA-256, with the reason.
         self.damaged: dict[str, str] = {}
         self.done = Copied()
 
@@ -57,13 +57,13 @@ class Copier:
         """The hashes of the chunks that the destination has."""
         return {digest for key in self._destination.list(blobs.FOLDER) if (digest := _digest(key)) is not None}
 
-    def distrust(self, sha256: str, why: str) -> None:
-        """Take a chunk of the destination for one that it does not have."""
+    def mark_damaged(self, sha256: str, why: str) -> None:
+        """Treat a chunk of the destination as missing: it is copied again if the root has it."""
         self.there.discard(sha256)
         self.damaged[sha256] = why
 
     def copy_listed(self) -> None:
-        """Copy the chunks that the root has."""
+        """Copy the chunks that are in the root."""
         for blob in blobs.list_blobs(self._root):
             if blob.sha256 in self.there:
                 self.done.present += 1
@@ -71,7 +71,7 @@ class Copier:
                 self.copy(blob.sha256)
 
     def copy(self, sha256: str) -> str | None:
-        """Have the destination have a chunk; return None, or why it has not."""
+        """Copy a chunk unless the destination has it; return None, or why that is impossible."""
         if sha256 in self._errors:
             return self._errors[sha256]
         if sha256 in self.there:
@@ -93,23 +93,26 @@ class Copier:
         """Store a chunk, and read it back."""
         key = key_of(sha256)
         self._destination.put(key, [data])
-        if fetched(self._destination, sha256) is None:
+        if fetch(self._destination, sha256) is None:
             self._destination.delete(key)
             raise BackupFailed(
                 f"{self._destination.name}: {key} does not read back as it was sent; "
                 "check the place's disk, and run the same again"
             )
 
-    def failures(self, said: set[str]) -> list[str]:
-        """Return why chunks were not copied, apart from those of which it was `said`."""
+    def failures(self, reported: set[str]) -> list[str]:
+        """Return why chunks were not copied, except for those (by SHA-256) that were `reported` already."""
         bad = {sha256: f"{why}, and the root does not have it whole" for sha256, why in self.damaged.items()}
-        return [why for sha256, why in (self._errors | bad).items() if sha256 not in said]
+        return [why for sha256, why in (self._errors | bad).items() if sha256 not in reported]
 
 
 def from_source(
     root: str | Path, source: Destination, *, dry_run: bool = False, full: Callable[[Path, OSError], BackupFailed]
 ) -> Copied:
-    """Bring back the blobs that the root does not have, or has damaged. Raises BackupFailed, and what `full` makes."""
+    """Restore the blobs that are missing or damaged in the root.
+
+    Raises BackupFailed: its own, or the one that `full(path, error)` returns where a blob cannot be written.
+    """
     done = Copied()
     store = BlobStore(root, min_bytes=0, synced=True)
     blocked: dict[Path, str] = {}
@@ -128,7 +131,7 @@ def from_source(
         if dry_run:
             done.copied += 1
             continue
-        data = fetched(source, digest)
+        data = fetch(source, digest)
         if data is None:
             done.failures.append(
                 f"{source.name}/{key} is damaged: its bytes do not have the hash that is its name; nothing of it was "
@@ -146,7 +149,7 @@ def from_source(
 
 
 def _odd_folder(path: Path) -> Path | None:
-    """Return what stands in the place of a chunk's folder, or of the folder of all, and is no folder."""
+    """Return the path of a chunk's parent folders that is no folder; None where both are, or are missing."""
     for folder in (path.parent.parent, path.parent):
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             return folder
@@ -154,7 +157,7 @@ def _odd_folder(path: Path) -> Path | None:
 
 
 def key_of(sha256: str) -> str:
-    """Return the key of a chunk's object."""
+    """Return the key of a chunk's object, such as `blobs/9f/9f86…`."""
     return f"{blobs.FOLDER}/{sha256[:2]}/{sha256}"
 
 
@@ -171,12 +174,12 @@ def _is_here(root: str | Path, digest: str) -> bool:
     return True
 
 
-def fetched(place: Destination, sha256: str) -> bytes | None:
-    """Return a chunk, or None where the object is not that. Raises BackupFailed."""
+def fetch(destination: Destination, sha256: str) -> bytes | None:
+    """Return a chunk of a backup; None where its object is missing or damaged. Raises BackupFailed."""
     parts: list[bytes] = []
     size = 0
     try:
-        for block in place.get(key_of(sha256)):
+        for block in destination.get(key_of(sha256)):
             parts.append(block)
             size += len(block)
             if size > MAX_LINE_BYTES:  # no blob is that long

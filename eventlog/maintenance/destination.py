@@ -1,11 +1,11 @@
-"""Where backups go: a folder, or a bucket that speaks S3.
+"""Destinations of backups: a folder, or a bucket of a server that speaks S3.
 
-A destination keeps objects under keys of the form `a/b/c`. An object appears whole or not
+A destination stores objects under keys of the form `a/b/c`. An object appears whole or not
 at all, and is on disk, or accepted by the server, when `put` returns. All reading and
 writing is in blocks: memory does not grow with the size of an object.
 
-A folder gets files. Each is written under a name in `tmp/`, synced, and renamed, so that a
-crash leaves at most something in `tmp/`, which a later run removes.
+In a folder, objects are files. Each is written under a name in `tmp/`, synced, and renamed: a
+crash leaves at most a file in `tmp/`, which a later run removes.
 
 A bucket is reached through obstore (the extra `s3`). Endpoint, region and credentials come
 from the environment, under the names that all S3 programs use (AWS_ENDPOINT_URL,
@@ -32,7 +32,7 @@ from eventlog.log.segment import sync_folder
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
-#: What S3 servers answer to wrong keys, and to right ones that may not do this.
+#: Error codes of S3 servers for wrong credentials, and for missing rights.
 _REFUSALS = frozenset(
     {
         "AccessDenied",
@@ -49,38 +49,39 @@ _BLOCK_BYTES = 5 * 1024 * 1024
 
 
 class Destination(Protocol):
-    """A place for objects. Every method raises BackupFailed where the place cannot do it."""
+    """A store of objects. Each method raises BackupFailed where the store cannot do it."""
 
-    #: For people and events: says which place this is, and holds no credentials.
+    #: For messages and events, without credentials: `/mnt/usb/eventlog`, `s3://bucket/laptop`.
     name: str
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
-        """Store an object, in place of one that has the key already."""
+        """Store an object; replace one with the same key. Raises BackupFailed."""
 
     def get(self, key: str) -> Iterator[bytes]:
         """Yield the blocks of an object.
 
-        Raises ObjectMissing, at the latest with the first block, and ObjectUnreadable where others may be read.
+        Raises ObjectMissing, at the latest with the first block; ObjectUnreadable where other objects may be
+        readable; else BackupFailed.
         """
 
     def list(self, folder: str) -> list[str]:
-        """Return the keys that begin with `folder/`, sorted."""
+        """Return the keys that begin with `folder/`, sorted. Raises BackupFailed."""
 
     def delete(self, key: str) -> None:
-        """Remove an object. One that is not there is fine."""
+        """Remove an object. One that does not exist is fine. Raises BackupFailed."""
 
 
 def open_destination(text: str) -> Destination:
     """Return the destination that a user named: `s3://bucket/prefix`, or a folder.
 
-    Raises ConfigError for a name that cannot be one, and MissingExtra. Nothing is looked
-    at or made yet.
+    Nothing is read or created yet. Raises ConfigError for a text that names neither, and MissingExtra where
+    obstore is not installed.
     """
     scheme = _SCHEME.match(text)
     if scheme is None:
         return Folder(Path(text))
     bucket, _, prefix = text[scheme.end() :].partition("/")
-    # Not a word of what was given: it may hold a password.
+    # The error does not repeat the text, which may hold a password.
     if scheme[1] != "s3":
         raise ConfigError(f"{scheme[1]}:// is not a place for backups; use a folder or s3://bucket/prefix")
     parts = [part for part in prefix.split("/") if part]
@@ -90,7 +91,7 @@ def open_destination(text: str) -> Destination:
 
 
 class Folder:
-    """A folder of this machine's, or one that is mounted. It is made with the first `put`."""
+    """A local or mounted folder. The first `put` creates it."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.abspath(path.expanduser()))
@@ -98,6 +99,7 @@ class Folder:
         self._swept = False
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """See Destination.put."""
         path = self.path / key
         temporary = self.path / "tmp" / secrets.token_hex(8)
         try:
@@ -105,7 +107,7 @@ class Folder:
                 (self.path / folder).mkdir(mode=0o700, exist_ok=True)
             self._sweep(temporary.parent)
             _write(temporary, blocks)
-            if path.is_dir() and not path.is_symlink():  # somebody has made a folder in the object's place
+            if path.is_dir() and not path.is_symlink():  # somebody has made a folder at the object's path
                 (self.path / "damaged").mkdir(mode=0o700, exist_ok=True)
                 os.rename(f"{path}/", self.path / "damaged" / secrets.token_hex(8))
             # Only a synced file gets its name: a name without its bytes would look like a backup.
@@ -118,8 +120,9 @@ class Folder:
             temporary.unlink(missing_ok=True)
 
     def get(self, key: str) -> Iterator[bytes]:
+        """See Destination.get."""
         try:
-            # Not blocking, since somebody may have put a pipe there.
+            # Without blocking: somebody may have put a FIFO there.
             fd = os.open(self.path / key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             raise ObjectMissing(f"{self.name}: there is no {key}") from None
@@ -128,7 +131,7 @@ class Folder:
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise ObjectUnreadable(f"{self.name}: {key} is not a regular file")
-            if hasattr(os, "posix_fadvise"):  # read what the disk has, not what memory remembers
+            if hasattr(os, "posix_fadvise"):  # read from the disk, not from the page cache
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             while block := os.read(fd, _BLOCK_BYTES):
                 yield block
@@ -138,10 +141,11 @@ class Folder:
             os.close(fd)
 
     def list(self, folder: str) -> list[str]:
+        """See Destination.list."""
         top = self.path / folder
         if not self.path.exists():
             return []
-        if top.is_symlink() and not top.exists():  # what it leads to may hold the backup
+        if top.is_symlink() and not top.exists():  # its target may be a backup that is not mounted
             raise BackupFailed(f"{self.name}: {folder} is a link to nothing; put the folder there, or remove the link")
 
         def failed(error: OSError) -> None:
@@ -150,20 +154,21 @@ class Folder:
 
         keys = []
         for where, folders, names in os.walk(top, onerror=failed):
-            for each in folders:
-                if (link := Path(where, each)).is_symlink():  # what is behind it would be taken for missing
+            for name in folders:
+                if (link := Path(where, name)).is_symlink():  # the objects behind it would count as missing
                     raise BackupFailed(f"{link} is a link, which eventlog does not follow; put the folder itself there")
             keys += [Path(where, name).relative_to(self.path).as_posix() for name in names]
         return sorted(keys)
 
     def delete(self, key: str) -> None:
+        """See Destination.delete."""
         try:
             (self.path / key).unlink(missing_ok=True)
         except OSError as error:
             raise self._failed("cannot remove", key, error) from error
 
     def _sweep(self, folder: Path) -> None:
-        """Remove what interrupted runs have left; not what another one is writing now."""
+        """Remove files that interrupted runs have left, but none that another run may be writing."""
         if self._swept:
             return
         self._swept = True
@@ -175,9 +180,9 @@ class Folder:
     def _unreadable(self, key: str, error: OSError) -> ObjectUnreadable:
         return ObjectUnreadable(f"{self.name}: cannot read {key}: {error.strerror}; check its permissions and the disk")
 
-    def _failed(self, what: str, key: str, error: OSError) -> BackupFailed:
+    def _failed(self, problem: str, key: str, error: OSError) -> BackupFailed:
         return BackupFailed(
-            f"{self.name}: {what} {key}: {error.strerror}; check the folder, its permissions and the free space"
+            f"{self.name}: {problem} {key}: {error.strerror}; check the folder, its permissions and the free space"
         )
 
 
@@ -192,13 +197,16 @@ def _write(path: Path, blocks: Iterable[bytes]) -> None:
 
 
 class Bucket:
-    """A bucket of a server that speaks S3, or everything under a prefix in one."""
+    """A bucket of a server that speaks S3, or the objects under a prefix in one.
 
-    # The first is how long a server may be silent. As parts of 5 MiB are sent one at a time, an
-    # uplink of 0.7 Mbit/s is enough to get each there within it. One that cannot be reached at
-    # all is given up much sooner. The last is on a whole download.
+    Raises MissingExtra without obstore, and ConfigError where the AWS_* variables cannot be used.
+    """
+
+    #: How long a server may be silent. Parts of 5 MiB are sent one at a time: 0.7 Mbit/s is enough for each.
     _SILENCE_S = 60
+    #: How long to wait for a server that cannot be reached.
     _CONNECT_TIMEOUT_S = 5
+    #: The limit of one whole download.
     _DOWNLOAD_S = 6 * 3600
     _RETRIES = 4
 
@@ -219,7 +227,7 @@ class Bucket:
             None,
         )
         if self._endpoint is not None and not re.match(r"https?://[^/]", self._endpoint):
-            # Not repeated, as it may hold a password; and obstore panics on it.
+            # The error does not repeat it: it may hold a password. And obstore panics on such an address.
             raise ConfigError("AWS_ENDPOINT_URL is not an address like https://host or http://host:port")
         try:
             self._store = store.S3Store(
@@ -237,6 +245,7 @@ class Bucket:
             raise ConfigError(f"{self.name}: the AWS_* variables cannot be used: {_first_line(error)}") from None
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
+        """See Destination.put."""
         blocks = iter(blocks)
         first = list(itertools.islice(blocks, 2))
         try:
@@ -255,6 +264,7 @@ class Bucket:
             raise self._failed("cannot store", key, error) from None
 
     def get(self, key: str) -> Iterator[bytes]:
+        """See Destination.get."""
         try:
             yield from map(bytes, self._api.get(self._store, key).stream(min_chunk_size=_BLOCK_BYTES))
         except FileNotFoundError:
@@ -263,14 +273,16 @@ class Bucket:
             raise self._failed("cannot read", key, error) from None
 
     def list(self, folder: str) -> list[str]:
+        """See Destination.list."""
         try:
             return sorted(
-                each["path"] for chunk in self._api.list(self._store, folder, chunk_size=1000) for each in chunk
+                entry["path"] for chunk in self._api.list(self._store, folder, chunk_size=1000) for entry in chunk
             )
         except (self._api.exceptions.BaseError, FileNotFoundError) as error:
             raise self._failed("cannot list", folder, error) from None
 
     def delete(self, key: str) -> None:
+        """See Destination.delete."""
         try:
             self._api.delete(self._store, key)
         except FileNotFoundError:
@@ -278,7 +290,7 @@ class Bucket:
         except self._api.exceptions.BaseError as error:
             raise self._failed("cannot remove", key, error) from None
 
-    def _failed(self, what: str, key: str, error: Exception) -> BackupFailed:
+    def _failed(self, problem: str, key: str, error: Exception) -> BackupFailed:
         where = f" at {_without_password(self._endpoint)}" if self._endpoint else ""
         code = _code(error)
         if code == "NoSuchBucket":
@@ -287,24 +299,24 @@ class Bucket:
             )
         if code in _REFUSALS:
             return BackupFailed(
-                f"{self.name}: {what} {key}: the server{where} answers {code}; "
+                f"{self.name}: {problem} {key}: the server{where} answers {code}; "
                 "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do"
             )
         if code is not None:
             return BackupFailed(
-                f"{self.name}: {what} {key}: the server{where} answers {code}; "
+                f"{self.name}: {problem} {key}: the server{where} answers {code}; "
                 "look at its free space and its own log, and run the same again"
             )
-        known = "" if os.environ.get("AWS_ACCESS_KEY_ID") else "; AWS_ACCESS_KEY_ID is not set"
+        hint = "" if os.environ.get("AWS_ACCESS_KEY_ID") else "; AWS_ACCESS_KEY_ID is not set"
         return BackupFailed(
-            f"{self.name}: {what} {key}{where}: {_first_line(error)}; check AWS_ENDPOINT_URL and the network{known}"
+            f"{self.name}: {problem} {key}{where}: {_first_line(error)}; check AWS_ENDPOINT_URL and the network{hint}"
         )
 
 
 def _code(error: Exception) -> str | None:
-    """Return the error code of the S3 protocol, which obstore hands on only within its text."""
-    found = re.search(r"<Code>(\w+)</Code>", str(error))
-    return found[1] if found else None
+    """Return the error code of the S3 protocol, which obstore gives only inside its message."""
+    code = re.search(r"<Code>(\w+)</Code>", str(error))
+    return code[1] if code else None
 
 
 def _first_line(error: Exception) -> str:

@@ -17,7 +17,8 @@ LOCK_NAME = "maintenance.lock"
 def maintenance(root: str | Path) -> Iterator[None]:
     """Hold the root's maintenance lock for the length of the block.
 
-    Raises MaintenanceBusy at once, and WriteFailed where the root cannot be written.
+    Raises MaintenanceBusy without waiting where another process holds it, and WriteFailed where the lock file
+    cannot be written.
     """
     path = Path(root) / LOCK_NAME
     try:

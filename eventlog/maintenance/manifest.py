@@ -1,23 +1,21 @@
-"""What a destination holds of which segments: the manifests of its backups.
+"""The manifests of a backup: which of its objects are verified copies of which segments.
 
     log/<event_type>/<segment>.<sha256>.jsonl[.zst]    the bytes of a segment
     manifests/<time>-<random>.jsonl                    lines that say which of them count
 
-Every object is written once, under a key that holds the hash of its bytes; nothing is ever
-written over. So the copy of a segment that has grown stands beside the shorter one until
-the manifest with the longer one is stored, and a crash between any two steps leaves either
-the old copy or both. Hosts that share a destination cannot get at each other's objects.
+Every object is written once, under a key that holds the hash of its bytes, and never overwritten. The copy of
+a segment that has grown stands beside the shorter one until a manifest names the longer one, so that a crash
+leaves the old copy or both. Hosts that share a destination cannot overwrite each other's objects.
 
-A manifest line is an `Entry`: these bytes were stored, read back, and had this hash. An
-object that no line names does not count. An entry also names the shorter copies that it
-makes superfluous, because they were found to be its beginning; they are dropped here, and
-their objects are deleted once the line is stored.
+A manifest line is an `Entry`: these bytes were stored, read back, and had this hash. An object that no line
+names does not count. An entry also names the shorter copies that it replaces, which are its beginnings; their
+objects are deleted once the line is stored.
 
-Many small manifests are merged: the new one is stored before the old ones are deleted, and a
-reader that misses one which was listed begins anew.
+Many small manifests are merged: the new one is stored before the old ones are deleted. A reader that misses a
+listed manifest starts again.
 
-A line is no proof that its object is there still, and whole: an object whose key is gone, or that
-was read and found damaged, is `bad`, and counts as not backed up until it is stored again.
+An entry does not prove that its object still exists and is whole. An object that is missing or damaged is `bad`,
+and counts as not backed up until it is stored again (docs/decisions/0012-backup-objects-are-written-once.md).
 """
 
 from __future__ import annotations
@@ -44,12 +42,11 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One verified object. Sizes are in bytes; `size_bytes` and `sha256` are of the uncompressed lines.
+    """One verified object. `size_bytes` and `sha256` are of the uncompressed lines, `stored_…` of the object.
 
-    `sealed` says that the segment was read-only; `replaces` are the `stored_sha256` of
-    shorter copies of the same segment. `blobs` says that all blobs which its lines name were in the
-    backup when this was written. `stamp` tells whether the file that was read has been written to since
-    (eventlog.maintenance.file_stamps); without one it is hashed again.
+    `sealed`: the segment was read-only. `replaces`: the `stored_sha256` of shorter copies of the segment.
+    `blobs`: the backup had all blobs that its lines name. `stamp`: tells whether the file changed since it was
+    read (eventlog.maintenance.file_stamps); "" means that the file has to be hashed again.
     """
 
     event_type: str
@@ -66,44 +63,44 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def file_name(self) -> str:
-        """The segment's file in a log."""
+        """The name of the segment's file in a log, such as `20260102T030405000000Z-0123456789abcdef.jsonl`."""
         return self.segment + (layout.ARCHIVE_SUFFIX if self.archived else layout.SUFFIX)
 
     @property
     def key(self) -> str:
-        """Where the object is. Derived, never read: a manifest cannot point outside the backup."""
+        """The object's key. It is derived, never read: a manifest cannot point outside the backup."""
         ending = self.file_name.removeprefix(self.segment)
         return f"log/{self.event_type}/{self.segment}.{self.stored_sha256}{ending}"
 
 
 class Damage(NamedTuple):
-    """A manifest, or a line of one, that cannot be believed, and why."""
+    """A manifest, or a line of one (`<key>, line 3`), that cannot be used, and why."""
 
-    place: str
+    location: str
     reason: str
 
 
 class BackupCatalog:
-    """All entries of a destination, apart from those that others replace."""
+    """All entries of a destination, without those that others replace."""
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str], dict[str, Entry]] = {}
         self._replaced: dict[tuple[str, str], set[str]] = {}
         self.damages: list[Damage] = []
-        #: Manifests that were read without damage, and the others.
+        #: The keys of manifests that were read without damage, and of the others.
         self.keys: list[str] = []
         self.damaged_keys: list[str] = []
-        #: Objects that are not what their entry says, by key, and why.
+        #: Why an object is missing or damaged, by its key.
         self.bad: dict[str, str] = {}
 
     def add(self, entry: Entry) -> None:
-        """Take an entry in. The order of entries does not matter."""
+        """Add an entry. The order of entries does not matter."""
         name = (entry.event_type, entry.segment)
         replaced = self._replaced.setdefault(name, set())
         replaced.update(entry.replaces)
         entries = self._entries.setdefault(name, {})
         before = entries.get(entry.stored_sha256)
-        # Sealed afterwards: the same bytes, so only the newer knowledge is added.
+        # The same bytes, sealed later: keep what either entry knows.
         entries[entry.stored_sha256] = msgspec.structs.replace(
             entry,
             sealed=entry.sealed or (before is not None and before.sealed),
@@ -123,17 +120,17 @@ class BackupCatalog:
         return [entry for copies in self.segments() for entry in copies]
 
     def copies(self, event_type: str, segment: str) -> list[Entry]:
-        """Return the entries of a segment, the longest first. More than one is unusual."""
-        found = self._entries.get((event_type, segment), {}).values()
-        return sorted(found, key=lambda each: (-each.size_bytes, each.stored_sha256))
+        """Return the entries of a segment, longest first. More than one is unusual."""
+        entries = self._entries.get((event_type, segment), {}).values()
+        return sorted(entries, key=lambda entry: (-entry.size_bytes, entry.stored_sha256))
 
     def segments(self) -> list[list[Entry]]:
-        """Return the copies of each segment, in order of type and name."""
+        """Return the copies of each segment, sorted by type and name."""
         return [self.copies(*name) for name in sorted(self._entries)]
 
 
 def read(destination: Destination) -> BackupCatalog:
-    """Read all manifests. Raises BackupFailed; what is damaged is listed in the result."""
+    """Read all manifests; damaged ones are listed in `damages`. Raises BackupFailed."""
     for _ in range(_READ_TRIES):
         catalog = BackupCatalog()
         try:
@@ -146,7 +143,7 @@ def read(destination: Destination) -> BackupCatalog:
 
 
 def write(destination: Destination, entries: Iterable[Entry]) -> str:
-    """Store a manifest, read it back, and return its key. Raises BackupFailed."""
+    """Store a manifest, read it back, and return its key, such as `manifests/….jsonl`. Raises BackupFailed."""
     data = b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries)
     key = f"{FOLDER}/{layout.new_segment_name(time.time_ns())}.jsonl"
     destination.put(key, [data])
@@ -156,15 +153,15 @@ def write(destination: Destination, entries: Iterable[Entry]) -> str:
 
 
 def merge(destination: Destination, catalog: BackupCatalog) -> None:
-    """Where there are many manifests, make one of them. Raises BackupFailed, harmlessly."""
+    """Merge the manifests into one where there are 64 or more. Raises BackupFailed; nothing is lost then."""
     if len(catalog.keys) >= _MERGE_AT:
         _replace(destination, catalog, catalog.keys)
 
 
 def renew(destination: Destination, catalog: BackupCatalog) -> None:
-    """Write all manifests anew where one is damaged, and delete those. Raises BackupFailed.
+    """Replace all manifests by a new one where one is damaged. Raises BackupFailed.
 
-    Only for a run that has read every object: what is in no line any more was found by its key.
+    Only for a run that has read every object: it has found those whose lines are lost by their keys.
     """
     if catalog.damaged_keys:
         _replace(destination, catalog, [*catalog.keys, *catalog.damaged_keys])
@@ -199,14 +196,14 @@ def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:
         *lines, rest = (rest + block).split(b"\n")
         yield from lines
         if len(rest) > _LINE_MAX_BYTES:
-            yield rest  # refused: no line of ours is that long
+            yield rest  # it is refused: no manifest line is that long
             return
     if rest:
         yield rest
 
 
 def _checked(line: bytes) -> Entry:
-    """Decode a line, and take nothing for granted: names of files are made of it."""
+    """Decode a line and check everything in it: file names are made of it. Raises ValueError and MsgspecError."""
     if len(line) > _LINE_MAX_BYTES:
         raise ValueError("the line is too long")
     entry = msgspec.json.decode(line, type=Entry)

@@ -1,24 +1,23 @@
-"""Restoring a log from a backup, without ever losing a line that is there already.
+"""Restoring a log from a backup, without losing a line that is in the log.
 
-| the segment here                        | what happens                    |
-| --------------------------------------- | ------------------------------- |
-| is not there                            | it is restored                  |
-| has the same bytes                      | nothing                         |
-| begins with the backup's bytes          | nothing: it has gone on since   |
-| is a beginning of the backup's, unowned | it is replaced                  |
-| is that, but somebody writes to it      | it stays, and that is a failure |
-| has other bytes                         | both are kept, and that is a failure |
+| the segment in the log                        | what happens                          |
+| --------------------------------------------- | ------------------------------------- |
+| is missing                                    | it is restored                        |
+| has the same bytes                            | nothing                               |
+| begins with the backup's bytes                | nothing: it has grown since           |
+| is a beginning of the backup's, nobody writes | it is replaced                        |
+| is that, but somebody writes to it            | it stays, and that is a failure       |
+| has other bytes                               | both are kept, and that is a failure  |
 
-A restored segment may be less than what was written: the backup is older than the last line. So nobody
-ever continues one: it comes with its final mode (`segment.RESTORED_MODE`), in one step with its name, and
-whoever writes begins another segment. Where a seal or a pruning says that a segment had other bytes than the
-copy, the copy comes under a name made of its own hash: what was sealed stays what was sealed. The same is done
-with the shorter of two copies that parted. Seals and prunings are restored first, to know of them.
+A restored segment may lack lines that were written after the backup. So no writer continues one: it gets its
+final mode (`segment.RESTORED_MODE`) before its name, and writers begin another segment. Where a seal or a
+pruning says that a segment had other bytes than the copy, the copy is restored under a name made of its own hash,
+so that the sealed name stands for the sealed bytes alone. The same is done with the shorter of two copies that
+diverged. Seals and prunings are restored first, because they say so.
 
-Each object is written to `<root>/restore.partial`, hashed on the way, synced, and only then
-linked into the log. A run that is killed leaves that file, which the next one writes anew;
-segments that are in the log by then are found to have the same bytes. One restore at a time
-works on a root: it holds a lock on `<root>/restore.lock`.
+Each object is written to `<root>/restore.partial`, hashed on the way, synced, and only then linked into the log.
+A killed run leaves that file, which the next run overwrites; segments that it has restored have the same bytes.
+One restore at a time works on a root: it locks `<root>/restore.lock`.
 """
 
 from __future__ import annotations
@@ -44,21 +43,21 @@ from eventlog.maintenance.destination import Destination
 from eventlog.maintenance.manifest import Entry
 from eventlog.process import forks, root_files
 
-#: What says which bytes other segments have.
+#: Restored first: these events say which bytes other segments have.
 _FIRST = frozenset({sealing.SEAL_EVENT, PRUNED_EVENT})
 
 
 class Restored(msgspec.Struct):
-    """What a restore did. `failures` says, for each segment that did not come back, why."""
+    """Counts of segments, sizes in bytes. `failures` has a message for each segment that was not restored."""
 
     restored: int = 0
     restored_bytes: int = 0
     present: int = 0
-    #: Large fields, which are kept under `blobs/`.
+    #: Chunks of large fields.
     blobs_restored: int = 0
     blobs_present: int = 0
     failures: list[str] = msgspec.field(default_factory=list)
-    #: Copies that came under another name, and why.
+    #: Messages about copies that were restored under another name.
     renamed: list[str] = msgspec.field(default_factory=list)
 
 
@@ -71,7 +70,7 @@ class _Differs(_Refused):
 
 
 class _Sealed(Exception):
-    """The segment was sealed or pruned while its copy was fetched, with other bytes than the copy's."""
+    """While the copy was fetched, the segment was sealed or pruned with other bytes."""
 
 
 def restore(
@@ -81,11 +80,11 @@ def restore(
     progress: Progress | None = None,
     dry_run: bool = False,
 ) -> Restored:
-    """Bring back into the log of `root` what a backup has and the log has not.
+    """Restore the segments and blobs of a backup that the log of `root` does not have.
 
-    Raises BackupFailed where there is no backup, it cannot be reached, or the disk is full, and MaintenanceBusy
-    where another restore works on the root.
-    With `dry_run` nothing is downloaded or written; the result says what would be tried.
+    With `dry_run` nothing is downloaded or written; the result says what would be tried. Raises BackupFailed where
+    there is no backup, it cannot be reached, or the disk is full; MaintenanceBusy where another restore works on
+    the root.
     """
     catalog = manifest.read(source)
     segments = catalog.segments()
@@ -94,12 +93,12 @@ def restore(
         raise BackupFailed(f"{source.name}: there is no backup (no manifests); {lost}")
     done = Restored(
         failures=[
-            f"{source.name}/{place} is damaged: {reason}; what is named only there is not restored"
-            for place, reason in catalog.damages
+            f"{source.name}/{location} is damaged: {reason}; what is named only there is not restored"
+            for location, reason in catalog.damages
         ]
     )
     with contextlib.nullcontext() if dry_run else _alone(Path(root)):
-        _restore_blobs(Path(root), source, done, dry_run=dry_run)  # first: no line is to stand there without them
+        _restore_blobs(Path(root), source, done, dry_run=dry_run)  # first: no line may name a missing blob
         run = _Run(Path(root), source, progress, sum(copies[0].stored_bytes for copies in segments), dry=dry_run)
         for copies in sorted(segments, key=lambda copies: copies[0].event_type not in _FIRST):
             if copies[0].event_type not in _FIRST:
@@ -111,13 +110,13 @@ def restore(
 
 
 def _restore_blobs(root: Path, source: Destination, done: Restored, *, dry_run: bool = False) -> None:
-    found = blob_copies.from_source(root, source, dry_run=dry_run, full=_full)
-    done.blobs_restored, done.blobs_present = found.copied, found.present
-    done.failures += found.failures
+    copied = blob_copies.from_source(root, source, dry_run=dry_run, full=_full)
+    done.blobs_restored, done.blobs_present = copied.copied, copied.present
+    done.failures += copied.failures
 
 
 def _protect_sealed(root: Path) -> None:
-    """A backup may have a segment from before it was sealed, and its seal: nobody may continue it."""
+    """Make sealed segments read-only: a backup may hold a segment from before its seal, and the seal."""
     sealed = {link.seal.segment for link in sealing.read_chain(root, damaged={})}
     try:
         for file in layout.list_log(root).segments:
@@ -142,7 +141,7 @@ def _restore_one(run: _Run, copies: list[Entry], done: Restored) -> None:
 
 
 class _Run:
-    """What one restore works with."""
+    """The state of one restore."""
 
     def __init__(
         self, root: Path, source: Destination, progress: Progress | None, total_bytes: int, *, dry: bool = False
@@ -156,9 +155,9 @@ class _Run:
         self._learned_from: list[tuple[str, int, int]] = []
 
     def learn_contents(self) -> None:
-        """Read what seals and prunings say of segments, where there are new ones: size and hash, by name."""
+        """Read the sizes and hashes of segments, by name, from seals and prunings, if there are new ones."""
         files = [
-            (each.name, each.size, each.mtime_ns) for kind in _FIRST for each in layout.list_type(self._root, kind)
+            (file.name, file.size, file.mtime_ns) for kind in _FIRST for file in layout.list_type(self._root, kind)
         ]
         if self._contents is not None and files == self._learned_from:
             return
@@ -167,17 +166,17 @@ class _Run:
             self._contents.setdefault(link.seal.segment, set()).add((link.seal.size_bytes, link.seal.sha256))
         for name, accounts in read_pruned(self._root, damaged={}).items():
             self._contents.setdefault(name, set()).update(
-                (each.pruned.size_bytes, each.pruned.sha256) for each in accounts
+                (account.pruned.size_bytes, account.pruned.sha256) for account in accounts
             )
 
     def restore(self, copies: list[Entry], renamed: list[str]) -> bool:
-        """Restore a segment from its longest copy, and others that parted from it; return False where the log has it.
+        """Restore a segment from its longest copy, and copies that diverged from it; return False if the log has it.
 
-        What came under another name is added to `renamed`. Raises _Refused.
+        Appends a message to `renamed` for each copy that is restored under another name. Raises _Refused.
         """
         entry, *shorter = self._in_order(copies)
         done_after = self._done_bytes + entry.stored_bytes
-        sizes = {each.size_bytes for each in shorter}
+        sizes = {copy.size_bytes for copy in shorter}
         contents = (self._contents or {}).get(entry.segment)
         name = entry.segment
         if contents and not self._is_as_sealed(entry) and not self._is_here(entry):
@@ -196,9 +195,9 @@ class _Run:
             sealed = max(size for size, _ in contents)
             why = f"the copy has {entry.size_bytes:,} bytes, and {sealed:,} were sealed"
             renamed.append(f"{entry.event_type}/{entry.segment}: {why}; it is restored as {name}")
-        for each in shorter:
-            if not self._dry and beginnings[each.size_bytes] != each.sha256:
-                self._restore_parted(each, renamed)
+        for copy in shorter:
+            if not self._dry and beginnings[copy.size_bytes] != copy.sha256:
+                self._restore_diverged(copy, renamed)
         self._step_to(done_after)
         if differs:
             raise _Refused(
@@ -207,13 +206,13 @@ class _Run:
         return fetched
 
     def _in_order(self, copies: list[Entry]) -> list[Entry]:
-        """Put first, of the longest copies, the one as sealed, or else the one that the log has."""
-        longest = [each for each in copies if each.size_bytes == copies[0].size_bytes]
+        """Among the longest copies, put the one as sealed first, or else the one that the log has."""
+        longest = [copy for copy in copies if copy.size_bytes == copies[0].size_bytes]
         if len(longest) > 1:
-            longest.sort(key=lambda each: (not self._is_as_sealed(each), not self._is_here(each)))
+            longest.sort(key=lambda copy: (not self._is_as_sealed(copy), not self._is_here(copy)))
         return [*longest, *copies[len(longest) :]]
 
-    def _restore_parted(self, entry: Entry, renamed: list[str]) -> None:
+    def _restore_diverged(self, entry: Entry, renamed: list[str]) -> None:
         """Restore a copy that is not the beginning of the longest one, unless the log has it under its own name."""
         if self._is_here(entry):
             return
@@ -223,7 +222,7 @@ class _Run:
             renamed.append(f"{entry.event_type}/{entry.segment}: {why}; the other copy is restored as {name}")
 
     def _is_here(self, entry: Entry) -> bool:
-        """Say whether the log has all that a copy has, under the copy's name."""
+        """Say whether the log has all bytes of a copy under the copy's name."""
         try:
             here = self._find(entry, entry.segment)
             return here is not None and _compared(here, entry, set()).size == entry.size_bytes
@@ -231,15 +230,15 @@ class _Run:
             return False
 
     def _restore_as(self, entry: Entry, name: str, sizes: set[int]) -> tuple[bool, dict[int, str]]:
-        """Restore a copy under a name; return False where the log has it, and the hashes of beginnings."""
+        """Restore a copy under a name; return False if the log has it, and the hashes of its beginnings by size."""
         here = self._find(entry, name)
         local = None if here is None else _compared(here, entry, sizes)
         if local is not None and local.size == entry.size_bytes:
             return False, local.beginnings
-        return True, {} if self._dry else self._bring(entry, name, here, local, sizes)
+        return True, {} if self._dry else self._fetch_and_link(entry, name, here, local, sizes)
 
     def _find(self, entry: Entry, name: str) -> Path | None:
-        """Return a segment's file in the log, plain or archived."""
+        """Return the path of a segment in the log, plain or archived; None if it is missing. Raises _Refused."""
         plain = layout.segment_path(self._root, entry.event_type, name)
         if plain.parent.is_symlink():
             raise _Refused(f"{plain.parent} is a symbolic link, which eventlog does not follow")
@@ -252,22 +251,22 @@ class _Run:
             return path
         return None
 
-    def _bring(
+    def _fetch_and_link(
         self, entry: Entry, name: str, here: Path | None, local: Digests | None, sizes: set[int]
     ) -> dict[int, str]:
-        """Fetch a copy and give it a name; return the hashes of beginnings of these sizes."""
+        """Fetch a copy and give it a name; return the hashes of its beginnings of these sizes."""
         partial = self._root / ("restore.partial" + zst.SUFFIX * entry.archived)
         try:
             beginnings = self._fetch(entry, partial, sizes if local is None else sizes | {local.size})
             if local is not None and beginnings[local.size] != local.sha256:
                 raise _Differs("the log has other bytes than the backup; both stay as they are")
-            self._place(entry, name, partial, here, local)
+            self._link(entry, name, partial, here, local)
         finally:
             partial.unlink(missing_ok=True)
         return beginnings
 
     def _fetch(self, entry: Entry, partial: Path, sizes: set[int]) -> dict[int, str]:
-        """Download and verify an object; return the hashes of the beginnings of the segment that are asked for."""
+        """Download and verify an object; return the hashes of the segment's beginnings of these sizes."""
         whole = digests(self._written(entry, partial), () if entry.archived else sizes)
         if (whole.size, whole.sha256) != (entry.stored_bytes, entry.stored_sha256):
             raise _Refused(
@@ -280,19 +279,19 @@ class _Run:
         return (entry.size_bytes, entry.sha256) in (self._contents or {}).get(entry.segment, ())
 
     def _is_sealed_otherwise(self, entry: Entry) -> bool:
-        """Say whether a seal or pruning, perhaps of this moment, knows other bytes of a segment than a copy has."""
-        if self._contents is None:  # seals and prunings themselves are being restored
+        """Say whether a seal or pruning, perhaps a new one, names other bytes of a segment than the copy's."""
+        if self._contents is None:  # these are the seals and prunings themselves
             return False
         self.learn_contents()
         return entry.segment in self._contents and not self._is_as_sealed(entry)
 
     def _written(self, entry: Entry, partial: Path) -> Iterator[bytes]:
-        """Yield the blocks of an object, each once it is in the file, which is synced with the last."""
+        """Write the blocks of an object to a file, and yield each; sync the file behind the last one."""
         left = entry.stored_bytes
         with _writing(partial) as fd:
             for block in self._source.get(entry.key):
                 left -= len(block)
-                if left < 0:  # do not fill the disk with what is refused anyway
+                if left < 0:  # do not fill the disk with bytes that are refused anyway
                     raise _Refused(f"{self._source.name}/{entry.key} is longer than it was when it was backed up")
                 rest = memoryview(block)
                 while rest:
@@ -307,7 +306,7 @@ class _Run:
         if self._progress is not None:
             self._progress(done_bytes, self._total_bytes)
 
-    def _place(self, entry: Entry, name: str, partial: Path, here: Path | None, local: Digests | None) -> None:
+    def _link(self, entry: Entry, name: str, partial: Path, here: Path | None, local: Digests | None) -> None:
         """Give the verified file its name in the log, durably."""
         path = layout.segment_path(self._root, entry.event_type, name)
         path = path.with_name(path.name + zst.SUFFIX * entry.archived)
@@ -329,13 +328,13 @@ class _Run:
 
 
 def _name_of(entry: Entry) -> str:
-    """Return a name for a copy whose name another file has: the same for the same bytes, whoever restores them."""
+    """Return another name for a copy whose name is taken: the same for the same bytes on every machine."""
     created, _, _ = entry.segment.partition("-")
     return f"{created}-{entry.sha256[:16]}"
 
 
 def _compared(here: Path, entry: Entry, sizes: set[int]) -> Digests:
-    """Return size and hash of what the log has of the backup's bytes. Raises _Refused where they differ."""
+    """Return size and hash of the log's copy, up to the backup's length. Raises _Refused where they differ."""
     try:
         local = digests(zst.blocks(here, entry.size_bytes), sizes)
     except OSError as error:

@@ -1,21 +1,22 @@
-"""Seals: segments that are finished for good, and the chain that says what was in them.
+"""Sealing: making segments read-only, and recording their content in a chain of seals.
 
 A seal is a `segment_sealed` event. It holds the fingerprint of one segment, a number, the
 SHA-256 of the line of the seal before it, and the origin of its root (eventlog.log.origin): whoever
 changes, removes or re-makes a seal must re-make all that follow. The segments that hold seals are
-sealed into the same chain. Each run begins a segment of its own for its seals, and none goes on
-in one that a copy of the root may have as well: then two roots never write under one name.
+sealed into the same chain. Each run writes its seals to a new segment, and never continues one
+that a copy of the root may have as well: so two roots never write under one name.
 
 Sealing one segment, in this order:
-    1. take its lock, so that nobody owns or adopts it
-    2. take away its write permission, and sync it: from now on no writer adopts it, also after
+    1. lock it, so that nobody owns or adopts it
+    2. remove its write permission, and sync it: from now on no writer adopts it, not even after
        a power cut that the seal survives
     3. take the fingerprint
     4. append the seal; sync the seals when all are made
 
 A crash after step 2 leaves a read-only segment without a seal: the next run seals it. Whoever
-can rewrite the whole folder can rewrite the chain; only a head that was kept elsewhere
-(`Head`, printed by `eventlog seal`) tells that.
+can rewrite the whole folder can rewrite the chain. Only a head that is stored elsewhere
+(`Head`, printed by `eventlog seal`) reveals that (docs/decisions/0009-one-chain-of-seals.md,
+docs/decisions/0028-origins-of-chains.md).
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ _LOCK_TRIES, _LOCK_RETRY_S = 3, 0.01
 
 
 def read_chain(root: str | Path, *, damaged: dict[str, str] | None = None) -> list[Link]:
-    """Return all seals in the order of their numbers. Lines that are none are left out.
+    """Return all seals, without their `checks`, sorted by number. Lines that are no seals are skipped.
 
-    Raises SegmentUnreadable, unless `damaged` is given (see reader.read_log).
+    Raises SegmentUnreadable; with `damaged`, collects the reasons there instead (see reader.read_log).
     """
     links = []
     for located, event in reader.read_events(root, SEAL_EVENT, damaged=damaged):
@@ -64,12 +65,12 @@ def read_chain(root: str | Path, *, damaged: dict[str, str] | None = None) -> li
             continue
         seal = msgspec.structs.replace(seal, checks=b"")
         links.append(Link(seal, hashlib.sha256(located.data).hexdigest(), located.segment, located.offset))
-    return sorted(links, key=lambda link: (link.seal.number, link.place, link.offset))
+    return sorted(links, key=lambda link: (link.seal.number, link.seal_segment, link.offset))
 
 
 def whole_seal(root: str | Path, link: Link) -> Seal:
-    """Return a seal with its `checks`. Raises SegmentUnreadable."""
-    path = layout.segment_path(root, SEAL_EVENT, link.place)
+    """Read a seal again with its `checks`. Raises SegmentUnreadable where its line is gone or changed."""
+    path = layout.segment_path(root, SEAL_EVENT, link.seal_segment)
     line = reader.read_line_at(path, link.offset)
     if line is None or hashlib.sha256(line).hexdigest() != link.sha256:
         raise SegmentUnreadable(f"{path}: the seal at byte {link.offset:,} is not there any more")
@@ -77,17 +78,17 @@ def whole_seal(root: str | Path, link: Link) -> Seal:
 
 
 def head_of(root: str | Path, links: Iterable[Link]) -> Head | None:
-    """Return the newest seal of a root's own chain, or of the one that its next seal would go on from."""
+    """Return the newest seal of the chain that the root's next seal will continue; None without seals."""
     newest = Chains(links).newest(origin.read(root))
     return None if newest is None else newest.head
 
 
 def without_strays(root: str | Path, links: list[Link]) -> tuple[list[Link], list[Link]]:
-    """Split seals into those that count, and strays: what anybody could have written, and what nothing depends on.
+    """Split seals into those that count, and strays, which anybody could have written and nothing depends on.
 
-    A stray hangs on no seal, none was made after it, it is not of this root's origin, and it names
-    neither what is in the log nor what was pruned. Where no seal fits a read-only segment, or one of
-    seals, those that name it count: perhaps it holds the seals before them, and somebody has changed it.
+    A stray refers to no earlier seal, no later seal refers to it, it has another origin than this root, and it
+    names neither a segment of the log nor a pruned one. But where no seal matches a read-only segment, or a
+    segment of seals, the seals that name it count: it may have been changed, and may hold the seals before them.
     """
     chains, own, files = Chains(links), origin.read(root), {}
     suspects = [link for link in chains.alone() if link.seal.origin is None or link.seal.origin != own]
@@ -99,17 +100,17 @@ def without_strays(root: str | Path, links: list[Link]) -> tuple[list[Link], lis
         link
         for link in suspects
         if not (_is_here(files, link) or is_account_of(link, pruned))
-        and not (_is_protected(files, link) and not any(_is_here(files, each) for each in seals[link.seal.segment]))
+        and not (_is_protected(files, link) and not any(_is_here(files, other) for other in seals[link.seal.segment]))
     ]
-    gone = {(link.place, link.offset) for link in strays}
-    return [link for link in links if (link.place, link.offset) not in gone], strays
+    gone = {(link.seal_segment, link.offset) for link in strays}
+    return [link for link in links if (link.seal_segment, link.offset) not in gone], strays
 
 
 def _is_protected(files: dict[str, SegmentFile], link: Link) -> bool:
     file = files.get(link.seal.segment)
     if file is None or file.event_type != link.seal.segment_type:
         return False
-    return file.sealed or file.event_type == SEAL_EVENT  # a run of sealing writes those, and nobody goes on there
+    return file.sealed or file.event_type == SEAL_EVENT  # only one run of sealing ever writes such a segment
 
 
 def _is_here(files: dict[str, SegmentFile], link: Link) -> bool:
@@ -119,21 +120,21 @@ def _is_here(files: dict[str, SegmentFile], link: Link) -> bool:
     try:
         return digests(zst.blocks(file.path, link.seal.size_bytes)).sha256 == link.seal.sha256
     except (OSError, MissingExtra):
-        return True  # it cannot be looked at, so nothing is known against it
+        return True  # it cannot be read, so nothing speaks against it
 
 
 class Finished(NamedTuple):
-    """When a segment is finished: no writer has it, or would adopt it any more."""
+    """The limits from which on a segment is finished: no writer owns it, or would adopt it any more."""
 
     max_bytes: int = SEGMENT_MAX_BYTES
     max_age_s: float = SEGMENT_MAX_AGE_S
 
     def holds(self, file: SegmentFile) -> bool:
-        """Say whether it is nearly full, or old, or torn, and nobody owns it."""
+        """Say whether a segment is finished: 90 % full, too old or torn, and owned by nobody."""
         now_s = time.time()
-        # Of a name or a last write in the future nothing is known: a clock was wrong, and is not waited for.
-        moments_s = (layout.created_s(file.name) or 0, file.mtime_ns / 1e9)
-        age_s = now_s - min((each for each in moments_s if each <= now_s + clock.AHEAD_S), default=0)
+        # Times in the future are ignored, not waited for: a clock was wrong.
+        times_s = (layout.created_s(file.name) or 0, file.mtime_ns / 1e9)
+        age_s = now_s - min((time_s for time_s in times_s if time_s <= now_s + clock.AHEAD_S), default=0)
         finished = file.size >= 0.9 * self.max_bytes or age_s > self.max_age_s or not _ends_whole(file)
         return finished and not is_owned(file.path)
 
@@ -145,11 +146,11 @@ def seal(
     only: Finished | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Seal]:
-    """Seal every segment that nobody owns, or `only` those that are finished; return the new seals.
+    """Seal every segment that nobody owns, or `only` the finished ones; return the new seals.
 
-    Without `only`, the seals that were made are sealed as well, at the end. `progress` is called
-    with bytes done and bytes in all. Raises MaintenanceBusy, WriteFailed, and SegmentUnreadable
-    behind all that could be sealed.
+    Without `only`, the segment of the new seals is sealed at the end as well. `progress` is called
+    with bytes done and bytes in all. Raises MaintenanceBusy, WriteFailed, and SegmentUnreadable, the last
+    after everything else was sealed.
     """
     with maintenance(root):
         chain = _Chain(root)
@@ -167,7 +168,7 @@ def seal(
                     progress(done, total)
             chain.finish()
             for file in layout.list_type(root, SEAL_EVENT):
-                # A read-only one was about to be sealed when an earlier run ended.
+                # An earlier run ended after it made this one read-only, and before it sealed it.
                 if file.sealed or (chain.made if only is None else only.holds(file)):
                     chain.add(file)
         finally:
@@ -178,9 +179,9 @@ def seal(
 
 
 def seal_held(root: str | Path, event_type: str) -> None:
-    """Seal what nobody owns of one type, for a caller that holds the maintenance lock.
+    """Seal the segments of one type that nobody owns. The caller holds the maintenance lock.
 
-    Raises WriteFailed, and SegmentUnreadable behind all that could be sealed.
+    Raises WriteFailed, and SegmentUnreadable, the latter after everything else was sealed.
     """
     chain = _Chain(root)
     try:
@@ -193,9 +194,9 @@ def seal_held(root: str | Path, event_type: str) -> None:
 
 
 def has_finished(root: str | Path, only: Finished) -> bool:
-    """Say whether a run would find something to seal, without a look at the chain: this is asked every minute.
+    """Say whether a run would seal something. It does not read the chain, since it is asked every minute.
 
-    What an interrupted run has left is not found by it.
+    It does not see segments that an interrupted run left read-only and unsealed.
     """
     return any(only.holds(file) for file in layout.list_log(root).segments if not file.sealed)
 
@@ -221,13 +222,13 @@ class _Chain:
         with _taken(file.path) as fd:
             if fd is None:
                 return
-            found = os.fstat(fd)
-            if not stat.S_ISREG(found.st_mode) or not found.st_size:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or not status.st_size:
                 return
             self._origin = self._origin or origin.read_or_make(self._root)
             try:
-                _protect(fd, found)
-                self._append(file, found.st_mtime_ns)
+                _protect(fd, status)
+                self._append(file, status.st_mtime_ns)
             except (OSError, SegmentUnreadable) as error:
                 self.unreadable.append(f"{file.path}: cannot be sealed: {error}")
 
@@ -255,16 +256,16 @@ class _Chain:
         self.made.append(made)
 
     def finish(self) -> None:
-        """Sync the seals and let go of the segment that they are in."""
+        """Sync the seals and close their segment. Raises WriteFailed."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
 
 def protect(file: SegmentFile) -> None:
-    """Take write permission from a segment that a seal names, or a writer would go on behind the sealed end.
+    """Make a segment that a seal names read-only, so that no writer appends behind the sealed end. Raises OSError.
 
-    It has it where a backup copied it before it was sealed, and the seals after. Raises OSError.
+    It is writable where a backup copied it before it was sealed, and its seal after.
     """
     if file.sealed:
         return
@@ -273,13 +274,13 @@ def protect(file: SegmentFile) -> None:
             _protect(fd, os.fstat(fd))
 
 
-def _protect(fd: int, found: os.stat_result) -> None:
-    os.fchmod(fd, stat.S_IMODE(found.st_mode) & 0o555)
+def _protect(fd: int, status: os.stat_result) -> None:
+    os.fchmod(fd, stat.S_IMODE(status.st_mode) & 0o555)
     os.fsync(fd)
 
 
 def _envelope(made: Seal, written_ns: int) -> Envelope:
-    """Make the event of a seal. A segment that one origin seals twice has the same id and time."""
+    """Return the event of a seal. If one origin seals a segment twice, id and time are the same."""
     created_us = int((layout.created_s(made.segment) or 0) * 1e6)
     return Envelope(
         event_id=ids.derived_id(created_us, SEAL_EVENT, made.segment, made.origin or ""),
@@ -290,7 +291,7 @@ def _envelope(made: Seal, written_ns: int) -> Envelope:
 
 
 def _ids(file: SegmentFile) -> tuple[str | None, str | None]:
-    """Return the ids of the first and the last event, None where such a line is none."""
+    """Return the ids of the first and the last event; None where that line is no event."""
     first = next(reader.read_lines(file.path, max_bytes=1), None)
     last = reader.last_lines(file, 1)
     return _event_id(first and first.data), _event_id(last[0].data if last else None)
@@ -305,7 +306,7 @@ def _event_id(line: bytes | None) -> str | None:
 
 @contextmanager
 def _taken(path: Path) -> Iterator[int | None]:
-    """Own a segment for the length of the block; yields None where somebody else does."""
+    """Own a segment for the length of the block; yield its descriptor, or None where somebody else owns it."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -316,7 +317,7 @@ def _taken(path: Path) -> Iterator[int | None]:
 
 
 def _locked(fd: int) -> bool:
-    """Lock a segment. An indexer that looks at its tail holds it for a moment, a writer for long."""
+    """Try to lock a segment. An indexer that reads its tail holds it for milliseconds, a writer for long."""
     for _ in range(_LOCK_TRIES):
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -331,5 +332,5 @@ def _ends_whole(file: SegmentFile) -> bool:
     try:
         with zst.open_segment(file.path) as opened:
             return not file.size or opened.pread(1, file.size - 1) == b"\n"
-    except OSError:  # gone meanwhile, or not readable: then it is not known to be torn
+    except OSError:  # deleted in the meantime, or not readable: nothing says that it is torn
         return True

@@ -1,16 +1,15 @@
-"""Is the log what was sealed? Recomputes every seal, and names the first byte that differs.
+"""Verification: comparing the log with its seals, and naming the first byte that differs.
 
-Four things are compared: the chains (each seal names the one before it), each seal with its
-segment, the folder with the chain (read-only segments without a seal, seals without a
-segment), and the blobs with the hashes that are their names, and with the lines that name them.
-What cannot be seen from here: changes to segments that are not sealed yet, and a folder whose whole
-chain was re-made, which only a head kept elsewhere gives away.
+It compares the chains (each seal names the one before it), each seal with its segment, the folder with the
+chains (read-only segments without a seal, seals without a segment), and the blobs with the hashes that are their
+names, and with the lines that name them. It cannot see changes to segments that are not sealed yet, nor a folder
+whose whole chain was re-made: only a head that is stored elsewhere reveals that.
 
-Of logs that were laid into one folder, each chain is compared. Where copies of a root have sealed one
-segment at different lengths, the longest has to be there, and begin with the bytes of the others.
+Where logs were merged into one folder, each chain is compared. Where copies of a root have sealed one
+segment at different lengths, the longest has to exist, and to begin with the bytes of the others.
 
-Sealing, archiving and pruning may go on meanwhile: what looks wrong because it was sealed or
-pruned since the log was read is looked up again before it becomes a finding.
+Sealing, archiving and pruning may run at the same time: what seems wrong because it was sealed or
+pruned since the log was read is checked again before it becomes a finding.
 """
 
 from __future__ import annotations
@@ -38,34 +37,34 @@ _STRAY = "a seal that belongs to no chain and names nothing that is or was here:
 Progress = Callable[[int, int], None]
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that is not as it was sealed.
+class Finding(msgspec.Struct, frozen=True, kw_only=True, rename={"detail": "what"}):
+    """A difference between the log and its seals. `detail`, in JSON `what`, says what is wrong.
 
-    `segment` and `offset` (in uncompressed bytes) are where it is seen first; for a seal, that
-    of its own line. `exact` is false where only the start of the line is known. For a blob, `segment`
-    is its hash and `event_type` is `blobs`, the folder that it is in.
+    `segment` and `offset` (in uncompressed bytes) locate its first byte; for a seal, the seal's own line.
+    `exact` is false where only the start of the line is known. For a blob, `segment` is its SHA-256, and
+    `event_type` is its folder, `blobs`.
     """
 
     segment: str
     event_type: str
     offset: int
-    what: str
+    detail: str
     exact: bool = True
 
 
 class ChainEnd(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest seal of a chain, as a head, and the origin that made it; None for seals without one."""
+    """The newest seal of a chain, as a head (`12:9f86d0…`), and the origin that made it, or None."""
 
     head: str
     origin: str | None
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verification found. `sealed_bytes` are those that were compared.
+    """The result of a verification: counts, sizes in bytes, and findings.
 
-    `strays` are seals that are not counted: they belong to no chain, and name nothing that is or was here.
-    `head` is that of the root's own chain. `chains` are all that end in this log, and `forks` the
-    origins under which two copies of a root have sealed: both parts were compared.
+    `sealed_bytes` were compared. `strays` are seals that do not count: they belong to no chain, and name nothing
+    that is or was in the log. `head` is that of the root's own chain. `chains` are all chains that end in this
+    log. `forks` are the origins under which two copies of a root have sealed: both branches were compared.
     """
 
     findings: list[Finding]
@@ -84,7 +83,10 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verify(root: str | Path, *, head: Head | None = None, progress: Progress | None = None) -> Verified:
-    """Compare the log with its seals, and the chain with a head that was kept elsewhere, if given."""
+    """Compare the log with its seals and, if given, the chain with a head that was stored elsewhere.
+
+    Damaged and unreadable files become findings. `progress` is called with bytes done and bytes in all.
+    """
     damaged: dict[str, str] = {}
     links, strays = without_strays(root, read_chain(root, damaged=damaged))
     chains = Chains(links)
@@ -93,12 +95,12 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
     findings = [*_chain_findings(chains), *_head_findings(chains.links, head)]
     present = {name: links for name, links in seals.items() if name in files}
     gone = {name: links for name, links in seals.items() if name not in files}
-    kept = blobs.list_blobs(root)
+    stored_blobs = blobs.list_blobs(root)
     chunks = _Chunks(root)
-    sealed_bytes, blob_bytes = sum(map(_sealed_bytes, present.values())), sum(each.size for each in kept)
+    sealed_bytes, blob_bytes = sum(map(_sealed_bytes, present.values())), sum(blob.size for blob in stored_blobs)
     total, done = sealed_bytes + blob_bytes, 0
     for name, links in list(present.items()):
-        if _is_restored_part(root, files[name], links):  # the whole of it is elsewhere, or was pruned
+        if _is_restored_part(root, files[name], links):  # the whole segment is elsewhere, or was pruned
             gone[name] = present.pop(name)
     for name, links in present.items():
         try:
@@ -109,7 +111,7 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
         done += _sealed_bytes(links)
         if progress is not None:
             progress(done, total)
-    for blob in kept:
+    for blob in stored_blobs:
         findings += _blob_findings(chunks, blob)
         done += blob.size
         if progress is not None:
@@ -130,7 +132,7 @@ def verify(root: str | Path, *, head: Head | None = None, progress: Progress | N
         pruned_segments=len(read_pruned(root, damaged=damaged).keys() - files.keys()),
         unsealed_segments=len(loose),
         unsealed_bytes=sum(file.size for file in loose),
-        blobs=len(kept),
+        blobs=len(stored_blobs),
         blob_bytes=blob_bytes,
         head=None if newest is None else str(newest.head),
         chains=[ChainEnd(head=str(link.head), origin=link.seal.origin) for link in chains.ends],
@@ -148,63 +150,62 @@ def _gone_findings(
 ) -> Iterator[Finding]:
     """Return findings for sealed segments that are gone, unless a sealed account says that they were pruned.
 
-    With a head, what was pruned since that was kept is a finding, too: the head proves no younger account.
+    With a head, a segment that was pruned since is a finding, too: the head proves no younger account.
     """
     if not gone:
         return
     pruned = read_pruned(root, damaged=damaged)  # last: an account is written, and sealed, before a segment is deleted
     chains = Chains(read_chain(root, damaged={}))
     sealed, proven = chains.by_segment().keys(), set() if head is None else chains.segments_before(head)
-    # What other roots have sealed, whose logs were laid into this one, their own heads prove.
+    # Seals of other roots, whose logs were merged into this one, are proved by their own heads.
     in_line = set() if head is None else chains.in_line_with(head)
     for links in gone:
         for link in links:
-            places = {each.place for each in accounts_of(link, pruned)}
-            if not places & sealed:
-                yield _missing(link, unsealed=bool(places))
+            recorded_in = {account.recorded_in for account in accounts_of(link, pruned)}
+            if not recorded_in & sealed:
+                yield _missing(link, unsealed=bool(recorded_in))
                 break
-            if link.sha256 in in_line and not places & proven:
+            if link.sha256 in in_line and not recorded_in & proven:
                 yield _pruned_since(link)
                 break
 
 
 def _unnamed(root: str | Path, files: list[layout.SegmentFile]) -> list[Finding]:
-    """Return findings for read-only segments that no seal names, by now either."""
-    # Whoever seals a segment holds it until the seal is written, so first this and then the chain.
+    """Return findings for read-only segments that no seal names, not even a new one."""
+    # A sealer owns a segment until its seal is written: so look for owners first, then read the chain.
     made_so = [file for file in files if not is_restored(file.path)]
     idle = [file for file in made_so if not os.access(file.path, os.R_OK) or not is_owned(file.path)]
     named = {link.seal.segment for link in read_chain(root, damaged={})} if idle else set()
-    what = "read-only, but no seal names it: its seal was removed, or never made"
-    return [_of_file(file, 0, what) for file in idle if file.name not in named]
+    detail = "read-only, but no seal names it: its seal was removed, or never made"
+    return [_of_file(file, 0, detail) for file in idle if file.name not in named]
 
 
 def _chain_findings(chains: Chains) -> Iterator[Finding]:
-    """Each seal has the number after, and the hash of, the one before it."""
-    for each in chains.breaks():
-        yield _of_seal(each.link, each.what)
+    for broken in chains.breaks():
+        yield _of_seal(broken.link, broken.reason)
 
 
 def _head_findings(chain: list[Link], head: Head | None) -> Iterator[Finding]:
     if head is None:
         return
-    found = [link for link in chain if link.seal.number == head.number]
-    if any(link.sha256 == head.sha256 for link in found):
+    numbered = [link for link in chain if link.seal.number == head.number]
+    if any(link.sha256 == head.sha256 for link in numbered):
         return
-    if found:
-        what = f"seal {head.number} is not the one whose hash was kept: its chain was re-made, or cut off"
-        yield _of_seal(found[0], what)
+    if numbered:
+        detail = f"seal {head.number} is not the one whose hash was kept: its chain was re-made, or cut off"
+        yield _of_seal(numbered[0], detail)
     else:
-        last = chain[-1].place if chain else ""
+        last = chain[-1].seal_segment if chain else ""
         yield Finding(
             segment=last,
             event_type=SEAL_EVENT,
             offset=chain[-1].offset if chain else 0,
-            what=f"the chain ends before seal {head.number}, whose hash was kept: seals were removed",
+            detail=f"the chain ends before seal {head.number}, whose hash was kept: seals were removed",
         )
 
 
 def _is_restored_part(root: str | Path, file: layout.SegmentFile, links: list[Link]) -> bool:
-    """Say whether a backup brought only the beginning of what was sealed: it was made before the last line was."""
+    """Say whether a segment was restored from a backup that is older than its last lines, and is right so far."""
     longest = max(links, key=lambda link: link.seal.size_bytes)
     if file.size >= longest.seal.size_bytes or not is_restored(file.path):
         return False
@@ -216,7 +217,7 @@ def _is_restored_part(root: str | Path, file: layout.SegmentFile, links: list[Li
 
 
 def _segment_findings(root: str | Path, file: layout.SegmentFile, links: list[Link]) -> Iterator[Finding]:
-    """Compare one segment with its seals. Raises FileNotFoundError where it is gone since it was listed."""
+    """Compare one segment with its seals. Raises FileNotFoundError where it was deleted since it was listed."""
     for kind in sorted({link.seal.segment_type for link in links} - {file.event_type}):
         yield _of_file(file, 0, f"it was sealed as a segment of {kind}")
     try:
@@ -230,7 +231,7 @@ def _segment_findings(root: str | Path, file: layout.SegmentFile, links: list[Li
 
 
 def _twin_findings(root: str | Path, file: layout.SegmentFile, links: list[Link]) -> Iterator[Finding]:
-    """Compare the other form of a segment: logs that were merged, or archiving that was interrupted, leave both."""
+    """Compare the other file of a segment, plain or archived: merged logs and interrupted archiving leave both."""
     plain = layout.segment_path(root, file.event_type, file.name)
     path = plain if file.archived else layout.archive_of(plain)
     try:
@@ -241,9 +242,9 @@ def _twin_findings(root: str | Path, file: layout.SegmentFile, links: list[Link]
 
 
 def _not_as_sealed(here: Digests, links: list[Link]) -> list[Link]:
-    """Return the seals that a segment is not as, one for each content; the first says what is to be there.
+    """Return the seals that a segment does not match, one for each content.
 
-    Behind the end of what one copy of a root has sealed, only what another has sealed as well may stand.
+    Behind the end of what one copy of a root has sealed, only bytes that another copy has sealed may follow.
     """
     contents: dict[tuple[int, str], Link] = {}
     for link in links:
@@ -257,7 +258,7 @@ def _not_as_sealed(here: Digests, links: list[Link]) -> list[Link]:
 
 
 def _difference(root: str | Path, file: layout.SegmentFile, link: Link) -> Iterator[Finding]:
-    """Say where a segment differs from a seal. Raises OSError, MissingExtra."""
+    """Yield where a segment differs from a seal. Raises OSError, MissingExtra."""
     try:
         difference = first_difference(file.path, whole_seal(root, link))
     except SegmentUnreadable as error:
@@ -265,19 +266,19 @@ def _difference(root: str | Path, file: layout.SegmentFile, link: Link) -> Itera
         yield msgspec.structs.replace(finding, exact=False)
         return
     if difference is not None:
-        finding = _of_file(file, difference.offset, difference.what)
+        finding = _of_file(file, difference.offset, difference.change)
         yield msgspec.structs.replace(finding, exact=difference.exact)
 
 
 class _Chunks:
-    """Reads each chunk once, and remembers what is wrong with it."""
+    """Reads each chunk once, and caches its error."""
 
     def __init__(self, root: str | Path) -> None:
         self._root = root
         self._errors: dict[str, str | None] = {}
 
     def error(self, sha256: str) -> str | None:
-        """Return why the chunk of this hash cannot be read, None where it can."""
+        """Return why the chunk of this hash cannot be read; None where it can."""
         if sha256 not in self._errors:
             try:
                 blobs.read(self._root, sha256)
@@ -291,20 +292,20 @@ class _Chunks:
 def _blob_findings(chunks: _Chunks, blob: blobs.Blob) -> Iterator[Finding]:
     error = chunks.error(blob.sha256)
     if error is not None:
-        yield Finding(segment=blob.sha256, event_type=blobs.FOLDER, offset=0, what=error, exact=False)
+        yield Finding(segment=blob.sha256, event_type=blobs.FOLDER, offset=0, detail=error, exact=False)
 
 
 def _named_blobs(chunks: _Chunks, files: Iterable[layout.SegmentFile]) -> Iterator[Finding]:
     """Return a finding for each chunk that cannot be read, at the first line that names it."""
-    said: set[str] = set()
+    reported: set[str] = set()
     for file in files:
-        with contextlib.suppress(SegmentUnreadable, MissingExtra, OSError):  # found by comparing it with its seal
+        with contextlib.suppress(SegmentUnreadable, MissingExtra, OSError):  # the comparison with its seal reports it
             for offset, named in blob_references.names(file.path):
-                gone = {each for each in named - said if chunks.error(each) is not None}
-                said |= gone
+                gone = {sha256 for sha256 in named - reported if chunks.error(sha256) is not None}
+                reported |= gone
                 for sha256 in sorted(gone):
-                    what = f"this line names the blob {sha256}, which cannot be read: {chunks.error(sha256)}"
-                    yield msgspec.structs.replace(_of_file(file, offset, what), exact=False)
+                    detail = f"this line names the blob {sha256}, which cannot be read: {chunks.error(sha256)}"
+                    yield msgspec.structs.replace(_of_file(file, offset, detail), exact=False)
 
 
 def _missing(link: Link, *, unsealed: bool) -> Finding:
@@ -315,21 +316,21 @@ def _missing(link: Link, *, unsealed: bool) -> Finding:
 
 
 def _pruned_since(link: Link) -> Finding:
-    what = f"pruned since the head was kept ({_content(link)}), which the head cannot prove to be all of it"
-    return _of_gone(link, what)
+    detail = f"pruned since the head was kept ({_content(link)}), which the head cannot prove to be all of it"
+    return _of_gone(link, detail)
 
 
 def _content(link: Link) -> str:
     return f"{link.seal.lines:,} lines, {link.seal.size_bytes:,} bytes"
 
 
-def _of_gone(link: Link, what: str) -> Finding:
-    return Finding(segment=link.seal.segment, event_type=link.seal.segment_type, offset=0, what=what)
+def _of_gone(link: Link, detail: str) -> Finding:
+    return Finding(segment=link.seal.segment, event_type=link.seal.segment_type, offset=0, detail=detail)
 
 
-def _of_seal(link: Link, what: str) -> Finding:
-    return Finding(segment=link.place, event_type=SEAL_EVENT, offset=link.offset, what=what)
+def _of_seal(link: Link, detail: str) -> Finding:
+    return Finding(segment=link.seal_segment, event_type=SEAL_EVENT, offset=link.offset, detail=detail)
 
 
-def _of_file(file: layout.SegmentFile, offset: int, what: str) -> Finding:
-    return Finding(segment=file.name, event_type=file.event_type, offset=offset, what=what)
+def _of_file(file: layout.SegmentFile, offset: int, detail: str) -> Finding:
+    return Finding(segment=file.name, event_type=file.event_type, offset=offset, detail=detail)

@@ -17,6 +17,7 @@ from eventlog.log.segment import RESTORED_MODE, Segment
 from eventlog.maintenance import backup as backing
 from eventlog.maintenance import manifest
 from eventlog.maintenance.backup import Done, backup
+from eventlog.maintenance.backup_log import BACKED_UP_EVENT
 from eventlog.maintenance.restore import Restored, restore
 from eventlog.maintenance.sealing import seal
 from eventlog.maintenance.verification import verify
@@ -119,7 +120,7 @@ def test_a_segment_that_was_sealed_after_it_was_copied_comes_back_sealed(
 def test_a_log_that_cannot_be_written_is_backed_up_all_the_same(root: Path, tmp_path: Path, place: Place) -> None:
     """A rescued disk, mounted read-only. It is only not recorded in the log."""
     emit(root, "a", 1, 2)
-    (root / "log" / backing.BACKED_UP_EVENT).write_text("in the way")
+    (root / "log" / BACKED_UP_EVENT).write_text("in the way")
     said: list[str] = []
     assert backed_up(root, place, said).copied == 1
     assert [each for each in said if each.startswith("the log does not say that it is backed up")]

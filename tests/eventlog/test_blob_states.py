@@ -118,7 +118,7 @@ def test_verify_names_the_chunk_and_a_line_that_names_it(root: Path, state: str)
     STATES[state](victim.path)
     findings = verify(root).findings
     assert {each.event_type for each in findings} == ({"t"} if state == "missing" else {"blobs", "t"})
-    assert all(victim.sha256 in each.what for each in findings)
+    assert all(victim.sha256 in each.detail for each in findings)
 
 
 @pytest.mark.parametrize("same_process", [True, False], ids=["same process", "another process"])
@@ -172,7 +172,7 @@ def test_a_folder_of_chunks_that_became_a_link_is_not_followed(root: Path, tmp_p
     path.symlink_to(tmp_path / "moved")
     findings = verify(root).findings
     assert findings
-    assert all("is a link, which eventlog does not follow" in each.what for each in findings)
+    assert all("is a link, which eventlog does not follow" in each.detail for each in findings)
     path.unlink()
     path.write_text("in the way")
     assert {each.event_type for each in verify(root).findings} == {"t"}
@@ -216,7 +216,7 @@ def test_a_chunk_that_may_not_be_read_is_a_finding(root: Path, tmp_path: Path) -
     tmp_path.chmod(0o755)
     program = (
         "import sys; from eventlog.maintenance.verification import verify\n"
-        "print(*(each.what for each in verify(sys.argv[1]).findings), sep='\\n')"
+        "print(*(each.detail for each in verify(sys.argv[1]).findings), sep='\\n')"
     )
     done = subprocess.run(
         ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-c", program, str(root)],

@@ -273,8 +273,10 @@ def test_verify_names_the_chunk_that_is_damaged(root: Path, damaged: tuple[Path,
     chunk, line = found.findings
     assert (chunk.event_type, chunk.segment) == ("blobs", changed.name)
     assert line.event_type == "t"
-    assert line.what.startswith(f"this line names the blob {changed.name}, which cannot be read: {changed} is damaged")
-    assert str(changed) in found.findings[0].what
+    assert line.detail.startswith(
+        f"this line names the blob {changed.name}, which cannot be read: {changed} is damaged"
+    )
+    assert str(changed) in found.findings[0].detail
     done = run("verify")
     assert done.returncode == 1
     assert f"blobs/{changed.name}: byte 0 or later: {changed} is damaged" in done.stdout
@@ -294,7 +296,7 @@ def test_verify_names_the_line_whose_chunk_is_missing(recorder: Recorder, root: 
     victim.path.unlink()
     (finding,) = verify(root).findings
     assert (finding.event_type, finding.offset) == ("t", before)
-    assert finding.what == (
+    assert finding.detail == (
         f"this line names the blob {victim.sha256}, which cannot be read: {victim.path} is missing; "
         "bring it back with: eventlog restore"
     )

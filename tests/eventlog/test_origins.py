@@ -48,7 +48,7 @@ def merge(source: Path, target: Path) -> None:
 
 
 def whats(root: Path, head: Head | None = None) -> list[str]:
-    return [each.what for each in verification.verify(root, head=head).findings]
+    return [each.detail for each in verification.verify(root, head=head).findings]
 
 
 def origins(root: Path) -> list[str | None]:
@@ -235,7 +235,7 @@ def test_a_seal_missing_in_one_chain_is_found_beside_the_others(tmp_path: Path) 
     emit_and_seal(b, 3)
     merge(b, a)
     number, place = next(
-        (each.seal.number, each.place)
+        (each.seal.number, each.seal_segment)
         for each in read_chain(a)
         if each.seal.origin == origin.read(b) and each.seal.number == 3
     )
@@ -390,7 +390,7 @@ def test_the_shorter_of_two_copies_lacks_what_the_other_has_sealed(tmp_path: Pat
     merge(b, a)
     (finding,) = verification.verify(a).findings
     assert (finding.segment, finding.offset) == (path.stem, length)
-    assert "cut off" in finding.what
+    assert "cut off" in finding.detail
 
 
 def test_two_continuations_of_one_segment_are_one_finding(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def forced(path: Path, data: bytes) -> None:
 
 
 def found(root: Path, head: Head | None = None) -> list[tuple[str, int, str]]:
-    return [(each.segment, each.offset, each.what) for each in verification.verify(root, head=head).findings]
+    return [(each.segment, each.offset, each.detail) for each in verification.verify(root, head=head).findings]
 
 
 def seal_segments(root: Path) -> list[Path]:
@@ -173,7 +173,7 @@ def test_a_run_that_was_killed_is_completed_by_the_next(root: Path) -> None:
     """Read-only, but no seal yet: so a crash between the two leaves it."""
     path = segment(root, line(1))
     path.chmod(0o400)
-    assert [each.what for each in verification.verify(root).findings] == [
+    assert [each.detail for each in verification.verify(root).findings] == [
         "read-only, but no seal names it: its seal was removed, or never made"
     ]
     seal(root)
@@ -363,11 +363,11 @@ def test_any_changed_byte_anywhere_is_found_exactly(root: Path) -> None:
 def edit_seal(root: Path, number: int, edit: Callable[[list[bytes], int], None]) -> tuple[str, int]:
     """Edit the segment that holds a seal; return that segment and the offset of the seal's line."""
     link = next(link for link in read_chain(root) if link.seal.number == number)
-    path = root / "log" / sealing.SEAL_EVENT / f"{link.place}.jsonl"
+    path = root / "log" / sealing.SEAL_EVENT / f"{link.seal_segment}.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     edit(lines, next(i for i, each in enumerate(lines) if json.loads(each)["payload"]["number"] == number))
     forced(path, b"".join(lines))
-    return link.place, link.offset
+    return link.seal_segment, link.offset
 
 
 def test_a_removed_seal_is_found(root: Path) -> None:

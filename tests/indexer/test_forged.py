@@ -49,7 +49,7 @@ def head(root: Path) -> Head:
 
 
 def found(root: Path, kept: Head | None = None) -> list[str]:
-    return [each.what for each in verification.verify(root, head=kept).findings]
+    return [each.detail for each in verification.verify(root, head=kept).findings]
 
 
 # -- backups -------------------------------------------------------------------------------
