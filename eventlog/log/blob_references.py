@@ -1,4 +1,4 @@
-"""Which chunks the lines of a log name."""
+"""The chunks of large fields that the lines of a segment name."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from eventlog.log import blobs, reader
 
 
 class Naming(NamedTuple):
-    """A line that names chunks, by its byte offset in the segment."""
+    """The byte offset of a line in its segment, and the SHA-256 of the chunks that it names."""
 
     offset: int
     sha256: set[str]
 
 
 def names(path: Path, *, end: int | None = None) -> Iterator[Naming]:
-    """Yield the lines of a segment that name chunks, within its first `end` bytes.
+    """Yield the lines of a segment that name chunks, in its first `end` bytes.
 
-    Raises SegmentUnreadable, and MissingExtra for an archive where there is no zstd.
+    Raises SegmentUnreadable, and MissingExtra for an archive where no zstd library is installed.
     """
     for block in reader.read_blocks(path, end=end):
         if blobs.MARK in block.data:
             for line in block.lines():
-                found = named(line.data)
-                if found:
-                    yield Naming(line.offset, found)
+                digests = named(line.data)
+                if digests:
+                    yield Naming(line.offset, digests)
 
 
 def named(line: bytes) -> set[str]:
-    """Return the hashes of the chunks that a line names."""
+    """Return the SHA-256 of the chunks that a line names."""
     if blobs.MARK not in line:
         return set()
     try:
         return blobs.references(bytes(decode(line).envelope.payload))
     except (InvalidEvent, msgspec.MsgspecError):
-        return set()  # no event: what is wrong with it, indexing says
+        return set()  # no event: the index quarantines it with the reason

@@ -1,9 +1,10 @@
-"""The chains of seals in a log: which seal was made after which, where chains part, and where one is broken.
+"""The chains of seals in a log: their order, forks and breaks.
 
-Each seal names the line of the seal before it, so that all seals of a log form a tree. A log of one root
-is one line. Where a root was copied, the seals of the copy carry an origin of its own and go on from the
-seal that both have; the logs of several roots, laid into one folder, stand there as several lines, each
-of which can be verified. Only seals of one origin that part are a *fork*: two copies wrote under one id.
+Each seal names the line of the seal before it, so that all seals of a log form a tree. The log of one root
+has one chain. If a root was copied, the seals of the copy have a new origin, and continue from the last seal that
+both have. The logs of several roots, merged into one folder, have several chains, each of which can be
+verified. Only seals of one origin that branch are a *fork*: two copies of a root sealed under one id
+(docs/decisions/0009-one-chain-of-seals.md, docs/decisions/0028-origins-of-chains.md).
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ NUMBER_MAX = 2**53 - 1
 
 
 class Seal(Fingerprint, frozen=True, kw_only=True):
-    """Payload of `segment_sealed`: the fingerprint of a segment, and its place in the chain.
+    """Payload of `segment_sealed`: the fingerprint of a segment, and its position in the chain.
 
-    `previous` is the SHA-256, in hex, of the line (without its newline) of seal `number` - 1. Seals
-    made before there were origins have none.
+    `previous` is the SHA-256, in hex, of the line (without its newline) of seal `number` - 1; None for seal 1.
+    `origin` is None for seals of versions without origins.
     """
 
     number: Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)]
@@ -36,9 +37,9 @@ class Seal(Fingerprint, frozen=True, kw_only=True):
 
 
 class Link(NamedTuple):
-    """A seal, the hash of its line, and where that stands in the log.
+    """A seal, the SHA-256 of its line, and the segment and byte offset of that line.
 
-    `seal` comes without `checks`, which are by far the most of it: `sealing.whole_seal` reads them.
+    `seal` has no `checks`, which are most of its bytes: `sealing.whole_seal` reads them.
     """
 
     seal: Seal
@@ -48,12 +49,12 @@ class Link(NamedTuple):
 
     @property
     def head(self) -> Head:
-        """The seal as a head."""
+        """The number and hash of the seal."""
         return Head(self.seal.number, self.sha256)
 
 
 class Head(NamedTuple):
-    """The newest seal of a chain. Kept elsewhere, it proves the whole chain before it."""
+    """The newest seal of a chain, as text `12:9f86d0…`. Stored elsewhere, it proves the whole chain before it."""
 
     number: int
     sha256: str
@@ -63,7 +64,7 @@ class Head(NamedTuple):
 
 
 class Fork(msgspec.Struct, frozen=True, kw_only=True):
-    """Seals of one origin that part behind seal `after` (0: they share none); `heads` are their ends."""
+    """Seals of one origin that branch after seal `after` (0: they share none); `heads` are the ends."""
 
     origin: str | None
     after: int
@@ -71,14 +72,14 @@ class Fork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Break(NamedTuple):
-    """A place where the chain is not as it was made, and what is wrong."""
+    """A seal at which the chain is broken, and why."""
 
     link: Link
     reason: str
 
 
 class Chains:
-    """All seals of a log. A line that stands there twice counts once."""
+    """All seals of a log. A line that is in the log twice counts once."""
 
     def __init__(self, links: Iterable[Link]) -> None:
         self.links: list[Link] = []
@@ -91,7 +92,7 @@ class Chains:
             before = self._before(link)
             if before is not None:
                 self._after.setdefault(before.sha256, []).append(link)
-        #: The newest seal of each chain: those that no other seal was made after.
+        #: The newest seal of each chain: no other seal refers to it.
         self.ends = [link for link in self.links if link.sha256 not in self._after]
         self._ends_by_number: dict[int, list[Link]] = {}
         for link in self.ends:
@@ -101,28 +102,28 @@ class Chains:
         return None if link.seal.previous is None else self._by_hash.get(link.seal.previous)
 
     def by_segment(self) -> dict[str, list[Link]]:
-        """Return the seals of each segment in the order of their numbers."""
-        found: dict[str, list[Link]] = {}
+        """Return the seals of each segment, by its name, sorted by number."""
+        links: dict[str, list[Link]] = {}
         for link in self.links:
-            found.setdefault(link.seal.segment, []).append(link)
-        return found
+            links.setdefault(link.seal.segment, []).append(link)
+        return links
 
     def newest(self, origin: str | None) -> Link | None:
-        """Return the seal that a root goes on from: of its own chain, else of the longest whole one."""
+        """Return the seal that a root continues: the last of its own chain, else of the longest whole chain."""
         own = self._tips(origin) if origin is not None else []
         whole = self._whole()
         choice = own or [link for link in self.ends if link.sha256 in whole]
         return max(choice, key=lambda link: (link.sha256 in whole, *_in_order(link)), default=None)
 
     def _tips(self, origin: str | None) -> list[Link]:
-        """Return the seals of an origin that no seal of it was made after."""
+        """Return the seals of an origin that no later seal of that origin refers to."""
         return [link for link in self.links if link.seal.origin == origin and not self._followers(link)]
 
     def _followers(self, link: Link) -> list[Link]:
-        return [each for each in self._after.get(link.sha256, ()) if each.seal.origin == link.seal.origin]
+        return [later for later in self._after.get(link.sha256, ()) if later.seal.origin == link.seal.origin]
 
     def _whole(self) -> set[str]:
-        """Return the seals before which none is missing."""
+        """Return the hashes of the seals before which none is missing."""
         whole: set[str] = set()
         for link in self.links:
             before = self._before(link)
@@ -132,57 +133,57 @@ class Chains:
         return whole
 
     def alone(self) -> list[Link]:
-        """Return the seals that hang on no other, and that no other was made after."""
+        """Return the seals that refer to no existing seal, and that no other seal refers to."""
         return [link for link in self.ends if self._before(link) is None]
 
     def segments_before(self, head: Head) -> set[str]:
-        """Return the segments that are sealed by a head, or by the seals that it was made after."""
-        found: set[str] = set()
+        """Return the names of the segments that a head and the seals before it seal."""
+        names: set[str] = set()
         link = self._by_hash.get(head.sha256)
         while link is not None:
-            found.add(link.seal.segment)
+            names.add(link.seal.segment)
             link = self._before(link)
-        return found
+        return names
 
     def in_line_with(self, head: Head) -> set[str]:
-        """Return the hashes of the seals that a head was made after, and of those that were made after it."""
-        found: set[str] = set()
+        """Return the hashes of a head, of the seals before it, and of those after it."""
+        hashes: set[str] = set()
         link = self._by_hash.get(head.sha256)
         waiting = [] if link is None else [link]
         while waiting:
-            each = waiting.pop()
-            found.add(each.sha256)
-            waiting += self._after.get(each.sha256, ())
+            later = waiting.pop()
+            hashes.add(later.sha256)
+            waiting += self._after.get(later.sha256, ())
         while link is not None:
-            found.add(link.sha256)
+            hashes.add(link.sha256)
             link = self._before(link)
-        return found
+        return hashes
 
     def forks(self) -> list[Fork]:
-        """Return the origins whose seals part."""
-        parted: dict[str | None, int] = {}
+        """Return a Fork for each origin whose seals branch."""
+        branched: dict[str | None, int] = {}
         for origin, followers in self._branches():
             if len(followers) > 1:
                 after = min(link.seal.number for link in followers) - 1
-                parted[origin] = min(after, parted.get(origin, after))
+                branched[origin] = min(after, branched.get(origin, after))
         return [
             Fork(origin=origin, after=after, heads=[str(link.head) for link in self._tips(origin)])
-            for origin, after in parted.items()
+            for origin, after in branched.items()
         ]
 
     def _branches(self) -> Iterator[tuple[str | None, list[Link]]]:
-        """Yield the seals of one origin that were made after the same one, and those that an origin begins with."""
+        """Yield the seals of one origin that follow the same seal, and those that an origin begins with."""
         begins: dict[str | None, list[Link]] = {}
         for link in self.links:
             yield link.seal.origin, self._followers(link)
             before = self._before(link)
-            # Where the one before is missing, the chain is broken, and not begun.
+            # If the seal before is missing, the chain is broken here, and does not begin here.
             if link.seal.previous is None or (before is not None and before.seal.origin != link.seal.origin):
                 begins.setdefault(link.seal.origin, []).append(link)
         yield from begins.items()
 
     def breaks(self) -> Iterator[Break]:
-        """Yield where a seal is missing, was changed, or seals what was sealed before in its chain."""
+        """Yield the seals before which one is missing or changed, and those that repeat a segment of their chain."""
         changed: set[str] = set()
         for link in self.links:
             number, before = link.seal.number, self._before(link)
@@ -203,25 +204,25 @@ class Chains:
         yield from self._sealed_twice()
 
     def _numbers_below(self, link: Link) -> list[int]:
-        found = (each.seal.number for each in self.links if each.seal.origin == link.seal.origin)
-        return [number for number in found if number < link.seal.number]
+        numbers = (other.seal.number for other in self.links if other.seal.origin == link.seal.origin)
+        return [number for number in numbers if number < link.seal.number]
 
     def _in_its_place(self, link: Link, *, begins: bool) -> Link | None:
-        """Return what stands where the seal before this one should: it has its number, and none was made after it.
+        """Return the seal that has the number of the missing one before this seal, and that no seal refers to.
 
-        It is of the same origin, unless an origin `begins` with this seal.
+        It has the same origin, unless an origin `begins` with this seal.
         """
-        found = self._ends_by_number.get(link.seal.number - 1, ())
-        return next((each for each in found if begins or each.seal.origin == link.seal.origin), None)
+        candidates = self._ends_by_number.get(link.seal.number - 1, ())
+        return next((other for other in candidates if begins or other.seal.origin == link.seal.origin), None)
 
     def _sealed_twice(self) -> Iterator[Break]:
-        """In one chain, a later seal cannot make good what the first one says."""
+        """Yield later seals of the same segment in one chain: they cannot correct the first one."""
         repeated = [links for links in self.by_segment().values() if len(links) > 1]
         spans = self._spans() if repeated else {}
         for links in repeated:
             first: list[Link] = []
             for link in links:
-                earlier = next((each for each in first if _holds(spans[each.sha256], spans[link.sha256])), None)
+                earlier = next((other for other in first if _holds(spans[other.sha256], spans[link.sha256])), None)
                 if earlier is None:
                     first.append(link)
                 else:
@@ -229,7 +230,7 @@ class Chains:
                     yield Break(link, reason)
 
     def _spans(self) -> dict[str, tuple[int, int]]:
-        """Return for each seal a span that holds those of all seals after it, and of no others."""
+        """Return an interval for each seal that contains those of all seals after it, and of no others."""
         begun: dict[str, int] = {}
         spans: dict[str, tuple[int, int]] = {}
         waiting = [(link, False) for link in self.links if self._before(link) is None]
@@ -240,7 +241,7 @@ class Chains:
                 continue
             begun[link.sha256] = len(begun)
             waiting.append((link, True))
-            waiting += [(each, False) for each in self._after.get(link.sha256, ())]
+            waiting += [(later, False) for later in self._after.get(link.sha256, ())]
         return spans
 
 

@@ -1,4 +1,4 @@
-"""The bytes of a segment, wherever they are: in blocks, by their hash, and how many are settled.
+"""The content of a segment: how many of its bytes are final, its hash, and its bytes as stored.
 
 Sizes and hashes are of the uncompressed lines, whether a segment is stored as `.jsonl` or
 archived as `.jsonl.zst`.
@@ -20,14 +20,14 @@ BLOCK_BYTES = 5 * 1024 * 1024
 
 
 class Extent(NamedTuple):
-    """How many bytes of a segment are settled, and whether that is all of it (nobody writes there)."""
+    """How many bytes of a segment are final, and whether the segment is finished (nobody writes to it)."""
 
     size: int
     finished: bool
 
 
 class Digests(NamedTuple):
-    """Length and SHA-256 of some bytes, and the SHA-256 of those of their beginnings that were asked for."""
+    """Length and SHA-256 (hex) of some bytes, and the SHA-256 of their beginnings, by length."""
 
     size: int
     sha256: str
@@ -35,24 +35,25 @@ class Digests(NamedTuple):
 
 
 def extent(segment: SegmentFile) -> Extent:
-    """Say how much of a segment is settled; one that is gone has nothing. Raises OSError.
+    """Return how many bytes of a segment are final. Raises OSError.
 
-    All of one that nobody owns, its torn tail included; else up to the last newline.
+    All bytes of a segment that nobody owns, its torn tail included; else those up to the last newline. 0 bytes of a
+    missing one.
     """
     if segment.sealed:
         return Extent(segment.size, True)
     with held_still(segment.path) as still:
-        # Only now: it may have grown since it was listed, and cannot while it is held.
-        found = layout.refreshed(segment)
-        if found is None:
+        # Only now: it may have grown since it was listed, and cannot grow while it is held.
+        current = layout.refreshed(segment)
+        if current is None:
             return Extent(0, False)
         if still:
-            return Extent(found.size, True)
-    return Extent(whole_lines_end(found.path, found.size), False)
+            return Extent(current.size, True)
+    return Extent(whole_lines_end(current.path, current.size), False)
 
 
 def stored(path: Path, size: int | None = None) -> Iterator[bytes]:
-    """Yield the bytes of a file as they are, or the first `size` of them. Raises OSError."""
+    """Yield the bytes of a file as stored (an archive compressed), or the first `size` of them. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         offset = 0
@@ -64,7 +65,7 @@ def stored(path: Path, size: int | None = None) -> Iterator[bytes]:
 
 
 def digests(blocks: Iterable[bytes], sizes: Iterable[int] = ()) -> Digests:
-    """Hash some bytes, and their beginnings of the given sizes; those that are not reached are left out."""
+    """Hash some bytes, and their beginnings of these sizes. Beginnings longer than the bytes are left out."""
     running, length = hashlib.sha256(), 0
     wanted = sorted(set(sizes), reverse=True)
     beginnings: dict[int, str] = {}
@@ -83,7 +84,7 @@ def digests(blocks: Iterable[bytes], sizes: Iterable[int] = ()) -> Digests:
 
 
 def whole_lines_end(path: Path, size: int) -> int:
-    """Return where the last complete line ends, within the first `size` bytes. Raises OSError."""
+    """Return the offset behind the last newline in the first `size` bytes; 0 without one. Raises OSError."""
     with zst.open_segment(path) as file:
         end = size
         while end > 0:

@@ -1,12 +1,12 @@
-"""What a seal says of the bytes of a segment, and where bytes first differ from that.
+"""The fingerprint of a segment in its seal, and locating the first byte that differs from it.
 
 The SHA-256 proves *that* bytes are the same. To say *where* they differ, a seal also holds
-an Adler-32 of each line (of each group of lines, in segments of very many):
+an Adler-32 of each line (or of each group of lines, in segments with more than 262,144):
 
 - the first check that fails names the line;
 - Adler-32 is two sums modulo 65521, A = 1 + Σ b and B = n + Σ (n - i)·b over n bytes b at i
   (RFC 1950, section 8.2). If one byte has changed by d, A has changed by d and B by (n - i)·d,
-  so their quotient gives the place of the byte. Putting the old byte back must restore the
+  so their quotient gives the position of the byte. Putting the old byte back must restore the
   SHA-256: the answer is proved, not guessed.
 """
 
@@ -26,14 +26,14 @@ from eventlog.log.content import digests, whole_lines_end
 
 _PRIME = 65521
 _CHECKS_MAX = 262_144
-#: Lines longer than this are not searched for the very byte.
+#: In longer lines the changed byte is not searched for.
 _SEARCHED_MAX_BYTES = 60_000
 
 
 class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes in brief. `lines` counts complete ones; `torn_bytes` stand behind the last of them.
+    """The fingerprint of a segment. `lines` counts complete lines; `torn_bytes` follow the last of them.
 
-    `checks` are 4 bytes (big-endian) for each `check_lines` lines, the torn ones included.
+    `sha256` is in hex. `checks` has 4 bytes (Adler-32, big-endian) for each `check_lines` lines, a torn one included.
     """
 
     size_bytes: int
@@ -45,9 +45,9 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(NamedTuple):
-    """Where bytes first differ from a fingerprint, and how.
+    """The offset of the first byte that differs from a fingerprint, and how it differs.
 
-    `exact` is false where only the line is known that the first different byte is in.
+    `exact` is false where only the line of the first different byte is known.
     """
 
     offset: int
@@ -56,7 +56,7 @@ class Difference(NamedTuple):
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Take the fingerprint of a segment. Raises OSError."""
+    """Return the fingerprint of a segment, plain or archived. Raises OSError."""
     sha, lines, total = hashlib.sha256(), 0, 0
     for block in zst.blocks(path):
         sha.update(block)
@@ -75,7 +75,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a segment's bytes, in hex. Raises OSError."""
+    """Return the SHA-256 of a segment's uncompressed bytes, in hex. Raises OSError."""
     return digests(zst.blocks(path)).sha256
 
 
@@ -86,7 +86,7 @@ class _Group(NamedTuple):
 
 
 def _groups(blocks: Iterable[bytes], check_lines: int) -> Iterable[_Group]:
-    """Yield each group of lines with its place and check; what is torn at the end is one, too."""
+    """Yield start, end and check of each group of lines; a torn tail belongs to the last one."""
     start = position = 0
     check, lines = 1, 0
     for block in blocks:
@@ -109,19 +109,19 @@ def _groups(blocks: Iterable[bytes], check_lines: int) -> Iterable[_Group]:
 
 def is_same(path: Path, sealed: Fingerprint) -> bool:
     """Say whether a segment has the bytes of a fingerprint. Raises OSError."""
-    found = digests(zst.blocks(path))
-    return (found.size, found.sha256) == (sealed.size_bytes, sealed.sha256)
+    content = digests(zst.blocks(path))
+    return (content.size, content.sha256) == (sealed.size_bytes, sealed.sha256)
 
 
 def first_difference(path: Path, sealed: Fingerprint) -> Difference | None:
-    """Compare a segment with its fingerprint; None where they are the same. Raises OSError."""
+    """Compare a segment with its fingerprint; return None if it has the same bytes. Raises OSError."""
     if is_same(path, sealed):
         return None
     groups = list(_groups(zst.blocks(path), sealed.check_lines))
     checks = [check for (check,) in struct.iter_unpack(">I", sealed.checks)]
     for number, (group, check) in enumerate(zip(groups, checks, strict=False)):
         if group.check != check:
-            return _look_closer(path, sealed, groups, checks, number)
+            return _difference_in_group(path, sealed, groups, checks, number)
     end = groups[-1].end if groups else 0
     if len(groups) < len(checks):
         return Difference(end, f"cut off: {sealed.size_bytes - end:,} bytes are missing", True)
@@ -131,8 +131,10 @@ def first_difference(path: Path, sealed: Fingerprint) -> Difference | None:
     return Difference(0, "changed in a way that keeps all checks of its lines", False)
 
 
-def _look_closer(path: Path, sealed: Fingerprint, groups: list[_Group], checks: list[int], number: int) -> Difference:
-    """Say what has happened to the first group that differs."""
+def _difference_in_group(
+    path: Path, sealed: Fingerprint, groups: list[_Group], checks: list[int], number: int
+) -> Difference:
+    """Describe how the first group that differs was changed."""
     group = groups[number]
     is_last = number + 1 == len(groups)
     size_now = groups[-1].end
@@ -146,7 +148,7 @@ def _look_closer(path: Path, sealed: Fingerprint, groups: list[_Group], checks: 
             return exact
     if sealed.check_lines > 1:
         return Difference(group.start, f"changed within {sealed.check_lines:,} lines from here", False)
-    now = [each.check for each in groups]
+    now = [group.check for group in groups]
     removed = sealed.size_bytes - size_now
     if (
         removed > 0
@@ -166,7 +168,7 @@ def _look_closer(path: Path, sealed: Fingerprint, groups: list[_Group], checks: 
 def _one_byte(
     path: Path, sealed: Fingerprint, groups: list[_Group], checks: list[int], number: int
 ) -> Difference | None:
-    """Find the one byte that has changed, if it is one; proved by the SHA-256."""
+    """Return the byte that changed, if it is only one; the SHA-256 proves it."""
     group = groups[number]
     candidates: list[tuple[int, int]] = []  # (offset, the byte that was there)
     if group.end - group.start <= _SEARCHED_MAX_BYTES:
@@ -188,26 +190,26 @@ def _one_byte(
 
 
 def _substituted(data: bytes, now: int, before: int) -> list[tuple[int, int]]:
-    """Solve for the one byte whose change turned check `before` into check `now`."""
+    """Return (index, old byte) for the one byte whose change turns check `before` into check `now`, if there is one."""
     delta_a = ((now & 0xFFFF) - (before & 0xFFFF)) % _PRIME
     delta_b = ((now >> 16) - (before >> 16)) % _PRIME
     if delta_a == 0:
         return []
-    place = len(data) - delta_b * pow(delta_a, -1, _PRIME) % _PRIME
+    index = len(data) - delta_b * pow(delta_a, -1, _PRIME) % _PRIME
     change = delta_a if delta_a < _PRIME // 2 else delta_a - _PRIME
-    if not 0 <= place < len(data) or not 0 <= data[place] - change <= 255:
+    if not 0 <= index < len(data) or not 0 <= data[index] - change <= 255:
         return []
-    return [(place, data[place] - change)]
+    return [(index, data[index] - change)]
 
 
 def _lost_newline(data: bytes, before: int) -> list[int]:
-    """Places at which a newline would end a line with the check `before`."""
-    found, running = [], 1
-    for place in range(len(data)):
+    """Return the indexes at which a newline would end a line with the check `before`."""
+    indexes, running = [], 1
+    for index in range(len(data)):
         if zlib.adler32(b"\n", running) == before:
-            found.append(place)
-        running = zlib.adler32(data[place : place + 1], running)
-    return found
+            indexes.append(index)
+        running = zlib.adler32(data[index : index + 1], running)
+    return indexes
 
 
 def _sha256_with(path: Path, offset: int, byte: int) -> str:
@@ -229,7 +231,7 @@ def _read(path: Path, start: int, end: int) -> bytes:
 
 
 def _common_prefix(one: bytes, other: bytes) -> int:
-    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+    for index, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
-            return place
+            return index
     return min(len(one), len(other))

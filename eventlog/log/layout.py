@@ -1,11 +1,11 @@
-"""Where things are on disk, and which segments there are.
+"""The layout of a root on disk, and listing its segments.
 
     <root>/log/<event_type>/<segment>.jsonl
     <root>/log/<event_type>/<segment>.jsonl.zst    the same, sealed and archived
     <root>/index.duckdb
 
-Listing never follows a symbolic link and never trusts a name: whatever does not look
-like a segment of ours is reported as an oddity and left alone.
+Listing never follows a symbolic link and never trusts a name: an entry that is no segment
+is listed as skipped, and left alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from eventlog.log import zst
 
 SUFFIX = ".jsonl"
 ARCHIVE_SUFFIX = SUFFIX + zst.SUFFIX
-#: Of files in the making, beside what they will be. A crash may leave one.
+#: Ends the name of a file that is being written beside its final path. A crash may leave one.
 PART_SUFFIX = ".part"
 _NAME = re.compile(r"([0-9]{8}T[0-9]{12}Z)-[0-9a-f]{16}")
 _EPOCH_ORDINAL = 719_163  # datetime(1970, 1, 1).toordinal()
@@ -32,9 +32,9 @@ _STAMP_PARTS = ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15), (15, 21))
 
 
 class SegmentFile(NamedTuple):
-    """A segment as the folder shows it. `name` is its identity, wherever it is moved.
+    """A segment as its folder lists it. `name` (`20260102T030405000000Z-0123456789abcdef`) is its identity.
 
-    `size` counts uncompressed bytes; `sealed` says that it has no write permission or is archived.
+    `size` counts uncompressed bytes; `sealed`: it has no write permission, or is archived.
     """
 
     name: str
@@ -47,26 +47,26 @@ class SegmentFile(NamedTuple):
 
 
 class SkippedEntry(NamedTuple):
-    """Something in the log that eventlog will not read, and why."""
+    """An entry of the log that eventlog does not read, and why: `the name is not that of a segment`."""
 
     path: Path
     reason: str
 
 
 class Listing(NamedTuple):
-    """All segments in order of (event_type, name), and what else was found."""
+    """All segments sorted by (event_type, name), and the entries that are none."""
 
     segments: list[SegmentFile]
     skipped: list[SkippedEntry]
 
 
 def log_folder(root: str | Path) -> Path:
-    """Return the folder that holds one folder per event type."""
+    """Return the folder that holds one folder per event type: `<root>/log`."""
     return Path(root) / "log"
 
 
 def segment_path(root: str | Path, event_type: str, name: str) -> Path:
-    """Return where the segment of this name lives."""
+    """Return the path of a plain segment: `<root>/log/<event_type>/<name>.jsonl`."""
     return log_folder(root) / event_type / (name + SUFFIX)
 
 
@@ -77,19 +77,19 @@ def exists(root: str | Path, event_type: str, name: str) -> bool:
 
 
 def new_segment_name(created_ns: int) -> str:
-    """Return `<created, UTC>-<64 random bits>`: unique without asking anybody, sorted by creation."""
-    # By hand, since strftime imports: this runs while the interpreter ends as well, when nothing can be imported.
+    """Return `<created, UTC>-<64 random bits in hex>`: unique without coordination, and sorted by creation."""
+    # By hand, because strftime imports modules: this also runs while the interpreter ends, when imports fail.
     year, month, day, hour, minute, second, *_ = time.gmtime(created_ns // 1_000_000_000)
     stamp = f"{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}{created_ns // 1000 % 1_000_000:06}Z"
     return f"{stamp}-{os.urandom(8).hex()}"
 
 
 def created_s(name: str) -> float | None:
-    """Return when a segment was created, in seconds since the epoch; None for a foreign name."""
+    """Return when a segment was created, in seconds since the epoch; None if that is no segment's name."""
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    # By hand, since strptime imports and locks: this runs inside signal handlers as well. And without the
+    # By hand, because strptime imports and locks: this also runs inside signal handlers. And without the
     # arithmetic of datetime, in which Python 3.13.0 crashes while the interpreter ends.
     digits = match[1]
     year, month, day, hour, minute, second, microsecond = (int(digits[start:end]) for start, end in _STAMP_PARTS)
@@ -105,7 +105,7 @@ def list_log(
 ) -> Listing:
     """List the log, or only some types of it. A root without a log gives an empty listing.
 
-    Segments whose names are `known` are left out, which saves looking at them.
+    Segments whose names are in `skip` are left out, which saves a stat(2) of each. Raises OSError.
     """
     wanted = None if event_types is None else frozenset(event_types)
     listing = Listing([], [])
@@ -124,23 +124,23 @@ def list_log(
 
 
 def _without_namesakes(listing: Listing) -> Listing:
-    """A name is an identity: a copy of a segment in another folder is not a second segment.
+    """Keep one segment of each name: a name is an identity, so a copy in another folder is no second segment.
 
-    The one that is at home is the segment, or a stray copy would keep it from being read.
+    The one whose first line is of its folder's type wins, or a stray copy would keep it from being read.
     """
     if len({segment.name for segment in listing.segments}) == len(listing.segments):
         return listing
     by_name: dict[str, list[SegmentFile]] = {}
     for segment in listing.segments:
         by_name.setdefault(segment.name, []).append(segment)
-    chosen = {name: next(filter(_is_at_home, found), found[0]) for name, found in by_name.items() if len(found) > 1}
+    chosen = {name: next(filter(_is_at_home, same), same[0]) for name, same in by_name.items() if len(same) > 1}
     for segment in listing.segments:
         holder = chosen.get(segment.name, segment)
-        # Beside its archive, a plain file is one that archiving did not get to delete.
+        # A plain file beside its archive: archiving was interrupted before it deleted it.
         if holder is not segment and holder.event_type != segment.event_type:
             listing.skipped.append(SkippedEntry(segment.path, f"{holder.path} has the same name"))
-    kept = [segment for segment in listing.segments if chosen.get(segment.name, segment) is segment]
-    return Listing(kept, listing.skipped)
+    unique = [segment for segment in listing.segments if chosen.get(segment.name, segment) is segment]
+    return Listing(unique, listing.skipped)
 
 
 def _is_at_home(segment: SegmentFile) -> bool:
@@ -154,29 +154,29 @@ def _is_at_home(segment: SegmentFile) -> bool:
 
 
 def refreshed(segment: SegmentFile) -> SegmentFile | None:
-    """Look at a listed segment again; None where it is gone."""
-    return _look_again(segment.event_type, segment.name, segment.path)
+    """Return a listed segment as it is now; None where it was deleted. Raises OSError."""
+    return _refreshed(segment.event_type, segment.name, segment.path)
 
 
-def _look_again(event_type: str, name: str, listed: Path) -> SegmentFile | None:
+def _refreshed(event_type: str, name: str, listed: Path) -> SegmentFile | None:
     """Describe a segment that may have been archived, or deleted, since it was listed."""
     try:
-        return _look(event_type, name, listed, listed.lstat())
+        return _described(event_type, name, listed, listed.lstat())
     except FileNotFoundError:
         path = archive_of(listed)
     try:
-        return _look(event_type, name, path, path.lstat())
+        return _described(event_type, name, path, path.lstat())
     except FileNotFoundError:
         return None
 
 
 def archive_of(path: Path) -> Path:
-    """Return the archived path of a segment, given either of its paths."""
+    """Return the path of a segment's archive, from its plain or its archived path."""
     return path if path.name.endswith(ARCHIVE_SUFFIX) else zst.archived_path(path)
 
 
-def _look(event_type: str, name: str, path: Path, stat: os.stat_result) -> SegmentFile | None:
-    """Describe a segment's file; None for an archive that is none."""
+def _described(event_type: str, name: str, path: Path, stat: os.stat_result) -> SegmentFile | None:
+    """Describe a segment's file; None for an archive that is no zstd file."""
     if not path.name.endswith(ARCHIVE_SUFFIX):
         return SegmentFile(name, event_type, path, stat.st_size, stat.st_mtime_ns, not stat.st_mode & 0o222)
     size = zst.content_size(path)
@@ -184,7 +184,7 @@ def _look(event_type: str, name: str, path: Path, stat: os.stat_result) -> Segme
 
 
 def list_type(root: str | Path, event_type: str) -> list[SegmentFile]:
-    """List the segments of one type, oldest first."""
+    """List the segments of one type, oldest first. Raises OSError."""
     return list_log(root, [event_type]).segments
 
 
@@ -203,15 +203,15 @@ def _list_folder(folder: os.DirEntry[str], listing: Listing, skip: Container[str
             listing.skipped.append(SkippedEntry(Path(entry.path), "not a regular file"))
         else:
             try:
-                found = _look(folder.name, name, Path(entry.path), entry.stat(follow_symlinks=False))
-            except FileNotFoundError:  # deleted between the listing and the look, or archived
-                found = _look_again(folder.name, name, Path(entry.path))
-                if found is None:
+                segment = _described(folder.name, name, Path(entry.path), entry.stat(follow_symlinks=False))
+            except FileNotFoundError:  # deleted or archived since the folder was listed
+                segment = _refreshed(folder.name, name, Path(entry.path))
+                if segment is None:
                     continue
-            if found is None:
+            if segment is None:
                 listing.skipped.append(SkippedEntry(Path(entry.path), "not a zstd file that says its content size"))
             else:
-                listing.segments.append(found)
+                listing.segments.append(segment)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

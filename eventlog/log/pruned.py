@@ -1,4 +1,4 @@
-"""Segments that retention has deleted, as the log itself tells of them."""
+"""`segment_pruned` events: which segments retention has deleted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PRUNED_EVENT = "segment_pruned"
 
 
 class Pruned(msgspec.Struct, frozen=True, kw_only=True):
-    """Payload of `segment_pruned`: what was deleted, and where its content still is.
+    """Payload of `segment_pruned`: the deleted segment, and where its content still is.
 
-    `seal` is the number of its seal, and `origin` that of the chain; `indexed` says that its rows were
-    in the index of that time, and `backups` names the destinations that hold a verified copy.
+    `seal` is the number of its seal, `origin` the origin of that chain. `indexed`: its rows were in the index
+    when it was deleted. `backups`: the names of destinations with a verified copy.
     """
 
     segment: str
@@ -32,35 +32,39 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(NamedTuple):
-    """What the log says of a pruning, and the segment in which it says so."""
+    """A record of a pruning, and the segment that it is written in."""
 
     pruned: Pruned
     recorded_in: str
 
 
 def read_pruned(root: str | Path, *, damaged: dict[str, str] | None = None) -> dict[str, list[Account]]:
-    """Return all accounts of prunings, by the name of the segment. `damaged` is that of reader.read_log."""
-    found: dict[str, list[Account]] = {}
+    """Return all accounts of prunings, by the name of the pruned segment. `damaged` is that of reader.read_log.
+
+    Raises SegmentUnreadable.
+    """
+    accounts: dict[str, list[Account]] = {}
     for located, event in reader.read_events(root, PRUNED_EVENT, damaged=damaged):
         try:
             pruned = msgspec.json.decode(event.payload, type=Pruned)
         except msgspec.ValidationError:
             continue
-        found.setdefault(pruned.segment, []).append(Account(pruned, located.segment))
-    return found
+        accounts.setdefault(pruned.segment, []).append(Account(pruned, located.segment))
+    return accounts
 
 
-def is_account_of(link: Link, pruned: dict[str, list[Account]]) -> bool:
-    """Say whether the log has an account of the pruning of what a seal names."""
-    return bool(accounts_of(link, pruned))
+def is_account_of(link: Link, accounts: dict[str, list[Account]]) -> bool:
+    """Say whether the log has an account of the pruning of a sealed segment."""
+    return bool(accounts_of(link, accounts))
 
 
-def accounts_of(link: Link, pruned: dict[str, list[Account]]) -> list[Account]:
-    """Return the accounts of the pruning of what a seal names: those that agree with it in all."""
+def accounts_of(link: Link, accounts: dict[str, list[Account]]) -> list[Account]:
+    """Return the accounts of the pruning of a sealed segment that agree with its seal in type, size, lines and hash."""
     seal = link.seal
     sealed = (seal.segment_type, seal.size_bytes, seal.lines, seal.sha256)
     return [
-        each
-        for each in pruned.get(seal.segment, ())
-        if (each.pruned.segment_type, each.pruned.size_bytes, each.pruned.lines, each.pruned.sha256) == sealed
+        account
+        for account in accounts.get(seal.segment, ())
+        for pruned in [account.pruned]
+        if (pruned.segment_type, pruned.size_bytes, pruned.lines, pruned.sha256) == sealed
     ]

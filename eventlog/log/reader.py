@@ -1,7 +1,7 @@
-"""Reading segments: complete lines with their offsets, and a log that is still growing.
+"""Reading segments: complete lines with their offsets, also of a log that is still growing.
 
-A line is complete when its newline is there. What stands behind the last newline of a
-segment is not read: its writer may still be at it, or is gone and has left a torn tail.
+A line is complete when its newline is there. Bytes behind the last newline of a segment are
+not read: its writer may still be writing them, or has died and left a torn tail.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from eventlog.log import layout
 from eventlog.log.zst import SegmentBytes, open_segment
 
 _BLOCK_BYTES = 1024 * 1024
-#: What is kept of a line that is over the limit, as evidence.
+#: How much of a line over the limit is returned, as evidence.
 OVERSIZED_KEPT_BYTES = 64 * 1024
 _TAIL_BYTES = 4096
 
@@ -35,11 +35,12 @@ class Line(NamedTuple):
 
     @property
     def oversized(self) -> bool:
+        """Whether the line is longer than MAX_LINE_BYTES."""
         return self.length > len(self.data) + 1
 
 
 class Block(NamedTuple):
-    """Consecutive complete lines, newlines included; or one line that is over the limit, in part.
+    """Consecutive complete lines, newlines included; or the first part of one line that is over the limit.
 
     `length` counts the bytes in the file; `data` is shorter only where a line is over the limit.
     """
@@ -50,10 +51,11 @@ class Block(NamedTuple):
 
     @property
     def oversized(self) -> bool:
+        """Whether the block is one line that is longer than MAX_LINE_BYTES."""
         return self.length > len(self.data)
 
     def lines(self) -> Iterator[Line]:
-        """Yield the lines one by one."""
+        """Yield the lines of the block."""
         if self.oversized:
             yield Line(self.offset, self.length, self.data)
             return
@@ -64,7 +66,7 @@ class Block(NamedTuple):
 
 
 class Located(NamedTuple):
-    """A line and where it stands."""
+    """A line, and its event type, segment and byte offset."""
 
     event_type: str
     segment: str
@@ -75,7 +77,7 @@ class Located(NamedTuple):
 def read_lines(path: Path, offset: int = 0, *, end: int | None = None, max_bytes: int | None = None) -> Iterator[Line]:
     """Yield the complete lines of a file from a byte offset, which must be the start of one.
 
-    As `read_blocks`, line by line; the reading stops at the end of the line that reaches `max_bytes`.
+    Like `read_blocks`, line by line; reading stops after the line that reaches `max_bytes`. Raises SegmentUnreadable.
     """
     budget_end = None if max_bytes is None else offset + max_bytes
     for block in read_blocks(path, offset, end=end, max_bytes=max_bytes):
@@ -90,8 +92,8 @@ def read_blocks(
 ) -> Iterator[Block]:
     """Yield the complete lines of a file from a byte offset, which must be the start of one, in blocks.
 
-    `end` bounds the bytes that are looked at; no block is begun behind `max_bytes`. A file that
-    is gone yields nothing. Memory: one block, or one line. Raises SegmentUnreadable.
+    It reads no bytes behind `end`, and begins no block after `max_bytes`. A missing file yields
+    nothing. Memory: one block (1 MiB), or one line. Raises SegmentUnreadable.
     """
     try:
         file = open_segment(path)
@@ -121,13 +123,13 @@ def read_blocks(
 
 
 def unreadable(path: Path, error: OSError) -> SegmentUnreadable:
-    """Make the error for a segment that is there and cannot be read."""
+    """Return the error for a segment that exists and cannot be read."""
     return SegmentUnreadable(f"{path}: cannot be read: {error.strerror}; check its permissions and the disk")
 
 
 def _long_line(file: SegmentBytes, block: bytes, offset: int, end: int | None) -> Line | None:
-    """Find the end of a line that is longer than a block; None while it has none."""
-    kept, length = [block], len(block)
+    """Return a line that is longer than a block; None while it has no end."""
+    parts, length = [block], len(block)
     while True:
         size = _BLOCK_BYTES if end is None else min(_BLOCK_BYTES, end - offset - length)
         block = file.pread(size, offset + length) if size > 0 else b""
@@ -136,15 +138,18 @@ def _long_line(file: SegmentBytes, block: bytes, offset: int, end: int | None) -
         newline = block.find(b"\n")
         part = block if newline < 0 else block[:newline]
         if length <= MAX_LINE_BYTES:
-            kept.append(part)
+            parts.append(part)
         length += len(part)
         if newline >= 0:
-            data = b"".join(kept)
+            data = b"".join(parts)
             return Line(offset, length + 1, data if length <= MAX_LINE_BYTES else data[:OVERSIZED_KEPT_BYTES])
 
 
 def read_line_at(path: Path, offset: int) -> bytes | None:
-    """Return the one line that starts at an offset, or None where there is no complete line."""
+    """Return the line that starts at an offset, without its newline; None without a complete line.
+
+    Raises SegmentUnreadable.
+    """
     for line in read_lines(path, offset, max_bytes=1):
         return line.data
     return None
@@ -155,7 +160,7 @@ def read_log(
 ) -> Iterator[Located]:
     """Yield every complete line of the log, segment after segment.
 
-    Raises SegmentUnreadable; with `damaged`, puts there the name and the reason, and goes on behind.
+    Raises SegmentUnreadable; with `damaged`, adds {segment: reason} to it instead, and continues with the next segment.
     """
     for segment in layout.list_log(root, event_types).segments:
         try:
@@ -168,17 +173,17 @@ def read_log(
 
 
 class Event(NamedTuple):
-    """A line that is an event of the type of its folder, and where it stands."""
+    """An event whose type is that of its folder, and its line."""
 
     located: Located
     envelope: Envelope
 
 
 def read_events(root: str | Path, event_type: str, *, damaged: dict[str, str] | None = None) -> Iterator[Event]:
-    """Yield the events of one type: what is to be read where an event decides something.
+    """Yield the events of one type. Use it where an event decides something.
 
-    A line that is no event, or whose envelope names another type than its folder, is passed over: the indexer
-    has it in quarantine. `damaged` is that of `read_log`. Raises SegmentUnreadable.
+    Skips lines that are no events, or whose envelope names another type than their folder: the indexer
+    quarantines them. `damaged` is that of `read_log`. Raises SegmentUnreadable.
     """
     for located in read_log(root, [event_type], damaged=damaged):
         try:
@@ -190,7 +195,10 @@ def read_events(root: str | Path, event_type: str, *, damaged: dict[str, str] | 
 
 
 def last_lines(segment: layout.SegmentFile, count: int) -> list[Located]:
-    """Return the last complete lines of a segment, oldest first, without reading all of it."""
+    """Return the last `count` complete lines of a segment, oldest first, without reading all of it.
+
+    Raises SegmentUnreadable.
+    """
     span = 64 * 1024
     while True:
         start = max(segment.size - span, 0)
@@ -201,8 +209,8 @@ def last_lines(segment: layout.SegmentFile, count: int) -> list[Located]:
 
 
 def _lines_after_newline(segment: layout.SegmentFile, start: int) -> Iterator[Located]:
-    # From the middle of a file, the first line begins behind the next newline. Beginning one
-    # byte earlier makes a start right at a line's beginning come out right as well.
+    # In the middle of a file, the first whole line begins behind the next newline. Reading from one byte
+    # earlier keeps a line that begins right at `start`.
     lines = read_lines(segment.path, max(start - 1, 0), end=segment.size)
     if start > 0:
         next(lines, None)
@@ -211,7 +219,7 @@ def _lines_after_newline(segment: layout.SegmentFile, start: int) -> Iterator[Lo
 
 
 class _Position(NamedTuple):
-    """How far a segment was read, and the last bytes before that."""
+    """How far a segment was read, and the last bytes before that offset."""
 
     offset: int = 0
     tail: bytes = b""
@@ -223,11 +231,11 @@ def _position(line: Line) -> _Position:
 
 
 class Follower:
-    """Follows a live log across rotation: end of file is not the end.
+    """Follows a growing log across new segments.
 
-    `poll` yields what became complete since the last call, from every segment there is by
-    now. A segment that shrank or vanished is read no further; one that has grown beyond what was read of it, and has
-    other bytes before that, is another file, and is read from its start.
+    `poll` yields the lines that became complete since the last call, also from new segments. A segment that shrank
+    or vanished is read no further. A segment that grew and has other bytes before the last offset is another file,
+    and is read from its start.
     """
 
     def __init__(
@@ -246,11 +254,11 @@ class Follower:
 
     @property
     def offsets(self) -> dict[str, int]:
-        """How far each segment was read; those that are new are not in it."""
+        """The byte offset up to which each segment was read, by name; without segments that were not read yet."""
         return {name: position.offset for name, position in self._positions.items()}
 
     def poll(self) -> Iterator[Located]:
-        """Yield new complete lines, segment after segment."""
+        """Yield new complete lines, segment after segment. Raises SegmentUnreadable."""
         for segment in layout.list_log(self._root, self._types).segments:
             position = self._positions.get(segment.name, _Position())
             if segment.size <= position.offset:
@@ -261,14 +269,14 @@ class Follower:
                 yield Located(segment.event_type, segment.name, line.offset, line.data)
 
     def follow(self, wait: Callable[[], object] = lambda: time.sleep(0.2)) -> Iterator[Located]:
-        """Yield new lines for ever, calling `wait` between polls."""
+        """Yield new lines for ever, calling `wait` between polls. Raises SegmentUnreadable."""
         while True:
             yield from self.poll()
             wait()
 
 
 def _is_continued(path: Path, position: _Position) -> bool:
-    """Say whether a segment still has the bytes that were read last, where they were. Raises SegmentUnreadable."""
+    """Say whether a segment still has the bytes that were read last. Raises SegmentUnreadable."""
     if not position.tail:
         return True
     size = len(position.tail)

@@ -1,8 +1,8 @@
-"""Segments that are closed for good, though a copy of them may look as if one could go on there.
+"""Does the log say that a segment was sealed or pruned? Then no writer may continue it.
 
-A segment that was sealed or pruned may come back writable: a folder was copied over the log. Nobody must
-continue it, or its name would stand for two different files. The log itself says which were sealed or
-pruned; only what was written since the segment was made can say it, so that little is read.
+Such a segment may come back writable, when a folder is copied over the log. A writer that continued it would make
+its name stand for two different files. Only segments of seals and prunings that were written to after it was created
+can name it, so little is read (docs/decisions/0023-one-name-several-files.md).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SEAL_EVENT = "segment_sealed"
 
 
 def was_sealed_or_pruned(root: str | Path, name: str) -> bool:
-    """Say whether a seal or a pruning names a segment. What cannot be read says nothing."""
+    """Say whether a seal or a pruning names a segment. Segments that cannot be read are skipped."""
     created_ns = int((layout.created_s(name) or 0) * 1e9)
     needle = f'"segment":"{name}"'.encode()
     for event_type in (SEAL_EVENT, PRUNED_EVENT):

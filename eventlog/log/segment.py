@@ -23,23 +23,23 @@ Syncing
     marks the pages clean, and a second one would report a success that is not one.
 
 Resting
-    A segment may be closed in between (eventlog.log.descriptors), and be continued if it is as it
-    was left. Meanwhile nobody owns it. `sync` opens it for as long as it takes.
+    To save descriptors a segment may be closed (eventlog.log.descriptors), and continued later if nobody changed
+    it. In between nobody owns it. `sync` opens it for as long as it takes.
 
-Others
-    Programs close descriptors that are not theirs (a daemon that closes all), and the number is
-    then another file's. So ours are high numbers, which are not given to others soon, and before
-    each sync and each close it is looked at whether the descriptor is still this file's. Before
+Other programs
+    Some programs close descriptors that are not theirs (a daemon that closes all), and the number is
+    then another file's. So segments use high numbers, which are not reused soon, and before
+    each sync and each close it is checked that the descriptor is still this file's. Before
     each sync, the file has to be where readers look for it, and no shorter than what was written:
     an operator may have moved, deleted or cut it.
 
 Adopting
-    An unlocked, unsealed segment whose last byte is a newline (or that is empty) may be
-    continued. One that ends in a torn line is dead: its tail stays last for ever.
+    A writer may continue an unlocked, unsealed segment that is empty or ends in a newline. A segment
+    that ends in a torn line is never continued: its tail stays last.
 
 Restoring
-    A restored segment may be less than what was once acknowledged: it has no write permission, so
-    that nobody adopts it, and the sticky bit, which says that no seal did that (RESTORED_MODE).
+    A restored segment may lack lines that were acknowledged once. So it has no write permission, which
+    keeps writers from adopting it, and the sticky bit, which says that this is not due to a seal (RESTORED_MODE).
 
 What a crash can leave
     An empty segment (killed between creation and the first write), or one torn line at
@@ -65,11 +65,11 @@ from eventlog.process import forks, locks
 from eventlog.process.forks import Phase
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-#: Of lines that no sync has covered, this much is remembered; beyond it, the file is read.
+#: Unsynced lines up to this size are held in memory; beyond it, they are read from the file if a sync fails.
 _REMEMBERED_MAX_BYTES = 16 * 1024 * 1024
 _SYNC_TIMEOUT_S = 30.0
 _CREATE_TRIES = 16
-#: Nobody may write, and that is not because it was sealed.
+#: Read-only, and not because of a seal.
 RESTORED_MODE = 0o400 | stat.S_ISVTX
 
 
@@ -81,25 +81,25 @@ class Segment:
         self.path = path
         self.size = size
         self._file = _identity(os.fstat(fd))
-        #: Whether it was closed, and is to be opened again.
+        #: Whether the file is closed for now (see Resting).
         self.at_rest = False
         self._rested_mtime_ns = -1
-        #: When `look` was last called, on the wall clock.
-        self.looked_s = 0.0
+        #: When `check_file` was last called, in seconds of the wall clock.
+        self.checked_s = 0.0
         now_s = time.time()  # a name from the future is a clock's mistake: its age counts from now
         self.created_s = min(layout.created_s(path.name.removesuffix(layout.SUFFIX)) or now_s, now_s)
         self._synced_size = size
         self._name_synced = False
         self._unsynced: deque[tuple[int, bytes]] = deque()  # (end, lines)
-        #: Lines that were too many to remember. They come before those in `_unsynced`.
+        #: How many unsynced lines are no longer in memory. They come before those in `_unsynced`.
         self._forgotten_lines = 0
         self._failure: OSError | None = None
-        self._syncing = locks.Lock()
+        self._sync_lock = locks.Lock()
         _segments.add(self)
 
     @classmethod
     def create(cls, folder: Path) -> Segment:
-        """Create and lock a new, empty segment. Raises OSError."""
+        """Create and lock a new, empty segment in the folder of a type, made if need be. Raises OSError."""
         # Prompts and secrets end up in logs: the folders are for their owner alone.
         folder.parent.parent.parent.mkdir(parents=True, exist_ok=True)
         for part in (folder.parent.parent, folder.parent, folder):
@@ -109,8 +109,7 @@ class Segment:
         for _ in range(_CREATE_TRIES):
             path = folder / (layout.new_segment_name(time.time_ns()) + layout.SUFFIX)
             made = cls(_opened(path, _FLAGS | os.O_CREAT | os.O_EXCL), path, 0)
-            # Nobody adopts before the lock is taken: an adopter that was faster only makes
-            # this one wait its turn, so take no chances and never share.
+            # Another process may adopt the new file before it is locked here. Then create another one.
             try:
                 fcntl.flock(made._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is_still_at(path, os.fstat(made._fd)):
@@ -125,17 +124,17 @@ class Segment:
 
     @classmethod
     def adopt(cls, path: Path) -> Segment | None:
-        """Take over a segment whose owner is gone, or return None where that is not allowed."""
+        """Lock a segment whose owner is gone, to continue it; return None where that is not allowed."""
         try:
             made = cls(_opened(path, _FLAGS), path, 0)
         except OSError:
             return None
         try:
             fcntl.flock(made._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Only now is the file ours to judge: all looks before the lock are stale.
-            found = os.fstat(made._fd)
-            if _adoptable(made._fd, found) and _is_still_at(path, found):
-                made.size = made._synced_size = found.st_size
+            # Only now: what was read before the lock may have changed.
+            status = os.fstat(made._fd)
+            if _adoptable(made._fd, status) and _is_still_at(path, status):
+                made.size = made._synced_size = status.st_size
                 return made
         except OSError:
             pass  # locked by a living owner, or unlinked: both mean "not this one"
@@ -146,45 +145,45 @@ class Segment:
         return None
 
     def append(self, data: bytes) -> int:
-        """Append whole lines; return how many bytes of whole lines the file kept.
+        """Append whole lines; return how many bytes of whole lines were written.
 
         Less than all means that the file system ran short: the rest belongs into another
         segment. Raises OSError where nothing could be written. After either, and after any
         other exception, never append here again.
         """
-        kept = os.write(self._fd, data)
-        if kept != len(data):
+        written = os.write(self._fd, data)
+        if written != len(data):
             # Cut back before anything else happens: the next append would be glued to the torn line.
-            data = self._cut_back(data, kept)
-            kept = len(data)
-        size = self.size = self.size + kept
+            data = self._cut_back(data, written)
+            written = len(data)
+        size = self.size = self.size + written
         if size - self._synced_size > _REMEMBERED_MAX_BYTES:
             remembered, self._unsynced = self._unsynced, deque()
-            self._forgotten_lines += data.count(b"\n") + sum(each.count(b"\n") for _, each in remembered)
+            self._forgotten_lines += data.count(b"\n") + sum(lines.count(b"\n") for _, lines in remembered)
         else:
             self._unsynced.append((size, data))
-        return kept
+        return written
 
     def _cut_back(self, data: bytes, written: int) -> bytes:
-        """Take a torn line off the end; return the whole lines before it."""
-        kept = data.rfind(b"\n", 0, written) + 1
-        os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - written + kept)
-        return data[:kept]
+        """Cut a torn line off the end of the file; return the whole lines before it."""
+        whole = data.rfind(b"\n", 0, written) + 1
+        os.ftruncate(self._fd, os.lseek(self._fd, 0, os.SEEK_CUR) - written + whole)
+        return data[:whole]
 
     def sync(self) -> None:
-        """Make what was appended before the call survive a power cut.
+        """Make all lines that were appended before the call survive a power cut.
 
-        Raises OSError, and from then on for ever: `unsynced` says what to write elsewhere. Only
-        where there is no descriptor left for it, nothing was tried, and it can be called again.
+        Raises OSError, and raises it again in every later call: `unsynced` returns the lines to write elsewhere. Only
+        where no descriptor was left, nothing was tried, and it may be called again.
         """
-        with self._turn_to_sync():
+        with self._held_for_sync():
             if self._failure is not None:
                 raise self._failure
             size, remembered, forgotten = self.size, self._unsynced, self._forgotten_lines
             if self._synced_size == size and self._name_synced:
                 return
             try:
-                self.look()
+                self.check_file()
                 self._sync()
             except OSError as error:
                 if error.errno not in EXHAUSTED:
@@ -195,38 +194,38 @@ class Segment:
             while remembered and remembered[0][0] <= size:
                 remembered.popleft()
 
-    def look(self) -> None:
+    def check_file(self) -> None:
         """Raise OSError where readers do not see what was appended: somebody has moved, deleted or cut the file."""
         size = self.size
-        found = os.lstat(self.path)
-        if _identity(found) != self._file or self.path.parent.is_symlink():
+        status = os.lstat(self.path)
+        if _identity(status) != self._file or self.path.parent.is_symlink():
             raise FileNotFoundError(errno.ENOENT, "somebody has put something else in its place")
-        if found.st_size < size:
-            raise OSError(errno.EIO, f"somebody has cut it, from {size} bytes to {found.st_size}")
+        if status.st_size < size:
+            raise OSError(errno.EIO, f"somebody has cut it, from {size} bytes to {status.st_size}")
         if not self.at_rest and not self._has(self._fd):
             raise OSError(errno.EBADF, "somebody has closed its descriptor")
 
-    def look_for_others(self) -> None:
-        """Have `sync` fail where somebody else has written to the file; to be called while nobody appends.
+    def check_foreign_bytes(self) -> None:
+        """Make the next `sync` fail where another program has written to the file. Call it while nobody appends.
 
-        Without the end of its line, that would be glued to a line of ours.
+        If those bytes are no whole lines, the next line would be glued to them.
         """
         if not self.at_rest and self._has(self._fd) and os.fstat(self._fd).st_size > self.size:
             self._failure = OSError(errno.EIO, "somebody else has written to it")
 
     def _sync(self) -> None:
-        with self._lent() as fd:
+        with self._readable() as fd:
             os.fdatasync(fd) if hasattr(os, "fdatasync") else os.fsync(fd)
         if not self._name_synced:  # a new name is not durable until its folders are
             for folder in self.path.parents[:3]:
                 sync_folder(folder)
-            with contextlib.suppress(PermissionError):  # the root's own name, in a folder that need not be ours
+            with contextlib.suppress(PermissionError):  # the folder that holds the root may belong to somebody else
                 sync_folder(self.path.parents[3])
             self._name_synced = True
 
     @contextmanager
-    def _lent(self) -> Iterator[int]:
-        """Lend a descriptor: the own one, or one for the block where that was closed. Raises OSError."""
+    def _readable(self) -> Iterator[int]:
+        """Yield a descriptor of the file: its own, or one for the block where that was closed. Raises OSError."""
         own = self._fd
         if self._has(own):
             yield own
@@ -240,40 +239,40 @@ class Segment:
             os.close(fd)
 
     def _has(self, fd: int) -> bool:
-        """Say whether a descriptor is of this file."""
+        """Say whether a descriptor belongs to this file."""
         try:
             return fd >= 0 and _identity(os.fstat(fd)) == self._file
         except OSError:
             return False
 
     def _ends_as_left(self, fd: int) -> bool:
-        """Say whether the last line is where it was written: the number of a deleted file goes to another one."""
+        """Say whether the last line is where it was written: file systems reuse the inodes of deleted files."""
         if not self._unsynced:
             return True
         end, lines = self._unsynced[-1]
         return os.pread(fd, len(lines), end - len(lines)) == lines
 
     def unsynced(self) -> tuple[bytes, int]:
-        """Return the lines that this process appended and no sync has covered, and how many of them are lost.
+        """Return the lines that this process appended and no sync has covered, and the number of lost lines.
 
-        Lost are those that were too many to remember, where the file does not have them any more.
+        A line is lost if it is neither in memory (16 MiB at most) nor in the file any more.
         """
         start, size, forgotten = self._synced_size, self.size, self._forgotten_lines
         remembered = b"".join(data for end, data in self._unsynced if end > start)
         if len(remembered) == size - start:
             return remembered, 0
-        with contextlib.suppress(OSError), self._lent() as fd:
+        with contextlib.suppress(OSError), self._readable() as fd:
             lines = os.pread(fd, size - start, start)
             if len(lines) == size - start and lines.endswith(remembered) and lines.endswith(b"\n"):
                 return lines, 0
         return remembered, forgotten
 
     def rest(self) -> bool:
-        """Close the file, and give up its lock, if nobody is at it; say whether it is closed now."""
-        if self._syncing.is_owned():  # a signal handler, in the middle of a sync
+        """Close the file, and give up its lock, unless a sync is running; return whether it is closed now."""
+        if self._sync_lock.is_owned():  # a signal handler, in the middle of a sync
             return False
-        with locks.held(self._syncing, 0) as mine:
-            if mine and not self.at_rest:
+        with locks.held(self._sync_lock, 0) as acquired:
+            if acquired and not self.at_rest:
                 with contextlib.suppress(OSError):  # somebody has closed it
                     self._rested_mtime_ns = os.fstat(self._fd).st_mtime_ns
                 self.at_rest = True
@@ -281,7 +280,7 @@ class Segment:
         return self.at_rest
 
     def wake(self) -> bool:
-        """Open and lock the file again; say whether it is as it was left. Raises OSError where descriptors lack."""
+        """Open and lock the file again; return False where somebody changed it. Raises OSError without descriptors."""
         try:
             self._fd = _opened(self.path, _FLAGS)
         except OSError as error:
@@ -290,10 +289,10 @@ class Segment:
             return False
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found = os.fstat(self._fd)
-            left = (self._file, self.size, self._rested_mtime_ns)
-            is_same = (_identity(found), found.st_size, found.st_mtime_ns) == left and found.st_mode & 0o222
-            if is_same and _is_still_at(self.path, found):
+            status = os.fstat(self._fd)
+            left_as = (self._file, self.size, self._rested_mtime_ns)
+            is_same = (_identity(status), status.st_size, status.st_mtime_ns) == left_as and status.st_mode & 0o222
+            if is_same and _is_still_at(self.path, status):
                 self.at_rest = False
                 return True
         except OSError:
@@ -305,12 +304,12 @@ class Segment:
         return False
 
     def close(self) -> None:
-        """Let go of the file and its lock. Closing twice is fine. Raises TimeoutError where a sync hangs."""
-        with self._turn_to_sync():
+        """Close the file, which gives up its lock. Closing twice is fine. Raises TimeoutError where a sync hangs."""
+        with self._held_for_sync():
             self.drop()
 
     def drop(self) -> None:
-        """Close without a look at who is syncing: nobody is in a forked child, or knows of a segment in the making."""
+        """Close without waiting for a sync: for forked children, and for segments that nobody else has yet."""
         _segments.discard(self)
         self._close()
 
@@ -318,7 +317,7 @@ class Segment:
         fd, self._fd = self._fd, -1
         if self._has(fd):  # else somebody has closed it, and the number may be another file
             with contextlib.suppress(OSError):  # what a close complains about, the next sync would have said
-                os.close(fd)  # once: the number may be somebody else's file the moment after
+                os.close(fd)  # once: a moment later the number may be another file's
 
     def after_fork(self) -> None:
         """In a child: give up the file, and leave it to the parent to sync what the parent wrote."""
@@ -327,25 +326,25 @@ class Segment:
         self._unsynced = deque()
 
     def remove(self) -> None:
-        """Delete the file, as far as that is possible, while the lock keeps it from being adopted."""
-        if self._has(self._fd):  # else the lock is lost, and it may be somebody's
+        """Try to delete the file, while the lock keeps it from being adopted."""
+        if self._has(self._fd):  # else the lock is lost, and another process may own the file
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 
     @contextmanager
-    def _turn_to_sync(self) -> Iterator[None]:
-        with locks.held(self._syncing, _SYNC_TIMEOUT_S) as mine:
-            if not mine:
+    def _held_for_sync(self) -> Iterator[None]:
+        with locks.held(self._sync_lock, _SYNC_TIMEOUT_S) as acquired:
+            if not acquired:
                 raise TimeoutError(errno.ETIMEDOUT, f"a sync has been running for {_SYNC_TIMEOUT_S:g} s")
             yield
 
 
 @contextmanager
 def held_still(path: Path) -> Iterator[bool]:
-    """Keep a segment from being adopted during the block, if nobody owns it; yields whether so.
+    """Keep a segment that nobody owns from being adopted during the block; yield whether that is so.
 
-    Nothing that is read inside can be the beginning of a line that somebody is writing. What
-    cannot be looked at (no descriptors, no rights) counts as owned.
+    If it is, what is read inside of the block cannot be the beginning of a line that somebody is writing. A file
+    that cannot be opened (no descriptors, no rights) counts as owned; a missing one as not owned.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -362,37 +361,36 @@ def held_still(path: Path) -> Iterator[bool]:
 
 
 def is_owned(path: Path) -> bool:
-    """Say whether a living process holds the segment. A missing file is nobody's."""
+    """Say whether a living process owns the segment. Nobody owns a missing file."""
     with held_still(path) as still:
         return not still
 
 
 def _opened(path: Path, flags: int) -> int:
-    """Open a file, under a number that is not given to the next one that somebody opens. Raises OSError."""
+    """Open a file under a high descriptor number, which is not reused soon. Raises OSError."""
     low = forks.hold(os.open(path, flags, 0o600))
     try:
         high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, descriptors.high())
-    except OSError:  # it was the last one
+    except OSError:  # there was no second descriptor
         return forks.keep(low)
     with contextlib.suppress(OSError):
         forks.let_go(low)
     return high
 
 
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
-def _adoptable(fd: int, found: os.stat_result) -> bool:
-    if not stat.S_ISREG(found.st_mode) or not found.st_mode & 0o222:
+def _adoptable(fd: int, status: os.stat_result) -> bool:
+    if not stat.S_ISREG(status.st_mode) or not status.st_mode & 0o222:
         return False
-    return found.st_size == 0 or os.pread(fd, 1, found.st_size - 1) == b"\n"
+    return status.st_size == 0 or os.pread(fd, 1, status.st_size - 1) == b"\n"
 
 
-def _is_still_at(path: Path, found: os.stat_result) -> bool:
-    """The file may have been deleted, even replaced, between open and lock."""
-    now = os.lstat(path)
-    return _identity(now) == _identity(found)
+def _is_still_at(path: Path, status: os.stat_result) -> bool:
+    """Say whether a path still names the file: it may have been deleted or replaced between open and lock."""
+    return _identity(os.lstat(path)) == _identity(status)
 
 
 def sync_folder(folder: Path) -> None:
@@ -405,9 +403,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove_if_finished(path: Path, size: int) -> bool:
-    """Delete a segment that nobody owns and that has exactly this size; say whether it is gone.
+    """Delete a segment that nobody owns and that has exactly `size` bytes; return whether it is gone.
 
-    The lock makes sure that no writer adopts it in between.
+    The lock keeps writers from adopting it in between.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -425,18 +423,18 @@ def remove_if_finished(path: Path, size: int) -> bool:
 
 
 def protect_restored(fd: int, *, is_whole: bool) -> None:
-    """Give a file that is about to get a segment's name the mode of a restored one. Raises OSError.
+    """Set the mode of a restored segment, before it gets its name. Raises OSError.
 
-    One that is whole, as its seal says, gets that of a sealed one.
+    With `is_whole` (its seal says so) the mode is that of a sealed segment.
     """
     os.fchmod(fd, 0o400)
     if not is_whole:
-        with contextlib.suppress(OSError):  # a system that keeps the sticky bit to folders
+        with contextlib.suppress(OSError):  # some systems allow the sticky bit on folders only
             os.fchmod(fd, RESTORED_MODE)
 
 
 def is_restored(path: Path) -> bool:
-    """Say whether a segment came back from a backup, and has not been sealed since."""
+    """Say whether a segment was restored from a backup, and not sealed since."""
     try:
         return bool(path.lstat().st_mode & stat.S_ISVTX)
     except OSError:
@@ -444,7 +442,7 @@ def is_restored(path: Path) -> bool:
 
 
 def name_file(new: Path, target: Path) -> None:
-    """Give a file the name of a segment that is not there. Raises FileExistsError where it is by now, and OSError."""
+    """Move a file to the path of a segment that does not exist. Raises FileExistsError if it does, and OSError."""
     try:
         os.link(new, target)
     except FileExistsError:
@@ -456,10 +454,10 @@ def name_file(new: Path, target: Path) -> None:
 
 
 def replace_if_finished(path: Path, size: int, new: Path, target: Path) -> bool:
-    """Move `new` to `target`, in place of a segment that nobody owns and that has exactly this size.
+    """Move `new` to `target`, replacing a segment that nobody owns and that has exactly `size` bytes.
 
-    Returns False, with nothing moved, where that is not so. `target` is the segment's own path, or
-    that of its archived form, in which case the plain one goes. Raises OSError.
+    Returns False, and moves nothing, where the segment is owned or has another size. `target` is the segment's own
+    path, or that of its archive, in which case the plain file is deleted. Raises OSError.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -470,7 +468,7 @@ def replace_if_finished(path: Path, size: int, new: Path, target: Path) -> bool:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        # A writer that adopts looks at size and inode after it has the lock, so it cannot get the old file.
+        # A writer that adopts checks size and inode after it has the lock, so it cannot get the old file.
         if os.fstat(fd).st_size != size:
             return False
         os.rename(new, target)

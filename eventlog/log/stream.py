@@ -1,9 +1,9 @@
-"""The lines of one event type, from the process that writes them.
+"""Writing the lines of one event type to its segments.
 
-    append → the open segment | a fresh one when it is full, old or faulty
-    sync_to → every segment synced up to a position | its lines written anew elsewhere
+    append → the open segment | a new one when it is full, old or faulty
+    sync_to → every segment synced up to a position | its lines written again to another segment
 
-A stream counts the bytes that it has appended: after `append` returns position p, everything
+A position is the number of bytes that a stream has appended. After `append` returns position p, everything
 before p survives a kill of the process, and after `sync_to(p)` a power cut.
 
 Group commit: the first thread in `sync_to` syncs all that was appended until then.
@@ -29,28 +29,32 @@ from eventlog.process import locks
 
 #: One `write(2)` is not kill-safe when huge, and readers see it half done.
 _WRITE_MAX_BYTES = 1024 * 1024
-#: Looking for a segment to adopt stops after this many: a new one is always right, too.
+#: At most this many segments are tried for adoption: a new segment is always right, too.
 _ADOPT_MAX_TRIES = 16
 _TRIES = 3
-#: A thread that hangs in the kernel must not take all others with it.
+#: A thread that hangs in the kernel must not block all others for ever.
 _TURN_TIMEOUT_S = 5.0
 _SYNC_TIMEOUT_S = 30.0
 _BUSY = "another thread has been writing"
-#: Who waits for a sync looks again after this long, should an interrupt have kept it from saying that it ended.
-_LOOK_AGAIN_S = 1.0
-#: Segments that were left and wait for their sync are descriptors that stay open.
+#: A thread that waits for a sync checks again after this long: an interrupt may have kept it from being woken.
+_WAKE_S = 1.0
+#: Beyond this many segments that wait for their last sync, append syncs them itself: they hold descriptors.
 _LEFT_MAX = 16
-#: Where nobody syncs in the background, which looks each time, a look at whether the file is still there is this old.
-_LOOK_S = 1.0
-#: Taken now: a program under test may put something else in its place.
+#: Without syncs in the background, which check the file each time, append checks it this often.
+_CHECK_S = 1.0
+#: Bound at import: a program under test may replace time.time.
 _now_s = time.time
 
-#: Is told why lines were written again, and how many were lost.
+#: Called with the reason why lines were written again, and the number of lost lines.
 OnRewrite = Callable[[str, int], None]
 
 
 class Stream:
-    """Appends to, and syncs, the segments of one event type. Threads may share it."""
+    """Appends to, and syncs, the segments of one event type. Threads may share it.
+
+    Without `adopts`, it continues no segment of an earlier writer. With `checks_file`, `append` checks once a second
+    that the file is still there. With `releases`, an indexer deletes segments that nobody owns.
+    """
 
     def __init__(
         self,
@@ -61,7 +65,7 @@ class Stream:
         segment_max_age_s: float,
         adopts: bool = True,
         descriptors: Descriptors | None = None,
-        looks: bool = True,
+        checks_file: bool = True,
         releases: bool = False,
         on_rewrite: OnRewrite = lambda _reason, _lost: None,
     ) -> None:
@@ -72,18 +76,18 @@ class Stream:
         self._max_age_s = segment_max_age_s
         self._adopts = adopts
         self._descriptors = descriptors or Descriptors()
-        self._looks = looks
+        self._checks_file = checks_file
         self._releases = releases
         self._is_damaged = False
         self._on_rewrite = on_rewrite
         self._open: Segment | None = None
         self._left: list[Segment] = []
-        # Names that this stream gave up, full or faulty: it must not adopt them again.
+        # Paths of segments that this stream left, full or faulty: it must not adopt them again.
         self._given_up: set[Path] = set()
         # Reentrant: a signal handler or a finalizer may emit in the middle of an emit.
         self._append_lock, self._sync_lock = locks.Lock(), locks.Lock()
-        #: A gate that opens when the sync that runs has ended. A bare lock: handlers may come at any point.
-        self._sync_gate = _closed()
+        #: Released when the running sync ends. A bare lock, since signal handlers may run at any point.
+        self._sync_gate = _closed_gate()
         self._in_append = False
         self.appended = self.synced = 0
         self.segments_opened = self.failed_syncs = 0
@@ -91,7 +95,7 @@ class Stream:
     # -- appending ---------------------------------------------------------------------
 
     def append(self, data: bytes) -> int:
-        """Append complete lines; return the position behind them. Raises WriteFailed."""
+        """Append complete lines; return the position behind them, in bytes. Raises WriteFailed."""
         lock = self._append_lock  # as in `locks.held`
         nested = lock.is_owned()
         try:
@@ -108,13 +112,13 @@ class Stream:
                 lock.release()
         if self._left and (self._is_damaged or len(self._left) > _LEFT_MAX):
             self._is_damaged = False
-            with contextlib.suppress(WriteFailed):  # whoever settles next is told
+            with contextlib.suppress(WriteFailed):  # the next sync raises it
                 self._sync_if_free(position)
         return position
 
     def _append(self, data: bytes) -> None:
         if self._in_append:
-            self._append_apart(data)
+            self._append_nested(data)
             return
         try:
             self._in_append = True
@@ -122,11 +126,11 @@ class Stream:
         finally:
             self._in_append = False
 
-    def _append_apart(self, data: bytes) -> None:
-        """Append to a segment of its own, since this very thread is in the middle of appending.
+    def _append_nested(self, data: bytes) -> None:
+        """Append to another segment, since this very thread is in the middle of appending.
 
-        A signal handler or a finalizer may emit at any point: after a short write, say, and
-        before its cut, or while a segment is being opened.
+        A signal handler or a finalizer may emit at any point: between a short write and its
+        cut, say, or while a segment is being opened.
         """
         interrupted = self._open
         try:
@@ -137,33 +141,33 @@ class Stream:
             self._open = interrupted
 
     def _append_lines(self, data: bytes) -> None:
-        """Append part by part, to as many segments as it takes."""
+        """Append part by part, to as many segments as it takes. Raises WriteFailed."""
         written = tries = 0
         while written < len(data):
             part = data if len(data) <= _WRITE_MAX_BYTES and not written else _part(data, written)
             tries += 1
             try:
-                kept = self._segment_for(len(part)).append(part)
+                appended = self._segment_for(len(part)).append(part)
             except OSError as error:
-                place = self._open.path if self._open else self._folder
+                path = self._open.path if self._open else self._folder
                 if error.errno not in EXHAUSTED or not self._descriptors.give_way():
-                    self._is_damaged = self._looks  # nobody in the background would find what is to be written again
+                    self._is_damaged = self._checks_file  # no sync in the background would write its lines again
                     self._leave()
                 if tries == _TRIES:
-                    reason = f"{place}: {error.strerror or error}; {len(part)} bytes not written"
+                    reason = f"{path}: {error.strerror or error}; {len(part)} bytes not written"
                     raise _failed(reason, data, written) from error
                 continue
             except BaseException:  # an interrupt, perhaps between a short write and its cut
                 self._leave()
                 raise
-            written += kept
-            self.appended += kept  # with no call in it, which a signal handler that emits could interrupt
-            if kept == len(part):
+            written += appended
+            self.appended += appended  # without a call: a signal handler that emits could come in the middle of one
+            if appended == len(part):
                 tries = 0
                 continue
             self._leave()  # a short write: never append behind it
             if tries == _TRIES:
-                left = len(part) - kept
+                left = len(part) - appended
                 raise _failed(f"{self._folder}: no space for {left} bytes; free some or move the root", data, written)
 
     def _segment_for(self, size: int) -> Segment:
@@ -184,15 +188,15 @@ class Stream:
         if segment.size and segment.size + size > self._max_bytes:
             return True
         now_s = _now_s()
-        if self._looks and not 0 <= now_s - segment.looked_s < _LOOK_S:
-            segment.looked_s = now_s
+        if self._checks_file and not 0 <= now_s - segment.checked_s < _CHECK_S:
+            segment.checked_s = now_s
             if segment is self._open:
-                segment.look()
+                segment.check_file()
         return now_s - segment.created_s > self._max_age_s
 
     def _adopt(self, size: int) -> Segment | None:
         listed = layout.list_type(self._root, self._event_type)
-        candidates = [each for each in listed if not each.sealed and each.path not in self._given_up]
+        candidates = [file for file in listed if not file.sealed and file.path not in self._given_up]
         for candidate in reversed(candidates[-_ADOPT_MAX_TRIES:]):
             segment = Segment.adopt(candidate.path)
             if segment is None:
@@ -203,7 +207,7 @@ class Stream:
         return None
 
     def _leave(self) -> None:
-        """Append to the open segment no more. It stays locked until it is synced."""
+        """Stop appending to the open segment. It stays locked until it is synced."""
         segment, self._open = self._open, None
         if segment is None:
             return
@@ -214,38 +218,38 @@ class Stream:
         self._given_up.add(segment.path)
         self._left.append(segment)
 
-    # -- settling ----------------------------------------------------------------------
+    # -- syncing -----------------------------------------------------------------------
 
     def sync_to(self, position: int) -> None:
-        """Return when all that was appended before a position would survive a power cut.
+        """Return when everything before a position would survive a power cut.
 
-        Raises WriteFailed: the lines are in the log, and may not be there after a power cut.
+        Raises WriteFailed: the lines are in the log, and a power cut may lose them.
         """
         give_up_s = None
         while self.synced < position:
-            syncing = self._sync_gate  # taken before the look at who is at it, or its end could be missed
+            gate = self._sync_gate  # read it before trying the lock, or the end of the sync could be missed
             if self._sync_if_free(position):
                 return
             now_s = time.monotonic()
             give_up_s = give_up_s or now_s + _SYNC_TIMEOUT_S
             if now_s >= give_up_s:
                 raise self._too_late(_SYNC_TIMEOUT_S, "a sync has been running")
-            if syncing.acquire(timeout=min(give_up_s - now_s, _LOOK_AGAIN_S)):
-                syncing.release()  # for the next one who waits
+            if gate.acquire(timeout=min(give_up_s - now_s, _WAKE_S)):
+                gate.release()  # for the next one who waits
 
     def _sync_if_free(self, position: int) -> bool:
-        """Settle, unless somebody is at it, or hangs in it; say whether so. Raises WriteFailed."""
-        mine = False
+        """Sync unless another thread does, or hangs in it; return whether this one did. Raises WriteFailed."""
+        acquired = False
         try:
-            with locks.held(self._sync_lock, 0) as mine:
-                if mine and self.synced < position:
+            with locks.held(self._sync_lock, 0) as acquired:
+                if acquired and self.synced < position:
                     self._sync()
         finally:
-            if mine:  # those who wait for this sync go on, now that the lock is free for one of them
-                next_one = _closed()
-                ended, self._sync_gate = self._sync_gate, next_one  # with no call in it: each gate is opened once
+            if acquired:  # wake those who wait for this sync, now that the lock is free for one of them
+                next_gate = _closed_gate()
+                ended, self._sync_gate = self._sync_gate, next_gate  # without a call: each gate is opened once
                 ended.release()
-        return mine
+        return acquired
 
     def _sync(self) -> None:
         failure: OSError | None = None
@@ -258,46 +262,46 @@ class Stream:
         raise WriteFailed(f"{self._folder}: cannot be synced ({reason}); the disk may be failing") from failure
 
     def _sync_all(self) -> tuple[int, OSError | None]:
-        """Sync every segment; return the position that is covered, and the last failure."""
-        with self._turn(self._append_lock, _TURN_TIMEOUT_S, _BUSY):
+        """Sync every segment; return the position up to which all is synced, and the last failure."""
+        with self._held(self._append_lock, _TURN_TIMEOUT_S, _BUSY):
             target, left, current = self.appended, list(self._left), self._open
             if current is not None:
-                current.look_for_others()
+                current.check_foreign_bytes()
         failure = None
         for segment in [*left, *([current] if current else [])]:
             try:
                 segment.sync()
             except OSError as error:
                 failure = error
-                if error.errno in EXHAUSTED:  # nothing was tried
+                if error.errno in EXHAUSTED:  # no sync was tried
                     self._descriptors.give_way()
                     continue
                 self.failed_syncs += 1
-                self._write_anew(segment, error)
+                self._write_again(segment, error)
             else:
-                # The current one may have been left meanwhile, with lines that this sync did not see.
+                # The current segment may have been left in the meantime, with lines that this sync did not cover.
                 if segment is current:
                     continue
-            self._let_go(segment)
+            self._close(segment)
         return target, failure
 
-    def _write_anew(self, segment: Segment, error: OSError) -> None:
-        """Take the lines that a failed sync may have lost to a fresh segment. Raises WriteFailed.
+    def _write_again(self, segment: Segment, error: OSError) -> None:
+        """Write the lines that a failed sync may have lost to another segment. Raises WriteFailed.
 
-        They may then be in the log twice, which is one row: they carry the same ids.
+        They may then be in the log twice. The index has one row for them: they carry the same event ids.
         """
-        with self._turn(self._append_lock, _TURN_TIMEOUT_S, _BUSY):
+        with self._held(self._append_lock, _TURN_TIMEOUT_S, _BUSY):
             if segment is self._open:
                 self._leave()
             lines, lost = segment.unsynced()
             if lines:
                 self._append(lines)
-        self._let_go(segment)
+        self._close(segment)
         count = lines.count(b"\n")
         self._on_rewrite(f"{segment.path}: {error.strerror or error}; its last {count} lines were written again", lost)
 
-    def _let_go(self, segment: Segment) -> None:
-        with contextlib.suppress(ValueError):  # let go of by another thread
+    def _close(self, segment: Segment) -> None:
+        with contextlib.suppress(ValueError):  # another thread has closed it
             self._left.remove(segment)
         with contextlib.suppress(TimeoutError):  # a sync hangs in there
             segment.close()
@@ -307,18 +311,18 @@ class Stream:
     @property
     def descriptors(self) -> int:
         """How many segments are open."""
-        return sum(not each.at_rest for each in self._segments())
+        return sum(not segment.at_rest for segment in self._segments())
 
     def rest(self) -> bool:
-        """Close all segments, unless somebody is at it; say whether none is open. They are synced all the same."""
+        """Close all segments unless a thread appends; return whether none is open. Later syncs still cover them."""
         if self._append_lock.is_owned():  # this very thread is appending
             return False
-        with locks.held(self._append_lock, 0) as mine:
-            rested = [self._rested(each) for each in self._segments()] if mine else [False]
+        with locks.held(self._append_lock, 0) as acquired:
+            rested = [self._rested(segment) for segment in self._segments()] if acquired else [False]
         return all(rested)
 
     def _rested(self, segment: Segment) -> bool:
-        if self._releases:  # what nobody owns may be deleted once it is indexed, and could not be synced later
+        if self._releases:  # the indexer may delete it as soon as nobody owns it, so sync it first
             try:
                 segment.sync()
             except OSError:
@@ -330,8 +334,8 @@ class Stream:
         return [*self._left, *([current] if current else [])]
 
     def abandon(self) -> None:
-        """Let go of all segments without a sync. The next append opens others."""
-        with self._turn(self._append_lock, _TURN_TIMEOUT_S, _BUSY):
+        """Close all segments without a sync. The next append opens others. Raises WriteFailed where a thread hangs."""
+        with self._held(self._append_lock, _TURN_TIMEOUT_S, _BUSY):
             segments = self._segments()
             self._open, self._left = None, []
             self._given_up.clear()
@@ -340,31 +344,31 @@ class Stream:
                 segment.close()
 
     def after_fork(self) -> None:
-        """Start afresh in a child: own segments, and locks that no vanished thread holds."""
+        """In a forked child: forget the parent's segments, and replace locks that its threads may hold."""
         self._open, self._left, self._in_append = None, [], False
         self._given_up.clear()
-        self._append_lock, self._sync_lock, self._sync_gate = locks.Lock(), locks.Lock(), _closed()
-        self.synced = self.appended  # what the parent wrote is the parent's to sync
+        self._append_lock, self._sync_lock, self._sync_gate = locks.Lock(), locks.Lock(), _closed_gate()
+        self.synced = self.appended  # the parent syncs what the parent wrote
 
     @contextmanager
-    def _turn(self, lock: locks.Lock, timeout_s: float, what: str) -> Iterator[None]:
-        with locks.held(lock, timeout_s) as mine:
-            if not mine:
-                raise self._too_late(timeout_s, what)
+    def _held(self, lock: locks.Lock, timeout_s: float, reason: str) -> Iterator[None]:
+        with locks.held(lock, timeout_s) as acquired:
+            if not acquired:
+                raise self._too_late(timeout_s, reason)
             yield
 
-    def _too_late(self, timeout_s: float, what: str) -> WriteFailed:
-        return WriteFailed(f"{self._folder}: {what} for {timeout_s:g} s; the disk may be failing")
+    def _too_late(self, timeout_s: float, reason: str) -> WriteFailed:
+        return WriteFailed(f"{self._folder}: {reason} for {timeout_s:g} s; the disk may be failing")
 
 
-def _closed() -> threading.Lock:
+def _closed_gate() -> threading.Lock:
     gate = threading.Lock()
     gate.acquire()
     return gate
 
 
 def _part(data: bytes, start: int) -> bytes:
-    """Return the lines from a place on that go into one write: one long line, or as many as fit."""
+    """Return the lines from offset `start` on that go into one write: one long line, or as many as fit."""
     end = data.rfind(b"\n", start, start + _WRITE_MAX_BYTES) + 1
     return data[start : end or data.index(b"\n", start) + 1]
 

@@ -1,4 +1,4 @@
-"""The one write path: lines in, segments of the right type out, as durable as was asked for.
+"""The write path: lines to the segments of their type, as durable as configured (docs/decisions/0010-durability.md).
 
 | policy    | when `write` returns, the lines survive | how                                       |
 | --------- | --------------------------------------- | ----------------------------------------- |
@@ -28,32 +28,32 @@ from eventlog.process import threads
 _SYNC_DELAY_MAX_S = 10.0
 #: The syncing thread ends when nothing was written for this many intervals.
 _IDLE_ROUNDS = 5
-#: Taken now: a program under test may put something else in its place, which returns at once.
+#: Bound at import: a program under test may replace time.sleep by a function that returns at once.
 _sleep = time.sleep
 
 
-#: Is told the event type of lines that were written again, why, and how many were lost.
+#: Called with the event type of lines that were written again, the reason, and the number of lost lines.
 OnRewrite = Callable[[str, str, int], None]
 
 
 class SyncHook(Protocol):
-    """What lines refer to, and what has to be on disk before they are."""
+    """Syncs files that lines refer to. A writer calls it before it syncs the lines."""
 
     @property
     def is_synced(self) -> bool:
-        """Whether it would survive a power cut."""
+        """Whether all its files would survive a power cut."""
 
     def sync(self) -> None:
-        """Make it survive one. Raises WriteFailed."""
+        """Make them survive one. Raises WriteFailed."""
 
 
 class Writer:
     """Appends lines to the log under one root. Threads may share it; it is a `Sink`.
 
-    A sync in the background that fails, even after the lines were written anew, is given to
-    `on_failure`; later rounds try again, less and less often while it lasts. So they do after any
-    other error, of which `background_errors` counts how many there were. Without `adopts`, no segment
-    of an earlier writer is continued. With `releases`, an indexer deletes segments that nobody owns.
+    `before_sync` syncs what the lines refer to. `on_failure` is called with the error of a background sync that failed
+    even after the lines were written again; later rounds try again, less and less often. `on_rewrite` is called when
+    lines were written again. Without `adopts`, it continues no segment of an earlier writer. With `releases`, an
+    indexer deletes segments that nobody owns.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Writer:
         releases: bool = False,
         on_rewrite: OnRewrite = lambda _type, _reason, _lost: None,
     ) -> None:
-        self.root = Path(os.path.abspath(root))  # wherever the program changes to
+        self.root = Path(os.path.abspath(root))  # the program may change its working directory
         self._max_bytes = segment_max_bytes
         self._max_age_s = segment_max_age_s
         self._synced = durability is Durability.SYNCED
@@ -84,6 +84,7 @@ class Writer:
         self._streams: dict[str, Stream] = {}
         self._syncer: threading.Thread | None = None
         self._next_sync_s = 0.0
+        #: How many unexpected errors the syncing thread has survived.
         self.background_errors = 0
 
     def write(self, event_type: str, data: bytes) -> None:
@@ -101,10 +102,10 @@ class Writer:
             self._start_syncer()
 
     def flush(self) -> None:
-        """Return when all that was written would survive a power cut. Raises WriteFailed."""
+        """Return when everything written so far would survive a power cut. Raises WriteFailed."""
         failure = None
         streams = [(stream, stream.appended) for stream in list(self._streams.values())]
-        if self._before_sync is not None:  # what those lines refer to was there before them
+        if self._before_sync is not None:  # the files that these lines refer to were stored before them
             try:
                 self._before_sync.sync()
             except WriteFailed as error:
@@ -118,20 +119,20 @@ class Writer:
             raise failure
 
     def close(self) -> None:
-        """Sync and let go of all segments. The next write opens others."""
+        """Sync and close all segments. The next write opens others. Raises WriteFailed."""
         try:
             self.flush()
         finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Let go of all segments without a sync."""
+        """Close all segments without a sync."""
         for stream in list(self._streams.values()):
-            with contextlib.suppress(WriteFailed):  # a thread hangs in there; the lock goes with the process
+            with contextlib.suppress(WriteFailed):  # a thread hangs in it; the lock ends with the process
                 stream.abandon()
 
     def after_fork(self) -> None:
-        """Start afresh in a child: own segments, locks and thread."""
+        """In a forked child: forget the parent's segments and thread, and replace locks."""
         self._syncer = None
         self._descriptors.after_fork()
         for stream in self._streams.values():
@@ -155,14 +156,14 @@ class Writer:
             segment_max_age_s=self._max_age_s,
             adopts=self._adopts,
             descriptors=self._descriptors,
-            looks=not self._synced and not self._interval_s,
+            checks_file=not self._synced and not self._interval_s,
             releases=self._releases,
             on_rewrite=partial(self._on_rewrite, event_type),
         )
         return self._streams.setdefault(event_type, made)
 
     def _sync_rest(self, stream: Stream, error: WriteFailed) -> None:
-        """Of a batch that failed halfway, only what is synced counts as written."""
+        """Sync the first part of a batch that failed halfway: only synced lines count as written."""
         try:
             stream.sync_to(stream.appended)
         except WriteFailed:
@@ -192,13 +193,13 @@ class Writer:
         return all(stream.synced >= stream.appended for stream in list(self._streams.values()))
 
     def _sync_once(self) -> bool:
-        """Sync; say whether that worked. Raises nothing: nobody is above the thread that calls this."""
+        """Sync; return whether that worked. Never raises: nothing above the syncing thread would catch it."""
         try:
             self.flush()
         except WriteFailed as error:
             self._report(error)
             return False
-        except BaseException as error:  # noqa: BLE001 - whatever it is, later rounds try again
+        except BaseException as error:  # noqa: BLE001 - later rounds try again, whatever it was
             self.background_errors += 1
             self._report(error)
             return False
@@ -207,11 +208,11 @@ class Writer:
     def _report(self, error: BaseException) -> None:
         try:
             self._on_failure(error)
-        except BaseException:  # noqa: BLE001 - code of the agent's, such as a handler of its log
+        except BaseException:  # noqa: BLE001 - the agent's code, such as a logging handler
             self.background_errors += 1
 
     def _may_end(self) -> bool:
-        """End the thread, unless something was written in this very moment."""
+        """Let the thread end, unless another thread has written something in the meantime."""
         self._syncer = None
         if self._is_synced():
             return True
@@ -221,7 +222,7 @@ class Writer:
 
 
 def _sync_regularly(reference: weakref.ref[Writer], interval_s: float) -> None:
-    """Sync what was written, until the writer is gone or idle. Nothing else ends it."""
+    """Sync every `interval_s` until the writer is gone or idle. Nothing else ends the thread."""
     delay_s, idle = interval_s, 0
     while True:
         _sleep(delay_s)

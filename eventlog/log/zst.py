@@ -1,15 +1,15 @@
-"""Segments at rest, compressed: <segment>.jsonl.zst, read as if they were plain.
+"""Archived segments: <segment>.jsonl.zst, compressed with zstd, and read like plain ones.
 
 Layout
-    One zstd frame (RFC 8878) that says its content size, so that listing the log needs no
-    decompression, and ends in a checksum. Offsets always mean uncompressed bytes.
+    One zstd frame (RFC 8878) with its content size, so that listing the log needs no
+    decompression, and with a checksum at its end. Offsets always mean uncompressed bytes.
 
-Making
-    Only of a sealed segment: compress to <segment>.jsonl.zst.part, read that back and compare
+Writing
+    Of sealed segments only: compress to <segment>.jsonl.zst.part, read that back and compare
     it with the seal, sync, rename, sync the folder, and only then delete the plain file.
 
 What a crash can leave
-    A .part file, which is made anew; or both files, of which the plain one is read until the
+    A .part file, which the next run overwrites; or both files. Then the plain one is read, until the
     next run deletes it.
 """
 
@@ -34,13 +34,13 @@ _MAGIC = b"\x28\xb5\x2f\xfd"
 
 
 class SegmentBytes(Protocol):
-    """The bytes of a segment, wherever they are. To be closed, or used in a with block."""
+    """The uncompressed bytes of a segment, plain or archived. Close it, or use it in a with block."""
 
     def pread(self, size: int, offset: int) -> bytes:
         """Return up to `size` bytes from an offset; b"" at the end. Raises OSError."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
     def __enter__(self) -> Self: ...
 
@@ -50,9 +50,9 @@ class SegmentBytes(Protocol):
 
 
 def open_segment(path: Path) -> SegmentBytes:
-    """Open a segment by either of its paths; a plain one may have been archived meanwhile.
+    """Open a segment by its plain or its archived path. A plain one may have been archived in the meantime.
 
-    Raises OSError, and MissingExtra where there is no zstd to read an archive with.
+    Raises OSError, and MissingExtra for an archive where no zstd library is installed.
     """
     if not path.name.removesuffix(".part").endswith(SUFFIX):
         with contextlib.suppress(FileNotFoundError):
@@ -62,12 +62,12 @@ def open_segment(path: Path) -> SegmentBytes:
 
 
 def archived_path(path: Path) -> Path:
-    """Return where the archive of a plain segment lives."""
+    """Return the path of a plain segment's archive: `….jsonl` → `….jsonl.zst`."""
     return path.with_name(path.name + SUFFIX)
 
 
 def content_size(path: Path) -> int | None:
-    """Return the uncompressed size of an archive, from its header; None where there is none."""
+    """Return the uncompressed size of an archive in bytes, from its header; None where it has none."""
     try:
         stat = path.lstat()
     except OSError:
@@ -75,7 +75,7 @@ def content_size(path: Path) -> int | None:
     return _content_size(path, stat.st_ino, stat.st_mtime_ns)
 
 
-@functools.lru_cache(maxsize=200_000)  # an archive never changes, and a sweep asks for all of them
+@functools.lru_cache(maxsize=200_000)  # archives never change, and each sweep asks for all of them
 def _content_size(path: Path, _inode: int, _mtime_ns: int) -> int | None:
     try:
         with path.open("rb") as file:
@@ -86,7 +86,7 @@ def _content_size(path: Path, _inode: int, _mtime_ns: int) -> int | None:
 
 
 def frame_content_size(header: bytes) -> int | None:
-    """Read Frame_Content_Size from the start of a zstd frame (RFC 8878, section 3.1.1.1)."""
+    """Return Frame_Content_Size from the first 18 bytes of a zstd frame (RFC 8878, section 3.1.1.1), or None."""
     if header[:4] != _MAGIC or len(header) < 6:
         return None
     descriptor = header[4]
@@ -102,7 +102,7 @@ def frame_content_size(header: bytes) -> int | None:
 
 class _Plain:
     def __init__(self, path: Path) -> None:
-        # O_NONBLOCK: a FIFO that took the segment's place must not hold us up.
+        # O_NONBLOCK: a FIFO at the segment's path must not block.
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
     def pread(self, size: int, offset: int) -> bytes:
@@ -119,7 +119,7 @@ class _Plain:
 
 
 class _Archived:
-    """Decompresses forward. A step back beyond the last read starts again from the front."""
+    """Decompresses forward. Reading before the start of the last read decompresses from the beginning again."""
 
     def __init__(self, path: Path) -> None:
         if path.is_symlink():
@@ -154,7 +154,7 @@ class _Archived:
             if not is_zstd_error(error):
                 raise
             raise self._damaged(error) from error
-        # zstandard takes a file that was cut off for one that ends.
+        # zstandard reports the end of a truncated file as a regular end.
         if not block and self._size is not None and self._start + len(self._buffer) < self._size:
             raise self._damaged("it ends early")
         return block
@@ -175,9 +175,9 @@ class _Archived:
 
 
 def blocks(path: Path, size: int | None = None) -> Iterator[bytes]:
-    """Yield the bytes of a segment, plain or archived, or the first `size` of them.
+    """Yield the uncompressed bytes of a segment, or the first `size` of them, in blocks of up to 1 MiB.
 
-    Raises OSError, and MissingExtra for an archive where there is no zstd.
+    Raises OSError, and MissingExtra for an archive where no zstd library is installed.
     """
     with open_segment(path) as file:
         offset = 0
@@ -187,13 +187,13 @@ def blocks(path: Path, size: int | None = None) -> Iterator[bytes]:
 
 
 def check(path: Path) -> None:
-    """Read an archive to its checksum, which stands at the end. Raises OSError where it is damaged."""
+    """Read an archive to its end, which verifies its checksum. Raises OSError where it is damaged."""
     for _ in blocks(path):
         pass
 
 
 def compress(source: Path, target: Path, *, level: int) -> None:
-    """Write the bytes of a plain file as one frame that says its size, and sync it. Raises OSError."""
+    """Compress a plain file into one frame with its content size, and sync it. Raises OSError, MissingExtra."""
     size = source.stat().st_size
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(fd, "wb") as file:
@@ -217,7 +217,7 @@ def _compressor(file: io.BufferedWriter, size: int, level: int) -> Any:
 
 
 class _ModernWriter:
-    """compression.zstd's own file class cannot say the size in the header."""
+    """Writes with compression.zstd (Python 3.14), whose own file class cannot put the size into the header."""
 
     def __init__(self, compressor: Any, file: io.BufferedWriter) -> None:
         self._compressor = compressor
@@ -234,7 +234,7 @@ class _ModernWriter:
 
 
 def open_zst(path: Path) -> io.BufferedReader:
-    """Open a zstd file for reading; several frames are read as one. Raises OSError, MissingExtra."""
+    """Open a zstd file for reading; reads several frames as one. Raises OSError, MissingExtra."""
     modern, library = _zstd(f"reading {path.name}")
     if modern:
         return cast("io.BufferedReader", library.open(path, "rb"))
@@ -243,12 +243,12 @@ def open_zst(path: Path) -> io.BufferedReader:
 
 
 def is_zstd_error(error: Exception) -> bool:
-    """Say whether an exception is zstd's own: each library has a class for itself."""
+    """Say whether an exception comes from a zstd library: each one has its own class."""
     return type(error).__module__.split(".")[0] in ("zstandard", "compression", "_zstd")
 
 
 def _zstd(feature: str) -> tuple[bool, Any]:
-    """Return the zstd library that there is, and whether it is the one of Python 3.14."""
+    """Return whether the zstd library is that of Python 3.14, and its module. Raises MissingExtra."""
     for modern, name in ((True, "compression.zstd"), (False, "zstandard")):
         with contextlib.suppress(ModuleNotFoundError):
             return modern, importlib.import_module(name)

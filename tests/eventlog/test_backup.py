@@ -15,7 +15,7 @@ from eventlog.indexer.replay import replay
 from eventlog.log import layout, zst
 from eventlog.log.segment import RESTORED_MODE, Segment
 from eventlog.maintenance import backup as backing
-from eventlog.maintenance import manifest
+from eventlog.maintenance import backup_log, manifest
 from eventlog.maintenance.backup import Done, backup
 from eventlog.maintenance.backup_log import BACKED_UP_EVENT
 from eventlog.maintenance.restore import Restored, restore
@@ -67,7 +67,7 @@ def test_a_second_run_copies_and_records_nothing(root: Path, place: Place) -> No
 
 def test_what_is_finished_is_recorded_in_the_log(root: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """With hash and size; not a segment that somebody writes to."""
-    monkeypatch.setattr(backing, "_ANNOUNCED_TOGETHER", 2)
+    monkeypatch.setattr(backup_log, "_SEGMENTS_PER_EVENT", 2)
     emit(root, "t", *range(10), pad=900)
     owner = Segment.create(root / "log" / "busy")
     owner.append(b'{"n":1}\n')
@@ -142,7 +142,7 @@ def test_a_copy_from_before_the_seal_comes_back_sealed_where_the_seal_does(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(backing._Run, "note", killed)
+        patch.setattr(backing._Run, "update", killed)
         with pytest.raises(Killed):
             backed_up(root, place)
     new = tmp_path / "new"

@@ -82,7 +82,7 @@ def test_what_is_emitted_after_it_is_in_the_log_that_readers_see(
     case: str, settings: str, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those emitted just before the writer looked are written again."""
-    monkeypatch.setattr(stream, "_LOOK_S", 0.05)
+    monkeypatch.setattr(stream, "_CHECK_S", 0.05)
     obs.configure(root=root, **SETTINGS[settings])
     for n in range(3):
         obs.emit("t", {"n": n})
