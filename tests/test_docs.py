@@ -327,17 +327,22 @@ def test_a_question_has_its_answer(question: str) -> None:
     assert len(answer.split()) >= 10, question
 
 
-def questions(store: ReadStore) -> dict[str, Callable[..., Any]]:
-    """The public methods of a ReadStore by name, and those of its topics that have no shorter name."""
-    topics = {name: value for name, value in vars(store).items() if not name.startswith("_")}
-    methods = {name: getattr(store, name) for name in dir(store) if not name.startswith("_")}
-    shorter = {name: value for name, value in methods.items() if callable(value)}
-    for name, topic in topics.items():
-        if type(topic).__module__.startswith("eventlog."):
-            for verb, method in inspect.getmembers(topic, inspect.ismethod):
-                if not verb.startswith("_") and verb != "list" and method not in shorter.values():
-                    shorter[f"{name}.{verb}"] = method
-    return shorter
+def questions(store: ReadStore) -> dict[Callable[..., Any], set[str]]:
+    """What a ReadStore can be asked: each bound method, by all names that it has."""
+    names: dict[Callable[..., Any], set[str]] = {}
+    for name in dir(store):
+        value = getattr(store, name)
+        if name.startswith("_") or isinstance(value, (str, Path)) or value is None:
+            continue
+        if inspect.ismethod(value):
+            names.setdefault(value, set()).add(name)
+            continue
+        if callable(value):
+            names.setdefault(value.__call__, set()).add(name)
+        for verb, method in inspect.getmembers(value, inspect.ismethod):
+            if not verb.startswith("_"):
+                names.setdefault(method, set()).add(f"{name}.{verb}")
+    return names
 
 
 def signature(name: str, question: Callable[..., Any]) -> str:
@@ -347,10 +352,15 @@ def signature(name: str, question: Callable[..., Any]) -> str:
 
 
 def test_every_question_of_the_read_store_is_documented(tmp_path: Path) -> None:
-    """In docs/read-store.md: a heading each, the signature, and an example."""
+    """In docs/read-store.md: a heading each, the signature, and an example; and all names of it in the table."""
     text = (PROJECT / "docs/read-store.md").read_text()
     documented = dict(re.findall(r"^### ([\w.]+)\n\n```\n(.*)\n```\n(?=(?:(?!^### )[\s\S])*?>>> )", text, re.MULTILINE))
-    assert documented == {name: signature(name, question) for name, question in questions(ReadStore(tmp_path)).items()}
+    asked = questions(ReadStore(tmp_path))
+    headings = {name: question for question, names in asked.items() for name in names & set(documented)}
+    assert len(headings) == len(asked) == len(documented)
+    assert documented == {name: signature(name, question) for name, question in headings.items()}
+    table = set(re.findall(r"`store\.([\w.]+)\(…\)`", text.split("## Names\n")[1].split("\n## ")[0]))
+    assert table == {name for names in asked.values() for name in names}
 
 
 def test_the_examples_of_the_read_store_page_are_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
