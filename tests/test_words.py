@@ -32,7 +32,6 @@ NOT_YET = {
     "eventlog.indexer.parity.Difference.what",
     "eventlog.indexer.replay.Replayed.kept",
     "eventlog.indexer.retention.Pruning.kept",
-    "eventlog.indexer.views.projections.KEPT",
     "eventlog.indexer.views.promoted.Kept",
     "eventlog.indexer.views.recorded.KEPT",
     "eventlog.indexer.views.typed.insert(kept)",
