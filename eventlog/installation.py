@@ -7,26 +7,12 @@ folder as ours and removes them again without a warning: `eventlog/__init__.py` 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from eventlog.errors import BrokenInstallation
-
 DISTRIBUTION, PACKAGE = "agent-eventlog", "eventlog"
 FOLDER = Path(__file__).parent
-
-
-def check() -> None:
-    """Check that `import eventlog` loads this package. Raises BrokenInstallation."""
-    if not hasattr(sys.modules[PACKAGE], "EventlogError"):
-        raise broken(f"another package has removed or overwritten {FOLDER / '__init__.py'}")
-
-
-def broken(fact: str) -> BrokenInstallation:
-    """Return the error that says a fact, such as `eventlog.indexer is missing`, and the commands that repair it."""
-    return BrokenInstallation(f"{fact}; try: {repair()}")
 
 
 def repair() -> str:

@@ -28,7 +28,8 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from eventlog import config, installation
+import eventlog
+from eventlog import config
 from eventlog.cli.text import harmless_json, printable_lines
 from eventlog.errors import (
     AlertsBusy,
@@ -93,7 +94,7 @@ class LazyGroup(click.Group):
             loaded = getattr(importlib.import_module(module), attribute)
         except ModuleNotFoundError as error:
             if error.name and error.name.split(".")[0] == "eventlog":
-                raise installation.broken(f"{error.name} is missing") from None
+                raise _broken(f"{error.name} is missing") from None
             raise MissingExtra(f"eventlog {cmd_name} ({error.name} is missing)", extra) from None
         assert isinstance(loaded, click.Command)
         return loaded
@@ -140,8 +141,15 @@ def root(context: click.Context) -> None:
       eventlog index
       eventlog sql "SELECT * FROM event_types"
     """
-    if context.invoked_subcommand != "doctor":  # which says more about it
-        installation.check()
+    if context.invoked_subcommand != "doctor" and not hasattr(eventlog, "EventlogError"):  # doctor says more about it
+        raise _broken(f"another package has removed or overwritten {Path(__file__).parents[1] / '__init__.py'}")
+
+
+def _broken(fact: str) -> BrokenInstallation:
+    """Return the error that says a fact, such as `eventlog.indexer is missing`, and how to repair it."""
+    from eventlog import installation  # loads importlib.metadata, which takes longer than most commands
+
+    return BrokenInstallation(f"{fact}; try: {installation.repair()}")
 
 
 def root_option(command: F) -> F:
