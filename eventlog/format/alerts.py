@@ -1,9 +1,9 @@
-"""The built-in events of alerts: rules, what came of them, and what was delivered of that.
+"""The built-in events of alerts: rules, their firings, and the deliveries of those.
 
-A rule is its latest `alert_rule_set`, by workspace and name; the workspace stands in the envelope
-of all these events, and one without it is for all workspaces. The rest is written by whoever
-checks (eventlog.queries.alerts). `rule_id` is the event id of the `alert_rule_set` that was in force, and
-`firing_id` that of the `alert_fired`: so history stays readable when a rule is changed or removed.
+A rule is the latest `alert_rule_set` of its workspace and name. The workspace is in the envelope of all these events; a
+rule without one is over all workspaces. Rules are set, removed and snoozed by an operator; a check
+(eventlog.queries.alerts) writes the rest. `rule_id` is the event id of the `alert_rule_set` that was in force, and
+`firing_id` that of the `alert_fired`, so history stays readable when a rule is changed or removed.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from eventlog.format.schemas import built_in
 
 @built_in("alert_rule_set")
 class AlertRuleSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A rule is made, or takes the place of the one of its name. docs/alerts.md says what the fields mean.
+    """A rule is set, or replaces the one of its name. docs/alerts.md explains the fields.
 
-    `channels` are Apprise URLs, or `env:NAME` for one that stands in the environment of whoever delivers.
+    `channels` are Apprise URLs, or `env:NAME` for a URL in the environment of whoever delivers.
     """
 
     name: str
@@ -43,14 +43,14 @@ class AlertRuleSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 @built_in("alert_rule_removed")
 class AlertRuleRemoved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A rule is no more. What it did stays readable."""
+    """A rule is removed. Its history stays readable."""
 
     name: str
 
 
 @built_in("alert_snoozed")
 class AlertSnoozed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Until then a rule neither fires nor delivers. A time that is past ends an earlier snooze."""
+    """A rule neither fires nor delivers before `until`. A time in the past ends an earlier snooze."""
 
     name: str
     until: datetime
@@ -59,7 +59,7 @@ class AlertSnoozed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 @built_in("alert_fired")
 class AlertFired(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a rule watches for has come to be. `channels` are those to tell, without their secrets."""
+    """The condition of a rule holds. `channels` are labels, without secrets, of those that it is to be delivered to."""
 
     name: str
     rule_id: str
@@ -88,7 +88,7 @@ class AlertResolved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 @built_in("alert_delivered")
 class AlertDelivered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A channel took the message of a firing, at the given attempt."""
+    """A channel took the message of a firing, at attempt 1, 2, …."""
 
     name: str
     firing_id: str
@@ -98,7 +98,7 @@ class AlertDelivered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 @built_in("alert_delivery_failed")
 class AlertDeliveryFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A channel did not. Without `retry_at` it was the last attempt: the message is a dead letter."""
+    """A channel did not take a message. Without `retry_at` this was the last attempt: it is a dead letter."""
 
     name: str
     firing_id: str
@@ -110,7 +110,7 @@ class AlertDeliveryFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
 
 @built_in("alert_delivery_retried")
 class AlertDeliveryRetried(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Somebody wants a dead letter to be tried again, from the first attempt on."""
+    """An operator retries a dead letter; its attempts count from one again."""
 
     name: str
     firing_id: str
@@ -119,7 +119,7 @@ class AlertDeliveryRetried(msgspec.Struct, frozen=True, kw_only=True, omit_defau
 
 @built_in("alert_rule_failed")
 class AlertRuleFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A rule could not be evaluated; written when it begins to fail, or fails for another reason."""
+    """A rule could not be evaluated. Written when it starts to fail, and when it fails for another reason."""
 
     name: str
     rule_id: str
@@ -128,7 +128,7 @@ class AlertRuleFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
 
 @built_in("alert_rule_recovered")
 class AlertRuleRecovered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A rule that could not be evaluated can be."""
+    """A rule that was failing can be evaluated again."""
 
     name: str
     rule_id: str

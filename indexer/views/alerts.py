@@ -1,8 +1,7 @@
-"""The events of alerts (eventlog.format.alerts) as rules, firings and deliveries.
+"""Views of the events of alerts (eventlog.format.alerts): rules, firings and deliveries.
 
-They are taken in the order in which they were recorded (see `ordering`), whatever times they name. What an
-event says of another counts only where both are of one workspace: else one workspace could have another's alerts
-resolved.
+Events apply in the order in which they were recorded (see `ordering`), whatever their timestamps. An event that refers
+to another counts only if both are of one workspace; otherwise one workspace could resolve another's alerts.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ def _field(name: str, kind: str = "VARCHAR", payload: str = "payload") -> str:
     return f"({text})" if kind == "VARCHAR" else f"TRY_CAST({text} AS {kind})"
 
 
-# A snooze, and trouble with evaluating, are of the rule that was there when they came: one that is
-# removed and made again begins anew.
+# A snooze and a failure belong to the rule that existed when they were recorded: a rule that is removed and set again
+# starts without them.
 RULES = f"""
 WITH changes AS (
     SELECT *, {_field("name")} AS name, event_type = 'alert_rule_set' AS is_set
@@ -79,8 +78,8 @@ FROM (FROM event_rows WHERE event_type = 'alert_fired') f
 LEFT JOIN ends ON ends.workspace IS NOT DISTINCT FROM f.workspace AND ends.firing_id = f.event_id
 """
 
-# Attempts count since somebody last asked to try again. What was not delivered under a rule that has been
-# changed or removed since will not be: where to is no longer what its owner wants.
+# Attempts count since the last retry by hand. What was not delivered before its rule was changed or removed is dropped:
+# the owner no longer wants it to go there.
 DELIVERIES = f"""
 WITH tries AS (
     SELECT workspace, event_type, timestamp, recorded, latest, segment, line_offset,
@@ -90,7 +89,7 @@ WITH tries AS (
            max({{'recorded': recorded, 'latest': latest}}) FILTER (event_type = 'alert_delivery_retried')
                OVER (PARTITION BY workspace, firing_id, channel) AS retried
     FROM ({recorded("event_type IN ('alert_delivered', 'alert_delivery_failed', 'alert_delivery_retried')")})
-), told AS (
+), attempts AS (
     SELECT workspace, firing_id, channel, min(timestamp) FILTER (event_type = 'alert_delivered') AS delivered,
            count(*) FILTER (event_type = 'alert_delivery_failed') AS failures,
            count(*) FILTER (event_type = 'alert_delivery_failed'
@@ -112,7 +111,8 @@ SELECT d.firing_id, d.workspace, d.name, d.severity, d.channel, d.fired,
        delivered, coalesce(failures, 0) AS failures, coalesce(failures_in_a_row, 0) AS failures_in_a_row,
        last_failure, last_error, CASE WHEN delivered IS NULL THEN t.last.retry_at END AS retry_at, d.rule_id
 FROM due d
-LEFT JOIN told t ON t.workspace IS NOT DISTINCT FROM d.workspace AND t.firing_id = d.firing_id AND t.channel = d.channel
+LEFT JOIN attempts t
+    ON t.workspace IS NOT DISTINCT FROM d.workspace AND t.firing_id = d.firing_id AND t.channel = d.channel
 LEFT JOIN (FROM alert_rules WHERE removed IS NULL) r
     ON r.workspace IS NOT DISTINCT FROM d.workspace AND r.rule_id = d.rule_id
 """
