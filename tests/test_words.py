@@ -37,8 +37,6 @@ NOT_YET = {
     "eventlog.indexer.views.typed.insert(kept)",
     "eventlog.queries.cli.insights.insights(what)",
     "eventlog.queries.cli.runs.show(what)",
-    "eventlog.queries.cost.price_sets.PriceEvent.place",
-    "eventlog.queries.cost.price_sets.SetPrice.place",
     "eventlog.queries.demo.scenario.Told",
     "eventlog.queries.demo.scenario.Story.told",
     "eventlog.queries.demo.scenario.write(told)",

@@ -1,1 +1,1 @@
-"""What model calls cost: computed by query, from the tokens of each call and the prices of its time."""
+"""Answers what model calls cost, and at which prices."""

@@ -1,10 +1,10 @@
-"""`llm_costs`: every call with its cost, computed by query.
+"""`llm_costs`: each model call with its cost, computed by a query.
 
-    llm_calls ── its distinct keys ──→ rates, resolved once per key ──→ llm_rates ──→ one join
+    llm_calls ── distinct keys ──→ rates, resolved once per key ──→ llm_rates ──→ one join ──→ llm_costs
 
-Made on the reader's own connection as temporary objects, when a question needs them: prices come
-from a library and from events, and neither belongs into an index that depends on the log's bytes alone.
-Rates are decimals per token with 18 places, and so are costs: tokens × rate is exact, and so is any sum.
+Both are temporary objects on the reader's connection, made when a query needs them: prices come from a library and
+from events, while the index must depend on the bytes of the log alone. Rates and costs are decimals with 18 places:
+tokens × rate is exact, and so is any sum.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from eventlog.queries.cost.price_sets import PriceEvent
 from eventlog.queries.cost.rates import Key, Rate
 
 CALLS, COSTS, RATES = "llm_calls", "llm_costs", "llm_rates"
-#: Kinds of calls that are priced: the most frequent ones. More than any program has that names models.
+#: The most frequent kinds of calls are priced; no program uses more models.
 KEYS_MAX = 5_000
 
 USD = "DECIMAL(38,18)"
 _RATE = "DECIMAL(18,18)"
 _COUNT = "DECIMAL(12,0)"
 _TOKENS = ("uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
-#: What of `llm_calls` a cost depends on.
+#: The columns of `llm_calls` that a cost depends on.
 NEEDED = (
     "workspace", "provider", "model", "service_tier", *_TOKENS, "output_tokens", "reasoning_tokens", "ok",
     "reported_cost_usd", "timestamp",
@@ -38,8 +38,8 @@ NEEDED = (
 _PRICED = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
 
 
-class Resolved(msgspec.Struct, frozen=True):
-    """The rates of each kind of call, which workspaces have prices of their own, and what is wrong with prices."""
+class ResolvedRates(msgspec.Struct, frozen=True):
+    """The rates of each kind of call, the workspaces with own prices, and warnings about prices."""
 
     rates: dict[Key, list[Rate]]
     workspaces: list[str]
@@ -52,93 +52,99 @@ def provide(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def install(
-    connection: duckdb.DuckDBPyConnection, resolved: Resolved, *, calls: str = CALLS, as_of: datetime | None = None
+    connection: duckdb.DuckDBPyConnection, resolved: ResolvedRates, *, calls: str = CALLS, as_of: datetime | None = None
 ) -> None:
-    """Make `llm_costs` and `llm_rates` from what was resolved, over a table that has what they need of `llm_calls`.
+    """Make `llm_costs` and `llm_rates` from resolved rates, over a table with the columns NEEDED of `llm_calls`.
 
-    With `as_of` (UTC without a zone), every call has the prices in force then, at its own hour of the day, not
-    those of its time.
+    With `as_of` (UTC without a zone), each call has the prices in force then, at its own hour of the day, instead of
+    the prices of its own time.
     """
-    known = resolved.rates if as_of is None else {key: _at(each, as_of) for key, each in resolved.rates.items()}
-    _store(connection, known)
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {COSTS} AS {_priced(calls, resolved.workspaces)}")
+    rates_by_key = resolved.rates
+    if as_of is not None:
+        rates_by_key = {key: _as_if_always(key_rates, as_of) for key, key_rates in rates_by_key.items()}
+    _store(connection, rates_by_key)
+    connection.execute(_CREATE_COSTS.format(query=_costs(calls, resolved.workspaces)))
 
 
-def priced(connection: duckdb.DuckDBPyConnection, resolved: Resolved, *, calls: str = CALLS) -> str:
-    """Make `llm_rates`, and return what `llm_costs` is, for one statement: a view is planned when it is made, too."""
+def subquery(connection: duckdb.DuckDBPyConnection, resolved: ResolvedRates, *, calls: str = CALLS) -> str:
+    """Make `llm_rates`, and return `llm_costs` as a subquery in parentheses.
+
+    For a single statement that is faster than `install`, since DuckDB plans a view also when it is created.
+    """
     _store(connection, resolved.rates)
-    return f"({_priced(calls, resolved.workspaces)})"
+    return f"({_costs(calls, resolved.workspaces)})"
 
 
 def resolve(
     connection: duckdb.DuckDBPyConnection, price_events: Iterable[PriceEvent] | None = None, *, calls: str = CALLS
-) -> Resolved:
-    """Return the rates of every kind of call that there is.
+) -> ResolvedRates:
+    """Return the rates of each kind of call in the table `calls`.
 
     `price_events` are the events that set prices; None reads those that the connection sees.
     """
     events = price_sets.read(connection) if price_events is None else price_events
-    own, notes = price_sets.understood(events)
+    own, notes = price_sets.parse(events)
     workspaces = sorted({price.workspace for price in own if price.workspace is not None})
-    keys = [Key(*row) for row in connection.execute(_keys(calls, workspaces)).fetchall()]
+    statement = _KEYS.format(workspace=_workspace(workspaces), calls=calls)
+    keys = [Key(*row) for row in connection.execute(statement, {"limit": KEYS_MAX + 1}).fetchall()]
     if len(keys) > KEYS_MAX:
         keys.pop()
         notes.append(f"there are more than {KEYS_MAX:,} kinds of calls; only the most frequent are priced")
     try:
         if any(key.model is not None for key in keys):
-            prices.need()
-        found = {key: prices.rates_for(key, own, prices.listed) for key in keys}
+            prices.require_library()
+        rates_by_key = {key: prices.rates_for(key, own, prices.library_rates) for key in keys}
     except MissingExtra as missing:
         notes.append(str(missing))
-        found = {key: prices.rates_for(key, own, _nothing) for key in keys}
-    prices.remember()
-    return Resolved(found, workspaces, notes)
+        rates_by_key = {key: prices.rates_for(key, own, _no_rates) for key in keys}
+    prices.save_cache()
+    return ResolvedRates(rates_by_key, workspaces, notes)
 
 
-def _nothing(_: Key) -> list[Rate]:
+def _no_rates(_: Key) -> list[Rate]:
     return []
 
 
-def _at(known: Iterable[Rate], moment: datetime) -> list[Rate]:
-    """Return the rates in force at a moment, as if they always had been."""
-    return [msgspec.structs.replace(rate, valid_from=None, valid_until=None) for rate in known if rate.holds_at(moment)]
+def _as_if_always(key_rates: Iterable[Rate], moment: datetime) -> list[Rate]:
+    """Return the rates in force at a moment, valid at any time."""
+    return [
+        msgspec.structs.replace(rate, valid_from=None, valid_until=None) for rate in key_rates if rate.holds_at(moment)
+    ]
 
 
-# -- SQL -----------------------------------------------------------------------------------
+# -- rates -----------------------------------------------------------------------------------
+
+_KEYS = """
+    SELECT {workspace}, provider, model, service_tier
+    FROM {calls} GROUP BY ALL ORDER BY count(*) DESC, 3, 2, 4, 1 LIMIT $limit
+"""
+_RATE_COLUMNS = {
+    "workspace": "VARCHAR", "provider": "VARCHAR", "model": "VARCHAR", "service_tier": "VARCHAR",
+    "valid_from": "TIMESTAMP", "valid_until": "TIMESTAMP", "hour_from_us": "BIGINT", "hour_until_us": "BIGINT",
+    "input_from": "BIGINT", "input_until": "BIGINT",
+} | {f"{kind}_usd_per_token": _RATE for kind in _PRICED} | {
+    "request_usd": USD, "price_key": "VARCHAR", "price_version": "VARCHAR", "price_band": "VARCHAR",
+}  # fmt: skip
+#: Rows are passed as JSON: a list of objects with these columns, all of them texts or null.
+_JSON_TYPE = literal(msgspec.json.encode([dict.fromkeys(_RATE_COLUMNS, "VARCHAR")]).decode())
+_CREATE_RATES = f"""
+    CREATE OR REPLACE TEMP TABLE {RATES} AS
+    SELECT {", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in _RATE_COLUMNS.items())}
+    FROM (SELECT unnest(from_json(?::JSON, {_JSON_TYPE}), recursive := true))
+"""
 
 
 def _workspace(workspaces: Sequence[str]) -> str:
-    """Return what a call's workspace is for its price: its name, where that has prices of its own."""
+    """Return SQL for the workspace of a call as far as its price depends on it: NULL if it has no own prices."""
     if not workspaces:
         return "NULL::VARCHAR"
     return f"CASE WHEN workspace IN ({literals(workspaces)}) THEN workspace END"
 
 
-def _keys(calls: str, workspaces: Sequence[str]) -> str:
-    return f"""
-        SELECT {_workspace(workspaces)}, provider, model, service_tier
-        FROM {calls} GROUP BY ALL ORDER BY count(*) DESC, 3, 2, 4, 1 LIMIT {KEYS_MAX + 1}
-    """
-
-
-def _store(connection: duckdb.DuckDBPyConnection, known: dict[Key, list[Rate]]) -> None:
-    rows = [_row(key, rate) for key, each in known.items() for rate in each]
-    columns = {
-        "workspace": "VARCHAR", "provider": "VARCHAR", "model": "VARCHAR", "service_tier": "VARCHAR",
-        "valid_from": "TIMESTAMP", "valid_until": "TIMESTAMP", "hour_from_us": "BIGINT", "hour_until_us": "BIGINT",
-        "input_from": "BIGINT", "input_until": "BIGINT",
-    } | {f"{kind}_usd_per_token": _RATE for kind in _PRICED} | {
-        "request_usd": USD, "price_key": "VARCHAR", "price_version": "VARCHAR", "price_band": "VARCHAR",
-    }  # fmt: skip
-    texts = literal(msgspec.json.encode([dict.fromkeys(columns, "VARCHAR")]).decode())
-    connection.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE {RATES} AS
-        SELECT {", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in columns.items())}
-        FROM (SELECT unnest(from_json(?::JSON, {texts}), recursive := true))
-        """,
-        [msgspec.json.encode([dict(zip(columns, row, strict=True)) for row in rows]).decode()],
-    )
+def _store(connection: duckdb.DuckDBPyConnection, rates_by_key: dict[Key, list[Rate]]) -> None:
+    rows = [_row(key, rate) for key, key_rates in rates_by_key.items() for rate in key_rates]
+    objects = [dict(zip(_RATE_COLUMNS, row, strict=True)) for row in rows]
+    connection.execute(_CREATE_RATES, [msgspec.json.encode(objects).decode()])
 
 
 def _row(key: Key, rate: Rate) -> list[str | None]:
@@ -155,39 +161,42 @@ def _row(key: Key, rate: Rate) -> list[str | None]:
     ]  # fmt: skip
 
 
-def _priced(calls: str, workspaces: Sequence[str]) -> str:
-    """Return the definition of `llm_costs`."""
-    counts = [*_TOKENS, "output_tokens"]
-    countable = " AND ".join(f"{name} BETWEEN 0 AND {rates.TOKENS_END - 1}" for name in counts)
+# -- costs -----------------------------------------------------------------------------------
 
-    def amount(tokens: str, rate: str) -> str:
-        return f"CASE WHEN {tokens} = 0 THEN 0 ELSE TRY_CAST({tokens} AS {_COUNT}) * ({rate}) END::{USD}"
 
-    def rate(kind: str) -> str:
-        return f"{kind}_usd_per_token"
+def _amount(tokens: str, rate: str) -> str:
+    """Return SQL for tokens × rate; NULL if there are tokens and no rate."""
+    return f"CASE WHEN {tokens} = 0 THEN 0 ELSE TRY_CAST({tokens} AS {_COUNT}) * ({rate}) END::{USD}"
 
-    saved = " + ".join(
-        amount(f"{kind}_tokens", f"{rate('input')} - {rate(kind)}")
-        for kind in ("cache_read", "cache_write_5m", "cache_write_1h")
-    )
-    helpers = [
-        "key_workspace", "input_total", "hour_us", "countable", "told", "reasoning", "output_only",
-        "reported", "computed", *(rate(kind) for kind in _PRICED), "request_usd", "input_usd", "cache_read_usd",
-        "cache_write_usd", "output_usd", "saved_usd", "matched", "version", "band",
-    ]  # fmt: skip
-    return f"""
+
+def _rate(kind: str) -> str:
+    return f"{kind}_usd_per_token"
+
+
+_COUNTABLE = " AND ".join(f"{name} BETWEEN 0 AND {rates.TOKENS_END - 1}" for name in (*_TOKENS, "output_tokens"))
+_SAVED = " + ".join(
+    _amount(f"{kind}_tokens", f"{_rate('input')} - {_rate(kind)}")
+    for kind in ("cache_read", "cache_write_5m", "cache_write_1h")
+)
+#: Columns that the query needs on its way, and `llm_costs` does not have.
+_HELPERS = [
+    "key_workspace", "input_total", "hour_us", "countable", "has_counts", "reasoning", "output_only",
+    "reported", "computed", *map(_rate, _PRICED), "request_usd", "input_usd", "cache_read_usd",
+    "cache_write_usd", "output_usd", "saved_usd", "matched", "version", "band",
+]  # fmt: skip
+_LLM_COSTS = f"""
 WITH calls AS (
-    SELECT *, {_workspace(workspaces)} AS key_workspace,
-           {countable} AS countable,
+    SELECT *, {{workspace}} AS key_workspace,
+           {_COUNTABLE} AS countable,
            CASE WHEN countable THEN {" + ".join(_TOKENS)} END AS input_total,
            epoch_us(timestamp - date_trunc('day', timestamp)) AS hour_us,
-           input_total + output_tokens > 0 OR NOT ok AS told,
+           input_total + output_tokens > 0 OR NOT ok AS has_counts,
            greatest(least(coalesce(reasoning_tokens, 0), output_tokens), 0) AS reasoning,
            output_tokens - reasoning AS output_only,
            CASE WHEN reported_cost_usd BETWEEN 0 AND 9999999999 THEN reported_cost_usd::{USD} END AS reported
-    FROM {calls}
+    FROM {{calls}}
 ), rated AS (
-    SELECT calls.*, {", ".join(f"r.{rate(kind)}" for kind in _PRICED)}, r.request_usd,
+    SELECT calls.*, {", ".join(f"r.{_rate(kind)}" for kind in _PRICED)}, r.request_usd,
            r.price_key AS matched, r.price_version AS version, r.price_band AS band
     FROM calls LEFT JOIN {RATES} r
       ON calls.key_workspace IS NOT DISTINCT FROM r.workspace AND calls.provider IS NOT DISTINCT FROM r.provider
@@ -196,17 +205,17 @@ WITH calls AS (
      AND calls.hour_us >= r.hour_from_us AND calls.hour_us < r.hour_until_us
      AND calls.input_total >= r.input_from AND calls.input_total < r.input_until
 ), amounts AS (
-    SELECT *, {amount("uncached_input_tokens", rate("input"))} AS input_usd,
-           {amount("cache_read_tokens", rate("cache_read"))} AS cache_read_usd,
-           {amount("cache_write_5m_tokens", rate("cache_write_5m"))}
-               + {amount("cache_write_1h_tokens", rate("cache_write_1h"))} AS cache_write_usd,
-           {amount("output_only", rate("output"))} + {amount("reasoning", rate("reasoning"))} AS output_usd,
-           {saved} AS saved_usd,
-           CASE WHEN told
+    SELECT *, {_amount("uncached_input_tokens", _rate("input"))} AS input_usd,
+           {_amount("cache_read_tokens", _rate("cache_read"))} AS cache_read_usd,
+           {_amount("cache_write_5m_tokens", _rate("cache_write_5m"))}
+               + {_amount("cache_write_1h_tokens", _rate("cache_write_1h"))} AS cache_write_usd,
+           {_amount("output_only", _rate("output"))} + {_amount("reasoning", _rate("reasoning"))} AS output_usd,
+           {_SAVED} AS saved_usd,
+           CASE WHEN has_counts
                 THEN input_usd + cache_read_usd + cache_write_usd + output_usd + request_usd END AS computed
     FROM rated
 )
-SELECT * EXCLUDE ({", ".join(map(ident, helpers))}),
+SELECT * EXCLUDE ({", ".join(map(ident, _HELPERS))}),
        coalesce(reported, computed) AS cost_usd,
        CASE WHEN reported IS NULL AND computed IS NOT NULL THEN input_usd END AS input_cost_usd,
        CASE WHEN reported IS NULL AND computed IS NOT NULL THEN cache_read_usd END AS cache_read_cost_usd,
@@ -222,8 +231,13 @@ SELECT * EXCLUDE ({", ".join(map(ident, helpers))}),
        CASE WHEN reported IS NOT NULL OR computed IS NOT NULL THEN NULL
             WHEN model IS NULL THEN 'no model is named'
             WHEN NOT countable THEN 'its token counts are no counts'
-            WHEN NOT told THEN 'no tokens are counted'
+            WHEN NOT has_counts THEN 'no tokens are counted'
             WHEN version IS NULL THEN 'no price is known'
             ELSE 'the price names not all its kinds of tokens' END AS unpriced_because
 FROM amounts
 """
+_CREATE_COSTS = f"CREATE OR REPLACE TEMP VIEW {COSTS} AS {{query}}"
+
+
+def _costs(calls: str, workspaces: Sequence[str]) -> str:
+    return _LLM_COSTS.format(workspace=_workspace(workspaces), calls=calls)

@@ -1,11 +1,11 @@
-"""What the price list said, kept between processes: to load it takes longer than most questions.
+"""A cache of rates between processes, since loading the price library takes longer than most queries.
 
     $XDG_CACHE_HOME/eventlog/prices.json, else ~/.cache/eventlog/prices.json
 
-It holds the rates of some names of models, and what they were made from: the files of the library and of this
-package, by size and time of change. Where any of these is another, all of it is forgotten. The file may be deleted
-at any time; one that cannot be read or written is done without. It is of the user, not of a root: it says nothing of
-a log but the names of models.
+The file holds the rates of models by name, and the source files that they were made from: those of the library and of
+this package, by size and modification time. If any of these changes, the whole cache is discarded. The file may be
+deleted at any time; if it cannot be read or written, there is no cache. It belongs to the user, not to a root: all it
+says about a log is the names of models.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog.queries.cost.rates import Rate, counted
+from eventlog.queries.cost.rates import Rate, exact
 
-#: More than a user's programs name, and few enough to be read in a few milliseconds.
+#: More than the programs of a user name, and few enough to read in a few milliseconds.
 NAMES_MAX = 500
 _BYTES_MAX = 2 * 1024**2
-#: Longer ones are no names; logs may hold anything.
+#: Longer names are not cached; a log may hold anything.
 _NAME_CHARS_MAX = 200
 
 
 class Name(msgspec.Struct, frozen=True):
-    """What the library is asked for: a provider, a model, and a service tier as `rates.tier_name` has it."""
+    """The key of an entry: a provider, a model, and a service tier by its `rates.tier_name`."""
 
     provider: str | None
     model: str
@@ -46,65 +46,65 @@ class _File(msgspec.Struct, frozen=True):
     entries: list[_Entry]
 
 
-class Remembered:
-    """Rates by name in a file, for as long as the files in `made_from` stay what they are. Nothing here raises.
+class PriceCache:
+    """Rates by name in a file, valid as long as the `sources` do not change. Methods never raise.
 
-    Without a path, or where there is nothing to be made from, it remembers nothing.
+    Without a path, or without sources, nothing is cached.
     """
 
-    def __init__(self, path: Path | None, made_from: Iterable[Path]) -> None:
-        self._made_from = _state(made_from)
+    def __init__(self, path: Path | None, sources: Iterable[Path]) -> None:
+        self._made_from = _state(sources)
         self._path = path if self._made_from else None
-        self._known = dict(self._read())
-        self._is_new = False
+        self._rates = dict(self._read())
+        self._has_changed = False
 
     def _read(self) -> Iterator[tuple[Name, tuple[Rate, ...]]]:
         if self._path is None:
             return
         try:
-            found = msgspec.json.decode(_own_bytes(self._path), type=_File)
-        except (OSError, ValueError, RecursionError):  # not there yet, torn by a power cut, or of another version
+            file = msgspec.json.decode(_own_bytes(self._path), type=_File)
+        except (OSError, ValueError, RecursionError):  # missing, torn by a power cut, or of another version
             return
-        if found.made_from == self._made_from and all(_is_exact(rate) for each in found.entries for rate in each.rates):
-            yield from ((entry.name, entry.rates) for entry in found.entries)
+        if file.made_from == self._made_from and all(_is_exact(rate) for entry in file.entries for rate in entry.rates):
+            yield from ((entry.name, entry.rates) for entry in file.entries)
 
     def get(self, name: Name) -> tuple[Rate, ...] | None:
-        """Return the rates of a name; None where they are not known."""
-        return self._known.get(name)
+        """Return the cached rates of a name; None if there is no entry."""
+        return self._rates.get(name)
 
     def add(self, name: Name, rates: tuple[Rate, ...]) -> None:
-        """Remember the rates of a name, and forget those of the oldest where there are many; `save` makes it last."""
+        """Add the rates of a name in memory, and remove the oldest entry of a full cache; `save` writes the file."""
         if self._path is not None and len(name.model) + len(name.provider or "") + len(name.tier) <= _NAME_CHARS_MAX:
-            while len(self._known) >= NAMES_MAX:
-                self._known.pop(next(iter(self._known)), None)
-            self._known[name] = rates
-            self._is_new = True
+            while len(self._rates) >= NAMES_MAX:
+                self._rates.pop(next(iter(self._rates)), None)
+            self._rates[name] = rates
+            self._has_changed = True
 
     def save(self) -> None:
-        """Write the file, if there is anything new."""
-        if self._path is None or not self._is_new:
+        """Write the file, if an entry was added."""
+        if self._path is None or not self._has_changed:
             return
-        self._is_new = False
-        text = msgspec.json.encode(_File(self._made_from, [_Entry(*each) for each in list(self._known.items())]))
+        self._has_changed = False
+        text = msgspec.json.encode(_File(self._made_from, [_Entry(*item) for item in list(self._rates.items())]))
         if len(text) < _BYTES_MAX:
             with contextlib.suppress(OSError):
                 _replace(self._path, text)
 
 
 def _own_bytes(path: Path) -> bytes:
-    """Return what is in a file; nothing where it is none of the user's own, or is more than that."""
+    """Return the first _BYTES_MAX bytes of a regular file of this user; nothing of another file."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not be waited for
     with open(fd, "rb") as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
             return b""
         return file.read(_BYTES_MAX)
 
 
 def _is_exact(rate: Rate) -> bool:
-    """Say whether a rate is one that costs are counted with: somebody may have edited the file."""
+    """Return whether all prices of a rate are in their normal form: somebody may have edited the file."""
     prices = (rate.input, rate.cache_read, rate.cache_write_5m, rate.cache_write_1h, rate.output, rate.reasoning)
-    return all(price is None or counted(price) is not None for price in (*prices, rate.request))
+    return all(price is None or exact(price) is not None for price in (*prices, rate.request))
 
 
 def _replace(path: Path, text: bytes) -> None:
@@ -120,15 +120,15 @@ def _replace(path: Path, text: bytes) -> None:
 
 
 def _state(files: Iterable[Path]) -> list[tuple[str, int, int]]:
-    """Return name, size and time of change of files; nothing where one cannot be looked at."""
+    """Return path, size and modification time (ns) of files; nothing if one of them cannot be read."""
     try:
-        return [(str(path), (found := path.stat()).st_size, found.st_mtime_ns) for path in files]
+        return [(str(path), (status := path.stat()).st_size, status.st_mtime_ns) for path in files]
     except OSError:
         return []
 
 
 def default_path() -> Path | None:
-    """Return where the file is; None for a user without a home."""
+    """Return the path of the file; None for a user without a home folder."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     path = Path(cache, "eventlog", "prices.json")
     return path if path.is_absolute() else None

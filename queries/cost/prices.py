@@ -1,16 +1,16 @@
-"""Which rates a kind of call has: what the library genai-prices knows, and what `price_set` events say instead.
+"""The rates of a kind of call: from the library genai-prices, or from `price_set` events, which take precedence.
 
-The library carries its prices with it, and is never asked to fetch newer ones, so that an answer
-depends on the log, the installed version and nothing else. It is loaded for a name that nobody has asked for
-yet: that takes a fifth of a second, so its answers are remembered (see `price_cache`). Of its rules these are
-kept here, since all calls are counted in SQL:
+The library comes with its prices, and never fetches newer ones here, so that an answer depends on the log and the
+installed version only. Loading it takes a fifth of a second, so its answers are cached (see `price_cache`), and it is
+loaded only for a name that is not in the cache. Costs are computed in SQL, so these rules of the library are
+implemented here:
 
-- A provider is found by its name or, where a call names none, by the model's. The model is then looked up
-  with that provider alone. Of several that match, the one with the longest match counts.
-- Prices have dates from which, and hours of the UTC day in which they hold; the last that holds counts.
-- A band is chosen by all of a call's input, cached or not: above its threshold, all tokens have its rate.
-- A service tier has prices where the library has them for it (`batch`, `flex`, `priority`, `fast`, …). Where it
-  has none, the call is unpriced: the standard price would be a guess, and wrong by half or double.
+- A provider is found by its name or, if a call names none, by the name of the model. The model is then looked up at
+  that provider only. If several models match, the one with the longest match wins.
+- Prices may start at a date, and may be valid at some hours of the UTC day only; the last valid one wins.
+- The band is chosen by all input of a call, cached or not: above the threshold, all tokens have its rate.
+- A service tier (`batch`, `flex`, `priority`, `fast`, …) has a price only if the library has one for it. Otherwise the
+  call is unpriced: the standard price would be wrong by half or double.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from eventlog.errors import MissingExtra
+from eventlog.format.timestamps import naive_utc
 from eventlog.queries.cost import rates
-from eventlog.queries.cost.price_cache import Name, Remembered, default_path
+from eventlog.queries.cost.price_cache import Name, PriceCache, default_path
 from eventlog.queries.cost.price_sets import SetPrice
 from eventlog.queries.cost.rates import DAY_US, Key, Rate
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
 
-#: Names of providers in the conventions of OpenTelemetry that the library does not know.
+#: Providers by their OpenTelemetry names that the library does not know, and its own names for them.
 _PROVIDERS = {
     "azure.ai.openai": "azure",
     "azure.ai.inference": "azure",
@@ -52,13 +53,13 @@ _KINDS = {
     "output": ("output_mtok",),
     "reasoning": ("output_reasoning_mtok",),
 }
-#: A few of the library's rates carry the noise of floating point (0.18000000000000002, or a twelfth of a dollar).
-#: They are read with as many decimals as costs can carry; all others have six at most.
-_CARRIED = Decimal(1).scaleb(-rates.RATE_SCALE)
+#: A few of the library's rates have rounding errors of floating point (0.18000000000000002) or no end (a twelfth of a
+#: dollar). They are rounded to the decimal places of rates; all others have six at most.
+_FINEST = Decimal(1).scaleb(-rates.RATE_SCALE)
 
 _LIBRARY = "genai_prices"
 
-Listed = Callable[[Key], list[Rate]]
+Lookup = Callable[[Key], list[Rate]]
 
 
 def price_of_call(
@@ -68,43 +69,43 @@ def price_of_call(
     tokens: Mapping[str, int],
     service_tier: str | None = None,
 ) -> Decimal | None:
-    """Return what one call costs by the library's prices, in USD; None where it has no price, or no tokens to count.
+    """Return the cost of one call by the library's prices, in USD; None if it has no price or no tokens.
 
-    `tokens` are named as in `llm_call` events. `at` without a zone is UTC. Without the extra `prices` nothing has a
-    price; what `price_set` events say is in the index, and not looked at.
+    `tokens` are named as in `llm_call` events, such as `{"uncached_input_tokens": 812, "output_tokens": 64}`. `at`
+    without a zone is UTC. Without the extra `prices` no call has a price. `price_set` events are ignored: only the
+    index has them.
     """
-    moment = at if at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
     counts = {name: count or 0 for name, count in tokens.items()}
     cached = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
     input_tokens = sum(counts.get(name, 0) for name in ("uncached_input_tokens", *cached))
     if not any(counts.values()):
         return None
     try:
-        found = listed(Key(None, provider, model, service_tier))
+        candidates = library_rates(Key(None, provider, model, service_tier))
     except MissingExtra:
         return None
-    return next((rate.cost(counts) for rate in found if rate.holds(moment, input_tokens)), None)
+    return next((rate.cost(counts) for rate in candidates if rate.holds(naive_utc(at), input_tokens)), None)
 
 
-def rates_for(key: Key, price_sets: Iterable[SetPrice], library: Listed) -> list[Rate]:
-    """Return the rates of a key, which do not overlap; where there is none, its calls have no price.
+def rates_for(key: Key, price_sets: Iterable[SetPrice], library: Lookup) -> list[Rate]:
+    """Return the rates of a key; they do not overlap. Calls at other times have no price.
 
-    `library` is `listed`, or nothing like it where the library is not there.
+    `library` is `library_rates`, or a function that returns no rates if the library is not installed.
     """
     own = [price for price in price_sets if price.fits(key)]
-    known = library(key)
+    listed = library(key)
     changes: set[datetime] = set()
     for price in own:
         changes |= {price.effective_from, price.effective_until or price.effective_from}
-    found: list[Rate] = []
+    key_rates: list[Rate] = []
     for start, end in _periods(changes):
         in_force = [price for price in own if start is not None and price.holds_at(start)]
         if in_force:
-            won = max(in_force, key=SetPrice.rank)
-            found.append(_between(won.rate, start, end))
+            winner = max(in_force, key=SetPrice.rank)
+            key_rates.append(_between(winner.rate, start, end))
         else:
-            found += [_between(rate, start, end) for rate in known if _overlaps(rate, start, end)]
-    return rates.merged(found)
+            key_rates += [_between(rate, start, end) for rate in listed if _overlaps(rate, start, end)]
+    return rates.merged(key_rates)
 
 
 def _periods(changes: set[datetime]) -> Iterator[tuple[datetime | None, datetime | None]]:
@@ -126,15 +127,15 @@ def _overlaps(rate: Rate, start: datetime | None, end: datetime | None) -> bool:
 # -- the library ---------------------------------------------------------------------------
 
 
-def listed(key: Key) -> list[Rate]:
-    """Return the library's rates for a key, whatever its workspace. Raises MissingExtra without the library."""
+def library_rates(key: Key) -> list[Rate]:
+    """Return the library's rates for a key; its workspace does not matter. Raises MissingExtra without the library."""
     if key.model is None:
         return []
-    return list(_listed(key.provider, key.model, rates.tier_name(key.service_tier)))
+    return list(_library_rates(key.provider, key.model, rates.tier_name(key.service_tier)))
 
 
 def version() -> str:
-    """Return the name and version of the price list. Raises MissingExtra without the library."""
+    """Return the name and version of the library: "genai-prices 0.2.3". Raises MissingExtra without it."""
     try:
         import genai_prices
     except ModuleNotFoundError as error:
@@ -142,15 +143,15 @@ def version() -> str:
     return f"genai-prices {genai_prices.__version__}"
 
 
-def need() -> None:
-    """Raise MissingExtra where the library is not installed; it is not loaded."""
+def require_library() -> None:
+    """Raise MissingExtra if the library is not installed; it is not loaded."""
     if find_spec(_LIBRARY) is None:
         raise _missing(_LIBRARY)
 
 
-def remember() -> None:
-    """Keep what the library has said to this process for the next one."""
-    _remembered().save()
+def save_cache() -> None:
+    """Save the library's answers to this process for the next one."""
+    _cache().save()
 
 
 def _missing(name: str | None) -> MissingExtra:
@@ -158,44 +159,44 @@ def _missing(name: str | None) -> MissingExtra:
 
 
 @cache
-def _remembered() -> Remembered:
-    return Remembered(default_path(), _made_from())
+def _cache() -> PriceCache:
+    return PriceCache(default_path(), _sources())
 
 
-def _made_from() -> list[Path]:
-    """Return what rates depend on: the files of the library, what says which version it is, and these modules."""
+def _sources() -> list[Path]:
+    """Return the files that rates depend on: those of the library, its metadata, and these modules."""
     spec = find_spec(_LIBRARY)
     folders = list(spec.submodule_search_locations or ()) if spec else []
     try:
         inside = [Path(entry.path) for folder in folders for entry in os.scandir(folder) if entry.is_file()]
-        beside = [found for folder in folders for found in Path(folder).parent.glob(f"{_LIBRARY}-*.dist-info")]
-    except OSError:  # not in a folder
+        beside = [path for folder in folders for path in Path(folder).parent.glob(f"{_LIBRARY}-*.dist-info")]
+    except OSError:  # not installed as files in a folder
         return []
     return sorted([*inside, *beside, Path(__file__), Path(rates.__file__)]) if inside else []
 
 
 @lru_cache(maxsize=4096)
-def _listed(provider: str | None, model: str, tier: str) -> tuple[Rate, ...]:
+def _library_rates(provider: str | None, model: str, tier: str) -> tuple[Rate, ...]:
     name = Name(provider, model, tier)
-    found = _remembered().get(name)
-    if found is None:
-        found = _looked_up(provider, model, tier)
-        _remembered().add(name, found)
-    return found
+    cached = _cache().get(name)
+    if cached is None:
+        cached = _look_up(provider, model, tier)
+        _cache().add(name, cached)
+    return cached
 
 
-def _looked_up(provider: str | None, model: str, tier: str) -> tuple[Rate, ...]:
+def _look_up(provider: str | None, model: str, tier: str) -> tuple[Rate, ...]:
     version_ = version()
     from genai_prices.data import providers
 
-    found = find(providers, provider, model)
-    if found is None:
+    match = find_model(providers, provider, model)
+    if match is None:
         return ()
-    seller, owner, info = found
+    seller, owner, info = match
     context = _context(tier) if seller is owner else None if _context(tier) else {}
     if context is None:
-        return ()  # a tier of one provider says nothing of another's that sells the same model
-    every: list[Rate] = []
+        return ()  # the tiers of the owner are not those of another provider that sells the same model
+    found_rates: list[Rate] = []
     for start, end in _periods(set(_dates(info))):
         for hour_from_us, hour_until_us in _hours(info):
             moment = _moment(start, min(_dates(info), default=None), hour_from_us)
@@ -203,7 +204,7 @@ def _looked_up(provider: str | None, model: str, tier: str) -> tuple[Rate, ...]:
                 continue
             for rate in _bands(info.get_prices(moment, context), f"{owner.id}:{info.id}", version_, tier):
                 hours = _hour_text(hour_from_us, hour_until_us)
-                every.append(
+                found_rates.append(
                     msgspec.structs.replace(
                         rate,
                         band=", ".join(filter(None, (rate.band, hours))),
@@ -213,46 +214,48 @@ def _looked_up(provider: str | None, model: str, tier: str) -> tuple[Rate, ...]:
                         hour_until_us=hour_until_us,
                     )
                 )
-    return tuple(rates.merged(every))
+    return tuple(rates.merged(found_rates))
 
 
-def find(providers: list[Provider], provider: str | None, model: str) -> tuple[Provider, Provider, ModelInfo] | None:
-    """Return who sells a model, whose list it stands in, and the model; None where the library does not know it."""
+def find_model(
+    providers: list[Provider], provider: str | None, model: str
+) -> tuple[Provider, Provider, ModelInfo] | None:
+    """Return the seller of a model, the provider that lists it, and the model; None if the library does not have it."""
     from genai_prices.data_snapshot import DataSnapshot
 
     snapshot = DataSnapshot(providers=providers, from_auto_update=False)
     name = _PROVIDERS.get((provider or "").strip().casefold(), provider or None)
     if name is None and "/" in model:
-        name = "litellm"  # the library then takes the provider from before the slash, if it is one
+        name = "litellm"  # the library then takes the part before the slash as the provider
     try:
         seller, info = snapshot.find_provider_model(model, None, name, None)
     except LookupError:
         return None
-    owner = next((each for each in providers if any(info is one for one in each.models)), seller)
-    matching = [one for one in owner.models if one.is_match(model)]
+    owner = next((lister for lister in providers if any(info is listed for listed in lister.models)), seller)
+    matching = [listed for listed in owner.models if listed.is_match(model)]
     if len(matching) > 1:
-        info = max(matching, key=lambda one: _matched_chars(one.match, model.lower()))
+        info = max(matching, key=lambda listed: _matched_chars(listed.match, model.lower()))
     return seller, owner, info
 
 
 def _matched_chars(clause: Any, text: str) -> int:
-    """Return how much of a name a rule of the library matches; -1 where it does not."""
+    """Return how many characters of a name a rule of the library matches; -1 if it does not match."""
     from genai_prices import types
 
     if not clause.is_match(text):
         return -1
     if isinstance(clause, types.ClauseOr):
-        return max(_matched_chars(each, text) for each in clause.or_)
+        return max(_matched_chars(part, text) for part in clause.or_)
     if isinstance(clause, types.ClauseAnd):
-        return sum(_matched_chars(each, text) for each in clause.and_)
+        return sum(_matched_chars(part, text) for part in clause.and_)
     if isinstance(clause, types.ClauseRegex):
-        found = re.search(clause.regex, text)
-        return len(found[0]) if found else -1
+        match = re.search(clause.regex, text)
+        return len(match[0]) if match else -1
     return len(next(iter(vars(clause).values())))
 
 
 def _context(tier: str) -> dict[str, str]:
-    """Return how the library is asked for a tier. Anthropic's fast mode is a `speed`, batches a `processing`."""
+    """Return the library's context for a tier. Anthropic's fast mode is a `speed`, its batches are a `processing`."""
     if tier == "standard":
         return {}
     return {"service_tier": tier, "speed": tier, "processing": tier}
@@ -274,14 +277,14 @@ def _constraints(info: ModelInfo) -> Iterator[Any]:
 
 
 def _dates(info: ModelInfo) -> Iterator[datetime]:
-    """Yield when prices of a model begin to hold."""
+    """Yield the dates at which prices of a model start."""
     for constraint in _constraints(info):
         if hasattr(constraint, "start_date"):
             yield datetime.combine(constraint.start_date, time())
 
 
 def _hours(info: ModelInfo) -> Iterator[tuple[int, int]]:
-    """Yield parts of the day within which no price changes, in microseconds."""
+    """Yield parts of the day in which no price changes, as (start, end) in microseconds."""
     points = {0, DAY_US}
     for constraint in _constraints(info):
         if hasattr(constraint, "start_time"):
@@ -291,7 +294,7 @@ def _hours(info: ModelInfo) -> Iterator[tuple[int, int]]:
 
 
 def _hour_us(of_day: time) -> int:
-    """Return a time of day, in UTC if it has no zone, as the UTC time of day in microseconds."""
+    """Return a time of day (UTC if it has no zone) as microseconds of the UTC day."""
     zoned = datetime.combine(date(1970, 1, 2), of_day, tzinfo=of_day.tzinfo or UTC).astimezone(UTC)
     return ((zoned.hour * 60 + zoned.minute) * 60 + zoned.second) * 1_000_000 + zoned.microsecond
 
@@ -304,7 +307,7 @@ def _hour_text(hour_from_us: int, hour_until_us: int) -> str:
 
 
 def _moment(start: datetime | None, first: datetime | None, hour_us: int) -> datetime:
-    """Return a moment of a period, at an hour: before all dates, where the period has no start."""
+    """Return a moment of a period at an hour of the day; of a period without a start, one before all dates."""
     day = start.date() if start is not None else date.fromordinal(first.toordinal() - 1) if first else date(2000, 1, 1)
     minute, rest_us = divmod(hour_us, 60_000_000)
     at = time(minute // 60, minute % 60, rest_us // 1_000_000, rest_us % 1_000_000)
@@ -312,37 +315,39 @@ def _moment(start: datetime | None, first: datetime | None, hour_us: int) -> dat
 
 
 def _bands(price: ModelPrice, matched: str, version_: str, tier: str) -> Iterator[Rate]:
-    """Yield a rate for each amount of input between the thresholds of a price."""
+    """Yield a rate for each band of input tokens between the thresholds of a price."""
     amounts = {kind: _amount(price, names) for kind, names in _KINDS.items()}
-    thresholds = {each.start for amount in amounts.values() for each in getattr(amount, "tiers", ())}
+    thresholds = {band.start for amount in amounts.values() for band in getattr(amount, "tiers", ())}
     points = [-1, *sorted(thresholds)]
     for above, up_to in zip(points, [*points[1:], None], strict=True):
-        named = {kind: _at(amount, above) for kind, amount in amounts.items()}
+        by_kind = {kind: _at(amount, above) for kind, amount in amounts.items()}
         requests = _at(getattr(price, "requests_kcount", None), above)
-        named["request"] = None if requests is None else requests.scaleb(-3)
+        by_kind["request"] = None if requests is None else requests.scaleb(-3)
         over = f"over {above:,} input tokens" if above >= 0 else ""
         at_most = f"up to {up_to:,} input tokens" if up_to is not None and above < 0 else ""
         words = [tier if tier != "standard" else "", over or at_most]
         yield msgspec.structs.replace(
-            rates.rate_of(named, matched=matched, version=version_, band=", ".join(filter(None, words)) or "standard"),
+            rates.rate_of(
+                by_kind, matched=matched, version=version_, band=", ".join(filter(None, words)) or "standard"
+            ),
             input_from=above + 1,
             input_until=rates.INPUT_END if up_to is None else up_to + 1,
         )
 
 
 def _amount(price: ModelPrice, names: tuple[str, ...]) -> Any:
-    return next((found for name in names if (found := getattr(price, name, None)) is not None), None)
+    return next((amount for name in names if (amount := getattr(price, name, None)) is not None), None)
 
 
 def _at(amount: Any, above: int) -> Decimal | None:
-    """Return the price for calls with more input than a threshold."""
+    """Return the price per million tokens of calls with more input tokens than `above`."""
     if amount is None:
         return None
     plain = getattr(amount, "base", amount)
-    for each in getattr(amount, "tiers", ()):
-        if above >= each.start:
-            plain = each.price
-    carried: Decimal = plain
-    if -int(carried.normalize().as_tuple().exponent) > rates.RATE_SCALE:
-        carried = carried.quantize(_CARRIED, rounding=ROUND_HALF_EVEN)
-    return carried
+    for band in getattr(amount, "tiers", ()):
+        if above >= band.start:
+            plain = band.price
+    price: Decimal = plain
+    if -int(price.normalize().as_tuple().exponent) > rates.RATE_SCALE:
+        price = price.quantize(_FINEST, rounding=ROUND_HALF_EVEN)
+    return price

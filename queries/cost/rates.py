@@ -1,12 +1,11 @@
-"""Rates: what a kind of call costs, in which time, at which hour, up to how much input. Pure data and arithmetic.
+"""Rates: the prices of a kind of call, and when and for how much input they are valid. Data and arithmetic only.
 
-A `Key` is what a price depends on, and the rates of a key never overlap: a call finds one of them
-or none. All amounts are decimals; nothing is rounded, and nothing is a float.
+A `Key` is what a price depends on. The rates of a key never overlap: a call has one of them or none. All amounts are
+decimals; nothing is rounded, and nothing is a float.
 
-A kind of tokens without a rate of its own costs what the kind around it costs, which is how
-providers bill and how genai-prices counts: a write for 1 hour like one for 5 minutes, cached input
-like input, reasoning like other output. Input or output without a rate has no price: a call that
-has such tokens is unpriced.
+A kind of tokens without a rate of its own is priced like the more general kind, as providers bill and as genai-prices
+counts: a cache write for 1 hour like one for 5 minutes, cached input like input, reasoning like other output. A call
+with input or output tokens that have no rate is unpriced.
 """
 
 from __future__ import annotations
@@ -17,26 +16,26 @@ from decimal import Decimal, localcontext
 
 import msgspec
 
-#: In microseconds, as hours of the day are given.
+#: A day in microseconds, the unit of hours of the day here.
 DAY_US = 86_400_000_000
-#: More tokens than any call has; counts beyond it are a mistake in the log, and unpriced.
+#: A call with so many tokens or more is a mistake in the log, and unpriced.
 TOKENS_END = 10**12
-#: All kinds of input together have fewer.
+#: The input of a call, all kinds together, is less.
 INPUT_END = 4 * TOKENS_END
-#: USD per million tokens. Beyond it sums of costs could leave their type.
+#: A rate in USD per million tokens is less; sums of costs could overflow their type otherwise.
 RATE_END = Decimal(10) ** 6
-#: Decimals of a rate per million tokens that are carried. Costs then have 18.
+#: Decimal places of a rate per million tokens. Costs then have 18.
 RATE_SCALE = 12
 
 _FINEST = Decimal(1).scaleb(-RATE_SCALE)
-#: Digits enough that no product or sum of these is ever rounded.
+#: So many digits that no product or sum is rounded.
 _DIGITS = 100
 
 STANDARD_TIERS = frozenset({"", "standard", "default", "auto", "on_demand"})
 
 
 class Key(msgspec.Struct, frozen=True, order=True):
-    """What a price depends on, as `llm_calls` has it. `workspace` only where that has prices of its own."""
+    """What a price depends on, as in `llm_calls`. `workspace` is None unless the workspace has own prices."""
 
     workspace: str | None
     provider: str | None
@@ -45,11 +44,12 @@ class Key(msgspec.Struct, frozen=True, order=True):
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """Prices in USD per million tokens, and for which calls they hold.
+    """Prices in USD per million tokens (`request`: in USD per call), and the calls that have them.
 
-    From `valid_from` on and before `valid_until` (UTC without a zone; None is open); from `hour_from_us`
-    on and before `hour_until_us` of each UTC day; for calls whose input, cached or not, has
-    `input_from` tokens at least and fewer than `input_until`.
+    These are the calls from `valid_from` to `valid_until` (UTC without a zone; None is open), from `hour_from_us` to
+    `hour_until_us` of the UTC day, with `input_from` to `input_until` input tokens, cached or not. Each start is
+    included, each end is not. `matched`, `version` and `band` say where the price is from, such as
+    "anthropic:claude-opus-4-5", "genai-prices 0.2.3" and "standard".
     """
 
     matched: str
@@ -70,7 +70,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
     request: Decimal = Decimal(0)
 
     def holds(self, at: datetime, input_tokens: int) -> bool:
-        """Whether a call at a time (UTC without a zone) with so much input has this rate."""
+        """Whether a call at this time (UTC without a zone), with so many input tokens, has this rate."""
         hour_us = ((at.hour * 60 + at.minute) * 60 + at.second) * 1_000_000 + at.microsecond
         return (
             self.holds_at(at)
@@ -79,15 +79,15 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def holds_at(self, at: datetime) -> bool:
-        """Whether this is in force at a time, at some hour and for some amount of input."""
+        """Whether the rate is in force at this time, for calls at some hour of the day with some amount of input."""
         return (self.valid_from is None or self.valid_from <= at) and (
             self.valid_until is None or at < self.valid_until
         )
 
     def cost(self, tokens: Mapping[str, int]) -> Decimal | None:
-        """Return what a call costs, in USD; None where it has tokens of a kind that has no price.
+        """Return the cost of a call in USD; None if it has tokens without a price.
 
-        `tokens` are named as in `llm_calls`; those that are not named are none.
+        `tokens` are named as in `llm_calls`, such as `{"output_tokens": 130}`; missing kinds count as 0.
         """
         output = tokens.get("output_tokens", 0)
         reasoning = min(tokens.get("reasoning_tokens", 0), output)
@@ -110,25 +110,25 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def tier_name(service_tier: str | None) -> str:
-    """Return a service tier as it is compared: any name of the standard one is `standard`."""
+    """Return the name of a service tier for comparison; every name of the standard tier becomes `standard`."""
     name = (service_tier or "").strip().casefold()
     return "standard" if name in STANDARD_TIERS else name
 
 
-def rate_of(named: dict[str, Decimal | None], *, matched: str, version: str, band: str) -> Rate:
-    """Return a rate in which the kinds that have no price of their own have that of the kind around them."""
-    write = _first(named.get("cache_write_5m"), named.get("input"))
+def rate_of(by_kind: dict[str, Decimal | None], *, matched: str, version: str, band: str) -> Rate:
+    """Return a rate from prices by kind of tokens; kinds without a price get that of the more general kind."""
+    write = _first(by_kind.get("cache_write_5m"), by_kind.get("input"))
     return Rate(
         matched=matched,
         version=version,
         band=band,
-        input=named.get("input"),
-        cache_read=_first(named.get("cache_read"), named.get("input")),
+        input=by_kind.get("input"),
+        cache_read=_first(by_kind.get("cache_read"), by_kind.get("input")),
         cache_write_5m=write,
-        cache_write_1h=_first(named.get("cache_write_1h"), write),
-        output=named.get("output"),
-        reasoning=_first(named.get("reasoning"), named.get("output")),
-        request=named.get("request") or Decimal(0),
+        cache_write_1h=_first(by_kind.get("cache_write_1h"), write),
+        output=by_kind.get("output"),
+        reasoning=_first(by_kind.get("reasoning"), by_kind.get("output")),
+        request=by_kind.get("request") or Decimal(0),
     )
 
 
@@ -136,31 +136,31 @@ def _first(*amounts: Decimal | None) -> Decimal | None:
     return next((amount for amount in amounts if amount is not None), None)
 
 
-def counted(rate: Decimal) -> Decimal | None:
-    """Return a price per million tokens as it is counted with; None where that would not be exact, or is no price.
+def exact(rate: Decimal) -> Decimal | None:
+    """Return a price per million tokens in its normal form; None if it has too many decimals or is out of range.
 
-    As one number has many forms (`1.50`, `0e-9999999`, a 1 and a thousand zeros), it is brought into one, so that
-    nothing after this ever rounds it or writes out its exponent.
+    One number has many forms (`1.50`, `0e-9999999`, a 1 and a thousand zeros). The normal form is never rounded later,
+    nor written out with a huge exponent.
     """
     if not rate.is_finite() or not 0 <= rate < RATE_END:
         return None
-    carried = abs(rate.quantize(_FINEST))
-    if carried != rate:
+    rounded = abs(rate.quantize(_FINEST))
+    if rounded != rate:
         return None
-    return Decimal(format(carried, "f").rstrip("0").rstrip("."))
+    return Decimal(format(rounded, "f").rstrip("0").rstrip("."))
 
 
 def merged(rates: Iterable[Rate]) -> list[Rate]:
-    """Join what differs in nothing but the time in which it holds, and follows on each other."""
-    whole: list[Rate] = []
-    for rate in sorted(rates, key=lambda each: (each.input_from, each.hour_from_us, each.valid_from or datetime.min)):
-        before = whole[-1] if whole else None
+    """Join consecutive rates that differ only in their time."""
+    joined: list[Rate] = []
+    for rate in sorted(rates, key=lambda rate: (rate.input_from, rate.hour_from_us, rate.valid_from or datetime.min)):
+        before = joined[-1] if joined else None
         if (
             before is not None
             and before.valid_until == rate.valid_from is not None
             and msgspec.structs.replace(before, valid_from=rate.valid_from, valid_until=rate.valid_until) == rate
         ):
-            whole[-1] = msgspec.structs.replace(before, valid_until=rate.valid_until)
+            joined[-1] = msgspec.structs.replace(before, valid_until=rate.valid_until)
         else:
-            whole.append(rate)
-    return whole
+            joined.append(rate)
+    return joined

@@ -1,7 +1,7 @@
-"""Costs summed up: per period and group, with what is unpriced, the running day, and other prices for the same calls.
+"""Cost reports: sums per period and group, unpriced calls, the running day, and the same calls at other prices.
 
-Sums are made by DuckDB over decimals, so that they are exact in any grouping. Days, weeks (from Monday) and
-months are those of UTC, and a call belongs to the one of its timestamp.
+DuckDB sums up decimals, so sums are exact in any grouping. Days, weeks (from Monday) and months are those of UTC; a
+call belongs to the one of its timestamp.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
+from eventlog.format.timestamps import naive_utc, utc
 from eventlog.importers import sources
 from eventlog.indexer.sql import literal
 from eventlog.queries.cost import costs, rates
-from eventlog.queries.cost.costs import COSTS, USD, Resolved
+from eventlog.queries.cost.costs import COSTS, USD, ResolvedRates
 from eventlog.queries.cost.rates import Key, Rate
+from eventlog.queries.rows import rows_as, rows_as_dicts
 
 Period = Literal["day", "week", "month"]
 By = Literal["model", "agent", "workspace", "session", "project"]
 
-#: Kinds of unpriced calls that a report lists, the most frequent ones.
+#: A report lists the most frequent kinds of unpriced calls.
 UNPRICED_MAX = 100
 
 PERIODS: tuple[Period, ...] = ("day", "week", "month")
@@ -42,11 +44,11 @@ _AMOUNTS = (
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What some calls cost, in USD. `start` (UTC) is None without periods, `group` without groups or of none.
+    """The cost of some calls, in USD. `start` (UTC) is None without periods; `group` is None without groups.
 
-    `cost_usd` sums up what is priced, and is None where nothing is: `unpriced_calls` are never in it. The
-    amounts by kind are those of computed calls, without what was reported as one amount.
-    `cache_savings_usd` is what the tokens in caches would have cost as plain input, minus what they did cost.
+    `cost_usd` is the sum over the calls that have a price, None if none has; `unpriced_calls` are not in it. The
+    amounts by kind, such as `input_cost_usd`, are of calls whose cost was computed, not reported as one amount.
+    `cache_savings_usd` is what the cached tokens would have cost as plain input, minus what they did cost.
     """
 
     start: datetime | None = None
@@ -69,7 +71,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unpriced(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls that have no price, and why. `first` and `last` are UTC."""
+    """Calls without a price, and the reason, such as "no price is known". `first` and `last` are UTC."""
 
     provider: str | None
     model: str | None
@@ -82,7 +84,7 @@ class Unpriced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Burn(msgspec.Struct, frozen=True, kw_only=True):
-    """What the running UTC day has cost so far, and would cost in the end at the same rate."""
+    """The cost of the running UTC day so far, and projected to its end at the same rate."""
 
     day: datetime
     calls: int
@@ -94,7 +96,7 @@ class Burn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CostReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows in order of time, then cost; their total; the running day; what has no price. `notes` warn of the prices."""
+    """Rows sorted by start, then by cost; their total; the running day; unpriced calls. `notes` are warnings."""
 
     period: Period | None
     by: By | None
@@ -106,10 +108,10 @@ class CostReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Repriced(msgspec.Struct, frozen=True, kw_only=True):
-    """The same calls at the prices of their own time (`old`) and of another (`new`), in USD.
+    """The same calls at the prices of their own time (`old`) and of another time (`new`), in USD.
 
-    `difference_usd` is of the calls that have both prices. What only one side has a price for is apart, so that
-    new = old + difference + newly priced − no longer priced, in every row and in the total, which is the sum of rows.
+    `difference_usd` is that of the calls with both prices; calls with only one of them are counted separately, so that
+    new = old + difference + newly priced − no longer priced, in each row and in the total.
     """
 
     group: str | None
@@ -124,7 +126,7 @@ class Repriced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recomputed(msgspec.Struct, frozen=True, kw_only=True):
-    """What calls would have cost at the prices of `as_of` (UTC), by group and in total."""
+    """The cost of calls at the prices of `as_of` (UTC), per group and in total."""
 
     as_of: datetime
     by: By
@@ -134,7 +136,7 @@ class Recomputed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceInUse(msgspec.Struct, frozen=True):
-    """A rate that calls in the index may have; `rate` None says that they have none."""
+    """A rate of calls in the index; `rate` is None if these calls have no price."""
 
     workspace: str | None
     provider: str | None
@@ -152,39 +154,36 @@ def report(
     until: datetime | None = None,
     now: datetime | None = None,
 ) -> CostReport:
-    """Sum up the calls from `since` on and before `until`. `now` is for the running day. Raises QueryFailed."""
+    """Sum up the cost of the calls from `since`, included, to `until`, excluded.
+
+    `now` is the time that the running day is computed for. Raises QueryFailed for an unknown period or group.
+    """
     if period is not None and period not in PERIODS:
         raise QueryFailed(f"unknown period {period!r}; use one of {', '.join(PERIODS)}")
-    group = _column(by)
-    moment = _naive(now) or datetime.now(UTC).replace(tzinfo=None)
+    _check_group(by)
+    moment = naive_utc(now or datetime.now(UTC))
     today = datetime(moment.year, moment.month, moment.day)
-    asked, bounds = _asked(since, until)
-    of_today = "timestamp >= $today AND timestamp < $tomorrow"
     calls, resolved = _resolved(connection)
-    bucket = "NULL::TIMESTAMP" if period is None else f"date_trunc({literal(period)}, timestamp)::TIMESTAMP"
     connection.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE cost_cells AS
-        SELECT {bucket} AS start, {group} AS "group", provider, model, service_tier, cost_source, unpriced_because,
-               {asked} AS asked, {of_today} AS today,
-               count(*) AS calls, {", ".join(f"sum({name}) AS {name}" for name in (*_TOKENS, *_AMOUNTS))},
-               min(timestamp) AS first, max(timestamp) AS last
-        FROM {costs.priced(connection, resolved, calls=calls)} WHERE asked OR today GROUP BY ALL
-        """,
-        {**bounds, "today": today, "tomorrow": today + timedelta(days=1)},
+        _CREATE_CELLS.format(costs=costs.subquery(connection, resolved, calls=calls)),
+        {
+            **_bounds(by, since, until),
+            "period": period,
+            "today": today,
+            "tomorrow": today + timedelta(days=1),
+        },
     )
     sums: dict[str, list[Cost]] = {"row": [], "total": [], "today": []}
-    for which, *sum_ in connection.execute(_ALL_SUMS).fetchall():
-        sums[which].append(_cost(tuple(sum_)))
-    (total,), (spent,) = (sums[which] or [_cost(_NOTHING)] for which in ("total", "today"))
-    unpriced = connection.execute(_UNPRICED).fetchall() if total.unpriced_calls else []
+    for row in rows_as_dicts(connection.execute(_SUMS)):
+        sums[row.pop("grouping")].append(Cost(**_plain_values(row)))
+    (total,), (spent,) = (sums[grouping] or [_NO_CALLS] for grouping in ("total", "today"))
     return CostReport(
         period=period,
         by=by,
         rows=sums["row"],
         total=total,
         today=_burn(spent, today, moment),
-        unpriced=[Unpriced(**_values(Unpriced, (*row, _utc(first), _utc(last)))) for *row, first, last in unpriced],
+        unpriced=rows_as(Unpriced, connection.execute(_UNPRICED)) if total.unpriced_calls else [],
         notes=resolved.notes,
     )
 
@@ -197,130 +196,130 @@ def recompute(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Recomputed:
-    """Price the calls from `since` on and before `until` again: as if all had been made at `as_of`."""
-    moment = _naive(as_of) or as_of
-    asked, bounds = _asked(since, until)
+    """Price the calls from `since`, included, to `until`, excluded, as if all had been made at `as_of`.
+
+    Raises QueryFailed for an unknown group.
+    """
+    _check_group(by)
+    moment = naive_utc(as_of)
     calls, resolved = _resolved(connection, numbered=True)
     for side, at in (("old", None), ("new", moment)):
         costs.install(connection, resolved, calls=calls, as_of=at)
-        connection.execute(
-            f"""
-            CREATE OR REPLACE TEMP TABLE cost_calls_{side} AS
-            SELECT call_number, {_column(by)} AS "group", cost_usd AS usd FROM {COSTS} WHERE {asked}
-            """,
-            bounds,
-        )
-    joined = "cost_calls_old o JOIN cost_calls_new n USING (call_number)"
-    sums = ", ".join(
-        [
-            "count(*)",
-            *(
-                f"({each})::{USD}"
-                for each in (
-                    "sum(o.usd)", "sum(n.usd)", "sum(n.usd - o.usd)",
-                    "sum(n.usd) FILTER (o.usd IS NULL)", "sum(o.usd) FILTER (n.usd IS NULL)",
-                )
-            ),
-            *(f"count(*) FILTER ({side}.usd IS NULL)" for side in "on"),
-        ]
-    )  # fmt: skip
-    rows = connection.execute(
-        f'SELECT o."group", {sums} FROM {joined} GROUP BY 1 ORDER BY sum(n.usd) DESC NULLS LAST, 1 NULLS LAST'
-    ).fetchall()
-    (total,) = connection.execute(f"SELECT NULL, {sums} FROM {joined}").fetchall()
-    return Recomputed(
-        as_of=_utc(moment), by=by, rows=[_repriced(row) for row in rows], total=_repriced(total), notes=resolved.notes
-    )
+        connection.execute(_CREATE_SIDE.format(side=side), _bounds(by, since, until))
+    rows = [Repriced(**_plain_values(row)) for row in rows_as_dicts(connection.execute(_REPRICED))]
+    (total,) = rows_as_dicts(connection.execute(_REPRICED_TOTAL))
+    return Recomputed(as_of=utc(moment), by=by, rows=rows, total=Repriced(**_plain_values(total)), notes=resolved.notes)
 
 
 def prices_in_use(
     connection: duckdb.DuckDBPyConnection, model: str | None = None
 ) -> tuple[list[PriceInUse], list[str]]:
-    """Return the rates of the calls in the index, of those whose model's name has `model` in it; and notes."""
+    """Return the rates of the calls in the index, and notes; with `model`, of the models with that in their names."""
     resolved = costs.resolve(connection)
-    found = []
+    prices: list[PriceInUse] = []
     for key in sorted(resolved.rates, key=_by_name):
         if model is not None and model.casefold() not in (key.model or "").casefold():
             continue
-        known: list[Rate | None] = [*resolved.rates[key]] or [None]
+        key_rates: list[Rate | None] = [*resolved.rates[key]] or [None]
         tier = rates.tier_name(key.service_tier)
-        found += [PriceInUse(key.workspace, key.provider, key.model, tier, rate) for rate in known]
-    return found, resolved.notes
+        prices += [PriceInUse(key.workspace, key.provider, key.model, tier, rate) for rate in key_rates]
+    return prices, resolved.notes
 
 
 def _by_name(key: Key) -> tuple[str, ...]:
     return tuple(part or "" for part in (key.model, key.provider, key.service_tier, key.workspace))
 
 
-_SUMS = ", ".join(
-    [
-        "coalesce(sum(calls), 0)::BIGINT",
-        *(
-            f"coalesce(sum(calls) FILTER (cost_source = {literal(each)}), 0)::BIGINT"
-            for each in ("reported", "unpriced")
-        ),
-        *(f"coalesce(sum({name}), 0)::HUGEINT" for name in _TOKENS),
-        *(f"sum({name})::{USD}" for name in _AMOUNTS),
-    ]
-)
-# Of all, in one statement: to plan one takes longer than to run it.
-_ALL_SUMS = f"""
-    SELECT CASE grouping(asked, today, start) WHEN 2 THEN 'row' WHEN 3 THEN 'total' ELSE 'today' END AS which,
-           start, "group", {_SUMS}
-    FROM cost_cells GROUP BY GROUPING SETS ((asked, start, "group"), (asked), (today))
-    HAVING asked OR today ORDER BY start, sum(cost_usd) DESC NULLS LAST, "group" NULLS LAST
+# -- SQL -----------------------------------------------------------------------------------
+
+_GROUP = f"CASE $by::VARCHAR {' '.join(f'WHEN {literal(by)} THEN {column}' for by, column in _COLUMNS.items())} END"
+_IN_TIME = """
+    ($since::TIMESTAMP IS NULL OR timestamp >= $since::TIMESTAMP)
+    AND ($until::TIMESTAMP IS NULL OR timestamp < $until::TIMESTAMP)
 """
-_NOTHING: tuple[Any, ...] = (None, None, 0, 0, 0, *[0] * len(_TOKENS), *[None] * len(_AMOUNTS))
+_CREATE_CELLS = f"""
+    CREATE OR REPLACE TEMP TABLE cost_cells AS
+    SELECT CASE WHEN $period::VARCHAR IS NOT NULL THEN date_trunc($period::VARCHAR, timestamp)::TIMESTAMP END AS start,
+           {_GROUP} AS "group", provider, model, service_tier, cost_source, unpriced_because,
+           {_IN_TIME} AS asked, timestamp >= $today::TIMESTAMP AND timestamp < $tomorrow::TIMESTAMP AS today,
+           count(*) AS calls, {", ".join(f"sum({name}) AS {name}" for name in (*_TOKENS, *_AMOUNTS))},
+           min(timestamp) AS first, max(timestamp) AS last
+    FROM {{costs}} WHERE asked OR today GROUP BY ALL
+"""
+
+
+def _calls_from(source: str) -> str:
+    return f"coalesce(sum(cost_cells.calls) FILTER (cost_source = {literal(source)}), 0)::BIGINT AS {source}_calls"
+
+
+#: The rows, the total and the running day in one statement: planning it takes longer than running it.
+_SUMS = f"""
+    SELECT CASE grouping(asked, today, start) WHEN 2 THEN 'row' WHEN 3 THEN 'total' ELSE 'today' END AS grouping,
+           start, "group", coalesce(sum(cost_cells.calls), 0)::BIGINT AS calls,
+           {_calls_from("reported")}, {_calls_from("unpriced")},
+           {", ".join(f"coalesce(sum(cost_cells.{name}), 0)::HUGEINT AS {name}" for name in _TOKENS)},
+           {", ".join(f"sum(cost_cells.{name})::{USD} AS {name}" for name in _AMOUNTS)}
+    FROM cost_cells GROUP BY GROUPING SETS ((asked, start, "group"), (asked), (today))
+    HAVING asked OR today ORDER BY start, sum(cost_cells.cost_usd) DESC NULLS LAST, "group" NULLS LAST
+"""
+_NO_CALLS = msgspec.convert(
+    dict.fromkeys(("calls", "reported_calls", "unpriced_calls", *_TOKENS), 0) | dict.fromkeys(_AMOUNTS), Cost
+)
 _UNPRICED = f"""
-    SELECT provider, model, service_tier, unpriced_because, sum(calls)::BIGINT,
-           sum({" + ".join(_TOKENS)})::HUGEINT, min(first), max(last)
+    SELECT provider, model, service_tier, unpriced_because AS because, sum(cost_cells.calls)::BIGINT AS calls,
+           sum({" + ".join(_TOKENS)})::HUGEINT AS tokens, min(cost_cells.first) AS first, max(cost_cells.last) AS last
     FROM cost_cells WHERE asked AND cost_source = 'unpriced' GROUP BY 1, 2, 3, 4
     ORDER BY 5 DESC, 2, 1, 3, 4 LIMIT {UNPRICED_MAX}
 """
+_CALL_COLUMNS = ", ".join(dict.fromkeys([*costs.NEEDED, *_COLUMNS.values()]))
+_COPY_CALLS = f"CREATE OR REPLACE TEMP TABLE cost_calls AS SELECT {_CALL_COLUMNS} FROM {costs.CALLS}"
+_COPY_NUMBERED_CALLS = f"""
+    CREATE OR REPLACE TEMP TABLE cost_calls AS
+    SELECT row_number() OVER () AS call_number, {_CALL_COLUMNS} FROM {costs.CALLS}
+"""
+_CREATE_SIDE = f"""
+    CREATE OR REPLACE TEMP TABLE cost_calls_{{side}} AS
+    SELECT call_number, {_GROUP} AS "group", cost_usd AS usd FROM {COSTS} WHERE {_IN_TIME}
+"""
+_REPRICED_SUMS = f"""
+    count(*) AS calls, sum(o.usd)::{USD} AS old_usd, sum(n.usd)::{USD} AS new_usd,
+    sum(n.usd - o.usd)::{USD} AS difference_usd,
+    (sum(n.usd) FILTER (o.usd IS NULL))::{USD} AS newly_priced_usd,
+    (sum(o.usd) FILTER (n.usd IS NULL))::{USD} AS no_longer_priced_usd,
+    count(*) FILTER (o.usd IS NULL) AS old_unpriced_calls, count(*) FILTER (n.usd IS NULL) AS new_unpriced_calls
+"""
+_SIDES = "cost_calls_old o JOIN cost_calls_new n USING (call_number)"
+_REPRICED = f"""
+    SELECT o."group" AS "group", {_REPRICED_SUMS} FROM {_SIDES}
+    GROUP BY 1 ORDER BY sum(n.usd) DESC NULLS LAST, 1 NULLS LAST
+"""
+_REPRICED_TOTAL = f'SELECT NULL AS "group", {_REPRICED_SUMS} FROM {_SIDES}'
 
 
-def _resolved(connection: duckdb.DuckDBPyConnection, *, numbered: bool = False) -> tuple[str, Resolved]:
-    """Return what `llm_costs` is to stand on, and the rates.
+def _resolved(connection: duckdb.DuckDBPyConnection, *, numbered: bool = False) -> tuple[str, ResolvedRates]:
+    """Return the table of calls that `llm_costs` is to be made from, and the rates of these calls.
 
-    Calls are looked at more than once. Those of imported sessions are put aside first: to find them among
-    all the lines takes longest. Recorded ones are faster where they are, unless each is to have a `call_number`.
+    The calls are read more than once. Those of imported sessions are copied first, since parsing them out of the lines
+    takes longest; recorded calls are faster in place, unless each needs a `call_number`.
     """
     calls = costs.CALLS
     if numbered or connection.execute(_IMPORTED, [sources.event_types()]).fetchall():
         calls = "cost_calls"
-        columns = ", ".join(dict.fromkeys([*costs.NEEDED, *_COLUMNS.values()]))
-        number = "row_number() OVER () AS call_number, " if numbered else ""
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {calls} AS SELECT {number}{columns} FROM {costs.CALLS}")
+        connection.execute(_COPY_NUMBERED_CALLS if numbered else _COPY_CALLS)
     return calls, costs.resolve(connection, calls=calls)
 
 
-def _column(by: By | None) -> str:
-    if by is None:
-        return "NULL::VARCHAR"
-    if by not in _COLUMNS:
+def _check_group(by: By | None) -> None:
+    if by is not None and by not in _COLUMNS:
         raise QueryFailed(f"costs cannot be grouped by {by!r}; use one of {', '.join(GROUPS)}, or sql() on {COSTS}")
-    return _COLUMNS[by]
 
 
-def _asked(since: datetime | None, until: datetime | None) -> tuple[str, dict[str, Any]]:
-    bounds = {name: _naive(moment) for name, moment in (("since", since), ("until", until)) if moment is not None}
-    signs = {"since": ">=", "until": "<"}
-    return " AND ".join(["true", *(f"timestamp {signs[name]} ${name}" for name in bounds)]), bounds
+def _bounds(by: By | None, since: datetime | None, until: datetime | None) -> dict[str, Any]:
+    return {"by": by, "since": since and naive_utc(since), "until": until and naive_utc(until)}
 
 
-def _cost(row: tuple[Any, ...]) -> Cost:
-    values = _values(Cost, row)
-    values["start"] = None if values["start"] is None else _utc(values["start"])
-    return Cost(**values)
-
-
-def _repriced(row: tuple[Any, ...]) -> Repriced:
-    return Repriced(**_values(Repriced, row))
-
-
-def _values(struct: type[msgspec.Struct], row: tuple[Any, ...]) -> dict[str, Any]:
-    plain = (_plain(value) if isinstance(value, Decimal) else value for value in row)
-    return dict(zip(struct.__struct_fields__, plain, strict=True))
+def _plain_values(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) if isinstance(value, Decimal) else value for name, value in row.items()}
 
 
 def _burn(spent: Cost, day: datetime, now: datetime) -> Burn:
@@ -330,7 +329,7 @@ def _burn(spent: Cost, day: datetime, now: datetime) -> Burn:
         per_second = cost / Decimal(str(elapsed_s))
         micros = Decimal("0.000001")
         return Burn(
-            day=_utc(day),
+            day=utc(day),
             calls=spent.calls,
             unpriced_calls=spent.unpriced_calls,
             cost_usd=cost,
@@ -341,16 +340,6 @@ def _burn(spent: Cost, day: datetime, now: datetime) -> Burn:
 
 
 def _plain(amount: Decimal) -> Decimal:
-    """Return the same amount without the zeros behind it, and never as a power of ten."""
+    """Return an amount without trailing zeros and without an exponent: 1.500 becomes 1.5."""
     text = format(amount, "f")
     return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
-
-
-def _naive(moment: datetime | None) -> datetime | None:
-    if moment is None or moment.tzinfo is None:
-        return moment
-    return moment.astimezone(UTC).replace(tzinfo=None)
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC)

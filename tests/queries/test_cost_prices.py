@@ -26,7 +26,7 @@ def rate_at(
 ) -> Rate:
     (found,) = [
         each
-        for each in prices.listed(Key(None, provider, model, tier))
+        for each in prices.library_rates(Key(None, provider, model, tier))
         if each.holds(at.replace(tzinfo=None), input_tokens)
     ]
     return found  # fmt: skip
@@ -136,7 +136,7 @@ def test_a_tier_has_its_own_price_or_none(model: str, tier: str, at: datetime, u
 )
 def test_models_are_found_by_the_names_that_are_in_use(model: str, provider: str | None, matched: str) -> None:
     """With the provider's name in the conventions of OpenTelemetry, or without one."""
-    found = prices.listed(Key(None, provider, model, None))
+    found = prices.library_rates(Key(None, provider, model, None))
     assert {each.matched for each in found} == {matched}
 
 
@@ -175,7 +175,7 @@ def test_the_longest_match_counts_whatever_the_order() -> None:
     for shift in range(3):
         seller = types.Provider(id="p", name="P", api_pattern="p", models=models[shift:] + models[:shift])
         for name, expected in [("m-1-mini-x", "m-1-mini"), ("m-1-x", "m-1"), ("mm", "m")]:
-            found = prices.find([seller], "p", name)
+            found = prices.find_model([seller], "p", name)
             assert found is not None
             assert found[2].id == expected
 
@@ -199,7 +199,7 @@ def test_any_call_costs_what_the_library_says(seed: int) -> None:
         active = [each for each in variants if each.constraint is None or each.constraint.active(at)]
         if odd or listed.input_mtok is None or listed.output_mtok is None or (context and not active):
             continue
-        if prices.find(providers, provider.id, model.id) != (provider, provider, model):
+        if prices.find_model(providers, provider.id, model.id) != (provider, provider, model):
             continue  # its id does not name it
         compared += 1
         read, short, long = (chance.choice([0, chance.randrange(300_000)]) for _ in range(3))
@@ -223,7 +223,7 @@ def test_rates_of_every_model_never_overlap() -> None:
     """A call finds one rate or none: at each change of date, hour and band, on both sides of it."""
     for provider in providers:
         for model in provider.models:
-            found = prices.listed(Key(None, provider.id, model.id, None))
+            found = prices.library_rates(Key(None, provider.id, model.id, None))
             for moment in {each.valid_from for each in found} | {each.valid_until for each in found}:
                 for hour_us in {each.hour_from_us for each in found}:
                     for count in {each.input_from for each in found}:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from eventlog.queries.cost import price_cache, prices, rates
-from eventlog.queries.cost.price_cache import Name, Remembered
+from eventlog.queries.cost.price_cache import Name, PriceCache
 from eventlog.queries.cost.rates import Key, Rate
 
 OPUS = Name("anthropic", "claude-opus-4-5", "standard")
@@ -37,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def saved(path: Path, source: Path, known: dict[Name, tuple[Rate, ...]]) -> None:
-    kept = Remembered(path, [source])
+    kept = PriceCache(path, [source])
     for name, rates_ in known.items():
         kept.add(name, rates_)
     kept.save()
@@ -45,11 +45,11 @@ def saved(path: Path, source: Path, known: dict[Name, tuple[Rate, ...]]) -> None
 
 def test_rates_come_back_as_they_were(path: Path, source: Path) -> None:
     """Every rate of the library, to the last digit; also that a name has none."""
-    listed = tuple(prices.listed(Key(None, "anthropic", "claude-sonnet-4-5", None)))
+    listed = tuple(prices.library_rates(Key(None, "anthropic", "claude-sonnet-4-5", None)))
     assert len(listed) > 1
     unknown = Name(None, "no-such-model", "batch")
     saved(path, source, {OPUS: ONE, Name("p", "m", "standard"): listed, unknown: ()})
-    found = Remembered(path, [source])
+    found = PriceCache(path, [source])
     assert [found.get(name) for name in (OPUS, Name("p", "m", "standard"), unknown)] == [ONE, listed, ()]
     assert found.get(Name(None, "claude-opus-4-5", "standard")) is None
     assert [oct(each.stat().st_mode & 0o777) for each in (path, path.parent)] == ["0o600", "0o700"]
@@ -60,14 +60,14 @@ def test_another_price_list_is_asked_anew(path: Path, source: Path) -> None:
     saved(path, source, {OPUS: ONE})
     as_it_was = source.stat()
     source.write_text("other prices")
-    assert Remembered(path, [source]).get(OPUS) is None
+    assert PriceCache(path, [source]).get(OPUS) is None
     source.write_text("prices")
-    assert Remembered(path, [source]).get(OPUS) is None
+    assert PriceCache(path, [source]).get(OPUS) is None
     os.utime(source, ns=(as_it_was.st_atime_ns, as_it_was.st_mtime_ns))
-    assert Remembered(path, [source]).get(OPUS) == ONE
+    assert PriceCache(path, [source]).get(OPUS) == ONE
     other = source.rename(source.with_name("moved.py"))
     saved(path, other, {Name(None, "m", "standard"): ()})
-    assert Remembered(path, [other]).get(OPUS) is None
+    assert PriceCache(path, [other]).get(OPUS) is None
 
 
 NONE = [b"", b"{", b"[]", b'{"made_from": 1}', b"\xff\x00", b'{"made_from":[],"entries":[]}', b'{"x":' + b"[" * 10**6]
@@ -78,11 +78,11 @@ def test_a_file_that_is_none_is_replaced(path: Path, source: Path, text: bytes) 
     """Torn, or of something else."""
     path.parent.mkdir(parents=True)
     path.write_bytes(text)
-    kept = Remembered(path, [source])
+    kept = PriceCache(path, [source])
     assert kept.get(OPUS) is None
     kept.add(OPUS, ONE)
     kept.save()
-    assert Remembered(path, [source]).get(OPUS) == ONE
+    assert PriceCache(path, [source]).get(OPUS) == ONE
 
 
 @pytest.mark.parametrize("price", ["NaN", "Infinity", "1e30", "-1", "0.0000000000001"])
@@ -91,7 +91,7 @@ def test_a_price_that_is_none_is_not_believed(path: Path, source: Path, price: s
     saved(path, source, {OPUS: ONE})
     path.write_text(path.read_text().replace("12.5", price))
     assert price in path.read_text()
-    assert Remembered(path, [source]).get(OPUS) is None
+    assert PriceCache(path, [source]).get(OPUS) is None
 
 
 def test_a_pipe_in_its_place_is_not_waited_for(path: Path, source: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_pipe_in_its_place_is_not_waited_for(path: Path, source: Path) -> None
     path.parent.mkdir(parents=True)
     os.mkfifo(path)
     saved(path, source, {OPUS: ONE})
-    assert Remembered(path, [source]).get(OPUS) == ONE
+    assert PriceCache(path, [source]).get(OPUS) == ONE
 
 
 @pytest.mark.parametrize("case", ["a file in the way", "no home", "nothing to be made from", "it is gone"])
@@ -108,7 +108,7 @@ def test_where_nothing_can_be_kept_nothing_is(path: Path, source: Path, case: st
     if case == "a file in the way":
         path.parent.parent.write_text("")
     made_from = {"nothing to be made from": [], "it is gone": [source, source / "gone"]}.get(case, [source])
-    kept = Remembered(None if case == "no home" else path, made_from)
+    kept = PriceCache(None if case == "no home" else path, made_from)
     kept.add(OPUS, ONE)
     kept.save()
     assert not path.exists()
@@ -119,7 +119,7 @@ def test_it_stays_small(path: Path, source: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(price_cache, "NAMES_MAX", 3)
     names = [Name(None, f"m{number}", "standard") for number in range(5)]
     saved(path, source, {**dict.fromkeys(names, ONE), Name(None, "m" * 1000, "standard"): ONE})
-    found = Remembered(path, [source])
+    found = PriceCache(path, [source])
     assert [found.get(name) for name in names] == [None, None, ONE, ONE, ONE]
     assert path.stat().st_size < 2000
     assert list(path.parent.iterdir()) == [path]
@@ -129,8 +129,8 @@ _PROGRAM = """
 import sys
 from eventlog.queries.cost import prices
 from eventlog.queries.cost.rates import Key
-before = prices.listed(Key(None, "anthropic", "claude-opus-4-5", None))
-prices.remember()
+before = prices.library_rates(Key(None, "anthropic", "claude-opus-4-5", None))
+prices.save_cache()
 print("genai_prices.data" in sys.modules, before[0].input, before[0].version)
 """
 
@@ -152,5 +152,5 @@ def test_the_library_is_loaded_once_for_a_name() -> None:
 
 def test_it_depends_on_the_library_and_on_what_is_made_of_it() -> None:
     """Its data, its version, and our own rules."""
-    names = {path.name for path in prices._made_from()}
+    names = {path.name for path in prices._sources()}
     assert {"data.py", "types.py", "prices.py", "rates.py", "genai_prices-0.2.3.dist-info"} <= names

@@ -6,19 +6,20 @@ import ast
 import importlib
 import re
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from eventlog.indexer.index import index_file
-from eventlog.queries.cost import costs
+from eventlog.queries.cost import costs, report
 from eventlog.queries.identity import Scope
 from eventlog.queries.search import blob_search, search
 from tests.conftest import PROJECT
 from tests.indexer.support import index
 
-TOPICS = ("runs", "insights", "search", "metrics", "health")
+TOPICS = ("runs", "insights", "search", "metrics", "health", "cost")
 MODULES = sorted(path for topic in TOPICS for path in (PROJECT / "queries" / topic).glob("*.py"))
 _BEGINNING = re.compile(r"\s*(SELECT|WITH|FROM|CREATE|INSERT|DELETE|UPDATE|DROP|COPY)\b")
 #: Not the `$` of a JSON path.
@@ -34,7 +35,8 @@ _PARTS = {
     "{all_words}": "has0", "{counts}": "count(*) FILTER (has0)", "{reach}": "12",
     "{view}": "llm_calls", "{now}": "TIMESTAMP '2026-01-02'", "{since}": "TIMESTAMP '2026-01-01'",
     "{before}": "TIMESTAMP '2025-12-25'", "{length_us}": "86400000000",
-    "{query}": "SELECT 'w' AS workspace, 'a' AS agent, 1 AS n", "{workspace}": "NULL", "{agent}": "'a'",
+    "{query}": "SELECT 'w' AS workspace, 'a' AS agent, 1 AS n", "{workspace}": "NULL::VARCHAR", "{calls}": "llm_calls",
+    "{costs}": "llm_costs", "{side}": "old", "{work}": "'llm_call'", "{agent}": "'a'",
     "{columns}": "in_blob0 BOOLEAN", "{values}": "unnest(?::BOOLEAN[])",
 }  # fmt: skip
 
@@ -60,7 +62,7 @@ STATEMENTS = dict(_constants())
 
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An index without events, with what the topics make in it."""
+    """An index without events, with the temporary tables and views that the topics make in it."""
     root = tmp_path_factory.mktemp("root")
     index(root)
     with index_file.reading(root, timeout_s=10) as reading:
@@ -69,16 +71,30 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.Duck
         yield reading
 
 
+@pytest.fixture(scope="module")
+def repriced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An index without events, with what a report at other prices makes in it: there `llm_costs` has fewer columns."""
+    root = tmp_path_factory.mktemp("root")
+    index(root)
+    with index_file.reading(root, timeout_s=10) as reading:
+        report.report(reading)
+        report.recompute(reading, datetime(2026, 1, 2))
+        yield reading
+
+
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_a_statement_can_be_planned(name: str, connection: duckdb.DuckDBPyConnection) -> None:
+def test_a_statement_can_be_planned(
+    name: str, connection: duckdb.DuckDBPyConnection, repriced: duckdb.DuckDBPyConnection
+) -> None:
     """Its tables, columns and functions exist, and its parameters have types."""
+    reading = repriced if name.startswith("cost.report.") else connection
     for scope in _SCOPES if "{scope}" in STATEMENTS[name] else _SCOPES[:1]:
         statement = scope.within(STATEMENTS[name])
         for part, sample in _PARTS.items():
             statement = statement.replace(part, sample)
         names = _PARAMETER.findall(statement)
-        params: dict[str, str | None] | list[None] = {name: scope.params.get(name) for name in names if name}
-        assert connection.execute(f"EXPLAIN {statement}", params or [None] * len(names)).fetchall()
+        params: dict[str, str | None] | list[str] = {name: scope.params.get(name) for name in names if name}
+        assert reading.execute(f"EXPLAIN {statement}", params or ["[]"] * len(names)).fetchall()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)
