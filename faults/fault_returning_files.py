@@ -189,7 +189,7 @@ class _Story:
 
     def replay(self) -> None:
         done = replay.replay(self._root)
-        Plan.check(done.kept is None, self._said(f"a replay kept {done.kept_events} events apart"))
+        Plan.check(done.old_index is None, self._said(f"a replay kept {done.lacking_events} events apart"))
 
     def snapshot(self) -> None:
         """Somebody copies the log's folder."""

@@ -11,14 +11,14 @@ from eventlog.process import threads
 from eventlog.process.guards import message_of
 
 _logger = logging.getLogger("eventlog.indexer")
-#: Between tries, while indexing fails.
+#: Pause between attempts while indexing fails: doubled each time.
 _DELAY_MIN_S, _DELAY_MAX_S = 1.0, 30.0
 
 
 class BackgroundIndexer:
-    """Runs `watch` in a daemon thread. `stop` indexes what is left and ends it.
+    """Runs `watch` in a daemon thread, until `stop` is called.
 
-    Nothing else ends it: what it runs into is counted in `errors`, and it tries again.
+    Errors are counted in `errors` and logged; the thread tries again.
     """
 
     def __init__(self, root: str, *, release: bool) -> None:
@@ -30,7 +30,7 @@ class BackgroundIndexer:
             _say("no thread can be started to index events; they are in the log, and can be indexed later")
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread within a bound. What it did not get to stays in the log for the next one."""
+        """Index the rest and end the thread, waiting up to `timeout_s` seconds. What is left stays in the log."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
@@ -52,10 +52,10 @@ class BackgroundIndexer:
 def _say(message: str) -> None:
     try:
         _logger.warning(message)
-    except BaseException:  # noqa: BLE001 - a handler of the agent's; nobody is above this thread
+    except BaseException:  # noqa: BLE001 - a log handler of the agent; nobody is above this thread
         return
 
 
 def start(root: str, *, release: bool) -> BackgroundIndexer:
-    """Start indexing a root in the background; with `release`, delete what is indexed."""
+    """Start a thread that indexes a root; with `release`, it deletes segments that are indexed (mode `db_only`)."""
     return BackgroundIndexer(root, release=release)

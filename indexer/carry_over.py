@@ -1,13 +1,13 @@
-"""What only the old index has is carried over into the one that a replay has built from the log.
+"""Rows that only the old index has are carried over into the index that a replay has built from the log.
 
-| in the old index, a segment           | what is carried                                                      |
-| ------------------------------------- | -------------------------------------------------------------------- |
-| that the log has not (any more)       | all of it, under its name: from now on the index is its only home    |
-| that is there and cannot be read      | all of it, with its checkpoint: it is read on when that works again   |
-| of which the log has another file     | the rows that are in no segment, under a name of their own (versions) |
+| the log's file of a segment   | rows of the old index that are carried over                               |
+| ----------------------------- | ------------------------------------------------------------------------- |
+| is gone                       | all, under its name: from now on only the index has them                  |
+| cannot be read                | all, with the checkpoint: reading continues there when it is possible     |
+| is another file               | those that are in no segment, under a name of their own (load/versions)   |
 
-What the log has is told by content, not by name and length: the two indexes are compared by the number of
-rows of each segment and a sum of their hashes, and only where these differ by the ids themselves.
+Files are compared by content, not by name and size: first the number of rows of each segment and the sum of their
+hashes, then, only where these differ, the ids.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TABLES = ("events", "conflicts")
 
 
 class Carried(NamedTuple):
-    """Events that only the old index had, though nobody had released them: by what became of their segments."""
+    """How many events only the old index had though their segments were not released, by the fate of the segments."""
 
     deleted: int = 0
     unreadable: int = 0
@@ -39,119 +39,69 @@ class Carried(NamedTuple):
 
 
 def carry(connection: duckdb.DuckDBPyConnection, present: Collection[str], unreadable: Collection[str]) -> Carried:
-    """Carry over from the attached database `live` what the log, with the segments that are present, has not."""
+    """Carry over rows from the attached database `live` that the log does not have; return their numbers.
+
+    `present` are the names of all segments in the log, `unreadable` of those that could not be read.
+    """
     readable = list(set(present) - set(unreadable))
-    connection.execute(
-        "CREATE OR REPLACE TEMP TABLE gone AS SELECT name, NULL::BIGINT AS upto FROM live.segments "
-        "WHERE name NOT IN (SELECT unnest(?::VARCHAR[]))",
-        [readable],
-    )
-    deleted = _count(
-        connection,
-        "SELECT sum(events) FROM live.segments SEMI JOIN gone USING (name) "
-        "WHERE NOT released AND name NOT IN (SELECT unnest(?::VARCHAR[]))",
-        [list(unreadable)],
-    )
-    cut_short = _count(
-        connection,
-        "SELECT sum(events) FROM live.segments WHERE name IN (SELECT unnest(?::VARCHAR[]))",
-        [list(unreadable)],
-    )
+    connection.execute(CREATE_GONE, [readable])
+    deleted = _count(connection, COUNT_DELETED, [list(unreadable)])
+    cut_short = _count(connection, COUNT_OF_SEGMENTS, [list(unreadable)])
     connection.begin()
     _carry_gone(connection)
-    connection.execute(
-        "UPDATE segments SET released = true WHERE name NOT IN (SELECT unnest(?::VARCHAR[]))", [list(present)]
-    )
+    connection.execute(RELEASE_OTHERS, [list(present)])
     replaced = _carry_replaced(connection)
     connection.commit()
     return Carried(deleted, cut_short, replaced)
 
 
 def carry_released(connection: duckdb.DuckDBPyConnection, limits: Mapping[str, int]) -> None:
-    """Carry over the segments that are released, up to the limits: their truth is the old index alone."""
+    """Carry over the rows of released segments from `live`, up to an offset for each segment name."""
     rows = (msgspec.json.encode({"name": name, "upto": upto}) for name, upto in limits.items())
     with as_table(rows, "name: 'VARCHAR', upto: 'BIGINT'") as table:
-        connection.execute(
-            "CREATE OR REPLACE TEMP TABLE gone AS "
-            f"FROM {table} SEMI JOIN (FROM live.segments WHERE released) USING (name)"
-        )
+        connection.execute(CREATE_GONE_OF_RELEASED.format(rows=table))
     connection.begin()
     _carry_gone(connection)
     connection.commit()
 
 
 def _carry_gone(connection: duckdb.DuckDBPyConnection) -> None:
-    here = "JOIN gone ON gone.name = old.segment WHERE upto IS NULL OR line_offset < upto"
-    if not _count(connection, "SELECT count(*) FROM gone"):
+    if not _count(connection, COUNT_GONE):
         return
     for table in _TABLES:
         names = _live_columns(connection, table)
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {names} FROM live.{table} old {here}")
+        connection.execute(CREATE_BATCH_OF_GONE.format(columns=names, table=table))
         loader.merge_batch(connection)
-    connection.execute("DELETE FROM rejected WHERE segment IN (SELECT name FROM gone)")
-    connection.execute(f"INSERT INTO rejected BY NAME SELECT old.* FROM live.rejected old {here}")
-    connection.execute("DELETE FROM segments WHERE name IN (SELECT name FROM gone)")
-    connection.execute("INSERT INTO segments BY NAME FROM live.segments SEMI JOIN gone USING (name)")
-    connection.execute("UPDATE segments SET torn_bytes = 0 WHERE torn_bytes IS NULL")  # of an older schema
+    connection.execute(DELETE_REJECTED_OF_GONE)
+    connection.execute(CARRY_REJECTED_OF_GONE)
+    connection.execute(DELETE_SEGMENTS_OF_GONE)
+    connection.execute(CARRY_SEGMENTS_OF_GONE)
+    connection.execute(FILL_TORN_BYTES)
 
 
 def _carry_replaced(connection: duckdb.DuckDBPyConnection) -> int:
-    """Carry the rows of segments of which the log has another file; return how many there are."""
+    """Carry over rows of segments of which the log has another file; return how many."""
     lacking = find_lacking(connection)
     if not lacking:
         return 0
     names = _live_columns(connection, "events").replace("segment,", "version AS segment,")
-    connection.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE renamed AS
-        SELECT old.name, {VERSION} AS version
-        FROM live.segments old JOIN (SELECT segment AS name, {ROWS_DIGEST} FROM live.events GROUP BY 1) USING (name)
-        WHERE old.name IN (SELECT segment FROM lacking)
-        """
-    )
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {names} FROM live.events old "
-        f"JOIN renamed ON renamed.name = old.segment SEMI JOIN lacking ON {loader.same_event('old', 'lacking')}"
-    )
+    connection.execute(CREATE_RENAMED)
+    connection.execute(CREATE_BATCH_OF_LACKING.format(columns=names))
     loader.merge_batch(connection)
-    connection.execute(
-        """
-        INSERT INTO rejected BY NAME
-        SELECT old.* REPLACE (version AS segment) FROM live.rejected old JOIN renamed ON renamed.name = old.segment
-        WHERE NOT EXISTS (FROM rejected new WHERE (new.segment, new.line_offset, new.length, new.raw)
-            = (old.segment, old.line_offset, old.length, old.raw))
-        """
-    )
-    connection.execute("DELETE FROM segments WHERE name IN (SELECT version FROM renamed)")
-    connection.execute(
-        """
-        INSERT INTO segments BY NAME
-        SELECT old.* REPLACE (version AS name, true AS released) FROM live.segments old JOIN renamed USING (name)
-        """
-    )
-    connection.execute("UPDATE segments SET torn_bytes = 0 WHERE torn_bytes IS NULL")
+    connection.execute(CARRY_REJECTED_OF_RENAMED)
+    connection.execute(DELETE_SEGMENTS_OF_RENAMED)
+    connection.execute(CARRY_SEGMENTS_OF_RENAMED)
+    connection.execute(FILL_TORN_BYTES)
     return lacking
 
 
 def find_lacking(connection: duckdb.DuckDBPyConnection) -> int:
-    """Put into the temporary table `lacking` the events that only the old index has; return how many there are."""
-    digests = f"SELECT segment, {ROWS_DIGEST}"
-    connection.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE differing AS SELECT segment FROM ({digests} FROM live.events GROUP BY segment)
-        ANTI JOIN ({digests} FROM event_rows GROUP BY segment) USING (segment, row_count, row_sum)
-        """
-    )
-    if not _count(connection, "SELECT count(*) FROM differing"):
+    """Put events that only the old index has into the temporary table `lacking`; return how many."""
+    connection.execute(CREATE_DIFFERING)
+    if not _count(connection, COUNT_DIFFERING):
         return 0
-    connection.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE lacking AS SELECT segment, workspace, event_id
-        FROM live.events old SEMI JOIN differing USING (segment)
-        ANTI JOIN event_rows ON {loader.same_event("old", "event_rows")}
-        """
-    )
-    return _count(connection, "SELECT count(*) FROM lacking")
+    connection.execute(CREATE_LACKING)
+    return _count(connection, COUNT_LACKING)
 
 
 def _count(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[list[str]] | None = None) -> int:
@@ -160,10 +110,75 @@ def _count(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[l
 
 
 def _live_columns(connection: duckdb.DuckDBPyConnection, table: str) -> str:
-    """Today's columns as the live index has them: one of an older schema may lack some."""
-    found = connection.execute(
-        "SELECT column_name FROM duckdb_columns() WHERE database_name = 'live' AND table_name = ?", [table]
-    ).fetchall()
-    there = {row[0] for row in found}
-    wanted = schema.CONTENT | schema.POSITION
-    return ", ".join(name if name in there else f"NULL::{kind} AS {name}" for name, kind in wanted.items())
+    """Return today's columns for a SELECT from the live index; NULL for those that an older schema does not have."""
+    names = {row[0] for row in connection.execute(SELECT_LIVE_COLUMNS, [table]).fetchall()}
+    columns = schema.CONTENT | schema.POSITION
+    return ", ".join(name if name in names else f"NULL::{kind} AS {name}" for name, kind in columns.items())
+
+
+# -- statements ------------------------------------------------------------------------------
+
+# `live` is the old index. Temporary tables: `gone`, segments to be carried over, up to an offset if there is one;
+# `differing`, segments with other rows than in the old index; `lacking`, events that only the old index has; `renamed`,
+# the names of their versions; `batch`, rows for `loader.merge_batch`.
+
+_OF_GONE = "JOIN gone ON gone.name = old.segment WHERE upto IS NULL OR line_offset < upto"
+CREATE_GONE = """
+CREATE OR REPLACE TEMP TABLE gone AS
+SELECT name, NULL::BIGINT AS upto FROM live.segments WHERE name NOT IN (SELECT unnest(?::VARCHAR[]))
+"""
+CREATE_GONE_OF_RELEASED = """
+CREATE OR REPLACE TEMP TABLE gone AS
+FROM {rows} SEMI JOIN (FROM live.segments WHERE released) USING (name)
+"""
+COUNT_GONE = "SELECT count(*) FROM gone"
+COUNT_DELETED = """
+SELECT sum(events) FROM live.segments SEMI JOIN gone USING (name)
+WHERE NOT released AND name NOT IN (SELECT unnest(?::VARCHAR[]))
+"""
+COUNT_OF_SEGMENTS = "SELECT sum(events) FROM live.segments WHERE name IN (SELECT unnest(?::VARCHAR[]))"
+RELEASE_OTHERS = "UPDATE segments SET released = true WHERE name NOT IN (SELECT unnest(?::VARCHAR[]))"
+CREATE_BATCH_OF_GONE = f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {{columns}} FROM live.{{table}} old {_OF_GONE}"
+DELETE_REJECTED_OF_GONE = "DELETE FROM rejected WHERE segment IN (SELECT name FROM gone)"
+CARRY_REJECTED_OF_GONE = f"INSERT INTO rejected BY NAME SELECT old.* FROM live.rejected old {_OF_GONE}"
+DELETE_SEGMENTS_OF_GONE = "DELETE FROM segments WHERE name IN (SELECT name FROM gone)"
+CARRY_SEGMENTS_OF_GONE = "INSERT INTO segments BY NAME FROM live.segments SEMI JOIN gone USING (name)"
+#: An index of an older schema has no such column.
+FILL_TORN_BYTES = "UPDATE segments SET torn_bytes = 0 WHERE torn_bytes IS NULL"
+CREATE_RENAMED = f"""
+CREATE OR REPLACE TEMP TABLE renamed AS
+SELECT old.name, {VERSION} AS version
+FROM live.segments old JOIN (SELECT segment AS name, {ROWS_DIGEST} FROM live.events GROUP BY 1) USING (name)
+WHERE old.name IN (SELECT segment FROM lacking)
+"""
+CREATE_BATCH_OF_LACKING = f"""
+CREATE OR REPLACE TEMP TABLE batch AS
+SELECT {{columns}} FROM live.events old
+JOIN renamed ON renamed.name = old.segment SEMI JOIN lacking ON {loader.same_event("old", "lacking")}
+"""
+CARRY_REJECTED_OF_RENAMED = """
+INSERT INTO rejected BY NAME
+SELECT old.* REPLACE (version AS segment) FROM live.rejected old JOIN renamed ON renamed.name = old.segment
+WHERE NOT EXISTS (FROM rejected new WHERE (new.segment, new.line_offset, new.length, new.raw)
+    = (old.segment, old.line_offset, old.length, old.raw))
+"""
+DELETE_SEGMENTS_OF_RENAMED = "DELETE FROM segments WHERE name IN (SELECT version FROM renamed)"
+CARRY_SEGMENTS_OF_RENAMED = """
+INSERT INTO segments BY NAME
+SELECT old.* REPLACE (version AS name, true AS released) FROM live.segments old JOIN renamed USING (name)
+"""
+_DIGESTS = f"SELECT segment, {ROWS_DIGEST}"
+CREATE_DIFFERING = f"""
+CREATE OR REPLACE TEMP TABLE differing AS
+SELECT segment FROM ({_DIGESTS} FROM live.events GROUP BY segment)
+ANTI JOIN ({_DIGESTS} FROM event_rows GROUP BY segment) USING (segment, row_count, row_sum)
+"""
+COUNT_DIFFERING = "SELECT count(*) FROM differing"
+CREATE_LACKING = f"""
+CREATE OR REPLACE TEMP TABLE lacking AS
+SELECT segment, workspace, event_id
+FROM live.events old SEMI JOIN differing USING (segment)
+ANTI JOIN event_rows ON {loader.same_event("old", "event_rows")}
+"""
+COUNT_LACKING = "SELECT count(*) FROM lacking"
+SELECT_LIVE_COLUMNS = "SELECT column_name FROM duckdb_columns() WHERE database_name = 'live' AND table_name = ?"

@@ -58,7 +58,7 @@ def index(watching: bool, poll: bool, wait_s: float, root: str | None) -> None:
 
 
 def _watch() -> Callable[..., None]:
-    """Load what watches: an index run by a timer does without. Raises MissingExtra."""
+    """Import the watcher only for --watch, since it needs another package. Raises MissingExtra."""
     try:
         from eventlog.indexer.watch import watch
     except ModuleNotFoundError as error:
@@ -101,14 +101,16 @@ def prune(age: str | None, event_types: tuple[str, ...], dry_run: bool, wait_s: 
     for text in clock.warnings(folder, ["retention_set"]):
         say(f"warning: {text}")
     done = retention.prune(folder, age_s, event_types or None, dry_run=dry_run, timeout_s=wait_s)
-    for each in done.pruned:
-        home = " and ".join([*(["indexed"] if each.indexed else []), *(f"backed up to {to}" for to in each.backups)])
-        tell(printable(f"{each.segment_type}/{each.segment}  {each.size_bytes:,} bytes  {home}"))
-    for kept in done.kept:
-        say(printable(f"kept: {kept}"))
-    for problem in done.unseen:
+    for segment in done.pruned:
+        homes = [*(["indexed"] if segment.indexed else []), *(f"backed up to {to}" for to in segment.backups)]
+        tell(
+            printable(f"{segment.segment_type}/{segment.segment}  {segment.size_bytes:,} bytes  {' and '.join(homes)}")
+        )
+    for reason in done.retained:
+        say(printable(f"kept: {reason}"))
+    for problem in done.backup_problems:
         say(printable(f"not counted as a backup: {problem}"))
-    total = sum(each.size_bytes for each in done.pruned)
+    total = sum(segment.size_bytes for segment in done.pruned)
     tell(f"{'would delete' if dry_run else 'deleted'} {counted(len(done.pruned), 'segment')}, {total:,} bytes")
 
 
@@ -141,8 +143,8 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
         for remark in replaying.remarks(done):
             say(remark)
         if done.pruned:
-            lines = sum(each.lines for each in done.pruned)
-            homes = sorted({home for each in done.pruned for home in each.backups})
+            lines = sum(segment.lines for segment in done.pruned)
+            homes = sorted({home for segment in done.pruned for home in segment.backups})
             say(
                 f"{counted(lines, 'line')} of {counted(len(done.pruned), 'pruned segment')} "
                 "are in no log and no index any more; "
@@ -152,17 +154,17 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
             say("the log is empty. (In mode db_only the index was the only copy of what it held.)")
         return EXIT_FAILED if done.unreadable else 0
     with progress_bar("replaying") as progress:
-        found = replaying.verify(folder, progress=progress, timeout_s=wait_s)
-    if found.equal:
-        tell(f"equal: {found.live.events:,} events, content hash {found.live.content}")
+        verified = replaying.verify(folder, progress=progress, timeout_s=wait_s)
+    if verified.equal:
+        tell(f"equal: {verified.live.events:,} events, content hash {verified.live.content}")
         return 0
     tell("the live index differs from a replay of its log:")
-    for name in found.live.__struct_fields__:
-        live, replayed = getattr(found.live, name), getattr(found.replayed, name)
+    for name in verified.live.__struct_fields__:
+        live, replayed = getattr(verified.live, name), getattr(verified.replayed, name)
         if live != replayed:
             tell(f"  {name}: live {live}, replayed {replayed}")
-    for row in found.differences:
-        tell(printable(f"  {row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.what}"))
+    for row in verified.differences:
+        tell(printable(f"  {row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.reason}"))
     tell("try: eventlog replay")
     return EXIT_FAILED
 

@@ -1,8 +1,7 @@
-"""The indexer: sweeps the log for what is new and indexes it, batch by batch.
+"""The indexer: sweeps the log for new lines and indexes them, batch by batch.
 
-It never trusts a notification. A sweep compares sizes (eventlog.indexer.sweep); whatever is longer
-than what was seen is read on from its checkpoint. The index file is open only during a
-batch, so that readers get their turn.
+It never trusts a notification. A sweep compares sizes (eventlog.indexer.sweep), and a segment that has grown is read
+from its checkpoint on. The index file is open only during a batch, so that readers get the lock in between.
 """
 
 from __future__ import annotations
@@ -36,21 +35,21 @@ from eventlog.record.recorder import Recorder
 
 _logger = logging.getLogger("eventlog.indexer")
 _LARGE_BATCH_BYTES = 4 * 1024 * 1024
-#: A segment that ends in a torn line is released when nobody has written to it for so long.
+#: A segment that ends in a torn line is released when nobody has written to it for this long.
 _TORN_WAIT_NS = 60 * 1_000_000_000
-#: An index that somebody writes another one over is left alone until its file has been quiet for so long.
+#: If another process overwrites the index, wait until its file has not changed for this long, and at most that long.
 _QUIET_S, _OVERWRITING_MAX_S = 0.5, 5.0
-#: Errors of DuckDB that pass by themselves make the index suspect: rebuilding it for them takes one part in so many
-#: of the time, at most.
+#: A DuckDB error that passes by itself makes the index suspect, and it is rebuilt. That takes at most one part in this
+#: many of the time.
 _REBUILDING_PART, _REBUILDING_REST_S = 10, 2.0
-#: An index that others have written to is looked at this often, at most, while nothing else is to be done.
-_LOOK_S = 1.0
-#: And one that seems to be as it was left, this often: what was put in its place may look just like it.
-_LOOK_ANYWAY_S = 5.0
+#: While there is nothing to index: seconds between checks of an index that others have written to.
+_CHECK_S = 1.0
+#: And of one that seems unchanged: a copy in its place may look just like it.
+_CHECK_UNCHANGED_S = 5.0
 
 
 class Counted(msgspec.Struct):
-    """What a run of the indexer did."""
+    """What a run of the indexer did: events indexed, lines quarantined, bytes read."""
 
     events: int = 0
     rejected: int = 0
@@ -58,13 +57,14 @@ class Counted(msgspec.Struct):
 
 
 class _NeedsRebuild(Exception):
-    """The index is of no use as it is; the message says why."""
+    """The index has to be rebuilt; the message says why."""
 
 
 class Indexer:
-    """Keeps the index of one root up with its log. Use from one thread.
+    """Keeps the index of one root up to date with its log. Use it from one thread.
 
-    With `release`, segments are deleted once all their rows are committed (mode db_only).
+    With `release`, segments are deleted once all their rows are committed (mode `db_only`). `timeout_s` is how long to
+    wait for the lock. `say` gets warnings, and `progress` bytes done and total while the index is rebuilt.
     """
 
     def __init__(
@@ -86,21 +86,20 @@ class Indexer:
         self._index_inode: int | None = None
         self._index_id: tuple[int | None, str] | None = None
         self._cache = IndexCache()
-        #: At least so many bytes were indexed when this indexer last had its turn.
-        self._reach = 0
-        self._looked_at_s = 0.0
+        #: Bytes of the log in the index when this indexer last held the lock; it never has fewer.
+        self._indexed_bytes = 0
+        self._checked_s = 0.0
         self._may_rebuild_at_s = 0.0
 
     def catch_up(self) -> Counted:
-        """Index what the log holds now. Raises IndexBusy, IndexFailed.
+        """Index all lines that the log has now. Raises IndexBusy and IndexFailed.
 
-        What is written meanwhile may be left for the next call: under steady load there is
-        always more, and this has an end.
+        Lines written meanwhile may wait for the next call, so this ends under steady load, too.
         """
         return self._index_all(self._sweep.thorough)
 
     def keep_up(self) -> Counted:
-        """Like `catch_up`, but most often look only where something new is likely."""
+        """Like `catch_up`, but look most often only at segments that are likely to have grown."""
         return self._index_all(self._sweep.quick)
 
     def _index_all(self, find: Callable[[], list[SegmentFile]]) -> Counted:
@@ -110,7 +109,7 @@ class Indexer:
         while waiting or self._index_inode is None:
             try:
                 left = self._index_some(waiting, counted)
-            except duckdb.Error as error:  # a full disk, most likely; the batch is undone
+            except duckdb.Error as error:  # most likely a full disk; the batch is rolled back
                 path, reason = index_file.index_path(self.root), index_file.reason_of(error)
                 if not self._replace_damaged(reason) and not self._rebuild_suspect(error):
                     raise IndexFailed(f"{path} could not be written: {reason}. The log is not affected") from error
@@ -122,17 +121,17 @@ class Indexer:
         return counted
 
     def _index_some(self, waiting: list[SegmentFile], counted: Counted) -> list[SegmentFile] | None:
-        """Index one batch; return what is left to do, or None where the index was made anew."""
+        """Index one batch; return the segments that are left, or None if the log has to be swept again."""
         inode = index_file.inode_of(index_file.index_path(self.root))
         try:
             with index_file.writing(self.root, timeout_s=self._timeout_s, engine=self._engine) as connection:
-                if self._index_inode is None or not self._engine.is_as_left:
+                if self._index_inode is None or not self._engine.is_unchanged:
                     self._cache.clear()
                     self._prepare(connection)
                     waiting = self._recall_if_replaced(connection, waiting)
-                done = index_batch(connection, waiting, cache=self._cache) if waiting else BatchResult()
+                result = index_batch(connection, waiting, cache=self._cache) if waiting else BatchResult()
                 if self.releases:
-                    self._release_segments(connection, done)
+                    self._release_segments(connection, result)
         except SegmentChanged as error:
             self._alarm(error)
             self._retire(error)
@@ -148,28 +147,28 @@ class Indexer:
             if aside is not None:
                 self._rebuild(f"{error}. It was set aside as {aside.name}; rebuilding from the log", None)
             return None
-        for name, reason in done.unreadable.items():
-            self._sweep.could_not_read(name, reason)
-        for name, file in done.files.items():
-            self._sweep.saw(file, done.segments[name].indexed_offset)
-        self._engine.wrote(done.events)
-        if done.bytes > _LARGE_BATCH_BYTES:
-            self._engine.close()  # which gives back the memory that it took
-        self._reach += done.bytes
-        counted.events += done.events
-        counted.rejected += done.rejected
-        counted.bytes += done.bytes
-        return self._left(waiting, done)
+        for name, reason in result.unreadable.items():
+            self._sweep.note_unreadable(name, reason)
+        for name, file in result.files.items():
+            self._sweep.note_indexed(file, result.segments[name].indexed_offset)
+        self._engine.wrote(result.events)
+        if result.bytes > _LARGE_BATCH_BYTES:
+            self._engine.close()  # frees the memory of a large batch
+        self._indexed_bytes += result.bytes
+        counted.events += result.events
+        counted.rejected += result.rejected
+        counted.bytes += result.bytes
+        return self._left(waiting, result)
 
     @staticmethod
-    def _left(waiting: list[SegmentFile], done: BatchResult) -> list[SegmentFile]:
-        """What a batch did not get to. A segment that is indexed as far as it was listed is done."""
-        left = waiting[done.next :]
-        mark = done.segments.get(left[0].name) if left else None
+    def _left(waiting: list[SegmentFile], result: BatchResult) -> list[SegmentFile]:
+        """Return the segments that a batch did not index up to their listed size."""
+        left = waiting[result.next :]
+        mark = result.segments.get(left[0].name) if left else None
         return left[1:] if mark is not None and mark.indexed_offset >= left[0].size else left
 
     def _wait_until_quiet(self) -> None:
-        """While somebody may still write to the index, it is not to be used; waits for some seconds at most."""
+        """Wait up to 5 seconds until the index file has not changed for half a second: a copy may be in progress."""
         path, give_up_s = index_file.index_path(self.root), time.monotonic() + _OVERWRITING_MAX_S
         while time.monotonic() < give_up_s:
             try:
@@ -180,96 +179,98 @@ class Indexer:
             time.sleep(_QUIET_S / 10)
 
     def _forget_if_replaced(self) -> None:
-        """The operator may have deleted or replayed the index: then all is to be looked at anew.
+        """Forget what was indexed if the index was deleted or replaced; check now and then for an overwritten one.
 
-        Or written an older copy over it, in place: to see that, the index is opened though nothing is new.
+        An older copy may have been written over the index in place. To see that, the index has to be opened, though
+        there is nothing new to index.
         """
         path, now_s = index_file.index_path(self.root), time.monotonic()
         inode = index_file.inode_of(path)
         if inode is None and self._index_inode is not None:
             self._say("the index is gone; making it anew from the log")
             self._engine.forget()
-            self._reach = 0
+            self._indexed_bytes = 0
         elif inode is not None and self._index_inode is not None and inode != self._index_inode:
             self._wait_until_quiet()  # it may be a copy in progress
             inode = index_file.inode_of(path)
         if inode != self._index_inode:
             self._sweep.forget()
             self._index_inode = self._index_id = None
-        elif now_s - self._looked_at_s >= (_LOOK_ANYWAY_S if self._engine.left_alone(path) else _LOOK_S):
-            self._looked_at_s = now_s
+        elif now_s - self._checked_s >= (_CHECK_UNCHANGED_S if self._engine.seems_unchanged(path) else _CHECK_S):
+            self._checked_s = now_s
             self._index_inode = None
 
     def _recall_if_replaced(
         self, connection: duckdb.DuckDBPyConnection, waiting: list[SegmentFile]
     ) -> list[SegmentFile]:
-        """Learn from another index how far it is, rather than open every segment to see; return what lags.
+        """Read the checkpoints of an index that is another one than before; return the segments that lag.
 
-        Raises Overwritten where it has less than was indexed.
+        Reading them is faster than opening every segment. Raises Overwritten if the index has fewer bytes than before.
         """
         self._index_inode = index_file.inode_of(index_file.index_path(self.root))
-        ((reach,),) = connection.execute("SELECT coalesce(sum(indexed_offset), 0)::BIGINT FROM segments").fetchall()
-        if reach < self._reach:
+        ((indexed_bytes,),) = connection.execute(SUM_OF_OFFSETS).fetchall()
+        if indexed_bytes < self._indexed_bytes:
             raise Overwritten(
-                f"{index_file.index_path(self.root)} is an older copy of the index: it has {reach:,} of "
-                f"{self._reach:,} bytes that were indexed"
+                f"{index_file.index_path(self.root)} is an older copy of the index: it has {indexed_bytes:,} of "
+                f"{self._indexed_bytes:,} bytes that were indexed"
             )
-        self._reach = reach
+        self._indexed_bytes = indexed_bytes
         # A new file may have the inode of a deleted one, and a backup has the identity of the original.
         expected, self._index_id = self._index_id, (self._index_inode, schema.identity(connection))
         if self._index_id == expected:
             return waiting
-        self._sweep.recall(connection.execute("SELECT name, indexed_offset FROM segments").fetchall())
-        if expected is not None:  # replaced while this one waited for its turn: it may be an older one
+        self._sweep.recall(connection.execute(SELECT_OFFSETS).fetchall())
+        if expected is not None:  # replaced while this indexer waited for the lock: it may be an older one
             return in_order(self._sweep.thorough())
         self._check_tails(connection)
-        return [each for each in waiting if self._sweep.is_lagging(each)]
+        return [segment for segment in waiting if self._sweep.is_lagging(segment)]
 
     def _check_tails(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Look whether what was indexed last is still there. Raises SegmentChanged.
+        """Compare the newest segments with their checkpoints. Raises SegmentChanged.
 
-        After a power cut the index may be ahead of the log, and a file as long as before, with
-        other bytes: nothing would make anybody look at it again.
+        After a power cut the index may be ahead of the log, and a segment may have its old size but other bytes. No
+        sweep would notice that.
         """
-        likely = {each.name: each for each in (*self._sweep.likely, *self._sweep.latest) if not each.archived}
-        done = [each for each in likely.values() if not self._sweep.is_lagging(each)]
-        marks = checkpoint.read(connection, [each.name for each in done])
+        newest = (*self._sweep.likely, *self._sweep.latest)
+        likely = {segment.name: segment for segment in newest if not segment.archived}
+        done = [segment for segment in likely.values() if not self._sweep.is_lagging(segment)]
+        marks = checkpoint.read(connection, [segment.name for segment in done])
         for segment in done:
             mark = marks.get(segment.name)
-            if mark is None:  # it could not be read so far
+            if mark is None:  # it was unreadable so far
                 continue
             try:
                 reason = checkpoint.difference(mark, segment.path, segment.size)
             except SegmentUnreadable as error:
-                self._sweep.could_not_read(segment.name, str(error))
+                self._sweep.note_unreadable(segment.name, str(error))
                 continue
             if reason is not None:
                 raise SegmentChanged(segment, mark.indexed_offset, reason)
 
     def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
-        found = schema.version(connection)
-        if found is None:
-            self._reach = 0
+        version = schema.version(connection)
+        if version is None:
+            self._indexed_bytes = 0
             connection.begin()
             projections.create(connection)
             connection.commit()
-        elif found == -1:
+        elif version == -1:
             raise index_file.broken(index_file.index_path(self.root), "it is a DuckDB file, but not an eventlog index")
-        elif found > schema.SCHEMA_VERSION:
+        elif version > schema.SCHEMA_VERSION:
             raise IndexFailed(
-                f"{index_file.index_path(self.root)} was written by a newer eventlog (schema {found}, "
+                f"{index_file.index_path(self.root)} was written by a newer eventlog (schema {version}, "
                 f"this one knows {schema.SCHEMA_VERSION}); upgrade, or delete the file and run: eventlog index"
             )
-        elif found < schema.SCHEMA_VERSION:
+        elif version < schema.SCHEMA_VERSION:
             raise _NeedsRebuild(
-                f"the index was written by an older eventlog (schema {found}, now {schema.SCHEMA_VERSION}); "
+                f"the index was written by an older eventlog (schema {version}, now {schema.SCHEMA_VERSION}); "
                 "rebuilding it from the log"
             )
         elif lacking := sources.lacking(connection):
             raise _NeedsRebuild(f"the index was made without the source {lacking[0]}; rebuilding it from the log")
 
     def _replace_damaged(self, reason: str) -> bool:
-        """Set the index aside and make it anew where it is certain that its file is damaged; say whether it was."""
+        """Set the index aside and rebuild it if its file is certainly damaged; return whether it is."""
         inode = index_file.inode_of(index_file.index_path(self.root))
         self._engine.close()
         if not index_file.is_damaged(index_file.index_path(self.root)):
@@ -282,59 +283,59 @@ class Indexer:
         return True
 
     def _rebuild_suspect(self, error: duckdb.Error) -> bool:
-        """Rebuild an index that is readable again after an error of reading it: it may be a mixture of two files."""
+        """Rebuild an index that can be read again after a read error: it may be a mix of two files; return whether."""
         reason, started_s = str(error), time.monotonic()
-        is_of_writing = any(each in reason.lower() for each in ("space", "write", "permission"))
-        if isinstance(error, duckdb.OutOfMemoryException) or is_of_writing or started_s < self._may_rebuild_at_s:
+        is_write_error = any(word in reason.lower() for word in ("space", "write", "permission"))
+        if isinstance(error, duckdb.OutOfMemoryException) or is_write_error or started_s < self._may_rebuild_at_s:
             return False
         self._rebuild_overwritten(f"the index could not be used: {index_file.reason_of(error)}")
         now_s = time.monotonic()
         self._may_rebuild_at_s = now_s + max((now_s - started_s) * _REBUILDING_PART, _REBUILDING_REST_S)
         return True
 
-    def _rebuild_overwritten(self, why: str) -> None:
-        """Rebuild an index that somebody else wrote to. What it has and the log has not is carried over.
+    def _rebuild_overwritten(self, reason: str) -> None:
+        """Rebuild an index that another program wrote to; rows that the log does not have are carried over.
 
-        Once for each time that this is seen; whoever still writes does so to a file that is none any more.
+        It gets a new file, so a program that goes on writing does so to a file that is no longer the index.
         """
         path = index_file.index_path(self.root)
         self._engine.close()
         self._wait_until_quiet()
         try:
-            self._rebuild(f"{why}; rebuilding it from the log", index_file.inode_of(path))
+            self._rebuild(f"{reason}; rebuilding it from the log", index_file.inode_of(path))
         except duckdb.Error as error:
             raise IndexFailed(f"{path} could not be rebuilt: {index_file.reason_of(error)}") from error
 
-    def _rebuild(self, why: str, inode: int | None) -> None:
-        """Build the index anew, unless another indexer does so while this one waits for the file of `inode`."""
-        self._say(why)
+    def _rebuild(self, reason: str, inode: int | None) -> None:
+        """Rebuild the index, unless its inode has changed by then: another indexer has rebuilt it."""
+        self._say(reason)
         done = rebuild(self.root, inode=inode, progress=self._progress, timeout_s=self._timeout_s)
         self._engine.forget()
         self._cache.clear()
         self._sweep.forget()
         self._index_inode = self._index_id = None
-        self._reach = 0
+        self._indexed_bytes = 0
         if done is None:
             return
-        for reason in done.unreadable:
-            self._say(f"left out for now: {reason}")
+        for unreadable in done.unreadable:
+            self._say(f"left out for now: {unreadable}")
         for remark in remarks(done):
             self._say(remark)
 
     def _retire(self, error: SegmentChanged) -> None:
-        """Keep the rows of the earlier file, and have the one that is there read from its first byte."""
+        """Move the rows of the earlier file to a segment of their own; the new file is read from its first byte."""
         name = error.segment.name
         self._cache.clear()
         file = layout.refreshed(error.segment)
-        self._sweep.doubt(name)
+        self._sweep.forget_segment(name)
         if file is None:
             return
         try:
             with index_file.writing(self.root, timeout_s=self._timeout_s, engine=self._engine) as connection:
-                is_ours = schema.version(connection) == schema.SCHEMA_VERSION  # or it was replaced meanwhile
+                is_ours = schema.version(connection) == schema.SCHEMA_VERSION  # else it was replaced meanwhile
                 version = versions.retire(connection, file) if is_ours else None
         except SegmentUnreadable as unreadable:
-            self._sweep.could_not_read(name, str(unreadable))
+            self._sweep.note_unreadable(name, str(unreadable))
             return
         if version is not None:
             self._say(
@@ -343,9 +344,9 @@ class Indexer:
             )
 
     def _alarm(self, error: SegmentChanged) -> None:
-        """Log what was found, before anything is done about it.
+        """Log an `index_alarm` event, before anything is changed.
 
-        The same finding by two indexers, or twice, has the same id and is one event.
+        Its id is derived from its content, so two indexers that notice the same change log one event.
         """
         segment = error.segment
         payload = envelope.encode_payload(
@@ -372,17 +373,17 @@ class Indexer:
         )
         recorder.shutdown()
 
-    def _release_segments(self, connection: duckdb.DuckDBPyConnection, done: BatchResult) -> None:
-        """Delete finished segments: first say so in the index, durably, and only then delete.
+    def _release_segments(self, connection: duckdb.DuckDBPyConnection, result: BatchResult) -> None:
+        """Delete finished segments, after the index has marked them as released and is synced.
 
-        A crash in between leaves a file that the index calls released; it is deleted, or
-        read on if somebody adopted it, at the next sweep.
+        A crash in between leaves a file that is marked as released. The next sweep deletes it, or reads on if a writer
+        has adopted it.
         """
         finished = [
             (file, mark)
-            for name, file in done.files.items()
+            for name, file in result.files.items()
             if _is_still_spooled(file)
-            and (mark := done.segments[name]).indexed_offset == file.size > 0
+            and (mark := result.segments[name]).indexed_offset == file.size > 0
             and not _may_go_on(file, mark)
             and not is_owned(file.path)
         ]
@@ -398,11 +399,15 @@ class Indexer:
 
 
 def _may_go_on(file: SegmentFile, mark: checkpoint.Checkpoint) -> bool:
-    """Say whether the rest of a torn line may be on its way: it would go into a file that is deleted."""
+    """Return whether the rest of a torn line may still arrive, in a file that would be deleted by then."""
     return mark.torn_bytes > 0 and abs(time.time_ns() - file.mtime_ns) < _TORN_WAIT_NS
 
 
 def _is_still_spooled(file: SegmentFile) -> bool:
-    """Somebody may have sealed it since it was listed."""
+    """Return whether a segment may still be released: it may have been sealed since it was listed."""
     now = layout.refreshed(file)
     return now is not None and is_spooled(now)
+
+
+SUM_OF_OFFSETS = "SELECT coalesce(sum(indexed_offset), 0)::BIGINT FROM segments"
+SELECT_OFFSETS = "SELECT name, indexed_offset FROM segments"

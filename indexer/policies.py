@@ -1,11 +1,11 @@
-"""How long the log keeps whose events: policies, which are events themselves.
+"""Retention policies: how long the log keeps the events of each workspace. Policies are events themselves.
 
-A `retention_set` event sets the policy of the workspace that its envelope names; without one, the
-policy of all that have none of their own, events of no workspace included. The one that was recorded last
-counts (eventlog.log.clock), whatever time it names. Where there is neither, events are kept for ever.
+A `retention_set` event sets the policy of the workspace in its envelope. Without a workspace it sets the default: for
+workspaces without a policy and for events without a workspace. The policy that was recorded last counts
+(eventlog.log.clock), whatever its timestamp. Without any policy, events are kept forever.
 
-An event is as old as the later of its timestamp and the last write to its segment: what was
-imported today is young, however long ago it happened, and so is what a clock gone wrong has dated.
+The age of an event counts from its timestamp or from the last write to its segment, whichever is later. So events that
+were imported today are young, however old they are, and so are events that a wrong clock dated back.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _DAY_S = 86_400.0
 
 
 class Policies:
-    """What may go, as the policies of a log have it at one moment.
+    """The policies of a log at one moment: which segments may be deleted.
 
-    With `older_than_s` that age is asked of what has no policy, and of what has one if it is more than that keeps.
-    Raises QueryFailed where neither says anything.
+    `older_than_s` is the minimum age in seconds of events without a policy, and of others if it is longer than their
+    policy. Raises QueryFailed if there is neither age nor policy.
     """
 
     def __init__(self, root: str | Path, older_than_s: float | None) -> None:
@@ -44,16 +44,16 @@ class Policies:
             )
 
     def keep_s(self, workspace: str | None) -> float | None:
-        """Return how long a workspace's own policy keeps its events; None where it has none."""
+        """Return how long the workspace's own policy keeps its events, in seconds; None if it has none."""
         return self._keep_s.get(workspace)
 
     def old(self, files: list[SegmentFile]) -> list[SegmentFile]:
-        """Return those that some policy would let go by their age; without looking into them."""
-        least_s = min([self._least_s(keep_s) for keep_s in self._keep_s.values()] + self._asked())
+        """Return the segments that are old enough for some policy, by the time of their last write alone."""
+        least_s = min([self._least_s(keep_s) for keep_s in self._keep_s.values()] + self._older_than())
         return [file for file in files if self._age_s(file.mtime_ns) > least_s]
 
-    def why_kept(self, file: SegmentFile) -> str | None:
-        """Return whose events a segment holds that are to be kept; None if all may go. Raises OSError."""
+    def reason_to_keep(self, file: SegmentFile) -> str | None:
+        """Return why a segment must stay, as `holds events of workspace 'w', …`; None if it may go. Raises OSError."""
         if not self._keep_s:
             return None  # its age is all that counts
         seen: set[str | None] = set()
@@ -70,39 +70,39 @@ class Policies:
             if workspace in seen and age_s == written_age_s:
                 continue
             seen.add(workspace)
-            if age_s <= self._wanted_s(workspace):
-                return f"holds events of {_called(workspace)}, which are kept {self._how_long(workspace)}"
+            if age_s <= self._min_age_s(workspace):
+                return f"holds events of {_name_of(workspace)}, which are kept {self._how_long(workspace)}"
         return None
 
-    def _wanted_s(self, workspace: str | None) -> float:
-        """Return how old the events of a workspace must be to go."""
+    def _min_age_s(self, workspace: str | None) -> float:
+        """Return how old the events of a workspace must be to be deleted, in seconds."""
         if workspace in self._keep_s or None in self._keep_s:
             return self._least_s(self._keep_s.get(workspace, self._keep_s.get(None, math.inf)))
         return math.inf if self._older_than_s is None else self._older_than_s
 
     def _least_s(self, keep_s: float) -> float:
-        return max([keep_s, *self._asked()])
+        return max([keep_s, *self._older_than()])
 
-    def _asked(self) -> list[float]:
+    def _older_than(self) -> list[float]:
         return [] if self._older_than_s is None else [self._older_than_s]
 
     def _age_s(self, moment_ns: int) -> float:
         return (self._now_ns - moment_ns) / 1e9
 
     def _how_long(self, workspace: str | None) -> str:
-        wanted_s = self._wanted_s(workspace)
-        return "for ever" if math.isinf(wanted_s) else f"{wanted_s / _DAY_S:g} days"
+        min_age_s = self._min_age_s(workspace)
+        return "for ever" if math.isinf(min_age_s) else f"{min_age_s / _DAY_S:g} days"
 
 
-def _called(workspace: str | None) -> str:
+def _name_of(workspace: str | None) -> str:
     return "no workspace" if workspace is None else f"workspace {workspace!r}"
 
 
 def _read(root: str | Path, now_ns: int) -> dict[str | None, float]:
-    """Return how many seconds each workspace's events are kept. What is not understood deletes nothing: for ever."""
+    """Return how many seconds each workspace's events are kept; forever if a policy cannot be read."""
     latest: dict[str | None, float] = {}
-    for each in clock.recorded(reader.read_events(root, RETENTION_EVENT), now_us=now_ns // 1000):
-        event = each.event.envelope
+    for policy in clock.recorded(reader.read_events(root, RETENTION_EVENT), now_us=now_ns // 1000):
+        event = policy.event.envelope
         latest[event.workspace] = _keep_s(event.payload)
     return latest
 

@@ -1,17 +1,14 @@
-"""Retention: old segments are deleted, once what they say is safe somewhere else.
+"""Retention: old segments are deleted once their content is safe somewhere else (docs/decisions/0011).
 
-Of each segment, in this order, so that a crash anywhere leaves either the segment or a
-truthful account of where its content is:
+The steps for a segment. After a crash there is either the segment, or a true record of where its content is:
 
-    1. it is sealed, it still is what was sealed, and it is indexed or backed up
-    2. the index says that the rows of this segment have no other home (`released`), durably
-    3. a `segment_pruned` event says so in the log, durably, and is sealed: no other excuses a missing segment
-    4. the file is deleted
+    1. check that it is sealed, unchanged since, and indexed or backed up
+    2. mark it as `released` in the index: only the index has its rows. Sync the index
+    3. log a `segment_pruned` event and seal it: a missing segment without one is an error. Sync the log
+    4. delete the file
 
-A backup that is to allow a deletion counts once its copy was read and compared
-(eventlog.maintenance.backup_lookup).
-Steps 2 to 4 are taken in one turn at the index, so that a replay, which swaps its own index
-in under that turn, comes before or after all of them.
+If only a backup allows the deletion, its copy is read and compared first (eventlog.maintenance.backup_lookup). The fair
+lock is held during steps 2 to 4. A replay swaps its index in under the same lock, so it sees all of them or none.
 """
 
 from __future__ import annotations
@@ -48,20 +45,22 @@ from eventlog.maintenance.backup_lookup import BackupLookup
 from eventlog.maintenance.lock import maintenance
 from eventlog.maintenance.sealing import SEAL_EVENT, read_chain, seal_held
 
-#: What the log says of itself, and what importers, views, prices and alert rules go on from: small, and kept for ever.
-KEPT_TYPES = ALERT_TYPES | {
+#: Event types that are never pruned: the log's records about itself, and the state of importers, views, prices and
+#: alert rules. They are small.
+PERMANENT_TYPES = ALERT_TYPES | {
     SEAL_EVENT, PRUNED_EVENT, SCHEMA_EVENT, BACKED_UP_EVENT, RETENTION_EVENT, "import_checkpoint",
     "price_set",
 }  # fmt: skip
 
 
 class Pruning(msgspec.Struct, frozen=True, kw_only=True):
-    """What was deleted, or would be; and of what is old enough, what was kept and why."""
+    """The result of pruning, or of a dry run."""
 
     pruned: list[Pruned]
-    kept: list[str]
-    #: Of backups that the log tells of: which could not be looked at, or do not hold what they should.
-    unseen: list[str] = []
+    #: Segments that are old enough but were not deleted: `<type>/<name>: <reason>`.
+    retained: list[str]
+    #: Backups that could not be read, or whose copies are damaged or missing, one message each.
+    backup_problems: list[str] = []
 
 
 def prune(
@@ -72,43 +71,48 @@ def prune(
     dry_run: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Pruning:
-    """Delete segments that were last written over `older_than_s` seconds ago, as far as that is safe.
+    """Delete segments that were last written more than `older_than_s` seconds ago, as far as that is safe.
 
-    What a policy keeps longer stays, and without `older_than_s` policies alone decide (eventlog.indexer.policies).
-    Raises InvalidEvent for a type that is kept for ever, QueryFailed where there is neither age nor policy,
-    MaintenanceBusy, IndexBusy, and SegmentUnreadable before anything is deleted where the account cannot be sealed.
+    Events that a policy keeps longer stay; without `older_than_s`, policies alone decide (eventlog.indexer.policies).
+    `event_types` limits it to some types. A dry run deletes nothing.
+
+    Raises InvalidEvent for a permanent type, QueryFailed if there is neither age nor policy, MaintenanceBusy, IndexBusy
+    after `timeout_s` seconds, IndexFailed, and SegmentUnreadable if the `segment_pruned` events cannot be sealed:
+    nothing is deleted then.
     """
     types = None if event_types is None else set(event_types)
-    if types and types & KEPT_TYPES:
-        raise InvalidEvent(f"{min(types & KEPT_TYPES)} is kept for ever: the log would not be understood without it")
+    if types and types & PERMANENT_TYPES:
+        raise InvalidEvent(
+            f"{min(types & PERMANENT_TYPES)} is kept for ever: the log would not be understood without it"
+        )
     with contextlib.nullcontext() if dry_run else maintenance(root):
         policies = Policies(root, older_than_s)
         old = policies.old(layout.list_log(root, types).segments)
-        done = Pruning(pruned=[], kept=[], unseen=[])
+        done = Pruning(pruned=[], retained=[], backup_problems=[])
         seals = Chains(read_chain(root)).by_segment()
         copies, indexed = BackupLookup(root), _marks(root, timeout_s)
         files = {}
         for file in old:
-            if file.event_type in KEPT_TYPES:
+            if file.event_type in PERMANENT_TYPES:
                 continue
             verdict = _judge(file, policies, seals.get(file.name, []), copies, indexed)
             if isinstance(verdict, str):
-                done.kept.append(f"{file.event_type}/{file.name}: {verdict}")
+                done.retained.append(f"{file.event_type}/{file.name}: {verdict}")
             else:
                 done.pruned.append(verdict)
                 files[file.name] = file
-        done.unseen.extend(copies.problems)
+        done.backup_problems.extend(copies.problems)
         if done.pruned and not dry_run:
-            # In one turn at the index: a replay that ends meanwhile sees all of it or nothing.
-            with _turn(root, timeout_s, indexed is not None) as connection:
+            # Under one lock: a replay that ends meanwhile sees all of it or nothing.
+            with _locked(root, timeout_s, indexed is not None) as connection:
                 if connection is not None:
                     _release(connection, done.pruned)
-                _tell(root, done.pruned)
-                seal_held(root, PRUNED_EVENT)  # raises where it cannot: an account without a seal excuses no deletion
+                _log_pruned(root, done.pruned)
+                seal_held(root, PRUNED_EVENT)  # raises if it cannot: without a seal, the event does not count
                 for file in files.values():
                     if not _delete(file):
-                        done.pruned[:] = [each for each in done.pruned if each.segment != file.name]
-                        done.kept.append(
+                        done.pruned[:] = [pruned for pruned in done.pruned if pruned.segment != file.name]
+                        done.retained.append(
                             f"{file.event_type}/{file.name}: not deleted: somebody holds it, or the folder "
                             "cannot be written; run the same again"
                         )
@@ -116,13 +120,13 @@ def prune(
 
 
 @contextmanager
-def _turn(root: str | Path, timeout_s: float, has_index: bool) -> Iterator[duckdb.DuckDBPyConnection | None]:
+def _locked(root: str | Path, timeout_s: float, has_index: bool) -> Iterator[duckdb.DuckDBPyConnection | None]:
     if has_index:
         with index_file.writing(root, timeout_s=timeout_s) as connection:
             yield connection
     else:
-        with lock.turn(root, exclusive=True, timeout_s=timeout_s):
-            if index_file.index_path(root).exists():  # then it is to have all that goes
+        with lock.fair_lock(root, exclusive=True, timeout_s=timeout_s):
+            if index_file.index_path(root).exists():  # the segments would have to be indexed first
                 raise IndexBusy(f"{index_file.index_path(root)} was made meanwhile; try again")
             yield None
 
@@ -134,7 +138,7 @@ def _judge(
     copies: BackupLookup,
     indexed: dict[str, Checkpoint] | None,
 ) -> Pruned | str:
-    """Return what may be deleted, or why it may not."""
+    """Return the record of a segment that may be deleted, or the reason why it may not."""
     if not seals or not file.sealed:
         return "not sealed; try: eventlog seal"
     seal = seals[0].seal
@@ -145,9 +149,9 @@ def _judge(
     if indexed is not None and not is_indexed:
         return "not indexed yet; try: eventlog index"
     try:
-        kept = policies.why_kept(file)
-        if kept is not None:
-            return kept
+        reason = policies.reason_to_keep(file)
+        if reason is not None:
+            return reason
         if sha256(file.path) != seal.sha256:
             return "not what was sealed; try: eventlog verify"
         if mark is not None and checkpoint.difference(mark, file.path, file.size) is not None:
@@ -171,7 +175,7 @@ def _judge(
 
 
 def _marks(root: str | Path, timeout_s: float) -> dict[str, Checkpoint] | None:
-    """Return how far each segment is indexed; None where there is no index."""
+    """Return the checkpoints of all segments; None if there is no index."""
     if not index_file.index_path(root).exists():
         return None
     with index_file.reading(root, timeout_s=timeout_s) as connection:
@@ -181,15 +185,15 @@ def _marks(root: str | Path, timeout_s: float) -> dict[str, Checkpoint] | None:
 
 
 def _release(connection: duckdb.DuckDBPyConnection, pruned: list[Pruned]) -> None:
-    """Have the index keep rows whose segments are about to go, also through a replay.
+    """Mark segments as released, so that replays carry their rows over. Sync the index.
 
-    Raises IndexBusy where they are not all in there any more: it was replaced since they were looked at.
+    Raises IndexBusy if the index does not have all of their rows any more: it was replaced meanwhile.
     """
-    marks = checkpoint.read(connection, [each.segment for each in pruned])
-    for each in pruned:
-        mark = marks.get(each.segment)
-        if mark is None or mark.indexed_offset != each.size_bytes:
-            raise IndexBusy(f"{each.segment_type}/{each.segment}: the index was replaced meanwhile; try again")
+    marks = checkpoint.read(connection, [segment.segment for segment in pruned])
+    for segment in pruned:
+        mark = marks.get(segment.segment)
+        if mark is None or mark.indexed_offset != segment.size_bytes:
+            raise IndexBusy(f"{segment.segment_type}/{segment.segment}: the index was replaced meanwhile; try again")
         mark.released = True
     connection.begin()
     checkpoint.write(connection, marks.values())
@@ -197,12 +201,12 @@ def _release(connection: duckdb.DuckDBPyConnection, pruned: list[Pruned]) -> Non
     connection.execute("CHECKPOINT")
 
 
-def _tell(root: str | Path, pruned: list[Pruned]) -> None:
-    told = [each.pruned for accounts in read_pruned(root).values() for each in accounts]
-    lines = [envelope.encode(_envelope(each)) for each in pruned if each not in told]
+def _log_pruned(root: str | Path, pruned: list[Pruned]) -> None:
+    logged = [account.pruned for accounts in read_pruned(root).values() for account in accounts]
+    lines = [envelope.encode(_envelope(segment)) for segment in pruned if segment not in logged]
     if not lines:
         return
-    # In a segment of its own: in one that a copy of the root may have as well, two roots would write under one name.
+    # In a new segment: a copy of the root may have the same segments, and both would append to one name.
     writer = Writer(
         root,
         segment_max_bytes=SEGMENT_MAX_BYTES,
@@ -225,6 +229,6 @@ def _envelope(pruned: Pruned) -> Envelope:
 
 
 def _delete(file: SegmentFile) -> bool:
-    """Delete a segment, and its other form if archiving was interrupted in between; say whether it is gone."""
-    there = [path for path in {file.path, layout.archive_of(file.path)} if path.exists()]
-    return all(remove_if_finished(path, path.stat().st_size) for path in there)
+    """Delete a segment, and its archive if archiving was interrupted; return whether both are gone."""
+    existing = [path for path in {file.path, layout.archive_of(file.path)} if path.exists()]
+    return all(remove_if_finished(path, path.stat().st_size) for path in existing)

@@ -1,10 +1,9 @@
-"""Watching: file notifications and a timer wake the indexer, which looks for itself.
+"""Watching: file notifications and a timer wake the indexer, which then looks for new lines itself.
 
-Notifications are hints. They get lost without an error (queue overflow, a file created
-right behind its folder, the watch limit), so a sweep also runs every second.
+Notifications are only hints. They get lost without an error (queue overflow, a file created right after its folder,
+the watch limit), so a sweep also runs every second.
 
-Now and then segments that are finished are sealed. Where segments are released instead (mode
-`db_only`), there is nothing to seal.
+Finished segments are sealed once a minute, unless segments are released (mode `db_only`): then there are none to seal.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from eventlog.maintenance.sealing import Finished, has_finished, seal
 
 SWEEP_S = 1.0
 SEAL_S = 60.0
-#: How long watchfiles gathers changes before it wakes us: the price in freshness.
+#: How long watchfiles collects changes before it wakes the indexer; events are that much later in the index.
 _DEBOUNCE_MS, _STEP_MS = 25, 25
-#: Between batches, as long as there is something new: readers and producers run, too.
+#: Pause between batches while there is something new, so that readers and producers can run.
 _REST_MIN_S, _REST_MAX_S = 0.005, 0.1
-#: A batch that takes longer for each of its events than this had few of them: others can wait a little for company.
+#: Seconds per event above which a batch was too small to be worth it; the next is delayed to collect more.
 _WORTH_S = 0.001
 
 
@@ -39,17 +38,18 @@ def watch(
     say: Callable[[str], None],
     on_batch: Callable[[Counted], None] = lambda _: None,
 ) -> None:
-    """Index until `stop` is set, and once more after. Raises nothing that passes by itself.
+    """Index until `stop` is set, and once more after that.
 
-    A busy index is waited for: the log keeps everything meanwhile.
+    Errors that may pass (EventlogError, OSError) are reported by `say`, and the next sweep tries again: the log keeps
+    all events meanwhile. `poll` uses no file notifications. `on_batch` is called after each batch with new lines.
     """
     sealer = None if indexer.releases else _Sealer(indexer.root, say)
     folder = layout.log_folder(indexer.root)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for _ in _wakes(folder, stop, poll=poll, say=say):
-        found_some = True
-        while found_some:
-            found_some, started = False, time.monotonic()
+        is_more_likely = True
+        while is_more_likely:
+            is_more_likely, started = False, time.monotonic()
             try:
                 counted = indexer.catch_up() if stop.is_set() else indexer.keep_up()
             except (EventlogError, OSError) as error:
@@ -58,29 +58,29 @@ def watch(
             else:
                 if counted.bytes:
                     on_batch(counted)
-                    # Under load there is more already, and a notification of it would only take time.
-                    found_some = not stop.wait(rest_s(time.monotonic() - started, counted.events))
+                    # Under load more lines are there already: do not wait for their notification.
+                    is_more_likely = not stop.wait(rest_s(time.monotonic() - started, counted.events))
             if sealer is not None:
                 sealer.seal_now_and_then()
 
 
 def rest_s(batch_s: float, events: int) -> float:
-    """Return how long to leave the machine to others after a batch: about as long as it took, the less the more it did.
+    """Return the pause after a batch in seconds, 0.005 to 0.1: as long as it took, minus 1 ms for each event.
 
-    So a trickle of events takes half of a core at most, and a stream of them is not kept waiting.
+    A trickle of events then uses half of a core at most, and a stream of events does not wait.
     """
     return min(max(batch_s - events * _WORTH_S, _REST_MIN_S), _REST_MAX_S)
 
 
 class _Sealer:
-    """Seals what is finished, every SEAL_S. What keeps it from that is said once."""
+    """Seals finished segments every SEAL_S seconds. A reason why it cannot is reported once."""
 
     def __init__(self, root: Path, say: Callable[[str], None]) -> None:
         self._root = root
         self._say = say
         self._next = time.monotonic() + SEAL_S
-        self._first = True  # then also what an interrupted run has left
-        self._said: set[str] = set()
+        self._first = True  # also seals what an interrupted run has left
+        self._reported: set[str] = set()
 
     def seal_now_and_then(self) -> None:
         if time.monotonic() < self._next:
@@ -91,15 +91,15 @@ class _Sealer:
                 seal(self._root, only=Finished())
             self._first = False
         except MaintenanceBusy:
-            pass  # somebody else is at it
+            pass  # another process is doing it
         except (EventlogError, OSError) as error:
-            if str(error) not in self._said:
-                self._said.add(str(error))
+            if str(error) not in self._reported:
+                self._reported.add(str(error))
                 self._say(f"not sealed: {error}")
 
 
 def _wakes(folder: Path, stop: threading.Event, *, poll: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Yield once at the start, at every hint, every SWEEP_S, and once at the end."""
+    """Yield at the start, after each notification, every SWEEP_S seconds, and at the end."""
     yield
     if not poll:
         try:

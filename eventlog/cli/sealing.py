@@ -136,7 +136,7 @@ def _origin(origin: str | None) -> str:
 
 def _show_rows(rows: Any) -> None:
     for row in rows.differences:
-        tell(printable(f"{row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.what}"))
+        tell(printable(f"{row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.reason}"))
     carried = f", but {rows.carried:,} whose segment was pruned or released" if rows.carried else ""
     verdict = f"each equal to its line{carried}" if rows.equal else "not all as the log has them; try: eventlog replay"
     tell(f"{counted(rows.live.events, 'row')}, {verdict}")

@@ -1,1 +1,1 @@
-"""The index file: who may open it, its engine, its tables, its checkpoints."""
+"""The index file: its lock, its DuckDB instance, its tables, its checkpoints."""

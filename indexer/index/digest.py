@@ -1,10 +1,10 @@
 """A content hash of the index that does not depend on the order of rows.
 
-Each row is hashed to 64 bits by DuckDB's own `hash` (for accidents, not for adversaries; seals are
-for those), and the hashes are added up. A sum, unlike an exclusive or, also tells rows that stand
-there twice. Everything in a row counts, the payload too, and every row is read to compute it.
+DuckDB's `hash` turns each row into 64 bits, and the hashes are added up. A sum, unlike an exclusive or, also detects
+rows that are there twice. Every column of every row counts, the payload included. The hash detects accidents, not
+adversaries; seals are for those.
 
-DuckDB may change its hash from one version to another: compare what one version computed.
+DuckDB may change its hash with a version, so compare only hashes that one version computed (docs/decisions/0013).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _MODULUS = 1 << 64
 
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True):
-    """What an index contains. Two indexes with equal digests answer alike.
+    """Hashes of all that an index contains. Two indexes with equal digests give the same answers.
 
-    `content` is over what the events say and is comparable between different logs of the
-    same events; `places` and `quarantine` also cover where the lines stand.
+    `content` is over the events alone, so two logs of the same events can be compared by it; `places` and `quarantine`
+    also cover the positions of the lines. Each is 16 hexadecimal digits.
     """
 
     events: int
@@ -32,7 +32,7 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest(connection: duckdb.DuckDBPyConnection) -> Digest:
-    """Compute the digest of an open index."""
+    """Return the digest of an open index; reads every row."""
     events, content = _sum(connection, "events", columns(CONTENT))
     _, places = _sum(connection, "events", f"event_id, {columns(POSITION)}")
     quarantined, quarantine = _sum(connection, "quarantine", "segment, line_offset, length, reason, md5(raw)")
@@ -40,6 +40,9 @@ def digest(connection: duckdb.DuckDBPyConnection) -> Digest:
 
 
 def _sum(connection: duckdb.DuckDBPyConnection, table: str, names: str) -> tuple[int, str]:
-    row = connection.execute(f"SELECT count(*), sum(hash({names})) FROM {table}").fetchone()
+    row = connection.execute(SUM_OF_HASHES.format(columns=names, table=table)).fetchone()
     count, total = row or (0, 0)
     return count, f"{(total or 0) % _MODULUS:016x}"
+
+
+SUM_OF_HASHES = "SELECT count(*), sum(hash({columns})) FROM {table}"

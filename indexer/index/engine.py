@@ -1,8 +1,8 @@
-"""DuckDB as eventlog uses it: an instance that index files are attached to for a batch, or for a question.
+"""A DuckDB instance that stays between batches and queries; index files are attached to it one at a time.
 
-To make an instance takes longer than most batches and questions, so an indexer keeps one, and so does
-a reader. An instance has threads, and a forked child that has inherited one without its threads
-crashes when it ends: idle ones are closed before a fork, and made anew when they are needed again.
+To start an instance takes longer than most batches and queries, so an indexer keeps one, and so does a reader
+(docs/decisions/0020, 0021). An instance has threads. A forked child inherits it without them and would crash when it
+ends, so idle instances are closed before a fork and started again when they are needed.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from eventlog.process import forks, root_files
 from eventlog.process.forks import Phase
 
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-#: What the file is called while it is attached: as DuckDB would call a file `index.duckdb` itself.
+#: The name of an attached file: the one that DuckDB itself would give to `index.duckdb`.
 _NAME = '"index"'
 _READ_ONLY = "READ_ONLY"
-#: DuckDB compresses and writes a row group when it is full, with one thread. Those of its own size
-#: (122,880 rows) are more than most batches, and with rows of kilobytes hundreds of megabytes. The last
-#: ones are rewritten whenever there is something to merge, so their size is also the longest pause.
+#: One thread compresses and writes a row group when it is full. DuckDB's default (122,880 rows) is more than most
+#: batches, and hundreds of megabytes with rows of kilobytes. The last groups are rewritten whenever there is something
+#: to merge, so their size is also the longest pause.
 _ROW_GROUP_ROWS = 10_240
-#: But each of them costs every batch some time, and every question. So three that are full become one; and a new
-#: file, in which none is merged, has larger ones: with lines of a kilobyte or less, two or three threads fill one
-#: each with each part of a replay.
+#: Each row group costs every batch and every query some time. So three full ones become a large one. A new file, in
+#: which none is merged, has larger ones from the start: with lines of up to a kilobyte, two or three threads fill one
+#: each with every part of a replay.
 _LARGE_ROW_GROUP_ROWS = 3 * _ROW_GROUP_ROWS
 _NEW_FILE_ROW_GROUP_ROWS = 44 * 2048
 
-#: DuckDB writes whole blocks, three at least for each batch. Its own are 256 KiB; these make a smaller file, too.
+#: DuckDB writes whole blocks, at least three for each batch. Its default is 256 KiB; smaller blocks also make a smaller
+#: file.
 _BLOCK_BYTES = 65_536
-#: Full row groups wait for others to be compressed with, up to so much per thread.
+#: Full row groups wait to be compressed together with others, up to this size per thread.
 _BUFFER_BYTES = 64 * 1024**2
-#: Twice what a replay most often needs; but 2,048 rows are looked at together, whatever their size.
+#: Memory limit of a replay: twice what most need. Rows are processed 2,048 at a time, so large rows may need more.
 _MEMORY_BYTES = 1024**3
 
-#: Every commit makes row groups of its own, and a checkpoint may merge three of them into one, so many times.
-#: Without that, queries slow down with every small batch; with DuckDB's own 100, the first batch
-#: after a replay rewrites much of it.
+#: Merges of three row groups into one, per checkpoint. Every commit makes row groups of its own: without merges,
+#: queries slow down with every small batch; with DuckDB's default of 100, the first batch after a replay rewrites much
+#: of it.
 _MERGES = 4
-#: One batch in so many merges: as many row groups as were made, and the last one, which is large, is
-#: written anew that much less often. Where there is enough for it, three full ones become one large one.
+#: One batch in this many merges. The last row group is large and is rewritten with each merge, so merge seldom.
 _MERGED_EVERY = 8
 #: DuckDB's three headers at the start of a file. The first has a random identifier; the others count checkpoints.
 _HEADER_BYTES = 4096
@@ -62,21 +62,25 @@ T = TypeVar("T")
 
 
 class Fate(enum.Enum):
-    """What may become of a file while it is attached: all was written by us; another file is in its place; or both."""
+    """What happened to a file while it was attached."""
 
+    #: This engine alone wrote to it.
     OURS = "ours"
+    #: Another file is in its place.
     REPLACED = "replaced"
+    #: Another file was written over it in place: it has blocks of both.
     MIXED = "mixed"
 
 
 class Overwritten(IndexFailed):
-    """Somebody wrote an older or another index over the file: what it has is not to be relied on."""
+    """Somebody wrote an older or another index over the file: its content cannot be trusted."""
 
 
 class Engine:
-    """An instance to which index files are attached, one at a time. Threads take turns.
+    """A DuckDB instance to which index files are attached, one at a time; a thread waits until another detaches.
 
-    `make` makes it for a file, and it is made anew for another one, and once it is older than `max_age_s`.
+    Built by `make(path)`; rebuilt when the path changes or after `max_age_s` seconds. Call `attach` or
+    `attach_read_only`, use the connection, then `detach`, or `close` the engine after an error.
     """
 
     def __init__(
@@ -90,29 +94,30 @@ class Engine:
         self._max_age_s = max_age_s
         self._is_for_new_file = is_for_new_file
         self._written = self._rows = self._last_rows = self._merging = 0
-        self._left_as: _State | None = None
-        #: The last state of the file that is known to be sound. An error does not make it unknown.
-        self._sound_as: _State | None = None
+        #: The file when it was attached, and when it was detached after writing.
+        self._attached_state: _State | None = None
+        self._detached_state: _State | None = None
+        #: The last state of the file that is known to be sound. Errors do not reset it.
+        self._sound_state: _State | None = None
         self._is_writing = False
-        #: Whether the file is as this engine left it: nobody has written to it since.
-        self.is_as_left = False
-        #: What became of the file while it was attached last.
+        #: Whether nobody else has written to the attached file since this engine detached it.
+        self.is_unchanged = False
+        #: What happened to the file while it was attached last.
         self.fate = Fate.OURS
-        self._found_as: _State | None = None
-        #: What tells the file from all others, whatever is written to it; None where there is no telling.
+        #: Identifies the attached file, whatever is written to it; None if that cannot be read.
         self.file_id: bytes | None = None
-        self._made_at = 0.0
-        self._made_for = Path()
+        self._started_s = 0.0
+        self._path = Path()
         self._instance: duckdb.DuckDBPyConnection | None = None
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._in_use = threading.Lock()
         _engines.add(self)
 
     def attach(self, path: Path) -> duckdb.DuckDBPyConnection:
-        """Open a file read-write, or make it; `detach` it, or `close` the engine. Raises duckdb.Error, Overwritten.
+        """Open a file read-write, creating it if it is missing. Raises duckdb.Error and Overwritten.
 
-        There is no write-ahead log: a commit writes to the file itself, by one write of a header at its end. Of a new
-        file nothing is safe before it is detached.
+        There is no write-ahead log: a commit writes to the file itself, and ends with one write of a header. Nothing in
+        a new file is safe before it is detached.
         """
         rows, merges = self._upkeep()
         recovery = ", RECOVERY_MODE no_wal_writes" if self._is_for_new_file else ""
@@ -122,10 +127,10 @@ class Engine:
         return connection
 
     def _upkeep(self) -> tuple[int, int]:
-        """Return how large row groups may become with the next batch, and how many times three are merged."""
+        """Return the row group size for the next batch, in rows, and its number of merges."""
         if self._is_for_new_file:
             return _NEW_FILE_ROW_GROUP_ROWS, 0
-        if self._last_rows >= _LARGE_ROW_GROUP_ROWS:  # and there is more of it, most likely, which needs no merging
+        if self._last_rows >= _LARGE_ROW_GROUP_ROWS:  # more of it is likely to follow, and large groups need no merging
             return _LARGE_ROW_GROUP_ROWS, 0
         if self._rows >= _LARGE_ROW_GROUP_ROWS:
             self._rows = 0
@@ -133,7 +138,7 @@ class Engine:
         return _ROW_GROUP_ROWS, 0 if self._written % _MERGED_EVERY else _MERGES
 
     def attach_read_only(self, path: Path) -> duckdb.DuckDBPyConnection:
-        """Open a file read-only; `detach` it, or `close` the engine. Raises duckdb.Error."""
+        """Open a file read-only. Raises duckdb.Error."""
         return self._attached(path, _READ_ONLY)
 
     def _attached(self, path: Path, options: str, merges: int = 0) -> duckdb.DuckDBPyConnection:
@@ -141,13 +146,13 @@ class Engine:
         try:
             self._connection = self._connected(path)
             state = _state(path)
-            # To write to it would make a mixture, or a worse one.
-            if options != _READ_ONLY and _is_overwritten(self._sound_as, state):
+            # Writing to it would mix two files.
+            if options != _READ_ONLY and _is_overwritten(self._sound_state, state):
                 raise Overwritten(f"{path}: somebody wrote an older or another index over it")
-            self.is_as_left = state is not None and state == self._left_as
-            self._found_as, self.fate = state, Fate.OURS
+            self.is_unchanged = state is not None and state == self._detached_state
+            self._attached_state, self.fate = state, Fate.OURS
             self.file_id = None if state is None else state.headers[:_HEADER_BYTES]
-            self._sound_as, self._left_as, self._is_writing = state, None, False
+            self._sound_state, self._detached_state, self._is_writing = state, None, False
             self._connection.execute(f"ATTACH {literal(str(path))} AS {_NAME} ({options})")
             self._connection.execute(f"USE {_NAME}")
             if merges != self._merging:
@@ -159,16 +164,16 @@ class Engine:
         return self._connection
 
     def _connected(self, path: Path) -> duckdb.DuckDBPyConnection:
-        is_too_old = time.monotonic() - self._made_at > self._max_age_s
-        if self._instance is None or self._made_for != path or is_too_old:
+        is_too_old = time.monotonic() - self._started_s > self._max_age_s
+        if self._instance is None or self._path != path or is_too_old:
             self._drop_instance()
             self._instance = self._make(path)
-            self._made_for, self._made_at = path, time.monotonic()
+            self._path, self._started_s = path, time.monotonic()
         return self._instance.cursor()
 
     @contextmanager
     def beside(self, path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Lend a connection to the instance that files like this one are attached to, with none attached."""
+        """Yield a connection to the instance for a path, without attaching the file."""
         with self._in_use:
             connection = self._connected(path)
             try:
@@ -177,28 +182,28 @@ class Engine:
                 connection.close()
 
     def wrote(self, rows: int) -> None:
-        """Note how many rows the file got, for its upkeep."""
+        """Note how many rows the last batch added: row groups are sized and merged by it."""
         self._last_rows = rows
         if rows < _LARGE_ROW_GROUP_ROWS:
             self._rows += rows
 
     def forget(self) -> None:
-        """Forget the file: another one was put in its place on purpose."""
-        self._left_as = self._sound_as = None
+        """Forget the file's state: another file was put in its place on purpose."""
+        self._detached_state = self._sound_state = None
 
-    def left_alone(self, path: Path) -> bool:
-        """Say whether a file is as this engine left it, as far as the file system tells: without opening it."""
-        left = self._left_as
+    def seems_unchanged(self, path: Path) -> bool:
+        """Return whether nobody else has written to a file since `detach`, by its inode and time of change alone."""
+        state = self._detached_state
         try:
-            found = path.stat()
+            now = path.stat()
         except OSError:
             return False
-        return left is not None and (left.device, left.inode, left.changed_ns) == (
-            found.st_dev, found.st_ino, found.st_ctime_ns
+        return state is not None and (state.device, state.inode, state.changed_ns) == (
+            now.st_dev, now.st_ino, now.st_ctime_ns
         )  # fmt: skip
 
     def detach(self) -> None:
-        """Let go of the file, after a checkpoint. Raises duckdb.Error; the file is let go of all the same."""
+        """Write a checkpoint and close the file. Raises duckdb.Error; the file is closed nevertheless."""
         assert self._connection is not None
         try:
             self._connection.execute("USE memory")
@@ -207,21 +212,21 @@ class Engine:
             self.close()
             raise
         if self._is_writing:
-            self._left_as = _state(self._made_for)
-            self.fate = _became(self._found_as, self._left_as)
+            self._detached_state = _state(self._path)
+            self.fate = _fate(self._attached_state, self._detached_state)
             if self.fate is Fate.OURS:
-                self._sound_as = self._left_as
+                self._sound_state = self._detached_state
         self._connection.close()  # and with it its temporary tables
         self._connection = None
         self._in_use.release()
 
     def abandon(self) -> None:
-        """Let go of everything after an error: nothing is known of the file any more."""
-        self._left_as = None
+        """Close file and instance after an error: the state of the file is unknown."""
+        self._detached_state = None
         self.close()
 
     def close(self) -> None:
-        """Let go of everything, in whatever state it is."""
+        """Close file and instance, in whatever state they are."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -236,13 +241,13 @@ class Engine:
             instance.close()
 
     def before_fork(self) -> None:
-        """Leave nothing behind for the child, unless a batch is at work in another thread."""
+        """Close the instance, so that a child inherits none, unless another thread is using it."""
         if self._in_use.acquire(blocking=False):
             self._drop_instance()
             self._in_use.release()
 
     def after_fork(self) -> None:
-        """In a child: what was in use belongs to the parent's threads. To let go of it would crash."""
+        """In a child: keep what the parent's threads were using; closing it would crash."""
         _abandoned.append((self._instance, self._connection))
         self._instance = self._connection = None
         self._in_use = threading.Lock()
@@ -250,22 +255,22 @@ class Engine:
 
 def _new_instance(path: Path) -> duckdb.DuckDBPyConnection:
     instance = duckdb.connect(config=dict(CONFIG))
-    # What does not fit goes to disk, beside the file; by default it would be the current folder.
+    # What does not fit into memory is spilled beside the file, not into the current folder as by default.
     instance.execute(f"SET GLOBAL temp_directory = {literal(str(spill_path(path)))}")
     instance.execute(f"SET GLOBAL write_buffer_row_group_memory_limit = '{_BUFFER_BYTES}B'")
     instance.execute(f"SET GLOBAL default_block_size = {_BLOCK_BYTES}")
     instance.execute("SET GLOBAL max_vacuum_tasks = 0")
-    # Each commit is a checkpoint, and nothing is written to a log before it.
+    # Each commit is a checkpoint, without a write-ahead log (docs/decisions/0021).
     instance.execute("SET GLOBAL auto_checkpoint_skip_wal_threshold = 0")
     instance.execute("SET GLOBAL wal_autocheckpoint = '1B'")
-    # Rows of one part in whatever order: else its row groups wait for each other, and one thread compresses them.
+    # In order, row groups would wait for each other, and one thread would compress them all.
     instance.execute("SET GLOBAL preserve_insertion_order = false")
     return instance
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Make a file that nobody else knows yet; it is whole, and let go of, when the block ends."""
+    """Create a file and yield a connection to it; it is complete, and closed, when the `with` block ends."""
     engine = Engine(is_for_new_file=True)
     connection = engine.attach(path)
     try:
@@ -276,10 +281,10 @@ def new_file(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def within_memory(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
-    """Do work that goes through a file of any size; DuckDB would keep in memory what it has written and read of it.
+    """Call `work` with DuckDB limited to 1 GiB of memory; else DuckDB keeps all that it reads and writes in memory.
 
-    Where the rows are too large for that much memory, it is done once more without a limit: what fails has to undo
-    itself. Raises duckdb.OutOfMemoryException where the machine has no more.
+    If the rows are too large for that, `work` is called again without a limit, so it has to roll back if it fails.
+    Raises duckdb.OutOfMemoryException if the machine has too little memory.
     """
     try:
         connection.execute(f"SET GLOBAL memory_limit = '{_MEMORY_BYTES}B'")
@@ -292,9 +297,9 @@ def within_memory(connection: duckdb.DuckDBPyConnection, work: Callable[[], T]) 
 
 
 class _State(NamedTuple):
-    """What is another where somebody has written to a file, or put another in its place.
+    """Fingerprint of a database file: differs when the file was written to or replaced.
 
-    The headers alone are not enough: what was restored from a copy, and then written to, may have the very same.
+    The headers alone are not enough: a copy that was restored and written to may have the same (docs/decisions/0021).
     """
 
     headers: bytes
@@ -304,7 +309,7 @@ class _State(NamedTuple):
 
     @property
     def checkpoints(self) -> tuple[int, int]:
-        """The numbers of the last two checkpoints: they take turns at two headers, behind the checksum of each."""
+        """The numbers of the last two checkpoints. DuckDB writes them in turn to two headers, after a checksum."""
         first, second = (
             int.from_bytes(self.headers[start + _CHECKSUM_BYTES : start + 2 * _CHECKSUM_BYTES], "little")
             for start in (_HEADER_BYTES, 2 * _HEADER_BYTES)
@@ -313,19 +318,19 @@ class _State(NamedTuple):
 
 
 def _is_overwritten(sound: _State | None, now: _State | None) -> bool:
-    """Say whether a file is an earlier state of itself, or another file with its inode, as far as headers tell."""
+    """Return whether a file is back at an earlier state, or is another file with the same inode, by its headers."""
     if sound is None or now is None or (sound.device, sound.inode) != (now.device, now.inode):
         return False
     is_other = sound.headers[:_HEADER_BYTES] != now.headers[:_HEADER_BYTES]
     return is_other or max(now.checkpoints) < max(sound.checkpoints)
 
 
-def _became(before: _State | None, after: _State | None) -> Fate:
-    """Say what became of a file while it was attached, by its headers, which take turns at the checkpoints."""
+def _fate(before: _State | None, after: _State | None) -> Fate:
+    """Return what happened to a file while it was attached, by the checkpoint numbers in its headers."""
     if after is None:
         return Fate.OURS
     low, high = sorted(after.checkpoints)
-    if before is None or len(before.headers) < _HEADERS * _HEADER_BYTES:  # it was made, or made of an empty one
+    if before is None or len(before.headers) < _HEADERS * _HEADER_BYTES:  # it was new or empty
         return Fate.OURS if high - low <= 1 else Fate.MIXED
     is_the_file = (before.device, before.inode) == (after.device, after.inode)
     if is_the_file and high > max(before.checkpoints):
@@ -335,22 +340,22 @@ def _became(before: _State | None, after: _State | None) -> Fate:
 
 
 def _state(path: Path) -> _State | None:
-    """Return the state of a file; None where there is no telling.
+    """Return the fingerprint of a file; None if it cannot be read or another program has to recover it.
 
-    Not while the file is attached: to close it takes away all locks that the process has on it.
+    Do not call it while the file is attached: closing a file drops all locks of the process on it (fcntl(2)).
     """
-    if path.with_name(path.name + ".wal").exists():  # another program's, yet to be played
+    if path.with_name(path.name + ".wal").exists():  # another program crashed, and its log has to be played first
         return None
     try:
         with open(path, "rb", buffering=0, opener=root_files.without_waiting) as file:
-            found = os.fstat(file.fileno())
-            return _State(file.read(_HEADERS * _HEADER_BYTES), found.st_dev, found.st_ino, found.st_ctime_ns)
+            stat = os.fstat(file.fileno())
+            return _State(file.read(_HEADERS * _HEADER_BYTES), stat.st_dev, stat.st_ino, stat.st_ctime_ns)
     except OSError:
         return None
 
 
 def spill_path(path: Path) -> Path:
-    """Return where DuckDB puts what does not fit into memory."""
+    """Return the folder beside a file where DuckDB puts what does not fit into memory."""
     return path.with_name(path.name + ".tmp")
 
 

@@ -1,7 +1,7 @@
-"""Opening the index: briefly, in turn, and never the wrong file.
+"""Opening the index: briefly, under the fair lock, and never the wrong file.
 
 <root>/index.duckdb         the index
-<root>/index.turn, .gate    the queue (eventlog.indexer.index.lock)
+<root>/index.turn, .gate    the fair lock (eventlog.indexer.index.lock)
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _READ_TIMEOUT_S = 600.0
 
 
 def index_path(root: str | Path) -> Path:
-    """Return where the index of a root lives."""
-    return Path(root).absolute() / "index.duckdb"  # what is relative, or `sqlite:…`, means something else to DuckDB
+    """Return the absolute path of a root's index, whether it exists or not."""
+    return Path(root).absolute() / "index.duckdb"  # DuckDB would take `sqlite:…` for another kind of database
 
 
 def existing(root: str | Path) -> Path:
-    """Return where the index of a root is. Raises IndexFailed where there is none."""
+    """Return the path of a root's index. Raises IndexFailed if there is none."""
     path = regular(root)
     if not path.exists():
         raise IndexFailed(f"there is no index at {path}; try: eventlog index")
@@ -48,24 +48,24 @@ def existing(root: str | Path) -> Path:
 
 
 def regular(root: str | Path) -> Path:
-    """Return where the index of a root is. Raises IndexFailed where it, or its write-ahead log, is no regular file.
+    """Return the path of a root's index. Raises IndexFailed if it, or its write-ahead log, is not a regular file.
 
-    DuckDB would wait for a FIFO without end, and follow a link.
+    DuckDB would wait forever for a FIFO, and follow a symbolic link.
     """
     path = index_path(root)
-    for each in (path, *wal_paths(path)):
-        if (said := root_files.refusal(each)) is not None:
-            raise IndexFailed(said)
+    for file in (path, *wal_paths(path)):
+        if (reason := root_files.refusal(file)) is not None:
+            raise IndexFailed(reason)
     return path
 
 
-#: What DuckDB makes beside a file: its write-ahead log, what is written while a checkpoint runs, and what
-#: a recovery makes of the two. A process that is killed in a commit leaves the first of them, perhaps all.
+#: DuckDB's files beside a database: its write-ahead log, the log while a checkpoint runs, and the log that a recovery
+#: makes of the two. A process that is killed during a commit leaves the first of them, perhaps all.
 WAL_SUFFIXES = (".wal", ".wal.checkpoint", ".wal.recovery")
 
 
 def wal_paths(path: Path) -> list[Path]:
-    """Return where DuckDB keeps the write-ahead logs of a file. They are there only while somebody writes to it."""
+    """Return the paths of DuckDB's write-ahead logs for a file. They exist only while somebody writes to it."""
     return [path.with_name(path.name + suffix) for suffix in WAL_SUFFIXES]
 
 
@@ -73,17 +73,18 @@ def wal_paths(path: Path) -> list[Path]:
 def writing(
     root: str | Path, *, timeout_s: float = DEFAULT_TIMEOUT_S, engine: Engine | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the index read-write, made if need be. Raises IndexBusy, and IndexFailed where it is broken.
+    """Yield a read-write connection to the index, creating it if it is missing; at the end it is checkpointed.
 
-    With an `engine`, that stays for the next time.
+    An `engine` is kept open for the next call. Raises IndexBusy after `timeout_s` seconds, BrokenIndex, IndexReplaced,
+    Overwritten and IndexFailed.
     """
     Path(root).mkdir(parents=True, exist_ok=True, mode=0o700)
     regular(root)
-    with _turn_apart(root, exclusive=True, timeout_s=timeout_s):
+    with _lock_unless_open_here(root, exclusive=True, timeout_s=timeout_s):
         path = regular(root)
-        if not path.exists():  # a log left by a file that is gone must not be played into a new one
+        if not path.exists():  # the log of a deleted file must not be played into a new one
             remove_wal(path)
-        else:  # before it is looked at: to change its mode changes what tells it from others
+        else:  # first: changing the mode changes the file's fingerprint
             _make_private(path)
         used = engine or Engine()
         connection = _opened(root, lambda: used.attach(path), os.R_OK | os.W_OK, timeout_s)
@@ -116,14 +117,15 @@ def reading(
     attached_as: str | None = None,
     engine: Engine | None = None,
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open the index read-only. Raises IndexFailed where there is none, IndexBusy past the bound.
+    """Yield a read-only connection to the index.
 
-    With `attached_as` the connection is to an empty database of its own, with the index beside it under that name.
-    With an `engine`, that stays for the next time, unless something is raised.
+    With `attached_as`, the connection is to an empty database in memory, with the index attached under that name. An
+    `engine` is kept open for the next call, unless something is raised. Raises IndexFailed if there is no index,
+    BrokenIndex, and IndexBusy after `timeout_s` seconds.
     """
     path = existing(root)
-    turn = lock.turn if engine is None and attached_as is None else _turn_apart
-    with turn(root, exclusive=False, timeout_s=timeout_s):
+    hold = lock.fair_lock if engine is None and attached_as is None else _lock_unless_open_here
+    with hold(root, exclusive=False, timeout_s=timeout_s):
         if engine is not None:
             connection = _opened(root, lambda: engine.attach_read_only(path), os.R_OK, timeout_s)
             try:
@@ -141,7 +143,7 @@ def reading(
 
 
 def connect(root: str | Path, *, timeout_s: float, attached_as: str | None = None) -> duckdb.DuckDBPyConnection:
-    """Open the index read-only while holding a turn. Raises IndexBusy, BrokenIndex and IndexFailed."""
+    """Open the index read-only; hold the fair lock. Raises IndexBusy, BrokenIndex and IndexFailed."""
     path = regular(root)
 
     def open_() -> duckdb.DuckDBPyConnection:
@@ -166,10 +168,10 @@ def _beside_an_empty_one(path: Path, name: str) -> duckdb.DuckDBPyConnection:
 def _opened(
     root: str | Path, open_: Callable[[], duckdb.DuckDBPyConnection], rights: int, timeout_s: float
 ) -> duckdb.DuckDBPyConnection:
-    """Open the index while holding a turn. Programs that know no turns are waited for, too.
+    """Open the index while holding the fair lock; wait for programs that do not use it, too.
 
-    Raises IndexBusy past the bound, BrokenIndex where it is certain that the file is no good,
-    and IndexFailed where it cannot be opened for another reason (no descriptors, no rights).
+    Raises IndexBusy after `timeout_s` seconds, BrokenIndex if the file is certainly damaged (docs/decisions/0008), and
+    IndexFailed if it cannot be opened for another reason (no descriptors, no rights).
     """
     path = index_path(root)
     deadline = time.monotonic() + timeout_s
@@ -178,7 +180,7 @@ def _opened(
         try:
             return open_()
         except duckdb.Error as error:
-            # To look at the locks of a file that this very process has open would take them away.
+            # Looking at the locks of a file that this process has open would drop them (fcntl(2)).
             own = isinstance(error, duckdb.ConnectionException | duckdb.ResourceInUseException)
             if own or _is_locked(path):
                 if time.monotonic() >= deadline:
@@ -194,57 +196,57 @@ def _opened(
 
 
 def _need_descriptors(path: Path) -> None:
-    """Raise IndexFailed where DuckDB would run out of descriptors: it may then end the whole process."""
-    taken: list[int] = []
+    """Raise IndexFailed if DuckDB would run out of descriptors: it may then end the whole process."""
+    opened: list[int] = []
     try:
-        taken.extend(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_DESCRIPTORS))
+        opened.extend(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC) for _ in range(_DESCRIPTORS))
     except OSError as error:
         raise IndexFailed(f"{path} is not opened: {error.strerror}; close some files, or raise `ulimit -n`") from None
     finally:
-        for fd in taken:
+        for fd in opened:
             os.close(fd)
 
 
 @contextmanager
-def _turn_apart(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
-    """Hold a turn in which this process has the index open in no other way, perhaps in a notebook.
+def _lock_unless_open_here(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
+    """Hold the fair lock while this process has the index open in no other way, such as in a notebook.
 
-    A process that closes a file loses all its locks on it (fcntl(2)), whoever in it has taken them. DuckDB looks
-    after that within one instance, and an instance that files are attached to knows nothing of others.
+    A process that closes a file loses all its locks on it, whichever part of it took them (fcntl(2)). DuckDB prevents
+    that within one instance, but an instance with attached files does not know of others.
     """
     deadline, left_s = time.monotonic() + timeout_s, timeout_s
     while True:
-        with lock.turn(root, exclusive=exclusive, timeout_s=left_s):
+        with lock.fair_lock(root, exclusive=exclusive, timeout_s=left_s):
             if not _is_open_here(index_path(root)):
                 yield
                 return
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             raise lock.busy(root, timeout_s)
-        time.sleep(_RETRY_S)  # in which others have their turns
+        time.sleep(_RETRY_S)  # so that others get the lock
 
 
 def _is_open_here(path: Path) -> bool:
     try:
-        wanted = path.stat()
+        index = path.stat()
     except OSError:
         return False
     return any(
-        (found.st_ino, found.st_dev) == (wanted.st_ino, wanted.st_dev)
-        for fd, found in _descriptors()
+        (stat.st_ino, stat.st_dev) == (index.st_ino, index.st_dev)
+        for fd, stat in _descriptors()
         if fd not in _inherited
     )
 
 
 def _descriptors() -> Iterator[tuple[int, os.stat_result]]:
-    """Yield what this process has open; nothing where the system does not tell."""
+    """Yield the open descriptors of this process; none if the system has no /dev/fd."""
     with contextlib.suppress(OSError):
         for fd in map(int, os.listdir("/dev/fd")):
             with contextlib.suppress(OSError):  # that of the listing itself
                 yield fd, os.fstat(fd)
 
 
-#: What a child has of its parent's. It has none of the parent's locks, and so nothing to lose.
+#: Descriptors that a child inherited. It has none of its parent's locks, so closing them loses nothing.
 _inherited: frozenset[int] = frozenset()
 
 
@@ -257,7 +259,7 @@ forks.register(Phase.INHERITED, after_in_child=_after_fork)
 
 
 def _is_locked(path: Path) -> bool:
-    """Say whether another process holds a lock on the file, wherever that process is."""
+    """Return whether another process holds a lock on the file, also one in another container."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -271,13 +273,13 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-#: To read a row is to hash it, so that each block of each column is read, and compared with its checksum.
+#: Hashing all rows makes DuckDB read each block of each column and compare it with its checksum.
 _TRY_TO_READ = """
 import duckdb, sys
-path, how = sys.argv[1:]
+path, extent = sys.argv[1:]
 try:
     connection = duckdb.connect(path, read_only=True)
-    if how == "all":
+    if extent == "all":
         for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
             connection.execute(f'SELECT sum(hash(rows)) FROM "{name}" rows').fetchall()
     connection.close()
@@ -290,62 +292,64 @@ _UNREADABLE = frozenset({7, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS})
 
 
 def _is_broken(path: Path) -> bool:
-    """Say whether the file itself is at fault: nobody locks it, and a fresh process, with
-    descriptors and memory to spare, cannot open it either. In doubt it is not."""
+    """Return whether the file itself is at fault: nobody locks it, and a fresh process cannot open it either.
+
+    In doubt it is not (docs/decisions/0008).
+    """
     return _fails_elsewhere(path, "open", _TRY_TIMEOUT_S)
 
 
 def is_damaged(path: Path) -> bool:
-    """Say whether a fresh process cannot read all of the file either. In doubt it can.
+    """Return whether a fresh process cannot read all of the file either; in doubt it can.
 
-    Each block may be sound and the file is still none: a copy was written over it while it was in use.
+    Each block may be sound and the file damaged nevertheless, if a copy was written over it while it was in use.
     """
     return path.exists() and _fails_elsewhere(path, "all", _READ_TIMEOUT_S)
 
 
-def _fails_elsewhere(path: Path, how: str, timeout_s: float) -> bool:
-    command = [sys.executable, "-c", _TRY_TO_READ, str(path), how]
+def _fails_elsewhere(path: Path, extent: str, timeout_s: float) -> bool:
+    command = [sys.executable, "-c", _TRY_TO_READ, str(path), extent]
     try:
-        found = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
-        return found.returncode in _UNREADABLE and os.access(path, os.R_OK) and not _is_locked(path)
+        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
+        return done.returncode in _UNREADABLE and os.access(path, os.R_OK) and not _is_locked(path)
     except (OSError, subprocess.SubprocessError):
         return False
 
 
 class IndexReplaced(IndexFailed):
-    """What was written went into a file that is not the index any more; it has to be written again."""
+    """A batch was written to a file that is no longer the index; index it again."""
 
 
 class BrokenIndex(IndexFailed):
-    """The index file cannot be opened as one of ours; a replay makes a new one."""
+    """The index file is damaged or not an eventlog index; `eventlog replay` makes a new one."""
 
 
 def broken(path: Path, error: Exception | str) -> BrokenIndex:
-    """Make the error for an index that cannot be used."""
+    """Return the error for an index that cannot be used; `error` is the reason."""
     return BrokenIndex(f"{path} cannot be opened: {reason_of(error)}; try: eventlog replay")
 
 
 def reason_of(error: Exception | str) -> str:
-    """Return what DuckDB says, in one line: where it wraps an error in another, the one that came first."""
+    """Return the first line of a DuckDB error; of the original error, if it wraps another."""
     text = str(error)
     return (text.partition("Original error:")[2].strip() or text).splitlines()[0]
 
 
 def set_aside(root: str | Path, inode: int | None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Path | None:
-    """Move an index that cannot be used, with its WAL, out of the way; the evidence stays.
+    """Rename an index that cannot be used, and its WAL, so that the evidence stays.
 
-    Returns where it is now, or None where somebody else has replaced the file meanwhile:
-    `inode` tells the one that was found broken.
+    `inode` is that of the broken file. Returns the new path, or None if another file is in its place by now. Raises
+    IndexBusy after `timeout_s` seconds.
     """
     path = index_path(root)
-    with lock.turn(root, exclusive=True, timeout_s=timeout_s):
+    with lock.fair_lock(root, exclusive=True, timeout_s=timeout_s):
         if inode_of(path) != inode:
             return None
         return move_aside(path)
 
 
 def inode_of(path: Path) -> int | None:
-    """Return what tells a file from one that replaces it; None where there is none."""
+    """Return the inode of a file, which differs when another file replaces it; None if there is no file."""
     try:
         return path.stat().st_ino
     except FileNotFoundError:
@@ -353,28 +357,30 @@ def inode_of(path: Path) -> int | None:
 
 
 def remove_wal(path: Path) -> None:
-    """Remove the write-ahead logs of a file that is gone, or about to be; to be done while holding the turn."""
-    for each in wal_paths(path):
-        each.unlink(missing_ok=True)
+    """Delete the write-ahead logs of a file that is gone or about to be replaced; hold the fair lock."""
+    for wal in wal_paths(path):
+        wal.unlink(missing_ok=True)
 
 
 def keep(path: Path) -> Path:
-    """Give an index that is about to be replaced, and its WAL, a second name; to be done while holding the turn."""
-    kept = _beside(path, "replaced")
-    for each, name in zip((path, *wal_paths(path)), (kept, *wal_paths(kept)), strict=True):
+    """Link an index that is about to be replaced, and its WAL, to a second name, and return it; hold the fair lock."""
+    copy = _beside(path, "replaced")
+    for file, name in zip((path, *wal_paths(path)), (copy, *wal_paths(copy)), strict=True):
         with contextlib.suppress(FileNotFoundError):
-            os.link(each, name)
-    return kept
+            os.link(file, name)
+    return copy
 
 
-def _beside(path: Path, why: str) -> Path:
-    return path.with_name(f"{path.name}.{why}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(4).hex()}")
+def _beside(path: Path, reason: str) -> Path:
+    return path.with_name(
+        f"{path.name}.{reason}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(4).hex()}"
+    )
 
 
 def move_aside(path: Path) -> Path:
-    """Rename an index and its WAL; to be done while holding the turn."""
+    """Rename a broken index and its WAL, and return the new path; hold the fair lock."""
     aside = _beside(path, "broken")
-    for each, name in zip((*wal_paths(path), path), (*wal_paths(aside), aside), strict=True):
+    for file, name in zip((*wal_paths(path), path), (*wal_paths(aside), aside), strict=True):
         with contextlib.suppress(FileNotFoundError):
-            os.replace(each, name)
+            os.replace(file, name)
     return aside

@@ -1,14 +1,13 @@
-"""Taking turns at the index file: one writer or many readers, in order, within a bound.
+"""The fair lock on the index file: one writer or many readers, first come first served, with a time limit.
 
-DuckDB lets one process write a file or many read it, and turns the others away. So that
-neither side has to poll and overlapping readers cannot starve the writer, our processes
-queue at two lock files beside the index:
+DuckDB lets one process write to a file or many read it, and refuses the others. With the fair lock nobody has to poll,
+and overlapping readers cannot starve the writer (`flock` alone is not fair). It is a turnstile of two lock files:
 
-    reader: TURN exclusive, GATE shared,    let TURN go … let GATE go
-    writer: TURN exclusive, GATE exclusive, let TURN go … let GATE go
+    reader: lock TURN exclusively, lock GATE shared,      unlock TURN … unlock GATE
+    writer: lock TURN exclusively, lock GATE exclusively, unlock TURN … unlock GATE
 
-Whoever holds TURN is next at the gate, and nobody can overtake. The kernel wakes the
-waiters and drops the locks of a process that dies.
+The holder of TURN is next at the gate, and nobody can overtake it. The kernel wakes waiters, and drops the locks of a
+process that dies.
 """
 
 from __future__ import annotations
@@ -26,17 +25,21 @@ from eventlog.errors import IndexBusy
 from eventlog.process import forks, root_files, threads
 
 _TURN, _GATE, _REPLAY = "index.turn", "index.gate", "index.replay.lock"
-_LOOKS = 3
-_LOOK_S = 0.02
+#: How often /proc/locks is read for one answer.
+_READS = 3
+_POLL_S = 0.02
 
 
 @contextmanager
-def turn(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
-    """Hold the gate for the length of the block. Raises IndexBusy naming who was in the way."""
+def fair_lock(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
+    """Hold the lock on the index of a root for the length of the `with` block; `exclusive` to write.
+
+    Raises IndexBusy after `timeout_s` seconds, naming the processes that hold it.
+    """
     folder = Path(root)
     deadline = time.monotonic() + timeout_s
     gate_kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-    turn_fd = gate_fd = None  # a Ctrl-C may come at any time, and no lock may be left behind
+    turn_fd = gate_fd = None  # a Ctrl-C at any time must leave no lock behind
     try:
         turn_fd = _locked(folder / _TURN, fcntl.LOCK_EX, deadline, folder, timeout_s)
         gate_fd = _locked(folder / _GATE, gate_kind, deadline, folder, timeout_s)
@@ -50,8 +53,11 @@ def turn(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterator[Non
 
 
 @contextmanager
-def replaying(root: str | Path, *, timeout_s: float) -> Iterator[None]:
-    """Be the only one who builds an index anew, for the length of the block. Raises IndexBusy naming who does."""
+def replay_lock(root: str | Path, *, timeout_s: float) -> Iterator[None]:
+    """Hold the lock of replays for the length of the `with` block: one replay of a root at a time.
+
+    Raises IndexBusy after `timeout_s` seconds, naming the process that replays.
+    """
     path = Path(root) / _REPLAY
     fd = forks.hold(root_files.open_lock(path))
     if not _lock_within(fd, fcntl.LOCK_EX, timeout_s):
@@ -66,9 +72,9 @@ def replaying(root: str | Path, *, timeout_s: float) -> Iterator[None]:
 
 
 def holders(path: str | Path) -> list[str] | None:
-    """Name the processes that hold a lock on a file, as `pid 12 (eventlog index --watch)`.
+    """Return the names of processes that hold a lock on a file, as `pid 12 (eventlog index --watch)`.
 
-    Returns None where the kernel does not tell (no /proc/locks).
+    Returns None if the system has no /proc/locks.
     """
     held = held_files()
     if held is None:
@@ -81,11 +87,11 @@ def holders(path: str | Path) -> list[str] | None:
 
 
 def held_files() -> dict[str, set[int]] | None:
-    """Return the processes that hold locks, by `lock_key` of the file; None where the kernel does not tell."""
+    """Return the pids that hold locks, by `lock_key` of the file; None if the system has no /proc/locks."""
     try:
-        # More than once: the kernel hands the list out page by page, and skips an entry
-        # where a lock before it goes away between two pages.
-        locks = [line for _ in range(_LOOKS) for line in Path("/proc/locks").read_text().splitlines()]
+        # More than once: the kernel returns the list page by page, and skips an entry if a lock before it is released
+        # between two pages.
+        locks = [line for _ in range(_READS) for line in Path("/proc/locks").read_text().splitlines()]
     except OSError:
         return None
     held: dict[str, set[int]] = {}
@@ -95,21 +101,21 @@ def held_files() -> dict[str, set[int]] | None:
     return held
 
 
-def lock_key(found: os.stat_result) -> str:
-    """Return how /proc/locks calls a file."""
-    return f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+def lock_key(stat: os.stat_result) -> str:
+    """Return the name of a file in /proc/locks: `fd:01:123456` (device and inode)."""
+    return f"{os.major(stat.st_dev):02x}:{os.minor(stat.st_dev):02x}:{stat.st_ino}"
 
 
 def index_holders(root: str | Path) -> list[str]:
-    """Name the processes that hold the index of a root now: ours by the gate, others by the file."""
-    found: list[str] = []
-    for name in (_GATE, "index.duckdb"):
-        found += [each for each in holders(Path(root) / name) or [] if each not in found]
-    return found
+    """Return the names of processes that hold the index of a root: ours lock the gate, other programs the file."""
+    names: list[str] = []
+    for file in (_GATE, "index.duckdb"):
+        names += [name for name in holders(Path(root) / file) or [] if name not in names]
+    return names
 
 
 def process_name(pid: int) -> str:
-    """Return `pid 12 (its command line)`."""
+    """Return `pid 12 (eventlog index --watch)`: the pid and up to 120 characters of the command line."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     except OSError:
@@ -118,7 +124,7 @@ def process_name(pid: int) -> str:
 
 
 def busy(root: str | Path, waited_s: float) -> IndexBusy:
-    """Make the error that says who holds the index and what to do about it."""
+    """Return the error that names who holds the index and says what to do about it."""
     names = ", ".join(index_holders(root)) or "another process"
     return IndexBusy(
         f"{Path(root) / 'index.duckdb'} was held for {waited_s:g} s by {names}; "
@@ -134,7 +140,7 @@ def _locked(path: Path, kind: int, deadline: float, root: Path, timeout_s: float
 
 
 def _lock_within(fd: int, kind: int, timeout_s: float) -> bool:
-    """Return whether the lock came in time. If not, the file is let go of, now or when the lock comes."""
+    """Return whether the lock was acquired in time. If not, the file is closed, now or when the lock is acquired."""
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -143,26 +149,26 @@ def _lock_within(fd: int, kind: int, timeout_s: float) -> bool:
 
 
 class _Waiter:
-    """Waits for a lock in a thread, since flock itself knows no time limit; without one, it looks now and then."""
+    """Waits for a lock in a thread, since flock has no time limit; polls if no thread can be started."""
 
     def __init__(self, fd: int, kind: int) -> None:
         self._fd = fd
         self._kind = kind
-        self._settled = threading.Lock()
+        self._decided = threading.Lock()
         self._given_up = self._acquired = False
         self._done = threading.Event()
         self._is_waiting = threads.start(threading.Thread(target=self._acquire, name="eventlog-turn"))
 
     def wait(self, timeout_s: float) -> bool:
-        """Return whether the lock came in time. If not, the thread lets go of it when it comes."""
+        """Return whether the lock was acquired in time. If not, the thread releases it when it acquires it."""
         if not self._is_waiting:  # the interpreter is ending
-            return self._looked(time.monotonic() + timeout_s)
+            return self._polled(time.monotonic() + timeout_s)
         self._done.wait(max(timeout_s, 0))
-        with self._settled:
+        with self._decided:
             self._given_up = not self._acquired
             return self._acquired
 
-    def _looked(self, deadline: float) -> bool:
+    def _polled(self, deadline: float) -> bool:
         while True:
             try:
                 fcntl.flock(self._fd, self._kind | fcntl.LOCK_NB)
@@ -170,14 +176,14 @@ class _Waiter:
                 if time.monotonic() > deadline:
                     forks.let_go(self._fd)
                     return False
-                time.sleep(_LOOK_S)
+                time.sleep(_POLL_S)
             else:
                 return True
 
     def _acquire(self) -> None:
         with contextlib.suppress(OSError):
             fcntl.flock(self._fd, self._kind)
-        with self._settled:
+        with self._decided:
             if self._given_up:
                 forks.let_go(self._fd)
             else:

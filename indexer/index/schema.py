@@ -1,8 +1,7 @@
-"""The tables of the index. docs/schema.md describes them for those who query.
+"""The tables of the index. docs/schema.md describes them for people who query.
 
-What is in the index is a function of the bytes of the log and of nothing else: no
-insertion times, no counters that depend on the order of arrival. That is what lets a
-replay be compared with the live index, row for row.
+The content of the index depends on the bytes of the log and on nothing else: no insertion times, no counters that
+depend on the order of arrival. So a replay can be compared with the live index, row for row (docs/decisions/0001).
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import duckdb
 from eventlog.indexer.sql import literal, unquote
 from eventlog.version import __version__
 
-#: Raise it whenever a table, a projection or the meaning of a column changes: indexes that
-#: carry another number are rebuilt from the log.
+#: Increase it whenever a table, a view or the meaning of a column changes: an index with another number is rebuilt from
+#: the log.
 SCHEMA_VERSION = 12
 
-#: Envelope columns, in order, with their DuckDB types. Together they are an event's content.
+#: Envelope columns, in order, with their DuckDB types. Together they are the content of an event.
 CONTENT = {
     "event_id": "UUID",
     "event_type": "VARCHAR",
@@ -63,17 +62,17 @@ REJECTED = {
 
 
 def columns(*parts: dict[str, str]) -> str:
-    """Return a column list for a SELECT."""
+    """Return the names of columns for a SELECT: `event_id, event_type, …`."""
     return ", ".join(name for part in parts for name in part)
 
 
 def _ddl(*parts: dict[str, str]) -> str:
-    # zstd on the documents: DuckDB's default choice costs more to write, and more space.
+    # zstd for documents: DuckDB's default compression takes longer to write, and more space.
     compressed = {"payload": " USING COMPRESSION zstd"}
     return ", ".join(f"{name} {kind}{compressed.get(name, '')}" for part in parts for name, kind in part.items())
 
 
-#: `event_rows` also has the typed columns (eventlog.indexer.views.typed); `events` is what there is to see of it.
+#: `event_rows` also has promoted columns (eventlog.indexer.views.typed); the view `events` hides them.
 _EVENT_ROWS = "CREATE TABLE event_rows ({});"
 _TABLES = f"""
 CREATE VIEW events WITH (DEFER_BINDING) AS SELECT {columns(CONTENT, POSITION)} FROM event_rows;
@@ -105,51 +104,54 @@ _VIEW = re.compile(r"""CREATE VIEW \w+ AS SELECT \* FROM "system"\.main\.query\(
 
 
 def view(name: str, query: str) -> str:
-    """Return what makes a view of ours.
+    """Return the CREATE VIEW statement for `query`.
 
-    DuckDB keeps a view as a tree, which every batch and every question would read, and every batch write. This one is a
-    text, which is parsed when somebody asks the view; and to make it looks at nothing.
+    DuckDB stores a view as a parse tree, which every batch and every query would read, and every batch would write.
+    This view stores `query` as a text, which DuckDB parses when the view is queried (docs/decisions/0022).
     """
-    # By its full name, since whoever asks may have a macro called `query`.
+    # The full name, since a user may have a macro called `query`.
     return f"CREATE VIEW {name} WITH (DEFER_BINDING) AS FROM system.main.query({literal(query.strip())})"
 
 
 def query_of(definition: str) -> str | None:
-    """Return the query of a view of ours, of what DuckDB says that it is; None for one that `view` has not made."""
-    found = _VIEW.fullmatch(definition)
-    return unquote(found[1]) if found else None
+    """Extract the query from the stored definition of a view; None if `view()` did not create it.
 
-
-def create_tables(connection: duckdb.DuckDBPyConnection, kept: dict[str, str]) -> None:
-    """Make the tables in an empty database; `projections.create` does so, and adds the views.
-
-    `kept` are the columns beside the payload that are there from the start, by their quoted names.
+    `definition` is the column `sql` of `duckdb_views()`.
     """
-    connection.execute(_EVENT_ROWS.format(_ddl(CONTENT, POSITION, kept)))
+    match = _VIEW.fullmatch(definition)
+    return unquote(match[1]) if match else None
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection, promoted: dict[str, str]) -> None:
+    """Create the tables in an empty database. (`projections.create` calls this and adds the other views.)
+
+    `promoted` are the promoted columns of a new index: quoted names and their DuckDB types.
+    """
+    connection.execute(_EVENT_ROWS.format(_ddl(CONTENT, POSITION, promoted)))
     connection.execute(_TABLES)
     connection.execute(view("quarantine", _QUARANTINE))
     connection.execute(view("event_types", _EVENT_TYPES))
-    connection.execute(
-        "INSERT INTO index_meta VALUES ('schema_version', ?), ('eventlog', ?), ('duckdb', ?), ('id', ?)",
-        [str(SCHEMA_VERSION), __version__, duckdb.__version__, os.urandom(16).hex()],
-    )
+    connection.execute(INSERT_META, [str(SCHEMA_VERSION), __version__, duckdb.__version__, os.urandom(16).hex()])
+
+
+INSERT_META = "INSERT INTO index_meta VALUES ('schema_version', ?), ('eventlog', ?), ('duckdb', ?), ('id', ?)"
+SELECT_ID = "SELECT value FROM index_meta WHERE key = 'id'"
+SELECT_VERSION = "SELECT value FROM index_meta WHERE key = 'schema_version'"
+HAS_TABLES = "SELECT count(*) > 0 FROM duckdb_tables() WHERE database_name = current_database()"
 
 
 def identity(connection: duckdb.DuckDBPyConnection) -> str:
-    """Return what tells this index from any other, also from one with the same inode; "" for an early one."""
-    row = connection.execute("SELECT value FROM index_meta WHERE key = 'id'").fetchone()
+    """Return the random id of an index, 32 hexadecimal digits; "" if it is older than these ids."""
+    row = connection.execute(SELECT_ID).fetchone()
     return str(row[0]) if row else ""
 
 
-_HAS_TABLES = "SELECT count(*) > 0 FROM duckdb_tables() WHERE database_name = current_database()"
-
-
 def version(connection: duckdb.DuckDBPyConnection) -> int | None:
-    """Return the schema version of an index; None for an empty file; -1 for one that is not ours."""
+    """Return the schema version of an index; None for an empty file; -1 for a database that is not an index."""
     try:
-        rows = connection.execute("SELECT value FROM index_meta WHERE key = 'schema_version'").fetchall()
-    except (duckdb.CatalogException, duckdb.BinderException):  # no such table, or one of somebody else's
-        # Asked only here: to list the tables costs ten times as much, and every question would pay for it.
-        ((has_tables,),) = connection.execute(_HAS_TABLES).fetchall()
+        rows = connection.execute(SELECT_VERSION).fetchall()
+    except (duckdb.CatalogException, duckdb.BinderException):  # no such table, or one of another program
+        # Only here: listing the tables takes ten times as long, and every query would pay for it.
+        ((has_tables,),) = connection.execute(HAS_TABLES).fetchall()
         return -1 if has_tables else None
     return int(rows[0][0]) if rows and str(rows[0][0]).isdigit() else -1

@@ -87,7 +87,7 @@ def test_the_whole_of_what_was_pruned_comes_back_under_its_name(root: Path, plac
     name = only(root, "t").stem
     back_up(root, later)
     pruned_files = retention.prune(root, 0, ["t"])
-    assert pruned_files.pruned or pruned_files.kept
+    assert pruned_files.pruned or pruned_files.retained
     if not layout.exists(root, "t", name):
         restore(root, place.open())
         assert not layout.exists(root, "t", name)

@@ -62,7 +62,7 @@ def test_it_knows_whether_somebody_else_wrote(tmp_path: Path) -> None:
         connection = engine.attach(at)
         connection.execute("CREATE OR REPLACE TABLE n AS SELECT 1 AS i")
         engine.detach()
-        return engine.is_as_left, engine.file_id
+        return engine.is_unchanged, engine.file_id
 
     assert not look()[0]
     is_as_left, first = look()
@@ -70,7 +70,7 @@ def test_it_knows_whether_somebody_else_wrote(tmp_path: Path) -> None:
     assert first is not None
     shutil.copy(path, tmp_path / "older")
     engine.attach_read_only(path)
-    assert engine.is_as_left
+    assert engine.is_unchanged
     engine.detach()
     with duckdb.connect(str(path)) as writer:
         writer.execute("CREATE TABLE m AS SELECT 1 AS i")
@@ -96,7 +96,7 @@ def test_a_log_of_another_programs_is_not_taken_for_nothing(tmp_path: Path) -> N
     subprocess.run([sys.executable, "-c", write, str(path)], timeout=60, check=True)
     assert path.with_name("x.duckdb.wal").exists()
     assert engine.attach(path).execute("SELECT count(*) FROM n").fetchone() == (1,)
-    assert not engine.is_as_left
+    assert not engine.is_unchanged
     engine.close()
 
 

@@ -123,7 +123,7 @@ def test_the_only_copy_is_not_deleted_on_the_word_of_an_event(root: Path, tmp_pa
     forge(root, "segments_backed_up", {"destination": name, "segments": [copy]})
     done = prune(root, MONTH_S)
     assert done.pruned == []
-    assert done.unseen
+    assert done.backup_problems
     assert path.exists()
     index(root)
     assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(3,)]

@@ -48,12 +48,12 @@ def test_whoever_waits_gets_its_turn_when_the_other_lets_go(root: Path) -> None:
 
     def take(who: str, exclusive: bool, timeout_s: float) -> None:
         try:
-            with lock.turn(root, exclusive=exclusive, timeout_s=timeout_s):
+            with lock.fair_lock(root, exclusive=exclusive, timeout_s=timeout_s):
                 order.append(who)
         except IndexBusy:
             order.append(f"{who} gave up")
 
-    with lock.turn(root, exclusive=False, timeout_s=1):
+    with lock.fair_lock(root, exclusive=False, timeout_s=1):
         impatient = threading.Thread(target=take, args=("impatient writer", True, 0.05))
         impatient.start()
         impatient.join()

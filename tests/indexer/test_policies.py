@@ -68,7 +68,7 @@ def test_a_segment_goes_when_each_workspace_in_it_lets_it_go(root: Path) -> None
     done = prune(root)
     assert left(root) == {"young", "mixed", "others", "partly", "nobody"}
     assert sorted(each.segment_type for each in done.pruned) == ["old", "old_mixed"]
-    reasons = {each.partition("/")[0]: each.partition(": ")[2] for each in done.kept}
+    reasons = {each.partition("/")[0]: each.partition(": ")[2] for each in done.retained}
     assert reasons == {
         "mixed": "holds events of workspace 'b', which are kept 40 days",
         "others": "holds events of workspace 'c', which are kept for ever",
@@ -151,7 +151,7 @@ def test_an_event_is_as_old_as_it_was_written(root: Path) -> None:
     done = prune(root)
     assert done.pruned == []
     reason = "holds events of workspace 'a', which are kept 10 days"
-    assert [each.partition(": ")[2] for each in done.kept] == [reason, reason]
+    assert [each.partition(": ")[2] for each in done.retained] == [reason, reason]
     assert left(root) == {"imported", "dated"}
 
 

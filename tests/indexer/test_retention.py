@@ -150,7 +150,7 @@ def test_pruned_rows_stay_and_the_log_says_what_is_gone(root: Path) -> None:
     before = ReadStore(root).sql("SELECT event_id, payload FROM events WHERE event_type = 't' ORDER BY 1").rows
     done = prune(root, 30 * 86400)
     assert [each.segment for each in done.pruned] == [path.stem for path in paths]
-    assert done.kept == []
+    assert done.retained == []
     assert layout.list_type(root, "t") == []
     index(root)
     assert replay.verify(root).equal
@@ -223,7 +223,7 @@ def test_what_is_not_safe_elsewhere_is_kept(root: Path, reason: str) -> None:
     index(root)
     KEPT[reason](root, paths)
     done = prune(root, 30 * 86400)
-    (kept,) = done.kept
+    (kept,) = done.retained
     assert reason in kept
     assert len(layout.list_type(root, "t")) == 1
 
@@ -240,8 +240,8 @@ def test_without_an_index_only_what_is_backed_up_goes(root: Path, tmp_path: Path
     assert [(each.segment, each.indexed, each.backups) for each in done.pruned] == [
         (paths[0].stem, False, [str(tmp_path / "backup")])
     ]
-    assert ["nor in a backup that could be looked at" in each for each in done.kept] == [True, True]
-    assert sorted(each.rpartition(" ")[2] for each in done.unseen) == ["damaged", f"log/t/{object_.name}"]
+    assert ["nor in a backup that could be looked at" in each for each in done.retained] == [True, True]
+    assert sorted(each.rpartition(" ")[2] for each in done.backup_problems) == ["damaged", f"log/t/{object_.name}"]
 
 
 def test_young_segments_other_types_and_bookkeeping_stay(root: Path) -> None:
@@ -262,7 +262,7 @@ def test_young_segments_other_types_and_bookkeeping_stay(root: Path) -> None:
         prune(root, 0, ["segment_sealed"])
 
 
-@pytest.mark.parametrize("step", ["_release", "_tell", "_delete"])
+@pytest.mark.parametrize("step", ["_release", "_log_pruned", "_delete"])
 def test_a_crash_in_the_middle_is_completed_by_the_next_run(
     root: Path, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -506,7 +506,7 @@ def test_a_replay_keeps_the_rows_of_an_archive_that_is_damaged(root: Path) -> No
     forced(stored, stored.read_bytes()[:-20])
     done = replay.replay(root)
     assert len(done.unreadable) == 1
-    assert (done.carried.unreadable, done.kept) == (10, None)
+    assert (done.carried.unreadable, done.old_index) == (10, None)
     assert rows(root, "SELECT count(*) FROM events WHERE event_type = 't'") == [(13,)]
 
 
@@ -527,7 +527,7 @@ def test_a_replay_keeps_the_rows_of_a_segment_that_cannot_be_read_to_its_end(
     monkeypatch.setattr(zst._Plain, "pread", failing)
     done = replay.replay(root)
     assert [path.name in each for each in done.unreadable] == [True]
-    assert (done.carried.unreadable, done.kept) == (20, None)
+    assert (done.carried.unreadable, done.old_index) == (20, None)
     assert rows(root, COUNT) == [(20, 20)]
     monkeypatch.undo()
     with path.open("ab") as file:

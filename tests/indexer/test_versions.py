@@ -186,9 +186,9 @@ def test_an_index_that_would_lose_events_is_kept(root: Path, monkeypatch: pytest
 
     monkeypatch.setattr(carry_over, "_carry_replaced", lazy)
     done = replay.replay(root)
-    assert done.kept_events == 1
+    assert done.lacking_events == 1
     assert [each for each in replay.remarks(done) if each.startswith("warning: the old index has 1 events")]
-    with duckdb.connect(str(done.kept), read_only=True) as connection:
+    with duckdb.connect(str(done.old_index), read_only=True) as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchall() == [(8,)]
     monkeypatch.setattr(carry_over, "_carry_replaced", real)
 
@@ -271,7 +271,7 @@ def test_a_sealed_segment_that_is_another_file_is_noticed_and_not_pruned(root: P
     index(root)
     path.write_bytes(b"".join(FILES["continued to the very same length"]))
     sealing.seal(root)
-    (kept,) = retention.prune(root, 0, ["t"]).kept
+    (kept,) = retention.prune(root, 0, ["t"]).retained
     assert kept.endswith("not the file that was indexed; try: eventlog index")
     assert len(index(root)) == 1
     assert [each.segment for each in retention.prune(root, 0, ["t"]).pruned] == [name(1)]
