@@ -1,4 +1,4 @@
-"""`python -m bench`: measure, print the table, and write what it is kept in."""
+"""`python -m bench`: measure, print the table, and write files and pages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bench.npm import versions as npm_versions
 @click.option("--list", "listing", is_flag=True, help="List the cases with their targets, and stop.")
 @click.option("--write", "writing", is_flag=True, help=f"Write {', '.join(report.WRITTEN)}.")
 def main(names: tuple[str, ...], scale: float, rounds: int, seed: int, listing: bool, writing: bool) -> None:
-    """Measure eventlog beside what one would take instead."""
+    """Measure eventlog and what people would use instead."""
     known = discover()
     if listing:
         for each in known.values():

@@ -1,7 +1,7 @@
-"""Questions that people ask of agents' logs, in three ways: by typed views, by JSON in the same file, in SQLite.
+"""Questions about agents' logs, asked in three ways: typed views, JSON in the same file, SQLite.
 
-All three are asked over connections that stay open, in one process, one after the other, and give
-the same rows; what differs is where a value comes from.
+All three use connections that stay open, in one process, one after the other, and return the same rows. They differ in
+where a value comes from.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 
 class Question(NamedTuple):
-    """One question, as SQL for each of the three."""
+    """One question, as SQL for each of the three ways."""
 
     typed: str
     json: str
@@ -102,9 +102,9 @@ def _rows(fetched: list[Any]) -> Rows:
 
 
 def ask_all(index: str, sqlite: str, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Ask every question every way, so many rounds; return the seconds, by question and way.
+    """Ask every question in every way, in several rounds; return the seconds, by question and way.
 
-    Raises AssertionError where two ways do not agree.
+    Raises AssertionError if two ways do not agree.
     """
     import duckdb
 
@@ -122,10 +122,10 @@ def ask_all(index: str, sqlite: str, rounds: int) -> dict[str, dict[str, list[fl
 
 
 def ask_least(index: str, sqlite: str, alone: str, together: str, rounds: int) -> dict[str, list[float]]:
-    """Ask for runs by agent over two DuckDB files that are made for it, with the columns that it takes and no others.
+    """Ask for runs by agent in two DuckDB files made for this question, with the needed columns only.
 
-    At `alone` there are only these rows; at `together` the events of all types, in order of their types. Beside them,
-    JSON and SQLite as in `ask_all`.
+    `alone` has only these rows; `together` has the events of all types, ordered by type. JSON and SQLite are asked as
+    in `ask_all`.
     """
     import duckdb
 

@@ -1,8 +1,7 @@
-"""What a case is, and the list of them.
+"""Cases and their claims, and the list of all cases.
 
-A case measures one thing; a claim is one line of the table, with its target. A case has at least
-one claim, and each of its claims ends in an outcome: met, missed, skipped with a reason, or failed
-with one. None disappears.
+A case measures one thing. A claim is one line of the table, with its target. Each claim of a case ends in an outcome:
+met, missed, skipped with a reason, or failed with a reason. None is left out.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _ROUNDS_MIN = 5
 
 
 class Skipped(Exception):
-    """The case, or what is left of it, cannot be measured here; the message says why."""
+    """The case, or the rest of it, cannot be measured here; the message says why."""
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,12 +41,12 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     at_least: bool = False
 
     def is_met(self, value: float) -> bool:
-        """Say whether a figure is what was promised."""
+        """Return whether a figure meets its target."""
         return value >= self.limit if self.at_least else value <= self.limit
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """What one side of a comparison took: a median, with the samples that it is of."""
+    """One side of a comparison: a median and its samples."""
 
     value: float
     unit: str
@@ -62,7 +61,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Found(NamedTuple):
-    """What a case found out about one of its claims; or, with `skipped`, why it did not."""
+    """The result of one claim; or, with `skipped`, the reason why there is none."""
 
     claim: str
     value: float | None = None
@@ -73,7 +72,7 @@ class Found(NamedTuple):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one claim. `verdict` is met, missed, skipped or failed."""
+    """The outcome of one claim. `verdict` is met, missed, skipped or failed."""
 
     case: str
     claim: Claim
@@ -87,7 +86,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bench:
-    """What a case works with: its size, its data, and a folder of its own on a disk."""
+    """What a case needs: its scale, its data, and a folder of its own on a disk."""
 
     def __init__(self, *, scale: float, rounds: int, data: Data, folder: Path) -> None:
         self.scale = scale
@@ -103,11 +102,11 @@ class Bench:
         return max(at_least, round(count * self.scale))
 
     def sized(self, events: int, full: int) -> str:
-        """Say a size that is not the one in the words of the claim."""
+        """Return a note with the size, if it is not the one in the text of the claim."""
         return "" if events == full else f"{events:,} events"
 
     def fresh(self, name: str) -> Path:
-        """Return a path in the case's folder where nothing is."""
+        """Return a new path in the case's folder."""
         path = self.folder / name
         if path.is_dir():
             shutil.rmtree(path)
@@ -119,7 +118,7 @@ Measure = Callable[[Bench], Iterator[Found]]
 
 
 class Case(NamedTuple):
-    """A case: `name` for the command line, its claims, and how they are measured."""
+    """A case: `name` for the command line, its claims, and the function that measures them."""
 
     name: str
     how: str
@@ -133,7 +132,7 @@ CASES: dict[str, Case] = {}
 
 
 def case(*claims: Claim) -> Callable[[Measure], Measure]:
-    """Register a function as a case; its docstring says how it measures, and what is fair about it."""
+    """Register a function as a case; its docstring says how it measures and why the comparison is fair."""
 
     def register(function: Measure) -> Measure:
         name = function.__name__.replace("_", "-")
@@ -144,7 +143,7 @@ def case(*claims: Claim) -> Callable[[Measure], Measure]:
 
 
 def discover() -> dict[str, Case]:
-    """Import every module of cases and return what they registered, by name, in the order of the table."""
+    """Import all modules with cases; return the cases by name, in the order of the table."""
     for module in MODULES:
         importlib.import_module(f"bench.{module}")
     return CASES
@@ -157,7 +156,7 @@ def compare(claim: str, ours: Sequence[Sample], peer: Sequence[Sample], *, per: 
 
 
 def timed(samples: Sequence[Sample], *, per: float = 1, note: str = "") -> Side:
-    """Return what one side took, start of the process to its end, and its peak memory."""
+    """Measure one side from process start to end; return seconds and peak memory."""
     times = [sample.elapsed_s / per for sample in samples]
     return Side(
         value=median(times), unit="s", samples=times, peak_bytes=max(each.peak_bytes for each in samples), note=note
@@ -165,7 +164,7 @@ def timed(samples: Sequence[Sample], *, per: float = 1, note: str = "") -> Side:
 
 
 def _with_rounds(note: str, rounds: int) -> str:
-    """Rounds are five and more; fewer are said."""
+    """Return the note with the number of rounds, if there are fewer than five."""
     few = f"{rounds} rounds" if rounds < _ROUNDS_MIN else ""
     return ", ".join(filter(None, [note, few]))
 
@@ -192,7 +191,7 @@ def run(chosen: Case, *, scale: float, rounds: int, data: Data) -> Iterator[Outc
 
 
 def _without_paths(text: str) -> str:
-    """Leave of each path its last part: figures are published, and where they were made is nobody's business."""
+    """Shorten each path to its last part: figures are published, and paths are private."""
     return re.sub(r"/[^\s'\"]*/(?=[^\s/])", "…/", text)
 
 

@@ -41,7 +41,7 @@ def _found(claim: str, ours: Sequence[Sample], peer: Sequence[Sample]) -> Found:
 
 
 def _why_not(side: Callable[[], Sample], modules: tuple[str, ...]) -> str | None:
-    """Run a peer once, which does not count; return why it cannot be had here, if so."""
+    """Run another program once, uncounted; return why it cannot be measured here, or None."""
     for module in modules:
         if importlib.util.find_spec(module.partition(".")[0]) is None:
             return f"{module} is not installed; try: make bench"

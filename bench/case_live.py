@@ -74,7 +74,7 @@ def _wait_until_watching(root: Path, bench: Bench) -> None:
 
 
 def _waits_ms(returned: dict[str, list[int]], seen: list[tuple[int, dict[str, int]]]) -> Iterator[float]:
-    """For each event, the time from its return to the first read that had it (0 where the read was faster)."""
+    """Return, per event, the milliseconds from its emit to the first read that had it; 0 if the read was faster."""
     for name, moments in returned.items():
         known = 0
         for moment, rows in seen:

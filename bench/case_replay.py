@@ -1,4 +1,4 @@
-"""Replay and catching up: from bytes of the log to rows of the index, in bulk."""
+"""Replay and catching up: from bytes of the log to rows of the index."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _BEHIND = 1_000_000
 
 
 def replay(bench: Bench, root: Path) -> Sample:
-    """Run `eventlog replay` where there is no index."""
+    """Run `eventlog replay` without an index."""
     for path in root.glob("index.duckdb*"):
         path.unlink()
     return run(eventlog("replay", "--root", root), bench.home)
 
 
 def beside_read_json(bench: Bench, root: Path, rounds: int) -> dict[str, list[Sample]]:
-    """Replay a log, and load the same files by DuckDB alone, in turn."""
+    """Replay a log, and load the same files with DuckDB alone, in turn."""
     read_through(root)
 
     def read_json() -> Sample:

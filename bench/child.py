@@ -8,7 +8,7 @@ import sys
 
 
 def main(name: str, arguments: str) -> None:
-    """Call the function and print what it returns, as JSON. Nothing is imported that it does not need."""
+    """Call the function and print its result as JSON. Nothing is imported that it does not need."""
     module, _, function = name.partition(":")
     returned = getattr(importlib.import_module(module), function)(**json.loads(arguments))
     print(json.dumps(returned))

@@ -1,4 +1,4 @@
-"""The data that cases work on: generated logs, kept from run to run, and real files where there are any."""
+"""The data of the cases: generated logs, which are kept between runs, and real files if there are any."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Shard = tuple[int, int]
 
 
 def default_folder() -> Path:
-    """Where data are kept: in the virtual environment, or else with temporary files."""
+    """Return the folder of kept data: in the virtual environment, or else with temporary files."""
     if sys.prefix != sys.base_prefix and os.access(sys.prefix, os.W_OK):
         return Path(sys.prefix) / "bench-data"
     return Path(tempfile.gettempdir()) / "eventlog-bench-data"
 
 
 class InUse(Exception):
-    """Another run of the benchmarks works with these data, and would be measured as well."""
+    """Another run of the benchmarks uses these data; both would measure each other."""
 
 
 class Data:
     """Generated logs of one seed. A log is made of hard links to kept shards, so it costs next to nothing.
 
-    Nobody appends to these files: an owner that looked for a segment to adopt would find them too
-    old. Where files are to be changed (sealed, archived), ask for copies.
+    Nobody appends to these files: they are too old for a writer to adopt. Ask for copies if files are to be changed
+    (sealed, archived).
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -52,7 +52,7 @@ class Data:
         self.work.mkdir()
 
     def root(self, path: Path, events: int, *, after: int = 0, copies: bool = False) -> Path:
-        """Make a log of so many events at `path`; `after` so many earlier ones. Returns the path."""
+        """Make a log of a number of events at `path`, the first `after` events left out; return the path."""
         self.add(path, events, after=after, copies=copies)
         return path
 
@@ -71,7 +71,7 @@ class Data:
         return self._shards / f"{shard[0]:04}-{shard[1]}"
 
     def _ensure(self, shards: Iterable[Shard]) -> None:
-        """Make the shards that are not there yet, side by side."""
+        """Make the missing shards, in parallel."""
         missing = [shard for shard in shards if not self._path(shard).exists()]
         if not missing:
             return
@@ -82,7 +82,7 @@ class Data:
 
 
 def _lock(path: Path) -> int:
-    """Take the data for this process, until it ends. Raises InUse."""
+    """Lock the data for this process, until it ends. Raises InUse."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -93,7 +93,7 @@ def _lock(path: Path) -> int:
 
 
 def _make(path: Path, seed: int, number: int, events: int) -> None:
-    """Make one shard beside its place, and move it there when it is whole."""
+    """Make one shard under a temporary name, and rename it when it is complete."""
     part = path.with_name(path.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     generator.write_shard(part, seed, number, events)
@@ -116,7 +116,7 @@ def log_bytes(root: Path) -> int:
 
 
 def read_through(root: Path) -> None:
-    """Bring a log into the page cache, for all sides."""
+    """Read a log once, so that it is in the page cache for all sides."""
     for segment in layout.list_log(root).segments:
         with segment.path.open("rb", buffering=0) as file:
             for _ in numbers():

@@ -1,8 +1,8 @@
-"""One event at a time, by eventlog and by what one would use instead. Each runs in a child of its own.
+"""One event at a time, by eventlog and by what people would use instead. Each runs in a process of its own.
 
-All record the same thing: an `llm_call` with eleven fields (some 800 bytes as a line of ours) and
-a context of run, session, workspace and agent that was set once, and in all an event has reached
-the kernel when the call returns. Each is set up as its documentation recommends for that.
+All record the same: an `llm_call` with eleven fields (about 800 bytes as a line of eventlog) and a context of run,
+session, workspace and agent that was set once. With all of them an event has reached the kernel when the call returns.
+Each is set up as its documentation recommends for that.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Timings = dict[str, float]
 
 
 def samples(seed: int) -> list[Fields]:
-    """The events: the same for everybody."""
+    """Return the events, the same for all."""
     rng = random.Random(f"emit/{seed}")
     prose = Prose(rng)
 
@@ -61,7 +61,7 @@ def samples(seed: int) -> list[Fields]:
 
 
 def time_each(record: Callable[[Any], object], each: list[Any], events: int) -> Timings:
-    """Call `record` so many times; return mean and p99 of a call, in seconds, without what the timing costs."""
+    """Call `record` repeatedly; return mean and p99 of a call in seconds, without the cost of timing."""
     for number in range(_WARM):
         record(each[number % len(each)])
     taken = _durations_ns(record, each, events)
@@ -82,7 +82,7 @@ def _durations_ns(record: Callable[[Any], object], each: list[Any], events: int)
 
 
 def _check_lines(path: Path, events: int) -> None:
-    """What was timed must also have happened."""
+    """Check that the timed events were written."""
     found = path.read_bytes().count(b"\n")
     if found != events + _WARM:
         raise RuntimeError(f"{found} lines were written, not {events + _WARM}")
@@ -142,7 +142,7 @@ class _AddContext(logging.Filter):
 
 
 class _JsonFormatter(logging.Formatter):
-    """No more than it must do: time, level, event, context and fields."""
+    """A minimal formatter: time, level, event, context and fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         return json.dumps(
@@ -157,7 +157,7 @@ class _JsonFormatter(logging.Formatter):
 
 
 def with_logging(folder: str, events: int, seed: int) -> Timings:
-    """The standard library: a FileHandler, a small JSON formatter, a filter that adds the context."""
+    """The standard library: a FileHandler, a small JSON formatter, and a filter that adds the context."""
     path = Path(folder) / "logging.jsonl"
     handler = logging.FileHandler(path)
     handler.setFormatter(_JsonFormatter())
@@ -209,7 +209,7 @@ def with_sqlite(folder: str, events: int, seed: int) -> Timings:
 
 
 def with_spans(folder: str, events: int, seed: int) -> Timings:
-    """OpenTelemetry: a span per event, the simple processor, the console exporter into a file, a span a line."""
+    """OpenTelemetry: one span per event, the simple processor, the console exporter into a file, one line per span."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
@@ -231,7 +231,7 @@ def with_spans(folder: str, events: int, seed: int) -> Timings:
 
 
 def with_log_records(folder: str, events: int, seed: int) -> Timings:
-    """OpenTelemetry: a log record per event, the simple processor, the console exporter, a record a line."""
+    """OpenTelemetry: one log record per event, the simple processor, the console exporter, one line per record."""
     from opentelemetry._logs import LogRecord
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import ConsoleLogRecordExporter, SimpleLogRecordProcessor
@@ -253,7 +253,7 @@ def with_log_records(folder: str, events: int, seed: int) -> Timings:
 
 
 def lines_of_eventlog(folder: str, seed: int) -> list[bytes]:
-    """The lines that eventlog writes of the samples."""
+    """Return the lines that eventlog writes for the samples."""
     import eventlog as obs
     from eventlog.format.builtin import LlmCall
 
@@ -265,7 +265,7 @@ def lines_of_eventlog(folder: str, seed: int) -> list[bytes]:
 
 
 def with_bare_write(folder: str, events: int, seed: int) -> Timings:
-    """The kernel alone: os.write of the lines that eventlog would write, made beforehand."""
+    """The kernel alone: os.write of the lines that eventlog would write, encoded beforehand."""
     lines = lines_of_eventlog(folder, seed)
     path = Path(folder) / "bare.jsonl"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -295,7 +295,7 @@ def many_with_eventlog(folder: str, batches: int, seed: int) -> Timings:
 
 
 def many_with_bare_write(folder: str, batches: int, seed: int) -> Timings:
-    """The kernel alone: one os.write of the same hundred lines, made beforehand."""
+    """The kernel alone: one os.write of the same hundred lines, encoded beforehand."""
     lines = lines_of_eventlog(folder, seed)
     each = [b"".join(lines[at : at + BATCH]) for at in range(0, len(lines), BATCH)]
     fd = os.open(Path(folder) / "bare.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -310,7 +310,7 @@ THREADS = 16
 
 
 def _time_threads(record: Callable[[Any], object], each: list[Any], events: int) -> Timings:
-    """Let all threads record their share at once; return the time per event."""
+    """Let all threads record their share at the same time; return the time per event."""
     share = events // THREADS
     ready = threading.Barrier(THREADS + 1)
 

@@ -1,4 +1,4 @@
-"""The same events in plain DuckDB and in SQLite, as one would load and ask them by hand. In children."""
+"""The same events in plain DuckDB and in SQLite, loaded and queried by hand. In child processes."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ COLUMNS = {
 
 
 def lines_of(log: str | Path) -> str:
-    """Return a log as SQL: what DuckDB's reader of JSON makes of its lines."""
+    """Return a FROM clause that reads a log with DuckDB's JSON reader."""
     files = sorted(map(str, Path(log).glob("*/*.jsonl")))
     columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
     return f"SELECT * FROM read_json({files}, format = 'newline_delimited', columns = {{{columns}}})"
 
 
 def load_with_duckdb(log: str, path: str) -> int:
-    """Load a log into a new DuckDB file, default settings, checkpoint included; return the rows."""
+    """Load a log into a new DuckDB file, default settings, checkpoint included; return the number of rows."""
     import duckdb
 
     with duckdb.connect(path) as connection:
@@ -45,7 +45,7 @@ def load_with_duckdb(log: str, path: str) -> int:
 
 
 def count_rows(path: str) -> int:
-    """Return how many events an index has."""
+    """Return the number of events in an index."""
     import duckdb
 
     with duckdb.connect(path, read_only=True) as connection:
@@ -54,7 +54,7 @@ def count_rows(path: str) -> int:
 
 
 def load_with_sqlite(log: str, path: str) -> int:
-    """Load a log into a new SQLite file with an index on (event_type, timestamp); return the rows."""
+    """Load a log into a new SQLite file with an index on (event_type, timestamp); return the number of rows."""
     import msgspec
 
     from eventlog.format.envelope import Envelope

@@ -1,4 +1,4 @@
-"""From samples to figures, and from figures to words."""
+"""From samples to figures, and from figures to text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 
 def median(values: Sequence[float]) -> float:
-    """Return the median; of nothing, that is an error."""
+    """Return the median; an error if there are no values."""
     return statistics.median(values)
 
 
@@ -19,7 +19,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def in_words(value: float, unit: str) -> str:
-    """Say a figure with three digits and a unit that fits: 0.0000034 s is 3.4 µs."""
+    """Return a figure with three digits and a unit that fits: 0.0000034 s is 3.4 µs."""
     scales = {
         "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
         "B": ((1024.0**3, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB"), (1.0, "B")),

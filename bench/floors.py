@@ -1,9 +1,9 @@
-"""How far down it can go: the parts that nothing of this kind can do without, each alone.
+"""Lower bounds: the parts that no program of this kind can do without, each measured alone.
 
     python -m bench.floors [--rounds N] [--scale S] [--write]
 
-A target below such a floor cannot be met, whatever the rest costs. The parts keep no promise of eventlog's: nothing
-is checked, nothing is locked, nothing is counted. What they are compared with is run as in the cases.
+No program can meet a target below such a bound. The parts keep none of eventlog's promises: they check, lock and count
+nothing. The other side of each comparison is run as in the cases.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _READ_JSON = "CREATE TABLE AS read_json"
 
 
 class Floor(NamedTuple):
-    """A part, what it is compared with, and the ratio that is asked of the whole; or how many times faster to be."""
+    """A part, the other side of its comparison, and the target of the whole: a ratio, or how many times faster."""
 
     what: str
     against: str
@@ -247,7 +247,7 @@ PARTS: dict[tuple[str, ...], Part] = {
 
 
 def measure(benches: Iterator[Bench], parts: Mapping[tuple[str, ...], Part] = PARTS) -> dict[str, Measured]:
-    """Return the seconds of each part and of what it is compared with; or why they cannot be had here."""
+    """Return the seconds of each part and of its other side; or the reason why they cannot be measured here."""
     found: dict[str, Measured] = {}
     for (names, part), bench in zip(parts.items(), benches, strict=False):
         try:
@@ -275,7 +275,7 @@ def table(found: Mapping[str, Measured]) -> str:
 
 
 def write(text: str) -> None:
-    """Put a table between the marks on the page."""
+    """Write a table between the markers of the page."""
     page = _PAGE.read_text()
     before, _, rest = page.partition(_BEGIN)
     _, _, after = rest.partition(_END)
@@ -288,7 +288,7 @@ def write(text: str) -> None:
 @click.option("--seed", default=7, show_default=True, help="Of the generated data.")
 @click.option("--write", "writing", is_flag=True, help="Write the table into docs/benchmarks.md; at full size only.")
 def main(rounds: int, scale: float, seed: int, writing: bool) -> None:
-    """Measure what cannot be done without."""
+    """Measure the lower bounds."""
     if writing and scale != 1:
         raise click.UsageError("--write is for a run at full size, without --scale")
     data = Data(default_folder(), seed)

@@ -1,13 +1,12 @@
-"""A log as busy agents would leave it, from a seed: the same seed gives the same bytes.
+"""A log as busy agents would write it, from a seed: the same seed gives the same bytes.
 
     python -m bench.generator ROOT --events 1_000_000 --seed 7
 
-Events are made in shards of `SHARD_EVENTS`. A shard is what one producer wrote in six hours, with
-several runs at a time in it; the next one follows it in time. Shards depend on nothing but the seed
-and their number, so they are made side by side, and the first million events of any log are the
-same. Lines average some 800 bytes; a few are 200 KB.
+Events are made in shards of `SHARD_EVENTS`. A shard is what one producer wrote in six hours, with several runs at a
+time; the next shard follows it in time. A shard depends only on the seed and its number. So shards are made in
+parallel, and the first million events of all logs are the same. Lines have about 800 bytes; a few have 200 KB.
 
-Raise `VERSION` with any change of what comes out: kept data are found by it.
+Increase `VERSION` with any change of the output: kept data are found by it.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ _ERRORS = (b"timeout after 30 s", b"exit code 1", b"permission denied", b"no suc
 
 
 class Made(NamedTuple):
-    """What was written."""
+    """The size of a log that was written."""
 
     events: int
     bytes: int
@@ -71,7 +70,7 @@ class Made(NamedTuple):
 
 
 def generate(root: Path, events: int, seed: int, *, processes: int | None = None) -> Made:
-    """Write a log of so many events (and their schemas) below `root`. Raises OSError where there is no room."""
+    """Write a log of a number of events (and their schemas) below `root`. Raises OSError if the disk is too full."""
     started = time.monotonic()
     need = events * LINE_BYTES
     root.mkdir(parents=True, exist_ok=True)
@@ -88,7 +87,7 @@ def generate(root: Path, events: int, seed: int, *, processes: int | None = None
 
 
 def check_room(folder: Path, need_bytes: int) -> None:
-    """Raise OSError unless so many bytes fit, with a tenth of the disk to spare, or 4 GiB."""
+    """Raise OSError unless the bytes fit on the disk, with a tenth of it, or 4 GiB, to spare."""
     usage = shutil.disk_usage(folder)
     spare = min(usage.total // 10, 4 * 1024**3)
     if usage.free - spare < need_bytes:
@@ -117,7 +116,7 @@ def write_shard(root: Path, seed: int, number: int, events: int) -> int:
 
 
 def schema_lines() -> list[bytes]:
-    """The events by which a producer says how its payloads are typed."""
+    """Return the events with which a producer declares the schemas of its payloads."""
     return [envelope.encode(schemas.schema_envelope(schemas.of_struct(each))) for each in EVENTS]
 
 
@@ -155,7 +154,7 @@ class _Run:
         self.payloads = self._payloads()
 
     def line(self, now_us: int, event_type: bytes, payload: bytes) -> bytes:
-        """Return the line of one event of this run; each is the child of the step before it."""
+        """Return the line of one event of this run; its parent is the step before it."""
         ms, us = divmod(now_us, 1000)
         bits = self._rng.getrandbits(62)
         event_id = b"%08x-%04x-7%03x-%x%03x-%012x" % (
@@ -185,7 +184,7 @@ class _Run:
         yield b"run_finished", self._run_finished(steps)
 
     def _size(self, median: float, sigma: float) -> int:
-        """A length as texts have it: most are short, a few are huge."""
+        """Return the length of a text: most are short, a few are huge."""
         return min(int(self._rng.lognormvariate(0, sigma) * median), _TEXT_MAX)
 
     def _run_started(self) -> bytes:
@@ -245,7 +244,7 @@ class _Run:
 
 
 class _Segments:
-    """The segments of one producer, one open per type, each left for the next at its full size."""
+    """The segments of one producer: one open segment per type, which is closed at its full size."""
 
     def __init__(self, root: Path, rng: random.Random, start_us: int) -> None:
         self._folder = layout.log_folder(root)
@@ -259,7 +258,7 @@ class _Segments:
         self._bytes = 0
 
     def write(self, event_type: bytes, line: bytes) -> None:
-        """Take one line."""
+        """Append one line."""
         lines = self._waiting.setdefault(event_type, [])
         size = self._waiting_bytes.get(event_type, 0) + len(line)
         if size > _FLUSH_BYTES:
@@ -269,7 +268,7 @@ class _Segments:
         self._waiting_bytes[event_type] = size
 
     def finish(self) -> int:
-        """Write what is left; return the bytes of all."""
+        """Write what is buffered; return the number of bytes."""
         for event_type in list(self._waiting):
             self._flush(event_type)
         for fd, _ in self._open.values():
@@ -301,7 +300,7 @@ class _Segments:
 
 
 def main(arguments: list[str]) -> int:
-    """Write a log where there is none yet."""
+    """Write a log, unless there is one already."""
     parser = argparse.ArgumentParser(prog="python -m bench.generator", description=main.__doc__)
     parser.add_argument("root", type=Path)
     parser.add_argument("--events", type=int, default=1_000_000)

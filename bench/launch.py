@@ -1,9 +1,9 @@
-"""Start a command from a process that is as small as Python gets, and say what it took.
+"""Start a command from the smallest possible Python process, and report its time and memory.
 
     python -I -S bench/launch.py FD COMMAND...
 
-The kernel counts what the parent has at the fork into the child's peak memory, so the harness
-itself would be a floor under every figure. Writes seconds and peak (as in ru_maxrss) to FD.
+The kernel counts the parent's memory at the fork as part of the child's peak, so the memory of the harness would be a
+lower bound of every figure. Writes seconds and peak (as in ru_maxrss) to FD.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The least parts, each alone, that `bench.floors` measures. In children; they keep no promise of eventlog's."""
+"""The parts that `bench.floors` measures, each alone, in child processes. They keep none of eventlog's promises."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.emitters import BATCH, CONTEXT, THREADS, Timings
 
 
 def emit_least(folder: str, events: int, seed: int) -> Timings:
-    """An event as a line in a file, by the shortest way there is with msgspec."""
+    """Write an event as a line to a file, by the shortest way with msgspec."""
     import time
 
     import msgspec
@@ -36,8 +36,11 @@ def emit_least(folder: str, events: int, seed: int) -> Timings:
 
 
 def emit_promised(folder: str, events: int, seed: int) -> Timings:
-    """As `emit_least`, with what is promised of each event by eventlog's own parts: its type is checked, what JSON has
-    no word for is refused, secrets are looked for, limits hold, and threads take turns."""
+    """Like `emit_least`, with what eventlog promises of each event, by eventlog's own parts.
+
+    Its type is checked, values without a JSON form are refused, secrets are searched for, limits hold, and threads take
+    turns.
+    """
     import threading
     import time
 
@@ -63,7 +66,7 @@ def emit_promised(folder: str, events: int, seed: int) -> Timings:
 
 
 def batch_least(folder: str, batches: int, seed: int) -> Timings:
-    """A hundred payloads as lines in a file."""
+    """Write a hundred payloads as lines to a file."""
     import msgspec
 
     from eventlog.format.builtin import LlmCall
@@ -78,7 +81,7 @@ def batch_least(folder: str, batches: int, seed: int) -> Timings:
 
 
 def sync_least(folder: str, events: int, seed: int) -> Timings:
-    """What group commit would come to if every sync served all threads, and cost them nothing else."""
+    """Group commit if every sync served all threads and nothing else took time."""
     lines = emitters.lines_of_eventlog(folder, seed)
     fd = os.open(Path(folder) / "least.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
@@ -91,7 +94,7 @@ def sync_least(folder: str, events: int, seed: int) -> Timings:
 
 
 def load_compressed(log: str, path: str) -> int:
-    """As `engines.load_with_duckdb`, into a payload column with zstd, in row groups like ours."""
+    """Like `engines.load_with_duckdb`, with zstd for the payload column and the row groups of eventlog."""
     import duckdb
 
     made = ", ".join(
@@ -109,7 +112,7 @@ def load_compressed(log: str, path: str) -> int:
 
 
 def write_sessions(sessions: str, path: str) -> int:
-    """Read every line of sessions, parse it, hash it for an id, and write it again; return how many there are."""
+    """Read every line of sessions, parse it, hash it for an id, and write it again; return the number of lines."""
     import hashlib
 
     import msgspec
@@ -126,7 +129,7 @@ def write_sessions(sessions: str, path: str) -> int:
 
 
 def check_lines(log: str) -> int:
-    """Read and validate every line of a log; return how many there are."""
+    """Read and validate every line of a log; return the number of lines."""
     from eventlog.indexer.load.validation import validate_block
     from eventlog.log.reader import read_blocks
 

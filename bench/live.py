@@ -1,4 +1,4 @@
-"""What runs beside a live indexer: producers, a reader, and batches that are indexed one by one. In children."""
+"""The programs beside a live indexer: producers, a reader, and batches indexed one by one. In child processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PAUSE_S = 0.002
 
 
 def produce(root: str, name: str, events: int, per_second: float) -> list[int]:
-    """Emit steps at a steady pace; return when each emit had returned (monotonic ns)."""
+    """Emit steps at a steady pace; return the time of return of each emit (monotonic ns)."""
     import eventlog as obs
     from eventlog.format.builtin import Step
 
@@ -32,7 +32,7 @@ def produce(root: str, name: str, events: int, per_second: float) -> list[int]:
 def read_rows(root: str, producers: int, events: int, limit_s: float) -> list[tuple[int, dict[str, int]]]:
     """Read again and again until all rows are there; return (monotonic ns, rows by producer) of each read.
 
-    A producer has one segment, which is indexed in order: so many rows are its first so many events.
+    A producer has one segment, which is indexed in order: n rows are its first n events.
     """
     from eventlog.queries.store import ReadStore
 
@@ -52,7 +52,7 @@ def read_rows(root: str, producers: int, events: int, limit_s: float) -> list[tu
 def index_in_turn(small: str, large: str, lines: str, batches: int, batch_events: int) -> dict[str, list[float]]:
     """Append batches of events to two logs and index each; return the seconds of each batch.
 
-    In one process, in turn, by two indexers that stay, as `eventlog index --watch` does. The first
+    Both are indexed in one process, in turn, by two indexers that stay open, as in `eventlog index --watch`. The first
     tenth of the batches is not counted.
     """
     from eventlog.indexer.indexer import Indexer
@@ -77,7 +77,7 @@ def index_in_turn(small: str, large: str, lines: str, batches: int, batch_events
 
 
 class _Appender:
-    """One segment per type at the end of a log, as a producer has them."""
+    """One open segment per type at the end of a log, as a producer has them."""
 
     def __init__(self, root: Path) -> None:
         from eventlog.log import layout

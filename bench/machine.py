@@ -1,4 +1,4 @@
-"""What the figures were measured on: enough to compare by, and nothing that tells whose machine it is."""
+"""The machine of a run: enough to compare figures by, and nothing private."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIBRARIES = (
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """The machine, and the versions of all that took part."""
+    """The machine, and the versions of all programs that took part."""
 
     cores: int
     memory_gib: int
@@ -27,7 +27,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
 
     def words(self) -> str:
-        """Return one line of it."""
+        """Return the machine as one line of text."""
         libraries = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         return (
             f"{self.cores} cores ({self.processor}), {self.memory_gib} GiB, {self.system}, {self.disk}; "
@@ -36,7 +36,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe(folder: Path, extra: dict[str, str] | None = None) -> Machine:
-    """Look at this machine; `folder` is where the data are."""
+    """Return the machine; `folder` holds the data."""
     versions = {name: version for name in LIBRARIES if (version := _version(name))}
     return Machine(
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -66,7 +66,7 @@ def _processor() -> str:
 
 
 def file_system(path: Path) -> str | None:
-    """Return the kind of file system that a path is on; None where nobody says."""
+    """Return the type of the file system of a path; None if it is unknown."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""Children, and what they took: time from start to end, and the most memory they had at once.
+"""Child processes, their time from start to end, and their peak memory.
 
-What is measured runs in a process of its own, as it would at a user's, with an empty home and no
-settings from outside.
+Each measured program runs in a process of its own, as a user would run it, with an empty home and no settings from
+outside.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Command = Sequence[str | Path]
 
 
 class ChildFailed(Exception):
-    """A child ended with an error; the message has its last words."""
+    """A child ended with an error; the message has its last output."""
 
 
 class Sample(NamedTuple):
-    """One run of a child: how long, how much memory at most, and what it said."""
+    """One run of a child: seconds, peak memory, and output."""
 
     elapsed_s: float
     peak_bytes: int
     said: bytes
 
     def value(self) -> Any:
-        """Read what a function called by `call` returned."""
+        """Return the result of a function called by `call`."""
         return msgspec.json.decode(self.said)
 
 
@@ -69,7 +69,7 @@ class Child:
         self.pid = self._process.pid
 
     def finish(self, limit_s: float = LIMIT_S) -> bytes:
-        """Wait for the end; return what it said. Raises ChildFailed where it failed, or took too long."""
+        """Wait for the end; return the output. Raises ChildFailed if it failed or took too long."""
         try:
             code = self._process.wait(limit_s)
         except subprocess.TimeoutExpired:
@@ -85,12 +85,12 @@ class Child:
         return said
 
     def stop(self) -> bytes:
-        """Ask it to end, as a supervisor would, and wait."""
+        """Ask the child to end with SIGTERM, as a supervisor would, and wait."""
         self._process.terminate()
         return self.finish(60)
 
     def kill(self) -> None:
-        """End it and its children, if it has not ended; for clearing up."""
+        """Kill the child and its children if it still runs; for cleaning up."""
         if self._process.poll() is None:
             os.killpg(self.pid, signal.SIGKILL)
             self._process.wait()
@@ -105,7 +105,7 @@ def _rest(file: IO[bytes]) -> bytes:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """What children see: nobody's settings, an empty home, and this project first."""
+    """Return the environment of children: no user settings, an empty home, and this project first on the path."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
     path = [str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**kept, "HOME": str(home), "PYTHONPATH": os.pathsep.join(path)}
@@ -131,7 +131,7 @@ def call_command(function: Callable[..., object], **arguments: Any) -> list[str]
 
 
 def call(function: Callable[..., object], home: Path, **arguments: Any) -> Sample:
-    """Call a module-level function in a fresh interpreter; what it returns is the sample's `value`."""
+    """Call a module-level function in a fresh interpreter; its result is the sample's `value`."""
     return run(call_command(function, **arguments), home)
 
 
@@ -143,9 +143,9 @@ def eventlog(*arguments: str | Path) -> Command:
 
 
 def interleave(rounds: int, sides: Mapping[str, Callable[[], Sample]], *, warm: int = 1) -> dict[str, list[Sample]]:
-    """Run all sides in turn, round by round, so that whatever disturbs the machine disturbs each.
+    """Run all sides in turn, round by round, so that disturbances of the machine affect all of them.
 
-    The first `warm` rounds fill caches and do not count. Every second round goes backwards.
+    The first `warm` rounds fill caches and do not count. Every second round runs in reverse order.
     """
     taken: dict[str, list[Sample]] = {name: [] for name in sides}
     os.sync()  # or what the set-up has left in memory would be written meanwhile

@@ -1,4 +1,4 @@
-"""Peers from npm: fetched once, into a folder of the virtual environment."""
+"""Programs from npm: installed once, into a folder of the virtual environment."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _MACHINES = {"x86_64": "x64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 def folder() -> Path:
-    """Where they are kept."""
+    """Return the folder of installed programs."""
     return Path(sys.prefix) / "bench-npm"
 
 
 def ccusage() -> Path | str:
-    """Return the native program of ccusage, without the Node.js wrapper around it; or why it cannot be had."""
+    """Return the native program of ccusage, without the Node.js wrapper around it; or the reason why there is none."""
     kind = f"{_SYSTEMS.get(platform.system(), '?')}-{_MACHINES.get(platform.machine(), '?')}"
     program = folder() / "node_modules" / "@ccusage" / f"ccusage-{kind}" / "bin" / "ccusage"
     if _installed("ccusage") != CCUSAGE_VERSION or not program.exists():
@@ -36,7 +36,7 @@ def ccusage() -> Path | str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of those that were fetched."""
+    """Return the versions of the installed programs."""
     found = _installed("ccusage")
     return {"ccusage": found} if found else {}
 
@@ -49,7 +49,7 @@ def _installed(name: str) -> str | None:
 
 
 def _fetch(package: str) -> str | None:
-    """Install a package; return why that was not possible."""
+    """Install a package; return the reason if that fails."""
     if sys.prefix == sys.base_prefix or not os.access(sys.prefix, os.W_OK):
         return "there is no virtual environment to keep npm packages in"
     if shutil.which("npm") is None:

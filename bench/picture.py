@@ -1,8 +1,7 @@
-"""The picture: one bar per figure, as long as it is of its target; shorter is better.
+"""The chart: one bar per figure, its length the share of its target; shorter is better.
 
-Bars are on a logarithmic scale, from a thirtieth of the target to three times the target. A figure
-of "at least" is turned around, so that left of the line is always met. Colours follow the reader's
-theme and can be told apart in both.
+Bars have a logarithmic scale, from a thirtieth of the target to three times the target. A target of "at least" is
+inverted, so that left of the line always means met. Colours follow the reader's theme and can be told apart in both.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, sans-serif;
 
 
 def share_of_target(claim: Claim, value: float) -> float:
-    """Return how much of its target a figure uses up; 1 and less is met."""
+    """Return the share of its target that a figure uses; up to 1 it is met."""
     used, allowed = (claim.limit, value) if claim.at_least else (value, claim.limit)
     if allowed:
         return used / allowed
@@ -47,13 +46,13 @@ def share_of_target(claim: Claim, value: float) -> float:
 
 
 def place(share: float) -> float:
-    """Return where a share of the target ends on the scale, from 0 to 1."""
+    """Return the position of a share of the target on the scale, from 0 to 1."""
     inside = min(max(share, _LEAST), _MOST)
     return math.log(inside / _LEAST) / math.log(_MOST / _LEAST)
 
 
 def draw(outcomes: Sequence[Outcome]) -> str:
-    """Return the picture of all outcomes that have a figure, as SVG."""
+    """Return the chart of all outcomes that have a figure, as SVG."""
     measured = [(outcome, outcome.value) for outcome in outcomes if outcome.value is not None]
     height = _TOP + _ROW * len(measured) + _BOTTOM
     parts = [

@@ -1,8 +1,7 @@
-"""Text that looks and compresses like what people and models write, made at 100 MB a second.
+"""Text that looks and compresses like what people and models write, at 100 MB a second.
 
-Words come from a vocabulary by Zipf's law, as in any language: a few common ones, and a long tail.
-A table of 65,536 places, in which each word has as many as its share, turns two random bytes into
-a word.
+Words come from a vocabulary by Zipf's law, as in any language: a few common ones and a long tail. A table of 65,536
+entries, in which each word has its share, maps two random bytes to a word.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def _vocabulary(rng: random.Random) -> list[str]:
 
 
 def _table() -> list[bytes]:
-    """One word per place, some with a mark behind them; the same in each run of the program."""
+    """Return one word per entry, some with a punctuation mark; the same in each run of the program."""
     rng = random.Random("words")
     words = _vocabulary(rng)
     shares = [1 / (rank + 3) for rank in range(len(words))]

@@ -1,4 +1,4 @@
-"""Real files, where they are beside the project: imported by our own importers into logs of ours."""
+"""Real files, if there are any beside the project, imported into logs by eventlog's own importers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IMPORTS: dict[str, tuple[str, ...]] = {
 
 
 def files_of(name: str) -> list[Path]:
-    """Return the files of one data set. Raises Skipped where there are none."""
+    """Return the files of one data set. Raises Skipped if there are none."""
     files = sorted((REAL_DATA / name).rglob("*.jsonl"))
     if not files:
         raise Skipped("no real data")

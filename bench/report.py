@@ -1,4 +1,4 @@
-"""What a run of the benchmarks writes: the file of figures, the picture, and tables on two pages."""
+"""The output of a run: the file of figures, the chart, and tables on two pages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 class Results(msgspec.Struct, frozen=True, kw_only=True):
-    """One run: what it was made on and with, and all outcomes."""
+    """One run: its machine and versions, and all outcomes."""
 
     machine: Machine
     seed: int
@@ -33,7 +33,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def target(claim: Claim) -> str:
-    """Say a target: ≤ 0.5 ×, ≥ 20 ×, ≤ 250 ms."""
+    """Return a target as text: ≤ 0.5 ×, ≥ 20 ×, ≤ 250 ms."""
     return f"{'≥' if claim.at_least else '≤'} {digits(claim.limit)} {claim.unit}"
 
 
@@ -42,7 +42,7 @@ def _figure(outcome: Outcome) -> str:
 
 
 def verdict(outcome: Outcome) -> str:
-    """Say what became of a claim, and why where it was not measured."""
+    """Return the verdict of a claim, and the reason if it was not measured."""
     if outcome.verdict in ("met", "missed"):
         return {"met": "met", "missed": "not met"}[outcome.verdict]
     return f"{outcome.verdict}: {_last_line(outcome.reason)}"
@@ -67,7 +67,7 @@ def row(outcome: Outcome) -> tuple[str, ...]:
 
 
 def line(outcome: Outcome) -> str:
-    """Say one outcome as it comes in."""
+    """Return one outcome as a line, printed when it is measured."""
     what, against, ours, peer, ratio, wanted, met = row(outcome)
     sides = " against ".join(filter(None, [ours, peer]))
     figure = f": {ratio or '-'} (target {wanted})" + (f"; {sides}" if sides else "")
@@ -75,7 +75,7 @@ def line(outcome: Outcome) -> str:
 
 
 def header(found: Results) -> str:
-    """Say what the figures were measured on, and how."""
+    """Return text about the machine and the method."""
     size = "full size" if found.scale == 1 else f"scale {found.scale:g}: too small for conclusions"
     return (
         f"{found.machine.words()}. Seed {found.seed}, {size}, medians of {found.rounds} rounds or more; "
@@ -111,7 +111,7 @@ def write(found: Results, project: Path = PROJECT) -> None:
 
 
 def pages(found: Results) -> dict[str, str]:
-    """Return what stands between the markers of each page."""
+    """Return the text between the markers of each page."""
     picture_line = "![Each figure against its target](bench.svg)"
     return {
         PAGE: f"{picture_line}\n\n{header(found)}\n\n{markdown_table(found.outcomes)}",

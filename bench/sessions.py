@@ -1,4 +1,4 @@
-"""Programs that look at Claude Code sessions too, as they are run beside ours: without their wrappers, from nothing."""
+"""Other programs that read Claude Code sessions, run without their wrappers and from empty folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SESSIONS = REAL_DATA / "claude-code"
 
 
 def agentsview(bench: Bench) -> Callable[[], Sample]:
-    """Return what runs `agentsview sync` into an empty data folder. Raises Skipped where it is not installed."""
+    """Return the command `agentsview sync` with an empty data folder. Raises Skipped if it is not installed."""
     program = _agentsview()
     data, home = bench.folder / "agentsview", bench.folder / "agentsview-home"
     settings = {
@@ -47,7 +47,7 @@ def _agentsview() -> Path:
 
 
 def ccusage(bench: Bench) -> Callable[[], Sample]:
-    """Return what runs `ccusage daily --offline`. Raises Skipped where it cannot be had."""
+    """Return the command `ccusage daily --offline`. Raises Skipped if it cannot be installed."""
     program = npm.ccusage()
     if isinstance(program, str):
         raise Skipped(program)
