@@ -1,4 +1,4 @@
-"""`python -m faults`: run the campaign, print what held, and write docs/reliability.md."""
+"""`python -m faults`: run the campaign, print the outcomes, and write docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def main(
     listing: bool,
     writing: bool,
 ) -> None:
-    """Break eventlog on purpose and see whether its promises hold.
+    """Break eventlog on purpose and check that its promises hold.
 
-    The exit code is 0 where all held or were skipped, 1 where one is broken, and 3 where none is broken
-    but the time was over before all were tried.
+    The exit code is 0 if all held or were skipped, 1 if one is broken, and 3 if none is broken but some were not tried
+    for lack of time.
     """
     known = discover()
     if listing:
@@ -82,7 +82,7 @@ def main(
 
 
 def _resumed(earlier: Outcomes | None, results: Path, known: dict[str, Fault]) -> tuple[Outcomes, list[str]]:
-    """Return the last campaign, and which faults it did not try. Raises UsageError where there is nothing to resume."""
+    """Return the last campaign, and the faults that it did not try. Raises UsageError if there is nothing to resume."""
     if earlier is None:
         raise click.UsageError(f"{results} has no campaign to go on with; run `python -m faults` first")
     kept = {name: each for name, each in earlier.outcomes.items() if name in known}
@@ -93,7 +93,7 @@ def _resumed(earlier: Outcomes | None, results: Path, known: dict[str, Fault]) -
 def _try_all(
     now: Outcomes, chosen: list[Fault], earlier: Outcomes | None, results: Path | None, minutes: float | None
 ) -> None:
-    """Try one after the other while there is time, and keep the outcomes after each."""
+    """Try one fault after the other while there is time, and save the outcomes after each."""
     limit_s = 60 * ((_DEEP_MINUTES if now.deep else _MINUTES) if minutes is None else minutes)
     started = time.monotonic()
     if results:
@@ -111,7 +111,7 @@ def _try_all(
 
 
 def _conclude(now: Outcomes) -> None:
-    """Say what to do next, and exit with the code of the campaign."""
+    """Print what to do next, and exit with the code of the campaign."""
     broken, left = now.named(Verdict.BROKEN), now.named(Verdict.NOT_TRIED)
     if left:
         click.echo(f"not tried for lack of time: {', '.join(left)}; go on with `python -m faults --resume`", err=True)

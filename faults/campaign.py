@@ -1,4 +1,4 @@
-"""What a fault is, and the list of them."""
+"""Faults and plans, and the list of all faults."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Skipped(Exception):
 
 
 class Plan:
-    """What one fault works with: its randomness, its size, and a folder of its own.
+    """What one fault gets: its random numbers, its scale, and a folder of its own.
 
-    `scale` is 1.0 in the full campaign and small in `make test`: multiply counts by it with
-    `times`. All randomness comes from `rng`, so a seed repeats what is random by choice (the
-    scheduling of processes is not). `deep` asks for many times more of what has no end, for hours.
+    `scale` is 1.0 in the full campaign and small in `make test`: multiply counts by it with `times`. All random choices
+    come from `rng`, so a seed repeats them (but not the scheduling of processes). `deep` asks for many times more, for
+    hours.
     """
 
     def __init__(self, seed: int, name: str, scale: float, folder: Path, *, deep: bool = False) -> None:
@@ -46,7 +46,7 @@ class Plan:
 
     @property
     def root(self) -> Path:
-        """A fresh root for a log, each time it is asked for."""
+        """A new root for a log, each time it is read."""
         self._roots += 1
         return self.folder / f"root{self._roots}"
 
@@ -88,7 +88,7 @@ def fault(title: str, how: str) -> Callable[[Try], Try]:
 
 
 def discover() -> dict[str, Fault]:
-    """Import every module of faults and return what they registered, by name."""
+    """Import all modules of faults; return the registered faults, by name."""
     for module in pkgutil.iter_modules(faults.__path__):
         if module.name.startswith("fault_"):
             importlib.import_module(f"faults.{module.name}")
@@ -119,7 +119,7 @@ def run(chosen: Fault, *, seed: int, scale: float, deep: bool = False) -> Outcom
 
 
 def not_tried(chosen: Fault) -> Outcome:
-    """What a fault begins a campaign as, and ends it as where the time was over before its turn."""
+    """Return the outcome of a fault that is not tried yet, or for which there was no time."""
     return Outcome(
         name=chosen.name,
         title=chosen.title,
@@ -132,10 +132,10 @@ def not_tried(chosen: Fault) -> Outcome:
 
 @contextmanager
 def memory() -> Iterator[Path]:
-    """Lend a folder on a file system in memory, where there is one.
+    """Yield a folder on a file system in memory, if there is one.
 
-    For faults that the disk has no part in: what the kernel took survives a SIGKILL there as well,
-    and a hundred thousand files, or a thousand syncs, take as long as eventlog does.
+    For faults that do not depend on the disk: what the kernel has accepted survives a SIGKILL there as well, and a
+    hundred thousand files, or a thousand syncs, take only as long as eventlog takes.
     """
     shared = Path("/dev/shm")
     roomy = shared.is_dir() and shutil.disk_usage(shared).free > _ROOM_BYTES

@@ -1,7 +1,6 @@
-"""Processes that exist to be killed.
+"""Child processes that are meant to be killed.
 
-They are forked from a server that has everything imported: starting an interpreter takes
-longer than most of them live.
+They are forked from a server that has everything imported: starting an interpreter takes longer than most of them live.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def _live(target: Callable[..., object], arguments: tuple[Any, ...]) -> None:
 
 @contextmanager
 def hearing(target: Callable[..., object], *arguments: Any) -> Iterator[tuple[ForkServerProcess, Ear]]:
-    """Keep a child whose last parameter is a connection, to hear what it says; then kill it."""
+    """Run a child whose last parameter is a connection, and receive its messages; kill it at the end of the block."""
     receiving, sending = _context.Pipe(duplex=False)
     with receiving:
         process = start(target, *arguments, sending)
@@ -62,13 +61,13 @@ def hearing(target: Callable[..., object], *arguments: Any) -> Iterator[tuple[Fo
 
 
 class Ear:
-    """The hearing end of a child's connection."""
+    """The receiving end of a child's connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def next(self, timeout_s: float = 120) -> Any:
-        """Return what the child says next, or, as a text, what became of it instead."""
+        """Return the child's next message, or, as a text, how the child ended instead."""
         deadline = Deadline(timeout_s)
         try:
             while not self._connection.poll(max(timeout_s - deadline.elapsed_s, 0.2)):
@@ -80,7 +79,7 @@ class Ear:
 
 
 def side_by_side(function: Callable[[T], R], shares: Iterable[T]) -> list[R]:
-    """Call a function, which waits for children mostly, for a few shares at a time."""
+    """Call a function, which mostly waits for children, for a few shares at a time."""
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
         return list(pool.map(function, shares))
 
@@ -92,7 +91,7 @@ def kill(process: BaseProcess) -> None:
 
 
 def ended(process: BaseProcess, timeout_s: float | None) -> int | None:
-    """Wait for the end of a child; return its exit code, or None where it lives on."""
+    """Wait for the end of a child; return its exit code, or None if it goes on."""
     deadline = Deadline(timeout_s or 0)
     left_s = timeout_s
     while not wait([process.sentinel], left_s) and not deadline.has_passed():
@@ -102,7 +101,7 @@ def ended(process: BaseProcess, timeout_s: float | None) -> int | None:
 
 
 def finish(process: BaseProcess, what: str, timeout_s: float = 120) -> None:
-    """Wait for a child that should end well."""
+    """Wait for a child that should succeed."""
     code = ended(process, timeout_s)
     if code is None:
         kill(process)
@@ -111,7 +110,7 @@ def finish(process: BaseProcess, what: str, timeout_s: float = 120) -> None:
 
 @contextmanager
 def running(target: Callable[..., object], *arguments: Any) -> Iterator[ForkServerProcess]:
-    """Keep a child for the length of the block, then kill it."""
+    """Run a child for the length of the block, then kill it."""
     process = start(target, *arguments)
     try:
         yield process
@@ -120,7 +119,7 @@ def running(target: Callable[..., object], *arguments: Any) -> Iterator[ForkServ
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float) -> float:
-    """Return how long it took for the condition to hold; a broken promise where it took too long."""
+    """Return how many seconds it took until the condition held. Raises FaultFound if it took too long."""
     deadline = Deadline(timeout_s)
     while not condition():
         Plan.check(not deadline.has_passed(), f"{what}: not within {timeout_s:g} s")

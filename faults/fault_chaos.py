@@ -1,8 +1,8 @@
-"""Everything beside everything, in real processes that are killed, stopped and continued at random.
+"""All commands side by side, in real processes that are killed, stopped and continued at random.
 
-Two producers emit, `index --watch` follows, and two operators run one command after the other: index, replay,
-seal, archive, prune, backup, restore, verify, sql. Whatever happens, the oracle asks afterwards: is each
-event whose `emit` returned a row, exactly once, before and after a replay, and is the log as it was sealed?
+Two producers emit, `index --watch` follows, and two operators run one command after the other: index, replay, seal,
+archive, prune, backup, restore, verify, sql. The oracle checks afterwards that each event whose `emit` returned is a
+row, exactly once, before and after a replay, and that the log is as it was sealed.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ _HALF_SEALED = "read-only, but no seal names it"
 
 
 class _Cast:
-    """All processes of one chaos, and what became of the commands."""
+    """All processes of one run, and the outcomes of the commands."""
 
     def __init__(self, plan: Plan, mode: str) -> None:
         self.plan = plan
@@ -96,18 +96,18 @@ class _Cast:
     # -- who takes part ------------------------------------------------------------------
 
     def start_producer(self, number: int) -> None:
-        """Start a producer, which reports what was acknowledged to a file of its own."""
+        """Start a producer, which writes the ids of acknowledged events to a file of its own."""
         self.reports.append(self.plan.folder / f"report{len(self.reports)}")
         seed = str(self.plan.rng.random())
         arguments = [sys.executable, "-c", _PRODUCER, str(self.root), self.mode, seed, str(self.reports[-1])]
         self.alive[f"producer {number}"] = _start(arguments)
 
     def start_watcher(self) -> None:
-        """Start an indexer that stays."""
+        """Start an indexer that watches."""
         self.alive["watch"] = _start(_command("index", "--watch", "--root", str(self.root)))
 
     def operate(self, number: int, rng: random.Random) -> None:
-        """Run one command after the other until it is over."""
+        """Run one command after the other until the time is over."""
         while not self.over.is_set():
             order = rng.choices(_ORDERS, [each.share for each in _ORDERS])[0]
             try:
@@ -132,7 +132,7 @@ class _Cast:
         )
 
     def _is_half_sealed(self, order: _Order, code: int, said: str) -> bool:
-        """Say whether all that `verify` found is what a kill of `seal` or `prune` leaves until the next run."""
+        """Return whether `verify` found only what a killed `seal` or `prune` leaves until the next run."""
         if order.arguments != ("verify",) or code != 1 or not self.ended["seal -9"] + self.ended["prune -9"]:
             return False
         findings = [line for line in said.splitlines() if ": byte " in line]
@@ -141,7 +141,7 @@ class _Cast:
     # -- what happens to them ------------------------------------------------------------
 
     def disturb(self) -> None:
-        """Kill one of them, or stop it for a while."""
+        """Kill one of the processes, or stop it for a while."""
         rng = self.plan.rng
         who = rng.choice(sorted(self.alive))
         process = self.alive[who]
@@ -155,7 +155,7 @@ class _Cast:
             self.signals["SIGSTOP"] += 1
 
     def replace_the_dead(self) -> None:
-        """Start another producer or watcher in the place of one that has ended; by itself none should."""
+        """Start another producer or watcher for each that has ended; none should end by itself."""
         for who, process in list(self.alive.items()):
             if who.startswith("operator") or process.poll() is None:
                 continue
@@ -180,7 +180,7 @@ class _Cast:
             Plan.check(process.returncode in ends, f"{who} ended with {process.returncode}: {said[-3000:]}")
 
     def kill_all(self) -> None:
-        """Leave nobody behind, whatever happened."""
+        """Kill all processes, whatever happened."""
         for process in self.alive.values():
             process.kill()
             process.wait()
@@ -228,7 +228,7 @@ def _wreak(cast: _Cast) -> None:
 
 
 def _judge(cast: _Cast) -> tuple[int, int]:
-    """Ask the oracle, by the commands that an operator would use; return rows, and the events in the log."""
+    """Check with the commands that an operator would use; return the number of rows and of events in the log."""
     root, acked = cast.root, [each.event_id for report in cast.reports for each in oracle.reported(report)]
     _succeed("index", root)
     rows = oracle.nothing_lost(root, acked)

@@ -1,4 +1,4 @@
-"""Roots that are copied, go on by themselves, and whose logs are laid into one folder again."""
+"""Roots that are copied and used separately, and whose logs are merged into one folder again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _KINDS = ("alpha", "beta", "gamma")
 
 
 class _Root(NamedTuple):
-    """A root, the heads that it has printed or that came with a log, and the ids of its log."""
+    """A root, the heads that it has printed or that came with a log, and the ids in its log."""
 
     path: Path
     heads: set[chains.Head]
@@ -49,7 +49,7 @@ def _seal(root: _Root) -> None:
 
 
 def _copied(plan: Plan, root: _Root) -> _Root:
-    """Copy a root by one of the usual ways; sometimes an image of it, which cannot be told from the original."""
+    """Copy a root in one of the usual ways; sometimes as an image, which cannot be told from the original."""
     path = plan.root
     how = plan.rng.choice(_HOW)
     subprocess.run([*how, root.path, path], check=True)
@@ -60,7 +60,7 @@ def _copied(plan: Plan, root: _Root) -> _Root:
 
 
 def _imitate_an_image(original: Path, copy: Path) -> None:
-    """Give a copy the origin of its original, with marks that fit: two machines run on from one snapshot."""
+    """Give a copy the origin of its original, with matching marks, like two machines started from one snapshot."""
     mine = origin.read(original)
     if mine is not None:
         origin._make(copy / origin.NAME)
@@ -93,7 +93,7 @@ def _ids(root: Path) -> set[str]:
 
 
 def _verified(plan: Plan, root: _Root, did: str) -> int:
-    """Check that nothing is found, with each head that should prove a chain of this log; return the forks."""
+    """Check that `verify` finds nothing, with each head of a chain in this log; return the forks."""
     found = verification.verify(root.path)
     plan.check(not found.findings, f"{root.path.name} after {did}: {found.findings[:3]}")
     for head in plan.rng.sample(sorted(root.heads), min(2, len(root.heads))):
@@ -143,7 +143,7 @@ def merge_copied_roots(plan: Plan) -> str:
 
 
 def _changed_byte(plan: Plan, root: _Root) -> None:
-    """Change a byte, and put it back: it is the one finding."""
+    """Change a byte, check that it is the only finding, and change it back."""
     files = [file for file in layout.list_log(root.path).segments if file.sealed and not file.archived]
     if not files:
         return

@@ -1,4 +1,4 @@
-"""A disk that is full for a while, under writers and under the indexer."""
+"""A disk that is full for a while, for writers and for the indexer."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _small_disk(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _filled(disk: Path) -> Iterator[None]:
-    """Fill the disk, again and again so that nothing that is freed meanwhile is of use."""
+    """Keep the disk full, again and again, so that space that is freed meanwhile is of no use."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (1 << 20, 4096, 1):
@@ -124,7 +124,7 @@ def _filled(disk: Path) -> Iterator[None]:
 
 
 def _index(root: Path) -> bool:
-    """Index for some seconds, since it would go on for as long as somebody writes; return whether it failed."""
+    """Index for some seconds (it would go on while writers write); return whether it failed."""
     try:
         return bool(oracle.eventlog("index", "--root", root, timeout_s=_INDEX_MAX_S).returncode)
     except subprocess.TimeoutExpired:
@@ -145,7 +145,7 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def _wait_for_growth(plan: Plan, reports: list[Path], timeout_s: float) -> float:
-    """Return how long it took until every writer had something acknowledged."""
+    """Return how many seconds it took until every writer had an event acknowledged."""
     deadline = Deadline(timeout_s)
     before = [report.stat().st_size for report in reports]
     while any(report.stat().st_size <= size for report, size in zip(reports, before, strict=True)):

@@ -1,4 +1,4 @@
-"""Producers that end in all the ways in which programs end, whatever of eventlog is running in them."""
+"""Producers that end in every way in which programs end, whatever eventlog is doing at that moment."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _TIMEOUT_S = 20
 
 
 class Case(NamedTuple):
-    """One producer: which call fails, how, from when on, and what durability it was promised."""
+    """One producer: which call fails, how and from when on, and the durability that it was promised."""
 
     call: str
     error: str
@@ -41,7 +41,7 @@ class Case(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a producer says of itself in the end."""
+    """The last report of a producer."""
 
     acked: list[str]
     tried: int
@@ -137,7 +137,7 @@ def _open_below(root: Path) -> int:
 
 
 def _merge(root: Path, merged: Path) -> None:
-    """Move the segments into one log: a segment's name is its identity, wherever it is."""
+    """Move the segments into one log: a segment is identified by its name."""
     for path in layout.log_folder(root).glob("*/*"):
         folder = layout.log_folder(merged) / path.parent.name
         folder.mkdir(parents=True, exist_ok=True)

@@ -126,7 +126,7 @@ def _copy(base: Path, root: Path) -> Path:
 
 
 def _asked(root: Path, work: Callable[[Path], None]) -> Counter[str]:
-    """Count which calls a run without failures makes."""
+    """Count the calls of a run without failures."""
     rule = files.Failing("none", "EIO", 1, lasting=False)
     files.install(root, rule)
     work(root)
@@ -140,7 +140,7 @@ def _run(root: Path, work: Callable[[Path], None], rule: files.Failing) -> None:
 
 
 def _repaired(root: Path, work: Callable[[Path], None], ids: set[str]) -> None:
-    """Run again without failures, and judge in this process: a campaign has hundreds of these."""
+    """Run again without failures, and check the result in this process, since a campaign has hundreds of these."""
     work(root)
     _index(root)
     found = verification.verify(root)
@@ -177,7 +177,7 @@ def _fail_by_strace(plan: Plan, base: Path, name: str, work: Callable[[Path], No
 
 
 def _trace(root: Path, name: str, *options: str | Path) -> None:
-    """Run a command under strace, which sees the calls on the index and on archives in the making."""
+    """Run a command under strace, which sees calls on the index and on archives that are being written."""
     index = index_file.index_path(root)
     paths = [index, *index_file.wal_paths(index)]
     paths += [path.with_name(path.name + ".replay") for path in paths[:1]]

@@ -1,4 +1,4 @@
-"""Segments that are tampered with behind the indexer's back, and things in the log that are no segments."""
+"""Segments that are changed behind the indexer's back, and other things in the log's folders."""
 
 from __future__ import annotations
 
@@ -102,9 +102,9 @@ _SEEN: list[Callable[[Plan, Path], None]] = [
 
 
 def _rows_are_the_log(root: Path, only_indexed: Collection[str] = ()) -> None:
-    """Each row says what its place in the log says, and nothing of the log is missing.
+    """Check that each row has the content of its line in the log, and that no line is missing.
 
-    Rows whose lines are in no file any more are among those that were `only_indexed`.
+    Rows whose lines are in no file any more must be among those that were `only_indexed`.
     """
     rows = ReadStore(root).sql("SELECT segment, line_offset, line_length, event_id::VARCHAR, payload FROM events").rows
     paths = {each.name: each.path for each in layout.list_log(root).segments}
@@ -148,7 +148,7 @@ def _ids(path: Path) -> list[str]:
 
 
 def _unseen_edits(plan: Plan) -> str:
-    """What neither grows nor shrinks is looked at only at its end; replay --verify finds the rest.
+    """Check edits that do not change a segment's size: only its end is compared, and replay --verify finds the rest.
 
     Deletions and moves are harmless.
     """
@@ -185,7 +185,7 @@ def _unseen_edits(plan: Plan) -> str:
 
 
 def _zoo(plan: Plan, root: Path) -> int:
-    """Fill the log with what is no segment; return how many things."""
+    """Put things that are not segments into the log; return their number."""
     folder = os.fsencode(root / "log" / "t")
     real = os.fsencode(_segment(plan, root))
     other = os.fsencode(_segment(plan, root, "other"))
@@ -273,7 +273,7 @@ for look in (lambda: list(reader.read_lines(path)), lambda: segment.is_owned(pat
 
 
 def _swapped(plan: Plan, root: Path) -> str:
-    """A segment becomes something else after it was listed: all that open it by name come back."""
+    """Replace a segment by something else after it was listed; all functions that open it by name return."""
     rows = ReadStore(root).sql("SELECT segment, event_id::VARCHAR FROM events WHERE event_type = 't'").rows
     kinds: dict[str, Callable[[Path], object]] = {
         "a FIFO": os.mkfifo, "a folder": os.mkdir, "a link to /dev/zero": lambda path: os.symlink("/dev/zero", path),

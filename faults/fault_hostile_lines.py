@@ -70,7 +70,7 @@ def hostile_log(plan: Plan) -> str:
 
 
 def _long_lines(plan: Plan) -> str:
-    """Memory does not grow with the length of a line, nor time with its square."""
+    """Check that memory does not grow with the length of a line, nor time with its square."""
     peaks = []
     size_mb = max(plan.times(100), 20)  # over the limit of a line, which is kept whole
     for size in (1, size_mb * 1_000_000, 3 * size_mb * 1_000_000):
@@ -119,7 +119,7 @@ def hostile_import(plan: Plan) -> str:
 
 
 def _kept(root: Path) -> dict[bytes, list[bytes]]:
-    """All that the log holds verbatim of its sources, longest first, by the first bytes."""
+    """Return all lines that the log holds verbatim, longest first, by their first bytes."""
     kept: dict[bytes, list[bytes]] = {}
     for located in reader.read_log(root, ["foreign", "import_rejected"]):
         payload = bytes(envelope.decode(located.data).envelope.payload)
@@ -131,7 +131,7 @@ def _kept(root: Path) -> dict[bytes, list[bytes]]:
 
 
 def _made_of(line: bytes, kept: dict[bytes, list[bytes]]) -> bool:
-    """Say whether a line is one of them, or several that were glued."""
+    """Return whether a line is one of these, or several of them joined."""
     while line:
         part = next((each for each in kept.get(line[:1], []) if line.startswith(each)), None)
         if part is None:

@@ -1,4 +1,4 @@
-"""Event types that are paths, or nearly: at emit and at the command line."""
+"""Event types that are paths, or nearly: in `emit` and on the command line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _tree(folder: Path) -> set[bytes]:
 
 
 class _Text(str):
-    """Is one thing and says that it is another, as members of `class Kind(str, Enum)` do."""
+    """A text whose `str()` is another text, as of members of `class Kind(str, Enum)`."""
 
     def __str__(self) -> str:
         return "../../x"
@@ -136,7 +136,7 @@ for raw in names:
 
 
 def _commands(root: Path) -> int:
-    """Every command that takes an event type, all names in one process."""
+    """Run every command that takes an event type with all names, in one process."""
     source = root.parent / "source.jsonl"
     existed = source.exists()
     source.write_text('{"a":1}\n')

@@ -83,7 +83,7 @@ class _Said(NamedTuple):
 
 
 def _ask(plan: Plan, root: Path, asked: list[tuple[str, str]]) -> list[_Said]:
-    """Ask all of the queries; one that ends its process without a word is told as `died`."""
+    """Run all queries; one that ends its process without a message is reported as `died`."""
     found: list[_Said] = []
     folder = plan.folder / "answers"
     folder.mkdir(exist_ok=True)
@@ -175,7 +175,7 @@ def greedy_sql(plan: Plan) -> str:
 
 
 def _by_the_library(root: Path, query: str) -> float:
-    """Ask within this process, which must live on and not grow; return how long it took."""
+    """Run the queries in this process, which must live on and not grow; return the seconds it took."""
     started, before_kib = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with contextlib.suppress(QueryFailed):
         ReadStore(root, timeout_s=_LIMIT_S).sql(query, row_limit=2)

@@ -1,4 +1,4 @@
-"""What surrounds a producer goes wrong: forks, threads, the clock, rights, descriptors, suspended processes."""
+"""Trouble around a producer: forks, threads, clock, permissions, descriptors, suspended processes."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def _start(root: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
 
 
 def _end(process: subprocess.Popen[str], timeout_s: float = 120) -> tuple[list[str], list[dict[str, float]]]:
-    """Wait for a producer; return the ids it was given and what each of its processes told at its end.
+    """Wait for a producer; return the ids that it got, and the last report of each of its processes.
 
-    One that DuckDB has ended, where that runs in the same process, has told nothing.
+    A process that DuckDB has ended, if that runs in the same process, reports nothing.
     """
     try:
         out, errors = oracle.communicate(process, timeout_s)
@@ -72,7 +72,7 @@ def _end(process: subprocess.Popen[str], timeout_s: float = 120) -> tuple[list[s
 
 
 def _judge(root: Path, acked: list[str], told: list[dict[str, float]]) -> int:
-    """Nothing acknowledged is lost, nothing is there that was not, and no emit was slow."""
+    """Check that no acknowledged event is lost, that there are no others, and that no emit was slow."""
     slowest = max(each["slowest_s"] for each in told)
     Plan.check(not took_too_long(slowest, _EMIT_MAX_S), f"an emit took {slowest:.2f} s")
     rows = oracle.judge(root, acked)
@@ -226,7 +226,7 @@ sys.exit(run(sys.argv[1:]))
 
 
 def _readers(plan: Plan, root: Path) -> str:
-    """An indexer and readers without rights say so in one line, and nothing changes."""
+    """Check that an indexer and readers without permissions say so in one line, and change nothing."""
     digest = ReadStore(root).digest()
     segment = next((root / "log" / "a").glob("*.jsonl"))
     with segment.open("ab") as file:
@@ -327,7 +327,7 @@ def _suspended_indexer(plan: Plan, root: Path) -> float:
 
 
 def _stop_in_its_turn(pid: int, root: Path) -> None:
-    """Suspend an indexer while it holds the index."""
+    """Suspend an indexer while it holds the lock on the index."""
     deadline = Deadline(30)
     while not deadline.has_passed():
         if any(f"pid {pid} " in each for each in lock.index_holders(root)):

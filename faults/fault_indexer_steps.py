@@ -28,9 +28,9 @@ _CHANGED = "20260101T000000000000Z-0123456789abcdef"
 
 
 class _Content(NamedTuple):
-    """What a root should hold. Of the changed segment: all that was ever in it, and what the log has of it now.
+    """The expected content of a root. Of the changed segment: all lines that were ever in it, and those in the log now.
 
-    Where an index was `lost`, what the log has is all that is left.
+    If an index was `lost`, only the lines in the log are left.
     """
 
     event_ids: set[str]
@@ -40,7 +40,7 @@ class _Content(NamedTuple):
     lost: bool = False
 
     def and_then(self, more: _Content) -> _Content:
-        """Return what the root should hold after more was written."""
+        """Return the expected content of the root after more was written."""
         return _Content(
             self.event_ids | more.event_ids,
             (set(self.logged_ids) if more.lost else self.changed_ids) | more.changed_ids,
@@ -70,7 +70,7 @@ def _write(root: Path, event_type: str, data: bytes, name: str = "") -> None:
 
 
 def _write_more(root: Path, number: int) -> _Content:
-    """Add one of everything: a redelivery, a conflict, a bad line, a torn tail, a schema."""
+    """Add one of each: a redelivery, a conflict, a bad line, a torn tail, a schema."""
     (first, one), (second, two) = _line(f"{number}.1"), _line(f"{number}.2")
     _, conflicting = _line(f"{number}.2", run_id="other")
     schema = {"name": "step", "version": 1, "json_schema": {"properties": {"key": {"type": "string"}}}}
@@ -115,7 +115,7 @@ def _delete(root: Path, number: int) -> _Content:
 
 
 def _silent(message: str) -> None:
-    """What an indexer says in the middle of a campaign interests nobody."""
+    """Ignore a message: the warnings of an indexer do not matter here."""
 
 
 def _index(root: Path) -> None:
@@ -127,7 +127,7 @@ def _release(root: Path) -> None:
 
 
 class _Work(NamedTuple):
-    """A situation, and what an indexer does in it. `release` roots are those of db_only."""
+    """A situation, and the work of an indexer in it. `release` is mode db_only."""
 
     prepare: Callable[[Path, int], _Content]
     act: Callable[[Path], object]
@@ -148,21 +148,21 @@ _WORKS = {
 
 
 class _Kill(NamedTuple):
-    """One kill: in which work, and where."""
+    """One kill: during which work, and at which step."""
 
     work: str
     death: Death | None
 
 
 class _Share(NamedTuple):
-    """One root's part of the kills."""
+    """The kills on one root."""
 
     root: Path
     kills: list[_Kill]
 
 
 def _live(root: Path, number: int, expected: _Content, kill: _Kill, saying: Connection) -> None:
-    """Recover from the kill before, say so, and work up to the step at which to die."""
+    """Recover from the kill before, report that, and work up to the step at which to die."""
     work = _WORKS[kill.work]
     (_release if work.release else _index)(root)
     _check(root, expected)
@@ -184,7 +184,7 @@ def _check(root: Path, expected: _Content) -> None:
 
 
 def _undisturbed(root: Path, number: int, before: _Content, work: str) -> tuple[_Content, dict[str, int]]:
-    """Do some work to its end; return what the root should hold then, and the steps that were taken."""
+    """Do some work to its end; return the expected content of the root, and the steps that were taken."""
     with children.hearing(_live, root, number, before, _Kill(work, None)) as (_, indexer):
         more = indexer.next()
         steps = indexer.next()
@@ -194,12 +194,12 @@ def _undisturbed(root: Path, number: int, before: _Content, work: str) -> tuple[
 
 
 def _begun(root: Path, *, release: bool) -> _Content:
-    """Make a root that holds something already."""
+    """Make a root that has some content already."""
     return _undisturbed(root, 0, _Content(set(), set(), 0), "release" if release else "batch")[0]
 
 
 def _steps_of(root: Path, work: str) -> dict[str, int]:
-    """Let some work be done once; return which steps it takes, and how often each."""
+    """Do some work once; return its steps, and the number of each."""
     return _undisturbed(root, 1, _begun(root, release=_WORKS[work].release), work)[1]
 
 

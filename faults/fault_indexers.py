@@ -21,7 +21,7 @@ _KILLS_PER_ROOT = 24
 
 
 def _produce(root: Path, seed: float, report: Path) -> None:
-    """Emit at an agent's pace, and report what was acknowledged."""
+    """Emit at the pace of an agent, and report acknowledged events."""
     rng = random.Random(seed)
     obs.configure(root=root, segment_max_bytes=16 * 1024)
     with report.open("ab", buffering=0) as out:
@@ -33,7 +33,7 @@ def _produce(root: Path, seed: float, report: Path) -> None:
 
 
 def _index(root: Path, release: bool, ready: Connection) -> None:
-    """Recover from the last kill, say whether the index is what its log says, and index on."""
+    """Recover from the last kill, report whether the index matches its log, and go on indexing."""
     Indexer(root, release=release).catch_up()
     compare(root)
     ready.send("recovered")
@@ -48,7 +48,7 @@ def compare(root: Path) -> None:
 
 
 class _Share(NamedTuple):
-    """One root's part of the kills."""
+    """The kills on one root."""
 
     root: Path
     reports: list[Path]

@@ -1,4 +1,4 @@
-"""Maintenance that is killed at a random system call: the same command, run again, makes everything good."""
+"""Maintenance that is killed at a random system call: the same command, run again, repairs everything."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TMP_AGE_S = 25 * 3600
 
 
 class Scene:
-    """A folder in which a command is killed: a log, perhaps a backup of it, and where that is restored to."""
+    """A folder in which a command is killed: a log, perhaps its backup, and a folder to restore to."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -52,7 +52,7 @@ class Scene:
 
     @property
     def event_ids(self) -> set[str]:
-        """What was acknowledged while the scene was set."""
+        """The ids of events that were acknowledged while the scene was made."""
         return set(self._ids.read_text().split())
 
     def emit(self, count: int) -> None:
@@ -75,7 +75,7 @@ def _more(scene: Scene) -> None:
 
 
 def _tear(scene: Scene) -> None:
-    """Leave half a line, as a producer that is killed in its write does."""
+    """Leave half a line, like a producer that is killed while writing."""
     newest = layout.list_log(scene.root, ["kind0"]).segments[-1]
     with newest.path.open("ab") as file:
         file.write(b'{"event_id":"01')
@@ -116,7 +116,7 @@ def _write_source(scene: Scene) -> None:
 
 
 def _silent(message: str) -> None:
-    """What maintenance says of its progress interests nobody here."""
+    """Ignore a message: the progress of maintenance does not matter here."""
 
 
 # -- what must hold afterwards, beside what holds always -------------------------------------
@@ -142,7 +142,7 @@ def _archived(scene: Scene) -> None:
 
 
 def _backed_up(scene: Scene) -> None:
-    """What can be had from the backup is the log, byte for byte; and nothing is left over in it."""
+    """Check that the backup has the log, byte for byte, and nothing else."""
     for path in scene.backup.glob("tmp/*"):
         os.utime(path, (time.time() - _TMP_AGE_S,) * 2)
     _back_up(scene)
@@ -153,7 +153,7 @@ def _backed_up(scene: Scene) -> None:
 
 
 def _restored(scene: Scene) -> None:
-    """Each segment of the log that was backed up is where it was restored to, byte for byte."""
+    """Check that each segment in the backup was restored, byte for byte."""
     restored = {each.name: each for each in layout.list_log(scene.other).segments}
     for segment in layout.list_log(scene.root).segments:
         there = restored.get(segment.name)
@@ -172,7 +172,7 @@ def _restored(scene: Scene) -> None:
 
 
 def _restored_here(scene: Scene) -> None:
-    """What retention had deleted is back: the log alone has all that was acknowledged."""
+    """Check that pruned segments are back: the log alone has all acknowledged events."""
     found = set()
     for segment in layout.list_log(scene.root).segments:
         for line in b"".join(zst.blocks(segment.path)).split(b"\n")[:-1]:
@@ -182,11 +182,11 @@ def _restored_here(scene: Scene) -> None:
 
 
 def _nothing_more(scene: Scene) -> None:
-    """What holds always is all there is."""
+    """Check nothing besides what always holds."""
 
 
 class Work(NamedTuple):
-    """A command, the scene it needs, and what must hold once it has ended well. `{}` names a folder of the scene."""
+    """A command, the scene it needs, and what must hold once it has succeeded. `{}` is a folder of the scene."""
 
     command: str
     before: tuple[Callable[[Scene], None], ...] = ()
@@ -231,7 +231,7 @@ def _set(folder: Path, name: str, saying: Connection) -> None:
 
 
 def _read(folder: Path, saying: Connection) -> None:
-    """Ask the index that a kill has left."""
+    """Query the index that a kill has left."""
     try:
         ReadStore(folder).sql("SELECT count(*) FROM events")
     except EventlogError as error:
@@ -250,7 +250,7 @@ def _judge(folder: Path, name: str, acked: list[str], saying: Connection) -> Non
 
 
 def _check(scene: Scene, work: Work, acked: list[str]) -> None:
-    """Catch up, and look at everything that was promised."""
+    """Index the rest, and check all promises."""
     root = scene.folder / work.root
     Indexer(root, say=_silent).catch_up()
     _rows(root, scene.event_ids | set(acked))
@@ -277,7 +277,7 @@ def _rows(root: Path, acked: set[str]) -> None:
 
 
 class _Share(NamedTuple):
-    """A command to kill so many times; `folder` is where, and `seed` decides at which calls."""
+    """A command to kill a number of times; `seed` decides at which calls."""
 
     name: str
     kills: int
@@ -286,7 +286,7 @@ class _Share(NamedTuple):
 
 
 def _kill_many(share: _Share) -> Counter[str]:
-    """Kill one command again and again, each time in a fresh copy of its scene, and judge after each."""
+    """Kill one command again and again, each time in a new copy of its scene, and check the result."""
     work, scene = WORKS[share.name], Scene(share.folder / "scene")
     as_set = share.folder / "as set"
     _good(f"{share.name}, its scene", _set, scene.folder, share.name)
@@ -318,7 +318,7 @@ def _kill_many(share: _Share) -> Counter[str]:
 
 
 def _good(what: str, target: Callable[..., None], *arguments: object) -> None:
-    """Run a child that says "good" at its end, or what was wrong."""
+    """Run a child that prints "good" at its end, or the fault."""
     with children.hearing(target, *arguments) as (_, child):
         said = child.next()
     Plan.check(said == "good", f"{what}: {said}")
@@ -331,7 +331,7 @@ def _command(scene: Scene, work: Work) -> list[str]:
 
 
 def _shares(plan: Plan, folder: Path) -> Iterator[_Share]:
-    """Share the kills among the commands; with --deep, each gets as many."""
+    """Divide the kills among the commands; with --deep, each gets that many."""
     names = plan.rng.sample(sorted(WORKS), len(WORKS))
     total = plan.times(_KILLS)
     for number, name in enumerate(names):

@@ -1,4 +1,4 @@
-"""Very many segments: few descriptors, little time to start, little to do when nothing happens."""
+"""Very many segments: few descriptors, a fast start, and little work while nothing happens."""
 
 from __future__ import annotations
 

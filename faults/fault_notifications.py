@@ -1,4 +1,4 @@
-"""Notifications that get lost: the queue overflows, a folder fills faster than it is watched, limits are reached."""
+"""Notifications that get lost: a full queue, a folder that fills faster than it is watched, limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BOUND_S = SWEEP_S + 30
 
 
 def _overflow(plan: Plan) -> str:
-    """Stop the watcher, make more files than its queue holds, let it go on."""
+    """Stop the watcher, create more files than its queue holds, and continue it."""
     with memory() as folder:
         return _stop_and_go(plan, folder / "root")
 
@@ -37,7 +37,7 @@ def _stop_and_go(plan: Plan, root: Path) -> str:
 
 
 def _fill_folders(plan: Plan) -> str:
-    """Make folders and fill each at once, again and again."""
+    """Create folders and fill each at once, again and again."""
     root = plan.root
     acked = [emit_one(root, "first")]
     worst_s = 0.0
@@ -51,7 +51,7 @@ def _fill_folders(plan: Plan) -> str:
 
 
 def _limited(plan: Plan, what: str, *options: str, prefix: tuple[str, ...] = (), warning: str = "") -> str:
-    """Run where notifications are not to be had, or too few; new folders come meanwhile."""
+    """Watch without notifications, or with too few; new folders are created meanwhile."""
     root = plan.root
     acked = [emit_one(root, "first")]
     with watching(root, *options, prefix=prefix) as watcher:
@@ -67,7 +67,7 @@ def _limited(plan: Plan, what: str, *options: str, prefix: tuple[str, ...] = (),
 
 
 def _limit(name: str, value: int) -> tuple[str, ...]:
-    """A command that runs another under a limit of its own: in a user namespace, so that nobody else meets it."""
+    """Return a command that runs another under a limit, in a user namespace, so that no other process is affected."""
     return ("unshare", "-Ur", "sh", "-c", f'echo {value} > /proc/sys/user/max_inotify_{name} && exec "$@"', "sh")
 
 

@@ -1,4 +1,4 @@
-"""Something else at the name of each of a root's own files: no command waits, follows it out, or is surprised."""
+"""Other things under the names of a root's own files: no command hangs, follows links, or fails unexpectedly."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _state(folder: Path) -> list[tuple[str, int, str]]:
 
 
 def _run_all(commands: list[str], root: str, said: str) -> None:
-    """In a child: run commands one after the other; what they say goes to a file."""
+    """In a child: run commands one after the other; their output goes to a file."""
     null, fd = os.open(os.devnull, os.O_RDONLY), os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for number, to in enumerate((null, fd, fd)):
         os.dup2(to, number)
@@ -109,7 +109,7 @@ class _Scene:
         self.numbers = itertools.count()
 
     def try_one(self, job: tuple[str, str, list[str]]) -> int:
-        """Put something odd at a name, and run some commands; return how many ran."""
+        """Put something odd at a name, and run some commands; return their number."""
         name, kind, commands = job
         folder = self.plan.folder / f"job{next(self.numbers)}"
         folder.mkdir()

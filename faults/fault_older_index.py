@@ -1,4 +1,4 @@
-"""An older copy of the index comes back under a watching indexer: written over it in place, or put in its place."""
+"""An older copy of the index, written over it or put in its place under a watching indexer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _in_place(copy: Path, index: Path) -> None:
 
 
 def _in_place_slowly(copy: Path, index: Path) -> None:
-    """As a network file system does it, or a large file: batches come in between."""
+    """Overwrite it slowly, as a network file system does: batches are indexed meanwhile."""
     fd = os.open(index, os.O_RDWR | os.O_CREAT, 0o600)
     with copy.open("rb") as source, open(fd, "r+b") as target:
         while block := source.read(64 * 1024):
@@ -55,7 +55,7 @@ def _moved(copy: Path, index: Path) -> None:
 
 
 def _deleted_first(copy: Path, index: Path) -> None:
-    """The file system likes to give the new file the old one's inode."""
+    """Delete it first: the file system often gives the new file the old inode."""
     index.unlink(missing_ok=True)
     shutil.copyfile(copy, index)
 
@@ -64,7 +64,7 @@ _WAYS: list[Callable[[Path, Path], None]] = [_in_place, _in_place_slowly, _moved
 
 
 def _count(root: Path) -> int:
-    """Count the rows; -1 while nobody can."""
+    """Return the number of rows; -1 while the index cannot be read."""
     try:
         with index_file.reading(root, timeout_s=5) as connection:
             row = connection.execute("SELECT count(*) FROM events WHERE event_type = 'note'").fetchone()
@@ -82,7 +82,7 @@ def _wait_for_rows(root: Path, count: int, said: Path) -> None:
 
 
 class _Agent:
-    """Emits in this process, while the index is exchanged."""
+    """Emits in this process while the index is exchanged."""
 
     def __init__(self, root: Path) -> None:
         self._recorder = Recorder(Config(root=str(root), strict=True, segment_max_bytes=20_000))

@@ -1,4 +1,4 @@
-"""Power cuts, simulated: of what producers wrote, only what was synced is certain to be left."""
+"""Simulated power cuts: of all that producers wrote, only what was synced is certain to be left."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _ids(root: Path) -> set[str]:
 
 
 def _judge_written_on(left: Path, promised: set[str]) -> None:
-    """Go on as after a power cut: writers adopt what is left, and all promised events are rows."""
+    """Go on after a power cut: writers adopt the segments that are left, and all promised events are rows."""
     more = in_child(lambda: _write_on(left))
     oracle.judge(left, promised | set(more))
 

@@ -1,7 +1,7 @@
 """Segments that come back under their names: restored, copied back, shorter, continued, torn; in any order.
 
-A story is a seeded sequence of what operators and agents do to a root. The oracle knows each acknowledged id;
-what is only in a file that somebody is about to overwrite by hand is indexed first. At no time may a row go.
+A story is a random sequence of what operators and agents do to a root. The oracle knows each acknowledged id; lines
+that are only in a file that is about to be overwritten are indexed first. No row may ever be lost.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Torn(NamedTuple):
 
 
 class _Story:
-    """One root, and what is done to it. `release` is mode db_only; `orderly` without anything done by hand."""
+    """One root, and what is done to it. `release` is mode db_only; `orderly` means without manual changes."""
 
     def __init__(self, plan: Plan, folder: Path, *, release: bool, orderly: bool) -> None:
         self._rng = plan.rng
@@ -58,7 +58,7 @@ class _Story:
         self.emit()
 
     def live(self) -> None:
-        """Take some steps, and have the oracle judge."""
+        """Take some steps, and check all promises."""
         orderly: list[Callable[[], object]] = [
             self.emit, self.emit, self.emit, self.index, self.index, self.seal, self.prune, self.back_up, self.restore,
             self.restore, self.replay, self.restore_elsewhere,
@@ -87,7 +87,7 @@ class _Story:
     # -- what agents do ------------------------------------------------------------------
 
     def emit(self) -> None:
-        """An agent starts, adopts what it may, emits, and ends."""
+        """An agent starts, adopts segments, emits, and ends."""
         recorder = Recorder(Config(root=str(self._root), strict=True, segment_max_bytes=4000))
         for _ in range(self._rng.randint(1, 5)):
             event_id = recorder.emit(self._rng.choice(_TYPES), {"pad": "x" * self._rng.randrange(300)})
@@ -95,7 +95,7 @@ class _Story:
         recorder.shutdown()
 
     def tear(self) -> None:
-        """A line arrives in part, of a copy in progress or a receiver."""
+        """A part of a line arrives, by a copy in progress or a receiver."""
         paths = [each.path for each in layout.list_log(self._root, _TYPES).segments if not each.sealed]
         if not paths:
             return
@@ -117,7 +117,7 @@ class _Story:
         self._torn.append(_Torn(path, line[:end], line[end:], event_id))
 
     def finish(self) -> None:
-        """The rest of it arrives, or some of the rest."""
+        """The rest of it arrives, or a part of the rest."""
         if not self._torn:
             return
         torn = self._torn.pop()
@@ -167,7 +167,7 @@ class _Story:
             self._verify(self._root)
 
     def restore_elsewhere(self) -> None:
-        """A new machine: everything that was backed up is a row there, and an agent goes on."""
+        """Restore to a new machine: everything in the backup is a row there, and an agent goes on."""
         self._roots += 1
         root = self._folder / f"elsewhere {self._roots}"
         expected = set()
@@ -192,13 +192,13 @@ class _Story:
         Plan.check(done.old_index is None, self._said(f"a replay kept {done.lacking_events} events apart"))
 
     def snapshot(self) -> None:
-        """Somebody copies the log's folder."""
+        """Copy the log's folder."""
         place = self._folder / f"snapshot {len(self._snapshots)}"
         shutil.copytree(layout.log_folder(self._root), place)
         self._snapshots.append(place)
 
     def copy_back(self) -> None:
-        """And copies it back: over what is there, or in its place."""
+        """Copy it back: over the log, or in its place."""
         if not self._snapshots:
             return
         self.index()
@@ -219,7 +219,7 @@ class _Story:
             target.chmod(path.stat().st_mode if with_mode else 0o644)
 
     def cut(self) -> None:
-        """A segment is cut off anywhere: a disk, a power cut, an editor."""
+        """Cut off a segment anywhere, as a disk, a power cut or an editor does."""
         self.index()
         segments = layout.list_log(self._root, _TYPES).segments
         if segments:
@@ -228,7 +228,7 @@ class _Story:
             os.truncate(path, self._rng.randrange(path.stat().st_size + 1))
 
     def exchange(self) -> None:
-        """Two segments of a type change names; of the same length, where they are."""
+        """Exchange the names of two segments of a type, of the same length if there are such."""
         self.index()
         segments = layout.list_log(self._root, [self._rng.choice(_TYPES)]).segments
         if len(segments) > 1:

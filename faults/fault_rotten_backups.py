@@ -1,4 +1,4 @@
-"""Chunks and objects of a backup that rot, vanish, or have something else in their place."""
+"""Chunks and objects of a backup that rot, vanish, or are replaced."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def rot_backups(plan: Plan) -> str:
 
 
 def _rot_chunks(plan: Plan, root: Path, place: Folder) -> int:
-    """Damage chunks of the root: verify tells, a backup that has none of them fails, a restore mends them."""
+    """Damage chunks of the root: verify reports them, a backup without them fails, a restore repairs them."""
     victims = blobs.list_blobs(root)
     for blob in plan.rng.sample(victims, min(2, len(victims))):
         rot = plan.rng.choice(_ROT)
@@ -116,7 +116,7 @@ def _rot_chunks(plan: Plan, root: Path, place: Folder) -> int:
 
 
 def _rot_objects(plan: Plan, root: Path, place: Folder) -> int:
-    """Damage objects and manifests: runs that read a share each find and mend all of them."""
+    """Damage objects and manifests: runs that each read a share find and repair all of them."""
     folders = ("log", "blobs", "manifests")
     objects = sorted(path for folder in folders for path in (place.path / folder).rglob("*") if path.is_file())
     victims = plan.rng.sample(objects, min(len(objects), plan.rng.randint(1, 4)))

@@ -45,11 +45,11 @@ def _replay(root: Path) -> None:
 
 
 def _silent(message: str) -> None:
-    """What is said while everything is killed interests nobody; the oracle judges."""
+    """Ignore a message: warnings do not matter while everything is killed; the oracle checks the result."""
 
 
 class _Cast:
-    """Who takes part; whoever is killed is followed by another of its kind."""
+    """The processes; each that is killed is replaced by another of its kind."""
 
     def __init__(self, plan: Plan, root: Path) -> None:
         self._plan = plan
@@ -68,7 +68,7 @@ class _Cast:
         return children.start(_index, self._root)
 
     def kill_one(self) -> None:
-        """Kill one of them, or a replay in its middle."""
+        """Kill one of them, or a replay in progress."""
         rng = self._plan.rng
         if rng.random() < 0.1:
             replaying = children.start(_replay, self._root)
@@ -105,7 +105,7 @@ def soak(plan: Plan) -> str:
 
 
 def _stop_under_load(root: Path) -> float:
-    """Ask an indexer to stop while producers go on; return how long that took."""
+    """Ask an indexer to stop while producers go on; return the seconds it took."""
     with watching(root) as watcher:
         children.wait_until(watcher.batches, "the first rows", 60)
         watcher.process.terminate()

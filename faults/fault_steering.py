@@ -1,4 +1,4 @@
-"""Data that steers: control events by every door that is not their writer's, and by hand."""
+"""Data that would change settings: control events from everywhere but their own writers, and by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ACCOUNTS = {"import_checkpoint", "import_rejected", "event_schema"}
 
 
 def _payload(event_type: str) -> dict[str, Any]:
-    """What would steer, if it were believed."""
+    """Return a payload that would take effect if it were believed."""
     payloads: dict[str, dict[str, Any]] = {
         "price_set": {"model": "m", "input_usd_per_mtok": "1000"},
         "retention_set": {"keep_days": 0},
@@ -66,7 +66,7 @@ _DOORS: dict[str, Callable[[Recorder, str], object]] = {
 
 
 def _healthy(root: Path) -> None:
-    """A root with a rule, a call, and a sealed segment that is two months old."""
+    """Make a root with a rule, a call, and a sealed segment that is two months old."""
     recorder = Recorder(Config(root=str(root), strict=True, operator=True))
     recorder.emit("evidence", {"n": 1})
     recorder.emit(builtin.LlmCall(request_model="m", uncached_input_tokens=10**6))
@@ -80,7 +80,7 @@ def _healthy(root: Path) -> None:
 
 
 def _standing(root: Path) -> dict[str, object]:
-    """All that control events decide."""
+    """Return all that control events decide."""
     Indexer(root).catch_up()
     store = ReadStore(root)
     return {
@@ -142,7 +142,7 @@ def _through_doors(root: Path) -> int:
 
 
 def _spelled(plan: Plan, name: str) -> str:
-    """Return a foreign type that may come out as a name of ours."""
+    """Return a foreign type that could become a name of ours."""
     style = plan.rng.choice(["same", "upper", "camel", "spaces", "dots", "kelvin", "prefix", "mixed"])
     if style == "mixed":
         return "".join(plan.rng.choice((each, each.upper())) for each in name)

@@ -76,7 +76,7 @@ def bit_flips(plan: Plan) -> str:
 
 
 def _flip(plan: Plan, root: Path, file: SegmentFile, bit: int) -> bool:
-    """Flip a bit, verify, put it back; return whether it was found. Only what changed nothing may not be."""
+    """Flip a bit, verify, flip it back; return whether it was found. Only a flip without effect may not be found."""
     content = None if not file.archived else b"".join(zst.blocks(file.path))
     place, before = bit // 8, file.path.read_bytes()
     mode = file.path.stat().st_mode
@@ -104,7 +104,7 @@ def _overwrite(path: Path, place: int, data: bytes, mode: int) -> None:
 
 
 class _Change(NamedTuple):
-    """Bytes as somebody left them, and where they first differ from what was sealed."""
+    """Changed bytes, and where they first differ from the sealed ones."""
 
     data: bytes
     offset: int

@@ -1,4 +1,4 @@
-"""Tenants on one root, and a guesser: none of them has a row, a conflict or a byte more or less for the others."""
+"""Tenants on one root, and an attacker: no tenant gains or loses a row, a conflict or a byte by another."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Said(NamedTuple):
 
 
 class _Town:
-    """Recorders of all tenants on one root, and what the guesser has learned."""
+    """Recorders of all tenants on one root, and what the attacker has learned."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.rng, self.root = plan, plan.rng, plan.root
@@ -57,7 +57,7 @@ class _Town:
             path.write_text("".join(f'{{"uuid":"{number}.{n}","ts":"{_SHARED_TIME}"}}\n' for n in range(5)) + "odd\n")
 
     def step(self) -> None:
-        """Have somebody do something."""
+        """Let one of them act."""
         name = self.rng.choice([*_TENANTS, *_TENANTS, _GUESSER])
         do = self.rng.choice([self.emit, self.emit, self.emit, self.keep, self.import_, self.index])
         if name == _GUESSER:
@@ -77,7 +77,7 @@ class _Town:
             Plan.check(known == event_id, f"an event of {name} has the ids {known} and {event_id}: {fields}")
 
     def keep(self, name: str) -> None:
-        """Emit a text that is kept apart."""
+        """Emit a text that becomes a blob."""
         self.record(
             name, "note", {"of": name, "text": f"{_WORD} of {name} " + "plain " * self.rng.randrange(1500, 3000)}
         )
@@ -100,14 +100,14 @@ class _Town:
         Indexer(self.root).catch_up()
 
     def steal_id(self, name: str) -> None:
-        """Write an event with the id, the type, and perhaps the content of another's."""
+        """Write an event with another's id and type, and perhaps its content."""
         event = self.rng.choice(_lines(self.root)).event
         if event["event_type"] in _TYPES:
             payload = event["payload"] if self.rng.random() < 0.5 else {"of": name}
             self.record(name, event["event_type"], payload, event_id=event["event_id"], timestamp=event["timestamp"])
 
     def steal_chunk(self, name: str) -> None:
-        """Name another's chunk: in an event, in a foreign file, in a line of the log itself."""
+        """Refer to another's chunk: in an event, in a foreign file, in a line of the log itself."""
         found = [each.event for each in _lines(self.root) if "$blob" in str(each.event["payload"].get("text"))]
         kept = [each["payload"]["text"] for each in found if each.get("workspace") != name]
         if not kept:
@@ -166,7 +166,7 @@ def _lines(root: Path) -> list[_Said]:
 
 
 def _judge(root: Path, name: str, lines: list[_Said]) -> int:
-    """Compare rows and conflicts of a workspace with what its lines say; return how many conflicts there are."""
+    """Compare rows and conflicts of a workspace with its lines; return the number of conflicts."""
     versions: dict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
     for place, event in sorted(lines, key=lambda each: each.place):
         of_content = {key: value for key, value in event.items() if key != "event_id"}
@@ -186,7 +186,7 @@ def _judge(root: Path, name: str, lines: list[_Said]) -> int:
 
 
 def _judge_alone(plan: Plan, root: Path, name: str) -> None:
-    """Compare what a workspace sees with what it would see in a log that has its lines and no others."""
+    """Compare the view of a workspace with that of a log that has its lines alone."""
     alone = plan.root
     for segment in layout.list_log(root).segments:
         own = [
@@ -218,7 +218,7 @@ def _judge_alone(plan: Plan, root: Path, name: str) -> None:
 
 
 def _stolen(root: Path) -> str:
-    """Read everything as the guesser: nothing of a chunk of others is in it."""
+    """Read everything as the attacker: no chunk of others is in it."""
     store = ReadStore(root, workspace=_GUESSER, timeout_s=300)
     forged, after = 0, None
     while True:

@@ -1,4 +1,4 @@
-"""Segments that end anywhere: what a kill, a full disk or a power cut leaves of the last lines."""
+"""Segments that end anywhere, as a kill, a full disk or a power cut leaves the last lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TAIL_BYTES = 4096
 
 
 class _Cut(NamedTuple):
-    """A segment and where it was cut: the ids of its whole lines, and what is left behind them."""
+    """A segment and where it was cut: the ids of its complete lines, and the bytes after them."""
 
     segment: str
     whole: list[str]
@@ -71,7 +71,7 @@ def tear_tails(plan: Plan) -> str:
 
 
 def _compare(root: Path, cuts: list[_Cut]) -> None:
-    """Check that each segment's whole lines are rows, and the rest of it is in quarantine as it stands."""
+    """Check that each segment's complete lines are rows, and that the rest is in quarantine, byte for byte."""
     store = ReadStore(root)
     found = store.sql("SELECT segment, list(event_id::VARCHAR ORDER BY line_offset) FROM events GROUP BY 1")
     rows = {str(segment): list(event_ids) for segment, event_ids in found.rows}

@@ -1,4 +1,4 @@
-"""The fence of a workspace: what a store of one workspace says, beside the same workspace in a log of its own."""
+"""The fence of a workspace: a limited store, compared with the same workspace in a log of its own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 
 def write(apart: Path, shared: Path) -> None:
-    """Record a workspace in a log of its own, and have another log with the same segments and those of others."""
+    """Write a workspace to a log of its own, and the same segments with those of others to another log."""
     recorder = Recorder(Config(root=str(apart), strict=True), role=control.Role.MAINTENANCE)
     for name in _OWN_TYPES:
         _emit_schema(recorder, name, "n")
@@ -66,7 +66,7 @@ def _emit_schema(recorder: Recorder, name: str, field: str) -> None:
 
 
 def outcome(store: ReadStore, query: str) -> Outcome:
-    """Ask a query."""
+    """Run a query; return its outcome."""
     try:
         return Outcome(sorted(map(repr, store.sql(query, row_limit=2000).rows)), "")
     except QueryFailed as error:

@@ -1,4 +1,4 @@
-"""A clock that jumps while prices, policies and rules are set: what was recorded last counts, once it is right."""
+"""A clock that jumps while prices, policies and rules are set: the last recorded one counts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def trust_wrong_clocks(plan: Plan) -> str:
 
 
 def _change(plan: Plan, root: Path, count: int) -> int:
-    """Set things `count` times; return what was set last: 1, 2 or 3."""
+    """Set things `count` times; return the last value: 1, 2 or 3."""
     recorder = Recorder(Config(root=str(root), strict=True, operator=True))
     chosen = 0
     for _ in range(count):

@@ -1,7 +1,7 @@
-"""A layer between this process and its files below one root, for faults to stand in.
+"""A layer between this process and its files below one root, in which faults are injected.
 
-It covers what Python code asks of the operating system, not what DuckDB or zstd ask; strace
-covers those. To be installed in a child that ends afterwards: nothing is put back.
+It covers the calls of Python code, not those of DuckDB or zstd; strace covers those. Install it in a child that ends
+afterwards: nothing is restored.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CALLS = BY_PATH + BY_DESCRIPTOR
 
 
 def install(root: Path, rule: Rule) -> None:
-    """From now on, the rule decides about each call on a file below the root, or on the folder that holds it."""
+    """Let the rule decide about each call on a file below the root, or on the folder that holds it."""
     for name in CALLS:
         module = fcntl if name == "flock" else os
         setattr(module, name, _ruled(name, getattr(module, name), str(root), rule))
@@ -47,10 +47,10 @@ def _ruled(name: str, real: Call, root: str, rule: Rule) -> Call:
 
 
 class Failing:
-    """Fails the `when`-th call of a name, and, if `lasting`, all after it, until `heal`.
+    """Fails the `when`-th call of a name, and, if `lasting`, all later ones, until `heal`.
 
-    The error "short" writes only the first half of the bytes; "uncut" does so, and lets the
-    file not be cut back either. What is synced is not: no power is cut here, and it takes long.
+    The error "short" writes only the first half of the bytes; "uncut" does so and also fails to truncate the file.
+    Syncs are skipped: no power is cut here, and they take long.
     """
 
     def __init__(self, name: str, error: str, when: int, *, lasting: bool) -> None:
@@ -63,7 +63,7 @@ class Failing:
         self._healed = False
 
     def heal(self) -> None:
-        """From now on nothing fails."""
+        """Let no further call fail."""
         self._healed = True
 
     def __call__(self, name: str, path: str, real: Call, arguments: tuple[Any, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""Forked children: a process of its own for milliseconds instead of a start of Python."""
+"""Forked children: a new process in milliseconds, without starting Python."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from faults.pace import Deadline
 
 
 def in_child(work: Callable[[], object], *, timeout_s: float = 60) -> Any:
-    """Run `work` in a forked child; return what it returned, as JSON has it. Raises FaultFound.
+    """Run `work` in a forked child; return its result, converted by JSON. Raises FaultFound.
 
-    The child ends without the exit handlers of this process. One that takes longer than the
-    bound hangs, and is killed.
+    The child ends without the exit handlers of this process. If it takes too long it counts as hanging, and is killed.
     """
     reading, writing = os.pipe()
     pid = os.fork()

@@ -1,7 +1,7 @@
-"""A coverage-guided fuzzer of what takes lines apart: `make fuzz`, or `python -m faults.fuzz -max_total_time=60`.
+"""A coverage-guided fuzzer of the parsers of lines: `make fuzz`, or `python -m faults.fuzz -max_total_time=60`.
 
-Needs `pip install 'agent-eventlog[fuzz]'`. Arguments are libFuzzer's; a failing input is left in
-the current folder, and is tried again by naming it.
+Needs `pip install 'agent-eventlog[fuzz]'`. Arguments are libFuzzer's; a failing input is left in the current folder.
+Pass its name to try it again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HERE = Path("source.jsonl")
 
 
 def _decode(line: bytes) -> None:
-    """An envelope whose line can be written again, or InvalidEvent."""
+    """Check that a line is an envelope that can be written again, or raises InvalidEvent."""
     try:
         found, extra = envelope.decode(line)
     except InvalidEvent:
@@ -45,7 +45,7 @@ def _decode(line: bytes) -> None:
 
 
 def _take_apart(data: bytes) -> None:
-    """Every line has records that hold all of it, and each is an event or can be kept as rejected."""
+    """Check that records hold all of a line, and that each is an event or can be stored as rejected."""
     lines = list(records.read_lines(_HERE, io.BufferedReader(io.BytesIO(data)), 0))
     assert b"".join(line.data + b"\n" * line.terminated for line in lines) == data
     for line in lines:
@@ -59,7 +59,7 @@ def _take_apart(data: bytes) -> None:
 
 
 def _event(format_: Format, record: records.Record) -> bytes:
-    """As the import engine does it."""
+    """Convert a record like the import engine."""
     made: Envelope | None = None
     try:
         if record.reason is None:
@@ -71,7 +71,7 @@ def _event(format_: Format, record: records.Record) -> bytes:
 
 
 def _archive(data: bytes) -> None:
-    """A damaged archive is said to be damaged."""
+    """Check that a damaged archive is reported as damaged."""
     try:
         packed = gzip.GzipFile(fileobj=io.BytesIO(data))
         for _ in records.read_lines(_HERE, packed, 0):  # type: ignore[arg-type]  # reads like a buffered one
@@ -81,14 +81,14 @@ def _archive(data: bytes) -> None:
 
 
 def one_input(data: bytes) -> None:
-    """What the fuzzer calls."""
+    """Test one input of the fuzzer."""
     _decode(data.replace(b"\n", b""))
     _take_apart(data)
     _archive(data)
 
 
 def main() -> None:
-    """Fuzz until told to stop, beginning with one valid line of each kind."""
+    """Fuzz until stopped, starting with one valid line of each kind."""
     atheris.Setup(sys.argv, one_input)
     atheris.Fuzz()
 

@@ -30,7 +30,7 @@ def with_value(rng: random.Random, value: bytes) -> bytes:
 
 
 def hostile_lines(rng: random.Random) -> Iterator[bytes]:
-    """One of each kind that we could think of, valid or not."""
+    """Return one line of each kind that we could think of, valid or not."""
     for value in (b"1e999999", b"-1e999999", b"1e-999999", b"9" * 100_000, b"-" + b"9" * 5000, b"0." + b"1" * 100_000,
                   b"1E400", b"-0", b"-0.0", b"00", b"+1", b".5", b"1.", b"0x10", b"NaN", b"Infinity", b"nan",
                   b"18446744073709551616", b"1e308", b"123456789012345678901234567890.5e-10"):  # fmt: skip
@@ -75,7 +75,7 @@ def hostile_lines(rng: random.Random) -> Iterator[bytes]:
 
 
 def torture_files() -> Iterator[bytes]:
-    """The lines of public JSON parsing tests, as they are and as values; none where they are not at hand."""
+    """Return the lines of public JSON parsing tests, as they are and as values; none if they are not installed."""
     for path in sorted((REAL_DATA / "json-torture").rglob("*.json")):
         data = path.read_bytes()
         yield data.replace(b"\n", b" ")
@@ -83,7 +83,7 @@ def torture_files() -> Iterator[bytes]:
 
 
 def mutated(rng: random.Random, line: bytes) -> bytes:
-    """A line with something changed, inserted, left out or repeated somewhere."""
+    """Return a line with something changed, inserted, left out or repeated."""
     data = bytearray(line[:20_000])
     for _ in range(rng.randint(1, 4)):
         at, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))

@@ -1,4 +1,4 @@
-"""SQL that somebody might send to get out, to break something, or to never come back."""
+"""SQL that tries to escape the sandbox, to break something, or to run forever."""
 
 # ruff: noqa: E501 - lists to leaf through
 
@@ -12,7 +12,7 @@ import duckdb
 
 
 def refused(secret: Path, root: Path) -> list[str]:
-    """Ways to files, the network, settings and writes. `secret` is a file that nobody may read."""
+    """Return attempts at files, the network, settings and writes. `secret` is a file that nobody may read."""
     path, index = str(secret), str(root / "index.duckdb")
     readers = [
         "read_csv", "read_csv_auto", "read_text", "read_blob", "read_json", "read_json_auto", "read_ndjson",
@@ -120,7 +120,7 @@ GREEDY = [
 
 
 def calls(rng: random.Random, each: int) -> Iterator[str]:
-    """Calls of every function that DuckDB knows, with odd arguments of about the right types."""
+    """Return calls of every function of DuckDB, with odd arguments of about the right types."""
     found = duckdb.execute(
         "SELECT DISTINCT function_name, function_type, parameter_types, varargs FROM duckdb_functions() ORDER BY ALL"
     ).fetchall()

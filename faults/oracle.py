@@ -1,4 +1,4 @@
-"""The judge: what must be true after recovery, checked without trusting the product's own counts."""
+"""The oracle: what must be true after recovery, checked without the product's own counts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Acked(NamedTuple):
 
 
 def reported(report: Path) -> list[Acked]:
-    """Read what a producer reported: lines of `id level`, the last one perhaps cut by a kill."""
+    """Read the report of a producer: lines of `id level`, the last one perhaps cut by a kill."""
     lines = report.read_text().split("\n")[:-1] if report.exists() else []
     return [Acked(*line.split(" ")) for line in lines]
 
@@ -41,7 +41,7 @@ def eventlog(*arguments: str | Path, timeout_s: float = 120) -> subprocess.Compl
 
 
 def communicate(process: subprocess.Popen[str], timeout_s: float, stdin: str | None = None) -> tuple[str, str]:
-    """Wait for a process; return what it wrote. Kills it, and raises TimeoutExpired, where it takes too long."""
+    """Wait for a process; return its output. Kills it, and raises TimeoutExpired, if it takes too long."""
     deadline = Deadline(timeout_s)
     while True:
         try:
@@ -54,7 +54,7 @@ def communicate(process: subprocess.Popen[str], timeout_s: float, stdin: str | N
 
 
 def recover(root: Path, timeout_s: float = 120) -> str:
-    """Catch up in a fresh process, as an operator would; return what it said."""
+    """Index in a fresh process, as an operator would; return its output."""
     done = eventlog("index", "--root", root, timeout_s=timeout_s)
     if done.returncode:
         raise FaultFound(f"`eventlog index` failed with {done.returncode}: {done.stderr[-2000:]}")
@@ -62,9 +62,9 @@ def recover(root: Path, timeout_s: float = 120) -> str:
 
 
 def judge(root: Path, acked: Iterable[str], *, timeout_s: float = 300) -> int:
-    """Recover and check the promise; return how many rows there are.
+    """Recover and check the promises; return the number of rows.
 
-    - each acknowledged id is a row, and each row's id is there once;
+    - each acknowledged id is a row, and the id of each row is there once;
     - every byte of the log is a row, a copy of a row, or in quarantine;
     - the index equals a replay.
     """
@@ -76,7 +76,7 @@ def judge(root: Path, acked: Iterable[str], *, timeout_s: float = 300) -> int:
 
 
 def nothing_lost(root: Path, acked: Iterable[str]) -> int:
-    """Check that each acknowledged id is a row and each row is there once; return how many rows there are."""
+    """Check that each acknowledged id is a row and each row is there once; return the number of rows."""
     found = ReadStore(root, timeout_s=300).sql("SELECT event_id, workspace FROM events", row_limit=_MAX_ROWS).rows
     lost = set(acked) - {str(row[0]) for row in found}
     Plan.check(not lost, f"{len(lost)} acknowledged events are no rows, such as {sorted(lost)[:3]}")
@@ -125,7 +125,7 @@ def same_as_replay(root: Path, timeout_s: float = 300) -> None:
 
 
 def read_whole(root: Path) -> tuple[set[str], int]:
-    """Return the ids in a log, and how many lost events it tells of. Raises FaultFound for a fused line."""
+    """Return the ids in a log, and the number of lost events that it reports. Raises FaultFound for a fused line."""
     there: set[str] = set()
     dropped: dict[str, int] = {}
     for path in sorted(layout.log_folder(root).glob("*/*")):

@@ -1,4 +1,4 @@
-"""What became of the faults of a campaign, kept in a file so that a later run can go on."""
+"""The outcomes of a campaign, in a file, so that a later run can continue."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 
 class Verdict(StrEnum):
-    """What became of one fault."""
+    """How a fault ended."""
 
     HELD = "held"
     BROKEN = "broken"
@@ -19,7 +19,7 @@ class Verdict(StrEnum):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one fault: `figure` is what it counted, or what was broken, or why it was not tried."""
+    """The outcome of one fault: `figure` is its count, the broken promise, or why it was not tried."""
 
     name: str
     title: str
@@ -30,7 +30,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcomes(msgspec.Struct, kw_only=True):
-    """The outcomes of one campaign, by the name of the fault, and what repeats it."""
+    """The outcomes of one campaign, by fault, and the settings that repeat it."""
 
     seed: int
     scale: float = 1.0
@@ -42,25 +42,25 @@ class Outcomes(msgspec.Struct, kw_only=True):
         return [name for name, each in self.outcomes.items() if each.verdict is verdict]
 
     def expected_s(self, name: str) -> float | None:
-        """Return how long a fault took, or None where it has not been tried."""
+        """Return how long a fault took, or None if it was never tried."""
         found = self.outcomes.get(name)
         return found.elapsed_s if found and found.verdict is not Verdict.NOT_TRIED else None
 
     def exit_code(self) -> int:
-        """Return 1 where something is broken, 3 where something was not tried, else 0."""
+        """Return 1 if a fault is broken, 3 if one was not tried, else 0."""
         if self.named(Verdict.BROKEN):
             return 1
         return 3 if self.named(Verdict.NOT_TRIED) else 0
 
     def save(self, path: Path) -> None:
-        """Write them, so that a kill leaves either the file before or this one."""
+        """Write the outcomes, so that a kill leaves either the earlier file or this one."""
         part = path.with_name(path.name + ".part")
         part.write_bytes(msgspec.json.format(msgspec.json.encode(self)))
         os.replace(part, path)
 
 
 def load(path: Path) -> Outcomes | None:
-    """Read the outcomes of an earlier campaign; None where there are none, or none of this form."""
+    """Read the outcomes of an earlier campaign; None if there is no such file, or of another form."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=Outcomes)
     except (OSError, msgspec.MsgspecError):
@@ -68,9 +68,9 @@ def load(path: Path) -> Outcomes | None:
 
 
 def in_order(names: list[str], earlier: Outcomes | None) -> list[str]:
-    """Put first what was not tried last time, then what was broken, then the longest.
+    """Sort faults: first those not tried last time, then broken ones, then the longest.
 
-    So a new fault is not what the time runs out for, and the end of a campaign has the short ones.
+    So time never runs out for a new fault, and a campaign ends with the short ones.
     """
 
     def rank(name: str) -> tuple[bool, bool, float]:

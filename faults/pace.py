@@ -1,4 +1,4 @@
-"""How slow this machine is now: a busy machine gets more time, instead of being called broken."""
+"""How slow this machine is now: a busy machine gets more time, instead of failing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def slowness() -> float:
 
 
 def note_slowness() -> float:
-    """Measure at the start of a fault; what it waits for may take as many times longer until the next one."""
+    """Measure at the start of a fault; its waits may take that many times longer until the next one."""
     global _at_start
     _at_start = slowness()
     return _at_start
@@ -29,7 +29,7 @@ def note_slowness() -> float:
 def took_too_long(elapsed_s: float, bound_s: float) -> bool:
     """Return whether something took longer than its bound, although the machine was quiet enough.
 
-    The machine is measured again only where the bound has passed, so waits that end in time cost nothing.
+    The machine is measured again only if the bound has passed, so waits that end in time cost nothing.
     """
     return elapsed_s > bound_s * _at_start and elapsed_s > bound_s * slowness()
 
@@ -47,7 +47,7 @@ class Deadline:
         return time.monotonic() - self._started
 
     def has_passed(self) -> bool:
-        """Return whether the wait has taken too long, with what the machine is slower by."""
+        """Return whether the wait has taken too long, at the speed of this machine."""
         return took_too_long(self.elapsed_s, self.bound_s)
 
 

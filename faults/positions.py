@@ -1,6 +1,6 @@
 """Queries with a name in every position where a name may stand, for names that a workspace may and may not see.
 
-In a form, {n} is the name where it is read, and {d} where it is given to something, such as a WITH.
+In a form, {n} is where the name is read, and {d} where it is defined, such as in a WITH.
 """
 
 # ruff: noqa: E501 - lists to leaf through
@@ -85,7 +85,7 @@ _SPELLED = [
 
 
 def catalog() -> list[str]:
-    """Return the names of tables and functions for tables that the running DuckDB has by itself."""
+    """Return the names of DuckDB's own tables and table functions."""
     with duckdb.connect() as connection:
         found = connection.execute(
             "SELECT view_name FROM duckdb_views() WHERE internal UNION "

@@ -1,11 +1,11 @@
-"""What a power cut leaves of files: only what was synced is certain.
+"""Simulation of a power cut: of all files, only what was synced is certain.
 
-`Journal` stands in a producer's calls and writes down what became durable, in order, together
-with what the producer was promised. `Disk` plays a journal up to some moment and builds the
-files that a power cut would leave then, as unkindly as a file system may:
+`Journal` wraps a producer's calls and records what became durable, in order, and what the producer was promised. `Disk`
+plays a journal up to some moment and builds the files that a power cut would leave then, in the worst way that a file
+system may:
 
 - a file whose name was not synced, in a folder whose name was not, … may be gone;
-- bytes that no sync covered are kept, are zero, or are gone, page by page;
+- bytes that no sync covered stay, are zero, or are gone, page by page;
 - a failed sync marks bytes as clean: no later sync of that file covers them any more.
 """
 
@@ -35,7 +35,7 @@ class Journal:
         self._lock = threading.Lock()
 
     def promised(self, ids: list[str]) -> None:
-        """The producer was told that these events would survive."""
+        """Record that the producer was promised that these events are durable."""
         self._note("promised", ids=ids)
 
     def _note(self, kind: str, **values: Any) -> None:

@@ -1,4 +1,4 @@
-"""The table of docs/reliability.md, made from what a campaign found."""
+"""The table of docs/reliability.md, made from the outcomes of a campaign."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BEGIN, _END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 
 def table(outcomes: Iterable[Outcome], seed: int) -> str:
-    """Return the outcomes as a Markdown table, with what they were found on."""
+    """Return the outcomes as a Markdown table, with what they were measured on."""
     rows = [
         f"| {_cell(each.title)} | {_cell(each.how)} | {each.verdict}: {_cell(each.figure)} | {_took(each)} |"
         for each in outcomes
@@ -33,13 +33,13 @@ def _took(outcome: Outcome) -> str:
 
 
 def _cell(text: str) -> str:
-    """Fit text into a table: its last line, with no bar in it, and a capital first."""
+    """Fit text into a table cell: its last line, without a bar, capitalised."""
     line = text.strip().splitlines()[-1].replace("|", "/")
     return line[:1].upper() + line[1:]
 
 
 def write(path: Path, outcomes: Iterable[Outcome], seed: int) -> None:
-    """Replace the figures in the page, between its two markers."""
+    """Replace the figures on the page, between its two markers."""
     before, _, rest = path.read_text().partition(_BEGIN)
     _, _, after = rest.partition(_END)
     path.write_text(f"{before}{_BEGIN}\n{table(outcomes, seed)}\n{_END}{after}")

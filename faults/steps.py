@@ -1,7 +1,7 @@
 """Dying at a named step: the calls of an indexer's work, counted from outside.
 
-What is called is wrapped, in the process that is to die; the product knows nothing of it. One run
-without dying tells which steps there are, so that a new step is found without being listed.
+Calls are wrapped in the process that is to die; the product knows nothing of it. One run without dying lists the steps,
+so a new step is found by itself.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Steps:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Make steps of everything traced, for the length of the block."""
+        """Make steps of all traced calls, for the length of the block."""
         with ExitStack() as stack:
             real = duckdb.connect
             connect = mock.patch.object(
@@ -126,9 +126,9 @@ class _Connection:
 
 
 def _words(statement: object) -> str:
-    """The beginning of a statement, which says enough to know it by; without values, such as paths.
+    """Return the beginning of a statement, enough to identify it, without values such as paths.
 
-    The views that an index begins with are made one after the other in one transaction: they are one step, many times.
+    The views of a new index are created one after the other in one transaction: they are one step, many times.
     """
     words = re.sub("'[^']*'", "…", str(statement)).split()
     return " ".join(words[: 2 if words[:2] == ["CREATE", "VIEW"] else 6])[:60]

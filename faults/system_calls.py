@@ -1,7 +1,7 @@
 """Killing a command at one of its system calls, by strace.
 
-One run to the end tells which calls there are. Those that come before the command first touches its
-folders, such as the hundreds by which Python starts, are left out, so that no kill is wasted on them.
+One run to the end lists the calls. Those before the command first touches its folders, such as the hundreds by which
+Python starts, are left out, so that no kill is wasted on them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Point(NamedTuple):
 
 
 def require_strace() -> None:
-    """Raise Skipped where strace is missing, or not allowed to trace."""
+    """Raise Skipped if strace is missing, or is not allowed to trace."""
     if shutil.which("strace") is None:
         raise Skipped("strace is missing; install it to kill commands at their system calls")
     done = subprocess.run([*_STRACE, "-e", "trace=write", "true"], capture_output=True, text=True, check=False)
@@ -48,7 +48,7 @@ def require_strace() -> None:
 
 
 def points(command: Sequence[str], folder: Path, stdin: str = "") -> list[Point]:
-    """Run a command to its end; return the calls it makes on what is in `folder`, in their order."""
+    """Run a command to its end; return its calls on files in `folder`, in order."""
     trace = folder.with_name(folder.name + ".strace")
     named = ",".join(f"?{call}" for call in CALLS)
     run([*_STRACE, "-y", "-o", str(trace), "-e", f"trace={named}", *command], stdin)
@@ -80,14 +80,14 @@ def chosen(rng: random.Random, among: list[Point]) -> Iterator[Point]:
 
 
 def kill_at(point: Point, command: Sequence[str], stdin: str = "") -> tuple[bool, str]:
-    """Run a command and kill it at a point; return whether it was reached, and what the command had printed."""
+    """Run a command and kill it at a point; return whether it was reached, and the command's output."""
     inject = f"inject={point.call}:signal=SIGKILL:when={point.number}"
     done = run([*_STRACE, "-o", "/dev/null", "-e", f"trace={point.call}", "-e", inject, *command], stdin)
     return done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done.stdout
 
 
 def run(command: Sequence[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a command; one that hangs is a broken promise."""
+    """Run a command. Raises FaultFound if it hangs."""
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""`eventlog index --watch` as an operator runs it, and what it says."""
+"""`eventlog index --watch` as an operator runs it, and its output."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ class Watcher:
         self._err = err
 
     def batches(self) -> list[int]:
-        """How many events it indexed, each time that there were some."""
+        """The number of events of each batch that had some."""
         return [int(count.replace(",", "")) for count in _INDEXED.findall(self._out.read_text())]
 
     def wait_for(self, events: int, what: str, timeout_s: float) -> float:
-        """Wait until so many events are indexed in all; return how long that took."""
+        """Wait until a number of events is indexed in all; return the seconds it took."""
         took_s = children.wait_until(lambda: sum(self.batches()) >= events, what, timeout_s)
         Plan.check(sum(self.batches()) == events, f"{what}: {sum(self.batches()):,} events instead of {events:,}")
         return took_s
 
     def said(self) -> str:
-        """What it wrote to standard error."""
+        """Its output on standard error."""
         return self._err.read_text()
 
     def memory_max_bytes(self) -> int:
-        """The most memory it had so far."""
+        """Its peak memory so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
     def cpu_s(self) -> float:
-        """The processor time it used so far."""
+        """Its processor time so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / 100
 
