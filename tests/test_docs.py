@@ -259,6 +259,10 @@ def test_the_glossary_is_in_order_and_brief() -> None:
         assert 5 <= len(text.split()) <= 60, name
         for path in re.findall(r"`(eventlog/[\w/]+(?:\.py)?)`", text):
             assert (PROJECT / path).exists(), path
+        for kind, method, path in re.findall(r"`([A-Z]\w+)(?:\.(\w+))?` in `(eventlog/[\w/]+\.py)`", text):
+            code = (PROJECT / path).read_text()
+            assert f"class {kind}" in code, kind
+            assert not method or f"def {method}(" in code, method
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
