@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from datetime import UTC, datetime, timedelta
@@ -192,6 +193,26 @@ def test_the_calls_of_a_source_are_scored(toy: Source, root: Path, tmp_path: Pat
     assert [(each.name, each.points) for each in health.penalties if each.points] == [("call_errors", 20)]
 
 
+def test_whatever_stands_in_a_line_breaks_no_view(toy: Source, root: Path, tmp_path: Path) -> None:
+    """Each odd value in each place, in calls, tools and titles."""
+    names = ("at", "id", "model", "read", "written", "ms", "text", "error", "helper", "tool", "with", "gave", "title")
+    odd: tuple[Any, ...] = (None, "", -1, 2**70, 1e300, True, [], {}, "é\u2028", {"$blob": "x"})
+    lines = [
+        {"kind": kind, "chat": "c", "n": n} | ({"at": "2026-03-01T10:00:00Z"} if name != "at" else {}) | {name: value}
+        for n, (kind, name, value) in enumerate(itertools.product(("answer", "tool", "chat", "ask"), names, odd))
+    ]
+    path = tmp_path / "odd.toy"
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    import_and_index(root, path)
+    store = ReadStore(root)
+    count = len(names) * len(odd)
+    for view, expected in (("llm_calls", count), ("tool_calls", count), ("sessions", 1)):
+        assert len(store.sql(f"FROM {view}", row_limit=10_000).rows) == expected
+    assert store.sql("SELECT count(*) FROM messages").rows[0][0] > 0
+    assert store.sessions()[0].events == 4 * count
+    assert replay.verify(root).equal
+
+
 def test_a_second_import_appends_nothing(
     toy: Source, root: Path, chats: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -320,6 +341,14 @@ BAD_VIEWS = {
         views(sessions="SELECT workspace, session_id, agent AS project, agent AS summary FROM events"),
         "its select for sessions reads events that are not its own; take rows from rows_of(event_type)",
     ),
+    "a promoted column of no type": (
+        SourceViews(promoted=(Kept("toy", "kind", "WORD"),)),
+        "source 'toy': its promoted column 'toy/kind' is refused by DuckDB: Catalog Error: Type with name WORD",
+    ),
+    "an expression over what is not there": (
+        SourceViews(promoted=(Kept("toy", "kind", "VARCHAR", "agent"),)),
+        "source 'toy': its promoted column 'toy/kind' is refused by DuckDB: Binder Error",
+    ),
     "a promoted column of others": (
         SourceViews(promoted=(Kept("llm_call", "mine", "VARCHAR"),)),
         "its promoted column 'llm_call/mine' is of a type that is not its own",
@@ -370,7 +399,8 @@ def test_the_columns_of_selects_are_those_of_the_views() -> None:
         if view != "sessions":  # which has counts besides
             found = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {view}").fetchall()}
             assert list(found.items()) == list(columns.items())
-    reading.check(connection)
+    reading.check_promoted(connection)
+    reading.check_selects(connection)
 
 
 def test_nothing_but_its_modules_names_a_source() -> None:

@@ -92,7 +92,7 @@ FROM {rows_of("toy")} WHERE "toy/kind" = 'answer'
 TOOL_CALLS = f"""
 SELECT payload ->> 'id' AS tool_call_id, run_id, session_id, parent_event_id, NULL::VARCHAR AS subagent_id,
        workspace, agent, 'toy' AS source, payload ->> 'tool' AS tool, payload -> 'with' AS input,
-       payload -> 'gave' AS output, timestamp, timestamp + to_milliseconds("toy/ms") AS finished,
+       payload -> 'gave' AS output, timestamp, TRY(timestamp + to_milliseconds("toy/ms")) AS finished,
        "toy/ms" AS duration_ms, payload ->> 'error' IS NULL AS ok, payload ->> 'error' AS error_type, event_id
 FROM {rows_of("toy")} WHERE "toy/kind" = 'tool'
 """

@@ -21,8 +21,9 @@ def promoted() -> tuple[Kept, ...]:
 
 def create(connection: duckdb.DuckDBPyConnection) -> None:
     """Make all tables and views in an empty database. Raises InvalidSource."""
+    sources.check_promoted(connection)
     schema.create_tables(connection, {ident(column.column): column.kind for column in promoted()})
-    sources.check(connection)
+    sources.check_selects(connection)
     sources.note(connection)
     for name, query in views().items():
         connection.execute(schema.view(name, query))

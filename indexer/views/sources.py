@@ -105,7 +105,8 @@ class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
     sessions    one row per workspace and session that its program names a project or a summary for
     messages    one row per text that somebody wrote: a user, a model
 
-    A select reads the rows of an event type from `rows_of` and from nowhere else.
+    A select reads the rows of an event type from `rows_of` and from nowhere else. Neither selects nor expressions
+    fail on any payload: TRY_CAST, TRY.
     """
 
     promoted: tuple[Kept, ...] = ()
@@ -151,21 +152,33 @@ def _all() -> list[tuple[Source, SourceViews]]:
 # -- in an index -----------------------------------------------------------------------------
 
 
-def check(connection: duckdb.DuckDBPyConnection) -> None:
-    """Raise InvalidSource where a select or a promoted column of a source does not fit the tables of an empty index."""
-    for source, views in _all():
-        if views in _checked:
-            continue
+def check_promoted(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raise InvalidSource where a promoted column of a source cannot be made or filled."""
+    for source, views in _unchecked():
         for column in views.promoted:
+            its_column = f"source {source.name!r}: its promoted column {column.column!r}"
             if column.event_type not in source.event_types:
-                raise InvalidSource(
-                    f"source {source.name!r}: its promoted column {column.column!r} is of a type that is not its own"
+                raise InvalidSource(f"{its_column} is of a type that is not its own")
+            try:
+                connection.execute(
+                    f"SELECT ({column.expression or 'NULL'})::{column.kind} FROM (SELECT '{{}}'::JSON AS payload)"
                 )
+            except duckdb.Error as error:
+                raise InvalidSource(f"{its_column} is refused by DuckDB: {error}") from error
+
+
+def check_selects(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raise InvalidSource where a select of a source does not fit the tables of an empty index."""
+    for source, views in _unchecked():
         for view in COLUMNS:
             select = getattr(views, view)
             if select is not None:
                 _check_select(connection, source, view, select)
         _checked.add(views)
+
+
+def _unchecked() -> list[tuple[Source, SourceViews]]:
+    return [(source, views) for source, views in _all() if views not in _checked]
 
 
 def _check_select(connection: duckdb.DuckDBPyConnection, source: Source, view: str, select: str) -> None:
@@ -200,7 +213,10 @@ def lacking(connection: duckdb.DuckDBPyConnection) -> list[str]:
     Raises IndexFailed where it was made with a source, or a version of one, that this process does not have.
     """
     rows = connection.execute("SELECT value FROM index_meta WHERE key = ?", [_META_KEY]).fetchall()
-    made_with = msgspec.json.decode(rows[0][0], type=dict[str, int]) if rows else {}
+    try:
+        made_with = msgspec.json.decode(rows[0][0], type=dict[str, int]) if rows else {}
+    except msgspec.MsgspecError:
+        made_with = {}
     here = _versions()
     unknown = sorted(name for name, version in made_with.items() if version > here.get(name, 0))
     if unknown:
