@@ -1,4 +1,4 @@
-"""What a check says: how bad it is, what it is, and what to do about it."""
+"""The finding of a check: how serious it is, what it is, and how to fix it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMED_MAX = 3
 
 
 class Level(enum.Enum):
-    """How much a finding matters. Only a problem fails the command."""
+    """How serious a finding is. Only a problem makes the command fail."""
 
     OK = "ok"
     NOTE = "note"
@@ -21,7 +21,10 @@ class Level(enum.Enum):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a check found. `check` is its name in the table, filled in by whoever runs it."""
+    """One result of a check, whose name in CHECKS is `check`; `doctor.run` sets it.
+
+    `what` is the fact and `what_to_do` the advice: "1 lines in quarantine", "eventlog sql … says why".
+    """
 
     check: str = ""
     level: Level
@@ -30,42 +33,42 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     path: str | None = None
 
 
-def ok(what: str, path: Path | None = None) -> Finding:
-    """All is well; says what was looked at."""
-    return _finding(Level.OK, what, None, path)
+def ok(fact: str, path: Path | None = None) -> Finding:
+    """Return the finding that all is well; `fact` says what was checked."""
+    return _finding(Level.OK, fact, None, path)
 
 
-def note(what: str, what_to_do: str, path: Path | None = None) -> Finding:
-    """Worth knowing, and right as it is in many places."""
-    return _finding(Level.NOTE, what, what_to_do, path)
+def note(fact: str, advice: str, path: Path | None = None) -> Finding:
+    """Return a finding that is worth knowing, and often intended."""
+    return _finding(Level.NOTE, fact, advice, path)
 
 
-def warning(what: str, what_to_do: str, path: Path | None = None) -> Finding:
-    """Works today; somebody should look at it."""
-    return _finding(Level.WARNING, what, what_to_do, path)
+def warning(fact: str, advice: str, path: Path | None = None) -> Finding:
+    """Return a finding that does no harm yet, but needs attention."""
+    return _finding(Level.WARNING, fact, advice, path)
 
 
-def problem(what: str, what_to_do: str, path: Path | None = None) -> Finding:
-    """Events are, or are about to be, not recorded, not indexed or not readable."""
-    return _finding(Level.PROBLEM, what, what_to_do, path)
+def problem(fact: str, advice: str, path: Path | None = None) -> Finding:
+    """Return a finding by which events are not recorded, indexed or readable, or soon will not be."""
+    return _finding(Level.PROBLEM, fact, advice, path)
 
 
-def _finding(level: Level, what: str, what_to_do: str | None, path: Path | None) -> Finding:
+def _finding(level: Level, fact: str, advice: str | None, path: Path | None) -> Finding:
     return Finding(
         level=level,
-        what=unicode(what),
-        what_to_do=None if what_to_do is None else unicode(what_to_do),
+        what=unicode(fact),
+        what_to_do=None if advice is None else unicode(advice),
         path=None if path is None else unicode(str(path)),
     )
 
 
 def unicode(text: str) -> str:
-    """File names may be any bytes; what is shown is Unicode."""
+    """Return a text as valid Unicode: a byte of a file name that is no UTF-8 becomes `\\udcff`."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def several(things: Iterable[object]) -> str:
-    """Name the first of many: `a, b, c and 7 more`."""
-    names = [str(each) for each in things]
+    """Return the first names of many: "a, b, c and 7 more"."""
+    names = [str(thing) for thing in things]
     more = len(names) - _NAMED_MAX
     return ", ".join(names[:_NAMED_MAX]) + (f" and {more:,} more" if more > 0 else "")

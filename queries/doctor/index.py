@@ -1,4 +1,4 @@
-"""Checks of the index, opened as by any reader, within a few seconds."""
+"""Checks of the index, opened as any reader does, within a few seconds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from eventlog.errors import IndexBusy, IndexFailed
+from eventlog.format.timestamps import naive_utc
 from eventlog.indexer.alarm import ALARM_EVENT
 from eventlog.indexer.index import index_file, lock
 from eventlog.indexer.index.index_file import BrokenIndex
@@ -16,7 +17,7 @@ from eventlog.indexer.sql import literal
 from eventlog.log import layout
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
-from eventlog.queries.doctor.snapshot import Scene
+from eventlog.queries.doctor.snapshot import RootSnapshot
 from eventlog.queries.text.units import size
 
 _WAIT_S = 3.0
@@ -44,25 +45,25 @@ _STARTED_AGAIN = f"""
 
 
 class _Facts(NamedTuple):
-    """What was asked of the index."""
+    """The results of the queries."""
 
     events: int
     quarantined: int
     #: name → (event type, indexed offset, released)
     segments: dict[str, tuple[str, int, bool]]
-    #: event type → (how many, sum of their `count`, the last)
+    #: event type → (number of events, sum of their `count`, time of the last)
     special: dict[str, tuple[int, int | None, datetime.datetime]]
-    #: Of the run ids that were started more than once in a workspace: how many, some of them, the last start.
+    #: Run ids that were started more than once in a workspace: their number, some of them, the last start.
     started_again: tuple[int, list[str], datetime.datetime | None]
 
 
-def index(scene: Scene) -> Iterator[Finding]:
-    """It opens, is of this version, and is not far behind."""
-    path = index_file.index_path(scene.root)
+def index(snapshot: RootSnapshot) -> Iterator[Finding]:
+    """The index can be opened, is of this version, and is up to date."""
+    path = index_file.index_path(snapshot.root)
     if not path.exists():
         yield note("there is none", "eventlog index makes it from the log")
         return
-    if not all((scene.root / name).exists() for name in _LOCK_FILES):  # to open it would make them
+    if not all((snapshot.root / name).exists() for name in _LOCK_FILES):  # opening it would create them
         yield note(
             "not looked into: it has no lock files, so it was not made here or never used",
             "eventlog status opens it",
@@ -70,9 +71,9 @@ def index(scene: Scene) -> Iterator[Finding]:
         )
         return
     try:
-        facts = _facts(scene.root)
+        facts = _facts(snapshot.root)
     except IndexBusy:
-        holders = several(lock.index_holders(scene.root)) or "another process"
+        holders = several(lock.index_holders(snapshot.root)) or "another process"
         yield warning(
             f"not looked into: held for {_WAIT_S:g} s by {holders}",
             "wait for it, or stop it; new events are in the log meanwhile",
@@ -91,12 +92,12 @@ def index(scene: Scene) -> Iterator[Finding]:
         )
     else:
         yield ok(f"{facts.events:,} events, {size(path.stat().st_size)}", path)
-        yield from _progress(scene, facts)
-        yield from _gone(scene, facts)
-        yield from _bulk(scene, facts, path)
+        yield from _progress(snapshot, facts)
+        yield from _gone(snapshot, facts)
+        yield from _bulk(snapshot, facts, path)
         yield from _quarantine(facts)
-        yield from _special(scene, facts)
-        yield from _started_again(scene, facts)
+        yield from _special(snapshot, facts)
+        yield from _started_again(snapshot, facts)
 
 
 def _facts(root: Path) -> _Facts:
@@ -114,10 +115,10 @@ def _facts(root: Path) -> _Facts:
     )
 
 
-def _progress(scene: Scene, facts: _Facts) -> Iterator[Finding]:
+def _progress(snapshot: RootSnapshot, facts: _Facts) -> Iterator[Finding]:
     behind = {}
     shrunk = []
-    for segment in scene.listing.segments:
+    for segment in snapshot.listing.segments:
         offset = facts.segments[segment.name][1] if segment.name in facts.segments else 0
         if segment.size > offset:
             behind[segment.name] = segment.size - offset
@@ -127,7 +128,7 @@ def _progress(scene: Scene, facts: _Facts) -> Iterator[Finding]:
     if behind:
         level = warning if lag > _BEHIND_BYTES else note
         yield level(
-            f"{size(lag)} in {len(behind):,} of {len(scene.listing.segments):,} segments are not indexed yet",
+            f"{size(lag)} in {len(behind):,} of {len(snapshot.listing.segments):,} segments are not indexed yet",
             "eventlog index; to stay up to date: eventlog index --watch, or mode dual",
         )
     else:
@@ -135,32 +136,33 @@ def _progress(scene: Scene, facts: _Facts) -> Iterator[Finding]:
     if shrunk:
         yield warning(
             f"{len(shrunk):,} segments are shorter than what was indexed: "
-            f"{several(scene.shown(each.path) for each in shrunk)}",
+            f"{several(snapshot.shown(segment.path) for segment in shrunk)}",
             "find out who changes the log; the next eventlog index raises an alarm, and keeps the rows that it has",
             shrunk[0].path,
         )
 
 
-def _gone(scene: Scene, facts: _Facts) -> Iterator[Finding]:
-    there = {segment.name for segment in scene.listing.segments}
-    closed = {path.name for path in scene.closed}
+def _gone(snapshot: RootSnapshot, facts: _Facts) -> Iterator[Finding]:
+    there = {segment.name for segment in snapshot.listing.segments}
+    closed = {path.name for path in snapshot.closed}
     missing = [
-        layout.segment_path(scene.root, event_type, name)
+        layout.segment_path(snapshot.root, event_type, name)
         for name, (event_type, _, released) in facts.segments.items()
         if not released and name not in there and event_type not in closed
     ]
     gone = [path for path in missing if not os.path.lexists(path) and not os.path.lexists(f"{path}.zst")]
-    if gone and scene.log not in scene.closed:
+    if gone and snapshot.log not in snapshot.closed:
         yield warning(
-            f"{len(gone):,} indexed segments are no longer in the log: {several(scene.shown(path) for path in gone)}",
+            f"{len(gone):,} indexed segments are no longer in the log: "
+            f"{several(snapshot.shown(path) for path in gone)}",
             "bring them back if you can: their rows stay until the next replay, and are gone after it",
             gone[0],
         )
 
 
-def _bulk(scene: Scene, facts: _Facts, path: Path) -> Iterator[Finding]:
+def _bulk(snapshot: RootSnapshot, facts: _Facts, path: Path) -> Iterator[Finding]:
     held = path.stat().st_size
-    logged = sum(segment.size for segment in scene.listing.segments)
+    logged = sum(segment.size for segment in snapshot.listing.segments)
     kept_by_index_alone = any(released for _, _, released in facts.segments.values())
     if held > max(_LARGE_BYTES, 2 * logged) and not kept_by_index_alone:
         yield note(
@@ -178,8 +180,8 @@ def _quarantine(facts: _Facts) -> Iterator[Finding]:
     )
 
 
-def _special(scene: Scene, facts: _Facts) -> Iterator[Finding]:
-    now = datetime.datetime.fromtimestamp(scene.now_s, datetime.UTC).replace(tzinfo=None)
+def _special(snapshot: RootSnapshot, facts: _Facts) -> Iterator[Finding]:
+    now = naive_utc(datetime.datetime.fromtimestamp(snapshot.now_s, datetime.UTC))
     if ALARM_EVENT in facts.special:
         count, _, last = facts.special[ALARM_EVENT]
         yield (warning if now - last < _RECENT else note)(
@@ -198,11 +200,11 @@ def _payloads(event_type: str) -> str:
     return f'eventlog sql "SELECT payload FROM events WHERE event_type = {literal(event_type)}"'
 
 
-def _started_again(scene: Scene, facts: _Facts) -> Iterator[Finding]:
+def _started_again(snapshot: RootSnapshot, facts: _Facts) -> Iterator[Finding]:
     count, ids, last = facts.started_again
     if last is None:
         return
-    now = datetime.datetime.fromtimestamp(scene.now_s, datetime.UTC).replace(tzinfo=None)
+    now = naive_utc(datetime.datetime.fromtimestamp(snapshot.now_s, datetime.UTC))
     yield (warning if now - last < _RECENT else note)(
         f"{count:,} run {'id was' if count == 1 else 'ids were'} started more than once in a workspace, last at "
         f"{last:%Y-%m-%d %H:%M} UTC: {several(ids)}",

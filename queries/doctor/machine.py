@@ -1,4 +1,4 @@
-"""Checks of what the machine has left: space, descriptors, watches."""
+"""Checks of the machine's free resources: space, file descriptors, inotify watches."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eventlog.queries.doctor.finding import Finding, ok, problem, warning
-from eventlog.queries.doctor.snapshot import Scene
+from eventlog.queries.doctor.snapshot import RootSnapshot
 from eventlog.queries.text.units import size
 
 _LOW_BYTES, _NONE_BYTES = 1024**3, 64 * 1024**2
 _LOW_PART, _NONE_PART = 0.10, 0.01
-#: What a process has open besides segments: DuckDB, sockets, libraries.
+#: Descriptors of a process besides segments: DuckDB, sockets, libraries.
 _OTHER_DESCRIPTORS = 64
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _COUNTING_S = 0.5
 
 
-def space(scene: Scene) -> Iterator[Finding]:
-    """Room for bytes and for files, where the log is and where exports pass through."""
+def space(snapshot: RootSnapshot) -> Iterator[Finding]:
+    """Free bytes and inodes for the root, the log and temporary files."""
     temporary = Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - looked at, not used
-    places = {"the root": scene.root, "the log": scene.log, "temporary files": temporary}
+    folders = {"the root": snapshot.root, "the log": snapshot.log, "temporary files": temporary}
     seen = set()
-    for name, path in places.items():
-        nearest = next(each for each in (path, *path.parents) if os.path.isdir(each))
+    for name, path in folders.items():
+        nearest = next(folder for folder in (path, *path.parents) if os.path.isdir(folder))
         device = os.stat(nearest).st_dev
         if device not in seen:
             seen.add(device)
@@ -34,55 +34,55 @@ def space(scene: Scene) -> Iterator[Finding]:
 
 
 def _space(name: str, path: Path) -> Iterator[Finding]:
-    found = os.statvfs(path)
-    free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-    what = f"{size(free)} of {size(total)} free for {name}"
-    what_to_do = "free some, or move the root; events that find no room are lost, and counted"
+    status = os.statvfs(path)
+    free, total = status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
+    fact = f"{size(free)} of {size(total)} free for {name}"
+    advice = "free some, or move the root; events that find no room are lost, and counted"
     if free < max(_NONE_PART * total, _NONE_BYTES):
-        yield problem(what, what_to_do, path)
+        yield problem(fact, advice, path)
     elif free < max(_LOW_PART * total, _LOW_BYTES):
-        yield warning(what, what_to_do, path)
+        yield warning(fact, advice, path)
     else:
-        yield ok(what, path)
-    if found.f_files and found.f_favail < _LOW_PART * found.f_files:
-        level = problem if found.f_favail < _NONE_PART * found.f_files else warning
+        yield ok(fact, path)
+    if status.f_files and status.f_favail < _LOW_PART * status.f_files:
+        level = problem if status.f_favail < _NONE_PART * status.f_files else warning
         yield level(
-            f"{found.f_favail:,} of {found.f_files:,} inodes free for {name}",
+            f"{status.f_favail:,} of {status.f_files:,} inodes free for {name}",
             "remove small files; each new segment needs one",
             path,
         )
 
 
-def descriptors(scene: Scene) -> Iterator[Finding]:
-    """A writer has one segment open for each event type that it emits."""
+def descriptors(snapshot: RootSnapshot) -> Iterator[Finding]:
+    """A writer keeps one segment open for each event type that it emits."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = "no limit" if soft == resource.RLIM_INFINITY else f"{soft:,}"
-    need = len(scene.types) + _OTHER_DESCRIPTORS
-    what = f"{limit} in this shell (a service has its own limit), for {len(scene.types):,} event types"
+    need = len(snapshot.types) + _OTHER_DESCRIPTORS
+    fact = f"{limit} in this shell (a service has its own limit), for {len(snapshot.types):,} event types"
     if soft != resource.RLIM_INFINITY and need > soft:
         yield warning(
-            f"{what}: a process that emits them all runs out",
+            f"{fact}: a process that emits them all runs out",
             f"ulimit -n {need * 2}, or LimitNOFILE={need * 2} in its unit; or use fewer event types",
         )
     else:
-        yield ok(what)
+        yield ok(fact)
 
 
-def notifications(scene: Scene) -> Iterator[Finding]:
+def notifications(snapshot: RootSnapshot) -> Iterator[Finding]:
     """`eventlog index --watch` needs an inotify instance, and a watch for each folder of the log."""
     limits = {name: _number(_INOTIFY / name) for name in ("max_user_watches", "max_user_instances")}
     if None in limits.values():
         yield ok("no limits are known here")
         return
-    need = {"max_user_watches": len(scene.types) + 1, "max_user_instances": 1}
-    used = dict(zip(limits, _in_use(scene.person.uid), strict=True))
+    need = {"max_user_watches": len(snapshot.types) + 1, "max_user_instances": 1}
+    used = dict(zip(limits, _in_use(snapshot.account.uid), strict=True))
     short = False
     for name, limit in limits.items():
         if limit is not None and used[name] + need[name] > limit:
             short = True
             yield warning(
                 f"{name} is {limit:,}: {need[name]:,} needed here for each index --watch, "
-                f"{used[name]:,} or more in use by {scene.person.name}",
+                f"{used[name]:,} or more in use by {snapshot.account.name}",
                 f"sudo sysctl fs.inotify.{name}={max(limit * 2, (used[name] + need[name]) * 2)}, or index --watch "
                 "--poll; without notifications events are indexed up to a second later",
                 _INOTIFY / name,
@@ -96,7 +96,7 @@ def notifications(scene: Scene) -> Iterator[Finding]:
 
 
 def _in_use(uid: int) -> tuple[int, int]:
-    """Count a user's watches and instances, as far as that is quickly seen in /proc."""
+    """Count the inotify watches and instances of a user in /proc, for half a second at most."""
     deadline = time.monotonic() + _COUNTING_S
     watches = instances = 0
     for process in os.listdir("/proc"):
@@ -104,16 +104,16 @@ def _in_use(uid: int) -> tuple[int, int]:
             break
         try:
             if process.isdigit() and os.stat(f"/proc/{process}").st_uid == uid:
-                for counted in _watches_of(Path("/proc", process)):
+                for count in _watches_of(Path("/proc", process)):
                     instances += 1
-                    watches += counted
-        except OSError:  # ended, or not ours to look into
+                    watches += count
+        except OSError:  # it has ended, or belongs to another user
             continue
     return watches, instances
 
 
 def _watches_of(process: Path) -> Iterator[int]:
-    """Yield how many watches each inotify instance of a process has."""
+    """Yield the number of watches of each inotify instance of a process."""
     for descriptor in os.listdir(process / "fd"):
         try:
             if os.readlink(process / "fd" / descriptor) == "anon_inode:inotify":

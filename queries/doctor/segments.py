@@ -1,4 +1,4 @@
-"""Checks of the log: what is in it, what crashes left, who writes, and whether the clock is right."""
+"""Checks of the log: its segments, torn lines, writers, and the clock."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from eventlog.log import layout, reader
 from eventlog.log.layout import SegmentFile
 from eventlog.log.segment import held_still
 from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
-from eventlog.queries.doctor.snapshot import LOOKED_INTO_MAX, Scene
+from eventlog.queries.doctor.snapshot import OPENED_MAX, RootSnapshot
 from eventlog.queries.text.units import size
 
 _MANY_SEGMENTS, _SMALL_BYTES = 1000, 64 * 1024
 _MANY_TORN, _TORN_SHOWN = 10, 5
-_ODD_SHOWN = 10
+_SKIPPED_SHOWN = 10
 _WRITERS_SHOWN = 20
-#: Of control events from the future, so many are named.
-_TOLD_MAX = 5
+#: Control events from the future that are named.
+_FUTURE_SHOWN = 5
 _AHEAD_S = 60.0
 _EARLIEST_S = 1_704_067_200.0  # 2024-01-01
 _LAST_EVENTS_OF = 50
@@ -34,83 +34,86 @@ _BLOCK_BYTES = 64 * 1024
 _TIME_ERROR = 5
 
 
-def oddities(scene: Scene) -> Iterator[Finding]:
-    """What is in the log and is not read."""
-    odd = scene.listing.skipped
-    for each in odd[:_ODD_SHOWN]:
+def skipped_entries(snapshot: RootSnapshot) -> Iterator[Finding]:
+    """Entries of the log folder that are no segments, and are skipped."""
+    skipped = snapshot.listing.skipped
+    for entry in skipped[:_SKIPPED_SHOWN]:
         yield warning(
-            f"{scene.shown(each.path)} is left alone: {each.reason}",
+            f"{snapshot.shown(entry.path)} is left alone: {entry.reason}",
             "move it out of the log, or name it right",
-            each.path,
+            entry.path,
         )
-    if len(odd) > _ODD_SHOWN:
-        yield warning(f"and {len(odd) - _ODD_SHOWN:,} more like these", "eventlog status names them all", scene.log)
-    if not odd:
+    if len(skipped) > _SKIPPED_SHOWN:
+        yield warning(
+            f"and {len(skipped) - _SKIPPED_SHOWN:,} more like these", "eventlog status names them all", snapshot.log
+        )
+    if not skipped:
         yield ok("nothing in the log but segments")
 
 
-def segments(scene: Scene) -> Iterator[Finding]:
-    """How many there are, and how many have lost their writer."""
-    found = scene.listing.segments
-    orphans = collections.Counter(each.event_type for each in scene.unowned)
-    empty = sum(not each.size for each in scene.unowned)
-    passed_over = f"; {scene.passed_over:,} older ones were not opened" if scene.passed_over else ""
+def segments(snapshot: RootSnapshot) -> Iterator[Finding]:
+    """The number of segments, and of unsealed ones without a writer."""
+    listed = snapshot.listing.segments
+    orphans = collections.Counter(segment.event_type for segment in snapshot.unowned)
+    empty = sum(not segment.size for segment in snapshot.unowned)
+    passed_over = f"; {snapshot.passed_over:,} older ones were not opened" if snapshot.passed_over else ""
     of_types = ", ".join(f"{name} {count:,}" for name, count in orphans.most_common(5))
     more = ", …" if len(orphans) > 5 else ""
     yield ok(
-        f"{len(found):,} ({size(sum(each.size for each in found))}), {sum(each.sealed for each in found):,} sealed; "
-        f"{len(scene.unowned):,} unsealed without a writer{f' ({of_types}{more})' if of_types else ''}, "
+        f"{len(listed):,} ({size(sum(segment.size for segment in listed))}), "
+        f"{sum(segment.sealed for segment in listed):,} sealed; "
+        f"{len(snapshot.unowned):,} unsealed without a writer{f' ({of_types}{more})' if of_types else ''}, "
         f"{empty:,} of them empty{passed_over}"
     )
     counts, sizes = collections.Counter[str](), collections.Counter[str]()
-    for each in found:
-        counts[each.event_type] += 1
-        sizes[each.event_type] += each.size
+    for segment in listed:
+        counts[segment.event_type] += 1
+        sizes[segment.event_type] += segment.size
     for name, count in counts.items():
         if count > _MANY_SEGMENTS and sizes[name] < count * _SMALL_BYTES:
             yield warning(
                 f"{name} has {count:,} segments of {size(sizes[name] // count)} on average; each sweep looks at all",
                 "let fewer processes write at a time, and more per process (emit TYPE - reads many lines); "
                 "torn lines and full segments are not continued either",
-                scene.log / name,
+                snapshot.log / name,
             )
 
 
-def torn_tails(scene: Scene) -> Iterator[Finding]:
-    """Lines whose writers died inside them."""
-    torn = [each for each in scene.unowned if each.size and _is_torn(each)]
-    what_to_do = "nothing: the indexer puts them into quarantine, and nobody appends behind them"
-    for each in torn[:_TORN_SHOWN]:
-        start, end = _torn_line(each.path)
+def torn_tails(snapshot: RootSnapshot) -> Iterator[Finding]:
+    """Incomplete last lines, whose writers were killed."""
+    torn = [segment for segment in snapshot.unowned if segment.size and _is_torn(segment)]
+    advice = "nothing: the indexer puts them into quarantine, and nobody appends behind them"
+    for segment in torn[:_TORN_SHOWN]:
+        start, end = _torn_line(segment.path)
         if start is not None and start < end:
             yield note(
-                f"{scene.shown(each.path)} ends in {end - start:,} bytes of a line that begins at byte {start:,}",
-                what_to_do,
-                each.path,
+                f"{snapshot.shown(segment.path)} ends in {end - start:,} bytes of a line that begins at byte {start:,}",
+                advice,
+                segment.path,
             )
     if len(torn) > _MANY_TORN:
         yield warning(
             f"{len(torn):,} segments end in torn lines (the first {_TORN_SHOWN} are shown)",
             "find out what kills the writers, or fills the disk",
-            scene.log,
+            snapshot.log,
         )
     elif len(torn) > _TORN_SHOWN:
         yield note(
-            f"{len(torn):,} segments end in torn lines (the first {_TORN_SHOWN} are shown)", what_to_do, scene.log
+            f"{len(torn):,} segments end in torn lines (the first {_TORN_SHOWN} are shown)", advice, snapshot.log
         )
     elif not torn:
-        only = f" (the newest {LOOKED_INTO_MAX:,} looked at)" if scene.passed_over else ""
+        only = f" (the newest {OPENED_MAX:,} looked at)" if snapshot.passed_over else ""
         yield ok(f"none{only}")
 
 
 def _is_torn(segment: SegmentFile) -> bool:
-    """Look at the last byte. Somebody may have adopted the segment since it was found without an owner."""
+    """Return whether the last byte is no newline, and no writer has adopted the segment since the snapshot."""
     with held_still(segment.path) as still:
         return still and _bytes_before(segment.path, None, 1) not in (b"\n", b"")
 
 
 def _torn_line(path: Path) -> tuple[int | None, int]:
-    """Return where the last, torn line begins (None: not within the longest line allowed), and its end."""
+    """Return the (start, end) of the torn last line; the start is None if the line is longer than allowed."""
     end = os.stat(path).st_size
     start = end
     while start > 0 and end - start <= MAX_LINE_BYTES:
@@ -125,7 +128,7 @@ def _torn_line(path: Path) -> tuple[int | None, int]:
 
 
 def _bytes_before(path: Path, offset: int | None, count: int) -> bytes:
-    """Read what stands before an offset (None: the end); nothing where the file cannot be read."""
+    """Return the bytes before an offset (None: the end); nothing if the file cannot be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
@@ -138,53 +141,54 @@ def _bytes_before(path: Path, offset: int | None, count: int) -> bytes:
         os.close(fd)
 
 
-def writers(scene: Scene) -> Iterator[Finding]:
-    """Who owns segments now."""
-    named = scene.writers
+def writers(snapshot: RootSnapshot) -> Iterator[Finding]:
+    """The processes that have segments open."""
+    named = snapshot.writers
     for pid, owned in sorted(named.items())[:_WRITERS_SHOWN]:
-        types = sorted({each.event_type for each in owned})
+        types = sorted({segment.event_type for segment in owned})
         yield ok(f"{lock.process_name(pid)} has {len(owned):,} open: {several(types)}")
     if len(named) > _WRITERS_SHOWN:
         yield ok(f"and {len(named) - _WRITERS_SHOWN:,} more processes")
-    if scene.nameless:
+    if snapshot.nameless:
         yield ok(
-            f"{len(scene.nameless):,} held by processes that cannot be named from here (in another container?): "
-            f"{several(scene.shown(each.path) for each in scene.nameless)}"
+            f"{len(snapshot.nameless):,} held by processes that cannot be named from here (in another container?): "
+            f"{several(snapshot.shown(segment.path) for segment in snapshot.nameless)}"
         )
-    if not named and not scene.nameless:
+    if not named and not snapshot.nameless:
         yield ok("nobody has a segment open")
 
 
-def clock(scene: Scene) -> Iterator[Finding]:
-    """Segments sort by the clock, and are left by their age."""
-    wrong = list(_clock(scene))
-    yield from wrong or [ok(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(scene.now_s)))]
+def clock(snapshot: RootSnapshot) -> Iterator[Finding]:
+    """The clock decides the order of segments, and when a segment is old enough for a new one."""
+    findings = list(_clock(snapshot))
+    yield from findings or [ok(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(snapshot.now_s)))]
 
 
-def _clock(scene: Scene) -> Iterator[Finding]:
-    if scene.now_s < _EARLIEST_S:
+def _clock(snapshot: RootSnapshot) -> Iterator[Finding]:
+    if snapshot.now_s < _EARLIEST_S:
         yield problem(
-            f"it says {time.strftime('%Y-%m-%d', time.gmtime(scene.now_s))}, before there was an eventlog",
+            f"it says {time.strftime('%Y-%m-%d', time.gmtime(snapshot.now_s))}, before there was an eventlog",
             "set it (is there a battery, or a time server?): new segments sort before the old ones",
         )
-    horizon = scene.now_s + _AHEAD_S
-    ahead = [each for each in scene.listing.segments if (layout.created_s(each.name) or 0) > horizon]
+    horizon = snapshot.now_s + _AHEAD_S
+    ahead = [segment for segment in snapshot.listing.segments if (layout.created_s(segment.name) or 0) > horizon]
     if ahead:
         yield warning(
-            f"{len(ahead):,} segments were created in the future: {several(scene.shown(each.path) for each in ahead)}",
+            f"{len(ahead):,} segments were created in the future: "
+            f"{several(snapshot.shown(segment.path) for segment in ahead)}",
             "check the clocks of all who write here; it went back, or one is ahead. No event is lost, "
             "but these sort last and are not left for their age until then",
             ahead[-1].path,
         )
-    newest = list({each.event_type: each for each in scene.listing.segments}.values())[:_LAST_EVENTS_OF]
-    late = [each for each in newest if _last_event_s(each) > horizon]
+    newest = list({segment.event_type: segment for segment in snapshot.listing.segments}.values())[:_LAST_EVENTS_OF]
+    late = [segment for segment in newest if _last_event_s(segment) > horizon]
     if late:
         yield note(
-            f"the last events of {several(each.event_type for each in late)} carry times in the future",
+            f"the last events of {several(segment.event_type for segment in late)} carry times in the future",
             "in order if they were given so; else check the clock",
             late[0].path,
         )
-    for text in clocks.warnings(scene.root)[:_TOLD_MAX]:
+    for text in clocks.warnings(snapshot.root)[:_FUTURE_SHOWN]:
         yield warning(text, "check the clock of whoever recorded it, and record it again")
     if _is_unsynchronised():
         yield note(
@@ -198,12 +202,12 @@ def _last_event_s(segment: SegmentFile) -> float:
         for line in reader.last_lines(segment, 1):
             return timestamps.parse(envelope.decode(line.data).envelope.timestamp).timestamp()
     except EventlogError:
-        pass  # no event, or not to be read: that is for other checks
+        pass  # invalid or unreadable, which other checks report
     return 0.0
 
 
 def _is_unsynchronised() -> bool:
-    """Ask Linux; elsewhere nothing is known."""
+    """Return whether Linux says that its clock is not synchronised; False on other systems."""
     adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
-    # A struct timex full of zeros asks for nothing to be set; the buffer is larger than any.
+    # A struct timex of zeros changes nothing; the buffer is larger than any version of it.
     return adjtimex is not None and adjtimex(ctypes.create_string_buffer(1024)) == _TIME_ERROR

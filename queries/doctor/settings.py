@@ -1,4 +1,4 @@
-"""Checks of what eventlog was told, and of what it is made of."""
+"""Checks of the settings, and of the installed packages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eventlog.version import __version__
 _PREFIX, _FILE, _ROOT = "EVENTLOG_", "EVENTLOG_CONFIG", "EVENTLOG_DIR"
 _NO_FILE = {_FILE: os.devnull}
 
-#: What may be installed, the oldest version that will do, and what it is for.
+#: Package → its oldest supported version, what it is for, and what to install.
 _PARTS = {
     "msgspec": ((0, 20), "everything", "msgspec"),
     "duckdb": ((2, 0), "the index and all questions to it", "agent-eventlog[index]"),
@@ -26,36 +26,39 @@ _PARTS = {
 }
 
 
-def settle(given: str | None) -> tuple[Path | None, list[Finding]]:
-    """Return the root that applies, None where eventlog is off, and what is to be said of the settings."""
-    code = {} if given is None else {"root": given}
-    found = [problem(str(error), "correct it: commands refuse to run, and an agent goes on with the defaults")
+def resolve_root(root: str | None) -> tuple[Path | None, list[Finding]]:
+    """Return the root that applies, None if eventlog is off, and the findings about the settings.
+
+    `root` is the one of the command line.
+    """
+    code = {} if root is None else {"root": root}
+    findings = [problem(str(error), "correct it: commands refuse to run, and an agent goes on with the defaults")
              for error in _errors()]  # fmt: skip
-    settings = _as_an_agent_would(given) if found else config.load(**code)
+    settings = _as_an_agent_would(root) if findings else config.load(**code)
     if not settings.root:
-        found.append(
+        findings.append(
             note(
                 "eventlog is turned off here: nothing is recorded",
                 f"set {_ROOT} (it is empty), or give --root DIR to look at a log all the same",
             )
         )
-        return None, found
-    layer, overruled = _layer(given, bool(found))
+        return None, findings
+    layer, overruled = _layer(root, bool(findings))
     if overruled is not None:
-        found.append(
+        findings.append(
             warning(
                 f"{_ROOT} is {overruled}, but {_file_name()} says {settings.root}, which is stronger",
                 "take one of them away",
             )
         )
     if settings.mode is Mode.OFF:
-        found.append(note("mode is off: nothing is recorded", "choose another mode if events are wanted"))
-    found.append(ok(f"root {settings.root}, from {layer}; mode {settings.mode.value}", Path(settings.root)))
-    return Path(settings.root), found
+        findings.append(note("mode is off: nothing is recorded", "choose another mode if events are wanted"))
+    findings.append(ok(f"root {settings.root}, from {layer}; mode {settings.mode.value}", Path(settings.root)))
+    return Path(settings.root), findings
 
 
 def _errors() -> Iterator[ConfigError]:
-    """Yield what is wrong, variable by variable; `config.load` alone would stop at the first."""
+    """Yield the errors of all variables; `config.load` alone would stop at the first."""
     for variable in sorted(os.environ):
         if variable.startswith(_PREFIX) and variable != _FILE:
             yield from _error({**_NO_FILE, variable: os.environ[variable]})
@@ -69,16 +72,16 @@ def _error(environ: dict[str, str]) -> Iterator[ConfigError]:
         yield error
 
 
-def _as_an_agent_would(given: str | None) -> Config:
-    if given is not None:
-        return config.load(_NO_FILE, root=given)
+def _as_an_agent_would(root: str | None) -> Config:
+    if root is not None:
+        return config.load(_NO_FILE, root=root)
     return config.load_for_agent()[0]
 
 
-def _layer(given: str | None, broken: bool) -> tuple[str, str | None]:
-    """Say where the root comes from, and which other root that overrules."""
+def _layer(root: str | None, broken: bool) -> tuple[str, str | None]:
+    """Return where the root comes from, and the root of another setting that it overrides, if any."""
     environment = os.environ.get(_ROOT)
-    if given is not None:
+    if root is not None:
         return "--root", None
     if not broken:
         without = {name: text for name, text in os.environ.items() if name != _ROOT}
@@ -94,7 +97,7 @@ def _file_name() -> str:
 
 
 def versions() -> Iterator[Finding]:
-    """The parts that eventlog runs on, and whether they are whole."""
+    """The installed packages: versions, and damage by other packages."""
     yield from _installation()
     have, lacking = [f"eventlog {__version__}", f"Python {platform.python_version()}"], []
     for name, (oldest, purpose, package) in _PARTS.items():
@@ -114,7 +117,7 @@ def versions() -> Iterator[Finding]:
 
 
 def _installation() -> Iterator[Finding]:
-    """What another package may have done to the files of this one."""
+    """Files of this package that another package has replaced or removed."""
     for other in installation.other_distributions():
         folder = Path(str(other.locate_file(installation.PACKAGE)))
         fact = f"{other.name} {other.version}, which is not {installation.DISTRIBUTION}, is installed in {folder}"

@@ -1,7 +1,7 @@
-"""What most checks look at, gathered once: the listing, modes and owners, who holds what.
+"""A snapshot of a root for the checks: its entries, their modes and owners, and which process holds which segment.
 
-Everything here is bounded: two `stat` per segment, and of the unsealed segments at most
-`LOOKED_INTO_MAX`, the newest, are opened. Nothing is created, written or waited for.
+The cost is bounded: two `stat` per segment, and at most `OPENED_MAX` unsealed segments are opened, the newest ones.
+Nothing is created, written or waited for.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from eventlog.log import layout
 from eventlog.log.layout import Listing, SegmentFile
 from eventlog.log.segment import is_owned
 
-#: How many unsealed segments are opened.
-LOOKED_INTO_MAX = 10_000
+#: Unsealed segments that are opened.
+OPENED_MAX = 10_000
 
 
-class Person(msgspec.Struct, frozen=True):
-    """The account whose rights are judged."""
+class Account(msgspec.Struct, frozen=True):
+    """The account whose rights are checked."""
 
     uid: int
     groups: frozenset[int]
-    #: Whether it is the one that this process runs as.
-    present: bool
+    #: Whether this process runs as it.
+    is_current: bool
 
     @property
     def name(self) -> str:
         return user_name(self.uid)
 
 
-class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """A root as it was found. `listing` leaves out the folders in `closed`, which cannot be listed."""
+class RootSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A root at one moment. `closed` are folders that cannot be listed; `listing` does not have their segments."""
 
     root: Path
-    person: Person
+    account: Account
     types: list[Path]
     closed: list[Path]
     listing: Listing
     stats: dict[Path, os.stat_result]
-    #: Segments by the processes that own them, as far as the kernel names those.
+    #: Segments by the process id of their writers, as far as the kernel shows them.
     writers: dict[int, list[SegmentFile]]
-    #: Of the newest unsealed segments: owned by a process that the kernel does not name, and by none.
+    #: The newest unsealed segments whose writer the kernel does not show, and those without a writer.
     nameless: list[SegmentFile]
     unowned: list[SegmentFile]
-    #: How many unsealed segments were too many to be opened.
+    #: The number of unsealed segments beyond OPENED_MAX.
     passed_over: int
     mounts: str
     now_s: float
@@ -61,29 +61,29 @@ class Scene(msgspec.Struct, frozen=True, kw_only=True):
         return layout.log_folder(self.root)
 
     def shown(self, path: Path) -> str:
-        """Return a path as it stands below the root."""
+        """Return a path relative to the root."""
         return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
 
 
-def look(root: Path) -> Scene:
-    """Look at a root, whatever state it is in."""
+def take_snapshot(root: Path) -> RootSnapshot:
+    """Take a snapshot of a root in any state, even a missing one."""
     types, closed = _type_folders(root)
     listing = _list(root, closed)
-    stats = _stats([root, layout.log_folder(root), *types, *(each.path for each in listing.segments)])
+    stats = _stats([root, layout.log_folder(root), *types, *(segment.path for segment in listing.segments)])
     owners = _owners(stats)
-    unsealed = sorted((each for each in listing.segments if not each.sealed), key=lambda each: each.name)
-    rest = [each for each in unsealed if not owners.get(each.path)]
-    newest = rest[-LOOKED_INTO_MAX:]
+    unsealed = sorted((segment for segment in listing.segments if not segment.sealed), key=lambda segment: segment.name)
+    rest = [segment for segment in unsealed if not owners.get(segment.path)]
+    newest = rest[-OPENED_MAX:]
     nameless: list[SegmentFile] = []
     unowned: list[SegmentFile] = []
-    for segment in newest:  # the kernel's list ends at the border of a container, the lock does not
+    for segment in newest:  # processes of other containers are not in the kernel's list, but their locks hold here, too
         (nameless if is_owned(segment.path) else unowned).append(segment)
-    if nameless:  # or they were taken just now
+    if nameless:  # or their writers have just started
         owners = _owners(stats)
-        nameless = [each for each in nameless if not owners.get(each.path)]
-    return Scene(
+        nameless = [segment for segment in nameless if not owners.get(segment.path)]
+    return RootSnapshot(
         root=root,
-        person=_person(stats.get(root)),
+        account=_account(stats.get(root)),
         types=types,
         closed=closed,
         listing=listing,
@@ -97,51 +97,51 @@ def look(root: Path) -> Scene:
     )
 
 
-def permits(found: os.stat_result, want: int, person: Person) -> bool:
-    """Say whether the mode lets a person do what `want` (os.R_OK | …) asks for."""
-    if person.uid == 0:
+def permits(status: os.stat_result, want: int, account: Account) -> bool:
+    """Return whether the mode of a file gives an account the rights `want`, such as `os.R_OK | os.X_OK`."""
+    if account.uid == 0:
         return True
-    if found.st_uid == person.uid:
-        bits = found.st_mode >> 6
-    elif found.st_gid in person.groups:
-        bits = found.st_mode >> 3
+    if status.st_uid == account.uid:
+        bits = status.st_mode >> 6
+    elif status.st_gid in account.groups:
+        bits = status.st_mode >> 3
     else:
-        bits = found.st_mode
+        bits = status.st_mode
     return bits & want == want
 
 
-def may(path: Path, found: os.stat_result, want: int, person: Person) -> bool:
-    """Like `permits`, but an access control list of the present user counts as well."""
-    return permits(found, want, person) or (person.present and os.access(path, want, effective_ids=True))
+def may(path: Path, status: os.stat_result, want: int, account: Account) -> bool:
+    """Return what `permits` does, but respect also an access control list, for the current account."""
+    return permits(status, want, account) or (account.is_current and os.access(path, want, effective_ids=True))
 
 
 def user_name(uid: int) -> str:
-    """Return `name (uid 7)`, or the number alone where it has no name."""
+    """Return "name (uid 7)", or "uid 7" if it has no name."""
     try:
         return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
     except KeyError:
         return f"uid {uid}"
 
 
-def _person(found: os.stat_result | None) -> Person:
-    """The present user; for the superuser, who may everything, the owner of the root."""
+def _account(root: os.stat_result | None) -> Account:
+    """Return the current account; for the superuser, who has all rights, the owner of the root."""
     uid = os.geteuid()
-    if uid != 0 or found is None or found.st_uid == 0:
-        return Person(uid, frozenset([os.getegid(), *os.getgroups()]), True)
+    if uid != 0 or root is None or root.st_uid == 0:
+        return Account(uid, frozenset([os.getegid(), *os.getgroups()]), True)
     try:
-        account = pwd.getpwuid(found.st_uid)
-        groups = {account.pw_gid, *(each.gr_gid for each in grp.getgrall() if account.pw_name in each.gr_mem)}
+        entry = pwd.getpwuid(root.st_uid)
+        groups = {entry.pw_gid, *(group.gr_gid for group in grp.getgrall() if entry.pw_name in group.gr_mem)}
     except KeyError:
         groups = set()
-    return Person(found.st_uid, frozenset(groups), False)
+    return Account(root.st_uid, frozenset(groups), False)
 
 
 def _type_folders(root: Path) -> tuple[list[Path], list[Path]]:
-    """Return the folders of event types, and which folders (the log itself, too) cannot be listed."""
+    """Return the folders of event types, and the folders that cannot be listed, which may be the log itself."""
     folder = layout.log_folder(root)
     try:
         with os.scandir(folder) as entries:
-            found = sorted(
+            folders = sorted(
                 Path(entry.path)
                 for entry in entries
                 if EVENT_TYPE.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
@@ -150,7 +150,7 @@ def _type_folders(root: Path) -> tuple[list[Path], list[Path]]:
         return [], []
     except OSError:
         return [], [folder]
-    return found, [path for path in found if not os.access(path, os.R_OK | os.X_OK, effective_ids=True)]
+    return folders, [path for path in folders if not os.access(path, os.R_OK | os.X_OK, effective_ids=True)]
 
 
 def _list(root: Path, closed: list[Path]) -> Listing:
@@ -163,18 +163,18 @@ def _list(root: Path, closed: list[Path]) -> Listing:
 
 
 def _stats(paths: list[Path]) -> dict[Path, os.stat_result]:
-    found = {}
+    stats = {}
     for path in paths:
         try:
-            found[path] = os.stat(path)
-        except OSError:  # gone meanwhile, or behind a closed folder, which is reported as such
+            stats[path] = os.stat(path)
+        except OSError:  # deleted meanwhile, or in a closed folder, which is a finding itself
             continue
-    return found
+    return stats
 
 
 def _owners(stats: dict[Path, os.stat_result]) -> dict[Path, set[int]]:
     held = lock.held_files() or {}
-    return {path: held.get(lock.lock_key(found), set()) for path, found in stats.items()} if held else {}
+    return {path: held.get(lock.lock_key(status), set()) for path, status in stats.items()} if held else {}
 
 
 def _by_process(segments: list[SegmentFile], owners: dict[Path, set[int]]) -> dict[int, list[SegmentFile]]:

@@ -26,8 +26,7 @@ from eventlog.indexer.indexer import Indexer
 from eventlog.log.segment import Segment
 from eventlog.maintenance.archiving import archive_sealed
 from eventlog.maintenance.sealing import seal
-from eventlog.queries.doctor import CHECKS, diagnose, folders, index, machine, run, segments, settings
-from eventlog.queries.doctor import snapshot as scene
+from eventlog.queries.doctor import CHECKS, diagnose, folders, index, machine, run, segments, settings, snapshot
 from eventlog.queries.doctor.finding import Finding, Level
 from eventlog.record.recorder import Recorder
 from tests.conftest import Run
@@ -58,7 +57,7 @@ def said(findings: list[Finding]) -> list[Finding]:
     return [each for each in findings if each.level is not Level.OK and "kernel says" not in each.what]
 
 
-def snapshot(root: Path) -> dict[str, tuple[object, ...]]:
+def contents(root: Path) -> dict[str, tuple[object, ...]]:
     """Everything about a tree but the times of access."""
     found: dict[str, tuple[object, ...]] = {}
     for path in [root, *root.rglob("*")]:
@@ -84,9 +83,9 @@ def test_a_disaster_is_named_with_what_to_do_and_nothing_is_touched(
 ) -> None:
     """One row of the table."""
     check, level, what, what_to_do = disaster(healthy)
-    before = snapshot(healthy)
+    before = contents(healthy)
     findings = diagnose(str(healthy))
-    assert snapshot(healthy) == before
+    assert contents(healthy) == before
     found = [each for each in findings if (each.check, each.level.value) == (check, level)]
     assert any(re.match(what, each.what) and re.search(what_to_do, each.what_to_do or "") for each in found), findings
     assert not any("could not be looked at" in each.what for each in findings)
@@ -105,10 +104,10 @@ def test_a_write_ahead_log_is_not_played_into_the_index(healthy: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", program, healthy / "index.duckdb"], check=True, timeout=60)
     assert (healthy / "index.duckdb.wal").stat().st_size
-    before = snapshot(healthy)
+    before = contents(healthy)
     (found,) = said(diagnose(str(healthy)))
     assert found.what == "1 lines in quarantine, beside 4 events"
-    assert snapshot(healthy) == before
+    assert contents(healthy) == before
 
 
 @contextmanager
@@ -179,7 +178,7 @@ def test_who_writes_is_named(healthy: Path) -> None:
 
 def test_a_segment_that_was_adopted_meanwhile_is_not_torn(healthy: Path) -> None:
     """Its new owner is in the middle of a line."""
-    looked = scene.look(healthy)
+    looked = snapshot.take_snapshot(healthy)
     (path,) = (healthy / "log/u").iterdir()
     owned = Segment.adopt(path)
     assert owned is not None
@@ -280,9 +279,9 @@ def test_another_users_eyes(reachable: Path) -> None:
 def test_rights_are_read_from_mode_owner_and_group(mode: int, uid: int, groups: set[int], permitted: int) -> None:
     """As the kernel does it, for a file of user 7 and group 9."""
     found = os.stat_result((mode, 1, 1, 1, 7, 9, 0, 0, 0, 0))
-    person = scene.Person(uid, frozenset(groups), False)
+    account = snapshot.Account(uid, frozenset(groups), False)
     for want in (os.R_OK, os.W_OK, os.X_OK):
-        assert scene.permits(found, want, person) == bool(permitted & want)
+        assert snapshot.permits(found, want, account) == bool(permitted & want)
 
 
 @contextmanager
@@ -326,7 +325,7 @@ def test_the_log_on_another_file_system(tmp_path: Path) -> None:
     """A volume for the log alone."""
     (tmp_path / "root").mkdir()
     with mounted(tmp_path / "root/log", "size=1m") as folder:
-        found = run("file system", scene.look(tmp_path / "root"))
+        found = run("file system", snapshot.take_snapshot(tmp_path / "root"))
         assert f"the log is on {folder}, the rest of the root on " in found[0].what
 
 
@@ -356,7 +355,7 @@ def test_the_kind_of_file_system_is_that_of_the_nearest_mount(path: str, mount: 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "9p", "fuse.sshfs"])
 def test_a_network_file_system_promises_little(healthy: Path, kind: str) -> None:
     """As if the root were on one."""
-    looked = msgspec.structs.replace(scene.look(healthy), mounts=f"x / {kind} rw 0 0\n")
+    looked = msgspec.structs.replace(snapshot.take_snapshot(healthy), mounts=f"x / {kind} rw 0 0\n")
     (found,) = run("file system", looked)
     assert found.level is Level.WARNING
     assert f"({kind}) that may promise neither locks nor notifications" in found.what
@@ -382,7 +381,7 @@ def test_too_few_watches(healthy: Path, tmp_path: Path, monkeypatch: pytest.Monk
     (limits / "max_user_watches").write_text("2\n")
     (limits / "max_user_instances").write_text("9999999\n")
     monkeypatch.setattr(machine, "_INOTIFY", limits)
-    (found,) = run("notifications", scene.look(healthy))
+    (found,) = run("notifications", snapshot.take_snapshot(healthy))
     assert found.level is Level.WARNING
     assert found.what.startswith("max_user_watches is 2: 3 needed here")
     assert "sudo sysctl fs.inotify.max_user_watches=" in str(found.what_to_do)
@@ -411,7 +410,7 @@ def test_watches_in_use_are_counted(healthy: Path) -> None:
 
 def test_a_clock_before_there_was_an_eventlog(healthy: Path) -> None:
     """No battery."""
-    looked = msgspec.structs.replace(scene.look(healthy), now_s=86400.0)
+    looked = msgspec.structs.replace(snapshot.take_snapshot(healthy), now_s=86400.0)
     found = run("clock", looked)
     assert (found[0].level, found[0].what) == (
         Level.PROBLEM,
@@ -424,15 +423,15 @@ def test_a_kernel_without_a_time_service(healthy: Path, monkeypatch: pytest.Monk
     """Or with one."""
     for answer, expected in ((True, [Level.NOTE]), (False, [Level.OK])):
         monkeypatch.setattr(segments, "_is_unsynchronised", lambda answer=answer: answer)
-        assert [each.level for each in run("clock", scene.look(healthy))] == expected
+        assert [each.level for each in run("clock", snapshot.take_snapshot(healthy))] == expected
 
 
 def test_a_large_log_is_looked_into_in_part(healthy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest segments; and it says so."""
     new_segment(healthy, b"torn", created_s=10**9)
-    for module in (scene, segments):
-        monkeypatch.setattr(module, "LOOKED_INTO_MAX", 2)
-    looked = scene.look(healthy)
+    for module in (snapshot, segments):
+        monkeypatch.setattr(module, "OPENED_MAX", 2)
+    looked = snapshot.take_snapshot(healthy)
     assert run("segments", looked)[0].what.endswith("; 1 older ones were not opened")
     assert [each.what for each in run("torn tails", looked)] == ["none (the newest 2 looked at)"]
 
@@ -620,9 +619,9 @@ def test_a_problem_is_exit_code_1(healthy: Path, run: Run) -> None:
 
 def test_nothing_is_made_where_nothing_was(root: Path, run: Run, tmp_path: Path) -> None:
     """A root that is not there, one that is a file, one whose link leads nowhere."""
-    before = snapshot(tmp_path)
+    before = contents(tmp_path)
     assert "the root is not there: nothing is recorded yet" in run("doctor").stdout
-    assert snapshot(tmp_path) == before
+    assert contents(tmp_path) == before
     root.symlink_to(tmp_path / "nowhere")
     assert "the root is a link that leads nowhere" in run("doctor").stdout
     root.unlink()
