@@ -90,7 +90,7 @@ def add(
     try:
         os.makedirs(root, mode=0o700, exist_ok=True)
     except OSError as error:
-        raise WriteFailed(f"{root}: {error.strerror}; the root cannot be made, give another one") from error
+        raise WriteFailed(f"{root}: {error.strerror}; the root cannot be created; use another one") from error
     with _changing(root, wait_s, now) as change:
         allowed.allow(root, rule.channels)  # before the rule: it may be checked at once
         before = change.find(rule.name, workspace)

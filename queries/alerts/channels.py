@@ -89,7 +89,7 @@ def normal(channel: str) -> str:
         return f"env:{name}"
     if len(channel) > CHARS_MAX or "://" not in channel or not channel.isprintable():
         raise QueryFailed(
-            f"{label(channel)} is no channel; use an Apprise URL such as mailto://… or json://host/path, "
+            f"{label(channel)} is not a channel; use an Apprise URL such as mailto://… or json://host/path, "
             "or env:NAME for one in the environment"
         )
     return channel
@@ -99,17 +99,17 @@ def refusal(url: str) -> str | None:
     """Return why no message is ever sent to a URL, such as an option that reads a file; None if it is accepted."""
     kind = scheme(url)
     if kind not in SERVICES:
-        return f"{kind or '?'}:// is not among the services that alerts are delivered to: {', '.join(SERVICES)}"
+        return f"{kind or '?'}:// is not a service that alerts can be delivered to; use one of {', '.join(SERVICES)}"
     if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         return "it holds a space, a backslash, or a letter that is not ASCII; write it as %xx, a host as punycode"
     if kind in WEBHOOKS and host(url) is None:
-        return "its host cannot be told for sure; use scheme://user:password@host:port/path, and %xx for signs"
+        return "its host is ambiguous; use scheme://user:password@host:port/path, and %xx for special characters"
     for option in re.split(r"[?&;]", url.partition("?")[2]):
         name = option.partition("=")[0]
         is_field = kind in WEBHOOKS and name[:1] != "" and name[:1] in _MARKS
         accepted = is_field or not name or name.lower() in _OPTIONS | SERVICES[kind]
         if not accepted or not _NAME.fullmatch(name[1:] if is_field else name) or name.lower() == "+host":
-            return "it has an option that is not allowed here, as it may open a file or go to another place"
+            return "it has an option that is not allowed here, as it may open a file or go to another host"
     return None
 
 

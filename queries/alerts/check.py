@@ -127,12 +127,13 @@ def _evaluate(
     decisions = Decisions(journal, now, all_rules)
     built_in = [rule for rule in decisions.to_measure if rule.definition.kind != "sql"]
     left_s = max(deadline - time.monotonic(), 0.0)
-    measured = evaluate.measure(root, built_in, now, limit_s=left_s, wait_s=wait_s)
-    for rule, reading in zip(built_in, measured.readings, strict=True):
+    readings = evaluate.measure(root, built_in, now, limit_s=left_s, wait_s=wait_s)
+    for rule, reading in zip(built_in, readings, strict=True):
         decisions.record(rule, reading)
     # Untrusted SQL last: whatever it does, the other rules have been decided and logged.
     sql = evaluate.rotated([rule for rule in decisions.to_measure if rule.definition.kind == "sql"], now)
     left_s = max(deadline - time.monotonic(), 0.0)
-    for rule, reading in zip(sql, sql_rules.measure(root, sql, limit_s=left_s, stop=stop), strict=True):
+    readings = sql_rules.measure(root, sql, limit_s=left_s, stop=stop)
+    for rule, reading in zip(sql, readings, strict=True):
         decisions.record(rule, reading)
     return decisions

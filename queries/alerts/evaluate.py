@@ -144,24 +144,16 @@ def _calls(ofs: Collection[str]) -> str:
 # -- rules, by workspace and kind ----------------------------------------------------------
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """The reading of each rule, in the order of the rules, and how many statements that took."""
-
-    readings: list[Reading]
-    statements: int
-
-
 def measure(
     root: str | Path, rules: Sequence[Rule], now: datetime, *, limit_s: float, wait_s: float = _WAIT_S
-) -> Measured:
-    """Measure rules of all kinds but `sql` at `now` (UTC), within `limit_s`.
+) -> list[Reading]:
+    """Measure rules of all kinds but `sql` at `now` (UTC), within `limit_s`; return their readings, in order.
 
     Raises nothing that is about the rules or the index: a rule that cannot be measured, or that is not reached, gets a
     reading with an error.
     """
     readings: dict[int, Reading] = {}
     deadline = time.monotonic() + limit_s
-    statements = 0
     workspaces: dict[str | None, list[int]] = {}
     for position, rule in enumerate(rules):
         workspaces.setdefault(rule.workspace, []).append(position)
@@ -171,18 +163,17 @@ def measure(
         views = {_view(rules[position].definition) for position in positions}
         try:
             with reader.trusted(views=views, fenced=False) as connection:
-                for kinds, measure_kind in MEASURES.items():
+                for kinds in MEASURES:
                     chosen = [position for position in positions if rules[position].definition.kind in kinds]
                     if chosen:
                         of_kind = [rules[position] for position in chosen]
-                        measured = _measure_kind(connection, measure_kind, of_kind, now, deadline)
-                        readings |= zip(chosen, measured.readings, strict=True)
-                        statements += measured.statements
+                        measured = _measure_kind(connection, kinds, of_kind, now, deadline)
+                        readings |= zip(chosen, measured, strict=True)
         except (IndexFailed, QueryFailed, duckdb.Error) as error:
             # The index is busy, or gone since the rules were read: that is not the fault of the rules.
             unread = Reading(holds=None, error=str(error), passing=True)
             readings |= {position: unread for position in positions if position not in readings}
-    return Measured([readings[position] for position in range(len(rules))], statements)
+    return [readings[position] for position in range(len(rules))]
 
 
 def rotated(items: list[T], now: datetime) -> list[T]:
@@ -201,24 +192,28 @@ def _of(definition: AlertRuleSet) -> str:
 
 
 def _measure_kind(
-    connection: duckdb.DuckDBPyConnection, measure_kind: _Measure, rules: Sequence[Rule], now: datetime, deadline: float
-) -> Measured:
-    """Measure rules of one kind: by one statement, if it does not fail.
+    connection: duckdb.DuckDBPyConnection,
+    kinds: tuple[str, ...],
+    rules: Sequence[Rule],
+    now: datetime,
+    deadline: float,
+) -> list[Reading]:
+    """Measure rules of `kinds`, a key of MEASURES: by one statement, if it does not fail.
 
     If it does, each half of the rules is tried by itself, and so on: what fails for one rule, such as a sum that is too
     large, is no error of the others.
     """
     if deadline <= time.monotonic():
-        return Measured([_UNREACHED] * len(rules), 0)
+        return [_UNREACHED] * len(rules)
     readings: dict[int, Reading] = {}
     waiting = [list(range(len(rules)))]
     statements = 0
     try:
-        if measure_kind is _measure_cost:
+        if "cost" in kinds:
             with sandbox.time_limit(connection, deadline - time.monotonic()):
                 costs.provide(connection)
     except Exception as error:  # noqa: BLE001 - whatever a price may be: the other kinds go on
-        return Measured([_failed_reading(error, deadline)] * len(rules), 0)
+        return [_failed_reading(error, deadline)] * len(rules)
     while waiting:
         positions = waiting.pop()
         left_s = deadline - time.monotonic()
@@ -228,7 +223,7 @@ def _measure_kind(
         statements += 1
         try:
             with sandbox.time_limit(connection, left_s):
-                measured = measure_kind(connection, [rules[position] for position in positions], now)
+                measured = MEASURES[kinds](connection, [rules[position] for position in positions], now)
             readings |= zip(positions, measured, strict=True)
         except Exception as error:  # noqa: BLE001 - one rule must never stop the others
             if len(positions) > 1 and statements < _STATEMENTS_MAX and time.monotonic() < deadline:
@@ -236,7 +231,7 @@ def _measure_kind(
                 waiting += [positions[half:], positions[:half]]
             else:
                 readings |= dict.fromkeys(positions, _failed_reading(error, deadline))
-    return Measured([readings[position] for position in range(len(rules))], statements)
+    return [readings[position] for position in range(len(rules))]
 
 
 def _failed_reading(error: Exception, deadline: float = math.inf) -> Reading:

@@ -144,7 +144,7 @@ def _send(due: Due, permissions: Allowed, environ: Mapping[str, str], timeout_s:
     """Return None if the channel took the message, else why not."""
     channel = next((channel for channel in due.channels if channels.label(channel) == due.label), None)
     if channel is None:
-        return "the rule names this channel no more"
+        return "the rule no longer names this channel"
     refused = permissions.why_not(channel)
     if refused is not None:
         return refused

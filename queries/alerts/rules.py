@@ -88,9 +88,9 @@ def check(rule: AlertRuleSet) -> None:
         or not rule.name.isprintable()
         or rule.name.strip() != rule.name
     ):
-        raise QueryFailed(f"{rule.name!r} is no name for a rule; use 1 to {NAME_CHARS_MAX} printable characters")
+        raise QueryFailed(f"{rule.name!r} is not a name for a rule; use 1 to {NAME_CHARS_MAX} printable characters")
     if rule.kind not in KINDS:
-        raise QueryFailed(f"{rule.kind!r} is no kind of rule; it is one of {', '.join(KINDS)}")
+        raise QueryFailed(f"{rule.kind!r} is not a kind of rule; use one of {', '.join(KINDS)}")
     needed, optional = KINDS[rule.kind]
     for field in _FIELDS_OF_KINDS:
         is_set = getattr(rule, field) != getattr(_DEFAULTS, field)
@@ -99,17 +99,17 @@ def check(rule: AlertRuleSet) -> None:
         if not is_set and field in needed:
             raise QueryFailed(f"a rule of kind {rule.kind} needs a {_label(field)}")
     if rule.severity not in SEVERITIES:
-        raise QueryFailed(f"{rule.severity!r} is no severity; it is one of {', '.join(SEVERITIES)}")
+        raise QueryFailed(f"{rule.severity!r} is not a severity; use one of {', '.join(SEVERITIES)}")
     _check_threshold(rule)
     _check_ranges(rule)
     if rule.of is not None and rule.of not in MEASURED:
-        raise QueryFailed(f"{rule.of!r} is not measured; it is one of {', '.join(MEASURED)}")
+        raise QueryFailed(f"{rule.of!r} cannot be measured; use one of {', '.join(MEASURED)}")
     if rule.model is not None and rule.of not in (None, "llm_calls"):
         raise QueryFailed(f"only model calls have a model, not {rule.of}")
     if rule.sql is not None and len(rule.sql) > SQL_CHARS_MAX:
         raise QueryFailed(f"the SQL has {len(rule.sql):,} characters; {SQL_CHARS_MAX:,} is the limit")
     if len(rule.channels) > CHANNELS_MAX:
-        raise QueryFailed(f"a rule has {CHANNELS_MAX} channels at most, not {len(rule.channels)}")
+        raise QueryFailed(f"a rule has at most {CHANNELS_MAX} channels, not {len(rule.channels)}")
 
 
 def _label(field: str) -> str:
@@ -124,7 +124,7 @@ def _check_threshold(rule: AlertRuleSet) -> None:
         raise QueryFailed(f"threshold {threshold} is out of range: 0 or more")
     _check_decimals("threshold", threshold)
     if rule.kind == "error_rate" and threshold >= 1:
-        raise QueryFailed(f"threshold {threshold} can never be passed; a share of failed calls is 0 to 1, 0.05 or 5%")
+        raise QueryFailed(f"threshold {threshold} can never be exceeded; a share of failed calls is 0 to 1, 0.05 or 5%")
     if rule.kind == "budget" and threshold == 0:
         raise QueryFailed("a budget of 0 is always spent; give a threshold above it")
     if rule.kind == "budget" and threshold < BUDGET_USD_MIN:
@@ -145,7 +145,7 @@ def _check_ranges(rule: AlertRuleSet) -> None:
             raise QueryFailed(f"a budget fires at 0 to 100 percent, not at {rule.at_percent}")
         _check_decimals("at_percent", rule.at_percent)
     if rule.timeout_s is not None and not 0 < rule.timeout_s <= SQL_TIMEOUT_S_MAX:
-        raise QueryFailed(f"a query has at most {SQL_TIMEOUT_S_MAX:g} s, not {rule.timeout_s:g}")
+        raise QueryFailed(f"a query may take at most {SQL_TIMEOUT_S_MAX:g} s, not {rule.timeout_s:g} s")
 
 
 def _check_decimals(field: str, amount: Decimal) -> None:

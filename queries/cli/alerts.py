@@ -206,7 +206,7 @@ def list_(
       eventlog alerts list --history --json
     """
     if past and dead:
-        raise click.UsageError("--history and --dead are two questions; ask one at a time")
+        raise click.UsageError("--history and --dead exclude each other; use one at a time")
     store = options.store(root, workspace, wait_s)
     if past:
         _show(store.alerts(limit=_LISTED_MAX), _FIRING, as_json=as_json, utc=utc)
@@ -277,7 +277,7 @@ def snooze(
       eventlog alerts snooze spend --for 0s
     """
     if (for_s is None) == (until is None):
-        raise click.UsageError("give --for or --until")
+        raise click.UsageError("use either --for or --until")
     end = options.when(until) or datetime.now(UTC) + timedelta(seconds=for_s or 0)
     changes.snooze(existing_root(root), name, end, workspace=workspace, note=note)
     ended = end <= datetime.now(UTC)
@@ -454,7 +454,7 @@ def _targets(target: str, workspace: str | None, root: str | None) -> tuple[list
         with IndexReader(existing_root(root)).trusted() as connection:
             definitions = history.definitions(connection)
     except EventlogError as error:
-        raise QueryFailed(f"{_shown(target)} is no channel, and rules cannot be read: {error}") from None
+        raise QueryFailed(f"{_shown(target)} is not a channel, and rules cannot be read: {error}") from None
     rule = definitions.get((workspace, target))
     if rule is None:
         raise QueryFailed(f"{_shown(target)} is neither a rule nor a channel; try: eventlog alerts list")
@@ -465,4 +465,4 @@ def _targets(target: str, workspace: str | None, root: str | None) -> tuple[list
 
 def _shown(target: str) -> str:
     """Return the argument for an error; but not one that may be a mistyped URL, which may hold a secret."""
-    return "what was given" if any(sign in target for sign in ":/@") else repr(target)
+    return "the argument" if any(sign in target for sign in ":/@") else repr(target)

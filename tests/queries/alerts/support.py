@@ -31,10 +31,10 @@ def at(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def emit(root: Path, *given: tuple[float, msgspec.Struct, dict[str, Any]]) -> None:
+def emit(root: Path, *events: tuple[float, msgspec.Struct, dict[str, Any]]) -> None:
     """Emit events at seconds from NOW."""
     recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-    for seconds, event, fields in given:
+    for seconds, event, fields in events:
         recorder.emit(event, timestamp=at(seconds), **fields)
     recorder.shutdown()
 

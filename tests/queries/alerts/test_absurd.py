@@ -39,8 +39,8 @@ def test_what_is_no_duration_is_left_out(root: Path) -> None:
     add(root, *(rule(f"p50 {of}", "latency", "5", of=of, percentile=50.0) for of in ofs))
     add(root, *(rule(f"p99 {of}", "latency", "5", of=of, percentile=99.0) for of in ofs))
     done = checked(root)
-    found = {each.name: (each.state, each.value, each.samples) for each in done.rules}
-    assert found == {f"p50 {of}": ("ok", "5", 2) for of in ofs} | {
+    outcomes = {each.name: (each.state, each.value, each.samples) for each in done.rules}
+    assert outcomes == {f"p50 {of}": ("ok", "5", 2) for of in ofs} | {
         f"p99 {of}": ("firing", "1000000000000", 2) for of in ofs
     }
 
@@ -71,12 +71,12 @@ def test_a_rule_that_cannot_be_measured_is_found_among_the_others(root: Path, mo
     read = evaluate.MEASURES[("error_rate",)]
     asked = 0
 
-    def fail(connection: duckdb.DuckDBPyConnection, given: Sequence[Rule], now: datetime) -> list[Reading]:
+    def fail(connection: duckdb.DuckDBPyConnection, of_kind: Sequence[Rule], now: datetime) -> list[Reading]:
         nonlocal asked
         asked += 1
-        if any(each.name == "wild" for each in given):
+        if any(each.name == "wild" for each in of_kind):
             raise LookupError("wild")
-        return read(connection, given, now)
+        return read(connection, of_kind, now)
 
     monkeypatch.setitem(evaluate.MEASURES, ("error_rate",), fail)
     emit(root, (-5, call(error_type="E"), {}))

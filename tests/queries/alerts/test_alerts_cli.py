@@ -120,7 +120,7 @@ def test_a_secret_in_a_rule_is_warned_of(run: Run, root: Path) -> None:
     assert "stands in the log as it is" in done.stderr
     done = run("alerts", "add", "r", "--kind", "heartbeat", "--to", "nosuch://hunter22")
     assert done.returncode == 2
-    assert "nosuch:// is not among the services that alerts are delivered to: json, jsons" in done.stderr
+    assert "nosuch:// is not a service that alerts can be delivered to; use one of json, jsons" in done.stderr
     assert "hunter22" not in done.stderr
     done = run("alerts", "add", "r", "--kind", "heartbeat", "--to", "slack://x", "--to", "env:MISSING")
     assert "Apprise knows no such URL" in done.stderr

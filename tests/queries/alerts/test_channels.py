@@ -191,7 +191,7 @@ def _huge(path: Path) -> None:
     "harm", [_writable, _link, _dangling, _fifo, _folder, _no_toml, _other_types, _unknown_key, _huge]
 )
 def test_a_file_that_cannot_be_trusted_allows_nothing(root: Path, channel: Channel, harm: object) -> None:
-    """Rules fire, nothing is delivered or counted as an attempt, and it is said why."""
+    """Rules fire, nothing is delivered or counted as an attempt, and it is reason why."""
     changes.add(root, rule("other", "cost", "500", channels=[channel.url]))
     harm(root / "alerts.toml")  # type: ignore[operator]
     done = foreign(root, channel.url)
@@ -241,18 +241,18 @@ def test_no_local_file_is_opened_and_no_program_run(tmp_path: Path, url: str) ->
         assert channels.refusal(url) is not None
         with pytest.raises(QueryFailed):
             changes.add(tmp_path / "root", rule("r", "cost", "5", channels=[url]))
-        said = delivery.send(url, delivery.test_message("x"), {}, timeout_s=2)
+        reason = delivery.send(url, delivery.test_message("x"), {}, timeout_s=2)
     finally:
         watching.clear()
-    assert said
-    assert "LOCAL-FILE-SECRET-42" not in said
+    assert reason
+    assert "LOCAL-FILE-SECRET-42" not in reason
     assert opened == []
 
 
 def test_a_variable_may_hold_no_more_than_a_rule(tmp_path: Path) -> None:
     """What the environment says is the operator's word for the host, and no way to open files."""
-    said = delivery.send("env:HOOK", delivery.test_message("x"), {"HOOK": f"workflow://h/i/s?template={tmp_path}"})
-    assert "an option that is not allowed here" in (said or "")
+    reason = delivery.send("env:HOOK", delivery.test_message("x"), {"HOOK": f"workflow://h/i/s?template={tmp_path}"})
+    assert "an option that is not allowed here" in (reason or "")
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
@@ -322,9 +322,9 @@ def test_no_spelling_of_a_secret_stays_in_an_error(url: str, text: str, secret: 
 def test_a_password_is_never_shown_whole(secret: str) -> None:
     """Whatever is in it, encoded either way."""
     for coded in (quote(secret, safe=""), quote_plus(secret)):
-        said = channels.redacted(f"login as me with <{secret}> and <{coded}> failed", f"json://me:{coded}@h.example/")
-        assert f"<{secret}>" not in said
-        assert f"<{coded}>" not in said
+        reason = channels.redacted(f"login as me with <{secret}> and <{coded}> failed", f"json://me:{coded}@h.example/")
+        assert f"<{secret}>" not in reason
+        assert f"<{coded}>" not in reason
 
 
 def test_errors_stay_readable() -> None:

@@ -36,8 +36,8 @@ def payloads(root: Path, event_type: str) -> list[dict[str, Any]]:
 
 def history(root: Path) -> list[tuple[str, str, datetime, datetime | None, str | None]]:
     """Firings as the store tells of them, the oldest first."""
-    found = ReadStore(root).alerts()
-    return [(each.name, each.state, each.fired, each.resolved, each.because) for each in reversed(found)]
+    firings = reversed(ReadStore(root).alerts())
+    return [(firing.name, firing.state, firing.fired, firing.resolved, firing.because) for firing in firings]
 
 
 def test_a_rule_fires_once_and_is_resolved(root: Path) -> None:
@@ -164,8 +164,8 @@ def test_the_history_of_a_removed_rule_stays(root: Path, channel: Channel) -> No
         "2",
         1,
     )
-    (known,) = ReadStore(root).alert_rules()
-    assert (known.state, known.removed, known.note, known.condition) == (
+    (listed,) = ReadStore(root).alert_rules()
+    assert (listed.state, listed.removed, listed.note, listed.condition) == (
         "removed", at(5), "ask Ada", "cost over 1.00 USD in 1h",
     )  # fmt: skip
     with pytest.raises(QueryFailed, match="there is no rule 'spend'; there is none"):
@@ -254,7 +254,7 @@ def test_a_rule_that_somebody_wrote_by_hand_and_wrong_fails_alone(root: Path) ->
     done = checked(root)
     assert states(done) == {"odd": "failing", "well": "firing"}
     assert done.rules[0].error == (
-        "'moon' is no kind of rule; it is one of cost, budget, error_rate, latency, heartbeat, sql"
+        "'moon' is not a kind of rule; use one of cost, budget, error_rate, latency, heartbeat, sql"
     )
 
 
@@ -300,10 +300,10 @@ def test_the_program_of_the_page_on_alerts_runs(root: Path) -> None:
     obs.configure(root=str(root))
     obs.emit(call("6"))
     page = (PROJECT / "docs/alerts.md").read_text()
-    found = re.search(r"<!-- test: python -->\n```python\n(.*?)```", page, re.DOTALL)
-    assert found
+    program = re.search(r"<!-- test: python -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert program
     names: dict[str, Any] = {"root": root}
-    exec(found[1], names)
+    exec(program[1], names)
     assert [each.name for each in names["done"].fired] == ["spend"]
     assert [each.state for each in names["firings"]] == ["open"]
 
@@ -345,5 +345,5 @@ def test_the_first_rule_makes_the_root(tmp_path: Path) -> None:
     assert [json.loads(line)["event_id"] for line in lines_of(folder, "alert_rule_set")] == [made]
     assert states(check(folder)) == {"spend": "ok"}
     (tmp_path / "file").touch()
-    with pytest.raises(WriteFailed, match=r"file.*: File exists; the root cannot be made"):
+    with pytest.raises(WriteFailed, match=r"file.*: File exists; the root cannot be created"):
         changes.add(tmp_path / "file", rule("spend", "cost", "5"))

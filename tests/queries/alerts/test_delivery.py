@@ -26,7 +26,7 @@ def fire(root: Path, *channels: str, name: str = "spend") -> None:
     emit(root, (-60, builtin.LlmCall(request_model="m", cost_usd=Decimal("7.25")), {}))
 
 
-def told(done: Checked) -> list[tuple[int, bool]]:
+def attempts(done: Checked) -> list[tuple[int, bool]]:
     return [(each.attempt, each.ok) for each in done.deliveries]
 
 
@@ -34,9 +34,9 @@ def test_a_firing_is_delivered_once_and_says_all_that_there_is_to_say(root: Path
     """Rule, value, threshold, severity, when; and no check after that tells it again."""
     fire(root, channel.url)
     done = checked(root)
-    assert told(done) == [(1, True)]
+    assert attempts(done) == [(1, True)]
     for seconds in (1, 3600, 7200):
-        assert told(checked(root, seconds)) == []
+        assert attempts(checked(root, seconds)) == []
     (message,) = channel.received
     assert message["title"] == "[critical] spend: 7.25 USD; cost over 5.00 USD in 1h"
     assert message["type"] == "failure"
@@ -57,13 +57,13 @@ def test_a_firing_is_delivered_once_and_says_all_that_there_is_to_say(root: Path
 
 
 def test_each_channel_is_told_once_though_one_of_them_fails(root: Path, channel: Channel) -> None:
-    """The one that took it is not told again."""
+    """The one that took it is not attempts again."""
     channel.answers = [200, 500, 200]
     fire(root, channel.url, channel.url + "/b")
-    assert told(checked(root)) == [(1, True), (1, False)]
-    assert told(checked(root, 29)) == []
-    assert told(checked(root, 30)) == [(2, True)]
-    assert told(checked(root, 9999)) == []
+    assert attempts(checked(root)) == [(1, True), (1, False)]
+    assert attempts(checked(root, 29)) == []
+    assert attempts(checked(root, 30)) == [(2, True)]
+    assert attempts(checked(root, 9999)) == []
     assert len(channel.received) == 3
 
 
@@ -79,10 +79,10 @@ def test_a_channel_that_fails_is_tried_less_and_less_often_and_then_given_up(roo
         if tried.retry_at is None:
             break
         waits.append((tried.retry_at - NOW).total_seconds() - moment)
-        assert told(checked(root, moment + waits[-1] - 1)) == []
+        assert attempts(checked(root, moment + waits[-1] - 1)) == []
         moment += waits[-1]
     assert waits == [30, 60, 120, 240, 480, 960, 1920]
-    assert told(checked(root, 99999)) == []
+    assert attempts(checked(root, 99999)) == []
     store = ReadStore(root)
     (dead,) = [each for each in store.alert_deliveries() if each.state == "dead"]
     assert (dead.failures, dead.last_error) == (
@@ -93,7 +93,7 @@ def test_a_channel_that_fails_is_tried_less_and_less_often_and_then_given_up(roo
     assert changes.retry(root, "other") == 0
     assert changes.retry(root, "spend", now=NOW) == 1
     assert changes.retry(root, "spend", now=NOW) == 0
-    assert told(checked(root, 99999)) == [(1, True)]
+    assert attempts(checked(root, 99999)) == [(1, True)]
     assert store.sql("FROM alert_dead_letters").rows == []
     (delivered,) = store.alert_deliveries()
     assert (delivered.state, delivered.failures) == ("delivered", 8)
@@ -111,12 +111,12 @@ def test_a_channel_that_does_not_answer_is_waited_for_once(root: Path, channel: 
     for name in ("a", "b", "c"):
         fire(root, channel.url, name=name)
     done = checked(root, delivery_timeout_s=0.3)
-    assert told(done) == [(1, False)]
+    assert attempts(done) == [(1, False)]
     assert done.undelivered == 2
     assert "did not finish within" in (done.deliveries[0].reason or "")
     assert done.elapsed_s < 20
     channel.delay_s = 0
-    assert sorted(told(checked(root, 60))) == [(1, True), (1, True), (2, True)]
+    assert sorted(attempts(checked(root, 60))) == [(1, True), (1, True), (2, True)]
 
 
 def test_a_channel_in_the_environment(root: Path, channel: Channel) -> None:
@@ -128,8 +128,8 @@ def test_a_channel_in_the_environment(root: Path, channel: Channel) -> None:
     (missing,) = checked(root, 1, environ={}).deliveries
     assert (missing.channel, missing.reason) == ("env:HOOK", "the environment has no HOOK")
     channel.answers = [500]
-    assert told(checked(root, 60, environ={"HOOK": with_secret})) == [(2, False)]
-    assert told(checked(root, 600, environ={"HOOK": with_secret})) == [(3, True)]
+    assert attempts(checked(root, 60, environ={"HOOK": with_secret})) == [(2, False)]
+    assert attempts(checked(root, 600, environ={"HOOK": with_secret})) == [(3, True)]
     assert len(channel.received) == 2
     for path in root.rglob("*.jsonl"):
         assert SECRET not in path.read_text()
@@ -155,7 +155,7 @@ def test_what_is_logged_of_a_delivery_has_no_secret(root: Path, url: str) -> Non
         return  # they would go out to the network
     fire(root, url)
     done = checked(root)
-    assert told(done) == [(1, False)]
+    assert attempts(done) == [(1, False)]
     assert SECRET not in str(done)
     for event_type in ("alert_fired", "alert_delivery_failed"):
         (line,) = lines_of(root, event_type)
@@ -172,7 +172,7 @@ def test_secrets_are_taken_out_of_reasons() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "public"),
+    ("url", "public"),
     [
         ("json://127.0.0.1:8080/hook", True),
         ("form://host/a/b", True),
@@ -183,16 +183,16 @@ def test_secrets_are_taken_out_of_reasons() -> None:
         ("env:HOOK", True),
     ],
 )
-def test_which_urls_are_warned_of(given: str, public: bool) -> None:
+def test_which_urls_are_warned_of(url: str, public: bool) -> None:
     """All but plain webhooks."""
-    assert channels.may_hold_secret(given) != public
+    assert channels.may_hold_secret(url) != public
 
 
-@pytest.mark.parametrize("given", ["", "slack", "env:", "env:A B", "$", "json:/host", "json://a\nb"])
-def test_what_is_no_channel_is_refused(given: str) -> None:
+@pytest.mark.parametrize("channel", ["", "slack", "env:", "env:A B", "$", "json:/host", "json://a\nb"])
+def test_what_is_no_channel_is_refused(channel: str) -> None:
     """Before it is in the log."""
-    with pytest.raises(QueryFailed, match="is no channel"):
-        channels.normal(given)
+    with pytest.raises(QueryFailed, match="is not a channel"):
+        channels.normal(channel)
 
 
 def test_what_is_of_a_rule_that_is_gone_is_not_delivered(root: Path, channel: Channel) -> None:
@@ -200,10 +200,10 @@ def test_what_is_of_a_rule_that_is_gone_is_not_delivered(root: Path, channel: Ch
     channel.answers = [500, 500]
     fire(root, channel.url, name="gone")
     fire(root, channel.url + "/b", name="changed")
-    assert told(checked(root)) == [(1, False), (1, False)]
+    assert attempts(checked(root)) == [(1, False), (1, False)]
     changes.remove(root, "gone", now=NOW)
     changes.add(root, rule("changed", "cost", "99"), now=NOW)
-    assert told(checked(root, 600)) == []
+    assert attempts(checked(root, 600)) == []
     assert [each.state for each in ReadStore(root).alert_deliveries()] == ["dropped", "dropped"]
     assert len(channel.received) == 2
 
@@ -218,5 +218,5 @@ def test_without_apprise_rules_fire_and_what_is_due_waits(
         done = checked(root)
     assert (len(done.fired), done.deliveries, done.undelivered, done.is_quiet) == (1, [], 1, False)
     assert "pip install 'agent-eventlog[alerts]'" in (done.note or "")
-    assert told(checked(root, 1)) == [(1, True)]
+    assert attempts(checked(root, 1)) == [(1, True)]
     assert json.loads(lines_of(root, "alert_delivered")[0])["payload"]["attempt"] == 1

@@ -189,12 +189,12 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def the_views_tell_what_happened(self) -> None:
-        found = self.ledger.connection.execute(
+        rows = self.ledger.connection.execute(
             "SELECT workspace, 'fired', fired FROM alerts UNION ALL "
             "SELECT workspace, resolved_because, resolved FROM alerts WHERE resolved IS NOT NULL"
         ).fetchall()
-        expected = [(workspace, what, moment.replace(tzinfo=None)) for workspace, what, moment in self.history]
-        assert sorted(found, key=str) == sorted(expected, key=str)
+        expected = [(workspace, change, moment.replace(tzinfo=None)) for workspace, change, moment in self.history]
+        assert sorted(rows, key=str) == sorted(expected, key=str)
         open_ = self.ledger.connection.execute(
             "SELECT a.workspace, (definition ->> 'threshold')::INTEGER FROM alerts a JOIN ("
             "  SELECT event_id, payload AS definition FROM event_rows WHERE event_type = 'alert_rule_set'"

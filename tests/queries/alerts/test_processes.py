@@ -166,7 +166,7 @@ def test_watching_outlives_an_index_that_is_broken(root: Path, channel: Channel)
 def test_watching_says_a_problem_once_and_goes_on(root: Path) -> None:
     """While somebody else checks; then it checks again."""
     fire(root)
-    said: list[str] = []
+    reports: list[str] = []
     done: list[check.Checked] = []
     stop = threading.Event()
 
@@ -176,15 +176,15 @@ def test_watching_says_a_problem_once_and_goes_on(root: Path) -> None:
 
     with journal.hold_lock(root, wait_s=0):
         watching = threading.Thread(
-            target=lambda: watch(root, stop, interval_s=0.02, wait_s=0.0, say=said.append, on_check=on_check)
+            target=lambda: watch(root, stop, interval_s=0.02, wait_s=0.0, say=reports.append, on_check=on_check)
         )
         watching.start()
         time.sleep(0.5)
-        assert said
+        assert reports
         assert done == []
     watching.join(timeout=30)
     assert len(done) == 1
-    assert said == [
+    assert reports == [
         f"{root / 'alerts.lock'} is held: another process checks alerts or changes rules; waited 0 s; trying again"
     ]
 
@@ -192,7 +192,7 @@ def test_watching_says_a_problem_once_and_goes_on(root: Path) -> None:
 def test_watching_outlives_what_nobody_expected(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each kind it says one, and not more than 20 in an hour; then it checks again, and what fires is told."""
     fire(root)
-    said: list[str] = []
+    reports: list[str] = []
     done: list[check.Checked] = []
     stop = threading.Event()
     failures = iter(
@@ -201,27 +201,27 @@ def test_watching_outlives_what_nobody_expected(root: Path, monkeypatch: pytest.
         + [QueryFailed(f"problem {n}") for n in range(100)]
     )
 
-    def failing(*given: Any, **options: Any) -> check.Checked:
+    def failing(*arguments: Any, **options: Any) -> check.Checked:
         for failure in failures:
             raise failure
-        return check.check(*given, **options)
+        return check.check(*arguments, **options)
 
     def on_check(each: check.Checked) -> None:
         done.append(each)
         stop.set()
 
     monkeypatch.setattr("eventlog.queries.alerts.watch.check", failing)
-    watching = threading.Thread(target=lambda: watch(root, stop, interval_s=0.0, say=said.append, on_check=on_check))
+    watching = threading.Thread(target=lambda: watch(root, stop, interval_s=0.0, say=reports.append, on_check=on_check))
     watching.start()
     watching.join(timeout=60)
     assert not watching.is_alive()
     assert [[each.name for each in one.rules if each.state == "firing"] for one in done] == [["spend"]]
-    assert said[:2] == [
+    assert reports[:2] == [
         "the check failed unexpectedly: OverflowError: no. 0; trying again",
         "the check failed unexpectedly: MemoryError: ; trying again",
     ]
-    assert len(said[2]) == 1000 + len("…; trying again")
-    assert said[3:] == [f"problem {n}; trying again" for n in range(17)]
+    assert len(reports[2]) == 1000 + len("…; trying again")
+    assert reports[3:] == [f"problem {n}; trying again" for n in range(17)]
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
@@ -229,15 +229,15 @@ def test_watching_ends_by_what_is_to_end_it(
     root: Path, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
 ) -> None:
     """These are no errors of a check."""
-    said: list[str] = []
+    reports: list[str] = []
 
-    def ending(*given: Any, **options: Any) -> check.Checked:
+    def ending(*arguments: Any, **options: Any) -> check.Checked:
         raise end
 
     monkeypatch.setattr("eventlog.queries.alerts.watch.check", ending)
     with pytest.raises(end):
-        watch(root, threading.Event(), interval_s=0.0, say=said.append)
-    assert said == []
+        watch(root, threading.Event(), interval_s=0.0, say=reports.append)
+    assert reports == []
 
 
 def test_who_comes_second_is_told_so(root: Path) -> None:

@@ -32,8 +32,8 @@ def test_a_run_id_may_be_in_two_workspaces(root: Path, bad: str) -> None:
         add(root, rule(f"of {workspace}", "error_rate", "0.5", of="runs"), workspace=workspace)
         add(root, rule(f"slow {workspace}", "latency", "1", of="runs"), workspace=workspace)
     done = checked(root)
-    found = {each.name: (each.value, each.samples) for each in done.rules}
-    assert found == {f"of {workspace}": ("1" if workspace == bad else "0", 1) for workspace in ("a", "b")} | {
+    outcomes = {each.name: (each.value, each.samples) for each in done.rules}
+    assert outcomes == {f"of {workspace}": ("1" if workspace == bad else "0", 1) for workspace in ("a", "b")} | {
         f"slow {workspace}": ("10000", 1) for workspace in ("a", "b")
     }
     assert states(done)[f"of {bad}"] == "firing"
@@ -52,13 +52,13 @@ def test_what_was_imported_into_two_workspaces_costs_each_of_them(root: Path) ->
     for scope in SCOPES:
         add(root, rule(f"cost {scope}", "cost", "0.01", **year), workspace=scope)
     done = checked(root)
-    said = {}
+    expected = {}
     for scope in SCOPES:
         report = ReadStore(root, workspace=scope).costs(None)
-        said[f"cost {scope}"] = (report.total.cost_usd, report.total.calls - report.total.unpriced_calls)
-    cost, calls = said["cost a"]
+        expected[f"cost {scope}"] = (report.total.cost_usd, report.total.calls - report.total.unpriced_calls)
+    cost, calls = expected["cost a"]
     assert cost
-    assert said["cost b"] == (cost, calls)
-    assert said["cost None"] == (cost and 2 * cost, 2 * calls)
-    assert {each.name: (Decimal(each.value or "0"), each.samples) for each in done.rules} == said
+    assert expected["cost b"] == (cost, calls)
+    assert expected["cost None"] == (cost and 2 * cost, 2 * calls)
+    assert {each.name: (Decimal(each.value or "0"), each.samples) for each in done.rules} == expected
     assert set(states(done).values()) == {"firing"}
