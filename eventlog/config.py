@@ -1,22 +1,22 @@
-"""Settings: the environment, then eventlog.toml, then code, each stronger than the one before.
+"""Settings from the environment, from eventlog.toml, and from code; the later ones override the earlier ones.
 
 | setting            | environment                | meaning                                          |
 | ------------------ | -------------------------- | ------------------------------------------------ |
-| root               | EVENTLOG_DIR               | where log and index live; "" turns emitting off   |
+| root               | EVENTLOG_DIR               | folder of log and index; "" turns emitting off   |
 | mode               | EVENTLOG_MODE              | file_only, dual, db_only, off                    |
-| segment_max_bytes  | EVENTLOG_SEGMENT_MAX_BYTES | a segment is left for a new one at this size     |
+| segment_max_bytes  | EVENTLOG_SEGMENT_MAX_BYTES | a new segment begins at this size                |
 | segment_max_age_s  | EVENTLOG_SEGMENT_MAX_AGE_S | … and at this age                                |
 | durability         | EVENTLOG_DURABILITY        | what an emitted event survives: written, synced  |
-| sync_interval_s    | EVENTLOG_SYNC_INTERVAL_S   | between syncs in the background; 0 for none      |
+| sync_interval_s    | EVENTLOG_SYNC_INTERVAL_S   | seconds between syncs in the background; 0: none |
 | workspace          | EVENTLOG_WORKSPACE         | for events whose context names none              |
 | agent              | EVENTLOG_AGENT             | for events whose context names none              |
 | strict             | EVENTLOG_STRICT            | emit raises instead of counting and logging      |
-| redact             | EVENTLOG_REDACT            | known secrets are taken out before writing       |
-| blob_min_bytes     | EVENTLOG_BLOB_MIN_BYTES    | large fields of larger payloads go to blobs; 0: no |
-| operator           | (in code only)             | may write operator events (eventlog.format.control)     |
+| redact             | EVENTLOG_REDACT            | secrets are redacted before writing              |
+| blob_min_bytes     | EVENTLOG_BLOB_MIN_BYTES    | payloads from this size on: large fields go to blobs; 0: never |
+| operator           | (in code only)             | may write operator events (eventlog.format.control) |
 
-The file is `EVENTLOG_CONFIG`, else `./eventlog.toml` where there is one. `EVENTLOG_DIR=""`
-is the off switch of whoever starts the program: only a root given in code is stronger.
+The file is `EVENTLOG_CONFIG`, else `./eventlog.toml` if it exists. `EVENTLOG_DIR=""` turns eventlog off for
+whoever starts the program: only a root set in code overrides it (docs/decisions/0007-configuration-order.md).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import difflib
 import enum
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,7 +50,7 @@ class Mode(enum.Enum):
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of one recorder."""
+    """Settings of one recorder: sizes in bytes, times in seconds."""
 
     root: str
     mode: Mode = Mode.FILE_ONLY
@@ -66,7 +66,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     operator: bool = False
 
 
-#: Whoever starts a program, or owns the folder in which it is started, does not decide this.
+#: Neither the environment nor a file may set this: an agent may be able to change both.
 _ONLY_IN_CODE = frozenset({"operator"})
 _ENVIRONMENT = {"EVENTLOG_DIR": "root"} | {
     f"EVENTLOG_{name.upper()}": name
@@ -78,21 +78,21 @@ _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
 
 def default_root(environ: Mapping[str, str]) -> str:
-    """Return `$XDG_STATE_HOME/eventlog`, else `~/.local/state/eventlog`."""
+    """Return the root without configuration: `$XDG_STATE_HOME/eventlog`, else `~/.local/state/eventlog`."""
     state = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
     return os.path.join(state, "eventlog")
 
 
 def load(environ: Mapping[str, str] | None = None, /, **code: Any) -> Config:
-    """Gather settings from all three places. Raises ConfigError naming the place and the key."""
+    """Return the settings from environment, file and code. Raises ConfigError with the source and the key."""
     environ = os.environ if environ is None else environ
     layers = {
         "the environment": {"root": default_root(environ), **_from_environment(environ)},
         "the file": _from_file(environ),
-        "configure()": _known(_plain(code), "configure()"),
+        "configure()": _checked_names(_plain(code), "configure()"),
     }
-    for place, layer in layers.items():
-        _check(place, layer)
+    for source, layer in layers.items():
+        _check(source, layer)
     settings: dict[str, Any] = {}
     for layer in layers.values():
         settings |= layer
@@ -107,11 +107,10 @@ def load(environ: Mapping[str, str] | None = None, /, **code: Any) -> Config:
 
 
 def load_for_agent() -> tuple[Config, str | None]:
-    """Like `load`, for the first emit of a program that never called `configure`.
+    """Return (settings, problem) for the first emit of a program that never called `configure`. Never raises.
 
-    A typing error in a variable must neither raise inside somebody's agent nor lose its
-    events. Then the defaults apply, and of the environment what says where and whether to
-    write; the second value says what is wrong.
+    A typing error in a variable must neither raise inside of an agent nor lose its events. Then the
+    defaults apply, with EVENTLOG_DIR and EVENTLOG_MODE=off from the environment; `problem` is the message, else None.
     """
     try:
         return load(), None
@@ -127,15 +126,15 @@ def load_for_agent() -> tuple[Config, str | None]:
             return (Config(root=root) if os.path.isabs(root) else Config(root="", mode=Mode.OFF)), problem
 
 
-def _check(place: str, layer: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a value that cannot be used, naming it and where it stands."""
+def _check(source: str, layer: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a value that cannot be used, with its name and source."""
     for name, value in layer.items():
         try:
             msgspec.convert({"root": "", name: value}, Config)
         except msgspec.ValidationError as error:
-            words = {"mode": Mode, "durability": Durability}.get(name)
-            known = f"; it is one of {', '.join(each.value for each in words)}" if words else ""
-            raise ConfigError(f"{name} = {value!r} in {place}: {error}{known}") from None
+            choices = {"mode": Mode, "durability": Durability}.get(name)
+            hint = f"; it is one of {', '.join(choice.value for choice in choices)}" if choices else ""
+            raise ConfigError(f"{name} = {value!r} in {source}: {error}{hint}") from None
 
 
 def _plain(code: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,15 +151,15 @@ def _plain(code: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    known = [*_ENVIRONMENT, _FILE_VARIABLE]
-    found = {}
+    variables = [*_ENVIRONMENT, _FILE_VARIABLE]
+    settings = {}
     for variable, text in environ.items():
         if not variable.startswith("EVENTLOG_") or variable == _FILE_VARIABLE:
             continue
         if variable not in _ENVIRONMENT:
-            raise ConfigError(f"unknown environment variable {variable}{_nearest(variable, known)}")
-        found[_ENVIRONMENT[variable]] = _typed(variable, text)
-    return found
+            raise ConfigError(f"unknown environment variable {variable}{_nearest(variable, variables)}")
+        settings[_ENVIRONMENT[variable]] = _typed(variable, text)
+    return settings
 
 
 def _typed(variable: str, text: str) -> Any:
@@ -193,17 +192,16 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read as TOML: {error}") from None
     for name in sorted(_ONLY_IN_CODE & settings.keys()):
         raise ConfigError(f"{name} in {path}: this can be set in code only, by eventlog.configure({name}=…); remove it")
-    return _known(settings, str(path))
+    return _checked_names(settings, str(path))
 
 
-def _known(settings: dict[str, Any], place: str) -> dict[str, Any]:
+def _checked_names(settings: dict[str, Any], source: str) -> dict[str, Any]:
     for name in settings:
         if name not in Config.__struct_fields__:
-            raise ConfigError(f"unknown setting {name!r} in {place}{_nearest(name, Config.__struct_fields__)}")
+            raise ConfigError(f"unknown setting {name!r} in {source}{_nearest(name, Config.__struct_fields__)}")
     return settings
 
 
-def _nearest(name: str, known: object) -> str:
-    names = list(known)  # type: ignore[call-overload]  # two kinds of sequence, both of str
+def _nearest(name: str, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; known: {', '.join(names)}"

@@ -7,17 +7,17 @@
     │   └── EventTypeConflict  two structs want the same event type
     ├── WriteFailed            the operating system refused the bytes
     │   └── WritingSuspended   it kept refusing them, and is only probed now and then
-    ├── SegmentUnreadable      a segment is there, and cannot be read
-    ├── BlobUnreadable         a large field is kept beside the log, and cannot be read
+    ├── SegmentUnreadable      a segment exists, and cannot be read
+    ├── BlobUnreadable         a large field, stored beside the log, cannot be read
     ├── MaintenanceBusy        another seal, archive, prune or restore runs on the root
     ├── AlertsBusy             another process checks alerts or changes rules
-    ├── ImportFailed           a source file cannot be read as what it was said to be
+    ├── ImportFailed           a source file cannot be read in its format
     ├── IndexFailed            the index cannot do what was asked
     │   └── IndexBusy          another process held the index for longer than the bound
     ├── QueryFailed            the query is wrong, was refused, or ran past its limit
-    ├── BackupFailed           the place of a backup, or what is in it, cannot be used
-    │   └── ObjectUnreadable   one object cannot be read; others may
-    │       └── ObjectMissing  the place has no object of that name
+    ├── BackupFailed           the destination of a backup, or its content, cannot be used
+    │   └── ObjectUnreadable   one object cannot be read; others may be readable
+    │       └── ObjectMissing  the destination has no object with that key
     ├── MissingExtra           a feature needs `pip install 'agent-eventlog[extra]'`
     └── BrokenInstallation     files of eventlog are missing, or another package has overwritten them
 
@@ -51,7 +51,7 @@ __all__ = [
 
 
 class EventlogError(Exception):
-    """The root of the tree: `except EventlogError` catches all that eventlog raises."""
+    """The base of all errors: `except EventlogError` catches everything that eventlog raises on purpose."""
 
 
 class ConfigError(EventlogError):
@@ -71,9 +71,9 @@ class EventTypeConflict(InvalidEvent):
 
 
 class WriteFailed(EventlogError):
-    """The operating system refused to take the bytes of an event.
+    """The operating system refused to write the bytes of an event.
 
-    `bytes_written` and `lines_written` count what was safely written of a batch before.
+    `bytes_written` and `lines_written` count the part of a batch that was written before.
     """
 
     bytes_written = 0
@@ -81,19 +81,19 @@ class WriteFailed(EventlogError):
 
 
 class WritingSuspended(WriteFailed):
-    """Writes kept failing: this one was not even tried."""
+    """Writes kept failing, so this one was not tried."""
 
 
 class SegmentUnreadable(EventlogError):
-    """A segment is there and cannot be read: permissions, a bad disk, a damaged archive."""
+    """A segment exists and cannot be read: permissions, a bad disk, a damaged archive."""
 
 
 class BlobUnreadable(EventlogError):
-    """A large field of an event is kept under `blobs/`, and is missing or damaged there."""
+    """A large field of an event, stored under `blobs/`, is missing or damaged."""
 
 
 class MaintenanceBusy(EventlogError):
-    """Another maintenance command runs on the root."""
+    """Another seal, archive, prune or restore runs on the root."""
 
 
 class AlertsBusy(EventlogError):
@@ -101,15 +101,15 @@ class AlertsBusy(EventlogError):
 
 
 class ImportFailed(EventlogError):
-    """A source cannot be imported at all (a bad line alone never raises this)."""
+    """A source cannot be imported at all. A bad line never raises this."""
 
 
 class IndexFailed(EventlogError):
-    """The index cannot do what was asked of it."""
+    """The index cannot do what was asked."""
 
 
 class IndexBusy(IndexFailed):
-    """Another process held the index for longer than this one may wait."""
+    """Another process held the index for longer than the timeout."""
 
 
 class QueryFailed(EventlogError):
@@ -117,19 +117,19 @@ class QueryFailed(EventlogError):
 
 
 class BackupFailed(EventlogError):
-    """The place of a backup cannot be used, or what it gives back is not what was stored."""
+    """The destination of a backup cannot be used, or an object does not read back as it was stored."""
 
 
 class ObjectUnreadable(BackupFailed):
-    """One object of a backup cannot be read; others may."""
+    """One object of a backup cannot be read; others may be readable."""
 
 
 class ObjectMissing(ObjectUnreadable):
-    """The place of a backup has no object of that name."""
+    """A backup has no object with this key."""
 
 
 class MissingExtra(EventlogError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed. `extra` installs it: `pip install 'agent-eventlog[extra]'`."""
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional dependency; try: pip install 'agent-eventlog[{extra}]'")

@@ -13,7 +13,7 @@ _HINT = "error: the eventlog command needs click; try: pip install 'agent-eventl
 
 
 def main() -> NoReturn:
-    """Run the console command; the exit code says how it went (see eventlog.cli.main)."""
+    """Run the console command. Raises SystemExit with an exit code of eventlog.cli.main."""
     try:
         import click  # noqa: F401 - only to see whether it is there
     except ModuleNotFoundError:
@@ -28,16 +28,17 @@ def main() -> NoReturn:
 
 
 def _end(code: int) -> NoReturn:
-    """End the process at once, with what was printed and what was left for the end done.
+    """Run the exit handlers, flush the output, and end the process without tearing down its modules.
 
-    Python would take apart all that was loaded, DuckDB too, piece by piece, which takes
-    longer than a query; the kernel lets go of it as a whole. Commands close what they open.
+    Python would tear down every loaded module, DuckDB too, which takes longer than a query. Commands close what they
+    open. The private function has no public substitute: a handler that calls os._exit, registered before all
+    others, would skip those that were registered earlier still (a coverage tool's, say).
     """
     atexit._run_exitfuncs()
     try:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:  # a daemon may have none
                 stream.flush()
-    except (OSError, ValueError):  # Python has words for it
+    except (OSError, ValueError):  # the output cannot be written: Python reports that when it exits
         raise SystemExit(code) from None
     os._exit(code)

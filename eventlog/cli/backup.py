@@ -21,24 +21,24 @@ _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 
 class _Share(click.ParamType[float]):
-    """A share in percent, as a number from 0 to 1."""
+    """A share in percent, such as `10%`, as a number from 0 to 1."""
 
     name = "share"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = _PERCENT.fullmatch(str(value))
-        percent = float(found[1]) if found else 0
+        match = _PERCENT.fullmatch(str(value))
+        percent = float(match[1]) if match else 0
         if not 0 < percent <= 100:
             self.fail(f"{value!r} is not a share; it looks like 10%", param, ctx)
         return percent / 100
 
 
 class _BackupCommand(click.Command):
-    """Takes `--verify` for all, and does not take what follows it for a share unless it is one."""
+    """Reads `--verify` as `--verify=100%`, unless a share follows it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        behind = [*args[1:], ""]
-        return super().parse_args(ctx, [_with_share(arg, each) for arg, each in zip(args, behind, strict=True)])
+        followers = [*args[1:], ""]
+        return super().parse_args(ctx, [_with_share(arg, next_) for arg, next_ in zip(args, followers, strict=True)])
 
 
 def _with_share(arg: str, follower: str) -> str:
@@ -70,19 +70,19 @@ def backup(destination: str, dry_run: bool, share: float | None, root: str | Non
       eventlog backup s3://my-bucket/laptop --verify 10%
     """
     folder = existing_root(root)
-    place = _outside(open_destination(destination), folder)
+    target = _outside(open_destination(destination), folder)
     with progress_bar("backing up") as progress:
-        done = backing.backup(folder, place, say=_say, progress=progress, dry_run=dry_run, check_share=share or 0.0)
+        done = backing.backup(folder, target, say=_say, progress=progress, dry_run=dry_run, check_share=share or 0.0)
     verb = "would copy" if dry_run else "copied"
-    tell(f"{verb} {_segments(done.copied, done.copied_bytes)} to {place.name}; {done.present:,} there already")
+    tell(f"{verb} {_segments(done.copied, done.copied_bytes)} to {target.name}; {done.present:,} there already")
     if done.blobs_copied or done.blobs_present:
         size = f"{counted(done.blobs_copied, 'blob')} ({done.blobs_copied_bytes:,} bytes)"
         tell(f"{verb} {size}; {done.blobs_present:,} there already")
     if share is not None:
-        mended = done.damaged - done.still_damaged
+        repaired = done.damaged - done.still_damaged
         tell(
             f"read {counted(done.checked, 'object')} again ({done.checked_bytes:,} bytes): "
-            + (f"{done.damaged:,} damaged, {max(mended, 0):,} copied again" if done.damaged else "all as stored")
+            + (f"{done.damaged:,} damaged, {max(repaired, 0):,} copied again" if done.damaged else "all as stored")
         )
     return _exit_code(done.failures)
 
@@ -103,25 +103,27 @@ def restore(source: str, dry_run: bool, root: str | None) -> int:
       eventlog replay --root ~/restored
     """
     folder = resolve_root(root)
-    place = _outside(open_destination(source), folder)
+    backed_up = _outside(open_destination(source), folder)
     with progress_bar("restoring") as progress:
-        done = restoring.restore(folder, place, progress=progress, dry_run=dry_run)
+        done = restoring.restore(folder, backed_up, progress=progress, dry_run=dry_run)
     verb = "would restore" if dry_run else "restored"
     tell(f"{verb} {_segments(done.restored, done.restored_bytes)} to {folder}; {done.present:,} there already")
     if done.blobs_restored or done.blobs_present:
         tell(f"{verb} {counted(done.blobs_restored, 'blob')}; {done.blobs_present:,} there already")
-    for each in done.renamed:
-        _say(each)
+    for message in done.renamed:
+        _say(message)
     if done.restored and not dry_run:
         say(f"next: eventlog replay --root {shlex.quote(folder)}")
     return _exit_code(done.failures)
 
 
-def _outside(place: Destination, root: str) -> Destination:
-    """A backup inside the log would be taken for a part of it. Raises ConfigError."""
-    if isinstance(place, Folder) and place.path.resolve().is_relative_to(Path(root).resolve()):
-        raise ConfigError(f"{place.name} is inside {root}; keep the backup somewhere else, on another disk at best")
-    return place
+def _outside(destination: Destination, root: str) -> Destination:
+    """Return the destination. Raises ConfigError if it is inside the root, where it would be part of the log."""
+    if isinstance(destination, Folder) and destination.path.resolve().is_relative_to(Path(root).resolve()):
+        raise ConfigError(
+            f"{destination.name} is inside {root}; keep the backup somewhere else, on another disk at best"
+        )
+    return destination
 
 
 def _segments(count: int, size_bytes: int) -> str:
@@ -139,5 +141,5 @@ def _exit_code(failures: list[str]) -> int:
 
 
 def _say(message: str) -> None:
-    """What a manifest or a folder holds may be anybody's text."""
+    """Print a message that may contain foreign text, from a manifest or a folder."""
     say(printable(message))

@@ -41,9 +41,9 @@ def emit(event_type: str, payload: str, root: str | None, **fields: str | None) 
     """
     settings = config.load(**({} if root is None else {"root": root}), strict=True)
     recorder = Recorder(settings, role=Role.OPERATOR)
-    given = {name: value for name, value in fields.items() if value is not None}
+    envelope_fields = {name: value for name, value in fields.items() if value is not None}
     if payload != "-":
-        event_id = recorder.emit(event_type, _payload(os.fsencode(payload)), **given)
+        event_id = recorder.emit(event_type, _payload(os.fsencode(payload)), **envelope_fields)
         _echo(event_id)
         return 0
     control.check(envelope.check_event_type(event_type), Role.OPERATOR)
@@ -59,7 +59,7 @@ def emit(event_type: str, payload: str, root: str | None, **fields: str | None) 
                 while not line.endswith(b"\n") and (line := stdin.readline(envelope.MAX_LINE_BYTES)):
                     pass
                 raise InvalidEvent(f"longer than {envelope.MAX_LINE_BYTES:,} bytes")
-            _echo(recorder.emit(event_type, _payload(line.strip()), **given))
+            _echo(recorder.emit(event_type, _payload(line.strip()), **envelope_fields))
         except InvalidEvent as error:
             failures += 1
             say(f"line {number}: {error}")
@@ -68,7 +68,7 @@ def emit(event_type: str, payload: str, root: str | None, **fields: str | None) 
 
 def _payload(data: bytes) -> msgspec.Raw:
     try:
-        if b"\n" in data:  # JSON written over several lines, as people do
+        if b"\n" in data:  # people write JSON over several lines
             msgspec.json.decode(data)
             data = msgspec.json.format(data, indent=-1)
         return envelope.encode_payload(msgspec.Raw(data))
@@ -77,10 +77,10 @@ def _payload(data: bytes) -> msgspec.Raw:
 
 
 def _echo(event_id: str | None) -> None:
-    """Print an id; None means that emitting is turned off, and hooks must not notice.
+    """Print an id. None means that emitting is turned off, which hooks must not notice.
 
-    That nobody reads the ids any more is no reason to lose the events that are still to come.
+    If the reader of the ids is gone, later events are recorded all the same.
     """
     if event_id is not None:
-        with contextlib.suppress(BrokenPipeError, AttributeError):  # closed, or never there
+        with contextlib.suppress(BrokenPipeError, AttributeError):  # standard output is closed, or does not exist
             click.echo(event_id)

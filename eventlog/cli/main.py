@@ -1,13 +1,13 @@
-"""The root of the command line, and what all commands share: the root option, errors, exit codes.
+"""The `eventlog` command group, and what its commands share: the root option, output, errors, exit codes.
 
     0    done
-    1    something failed, or a comparison found a difference
+    1    a failure, or a comparison that found a difference
     2    the command line, the event or the query is wrong
-    3    another process held the index for too long, does maintenance on the root, or checks alerts; try again
+    3    another process holds the index, does maintenance on the root, or checks alerts; try again
     130  interrupted
 
-Subcommands are loaded by name when they are asked for: `eventlog emit` does not wait for
-DuckDB to load, and this package imports nothing of the packages above it.
+Subcommands are imported by name when they are called: `eventlog emit` does not wait for
+DuckDB to load, and this package imports nothing from the packages above it.
 """
 
 from __future__ import annotations
@@ -84,9 +84,11 @@ class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None for an unknown name. Raises MissingExtra if its dependencies are not installed."""
         if cmd_name not in COMMANDS:
             return None
         module, attribute, extra = COMMANDS[cmd_name]
@@ -102,6 +104,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the name, the command and its arguments. Raises click.UsageError with the nearest name."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
@@ -110,7 +113,7 @@ class LazyGroup(click.Group):
             raise click.UsageError(error.message + hint, ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands; one whose extra is not installed is listed with what it needs."""
+        """List the commands; one whose dependencies are missing is listed with the extra that it needs."""
         rows = []
         for name in COMMANDS:
             try:
@@ -153,15 +156,15 @@ def _broken(fact: str) -> BrokenInstallation:
 
 
 def root_option(command: F) -> F:
-    """Add --root, which becomes the parameter `root` of the command."""
+    """Add --root to a command, as its parameter `root`."""
     return click.option("--root", "root", metavar="DIR", help="Where log and index live (see eventlog --help).")(
         command
     )
 
 
-def resolve_root(given: str | None) -> str:
-    """Return the root that a command works on. Raises ConfigError where eventlog is turned off."""
-    settings = config.load(**({} if given is None else {"root": given}))
+def resolve_root(root_option: str | None) -> str:
+    """Return the root that a command works on: --root, else as configured. Raises ConfigError if eventlog is off."""
+    settings = config.load(**({} if root_option is None else {"root": root_option}))
     if not settings.root:
         raise ConfigError(
             "EVENTLOG_DIR is empty, which turns eventlog off; give --root DIR to look at a log all the same"
@@ -169,16 +172,16 @@ def resolve_root(given: str | None) -> str:
     return settings.root
 
 
-def existing_root(given: str | None) -> str:
-    """Like `resolve_root`, for commands that read: a folder that is not there is a mistake."""
-    found = resolve_root(given)
-    if not Path(found).is_dir():
-        raise ConfigError(f"there is no folder {found}; give --root DIR or set EVENTLOG_DIR, or emit an event first")
-    return found
+def existing_root(root_option: str | None) -> str:
+    """Like `resolve_root`, for commands that read. Raises ConfigError also if the folder does not exist."""
+    folder = resolve_root(root_option)
+    if not Path(folder).is_dir():
+        raise ConfigError(f"there is no folder {folder}; give --root DIR or set EVENTLOG_DIR, or emit an event first")
+    return folder
 
 
 def moment(text: str | None) -> str | None:
-    """Read a time, or an age like `2h`; return it as events have it. Raises QueryFailed."""
+    """Return a time, or an age like `2h`, in the format of events' timestamps; None for None. Raises QueryFailed."""
     if text is None:
         return None
     age_s = timestamps.age_s(text)
@@ -192,7 +195,7 @@ def moment(text: str | None) -> str | None:
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """Lend a function of bytes done and bytes in all, shown on standard error if that is a terminal."""
+    """Yield a function of (bytes done, bytes in all), which draws a progress bar if standard error is a terminal."""
     bars: list[Any] = []
 
     def step(done: int, total: int) -> None:
@@ -210,24 +213,24 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def say(message: str) -> None:
-    """Tell the user something that is not the command's output."""
+    """Print a message that is not the command's output, to standard error."""
     click.echo(printable_lines(message), err=True)
 
 
 def tell(text: str) -> None:
-    """Print a command's output that has no colours of ours: whatever is in it cannot drive a terminal."""
+    """Print a command's output without colours. Text from events in it cannot control the terminal."""
     click.echo(printable_lines(text))
 
 
 def tell_json(answer: object) -> None:
-    """Print an answer as JSON. What could drive a terminal is escaped, as JSON may have it."""
+    """Print an answer as JSON. Characters that could control a terminal are escaped."""
     click.echo(harmless_json(msgspec.json.encode(answer)))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code. No traceback reaches the user."""
     try:
-        # Not `root.main`: it has ideas of its own about broken pipes and exit codes.
+        # Not `root.main`, which handles broken pipes and exit codes in its own way.
         with root.make_context("eventlog", list(arguments)) as context:
             code = root.invoke(context)
         if sys.stdout is not None:
@@ -248,20 +251,20 @@ def run(arguments: Sequence[str]) -> int:
         return _failed(error, str(error), arguments)
     except OSError as error:
         _drop_output()
-        place = f"{error.filename}: " if error.filename else ""
-        return _failed(error, f"{place}{error.strerror or error}", arguments)
-    except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows all
+        path = f"{error.filename}: " if error.filename else ""
+        return _failed(error, f"{path}{error.strerror or error}", arguments)
+    except Exception as error:  # noqa: BLE001 - no traceback reaches the user; --debug shows it
         return _failed(error, f"unexpected {type(error).__name__}: {error} (--debug shows where)", arguments)
 
 
 def _reader_gone() -> int:
-    """The reader of our output (head, less) has seen enough, which is no error."""
+    """Handle the end of the program that reads our output (head, less), which is no error."""
     _drop_output()
     return 0
 
 
 def _drop_output() -> None:
-    """Throw away output that cannot be written: Python would complain once more, at exit."""
+    """Discard output that cannot be written: else Python reports it again at exit."""
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

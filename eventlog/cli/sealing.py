@@ -42,8 +42,8 @@ def seal(event_types: tuple[str, ...], root: str | None) -> None:
     folder = existing_root(root)
     with progress_bar("sealing") as progress:
         made = sealing.seal(folder, _checked(event_types), progress=progress)
-    data = [each for each in made if each.segment_type != sealing.SEAL_EVENT]
-    size_bytes = sum(each.size_bytes for each in data)
+    data = [seal for seal in made if seal.segment_type != sealing.SEAL_EVENT]
+    size_bytes = sum(seal.size_bytes for seal in data)
     nothing_new = "" if data else "; all that nobody is writing is sealed already"
     tell(f"sealed {counted(len(data), 'segment')}, {size_bytes:,} bytes{nothing_new}")
     head = sealing.head_of(folder, sealing.read_chain(folder))
@@ -53,10 +53,10 @@ def seal(event_types: tuple[str, ...], root: str | None) -> None:
 
 @click.command()
 @click.option("--index", "with_index", is_flag=True, help="Also compare each row of the index with its line.")
-@click.option("--head", "kept", metavar="N:HASH", help="A head that `eventlog seal` has printed, kept elsewhere.")
+@click.option("--head", "head", metavar="N:HASH", help="A head that `eventlog seal` has printed, kept elsewhere.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @root_option
-def verify(with_index: bool, kept: str | None, as_json: bool, root: str | None) -> int:
+def verify(with_index: bool, head: str | None, as_json: bool, root: str | None) -> int:
     """Compare the log with its seals.
 
     Names the segment and the byte of the first difference, for each segment that is not what
@@ -70,16 +70,16 @@ def verify(with_index: bool, kept: str | None, as_json: bool, root: str | None) 
     """
     folder = existing_root(root)
     with progress_bar("verifying") as progress:
-        found = verification.verify(folder, head=_head(kept), progress=progress)
+        verified = verification.verify(folder, head=_head(head), progress=progress)
     if not as_json:
-        _show(found)  # before the index, which may not be there
+        _show(verified)  # before the index is opened, which may not exist
     rows = _verify_index(folder) if with_index else None
     if as_json:
-        answer = msgspec.structs.asdict(found) | ({} if rows is None else {"index": rows})
+        answer = msgspec.structs.asdict(verified) | ({} if rows is None else {"index": rows})
         tell_json(answer)
     elif rows is not None:
         _show_rows(rows)
-    return EXIT_FAILED if found.findings or (rows is not None and not rows.equal) else 0
+    return EXIT_FAILED if verified.findings or (rows is not None and not rows.equal) else 0
 
 
 def _head(text: str | None) -> chains.Head | None:
@@ -101,21 +101,22 @@ def _verify_index(folder: str) -> Any:
         return replay.verify(folder, progress=progress)
 
 
-def _show(found: verification.Verified) -> None:
-    for each in found.findings:
-        place = f"{each.event_type}/{each.segment}" if each.segment else each.event_type
-        about = "" if each.exact else " or later" if each.event_type == blobs.FOLDER else " or later in this line"
-        tell(printable(f"{place}: byte {each.offset:,}{about}: {each.detail}"))
-    verdict = "all as sealed" if found.sealed_segments else "nothing to compare (try: eventlog seal)"
+def _show(result: verification.Verified) -> None:
+    for finding in result.findings:
+        path = f"{finding.event_type}/{finding.segment}" if finding.segment else finding.event_type
+        about = "" if finding.exact else " or later" if finding.event_type == blobs.FOLDER else " or later in this line"
+        tell(printable(f"{path}: byte {finding.offset:,}{about}: {finding.detail}"))
+    verdict = "all as sealed" if result.sealed_segments else "nothing to compare (try: eventlog seal)"
     tell(
-        f"{counted(found.sealed_segments, 'sealed segment')} ({found.sealed_bytes:,} bytes), "
-        f"{counted(len(found.findings), 'finding') if found.findings else verdict}; "
-        f"{found.pruned_segments:,} pruned; {found.unsealed_segments:,} not sealed yet ({found.unsealed_bytes:,} bytes)"
-        + (f"; {counted(found.blobs, 'blob')} ({found.blob_bytes:,} bytes)" if found.blobs else "")
+        f"{counted(result.sealed_segments, 'sealed segment')} ({result.sealed_bytes:,} bytes), "
+        f"{counted(len(result.findings), 'finding') if result.findings else verdict}; "
+        f"{result.pruned_segments:,} pruned; {result.unsealed_segments:,} not sealed yet "
+        f"({result.unsealed_bytes:,} bytes)"
+        + (f"; {counted(result.blobs, 'blob')} ({result.blob_bytes:,} bytes)" if result.blobs else "")
     )
-    for each in found.strays:
-        tell(printable(f"{each.event_type}/{each.segment}: byte {each.offset:,}: {each.detail}"))
-    for fork in found.forks:
+    for stray in result.strays:
+        tell(printable(f"{stray.event_type}/{stray.segment}: byte {stray.offset:,}: {stray.detail}"))
+    for fork in result.forks:
         tell(
             f"fork: the seals of {_origin(fork.origin)} part behind seal {fork.after:,}: two copies of one root have "
             f"sealed under its id. Each part was compared; they end at {' and '.join(fork.heads)}"
@@ -123,11 +124,11 @@ def _show(found: verification.Verified) -> None:
             else f"{len(fork.heads):,} chains of seals without an origin part behind seal {fork.after:,}: the logs of "
             f"several roots, or of copies. Each was compared; they end at {' and '.join(fork.heads)}"
         )
-    for chain in found.chains:
-        if chain.head != found.head:
+    for chain in result.chains:
+        if chain.head != result.head:
             tell(f"another chain, of {_origin(chain.origin)}: head {chain.head}")
-    if found.head is not None:
-        tell(f"head {found.head}")
+    if result.head is not None:
+        tell(f"head {result.head}")
 
 
 def _origin(origin: str | None) -> str:

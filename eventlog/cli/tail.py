@@ -21,7 +21,7 @@ _PREVIEW_CHARS = 100
 
 
 class _Wanted(NamedTuple):
-    """From when on, before when, and whose."""
+    """A filter of events: timestamps from `start` on and before `end`, and the workspace; None for any."""
 
     start: str | None
     end: str | None
@@ -86,9 +86,9 @@ def tail(
     segments = layout.list_log(folder, types).segments
     if follower is not None:  # show up to where following begins, and no line twice
         ends = follower.offsets
-        segments = [each._replace(size=ends[each.name]) for each in segments if each.name in ends]
+        segments = [file._replace(size=ends[file.name]) for file in segments if file.name in ends]
     if types and not segments:
-        there = ", ".join(sorted({each.event_type for each in layout.list_log(folder).segments})) or "none"
+        there = ", ".join(sorted({file.event_type for file in layout.list_log(folder).segments})) or "none"
         others = "" if workspace is not None else f"; there are: {there}"
         say(f"no events of type {', '.join(types)}{others}")
     for entry in _select(segments, wanted, count):
@@ -103,15 +103,15 @@ def tail(
 
 
 def _select(segments: list[layout.SegmentFile], wanted: _Wanted, count: int | None) -> Iterator[_Entry]:
-    """Return entries in the order of their times: all in a range, or the newest `count`.
+    """Return entries sorted by time: all in a range, or the newest `count`.
 
-    Without a range only the last lines of each segment are looked at, not the whole log.
+    Without a range it reads only the last lines of each segment, not the whole log.
     """
-    segments = sorted(segments, key=lambda each: each.mtime_ns, reverse=True)
+    segments = sorted(segments, key=lambda file: file.mtime_ns, reverse=True)
     if wanted.start is not None:
-        # A line is written after it happens: a file last written before then holds nothing newer.
+        # A line is written after its event happened: a file that was last written before holds nothing newer.
         since_ns = timestamps.to_us(timestamps.parse(wanted.start)) * 1000 - 1_000_000_000
-        segments = [each for each in segments if each.mtime_ns >= since_ns]
+        segments = [file for file in segments if file.mtime_ns >= since_ns]
     newest: list[_Entry] = []
     for segment in segments:
         if count is not None and wanted.start is None and wanted.end is None:
@@ -126,7 +126,7 @@ def _select(segments: list[layout.SegmentFile], wanted: _Wanted, count: int | No
 
 
 def _last_entries(segment: layout.SegmentFile, count: int, wanted: _Wanted) -> list[_Entry]:
-    """Return the last events of a segment, looking further back where lines are none, or of others."""
+    """Return the last `count` wanted events of a segment, reading further back where lines are not wanted."""
     asked = count
     while True:
         lines = reader.last_lines(segment, asked)
@@ -142,7 +142,7 @@ def _all_lines(segment: layout.SegmentFile) -> Iterator[Located]:
 
 
 def _entry(located: Located, wanted: _Wanted) -> _Entry | None:
-    """Decode a line; None for one that is no event (the index has it in quarantine) or not wanted."""
+    """Decode a line; None for one that is no event (the index quarantines it) or not wanted."""
     try:
         event = envelope.decode(located.data).envelope
     except InvalidEvent:

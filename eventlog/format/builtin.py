@@ -1,17 +1,16 @@
-"""The built-in typed events: what agents do, said in one way by all.
+"""The built-in typed events of agents.
 
-Fields are named as in the OpenTelemetry semantic conventions for generative AI where those have
-a name: that of the attribute in version 1.44 without `gen_ai.`, dots as underscores, with what nobody would miss left
-out. docs/events.md lists them side by side.
+Field names follow the OpenTelemetry semantic conventions for generative AI (version 1.44) where those have
+a name: the attribute without `gen_ai.`, with underscores for dots, and shortened where that is clear.
+docs/events.md lists both side by side.
 
-An event is emitted when what it tells of is over: its `timestamp` is the end, and `timestamp`
-minus the duration is the start. Who did it, in which run, session and step, stands in the
-envelope. Any field may be left out, unknown ones are kept, and a program that registers a
-struct of its own under one of these names has its own.
+An event is emitted when the work that it describes has ended: its `timestamp` is the end, and `timestamp`
+minus the duration is the start. The envelope names agent, run, session and step. Any field may be left out,
+unknown fields are stored, and a program may register a struct of its own under one of these names.
 
-Tokens are counted apart: `uncached_input_tokens`, `cache_read_tokens` and the two
-`cache_write` are disjoint, and `reasoning_tokens` are a part of `output_tokens`. (Anthropic counts
-so; for OpenAI and OpenTelemetry, whose input includes what was cached, see eventlog.record.usage.)
+Token counts are disjoint: `uncached_input_tokens`, `cache_read_tokens` and the two `cache_write_…_tokens` add up to
+the input; `reasoning_tokens` are a part of `output_tokens`. Anthropic counts like this; eventlog.record.usage splits
+the counts of OpenAI and OpenTelemetry, whose input includes cached tokens.
 """
 
 from __future__ import annotations
@@ -25,6 +24,8 @@ import msgspec
 from eventlog.format.schemas import built_in
 
 Attributes = dict[str, Any]
+
+# The docstrings of these structs are a part of the schemas that are logged: another text would log each schema again.
 
 
 @built_in("run_started")

@@ -1,15 +1,15 @@
-"""Control events: the closed list of events that decide something, and who may write each.
+"""Control events: the closed list of events that change what eventlog does, and who may write each.
 
-Whoever may emit events must not be able to change what eventlog does: delete, price, alert, or call evidence
-complete. So these types are refused to everybody but their writer:
+A program that may emit events must not be able to make eventlog delete, price, alert, or report evidence as
+complete. So only these roles may write these types (docs/decisions/0026-control-events.md):
 
     maintenance   eventlog's own code: the recorder (schemas, losses), the indexer, seal, prune, backup, imports,
                   checks of alerts
-    operator      the commands that set prices, policies and rules; `eventlog emit`; a program that says
+    operator      the commands that set prices, policies and rules; `eventlog emit`; a program that calls
                   `configure(operator=True)`
 
-docs/events.md has the same table, and a test compares the two. A reader of control events takes them from
-`reader.read_events`, which believes a line only in the folder of its type.
+docs/events.md has the same table, and a test compares the two. Read control events with `reader.read_events`,
+which accepts a line only in the folder of its type.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from eventlog.errors import InvalidEvent
 
 
 class Role(enum.IntEnum):
-    """Who writes. Each may write what the one before it may, and more."""
+    """Who writes events. Each role may write the events of the roles before it."""
 
     AGENT = 0
     OPERATOR = 1
     MAINTENANCE = 2
 
 
-#: Event type → the least role that may write it.
+#: Event type → the lowest role that may write it.
 WRITERS: dict[str, Role] = {
     "event_schema": Role.MAINTENANCE,
     "events_dropped": Role.MAINTENANCE,
@@ -51,7 +51,7 @@ WRITERS: dict[str, Role] = {
     "retention_set": Role.OPERATOR,
 }
 
-#: What the built-in recording functions write: anybody may emit them, a foreign file may not claim them.
+#: The types of the built-in recording functions: anybody may emit them, but an imported file may not claim them.
 RECORDED = frozenset(
     {
         "run_started", "run_finished", "step", "llm_call", "tool_call", "decision_trace", "orchestration_event",
@@ -70,7 +70,7 @@ _COMMANDS = {
 
 
 def check(event_type: str, role: Role) -> None:
-    """Raise InvalidEvent where this role may not write events of this type."""
+    """Raise InvalidEvent if this role may not write events of this type."""
     needed = WRITERS.get(event_type)
     if needed is None or role >= needed:
         return

@@ -1,15 +1,15 @@
-"""The envelope: one event, and the line of bytes that stands for it.
+"""The envelope: one event, and its line of JSON.
 
 A line is one JSON object in UTF-8, without a raw newline inside, at most
-`MAX_LINE_BYTES` long and nested at most `MAX_DEPTH` deep. `decode` checks lines at
-indexing. They are made in two ways, which keep the same limits, so that what is written
-the index accepts:
+`MAX_LINE_BYTES` long and nested at most `MAX_DEPTH` deep. `decode` checks lines when they are
+indexed. Two functions make lines, within the same limits, so that the index accepts every
+line that is written:
 
-    encode   of a finished envelope
-    line     at emit, of parts: an id, a time, the fields that events share (checked once
+    encode   from a finished envelope
+    line     at emit, from parts: an id, a time, the fields that events share (checked once
              by `encode_fields`), and a payload (checked by `payload_json`)
 
-Unknown envelope fields are kept in `Decoded.extra`.
+`Decoded.extra` has the unknown envelope fields. docs/decisions/0006-nesting-limit.md gives the reason for the limit.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ MAX_DEPTH = 256
 
 EVENT_TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,99}", re.ASCII)
 _UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}\Z"
-#: What is shorter is not nested too deep: each level but that of the envelope takes two brackets of the payload.
+#: A shorter payload cannot be nested too deep: each of its levels takes two brackets.
 _DEEP_MIN_BYTES = 2 * MAX_DEPTH
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-#: JSON that is nested no deeper than this, as nearly all is, is quick to tell.
+#: Nearly all JSON is nested no deeper than this, which is checked quickly.
 _SHALLOW = 16
 _BACKSLASH = ord("\\")
-_NEWLINE = ord("\n")  # looking for a number in bytes is faster than for bytes
+_NEWLINE = ord("\n")  # `number in bytes` is faster than `bytes in bytes`
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _STEPS)
 
 Text = Annotated[str, msgspec.Meta(max_length=10_000)]
@@ -48,7 +48,7 @@ EventId = Annotated[str, msgspec.Meta(pattern=_UUID)]
 
 
 class _Fields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What events of one context share."""
+    """The fields that events of one context share."""
 
     run_id: Text | None = None
     request_id: Text | None = None
@@ -62,7 +62,7 @@ class _Fields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     schema_version: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] = 1
 
 
-# In a line the fields stand between these and the payload: msgspec puts those first that are not `kw_only`.
+# In a line these come first, then the shared fields and the payload: msgspec puts fields first that are not `kw_only`.
 class _Named(_Fields, frozen=True, omit_defaults=True):
     event_id: EventId
     event_type: Annotated[str, msgspec.Meta(pattern=rf"^{EVENT_TYPE.pattern}\Z", max_length=100)]
@@ -70,12 +70,12 @@ class _Named(_Fields, frozen=True, omit_defaults=True):
 
 
 class Envelope(_Named, frozen=True, kw_only=True, omit_defaults=True):
-    """One event. Absent means absent: a field at its default is left out of the line."""
+    """One event. A field at its default is left out of the line."""
 
     payload: msgspec.Raw
 
     def data(self) -> dict[str, Any]:
-        """Return the payload as plain Python objects; a number that Python has none for is a text."""
+        """Return the payload's fields as plain Python objects (see eventlog.format.payloads)."""
         return payloads.fields(self.payload)
 
 
@@ -95,7 +95,7 @@ class _WorkspaceOnly(msgspec.Struct):
 
 
 class Decoded(NamedTuple):
-    """A valid line: its envelope, and the envelope fields this version does not know."""
+    """A valid line: its envelope, and the envelope fields that this version does not know, if any."""
 
     envelope: Envelope
     extra: dict[str, msgspec.Raw] | None
@@ -113,7 +113,7 @@ _event_id = msgspec.json.Decoder(EventId)
 
 
 def check_event_type(name: object) -> str:
-    """Return `name` where it may be an event type, and so a folder; raise InvalidEvent else."""
+    """Return `name` if it may be an event type, and so the name of a folder. Raises InvalidEvent."""
     if isinstance(name, str) and EVENT_TYPE.fullmatch(name):
         return str.__str__(name)  # str() of a member of `class Kind(str, Enum)` is "Kind.CALL"
     raise InvalidEvent(
@@ -122,16 +122,16 @@ def check_event_type(name: object) -> str:
 
 
 def encode_payload(payload: object) -> msgspec.Raw:
-    """Encode a payload as a JSON object; raise InvalidEvent naming what cannot be written.
+    """Encode a payload as a JSON object. Raises InvalidEvent with the value that cannot be written.
 
-    Takes a mapping, a msgspec Struct, a dataclass, or `msgspec.Raw` holding a JSON object. Raw
-    JSON inside of it is left to `check_json` or `encode`.
+    Takes a mapping, a msgspec Struct, a dataclass, or a `msgspec.Raw` of a JSON object. Raw
+    JSON inside of the payload is checked by `check_json` or `encode`.
     """
     return msgspec.Raw(payload_json(payload))
 
 
 def payload_json(payload: object) -> bytes:
-    """Like `encode_payload`, as bytes."""
+    """Like `encode_payload`, as bytes. Raises InvalidEvent."""
     if isinstance(payload, msgspec.Raw):
         return _checked_raw(payload)
     if not isinstance(payload, _WRITTEN_AS_IT_IS) and isinstance(payload, Mapping):
@@ -143,7 +143,7 @@ def payload_json(payload: object) -> bytes:
 
 
 def struct_json(payload: object) -> bytes:
-    """Like `payload_json`, for what is an object in JSON anyhow: any Struct that is not `array_like`."""
+    """Like `payload_json`, for a Struct that is not `array_like`, which encodes to an object. Raises InvalidEvent."""
     try:
         data = _encoder.encode(payload)
     except RecursionError:
@@ -156,18 +156,18 @@ def struct_json(payload: object) -> bytes:
         raise InvalidEvent("payload holds raw JSON with a newline in it; re-encode it on one line")
     if not data.isascii():
         _refuse_not_utf8(data)
-    if data.rfind(b"null") >= 0:  # msgspec writes NaN and infinities as null: look only where it matters
+    if data.rfind(b"null") >= 0:  # msgspec writes NaN and infinities as null, so only then check for them
         check_json(data)
         plain = msgspec.to_builtins(payload)
-        if plain != msgspec.json.decode(data):  # else each null is a None; walking takes longer than comparing
+        if plain != msgspec.json.decode(data):  # if equal, each null is a None; comparing is faster than walking
             _refuse_non_finite(plain, "payload")
-    if len(data) > MAX_LINE_BYTES:  # before anything else is paid for it
+    if len(data) > MAX_LINE_BYTES:  # before anything else is done with it
         check_limits(data)
     return data
 
 
 def check_json(data: bytes) -> None:
-    """Raise InvalidEvent where a payload is not JSON, for raw JSON in it."""
+    """Raise InvalidEvent if a payload is not JSON: raw JSON inside of it is not checked when it is encoded."""
     try:
         _any_json.decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -202,15 +202,15 @@ def _refuse_non_finite(value: object, path: str) -> None:
         for key, item in value.items():
             _refuse_non_finite(item, f"{path}.{key}")
     elif isinstance(value, list | tuple | set | frozenset):
-        for place, item in enumerate(value):
-            _refuse_non_finite(item, f"{path}[{place}]")
+        for index, item in enumerate(value):
+            _refuse_non_finite(item, f"{path}[{index}]")
 
 
 def encode(envelope: Envelope) -> bytes:
-    """Return the line of an envelope, newline included.
+    """Return the line of an envelope, newline included. Raises InvalidEvent for a wrong field or an exceeded limit.
 
-    The line is read back before it is returned (struct constructors check nothing), so a wrong
-    field or a passed limit raises InvalidEvent here and does not end in quarantine later.
+    The line is read back first, because struct constructors check nothing: else a wrong field would end in
+    quarantine later.
     """
     line = _written(envelope) + b"\n"
     check_limits(line)
@@ -219,10 +219,10 @@ def encode(envelope: Envelope) -> bytes:
 
 
 def line(event_id: str, event_type: str, timestamp: str, fields: bytes, payload: bytes) -> bytes:
-    """Return the line of an event, newline included, of parts that are valid each.
+    """Return the line of an event, newline included, from valid parts.
 
-    They are, in this order, of `ids` or `encode_event_id`, `check_event_type`, `timestamps`,
-    `encode_fields`, and `payload_json` with `check_json`. Raises InvalidEvent for a passed limit.
+    The parts come from, in this order, `ids` or `encode_event_id`, `check_event_type`, `timestamps`,
+    `encode_fields`, and `payload_json` with `check_json`. Raises InvalidEvent for an exceeded limit.
     """
     start = f'{{"event_id":"{event_id}","event_type":"{event_type}","timestamp":"{timestamp}"'
     line = b"".join((start.encode(), fields, b',"payload":', payload, b"}\n"))
@@ -232,22 +232,22 @@ def line(event_id: str, event_type: str, timestamp: str, fields: bytes, payload:
 
 
 def encode_fields(values: Mapping[str, Any]) -> bytes:
-    """Return the fields that events share as they stand in a line, a comma before each.
+    """Return the shared fields as in a line, each after a comma: b',"run_id":"r1","agent":"a"'.
 
     Raises InvalidEvent for a wrong one.
     """
     read_back = _read_back(_shared_fields, _written(_StrictFields(**values)))
-    data = _encoder.encode(read_back)  # what was read, not what was written: a value may be raw JSON with a newline
+    data = _encoder.encode(read_back)  # encode what was read back: a value may be raw JSON with a newline
     return b"," + data[1:-1] if len(data) > len(b"{}") else b""
 
 
 def workspace_of(fields: bytes) -> str | None:
-    """Return the workspace that `encode_fields` wrote; None where it wrote none."""
+    """Return the workspace in the result of `encode_fields`, or None."""
     return _workspace_only.decode(b"{" + fields[1:] + b"}").workspace
 
 
 def encode_event_id(value: object) -> str:
-    """Return an event id as it stands in a line. Raises InvalidEvent where it is no UUID."""
+    """Return an event id as a text. Raises InvalidEvent if it is no UUID."""
     return str(_read_back(_event_id, _written(value)))
 
 
@@ -268,7 +268,7 @@ def _read_back(decoder: msgspec.json.Decoder[Any], data: bytes) -> Any:
 
 
 def check_limits(line: bytes) -> None:
-    """Raise InvalidEvent where a line, or a payload that is to be a part of one, is too long or too deep."""
+    """Raise InvalidEvent if a line, or a payload for a line, is too long or nested too deep."""
     if len(line) > MAX_LINE_BYTES + len(b"\n"):
         raise InvalidEvent(
             f"event of {len(line) - 1:,} bytes is over the limit of {MAX_LINE_BYTES:,}; "
@@ -279,7 +279,7 @@ def check_limits(line: bytes) -> None:
 
 
 def decode(line: bytes) -> Decoded:
-    """Read one line (without its newline). Raises InvalidEvent with the reason in words."""
+    """Decode one line, without its newline. Raises InvalidEvent with the reason."""
     if not line.strip():
         raise InvalidEvent("empty line")
     if line.startswith(b"\xef\xbb\xbf"):
@@ -302,7 +302,7 @@ def decode(line: bytes) -> Decoded:
 
 
 def _decode_with_extra(line: bytes) -> Decoded:
-    """The slow way, for a line with unknown fields or a wrong one."""
+    """Decode a line with unknown fields, or refuse one with a wrong field; slower than the strict decoder."""
     try:
         envelope = _lenient.decode(line)
     except msgspec.MsgspecError as error:
@@ -315,10 +315,10 @@ def _decode_with_extra(line: bytes) -> Decoded:
 
 
 def repeated_field(line: bytes) -> str | None:
-    """Return an envelope field that stands more than once in a valid line, if there is one.
+    """Return an envelope field that a valid line repeats, or None.
 
-    Parsers disagree on which one counts. Slow; `decode` asks only where it must, since the
-    index's own parser refuses such a line.
+    Parsers disagree on which of the two counts. This is slow, so `decode` calls it only for lines with unknown
+    fields: the strict decoder refuses repeated ones.
     """
     names = [name for name, _ in json.loads(line, object_pairs_hook=list, parse_int=str, parse_float=str)]
     return next((name for name in FIELDS if names.count(name) > 1), None)
@@ -327,23 +327,23 @@ def repeated_field(line: bytes) -> str | None:
 def too_deep(line: bytes) -> bool:
     """Say whether JSON nests deeper than MAX_DEPTH.
 
-    Both sides ask this rather than wait for a RecursionError, whose threshold moves with
+    Writing and reading both call this rather than catch a RecursionError, whose threshold depends on
     the caller's stack: live indexing and replay must agree on every line. Nearly all lines
-    hold fewer brackets than MAX_DEPTH, which settles it.
+    have fewer brackets than MAX_DEPTH, which is checked first.
     """
     if opening_brackets(line) <= MAX_DEPTH:
         return False
-    # Not by a regular expression: on hostile lines its time is quadratic, or its stack huge.
+    # Without a regular expression: hostile lines would take it quadratic time, or a huge stack.
     if _BACKSLASH in line:
         line = line.replace(b"\\\\", b"").replace(b'\\"', b"")
     brackets = b"".join(line.split(b'"')[::2]).translate(None, _NO_BRACKETS)
-    rest = brackets  # nothing, where it is shallow: each round takes off the innermost level, or the innermost two
+    rest = brackets  # each round removes the innermost level or two: nothing is left of shallow JSON
     for _ in range(_SHALLOW // 2):
         rest = rest.replace(b"{}", b"").replace(b"[]", b"")
     return bool(rest) and max(accumulate(map(_STEPS.__getitem__, brackets))) > MAX_DEPTH
 
 
 def opening_brackets(data: bytes) -> int:
-    """Count `{` and `[`, inside strings as well: no part of the data nests deeper than that."""
-    # Not `data.count`, which CPython does byte by byte; `replace` finds them ten times as fast.
+    """Count `{` and `[`, also inside strings: no part of the data is nested deeper than that."""
+    # `data.replace` is ten times as fast as `data.count`, which CPython does byte by byte.
     return 2 * len(data) - len(data.replace(b"{", b"")) - len(data.replace(b"[", b""))

@@ -15,10 +15,10 @@ from eventlog.process.forks import Phase
 
 _MS_MAX = (1 << 48) - 1
 _TIME_MAX = (1 << 64) - 1
-#: Random texts of 16 hex digits, fetched many at a time: asking the kernel for one costs ten times as much.
+#: Random texts of 16 hex digits, fetched 128 at a time: fetching them one by one costs ten times as much.
 _random: list[str] = []
 _FETCHED = 128
-#: Their first two bits are not random but 10, the variant of RFC 9562.
+#: The first two bits of each are 10, the variant of RFC 9562.
 _VARIANT_SET = int.from_bytes(b"\x80\0\0\0\0\0\0\0" * _FETCHED, "big")
 _VARIANT_CUT = int.from_bytes(b"\xbf\xff\xff\xff\xff\xff\xff\xff" * _FETCHED, "big")
 
@@ -32,7 +32,7 @@ def new_id(time_ns: int) -> str:
     """Return a UUIDv7: 48 bits of ms, 12 bits of the fraction of the ms, 62 random bits.
 
     The fraction (RFC 9562, section 6.2, method 3) keeps ids of one process in order
-    within a millisecond. Randomness comes from the kernel, and forks never repeat it.
+    within a millisecond. The random bits come from the kernel; forked children never repeat them.
     """
     try:
         random = _random.pop()  # one step: no thread and no signal handler gets the same one
@@ -50,12 +50,13 @@ def _fetch() -> None:
 
 
 def derived_id(time_us: int, *key: str | bytes, workspace: str | None = None) -> str:
-    """Return the UUIDv8 that belongs to this time, workspace and key: same input, same id.
+    """Return the UUIDv8 of a time, a workspace and a key: same input, same id.
 
-    `time_us` is the event's own timestamp in microseconds since the epoch, 0 where it has none (times
-    before 1970 count as 0). The 74 free bits are a BLAKE2b hash of the workspace and the key's parts.
+    `time_us` is the event's own timestamp in microseconds since the epoch, 0 without one (times
+    before 1970 count as 0). The 74 free bits are a BLAKE2b hash of the workspace and the parts of the key
+    (docs/decisions/0003-derived-ids-and-import-checkpoints.md).
     """
-    # The person tells a hash that begins with a workspace from one that does not: "" is not the same as None.
+    # `person` separates hashes with a workspace from those without: workspace "" and None give different ids.
     digest = hashlib.blake2b(digest_size=10, person=b"" if workspace is None else b"workspace")
     for part in key if workspace is None else (workspace, *key):
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part

@@ -1,4 +1,4 @@
-"""Payloads as plain Python objects, whatever a log may hold: a line that was accepted can always be read."""
+"""Decoding payloads into plain Python objects. It never fails for a payload that the log accepted."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import Any
 
 import msgspec
 
-#: Of an integer. Python itself refuses to read one of more than 4,300, as text is read into one slowly.
+#: Longer integers stay text: reading them is slow, and Python refuses more than 4,300 digits.
 _INTEGER_CHARS_MAX = 1000
 
 
 def decode(payload: bytes | msgspec.Raw) -> Any:
-    """Return JSON as plain Python objects, which can be encoded again; this never fails.
+    """Return JSON as plain Python objects that can be encoded again. Never raises.
 
-    A number beyond a float, or an integer of very many digits, is given as its text. What is nested too deep to be
-    read, or holds half of a surrogate pair, is given as text as a whole.
+    A number beyond a float, or an integer of over 1,000 digits, becomes its text. A payload that is nested too deep,
+    or contains half of a surrogate pair, becomes one text.
     """
     data = bytes(payload)
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, RecursionError):
-        pass  # it is read more slowly, below
+        pass  # the slower parser below may read it
     try:
-        found = json.loads(data, parse_float=_float, parse_int=_integer, parse_constant=str)
-        msgspec.json.encode(found)
+        value = json.loads(data, parse_float=_float, parse_int=_integer, parse_constant=str)
+        msgspec.json.encode(value)
     except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         return data.decode(errors="replace")
-    return found
+    return value
 
 
 def fields(payload: bytes | msgspec.Raw) -> dict[str, Any]:
-    """Return a payload's fields; of one that can be given as text only, that under the name `payload`."""
-    found = decode(payload)
-    return found if isinstance(found, dict) else {"payload": found}
+    """Return a payload's fields; {"payload": text} for a payload that `decode` returns as a text."""
+    value = decode(payload)
+    return value if isinstance(value, dict) else {"payload": value}
 
 
 def _float(text: str) -> float | str:

@@ -1,4 +1,4 @@
-"""Typed events: a msgspec Struct that claims an event type.
+"""Typed events: msgspec Structs that are registered as the payload of an event type.
 
     @obs.event("reading")
     class Reading(msgspec.Struct):
@@ -6,7 +6,8 @@
 
 Each emit checks the values against the annotations. The first emit of a type in a
 process also records its JSON Schema as an `event_schema` event, so that an indexer in
-another process, or a replay years later, can give the type a view with typed columns.
+another process, or a replay years later, can create a view with typed columns
+(docs/decisions/0004-schemas-are-events.md).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ RESERVED = frozenset(
 
 
 class EventSchema(msgspec.Struct, frozen=True, kw_only=True):
-    """Payload of `event_schema`: how a type's payload is typed, as JSON Schema."""
+    """Payload of `event_schema`: the JSON Schema of a type's payload."""
 
     name: str
     version: int
@@ -44,26 +45,26 @@ class EventSchema(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Registered(msgspec.Struct, frozen=True, eq=False):
-    """A struct, its type name and payload version."""
+    """A registered struct, its event type and payload version."""
 
     name: str
     version: int
     struct: type[msgspec.Struct]
-    #: One of eventlog.format.builtin: a program may have its own in its place.
+    #: One of eventlog.format.builtin: a program may register its own struct instead.
     built_in: bool = False
 
 
 _by_name: dict[str, Registered] = {}
 _by_struct: dict[type, Registered] = {}
-#: What checks the payloads of each.
+#: The decoders that check payloads.
 _decoders: dict[Registered, msgspec.json.Decoder[Any]] = {}
 
 
 def event(name: str, *, version: int = 1) -> Callable[[S], S]:
-    """Register a Struct as the payload of an event type (a class decorator).
+    """Register a Struct as the payload of an event type: a class decorator.
 
-    Raises InvalidEvent for a bad or reserved name and EventTypeConflict where another
-    struct holds the name. Redefining the same class (a reload, a notebook cell) is fine.
+    Raises InvalidEvent for a bad or reserved name, and EventTypeConflict if another
+    struct has the name. Redefining the same class (a reload, a notebook cell) is fine.
     """
     envelope.check_event_type(name)
     if name in RESERVED:
@@ -99,7 +100,7 @@ def _register(name: str, version: int, struct: type[msgspec.Struct], *, built_in
             f"event type {name!r} is claimed by both {_path(holder.struct)} and {_path(struct)}; rename one"
         )
     registered = Registered(name, version, struct, built_in)
-    if not built_in:  # of those most programs emit two or three types, and all decoders take a millisecond
+    if not built_in:  # most programs emit two or three built-in types, and creating all decoders takes a millisecond
         _decoders[registered] = msgspec.json.Decoder(struct)
     _by_name[name] = _by_struct[struct] = registered
 
@@ -109,7 +110,7 @@ def _path(struct: type) -> str:
 
 
 def of_struct(struct: type) -> Registered:
-    """Return the registration of a struct. Raises InvalidEvent where there is none."""
+    """Return the registration of a struct. Raises InvalidEvent if it has none."""
     try:
         return _by_struct[struct]
     except KeyError:
@@ -120,16 +121,16 @@ def of_struct(struct: type) -> Registered:
 
 
 def of_name(name: str) -> Registered | None:
-    """Return the registration of an event type, if it has one."""
+    """Return the registration of an event type, or None."""
     return _by_name.get(name)
 
 
 def check(registered: Registered, data: bytes) -> None:
-    """Raise InvalidEvent where an encoded payload does not fit its struct. Unknown fields do."""
+    """Raise InvalidEvent if an encoded payload does not fit its struct. Unknown fields are allowed."""
     try:
         decoder = _decoders.get(registered) or _built_in_decoder(registered)
     except NameError:
-        if sys.is_finalizing():  # msgspec looks up the names in annotations, and the modules are gone already
+        if sys.is_finalizing():  # msgspec resolves annotations, and their modules are gone already
             return
         raise
     try:
@@ -139,9 +140,9 @@ def check(registered: Registered, data: bytes) -> None:
 
 
 def _built_in_decoder(registered: Registered) -> msgspec.json.Decoder[Any]:
-    """Return a decoder that makes no objects of what may be anything: long prompts are passed over.
+    """Return a decoder that creates no objects for fields of type Any, so that long prompts cost little.
 
-    Only for eventlog's own structs: one of the user's may do something when it is made, or inherited from.
+    Only for eventlog's own structs: a user's struct may run code when it is created or inherited from.
     """
     anything = [
         (field.name, msgspec.Raw, msgspec.Raw())
@@ -153,7 +154,7 @@ def _built_in_decoder(registered: Registered) -> msgspec.json.Decoder[Any]:
 
 
 def schema_envelope(registered: Registered) -> envelope.Envelope:
-    """Return the event that records this schema. Same schema, same id, same bytes."""
+    """Return the `event_schema` event of a type. The same schema gives the same id and the same bytes."""
     payload = envelope.encode_payload(
         EventSchema(name=registered.name, version=registered.version, json_schema=_json_schema(registered.struct))
     )
@@ -166,7 +167,7 @@ def schema_envelope(registered: Registered) -> envelope.Envelope:
 
 
 def _json_schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    """Return the JSON Schema of a struct; {} where a custom type has none (no typed columns then)."""
+    """Return the JSON Schema of a struct; {} if a custom type has none: then the type gets no typed columns."""
     from msgspec import inspect  # noqa: PLC0415 - once per type and process, and slow to load
 
     try:
@@ -177,7 +178,7 @@ def _json_schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
     top = schema
     if "$ref" in schema:
         top = schema["$defs"][schema["$ref"].removeprefix("#/$defs/")]
-    # msgspec 0.22 says `format: date-time` only of datetimes whose zone is constrained.
+    # msgspec 0.22 writes `format: date-time` only for datetimes with a constraint on their time zone.
     for field in info.fields if isinstance(info, inspect.StructType) else ():
         kinds = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
         if any(isinstance(kind, inspect.DateTimeType) for kind in kinds):

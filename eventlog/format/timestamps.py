@@ -1,6 +1,6 @@
-"""The one form of time in the log: RFC 3339, UTC, microseconds, `Z`.
+"""Timestamps in the log: RFC 3339, UTC, microseconds, `Z`, such as `2026-01-02T03:04:05.000000Z`.
 
-A fixed width of 27 characters means that timestamps sort as text.
+They have a fixed width of 27 characters, so that they sort as text.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: Carried by imported events whose source says nothing about time. It must not depend on
-#: when or in which order something was imported, or a second import would add rows.
+#: The timestamp of imported events whose source has no time. It must not depend on when or in which order
+#: something was imported, or a second import would add rows.
 UNKNOWN = "1970-01-01T00:00:00.000000Z"
 
-#: Years 0001 to 9999, as in Python and RFC 3339 minus its year 0.
+#: Years 0001 to 9999, as in Python; RFC 3339 also has year 0.
 PATTERN = r"^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-([0-2][0-9]|3[01])T([01][0-9]|2[0-3])(:[0-5][0-9]){2}\.[0-9]{6}Z\Z"
 
 
-#: The second that was formatted last, up to its point: events come many to a second.
+#: The last formatted second, up to its decimal point: many events fall into one second.
 _last_second = (0, UNKNOWN[:20])
 
 
 def from_ns(time_ns: int) -> str:
-    """Format nanoseconds since the epoch; what is below a microsecond is cut off."""
+    """Format nanoseconds since the epoch; digits below a microsecond are cut off."""
     global _last_second
     second, rest_ns = divmod(time_ns, 1_000_000_000)
-    known, text = _last_second
-    if second != known:
+    cached, text = _last_second
+    if second != cached:
         # Not by datetime: Python 3.13.0 crashes in its arithmetic while the interpreter ends.
         year, month, day, hour, minute, seconds, *_ = time.gmtime(second)
         text = f"{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{seconds:02}."
-        _last_second = second, text  # both at once: threads share it
+        _last_second = second, text  # in one assignment, since threads share it
     return f"{text}{rest_ns // 1000:06d}Z"
 
 
@@ -52,12 +52,12 @@ def to_text(moment: datetime) -> str:
 
 
 def parse(text: str) -> datetime:
-    """Read an ISO 8601 / RFC 3339 time; without a zone it is UTC. Raises ValueError."""
+    """Read an ISO 8601 or RFC 3339 time; without a time zone it is UTC. Raises ValueError."""
     return utc(datetime.fromisoformat(text.strip()))
 
 
 def to_us(moment: datetime) -> int:
-    """Return microseconds since the epoch, exactly."""
+    """Return microseconds since the epoch, without rounding."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
@@ -66,24 +66,24 @@ _AGE_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def age_s(text: str) -> float | None:
-    """Read an age like 90s, 15m, 2h, 7d or 4w, in seconds; None for anything else."""
+    """Return an age like 90s, 15m, 2h, 7d or 4w in seconds; None for any other text."""
     match = _AGE.fullmatch(text)
     return float(match[1]) * _AGE_UNITS_S[match[2]] if match else None
 
 
-#: A bare number is in the first unit that puts it between 2001 and 2286. So 1e9..1e10 are
-#: seconds, 1e12..1e13 ms, 1e15..1e16 us, 1e18..1e19 ns: the ranges do not touch.
+#: A number is in the first of these units that puts it between 2001 and 2286: 1e9..1e10 are
+#: seconds, 1e12..1e13 ms, 1e15..1e16 us, 1e18..1e19 ns. The ranges do not overlap.
 _UNITS_PER_SECOND = (1, 10**3, 10**6, 10**9)
 
 
-#: Eight digits are a date, more are an epoch.
+#: Eight digits are a date, more digits are an epoch number.
 _EPOCH_TEXT = re.compile(r"[0-9]{9,19}(\.[0-9]{1,9})?")
 
 
 def from_foreign(value: object) -> datetime | None:
-    """Read a time as other programs write it: ISO text, or an epoch number in s, ms, us or ns.
+    """Read a time of another program: ISO 8601 text, or an epoch number in s, ms, us or ns.
 
-    Returns None where the value cannot be a time.
+    Returns None if the value cannot be a time. Never raises.
     """
     if isinstance(value, str) and _EPOCH_TEXT.fullmatch(value):
         value = float(value) if "." in value else int(value)

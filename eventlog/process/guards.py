@@ -1,21 +1,21 @@
-"""What keeps recording out of an agent's way: of all that can be raised, only STOPS leaves it.
+"""Guards between an agent and its recording: only the exceptions in STOPS leave a recording function.
 
-Whatever else comes out of an agent's own values, handlers, redactors and sinks is counted and logged:
-also what derives from BaseException alone, such as a CancelledError. Nothing in here waits for a task,
-so no task is cancelled here.
+Any other exception of an agent's values, handlers, redactors and sinks is counted and logged, also one
+that derives from BaseException alone, such as CancelledError: recording waits for no task, so no task is
+cancelled in it.
 """
 
 from __future__ import annotations
 
 from eventlog.errors import EventlogError
 
-#: Somebody wants the program to stop.
+#: Exceptions that stop the program.
 STOPS = (KeyboardInterrupt, SystemExit)
 _SHOWN_MAX_CHARS = 80
 
 
 def message_of(error: BaseException) -> str:
-    """Return what an error says, with its type where it is not one of eventlog's own."""
+    """Return the message of an error, with its type unless it is an EventlogError: `OSError: disk full`."""
     name = type(error).__name__
     try:
         text = str(error)
@@ -27,7 +27,7 @@ def message_of(error: BaseException) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value for a message, as its repr if that works, and cut."""
+    """Return a value for a message: its repr, cut to 80 characters; `<TypeName>` if its repr raises."""
     try:
         text = repr(value)
     except STOPS:

@@ -1,7 +1,7 @@
-"""Opening the files of a root that others may write to: never through a link, never waiting, only regular files.
+"""Opening files of a root that others may write to: no links, no waiting, only regular files.
 
-What stands at the name of a lock or of the index may be anything: a FIFO would be waited for without end, a folder is
-opened and then fails somewhere else, and a link leads out of the root, where a file would be made in our name.
+Anything may stand at the path of a lock or of the index: opening a FIFO would wait for ever, a folder can be opened
+and fails later, and a link leads out of the root, where a file would be created with our rights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KINDS = (
 
 
 def kind_of(path: Path) -> str | None:
-    """Return what stands at a path where a regular file should: `a FIFO`; None for a regular file, or for none."""
+    """Return what stands at a path instead of a regular file, such as `a FIFO`; None for a regular or missing file."""
     try:
         mode = path.lstat().st_mode
     except OSError:
@@ -34,31 +34,31 @@ def kind_of(path: Path) -> str | None:
 
 
 def refusal(path: Path) -> str | None:
-    """Return what to say of a path that is no regular file, and what to try; None where it is one, or is not there."""
-    found = kind_of(path)
-    return found and f"{path} is {found}, not a file of eventlog's; move it away and try again"
+    """Return an error message for a path that is no regular file; None for a regular or missing file."""
+    kind = kind_of(path)
+    return kind and f"{path} is {kind}, not a file of eventlog's; move it away and try again"
 
 
 def without_waiting(path: str, flags: int) -> int:
-    """Open as `open(…, opener=…)` asks for it, but wait for no FIFO, which then has nothing in it."""
+    """Open a file without waiting for a FIFO, which then reads as empty. For `open(…, opener=…)`."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock file, made with mode 0600 if need be.
+    """Open a lock file, creating it with mode 0600 if need be; return the descriptor.
 
-    Raises WriteFailed where something else stands there, OSError where it may not be opened.
+    Raises WriteFailed where its path is no regular file, OSError where it may not be opened.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
     except OSError as error:
-        said = refusal(path)
-        if said is None and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            fd = os.open(path, os.O_RDONLY | _FLAGS)  # who may only read can still queue
-        elif said is None:
+        message = refusal(path)
+        if message is None and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            fd = os.open(path, os.O_RDONLY | _FLAGS)  # a user who may only read can still queue
+        elif message is None:
             raise
         else:
-            raise WriteFailed(said) from error
+            raise WriteFailed(message) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise WriteFailed(refusal(path) or f"{path} is not a regular file; move it away and try again")

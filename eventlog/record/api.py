@@ -1,7 +1,7 @@
-"""The module-level functions: one shared recorder, made when it is first needed.
+"""The module-level functions, which use one shared recorder. It is created when it is first needed.
 
-Of what records, only STOPS leaves (eventlog.process.guards), and errors of eventlog's own where the recorder is strict.
-`harmless` keeps that promise for all that works on the way to `emit`.
+Recording functions raise only KeyboardInterrupt and SystemExit (STOPS in eventlog.process.guards) and, if the recorder
+is strict, EventlogError. `harmless` keeps that promise for code that runs before `emit`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ _lock = threading.RLock()
 
 
 def recorder() -> Recorder:
-    """Return the shared recorder; without `configure` it is made from file and environment. Raises only STOPS."""
+    """Return the shared recorder, configured from file and environment unless `configure` was called.
+
+    Raises only KeyboardInterrupt and SystemExit: a wrong setting is logged, and the defaults apply.
+    """
     if _recorder is not None:
         return _recorder
     with _lock:
@@ -52,24 +55,27 @@ def recorder() -> Recorder:
                 _start_indexer(made)
             except STOPS:
                 raise
-            except BaseException as error:  # noqa: BLE001 - what is installed there need not work
+            except BaseException as error:  # noqa: BLE001 - the installed index side may be broken
                 _say(f"{message_of(error)}; events are written to the log and can be indexed later")
         return _recorder  # type: ignore[return-value]  # set by _install, which mypy cannot see
 
 
 def _say(message: str) -> None:
-    if sys.is_finalizing():  # a lock of the logging module may be held by a thread that never runs again
+    if sys.is_finalizing():  # a thread that never runs again may hold a lock of the logging module
         return
     try:
         _logger.error(message)
     except STOPS:
         raise
-    except BaseException:  # noqa: BLE001 - a handler or a filter of the agent's
+    except BaseException:  # noqa: BLE001 - the agent's own handler or filter
         return
 
 
 def harmless(function: Callable[P, R]) -> Callable[P, R | None]:
-    """Return `function` such that what goes wrong in it is counted as an event that was lost, and not raised."""
+    """Wrap a function: an error in it is counted as a lost event, and the call returns None.
+
+    The wrapper raises KeyboardInterrupt and SystemExit and, if the recorder is strict, EventlogError.
+    """
 
     @functools.wraps(function)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> R | None:
@@ -77,10 +83,10 @@ def harmless(function: Callable[P, R]) -> Callable[P, R | None]:
             return function(*args, **kwargs)
         except STOPS:
             raise
-        except BaseException as error:  # values of the agent's, or no room on the stack
+        except BaseException as error:  # the agent's values raise anything; or the stack has no room
             made = _recorder
             if made is not None:
-                if made.config.strict and isinstance(error, EventlogError):  # it is counted already
+                if made.config.strict and isinstance(error, EventlogError):  # already counted
                     raise
                 try:
                     made.failed(error)
@@ -92,10 +98,10 @@ def harmless(function: Callable[P, R]) -> Callable[P, R | None]:
 
 
 def configure(**settings: Any) -> None:
-    """Replace the shared recorder by one with these settings (see eventlog.config).
+    """Replace the shared recorder by one with these settings, such as `root="runs"` (see eventlog.config).
 
-    `redactor` is as in `redact_with`. Sinks stay, and so does a redactor where none is given. Raises
-    ConfigError, and MissingExtra where the mode needs the index side.
+    `redactor` is that of `redact_with`; without it, an earlier redactor stays. Sinks stay. Raises ConfigError,
+    and MissingExtra where the mode needs the index side.
     """
     if "redactor" in settings:
         redact_with(settings.pop("redactor"))
@@ -109,9 +115,10 @@ def configure(**settings: Any) -> None:
 
 
 def _start_indexer(made: Recorder) -> None:
-    """Start the indexer thread where the mode asks for one, and the interpreter goes on. Raises MissingExtra.
+    """Start the indexer thread in modes `dual` and `db_only`. Raises MissingExtra.
 
-    The one place where the write side starts the index side; by name, since it must not depend on it.
+    This is the only place where the write side starts the index side: by name, since it must not depend on it.
+    Nothing starts while the interpreter ends.
     """
     mode = made.config.mode
     if mode not in (Mode.DUAL, Mode.DB_ONLY) or threads.interpreter_is_ending():
@@ -137,12 +144,12 @@ def emit(event: msgspec.Struct, /, **fields: Any) -> str | None: ...
 @overload
 def emit(event: str, payload: object = None, /, **fields: Any) -> str | None: ...
 def emit(event: Any = None, payload: object = None, /, *surplus: object, **fields: Any) -> str | None:
-    """Record one event; return its id, or None where it was not recorded. See Recorder.emit."""
+    """Record one event; return its id, a UUID, or None where it was not recorded. See Recorder.emit."""
     try:
         if surplus:
-            event = None  # which is refused
+            event = None  # emit_with refuses and counts it
         return (_recorder or recorder()).emit_with(event, payload, fields)
-    except RecursionError:  # no room on the stack, not even to say so
+    except RecursionError:  # no room on the stack, not even for a call that counts it
         if _recorder is not None:
             _recorder._drops.total += 1
             _recorder._drops.unnamed += 1
@@ -154,22 +161,22 @@ def emit_many(events: Iterable[msgspec.Struct], /, **fields: Any) -> list[str]: 
 @overload
 def emit_many(events: str, payloads: Iterable[object], /, **fields: Any) -> list[str]: ...
 def emit_many(events: str | Iterable[msgspec.Struct], payloads: Iterable[object] = (), /, **fields: Any) -> list[str]:
-    """Record many events in one write per type; return the ids of those recorded."""
+    """Record many events in one write per type; return the ids of those recorded. See Recorder.emit_many."""
     return (_recorder or recorder()).emit_many(events, payloads, **fields)
 
 
 def flush() -> bool:
-    """Return True when everything emitted so far would survive a power cut."""
+    """Sync everything emitted so far; return whether that worked. Raises WriteFailed, if strict."""
     return recorder().flush()
 
 
 def stats() -> Stats:
-    """Return the counters of the shared recorder."""
+    """Return the counters of the shared recorder, such as `stats().lost`."""
     return recorder().stats()
 
 
 def shutdown() -> None:
-    """Flush and let go of everything; also done at interpreter exit. Emitting later still works."""
+    """Flush and close everything; also done at interpreter exit. Emitting later still works."""
     if _recorder is not None:
         _recorder.shutdown()
         for sink in _sinks:
@@ -177,18 +184,18 @@ def shutdown() -> None:
 
 
 def add_sink(sink: Sink) -> None:
-    """Also give every line to `sink`; it outlives `configure`."""
+    """Give every line to `sink` as well. It stays when `configure` is called."""
     with _lock:
         recorder().add_sink(sink)
         _sinks.append(sink)
 
 
 def redact_with(redactor: Redactor | None) -> None:
-    """Have each payload go through a function before it is written; None for no longer. It outlives `configure`.
+    """Apply a function to each payload before it is written; None removes it. It stays when `configure` is called.
 
-    `redactor(event_type, payload)` gets a dict after the built-in redaction, and returns the one to
-    record. Where it raises, or returns something else, the event is recorded without its content, and
-    says so. Raises ConfigError for what cannot be called.
+    `redactor(event_type, payload)` gets a dict after the built-in redaction, and returns the dict to
+    record. If it raises, or returns something else, the event is recorded with a note in place of its content.
+    Raises ConfigError if it cannot be called.
     """
     global _redactor
     if redactor is not None and not callable(redactor):
@@ -200,7 +207,7 @@ def redact_with(redactor: Redactor | None) -> None:
 
 
 def remove_sink(sink: Sink) -> None:
-    """Flush a sink and stop giving it lines."""
+    """Flush a sink and stop giving it lines. Unknown sinks are ignored."""
     with _lock:
         if sink in _sinks:
             _sinks.remove(sink)
@@ -208,7 +215,7 @@ def remove_sink(sink: Sink) -> None:
 
 
 def capture() -> AbstractContextManager[MemorySink]:
-    """Keep events in memory instead of writing them; yields a MemorySink. For tests."""
+    """Keep events in memory instead of writing them, for tests. A context manager that yields a MemorySink."""
     return recorder().capture()
 
 

@@ -1,8 +1,8 @@
-"""A circuit breaker: a disk that is full or dead is not asked again for every event.
+"""A circuit breaker: a full or dead disk is not tried again for every event.
 
 closed     every write is tried
-open       after some failures in a row: nothing is tried until a moment comes …
-probing    … at which one write is let through. It closes the breaker, or the wait doubles.
+open       after five failures in a row nothing is tried for a while (0.1 s at first, 5 s at most)
+probing    then one write is tried: it closes the breaker, or the wait doubles
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _TURN_TIMEOUT_S = 1.0
 
 
 class Breaker:
-    """Decides whether to try. Threads may share it."""
+    """Decides whether a write is tried. Threads may share it. `clock` returns seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = locks.Lock()
-        #: How many tries in a row have failed by now.
+        #: How many tries in a row have failed.
         self.failures = 0
         self._next_probe = 0.0
         #: Why the last try failed.
@@ -35,7 +35,7 @@ class Breaker:
         return self.failures >= _FAILURES_TO_OPEN
 
     def allows(self) -> bool:
-        """Say whether to try now. While the breaker is open, one caller per wait is told yes."""
+        """Say whether to try now. While the breaker is open, this is true for one caller per wait."""
         if self.failures < _FAILURES_TO_OPEN:
             return True
         with locks.held(self._lock, _TURN_TIMEOUT_S):
@@ -46,14 +46,14 @@ class Breaker:
             return True
 
     def failed(self, cause: str) -> None:
-        """A try has failed."""
+        """Record that a try failed, and why."""
         with locks.held(self._lock, _TURN_TIMEOUT_S):
             self.cause = cause
             self.failures += 1
             self._next_probe = self._clock() + self._wait_s()
 
     def succeeded(self) -> None:
-        """A try has worked."""
+        """Record that a try succeeded, which closes the breaker."""
         self.failures = 0
 
     def _wait_s(self) -> float:

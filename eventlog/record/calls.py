@@ -1,7 +1,7 @@
-"""What is measured while it happens: blocks of code, and calls of models and tools.
+"""Blocks of code, and calls of models and tools, that are measured while they run.
 
-A block works with `with` and with `async with`. What is raised inside is recorded and goes on; what
-goes wrong in recording it never takes its place.
+A block works with `with` and with `async with`. An exception inside is recorded and raised on; an
+error of recording never replaces it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from eventlog.record.api import harmless
 Emit = Callable[[msgspec.Struct], str | None]
 _MESSAGE_MAX_CHARS = 10_000
 
-#: Differs between a process and its forked children: a child leaves its parent's blocks as well, and must
-#: not tell of them. Asking for the pid would be a system call per block.
+#: Differs between a process and its forked children: a child leaves its parent's blocks too, and must
+#: not record them. os.getpid() would be a system call per block.
 generation = 0
 
 
 if TYPE_CHECKING:
 
     class LlmCallFields(TypedDict, total=False):
-        """What can be said of a call of a model: the fields of `llm_call`, see docs/events.md."""
+        """The fields of an `llm_call` event: see docs/events.md."""
 
         operation_name: str | None
         provider_name: str | None
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
         attributes: dict[str, Any] | None
 
 else:
-    LlmCallFields = dict[str, Any]  # making the other at run time takes as long as importing three modules
+    LlmCallFields = dict[str, Any]  # creating the TypedDict at run time takes as long as importing three modules
 
 
 class Block:
@@ -91,7 +91,7 @@ class Block:
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        """Record what happened. Where it cannot and should say so, it raises."""
+        """Record the block. Raises EventlogError, if the recorder is strict."""
         raise NotImplementedError
 
     def __exit__(
@@ -99,7 +99,7 @@ class Block:
     ) -> None:
         try:
             self._try_to_end(error)
-        except EventlogError:  # a strict recorder; but what happened in the block comes first
+        except EventlogError:  # a strict recorder; an exception of the block comes first
             if error is None:
                 raise
 
@@ -113,22 +113,22 @@ class Block:
 
 
 class _Timed(Block):
-    """A call that is measured from entry to exit, and recorded then."""
+    """A call that is measured from entry to exit, and recorded at exit."""
 
     _FIELDS: frozenset[str]
 
     def __init__(self, emit: Emit, is_seen: Callable[[], bool], fields: dict[str, Any]) -> None:
-        self.__dict__.update(_emit=emit, _is_seen=is_seen, _said={}, _attributes={}, _began=0.0, _generation=-1)
+        self.__dict__.update(_emit=emit, _is_seen=is_seen, _values={}, _attributes={}, _began=0.0, _generation=-1)
         for name, value in fields.items():
             setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Say something of the call. What is no field of it becomes one of its `attributes`."""
-        (self._said if name in self._FIELDS else self._attributes)[name] = value
+        """Set a field of the call. Any other name becomes one of its `attributes`."""
+        (self._values if name in self._FIELDS else self._attributes)[name] = value
 
     def __getattr__(self, name: str) -> Any:
         if name in self._FIELDS:
-            return self._said.get(name)
+            return self._values.get(name)
         raise AttributeError(f"{type(self).__name__} has no field {name!r}; known: {', '.join(sorted(self._FIELDS))}")
 
     def _begin(self) -> None:
@@ -139,18 +139,18 @@ class _Timed(Block):
         if generation != self._generation or not self._is_seen():
             return
         error_type, error_message = described(error)
-        given = {name: value for name, value in self._said.items() if value is not None}  # None is nothing said
-        said = {"error_type": error_type, "error_message": error_message, **given}
+        values = {name: value for name, value in self._values.items() if value is not None}
+        fields = {"error_type": error_type, "error_message": error_message, **values}
         if self._attributes:
-            said["attributes"] = _joined(said.get("attributes"), self._attributes)
-        self._emit(self._event(said, took_ms))
+            fields["attributes"] = _joined(fields.get("attributes"), self._attributes)
+        self._emit(self._event(fields, took_ms))
 
-    def _event(self, said: dict[str, Any], took_ms: float) -> msgspec.Struct:
+    def _event(self, fields: dict[str, Any], took_ms: float) -> msgspec.Struct:
         raise NotImplementedError
 
 
 class TimedLlmCall(_Timed):
-    """A call of a model, while it happens: any field of `llm_call` may be set on it, and `usage`.
+    """A running call of a model. Set any field of `llm_call` on it, and `usage`.
 
     with obs.timed_llm_call(request_model="m") as call:
         for chunk in stream:
@@ -162,60 +162,60 @@ class TimedLlmCall(_Timed):
 
     @harmless
     def first_token(self) -> None:
-        """Say that the answer begins to arrive. Later calls of this change nothing."""
-        if self._said.get("time_to_first_token_ms") is None:
-            self._said["time_to_first_token_ms"] = since_ms(self._began)
+        """Record the time to first token. Only the first call counts."""
+        if self._values.get("time_to_first_token_ms") is None:
+            self._values["time_to_first_token_ms"] = since_ms(self._began)
 
-    def _event(self, said: dict[str, Any], took_ms: float) -> msgspec.Struct:
-        return llm_call(said.pop("usage", None), {"latency_ms": took_ms, **said})
+    def _event(self, fields: dict[str, Any], took_ms: float) -> msgspec.Struct:
+        return llm_call(fields.pop("usage", None), {"latency_ms": took_ms, **fields})
 
 
 class TimedToolCall(_Timed):
-    """A call of a tool, while it happens: set `result`, or any other field of `tool_call`."""
+    """A running call of a tool. Set `result` on it, or any other field of `tool_call`."""
 
     _FIELDS = frozenset(builtin.ToolCall.__struct_fields__)
 
-    def _event(self, said: dict[str, Any], took_ms: float) -> msgspec.Struct:
-        ok = said["error_type"] is None
-        return builtin.ToolCall(**{"duration_ms": took_ms, "ok": ok, **said})
+    def _event(self, fields: dict[str, Any], took_ms: float) -> msgspec.Struct:
+        ok = fields["error_type"] is None
+        return builtin.ToolCall(**{"duration_ms": took_ms, "ok": ok, **fields})
 
 
 _LLM_CALL = frozenset(builtin.LlmCall.__struct_fields__)
 
 
 def _joined(attributes: object, more: dict[str, Any]) -> dict[str, Any]:
-    """Return given attributes and more; those that are no dict are one of them, as eventlog.record.coercion does it."""
+    """Merge attributes. A value that is no dict becomes an attribute itself, as in eventlog.record.coercion."""
     if attributes is None:
         return more
     return {**(attributes if isinstance(attributes, dict) else {"attributes": attributes}), **more}
 
 
 def llm_call(usage: object, fields: LlmCallFields | dict[str, Any]) -> builtin.LlmCall:
-    """Return the event of a call. `usage` is what the provider reported; fields that are given win over it.
+    """Return the event of a call. `usage` is the provider's usage object; `fields` override its counts.
 
-    What is no field of `llm_call` becomes one of its `attributes`: the call is paid for, so nothing is raised.
+    An unknown field becomes one of the `attributes`. Never raises for values: the call is paid for.
     """
-    said: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-    unknown = {name: said.pop(name) for name in said.keys() - _LLM_CALL}
+    values: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    unknown = {name: values.pop(name) for name in values.keys() - _LLM_CALL}
     if unknown:
-        said["attributes"] = _joined(said.get("attributes"), unknown)
+        values["attributes"] = _joined(values.get("attributes"), unknown)
     raw = usages.as_dict(usage)
     if raw is not None:
-        tier = "fast" if raw.get("speed") == "fast" else raw.get("service_tier")  # as of imported sessions
+        tier = "fast" if raw.get("speed") == "fast" else raw.get("service_tier")  # as for imported sessions
         reported = {"raw_usage": raw, **usages.split(raw)}
-        said = {**reported, **({"service_tier": tier} if isinstance(tier, str) else {}), **said}
-    if isinstance(said.get("finish_reasons"), str):
-        said["finish_reasons"] = [said["finish_reasons"]]
-    cost = totals.decimal(said.get("cost_usd"))
+        values = {**reported, **({"service_tier": tier} if isinstance(tier, str) else {}), **values}
+    if isinstance(values.get("finish_reasons"), str):
+        values["finish_reasons"] = [values["finish_reasons"]]
+    cost = totals.decimal(values.get("cost_usd"))
     if cost is not None:
-        said["cost_usd"] = cost
-    return builtin.LlmCall(**said)
+        values["cost_usd"] = cost
+    return builtin.LlmCall(**values)
 
 
 def described(error: BaseException | None) -> tuple[str | None, str | None]:
-    """Return type and message of what was raised; (None, None) where nothing went wrong.
+    """Return type and message of an exception, such as ("ValueError", "…"); (None, None) if nothing went wrong.
 
-    A generator that is closed, and a program that ends with code 0, are nothing wrong.
+    Closing a generator, and ending the program with code 0, are no errors.
     """
     if error is None or isinstance(error, GeneratorExit) or (isinstance(error, SystemExit) and not error.code):
         return None, None
@@ -233,10 +233,10 @@ def described(error: BaseException | None) -> tuple[str | None, str | None]:
 
 
 def since_ms(began: float) -> float:
-    """Milliseconds since a moment of `time.perf_counter`, to the microsecond."""
+    """Return milliseconds since a value of `time.perf_counter`, to the microsecond."""
     try:
         return round((time.perf_counter() - began) * 1000, 3)
-    except Exception:  # noqa: BLE001 - a clock of a program under test
+    except Exception:  # noqa: BLE001 - a program under test may have replaced the clock
         return 0.0
 
 

@@ -1,7 +1,7 @@
-"""Correlation that travels with the work: who is running, for whom, in which run.
+"""Correlation fields: envelope fields that all events of a context share, such as run_id and agent.
 
-Fields set by `context(…)` are inherited by asyncio tasks. A thread starts with an empty
-context; hand it one with `carry`:
+Asyncio tasks inherit the fields that `context(…)` sets. A thread starts with an empty
+context; `carry` hands it one:
 
     with obs.context(run_id="r1"):
         pool.submit(obs.carry(work), item)
@@ -30,17 +30,17 @@ ContextValue = str | int | None
 
 
 class Shared(NamedTuple):
-    """The fields in force in one place, and what recorders have made of them. `values` never changes."""
+    """The fields of a context, and a cache of their encoded forms. `values` never changes."""
 
     values: dict[str, ContextValue]
-    #: (defaults of the recorder, schema version) → the fields as they stand in a line
+    #: (the recorder's workspace, its agent, schema version) → the encoded fields, as in a line
     encoded: dict[tuple[str | None, str | None, int], bytes]
 
 
-_current = contextvars.ContextVar("eventlog", default=Shared({}, {}))  # noqa: B039 - a cache that all may share
-#: Returns what is in force here.
+_current = contextvars.ContextVar("eventlog", default=Shared({}, {}))  # noqa: B039 - sharing the cache is intended
+#: Returns the current Shared.
 current = _current.get
-#: Puts a `Shared` in force here, and returns the token with which `restore` puts back what was before.
+#: Makes a Shared the current one; returns the token for `restore`, which undoes that.
 install = _current.set
 restore = _current.reset
 
@@ -49,8 +49,8 @@ restore = _current.reset
 def context(**fields: ContextValue) -> Iterator[None]:
     """Set envelope fields for all events emitted inside; None hides an outer value.
 
-    Raises InvalidEvent for a name that is not a context field: a typing error here would
-    otherwise cost the correlation of a whole run.
+    Raises InvalidEvent for a name that is not a context field: a typing error would
+    otherwise lose the correlation of a whole run.
     """
     unknown = sorted(fields.keys() - FIELDS)
     if unknown:
@@ -63,7 +63,7 @@ def context(**fields: ContextValue) -> Iterator[None]:
 
 
 def leave(token: contextvars.Token[Shared]) -> None:
-    """Put back what was in force. In another context (a generator that somebody else closes) there is nothing to."""
+    """Restore the Shared before `token`. Does nothing in another context: a generator may be closed elsewhere."""
     try:
         restore(token)
     except (ValueError, RuntimeError):
@@ -71,7 +71,7 @@ def leave(token: contextvars.Token[Shared]) -> None:
 
 
 def carry(function: Callable[P, R]) -> Callable[P, R]:
-    """Return `function` bound to the context of this moment, for use in another thread.
+    """Return `function` bound to the current correlation fields, for use in another thread.
 
     The result may be called many times and from many threads at once.
     """

@@ -1,9 +1,9 @@
-"""Events that could not be written: counted, and reported to the log when it takes lines again.
+"""Lost events: counted, and reported by an `events_dropped` event when the log takes lines again.
 
     add … → next_report → (the log takes it) → reported
 
-A report stays what it is until the log has taken it: where a try left it in the log after
-all, only unsynced, the next one repeats the same event id, and the index counts it once.
+A report does not change until the log has taken it: if a failed try left it in the log after
+all, only unsynced, the next try repeats the same event id, and the index has one row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from eventlog.process import locks
 
 DROPPED_EVENT = "events_dropped"
 _UNKNOWN_TYPE = "unknown"
-#: A report names this many event types; the rest is summed up under "other".
+#: A report names this many event types; all others are counted as "other".
 _TYPES_MAX = 100
 _UNNAMED_CAUSE = "an error that left no room, or no clock, to say more"
 _TURN_TIMEOUT_S = 1.0
@@ -29,8 +29,8 @@ _TURN_TIMEOUT_S = 1.0
 class EventsDropped(msgspec.Struct, frozen=True, kw_only=True):
     """Payload of `events_dropped`: how many events of which types were lost, when and why.
 
-    `since` and `until` are the wall clock at the first and the last of them; `cause` is the
-    last error.
+    `event_types` has the count of each type, such as {"llm_call": 12}. `since` and `until` are the times of the
+    first and the last lost event; `cause` is the last error.
     """
 
     count: int
@@ -42,16 +42,16 @@ class EventsDropped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drops:
-    """What one recorder has lost: in all, and not yet reported. Threads may share it.
+    """Counts the events that one recorder has lost, and those not yet reported. Threads may share it.
 
-    A signal handler or a finalizer that emits may be in here while its own thread is: what
-    changes is changed in steps that hold no call.
+    A signal handler or a finalizer that emits may interrupt these methods in their own thread: so state
+    changes by statements without a call.
     """
 
     def __init__(self) -> None:
         self._lock = locks.Lock()
         self.total = 0
-        #: Lost, and counted by a step that holds no call: there was no room on the stack, or no clock.
+        #: Lost events that could only be counted, without type or time: the stack had no room, or the clock failed.
         self.unnamed = 0
         self._unreported: dict[str, int] = {}
         self._since_ns = self._until_ns = 0
@@ -60,13 +60,13 @@ class Drops:
 
     @property
     def pending(self) -> bool:
-        """Whether there is something to tell."""
+        """Whether there is something to report."""
         return self._report_due is not None or bool(self._unreported) or self.unnamed > 0
 
     def add(self, event_type: str | None, count: int, cause: str, *, reported: bool) -> None:
-        """Count lost events. `event_type` is None where the error came before it was known.
+        """Count lost events. `event_type` is None where the error came before the type was read.
 
-        With `reported` the caller knows of it, as of an exception, and the log need not.
+        With `reported`, the caller got an exception: they count in `total`, and are not reported again.
         """
         if count <= 0:
             return
@@ -85,11 +85,11 @@ class Drops:
             self._unreported[kind] += count
 
     def next_report(self, workspace: str | None, agent: str | None) -> Envelope | None:
-        """Return the event to write next, the same until it is `reported`; None where there is none."""
+        """Return the event to write next, the same one until `reported` is called; None if nothing is pending."""
         if count := self.unnamed:
             self.add(None, count, _UNNAMED_CAUSE, reported=False)
             self.unnamed -= count
-            self.total -= count  # it was in there already
+            self.total -= count  # they are counted in there already
         with locks.held(self._lock, _TURN_TIMEOUT_S):
             if self._report_due is None and self._unreported:
                 nothing: dict[str, int] = {}
@@ -98,14 +98,14 @@ class Drops:
             return self._report_due
 
     def reported(self, report: Envelope) -> None:
-        """The log has taken the report."""
+        """Mark a report as written to the log."""
         with locks.held(self._lock, _TURN_TIMEOUT_S):
             if self._report_due is report:
                 self._report_due = None
 
     def _report(self, unreported: dict[str, int]) -> EventsDropped:
         count = sum(unreported.values())
-        # Not by a Counter, which imports when it is asked for some of the most common.
+        # Without a Counter: its most_common imports heapq.
         named = dict(sorted(unreported.items(), key=itemgetter(1), reverse=True)[:_TYPES_MAX])
         other = count - sum(named.values())
         return EventsDropped(
@@ -119,7 +119,7 @@ class Drops:
 
 
 def _envelope(report: EventsDropped, workspace: str | None, agent: str | None) -> Envelope:
-    """Return the event that tells of lost ones."""
+    """Return the `events_dropped` event of a report."""
     now_ns = time.time_ns()
     return Envelope(
         event_id=ids.new_id(now_ns),

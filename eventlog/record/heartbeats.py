@@ -1,8 +1,8 @@
-"""Heartbeats of what is going on for long: one thread per process, while there is something to say.
+"""Heartbeats: one daemon thread per process that calls functions at intervals, while any are registered.
 
-The thread starts with the first thing that beats, sleeps until one is due, and ends when it wakes and
-nothing beats any more. Nothing else ends it: what a beat raises is counted in `errors`. It is a daemon: it
-keeps no program from ending. A forked child has none.
+The thread starts with the first function, sleeps until one is due, and ends when it wakes and none is left.
+Nothing else ends it: what a function raises is counted in `errors`. A daemon does not keep the program from
+ending. A forked child starts without the thread and the functions of its parent.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Callable
 from eventlog.process import forks, threads
 from eventlog.process.forks import Phase
 
-#: Faster than this would be a load, not a sign of life.
+#: Shorter intervals would only cause load.
 INTERVAL_MIN_S = 0.05
-#: Longer than any run; a wait of centuries overflows the clock, and ends the thread for all.
+#: A year: longer than any run. A wait of centuries would overflow the clock, and end the thread.
 INTERVAL_MAX_S = 366 * 86_400.0
 _JOIN_TIMEOUT_S = 1.0
-#: Taken now: a program under test may put something else in its place, which returns at once.
+#: Bound at import: a program under test may replace time.sleep by a function that returns at once.
 _sleep = time.sleep
 
 
 class _Beating:
-    """Something that beats, and when it does so next (on the monotonic clock)."""
+    """A registered function, its interval, and when it is due next (on the monotonic clock)."""
 
     __slots__ = ("beat", "due", "interval_s")
 
@@ -38,12 +38,12 @@ _beating: dict[int, _Beating] = {}
 _condition = threading.Condition()  # its lock is reentrant: a signal handler may open a run
 _thread: threading.Thread | None = None
 _wakes = 0.0
-#: What beats have raised in this process.
+#: How many errors beats have raised in this process.
 errors = 0
 
 
 def start(key: int, beat: Callable[[], None], interval_s: float) -> None:
-    """Call `beat` every `interval_s` from now on, on a thread. The interval is kept in bounds."""
+    """Call `beat` every `interval_s` seconds (0.05 s to a year) from now on, on the heartbeat thread."""
     global _thread
     new = _Beating(beat, min(max(interval_s, INTERVAL_MIN_S), INTERVAL_MAX_S))
     with _condition:
@@ -58,13 +58,13 @@ def start(key: int, beat: Callable[[], None], interval_s: float) -> None:
 
 
 def stop(key: int) -> None:
-    """No longer call the `beat` that was started under this key. One that is under way may still end."""
+    """Stop calling the function of this key. A call that is running may still end."""
     with _condition:
         _beating.pop(key, None)
 
 
 def stop_all() -> None:
-    """At exit: end the thread, within a bound, so that it does not write while the interpreter ends."""
+    """At exit: end the thread, waiting 1 s at most, so that it does not write while the interpreter ends."""
     with _condition:
         _beating.clear()
         _condition.notify_all()
@@ -80,44 +80,44 @@ def _run() -> None:
             late = _wait_for_late()
             if late is None:
                 return
-            for each in late:
-                _beat(each)
-        except BaseException:  # noqa: BLE001 - no memory, say: others still beat
+            for beating in late:
+                _beat(beating)
+        except BaseException:  # noqa: BLE001 - out of memory, say: the next round tries again
             errors += 1
             _sleep(INTERVAL_MIN_S)
 
 
 def _wait_for_late() -> list[_Beating] | None:
-    """Return who is due to beat; nobody where the wait was cut short, None where nothing beats any more."""
+    """Wait, then return what is due: [] if the wait was cut short, None if nothing is registered any more."""
     global _thread, _wakes
     with _condition:
         if not _beating:
             _thread = None
             return None
-        _wakes = min(each.due for each in _beating.values())
+        _wakes = min(beating.due for beating in _beating.values())
         delay_s = _wakes - time.monotonic()
         if delay_s > 0:
             _condition.wait(delay_s)
-            return []  # what is due now, and whether anything is, may have changed
+            return []  # functions may have been registered or removed in the meantime
         now = time.monotonic()
-        late = [each for each in _beating.values() if each.due <= now]
-        for each in late:
-            each.due = now + each.interval_s
+        late = [beating for beating in _beating.values() if beating.due <= now]
+        for beating in late:
+            beating.due = now + beating.interval_s
     return late
 
 
-def _beat(each: _Beating) -> None:
+def _beat(beating: _Beating) -> None:
     global errors
     try:
-        each.beat()
-    except BaseException:  # noqa: BLE001 - nobody is above this thread, and the others beat on
+        beating.beat()
+    except BaseException:  # noqa: BLE001 - nothing above this thread would catch it, and others have to beat
         errors += 1
 
 
 def _after_fork() -> None:
     global _condition, _thread, errors
     _condition, _thread, errors = threading.Condition(), None, 0
-    _beating.clear()  # what the parent began, the parent tells of
+    _beating.clear()  # the parent goes on calling what it registered
 
 
 forks.register(Phase.STATE, after_in_child=_after_fork)

@@ -1,10 +1,10 @@
-"""A program's own log lines as `debug_event` events, in the context in which they were logged.
+"""Recording a program's own log lines as `debug_event` events, in the context in which they were logged.
 
     logging.getLogger().addHandler(obs.LogHandler(level=logging.INFO))
     structlog.configure(processors=[..., obs.structlog_processor, structlog.processors.JSONRenderer()])
 
-Neither ever raises, and what eventlog itself logs is left out: an event about an event that could not be
-written would be one more.
+Neither ever raises. Log lines of eventlog itself are left out: an event about an event that could not be
+written would be another one that cannot be written.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from eventlog.record import coercion, runs
 from eventlog.record.api import harmless
 
 _OWN_LOGGER = "eventlog"
-#: What every record has; what else is there was given as `extra`.
+#: The attributes of every record; all others come from `extra`.
 _STANDARD = frozenset({*vars(logging.LogRecord("", 0, "", 0, "", (), None)), "message", "asctime", "taskName"})
-#: Set while a line is recorded: what sinks and values log meanwhile would come back here for ever.
+#: Set while a line is recorded: lines that sinks and values log in between would recurse for ever.
 _recording: ContextVar[bool] = ContextVar("eventlog_logs", default=False)
 
 
@@ -32,31 +32,31 @@ class LogHandler(logging.Handler):
     """Records log records as `debug_event`: level, logger, message, stack trace, and `extra` as attributes."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Record one. Never raises."""
-        with contextlib.suppress(EventlogError):  # a strict recorder; it has counted what is lost
+        """Record a log record. Never raises."""
+        with contextlib.suppress(EventlogError):  # a strict recorder; it has counted the lost event
             self._emit(record)
 
     @harmless
     def _emit(self, record: logging.LogRecord) -> None:
-        given = vars(record)  # a record that came over a wire may lack any of them
-        name, level = given.get("name"), given.get("levelname")
+        values = vars(record)  # a record that was received over a network may lack any of them
+        name, level = values.get("name"), values.get("levelname")
         if (isinstance(name, str) and _is_own(name)) or _recording.get():
             return
         try:
             message: object = record.getMessage()
         except Exception:  # noqa: BLE001 - arguments that do not fit, or a __str__ that fails
-            message = f"{coercion.text(given.get('msg'))} {coercion.text(given.get('args'))}"
-        extra = {key: value for key, value in given.items() if key not in _STANDARD}
-        stack = _stack(given.get("exc_info")) or given.get("exc_text") or given.get("stack_info")
+            message = f"{coercion.text(values.get('msg'))} {coercion.text(values.get('args'))}"
+        extra = {key: value for key, value in values.items() if key not in _STANDARD}
+        stack = _stack(values.get("exc_info")) or values.get("exc_text") or values.get("stack_info")
         _record(level.lower() if isinstance(level, str) else level, name, message, stack, extra)
 
 
 def structlog_processor(
     logger: Any, method_name: str, event_dict: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
-    """Record a structlog entry as `debug_event`, and return it as it is. Never raises.
+    """Record a structlog entry as `debug_event`, and return it unchanged. Never raises.
 
-    Put it behind the processors that add level, logger name and exception, and before the renderer.
+    Put it after the processors that add level, logger name and exception, and before the renderer.
     """
     with contextlib.suppress(EventlogError):  # as above
         _record_entry(logger, method_name, event_dict)
@@ -98,7 +98,7 @@ def _record(level: Any, logger: str | None, message: object, stack: Any, extra: 
 
 
 def _stack(exc_info: Any) -> str | None:
-    """Return the traceback of what logging and structlog take as `exc_info`: a tuple, an exception, or True."""
+    """Return the traceback of an `exc_info` of logging or structlog: a tuple, an exception, or True."""
     if isinstance(exc_info, tuple):
         exc_info = exc_info[1] if len(exc_info) == 3 else None
     elif exc_info and not isinstance(exc_info, BaseException):

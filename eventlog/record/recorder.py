@@ -3,8 +3,8 @@
     emit → context + config → redaction → blobs → one line of bytes → writer → stream → segment
 
 By default nothing here raises into the program that emits: a refused or failed event is
-counted in `stats()`, logged (at most once a minute), and the program goes on; after some
-failures in a row the log is only probed now and then, and when it takes lines again, an
+counted in `stats()` and logged (at most once a minute), and the program goes on. After five
+failures in a row the log is only probed now and then; when it takes lines again, an
 `events_dropped` event says what was lost. With `strict=True` the same errors are raised.
 """
 
@@ -42,20 +42,20 @@ _REPORT_WINDOW_S = 60.0
 _STOP_TIMEOUT_S = 10.0
 _NO_REASON = "events were lost, and why cannot be said"
 
-#: Envelope fields that the caller may give, and those of them that no two events share.
+#: Envelope fields that a caller may pass, and those of them that no two events share.
 _OF_ONE_EVENT = ("event_id", "timestamp", "dedupe_key")
 _FIELDS = correlation.FIELDS | {"schema_version", *_OF_ONE_EVENT}
 
 T = TypeVar("T")
-Mend = Callable[[msgspec.Struct], msgspec.Struct]
+Coerce = Callable[[msgspec.Struct], msgspec.Struct]
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters of one recorder since it was made.
+    """Counters of one recorder since it was created.
 
-    `lost` counts events that could not be written, or not synced where that was asked for.
-    `suspended` says that the log fails and is only probed now and then. `background_errors` counts
-    what threads in the background (sync, heartbeats, indexer) ran into, and survived.
+    `lost` counts events that could not be written or, with `durability="synced"`, not synced. `suspended`: writes
+    keep failing, and the log is only probed now and then. `background_errors` counts errors that background
+    threads (sync, heartbeats, indexer) have survived. `last_error` is the last message that was logged.
     """
 
     emitted: int
@@ -71,27 +71,27 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Background(Protocol):
-    """The indexer thread of the modes `dual` and `db_only`, as the write side sees it."""
+    """The indexer thread of the modes `dual` and `db_only`, as seen from the write side."""
 
     errors: int
 
     def stop(self, timeout_s: float) -> None:
-        """Index what is there, then stop, within a bound."""
+        """Index all complete lines, then stop; wait at most `timeout_s`."""
 
 
 class Recorder:
-    """Records events under one configuration. Safe across threads, asyncio and fork."""
+    """Records events with one configuration. Safe across threads, asyncio and fork."""
 
     def __init__(
         self, config: Config, *, redactor: redaction.Redactor | None = None, role: control.Role | None = None
     ) -> None:
         self.config = config
-        #: Which control events it may write; by default what the configuration says.
+        #: Which control events it may write; by default as configured.
         if role is None:
             role = control.Role.OPERATOR if config.operator else control.Role.AGENT
         self._role = role
         self.off = config.mode is Mode.OFF
-        #: A function of the user's, through which payloads go after the built-in redaction.
+        #: The user's function that is applied to payloads after the built-in redaction.
         self.redactor = redactor
         self._redacts = config.redact
         self._blobs = BlobStore(
@@ -110,7 +110,7 @@ class Recorder:
             on_failure=lambda error: self._report(message_of(error)),
             before_sync=self._blobs,
             releases=config.mode is Mode.DB_ONLY,
-            on_rewrite=self._written_again,
+            on_rewrite=self._on_rewrite,
         )
         self._breaker = Breaker()
         self._drops = drops.Drops()
@@ -118,7 +118,7 @@ class Recorder:
         self._sinks: tuple[Sink, ...] = ()
         self._workspace, self._agent = config.workspace, config.agent
         self._schema_log = SchemaLog(config.root, self._writer.write)
-        #: Started by whoever put the recorder together (record/api.py); `shutdown` ends it.
+        #: Started by record/api.py, which assembles the recorder; `shutdown` ends it.
         self.background: Background | None = None
         # Reentrant: a signal handler may emit while the program is in here.
         self._count_lock = threading.RLock()
@@ -130,21 +130,22 @@ class Recorder:
     # -- recording ---------------------------------------------------------------------
 
     def emit(self, event: str | msgspec.Struct, payload: object = None, /, **fields: Any) -> str | None:
-        """Record one event; return its id, or None where it was not recorded.
+        """Record one event; return its id, a UUID, or None where it was not recorded.
 
-        Takes a registered Struct, or an event type and its payload. `fields` are envelope
-        fields; `timestamp` (datetime or ISO text) says when it happened. Events with the same
-        `dedupe_key`, workspace, type and `timestamp` (to the millisecond) are one row, however often
+        Takes a registered Struct, or an event type and its payload. `fields` are envelope fields;
+        `timestamp` (datetime or ISO 8601 text) is when it happened. Events with the same `dedupe_key`,
+        workspace, type and `timestamp` (to the millisecond) are one row of the index, however often
         they are emitted; without a `timestamp`, those with the same key, workspace and type are.
+        A strict recorder raises InvalidEvent and WriteFailed; another one counts and logs them.
         """
         return self.emit_with(event, payload, fields)
 
     def emit_with(
-        self, event: str | msgspec.Struct, payload: object, fields: dict[str, Any], mend: Mend | None = None
+        self, event: str | msgspec.Struct, payload: object, fields: dict[str, Any], coerce: Coerce | None = None
     ) -> str | None:
-        """Do what `emit` does. Unpacking fields once more takes as long as `write` itself.
+        """Like `emit`, with the fields in a dict: unpacking them once more takes as long as `write` itself.
 
-        Where a typed event is refused, `mend` says what to record in its place.
+        If a typed event is refused, `coerce` returns the event to record in its place.
         """
         if self.off:
             return None
@@ -153,16 +154,16 @@ class Recorder:
             try:
                 event_type, event_id, line = self._line(event, payload, fields)
             except Exception:
-                if mend is None or isinstance(event, str):
+                if coerce is None or isinstance(event, str):
                     raise
-                event_type, event_id, line = self._line(mend(event), None, fields)
+                event_type, event_id, line = self._line(coerce(event), None, fields)
             self._deliver(event_type, line, 1)
         except STOPS:
             raise
         except BaseException as error:  # noqa: BLE001 - the promise of emit: no error stops an agent
             try:
                 self.failed(error, 1, event_type)
-            except RecursionError:  # the stack has no room: whatever is called raises, too
+            except RecursionError:  # no room on the stack: any other call raises, too
                 self.lost_unnamed(1)
             return None
         return event_id
@@ -172,8 +173,8 @@ class Recorder:
     ) -> list[str]:
         """Record many events in one write per type; return the ids of those recorded.
 
-        Takes registered Structs, or an event type and an iterable of payloads. A refused
-        one does not keep the others from being recorded.
+        Takes registered Structs, or an event type and an iterable of payloads. A refused event
+        does not keep the others from being recorded. Raises as `emit` does, if strict.
         """
         if self.off:
             return []
@@ -190,7 +191,7 @@ class Recorder:
             return []
 
     def record(self, envelopes: Iterable[Envelope]) -> list[str]:
-        """Record finished envelopes, as importers make them; return the ids of those recorded."""
+        """Record finished envelopes, as importers make them; return the ids of those recorded. Raises as `emit`."""
         if self.off:
             return []
         return self._record(self._line_of, envelopes)
@@ -217,7 +218,7 @@ class Recorder:
                 else:
                     lines.setdefault(event_type, []).append(line)
                     event_ids.setdefault(event_type, []).append(event_id)
-        finally:  # what came before a failure, or before Ctrl-C, is recorded all the same
+        finally:  # events before a failure, or before Ctrl-C, are recorded all the same
             for event_type, its_lines in lines.items():
                 count = self.record_lines(event_type, its_lines)
                 recorded += event_ids[event_type][:count]
@@ -234,7 +235,7 @@ class Recorder:
             return iter(())
 
     def _taken(self, iterator: Iterator[T]) -> tuple[T] | None:
-        """Take what an iterable of the caller's gives next. Where it fails, that is counted, and there is no more."""
+        """Take the next item of the caller's iterable. If it raises, count that, and end the iteration."""
         try:
             return (next(iterator),)
         except StopIteration:
@@ -249,7 +250,10 @@ class Recorder:
             return None
 
     def record_lines(self, event_type: str, lines: list[bytes]) -> int:
-        """Record lines made by `envelope.encode`, in one go; return how many, from the first on, were recorded."""
+        """Record lines made by `envelope.encode` in one write; return how many of the first ones were recorded.
+
+        Raises as `emit` does, if strict.
+        """
         if self.off:
             return 0
         try:
@@ -265,8 +269,8 @@ class Recorder:
             return 0
         return len(lines)
 
-    def _line(self, event: str | msgspec.Struct, payload: object, given: dict[str, Any]) -> tuple[str, str, bytes]:
-        """Return event type, event id and line of what was given to `emit`. Raises InvalidEvent."""
+    def _line(self, event: str | msgspec.Struct, payload: object, options: dict[str, Any]) -> tuple[str, str, bytes]:
+        """Return event type, event id and line of an event. `options` are the caller's fields. Raises InvalidEvent."""
         if isinstance(event, str):
             event_type = envelope.check_event_type(event)
             registered = schemas.of_name(event_type)
@@ -276,7 +280,7 @@ class Recorder:
                 raise InvalidEvent("emit takes a typed event alone, or an event type and a payload")
             registered = schemas.of_struct(type(event))
             event_type, data = registered.name, envelope.struct_json(event)
-        if event_type in control.WRITERS:  # asked here, since a call for each event takes longer than all of it
+        if event_type in control.WRITERS:  # checked here: a call for every event takes longer than the check
             control.check(event_type, self._role)
         version = 1
         if registered is None:
@@ -290,8 +294,8 @@ class Recorder:
             data = redaction.redact(data)
         if self.redactor is not None:
             data = self._redacted(event_type, registered, data)
-        if given:
-            event_id, timestamp, fields = self._given(event_type, version, given)
+        if options:
+            event_id, timestamp, fields = self._with_options(event_type, version, options)
         else:
             now_ns = time.time_ns()
             event_id, timestamp, fields = ids.new_id(now_ns), timestamps.from_ns(now_ns), self._shared(version)
@@ -304,7 +308,7 @@ class Recorder:
         return event_type, event_id, envelope.line(event_id, event_type, timestamp, fields, data)
 
     def _redacted(self, event_type: str, registered: schemas.Registered | None, data: bytes) -> bytes:
-        """Return what the user's redactor makes of a payload; of a typed event, it has to fit the type still."""
+        """Apply the user's redactor to a payload. A typed event still has to fit its type."""
         if self.redactor is None:
             return data
         data = redaction.redact_with(self.redactor, event_type, data)
@@ -317,7 +321,7 @@ class Recorder:
         return data
 
     def _shared(self, version: int) -> bytes:
-        """Return the fields of events to which the caller gave none: encoded once per context."""
+        """Return the encoded correlation fields used when the caller passes none; cached per context."""
         here = correlation.current()
         key = (self._workspace, self._agent, version)
         fields = here.encoded.get(key)
@@ -325,27 +329,27 @@ class Recorder:
             fields = here.encoded[key] = self._encoded(version, {})
         return fields
 
-    def _encoded(self, version: int, given: Mapping[str, Any]) -> bytes:
+    def _encoded(self, version: int, options: Mapping[str, Any]) -> bytes:
         defaults = {"workspace": self._workspace, "agent": self._agent, "schema_version": version}
-        settings = {**defaults, **correlation.current().values, **given}
+        settings = {**defaults, **correlation.current().values, **options}
         return envelope.encode_fields({name: value for name, value in settings.items() if value is not None})
 
-    def _given(self, event_type: str, version: int, given: dict[str, Any]) -> tuple[str, str, bytes]:
-        """Return event id, timestamp and encoded fields where the caller gave some of them."""
-        if given.keys() - _FIELDS:
-            unknown = min(given.keys() - _FIELDS)
+    def _with_options(self, event_type: str, version: int, options: dict[str, Any]) -> tuple[str, str, bytes]:
+        """Return event id, timestamp and encoded fields when the caller passes some of them. Raises InvalidEvent."""
+        if options.keys() - _FIELDS:
+            unknown = min(options.keys() - _FIELDS)
             raise InvalidEvent(f"unknown envelope field {unknown!r}; known: {', '.join(sorted(_FIELDS))}")
-        event_id, moment, key = (given.get(name) for name in _OF_ONE_EVENT)
+        event_id, moment, key = (options.get(name) for name in _OF_ONE_EVENT)
         now_ns = time.time_ns()
         timestamp = timestamps.from_ns(now_ns) if moment is None else _event_time(moment)
-        shared = {name: value for name, value in given.items() if name not in _OF_ONE_EVENT}
+        shared = {name: value for name, value in options.items() if name not in _OF_ONE_EVENT}
         fields = self._encoded(version, shared) if shared else self._shared(version)
         if event_id is not None:
             event_id = envelope.encode_event_id(event_id)
         elif key is None:
             event_id = ids.new_id(now_ns)
         else:
-            # Without a time of its own the event has none in its id: the clock would make another event of each emit.
+            # Without a timestamp the id contains no time: the clock would give each emit another id.
             time_us = 0 if moment is None else timestamps.to_us(timestamps.parse(timestamp))
             workspace = envelope.workspace_of(fields)
             event_id = ids.derived_id(time_us, event_type, _key(key), workspace=workspace)
@@ -357,7 +361,7 @@ class Recorder:
             return
         try:
             self._schema_log.ensure(registered)
-        except Exception as error:  # noqa: BLE001 - the event itself is written: also where nothing can be imported
+        except Exception as error:  # noqa: BLE001 - the event itself is written, even while nothing can be imported
             reason = message_of(error)
             self._report(f"the schema of {registered.name} was not logged, the next emit tries again: {reason}")
 
@@ -380,7 +384,7 @@ class Recorder:
             self._report_drops()
 
     def _report_drops(self) -> None:
-        """The log takes lines: say in it what was lost."""
+        """Record `events_dropped` for lost events, now that the log takes lines."""
         if self._log is not self._writer:
             return
         try:
@@ -389,7 +393,7 @@ class Recorder:
                 self._drops.reported(report)
         except STOPS:
             raise
-        except BaseException:  # noqa: BLE001 - the event that was just written counts; what is not told stays to be told
+        except BaseException:  # noqa: BLE001 - the event before it was written; this report is tried again
             return
 
     def _delivered(self, event_type: str, data: bytes, count: int) -> None:
@@ -403,18 +407,18 @@ class Recorder:
     # -- sinks -------------------------------------------------------------------------
 
     def add_sink(self, sink: Sink) -> None:
-        """Also give every line to `sink` from now on."""
+        """Give every line to `sink` as well, from now on."""
         self._sinks = (*self._sinks, sink)
 
     def remove_sink(self, sink: Sink) -> None:
         """Flush a sink and stop giving it lines. Unknown sinks are ignored."""
         if sink in self._sinks:
-            self._sinks = tuple(each for each in self._sinks if each is not sink)
+            self._sinks = tuple(other for other in self._sinks if other is not sink)
             self.guard(sink, "flush")
 
     @contextmanager
     def capture(self) -> Iterator[MemorySink]:
-        """Keep events in memory instead of writing them; for tests."""
+        """Keep events in memory instead of writing them, for tests; yield the MemorySink."""
         memory, log_before, off_before = MemorySink(), self._log, self.off
         self._log, self.off = memory, False
         try:
@@ -423,7 +427,7 @@ class Recorder:
             self._log, self.off = log_before, off_before
 
     def guard(self, sink: Sink, method: str, *arguments: object) -> None:
-        """Call a method of a sink; what it raises is counted and logged."""
+        """Call a method of a sink; count and log what it raises. Raises KeyboardInterrupt and SystemExit only."""
         try:
             getattr(sink, method)(*arguments)
         except STOPS:
@@ -436,7 +440,7 @@ class Recorder:
     # -- life --------------------------------------------------------------------------
 
     def flush(self) -> bool:
-        """Return True when everything emitted so far would survive a power cut."""
+        """Sync everything emitted so far; return whether that worked. Raises WriteFailed, if strict."""
         try:
             self._log.flush()
         except STOPS:
@@ -449,7 +453,7 @@ class Recorder:
         return True
 
     def shutdown(self) -> None:
-        """Flush log and sinks, let go of all segments, stop the indexer thread. Emitting later still works."""
+        """Flush log and sinks, close all segments, stop the indexer thread. Emitting later still works."""
         self._report_drops()
         self.flush()
         self._writer.abandon()
@@ -458,7 +462,7 @@ class Recorder:
             background.stop(_STOP_TIMEOUT_S)
 
     def after_fork(self) -> None:
-        """Make a forked child independent of its parent: own segments, locks and counters."""
+        """In a forked child: start with segments, locks and counters of its own."""
         self._count_lock = threading.RLock()
         self._emitted = self._emitted_bytes = self._refused = self._sink_errors = 0
         self.background = None  # threads stay behind in the parent, whose indexer sees our files
@@ -467,9 +471,9 @@ class Recorder:
         self._breaker, self._drops = Breaker(), drops.Drops()
 
     def stats(self) -> Stats:
-        """Return the counters of this moment."""
+        """Return the current counters."""
         background = self.background.errors if self.background is not None else 0
-        with self._count_lock:  # no call in here either: a thread that stops in it would keep all others waiting
+        with self._count_lock:  # no call in here either: a thread that stops inside would block all others
             emitted, emitted_bytes, refused = self._emitted, self._emitted_bytes, self._refused
             sink_errors, last_error = self._sink_errors, self._last_error
         return Stats(
@@ -486,13 +490,13 @@ class Recorder:
         )
 
     def lost_unnamed(self, count: int) -> None:
-        """Count lost events where nothing may be called: only the frame of this call has to fit on the stack."""
+        """Count lost events without calling anything: only the frame of this call has to fit on the stack."""
         drops = self._drops
         drops.total += count
         drops.unnamed += count
 
     def failed(self, error: BaseException, count: int = 1, event_type: str | None = None) -> None:
-        """Count events that were not recorded; then raise one of ours, if strict, or log."""
+        """Count events that were not recorded; log the error or, if strict, raise it as an EventlogError."""
         try:
             ours = error if isinstance(error, EventlogError) else WriteFailed(message_of(error))
             message = str(ours)
@@ -511,15 +515,15 @@ class Recorder:
         if not isinstance(ours, WritingSuspended):
             self._report(message)
 
-    def _written_again(self, event_type: str, reason: str, lost: int) -> None:
-        """The writer had to write lines again: somebody has moved the log, say, and with it its schemas."""
+    def _on_rewrite(self, event_type: str, reason: str, lost: int) -> None:
+        """Handle lines that the writer had to write again: the log, and its schemas, may have been moved away."""
         self._schema_log.forget()
         if lost:
             self._drops.add(event_type, lost, reason, reported=False)
         self._report(reason)
 
     def _report(self, message: str) -> None:
-        """Log the cause, at most once per window: a broken disk must not flood the agent's log. Raises only STOPS."""
+        """Log a message, at most once a minute: a broken disk must not flood the agent's log. Raises only STOPS."""
         try:
             now = time.monotonic()
             with self._count_lock:
@@ -528,7 +532,7 @@ class Recorder:
                     return
                 self._next_report = now + _REPORT_WINDOW_S
                 refused = self._refused
-            if sys.is_finalizing():  # a lock of the logging module may be held by a thread that never runs again
+            if sys.is_finalizing():  # a thread that never runs again may hold a lock of the logging module
                 return
             _logger.warning(
                 "%s (so far %d refused, %d lost; more is counted in stats(), silent for %d s)",
@@ -536,7 +540,7 @@ class Recorder:
             )  # fmt: skip
         except STOPS:
             raise
-        except BaseException:  # noqa: BLE001 - a handler, a filter or a clock of the agent's
+        except BaseException:  # noqa: BLE001 - the agent's own handler, filter or clock
             return
 
 

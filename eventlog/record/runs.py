@@ -1,26 +1,26 @@
-"""Runs, steps, and what happens in them, recorded where it happens.
+"""Recording runs, steps, and the events inside of them.
 
     with obs.run("nightly", agent="planner") as run:
         with run.step("retrieve") as step:
-            run.tool_call("search", arguments={"q": "…"}, result=found, duration_ms=12.5)
-            step.output = len(found)
+            run.tool_call("search", arguments={"q": "…"}, result=pages, duration_ms=12.5)
+            step.output = len(pages)
         run.llm_call(request_model="m", usage=response.usage, latency_ms=900)
         answer["stats"] = run.stats()
 
-A run and a step put themselves into the context (eventlog.record.correlation), so whatever is emitted inside,
-by any code, names them. What belongs to them is recorded in the same words on `obs` (in the
-context of this place) and on a run (in the run, also from a thread that has no context).
+Runs and steps set correlation fields (eventlog.record.correlation), so that every event emitted inside,
+by any code, names them. `obs` and a run have the same recording functions: those of `obs` record in the current
+context, those of a run record in the run, also from a thread without a context.
 
-In a generator, the context of a block is that of its consumer as well, until the generator goes on: so it is
-with context variables. `@traced` (eventlog.record.tracing) keeps the two apart, and what is called on a run
-always finds its run.
+While a generator is suspended inside of a block, its consumer has the context of the block too: that is how
+context variables work. `@traced` (eventlog.record.tracing) separates the two, and functions of a run always use
+their run.
 
-None of this gets in an agent's way: with eventlog off, or a disk that is full, the code runs as if
-nothing was there, and values that JSON cannot hold are recorded as far as they can be (eventlog.record.coercion).
+Nothing here disturbs an agent: with eventlog off, or on a full disk, its code runs as without eventlog. Values
+that JSON cannot hold are recorded as far as possible (eventlog.record.coercion).
 
-A run that is still open when the interpreter ends is finished then, as cancelled. One whose process is
-killed has no end in the log; readers know its owner (host, boot, pid) and show it as abandoned. A
-forked child belongs to the run it was forked in, but does not finish it.
+A run that is still open when the interpreter ends is finished as cancelled. A run whose process is
+killed has no end in the log; readers check its owner (host, boot, pid) and show it as abandoned. A
+forked child belongs to the run that it was forked in, but does not finish it.
 """
 
 from __future__ import annotations
@@ -49,23 +49,26 @@ from eventlog.record.calls import Block, LlmCallFields, TimedLlmCall, TimedToolC
 from eventlog.record.correlation import Shared, current, install, leave, restore
 
 _FIELD_MAX_CHARS = 1_000
-#: Of a traceback, its end is kept: what was raised stands there.
+#: A longer traceback keeps its end, which names the exception.
 STACKTRACE_MAX_CHARS = 20_000
-#: PROC_PID_INIT_INO of Linux (include/linux/proc_ns.h): that of processes in no container.
+#: PROC_PID_INIT_INO of Linux (include/linux/proc_ns.h): the pid namespace of processes outside of containers.
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
-#: The runs that are open in this process, by id and workspace: one id in two workspaces is two runs.
+#: The open runs of this process, by id and workspace: one id in two workspaces is two runs.
 _open: dict[tuple[str, str | None], Run] = {}
 
 
 def record(event: msgspec.Struct, fields: dict[str, Any] | None = None) -> str | None:
-    """Record an event whatever its values; return its id, or None where it was not recorded."""
-    return api.recorder().emit_with(event, None, fields or {}, coercion.mended)
+    """Record an event, coercing values that JSON cannot hold; return its id, or None where it was not recorded.
+
+    Raises EventlogError, if the recorder is strict.
+    """
+    return api.recorder().emit_with(event, None, fields or {}, coercion.coerced)
 
 
 @contextmanager
-def _in_force(shared: Shared) -> Iterator[None]:
+def _as_current(shared: Shared) -> Iterator[None]:
     token = install(shared)
     try:
         yield
@@ -74,13 +77,13 @@ def _in_force(shared: Shared) -> Iterator[None]:
 
 
 def _key(values: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Return which run the events of a context are of."""
+    """Return the key in `_open` of the run of a context."""
     run_id, workspace = values.get("run_id"), values.get("workspace")
     return run_id if isinstance(run_id, str) else "", workspace if isinstance(workspace, str) else None
 
 
 class Scope:
-    """What can be recorded in one place: that of the caller."""
+    """The recording functions, in the context of the caller."""
 
     def _shared(self) -> Shared:
         return current()
@@ -89,7 +92,7 @@ class Scope:
         return _open.get(_key(current().values)) if _open else None
 
     def _is_seen(self) -> bool:
-        """Say whether anybody sees what is recorded: the log, or the totals of a run. Else nothing is worked out."""
+        """Say whether an event would reach the log or the totals of a run; if not, it need not be built."""
         return not api.recorder().off or self._run() is not None
 
     def _emit(self, event: msgspec.Struct) -> str | None:
@@ -99,7 +102,7 @@ class Scope:
         shared = self._shared()
         if shared is current():
             return record(event)
-        with _in_force(shared):
+        with _as_current(shared):
             return record(event)
 
     def step(
@@ -110,25 +113,26 @@ class Scope:
         input: Any = None,  # noqa: A002 - the field's name
         attributes: dict[str, Any] | None = None,
     ) -> Step:
-        """Return a block that is recorded as a `step`, and that what happens inside names as its parent.
+        """Return a block that is recorded as a `step`; events inside name it as their parent.
 
-        `kind` is thought, plan, action or observation, or a word of your own. Set `output` on it.
+        `kind` is thought, plan, action, observation, or a word of your own. Set `output` on the block.
         """
         return Step(self, name, kind, input, attributes)
 
     @harmless
     def llm_call(self, *, usage: object = None, **fields: Unpack[LlmCallFields]) -> str | None:
-        """Record a call of a model that is over; return the event's id.
+        """Record a finished call of a model; return the event's id, or None where it was not recorded.
 
-        `usage` is the provider's usage object (a dict, or an SDK's object): it is split into tokens
-        that mean the same everywhere (eventlog.record.usage) and kept as `raw_usage`. Fields that are given win.
+        `usage` is the provider's usage object (a dict, or an SDK's object): it is split into token counts
+        that mean the same for all providers (eventlog.record.usage), and stored as `raw_usage`. `fields` override
+        its counts.
         """
         if not self._is_seen():
             return None
         return self._emit(calls.llm_call(usage, fields))
 
     def timed_llm_call(self, *, usage: object = None, **fields: Unpack[LlmCallFields]) -> TimedLlmCall:
-        """Return a block that calls a model: measured, and recorded at its end also where it fails."""
+        """Return a block around a call of a model. It is measured, and recorded at its end, even if it fails."""
         return TimedLlmCall(self._emit, self._is_seen, {"usage": usage, **fields})
 
     @harmless
@@ -145,7 +149,7 @@ class Scope:
         error_message: str | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> str | None:
-        """Record the use of a tool that is over; without `ok`, one that has an error is not."""
+        """Record a finished call of a tool; return the event's id, or None. Without `ok`, an error means not ok."""
         return self._emit(
             builtin.ToolCall(
                 tool_name=tool_name,
@@ -168,9 +172,14 @@ class Scope:
         tool_call_id: str | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> TimedToolCall:
-        """Return a block that uses a tool, measured like `timed_llm_call`. Set `result` on it."""
-        said = {"tool_name": tool_name, "arguments": arguments, "tool_call_id": tool_call_id, "attributes": attributes}
-        return TimedToolCall(self._emit, self._is_seen, said)
+        """Return a block around a call of a tool, measured like `timed_llm_call`. Set `result` on it."""
+        fields = {
+            "tool_name": tool_name,
+            "arguments": arguments,
+            "tool_call_id": tool_call_id,
+            "attributes": attributes,
+        }
+        return TimedToolCall(self._emit, self._is_seen, fields)
 
     @harmless
     def decision(
@@ -183,7 +192,7 @@ class Scope:
         confidence: float | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> str | None:
-        """Record what was chosen, of what, and why. `confidence` is 0 to 1."""
+        """Record a decision: the options, the chosen one, and why. `confidence` is 0 to 1."""
         return self._emit(
             builtin.DecisionTrace(
                 question=question,
@@ -204,7 +213,7 @@ class Scope:
         target_agent: str | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> str | None:
-        """Record something between agents: a handoff, a spawn, a route."""
+        """Record an action between agents: `action` is handoff, spawn, route, or a word of your own."""
         return self._emit(
             builtin.OrchestrationEvent(
                 action=action, source_agent=source_agent, target_agent=target_agent, attributes=attributes
@@ -220,7 +229,7 @@ class Scope:
         logger: str | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> str | None:
-        """Record a line of a log. For a program's own logging there is `LogHandler`."""
+        """Record a log line. To record a program's own logging, use `LogHandler`."""
         return self._emit(builtin.DebugEvent(level=level, logger=logger, message=message, attributes=attributes))
 
     @harmless
@@ -231,7 +240,7 @@ class Scope:
         handled: bool = True,
         attributes: dict[str, Any] | None = None,
     ) -> str | None:
-        """Record something that went wrong: an exception with its traceback, or a text."""
+        """Record an error: an exception with its traceback, or a text. `handled`: the program went on."""
         if isinstance(error, BaseException):
             error_type, message = calls.described(error)
             stack = stack_of(error) if error.__traceback__ else None
@@ -254,7 +263,7 @@ class Scope:
         sha256: str | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> str | None:
-        """Record something that was made: a file, a page, a commit."""
+        """Record a product of the run: a file, a page, a commit."""
         return self._emit(
             builtin.Artifact(
                 name=name, uri=uri, media_type=media_type, size_bytes=size_bytes, sha256=sha256, attributes=attributes
@@ -269,12 +278,12 @@ class Scope:
         interval_s: float | None = None,
         attributes: dict[str, Any] | None = None,
     ) -> str | None:
-        """Record that an agent is alive, and says so again within `interval_s`. Open runs do this themselves."""
+        """Record that an agent is alive, and will record it again within `interval_s`. Open runs do this themselves."""
         return self._emit(builtin.Heartbeat(status=status, interval_s=interval_s, attributes=attributes))
 
     @harmless
     def message(self, role: str, content: Any, *, name: str | None = None) -> str | None:
-        """Record what somebody said: `role` is user, assistant, system or tool."""
+        """Record a message of a conversation: `role` is user, assistant, system or tool."""
         return self._emit(builtin.Message(role=role, content=content, name=name))
 
     @harmless
@@ -288,7 +297,7 @@ class Scope:
         target_event_id: str | None = None,
         evaluator: str | None = None,
     ) -> str | None:
-        """Record an evaluation: of the run or, with `target_event_id`, of one event."""
+        """Record an evaluation of the run or, with `target_event_id`, of one event."""
         return self._emit(
             builtin.Score(
                 name=name,
@@ -302,17 +311,17 @@ class Scope:
 
 
 class Step(Block):
-    """A block of a run. `id` is its event's id, from its beginning on; `output` and `attributes` may be set."""
+    """A block of a run. `id` is its event's id, from entry on; `output` and `attributes` may be set."""
 
     __slots__ = (
         "_began", "_generation", "_outer", "_scope", "_token", "attributes", "id", "input", "kind", "name", "output",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, name: str, kind: str, given: Any, attributes: dict[str, Any] | None) -> None:
+    def __init__(self, scope: Scope, name: str, kind: str, step_input: Any, attributes: dict[str, Any] | None) -> None:
         self._scope = scope
         self.name = name
         self.kind = kind
-        self.input = given
+        self.input = step_input
         self.output: Any = None
         self.attributes = attributes
         self.id = ""
@@ -326,7 +335,7 @@ class Step(Block):
         self._token = install(Shared({**self._outer.values, "parent_event_id": self.id}, {}))
 
     def _end(self, error: BaseException | None) -> None:
-        if self._token is None:  # it could not begin, which is counted
+        if self._token is None:  # it could not begin; that was counted
             return
         took_ms = calls.since_ms(self._began)
         leave(self._token)
@@ -335,7 +344,7 @@ class Step(Block):
         if self._outer is current():
             self._record(took_ms, error)
         else:
-            with _in_force(self._outer):
+            with _as_current(self._outer):
                 self._record(took_ms, error)
 
     def _record(self, took_ms: float, error: BaseException | None) -> None:
@@ -357,11 +366,11 @@ class Step(Block):
 
 
 class Run(Scope, Block):
-    """A block that is a run: everything emitted inside carries its id, agent, workspace and session.
+    """A block that is a run: every event emitted inside carries its id, agent, workspace and session.
 
-    `id` is its run_id; `output` and `attributes` may be set, and are recorded at its end. That end is ok, error (with
-    type and message) or cancelled (interrupts, cancelled tasks, an exit with a code), and what was raised goes on. A
-    run inside another names it as its parent. While it is open, a thread records a heartbeat every `heartbeat_s`
+    `id` is its run_id; `output` and `attributes` may be set, and are recorded at its end. It ends as ok, error (with
+    type and message) or cancelled (interrupts, cancelled tasks, an exit with a code); exceptions are raised on. A
+    run inside another run names it as its parent. While it is open, a thread records a heartbeat every `heartbeat_s`
     seconds; 0 or None turns that off.
     """
 
@@ -382,7 +391,7 @@ class Run(Scope, Block):
         self.output: Any = None
         self.attributes: dict[str, Any] = {}
         self.totals = totals.Totals()
-        self._task, self._given = task, attributes
+        self._task, self._start_attributes = task, attributes
         own = {"agent": agent, "workspace": workspace, "session_id": session_id}
         self._own = {field: text for field, value in own.items() if (text := _field(value)) is not None}
         self._interval_s = heartbeat_s if isinstance(heartbeat_s, int | float) else 0.0
@@ -394,7 +403,7 @@ class Run(Scope, Block):
         self._lock = threading.RLock()
 
     def _shared(self) -> Shared:
-        """The context of this place where it is in the run; elsewhere (a thread without one) the run's own."""
+        """Return the current context if it is inside of the run; elsewhere (another thread), the run's own."""
         here = current()
         return here if here.values.get("run_id") == self.id else self._inner
 
@@ -413,7 +422,7 @@ class Run(Scope, Block):
             boot=boot(),
             pid=os.getpid(),
             parent_run_id=parent if isinstance(parent, str) and parent != self.id else None,
-            attributes=self._given,
+            attributes=self._start_attributes,
         )
         self._generation, self._began, self._is_open = calls.generation, time.perf_counter(), True
         _open[_key(self._inner.values)] = self
@@ -426,7 +435,7 @@ class Run(Scope, Block):
             self._close()
             restore(self._token)
             raise
-        except BaseException as error:  # Ctrl-C: nobody will leave a block that was not entered
+        except BaseException as error:  # Ctrl-C: Python does not call __exit__ if __enter__ raises
             self.__exit__(type(error), error, None)
             raise
 
@@ -440,11 +449,11 @@ class Run(Scope, Block):
         self.finish(status, *calls.described(error))
 
     def finish(self, status: str = "ok", error_type: str | None = None, error_message: str | None = None) -> None:
-        """Record the end of the run: done on exit, and only once."""
+        """Record the end of the run, once; leaving the block does it. `status` is ok, error or cancelled."""
         if not self._close() or calls.generation != self._generation:
             return
         self._took_ms = calls.since_ms(self._began)
-        with _in_force(self._inner):
+        with _as_current(self._inner):
             record(
                 builtin.RunFinished(
                     status=status,
@@ -457,7 +466,7 @@ class Run(Scope, Block):
             )
 
     def _close(self) -> bool:
-        """Say whether the run was open until now."""
+        """Close the run in this process; return whether it was open."""
         with self._lock:
             was_open, self._is_open = self._is_open, False
         heartbeats.stop(id(self))
@@ -466,11 +475,11 @@ class Run(Scope, Block):
         return was_open
 
     def _beat(self) -> None:
-        with contextlib.suppress(Exception), _in_force(self._inner):  # what is lost is counted by the recorder
+        with contextlib.suppress(Exception), _as_current(self._inner):  # the recorder counts what is lost
             record(builtin.Heartbeat(status="running", interval_s=self._interval_s))
 
     def stats(self) -> totals.RunStats:
-        """Return light totals, of what was recorded in this process in this very run (not in runs inside it)."""
+        """Return light totals of what this process has recorded in this run, without the runs inside of it."""
         took_ms = self._took_ms
         if took_ms is None:  # it is open, or was never entered
             took_ms = calls.since_ms(self._began) if self._is_open else 0.0
@@ -494,15 +503,15 @@ def _new_id() -> str:
 
 
 def stack_of(error: BaseException) -> str | None:
-    """Return the end of an exception's traceback as a text; None where its own code keeps it from being one."""
+    """Return the last 20,000 characters of an exception's traceback; None where its own code raises."""
     try:
         return "".join(traceback.format_exception(error))[-STACKTRACE_MAX_CHARS:]
-    except Exception:  # noqa: BLE001 - its causes and notes are anybody's
+    except Exception:  # noqa: BLE001 - its causes and notes may be of any class
         return None
 
 
 def _field(value: object) -> str | None:
-    """Return an envelope field that can be written, whatever was given: a bad one would cost all events of the run."""
+    """Return a value as an envelope field that can be written: a bad one would lose all events of the run."""
     shown = "" if value is None else coercion.text(value)
     if not shown:
         return None
@@ -516,7 +525,10 @@ def _host() -> str:
 
 @functools.cache
 def boot() -> str | None:
-    """Return within what a pid means one process: the machine's boot, and in a container its namespace of pids."""
+    """Return the scope in which a pid means one process: the machine's boot id and, in a container, its pid namespace.
+
+    None where /proc does not say (not Linux).
+    """
     try:
         boot_id = _BOOT_ID.read_bytes().decode().strip()  # text would import its encoding
         namespace = os.stat("/proc/self/ns/pid").st_ino
@@ -526,17 +538,17 @@ def boot() -> str | None:
 
 
 def _finish_all() -> None:
-    """At exit: what nobody has left."""
+    """At exit: finish the runs that are still open."""
     heartbeats.stop_all()
-    for each in list(_open.values()):
-        with contextlib.suppress(Exception):  # a strict recorder; nobody is left to tell
-            each.finish("cancelled", None, "the process ended before the run did")
+    for run in list(_open.values()):
+        with contextlib.suppress(Exception):  # a strict recorder; nothing is left that could handle it
+            run.finish("cancelled", None, "the process ended before the run did")
 
 
 def _after_fork() -> None:
-    for each in _open.values():
-        each._lock = threading.RLock()
-        each.totals.renew_locks()
+    for run in _open.values():
+        run._lock = threading.RLock()
+        run.totals.renew_locks()
 
 
 forks.register(Phase.RECORDERS, after_in_child=_after_fork)

@@ -1,4 +1,7 @@
-"""The schemas of typed events, logged once per log: the indexer may be another program, years later."""
+"""Logging the schemas of typed events, once per log: the indexer may be another program, years later.
+
+docs/decisions/0004-schemas-are-events.md says why.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,20 @@ _decoder = msgspec.json.Decoder(_Identified)
 
 
 class SchemaLog:
-    """What this process knows to be in the log, which it reads once. Threads may share it.
+    """Records each schema that the log does not have; it reads once which it has. Threads may share it.
 
-    Two processes may log the same schema at once: same schema, same id, one row.
+    Two processes may log the same schema at the same time: same schema, same event id, one row.
     """
 
     def __init__(self, root: str | Path, write: Callable[[str, bytes], None]) -> None:
         self._root = root
         self._write = write
-        #: The types that need no look any more.
+        #: The types whose schema is known to be in the log.
         self.logged: set[schemas.Registered] = set()
         self._logged_ids: set[str] | None = None
 
     def ensure(self, registered: schemas.Registered) -> None:
-        """Log the schema of a type, unless it is there. Raises WriteFailed and OSError, and what msgspec raises."""
+        """Log the schema of a type unless the log has it. Raises WriteFailed, OSError, and what msgspec raises."""
         logged_ids = self._logged_ids
         if logged_ids is None:
             logged_ids = self._logged_ids = _read_ids(self._root)
@@ -45,17 +48,17 @@ class SchemaLog:
         self.logged.add(registered)
 
     def forget(self) -> None:
-        """Look again at the next event of each type: the log may be another."""
+        """Check again at the next event of each type: the log may have been moved away."""
         self.logged.clear()
         self._logged_ids = None
 
 
 def _read_ids(root: str | Path) -> set[str]:
-    found = set()
+    event_ids = set()
     for segment in layout.list_type(root, schemas.SCHEMA_EVENT):
         for line in reader.read_lines(segment.path, max_bytes=_SCAN_MAX_BYTES):
             try:
-                found.add(_decoder.decode(line.data).event_id)
-            except msgspec.MsgspecError:  # not ours; the index puts it into quarantine
+                event_ids.add(_decoder.decode(line.data).event_id)
+            except msgspec.MsgspecError:  # no event; the index quarantines it
                 continue
-    return found
+    return event_ids

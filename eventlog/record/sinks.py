@@ -1,6 +1,6 @@
-"""Where encoded lines go besides, or in a test instead of, the log.
+"""Sinks: they get encoded lines besides the log or, in tests, instead of it.
 
-A sink gets the very bytes that the log gets: one or more complete lines of one event
+A sink gets the same bytes as the log: one or more complete lines of one event
 type, after they were written, on the thread that emitted them. The contract, tested over
 every sink in tests/eventlog/test_sinks.py:
 
@@ -25,16 +25,16 @@ _decoder = msgspec.json.Decoder(Envelope)
 
 
 class Sink(Protocol):
-    """Anything that takes lines. The log's own writer is one."""
+    """Anything that takes lines. The log's own writer is one. What its methods raise is counted and logged."""
 
     def write(self, event_type: str, data: bytes) -> None:
-        """Take complete lines of one event type."""
+        """Take one or more complete lines of one event type, newlines included."""
 
     def flush(self) -> None:
-        """Push on whatever is buffered."""
+        """Write out what is buffered."""
 
     def close(self) -> None:
-        """Flush and let go of resources."""
+        """Flush and release resources."""
 
 
 class MemorySink:
@@ -46,6 +46,7 @@ class MemorySink:
         _sinks.add(self)
 
     def write(self, event_type: str, data: bytes) -> None:
+        """See Sink.write."""
         with self._lock:
             self._lines += data.split(b"\n")[:-1]
 
@@ -71,12 +72,12 @@ class MemorySink:
 
     @property
     def lines(self) -> list[bytes]:
-        """The same as the log would hold them, without newlines."""
+        """All lines so far, as the log would have them, without newlines."""
         with self._lock:
             return list(self._lines)
 
     def of_type(self, event_type: str) -> list[Envelope]:
-        """The events of one type."""
+        """Return the events of one type, in order of emission."""
         return [event for event in self.events if event.event_type == event_type]
 
 
@@ -92,15 +93,18 @@ class StreamSink:
         _sinks.add(self)
 
     def write(self, event_type: str, data: bytes) -> None:
+        """See Sink.write. Raises what the stream raises."""
         with self._lock:
             self._stream.write(data)
 
     def flush(self) -> None:
+        """Flush the stream unless it is closed. Raises what the stream raises."""
         with self._lock:
             if not self._stream.closed:
                 self._stream.flush()
 
     def close(self) -> None:
+        """Flush the stream, and leave it open."""
         self.flush()
 
 

@@ -1,7 +1,7 @@
-"""Light totals of a run, kept in the process that records it.
+"""Light totals of a run, in the process that records it.
 
-They hold what was recorded through this process only, and cost nothing but a few additions per
-event. For the whole truth, ask the index (`runs`, `llm_costs`).
+They count only what this process has recorded, and cost a few additions per event. The index has the
+complete numbers (`runs`, `llm_costs`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import msgspec
 from eventlog.format import builtin
 from eventlog.record.usage import TOKENS
 
-#: How a price is found, by name: the write side must not depend on the reading side.
+#: The function that returns prices, by name: the write side must not depend on the read side.
 _PRICES = ("eventlog.queries.cost.prices", "price_of_call")
-#: Calls whose cost is not asked for yet. At this many they are priced, so that a long run stays small.
+#: At this many unpriced calls their prices are looked up, which bounds the memory of a long run.
 _PENDING_MAX = 10_000
 _MODELS_MAX = 1_000
-#: Beyond these a value is a mistake, which must not spoil the sum: 31 years; what the index has room for.
+#: Larger values are mistakes, and must not spoil the sums: 31 years; the number of digits that the index can store.
 _LATENCY_MAX_MS = 1e12
 _DIGITS_MAX = 26
 
@@ -34,9 +34,9 @@ _logger = logging.getLogger("eventlog")
 class RunStats(msgspec.Struct, frozen=True, kw_only=True):
     """Totals of a run so far. Encodes as JSON with msgspec; `msgspec.to_builtins` makes a dict of it.
 
-    Token counts are split as in `llm_call`. `cost_usd` adds what providers reported and, where the
-    package's prices are installed, what the other calls cost by list prices; `unpriced_calls` could
-    not be priced and are not in it. It is None where nothing could.
+    `models` are names. Token counts are split as in `llm_call`. `cost_usd` is the sum of the costs that
+    providers reported and, where the price list is installed, of the other calls at list prices. It does not
+    include the `unpriced_calls`, and is None if no call has a price.
     """
 
     run_id: str
@@ -62,7 +62,7 @@ class RunStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Call(msgspec.Struct, frozen=True):
-    """What a call's price depends on."""
+    """The facts that a call's price depends on."""
 
     model: str | None
     provider: str | None
@@ -75,7 +75,7 @@ Price = Callable[..., Decimal | None]
 
 
 class Totals:
-    """Adds up the events of one run. Safe across threads and signal handlers."""
+    """Sums up the events of one run. Safe across threads and signal handlers."""
 
     def __init__(self) -> None:
         self.renew_locks()
@@ -90,16 +90,16 @@ class Totals:
         self._pending: list[_Call] = []
 
     def renew_locks(self) -> None:
-        """In a forked child: a thread that held one stayed behind."""
+        """In a forked child: replace locks that a vanished thread may hold."""
         self._lock = threading.RLock()
-        #: Held while calls are priced, which may load a library for seconds: nobody who adds waits for that.
+        #: Held while calls are priced, which may load a library for seconds. `add` never waits for it.
         self._pricing = threading.RLock()
 
     def add(self, event: msgspec.Struct) -> None:
-        """Count an event. Values that are no numbers count as nothing. Never raises."""
+        """Count an event. Values that are no numbers are skipped. Never raises."""
         try:
             self._add(event)
-        except Exception as error:  # noqa: BLE001 - a value's own code (its truth, its sum), on the agent's path
+        except Exception as error:  # noqa: BLE001 - a value's own code (bool, +), on the agent's path
             _logger.debug("a value was not counted in the totals of its run: %s", type(error).__name__)
 
     def _add(self, event: msgspec.Struct) -> None:
@@ -121,8 +121,8 @@ class Totals:
     def _add_llm_call(self, event: builtin.LlmCall) -> None:
         self._llm_calls += 1
         self._llm_failures += event.error_type is not None
-        given = (event.response_model, event.request_model)
-        model = next((each for each in given if isinstance(each, str) and each), None)
+        names = (event.response_model, event.request_model)
+        model = next((name for name in names if isinstance(name, str) and name), None)
         if model is not None and len(self._models) < _MODELS_MAX:
             self._models.add(model)
         tokens = {name: count for name in TOKENS if isinstance(count := getattr(event, name), int)}
@@ -138,7 +138,7 @@ class Totals:
             tokens.pop("reasoning_tokens", None)  # a part of the output
             self._pending.append(_Call(model, event.provider_name, datetime.now(UTC), tokens, event.service_tier))
         elif event.error_type is None:
-            self._unpriced += 1  # a call that failed before it used anything has no price, and lacks none
+            self._unpriced += 1  # a call that failed without tokens costs nothing, so it is not unpriced
 
     def _price_pending(self) -> None:
         with self._pricing:
@@ -146,14 +146,14 @@ class Totals:
                 pending, self._pending = self._pending, []
             price = _price_function() if pending else None
             costs = [_cost(price, call) for call in pending] if price else [None] * len(pending)
-            known = [cost for cost in costs if cost is not None]
+            priced = [cost for cost in costs if cost is not None]
             with self._lock:
-                self._cost_usd += sum(known)
-                self._priced += len(known)
-                self._unpriced += len(costs) - len(known)
+                self._cost_usd += sum(priced)
+                self._priced += len(priced)
+                self._unpriced += len(costs) - len(priced)
 
     def stats(self, run_id: str, name: str, duration_ms: float) -> RunStats:
-        """Return the totals of this moment. The first time that there is something to price, this loads the prices."""
+        """Return the current totals. The first call with something to price loads the price list."""
         self._price_pending()
         with self._lock:
             return RunStats(
@@ -176,7 +176,7 @@ class Totals:
 
 
 def decimal(value: object) -> Decimal | None:
-    """Return an amount exactly as it is written (0.1 is 0.1); None for what is no finite number."""
+    """Return an amount exactly as it is written (0.1 is Decimal("0.1")); None if it is no finite number."""
     if isinstance(value, bool) or not isinstance(value, Decimal | int | float | str):
         return None
     try:
@@ -189,10 +189,10 @@ def decimal(value: object) -> Decimal | None:
 def _price_function() -> Price | None:
     module, function = _PRICES
     try:
-        found: Any = getattr(importlib.import_module(module), function, None)
+        price: Any = getattr(importlib.import_module(module), function, None)
     except Exception:  # noqa: BLE001 - not installed, or broken: the calls are unpriced, and the agent goes on
         return None
-    return found if callable(found) else None
+    return price if callable(price) else None
 
 
 def _cost(price: Price, call: _Call) -> Decimal | None:

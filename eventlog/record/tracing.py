@@ -1,8 +1,8 @@
 """`@traced`: each call of a function is a step.
 
-Works on functions, coroutine functions, generators (plain and async), methods, and on what
-`staticmethod` and `classmethod` return. A generator is one step from its first item to its end, and what it
-does between two items is in the step, while what its consumer does in the meantime is not.
+It works on functions, coroutine functions, generators (plain and async), methods, `staticmethod` and
+`classmethod` objects. A generator is one step from its first item to its end. What the generator does between two
+items is inside of the step; what its consumer does in between is not.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from eventlog.record.runs import Step
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _How(msgspec.Struct, frozen=True):
-    """What is recorded of each call."""
+class _Options(msgspec.Struct, frozen=True):
+    """The name and kind of the steps, and whether arguments and results are recorded."""
 
     name: str
     kind: str
@@ -52,55 +52,56 @@ def traced(
     record_arguments: bool = False,
     record_result: bool = False,
 ) -> Any:
-    """Record each call of a function as a step, with what it raises; inside of a run or without one.
+    """Record each call of a function as a step, with the exception that it raises; inside of a run or without one.
 
-    The step has the function's qualified name, unless `name` is given. Arguments and results are recorded only
-    if asked for; the result of a generator is what it returns, not what it yields.
+    The step has the function's qualified name, or `name`. Arguments and results are recorded only
+    if asked for; the result of a generator is what it returns, not what it yields. It decorates with or without
+    parentheses: `@traced` and `@traced(kind="thought")`.
     """
 
     def trace(target: Any) -> Any:
         if isinstance(target, staticmethod | classmethod):
             return type(target)(trace(target.__func__))
         called = name or getattr(target, "__qualname__", None) or type(target).__qualname__
-        return _wrapped(target, _How(called.replace("<locals>.", ""), kind, record_arguments, record_result))
+        return _wrapped(target, _Options(called.replace("<locals>.", ""), kind, record_arguments, record_result))
 
     return trace if function is None else trace(function)
 
 
-def _wrapped(function: Any, how: _How) -> Any:
+def _wrapped(function: Any, options: _Options) -> Any:
     if inspect.iscoroutinefunction(function):
-        wrapper: Any = _coroutine(function, how)
+        wrapper: Any = _coroutine(function, options)
     elif inspect.isasyncgenfunction(function):
-        wrapper = _async_generator(function, how)
+        wrapper = _async_generator(function, options)
     elif inspect.isgeneratorfunction(function):
-        wrapper = _generator(function, how)
+        wrapper = _generator(function, options)
     else:
-        wrapper = _function(function, how)
+        wrapper = _function(function, options)
     return functools.update_wrapper(wrapper, function)
 
 
-def _function(function: Callable[..., Any], how: _How) -> Callable[..., Any]:
+def _function(function: Callable[..., Any], options: _Options) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with how.step(function, args, kwargs) as step:
+        with options.step(function, args, kwargs) as step:
             result = function(*args, **kwargs)
-            how.output(step, result)
+            options.output(step, result)
             return result
 
     return wrapper
 
 
-def _coroutine(function: Callable[..., Any], how: _How) -> Callable[..., Any]:
+def _coroutine(function: Callable[..., Any], options: _Options) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with how.step(function, args, kwargs) as step:
+        with options.step(function, args, kwargs) as step:
             result = await function(*args, **kwargs)
-            how.output(step, result)
+            options.output(step, result)
             return result
 
     return wrapper
 
 
-class _Turns:
-    """The context of a generator while it runs, and that of its consumer while it does not."""
+class _ContextSwitch:
+    """Makes the generator's context current while it runs, and the consumer's while it is suspended."""
 
     def __init__(self) -> None:
         self._own: Shared | None = None
@@ -115,50 +116,50 @@ class _Turns:
         install(self._consumers)
 
 
-def _generator(function: Callable[..., Any], how: _How) -> Callable[..., Any]:
+def _generator(function: Callable[..., Any], options: _Options) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        turns = _Turns()
-        turns.enter()
+        switch = _ContextSwitch()
+        switch.enter()
         try:
-            with how.step(function, args, kwargs) as step:
-                result = yield from _passed_on(function(*args, **kwargs), turns)
-                how.output(step, result)
+            with options.step(function, args, kwargs) as step:
+                result = yield from _passed_on(function(*args, **kwargs), switch)
+                options.output(step, result)
                 return result
         finally:
-            turns.leave()
+            switch.leave()
 
     return wrapper
 
 
-def _passed_on(inner: Generator[Any, Any, Any], turns: _Turns) -> Generator[Any, Any, Any]:
-    """Do what `yield from inner` does, with the consumer's context in force at each yield."""
+def _passed_on(inner: Generator[Any, Any, Any], switch: _ContextSwitch) -> Generator[Any, Any, Any]:
+    """Do what `yield from inner` does, with the consumer's context current at each yield."""
     resume: Callable[[], Any] = functools.partial(next, inner)
     while True:
         try:
             item = resume()
         except StopIteration as stop:
             return stop.value
-        turns.leave()
+        switch.leave()
         try:
             sent = yield item
         except GeneratorExit:
-            turns.enter()
+            switch.enter()
             inner.close()
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever was thrown in goes to the generator
-            turns.enter()
+        except BaseException as error:  # noqa: BLE001 - anything thrown in is passed to the generator
+            switch.enter()
             resume = functools.partial(inner.throw, error)
         else:
-            turns.enter()
+            switch.enter()
             resume = functools.partial(inner.send, sent)
 
 
-def _async_generator(function: Callable[..., Any], how: _How) -> Callable[..., Any]:
+def _async_generator(function: Callable[..., Any], options: _Options) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        turns = _Turns()
-        turns.enter()
+        switch = _ContextSwitch()
+        switch.enter()
         try:
-            with how.step(function, args, kwargs):
+            with options.step(function, args, kwargs):
                 inner = function(*args, **kwargs)
                 resume: Callable[[], Any] = functools.partial(inner.asend, None)
                 while True:
@@ -166,21 +167,21 @@ def _async_generator(function: Callable[..., Any], how: _How) -> Callable[..., A
                         item = await resume()
                     except StopAsyncIteration:
                         return
-                    turns.leave()
+                    switch.leave()
                     try:
                         sent = yield item
                     except GeneratorExit:
-                        turns.enter()
+                        switch.enter()
                         await inner.aclose()
                         raise
                     except BaseException as error:  # noqa: BLE001 - as above
-                        turns.enter()
+                        switch.enter()
                         resume = functools.partial(inner.athrow, error)
                     else:
-                        turns.enter()
+                        switch.enter()
                         resume = functools.partial(inner.asend, sent)
         finally:
-            turns.leave()
+            switch.leave()
 
     return wrapper
 
@@ -189,6 +190,6 @@ def _named(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     """Return arguments by the names of their parameters, without `self` and `cls`."""
     try:
         bound = inspect.signature(function).bind(*args, **kwargs)
-    except Exception:  # noqa: BLE001 - a builtin, a call that is about to fail, a signature of somebody else's
+    except Exception:  # noqa: BLE001 - a builtin, a call that is about to fail, a foreign __signature__
         return {"args": list(args), **kwargs}
     return {name: value for name, value in bound.arguments.items() if name not in ("self", "cls")}

@@ -1,18 +1,18 @@
-"""Token usage as providers report it, split into counts that mean the same for all of them.
+"""Splitting token usage, as providers report it, into counts that mean the same for all of them.
 
     uncached_input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens
-        disjoint: their sum is what went into the model
+        disjoint: their sum is the whole input of the model
     output_tokens, and reasoning_tokens as a part of it
 
-Providers differ in two ways that matter, and the table below says which one each is:
+Providers differ in two ways that matter. The dialects below say which:
 
-- whether the input includes what was read from and written to the cache. Anthropic's and
+- whether the input includes tokens read from and written to the cache. Anthropic's and
   Bedrock's does not; that of OpenAI, Codex, Gemini and OpenTelemetry does;
-- whether the output includes reasoning. Gemini's does not, and xAI's did not always, which the
-  total gives away.
+- whether the output includes reasoning. Gemini's does not; xAI's did not always, which the
+  total reveals.
 
-What is not told stays absent: no count is made up. A cache write without a duration is one of 5 minutes,
-as it is at Anthropic where none is asked for.
+Counts that are not reported stay absent: none is made up. A cache write without a duration counts as one of
+5 minutes, which is Anthropic's default.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import msgspec
 
 from eventlog.record import sdk_objects
 
-#: The counts that are made of a usage object, as fields of `llm_call`.
+#: The counts that a usage object is split into: fields of `llm_call`.
 TOKENS = (
     "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
     "output_tokens", "reasoning_tokens",
@@ -36,9 +36,9 @@ _COUNT_MAX = 2**53
 
 
 class _Dialect(msgspec.Struct, frozen=True):
-    """How one kind of usage object is told from others, and where in it what stands.
+    """A kind of usage object: the keys that identify it, and the paths of its counts.
 
-    Of alternative paths the first that holds a number counts; of `input` and `output`, all are added.
+    Of alternative paths the first with a number counts; those of `input` and `output` are summed up.
     """
 
     marks: tuple[str, ...]
@@ -67,7 +67,7 @@ _OWN = _Dialect(
     reasoning=_paths("reasoning_tokens"),
     input_includes_cache=False,
 )
-#: OpenAI's chat completions, and the many that speak like it (some with Anthropic's names for the cache).
+#: OpenAI's chat completions, and the many APIs like it (some with Anthropic's names for the cache).
 _CHAT_COMPLETIONS = _Dialect(
     marks=("prompt_tokens", "completion_tokens"),
     input=_paths("prompt_tokens"),
@@ -90,7 +90,7 @@ _ANTHROPIC = _Dialect(
     reasoning=_paths("output_tokens_details.thinking_tokens"),
     input_includes_cache=False,
 )
-#: What went in and came out, with the templates around it, rather than what is billed of it.
+#: Cohere's counts of all tokens, templates included; `billed_units` has those that are billed.
 _COHERE = _Dialect(
     marks=("tokens",),
     input=_paths("tokens.input_tokens"),
@@ -103,7 +103,7 @@ _COHERE_BILLED = msgspec.structs.replace(
     input=_paths("billed_units.input_tokens"),
     output=_paths("billed_units.output_tokens"),
 )
-#: OpenAI's responses and realtime, Codex, LangChain, Pydantic AI; and anybody's who caches nothing.
+#: OpenAI's responses and realtime, Codex, LangChain, Pydantic AI; and APIs without a cache.
 _RESPONSES = _Dialect(
     marks=("input_tokens", "output_tokens"),
     input=_paths("input_tokens"),
@@ -130,7 +130,7 @@ _OPENTELEMETRY = _Dialect(
     cache_write=(("gen_ai.usage.cache_creation.input_tokens",),),
     reasoning=(("gen_ai.usage.reasoning.output_tokens",),),
 )
-#: Before the convention had another name for them.
+#: The names in older versions of the convention.
 _OPENTELEMETRY_OLD = msgspec.structs.replace(
     _OPENTELEMETRY,
     marks=("gen_ai.usage.prompt_tokens", "gen_ai.usage.completion_tokens"),
@@ -160,7 +160,7 @@ _GEMINI_LIVE = msgspec.structs.replace(
 _GEMINI_LIVE_PYTHON = msgspec.structs.replace(
     _GEMINI_PYTHON, marks=("response_token_count",), output=_paths("response_token_count", "thoughts_token_count")
 )
-#: Vercel's AI SDK, which caches with OpenAI's meaning under names like Bedrock's.
+#: Vercel's AI SDK: its cache counts mean the same as OpenAI's, under names like Bedrock's.
 _VERCEL = _Dialect(
     marks=("cachedInputTokens", "inputTokenDetails", "reasoningTokens", "outputTokenDetails"),
     input=_paths("inputTokens"),
@@ -170,7 +170,7 @@ _VERCEL = _Dialect(
     reasoning=_paths("outputTokenDetails.reasoningTokens", "reasoningTokens"),
     total=_paths("totalTokens"),
 )
-#: Bedrock, and the sums per model of Claude Code.
+#: Bedrock, and Claude Code's sums per model.
 _BEDROCK = _Dialect(
     marks=("inputTokens", "outputTokens"),
     input=_paths("inputTokens"),
@@ -185,7 +185,7 @@ _BEDROCK = _Dialect(
 _OLLAMA = _Dialect(
     marks=("prompt_eval_count", "eval_count"), input=_paths("prompt_eval_count"), output=_paths("eval_count")
 )
-#: The first whose mark is there is the one.
+#: The first dialect with one of its marks applies.
 _DIALECTS = (
     _OWN, _CHAT_COMPLETIONS, _ANTHROPIC, _RESPONSES, _COHERE, _COHERE_BILLED, _OPENTELEMETRY, _OPENTELEMETRY_OLD,
     _GEMINI_LIVE, _GEMINI_LIVE_PYTHON, _GEMINI, _GEMINI_PYTHON, _VERCEL, _BEDROCK, _OLLAMA,
@@ -193,20 +193,23 @@ _DIALECTS = (
 
 
 def split(usage: Mapping[str, Any]) -> dict[str, int]:
-    """Return the counts of a usage object, named as in TOKENS; {} where it is none that is known. Never raises."""
-    dialect = next((each for each in _DIALECTS if any(usage.get(mark) is not None for mark in each.marks)), None)
+    """Return the counts of a usage object, such as {"uncached_input_tokens": 900, "output_tokens": 40}.
+
+    {} for an unknown kind of usage object. Never raises.
+    """
+    dialect = next((one for one in _DIALECTS if any(usage.get(mark) is not None for mark in one.marks)), None)
     if dialect is None:
         return {}
     first = {name: _first(usage, getattr(dialect, name)) for name in _ALTERNATIVES}
-    given, output, reasoning = _sum(usage, dialect.input), _sum(usage, dialect.output), first["reasoning"]
+    total_input, output, reasoning = _sum(usage, dialect.input), _sum(usage, dialect.output), first["reasoning"]
     short, long = _writes(first["cache_write"], first["cache_write_5m"], first["cache_write_1h"])
-    if given is not None and dialect.input_includes_cache:
+    if total_input is not None and dialect.input_includes_cache:
         cached = (first["cache_read"] or 0) + (short or 0) + (long or 0)
-        uncached: int | None = max(given - cached, 0)
+        uncached: int | None = max(total_input - cached, 0)
     else:
-        uncached = given
-    if output is not None and reasoning and _first(usage, dialect.total) == (given or 0) + output + reasoning:
-        output += reasoning  # they stand beside each other
+        uncached = total_input
+    if output is not None and reasoning and _first(usage, dialect.total) == (total_input or 0) + output + reasoning:
+        output += reasoning  # this provider's output does not include reasoning
     counts = (uncached, first["cache_read"], short, long, output, reasoning)
     return {name: count for name, count in zip(TOKENS, counts, strict=True) if count is not None}
 
@@ -215,7 +218,7 @@ _ALTERNATIVES = ("cache_read", "cache_write", "cache_write_5m", "cache_write_1h"
 
 
 def _writes(total: int | None, short: int | None, long: int | None) -> tuple[int | None, int | None]:
-    """Return cache writes of 5 minutes and of 1 hour; what has no duration is of 5 minutes."""
+    """Return cache writes of 5 minutes and of 1 hour; those without a duration count as 5 minutes."""
     if total is not None:
         rest = total - (short or 0) - (long or 0)
         if rest > 0:
@@ -226,22 +229,22 @@ def _writes(total: int | None, short: int | None, long: int | None) -> tuple[int
 
 
 def as_dict(usage: object) -> dict[str, Any] | None:
-    """Return a usage object as plain data: a mapping, or an SDK's object; None where it is neither. Never raises."""
+    """Return a usage object (a mapping, or an SDK's object) as a dict; None for anything else. Never raises."""
     try:
         plain = _plain(usage, _DEPTH_MAX, [_VALUES_MAX])
-    except Exception:  # noqa: BLE001 - a foreign object's own code, on the agent's path
+    except Exception:  # noqa: BLE001 - the object's own code, on the agent's path
         return None
     return plain if isinstance(plain, dict) else None
 
 
-#: Usage is small. What is not (somebody hands over the client) is cut, and costs no time.
+#: Usage objects are small. Anything larger (somebody passes the client) is cut, so that it costs no time.
 _DEPTH_MAX = 3
 _ITEMS_MAX = 64
 _VALUES_MAX = 1_000
 
 
 def _plain(value: Any, depth: int, left: list[int]) -> Any:
-    """Return what JSON has: SDKs' objects (pydantic, protobuf, dataclasses, plain classes) become dicts."""
+    """Return plain data: SDKs' objects (pydantic, protobuf, dataclasses, plain classes) become dicts."""
     if value is None or isinstance(value, str | int | float):
         return value
     left[0] -= 1
@@ -250,7 +253,7 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
     if isinstance(value, Mapping):
         pairs: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, list | tuple):
-        return [_plain(each, depth - 1, left) for each in value[:_ITEMS_MAX]] if depth else []
+        return [_plain(item, depth - 1, left) for item in value[:_ITEMS_MAX]] if depth else []
     elif isinstance(value, type):
         return str(value)
     else:
@@ -258,7 +261,7 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
             if not depth:
                 return {}
             offered = sdk_objects.offered(value)
-            # What is no mapping may be one more of its kind, without end.
+            # Anything but a mapping may be another such object, without end.
             return _plain(offered, depth if isinstance(offered, Mapping) else depth - 1, left)
         names = getattr(type(value), "__struct_fields__", None) or getattr(type(value), "__dataclass_fields__", None)
         if names is None:
@@ -266,12 +269,12 @@ def _plain(value: Any, depth: int, left: list[int]) -> Any:
         if not names:
             return str(value)[:_ITEMS_MAX]
         pairs = ((name, getattr(value, name, None)) for name in names)
-    return {str(name): _plain(each, depth - 1, left) for name, each in islice(pairs, _ITEMS_MAX)} if depth else {}
+    return {str(name): _plain(item, depth - 1, left) for name, item in islice(pairs, _ITEMS_MAX)} if depth else {}
 
 
 def _sum(usage: Mapping[str, Any], paths: tuple[Path, ...]) -> int | None:
-    found = [count for count in (_at(usage, path) for path in paths) if count is not None]
-    return sum(found) if found else None
+    counts = [count for count in (_at(usage, path) for path in paths) if count is not None]
+    return sum(counts) if counts else None
 
 
 def _first(usage: Mapping[str, Any], paths: tuple[Path, ...]) -> int | None:
@@ -279,10 +282,10 @@ def _first(usage: Mapping[str, Any], paths: tuple[Path, ...]) -> int | None:
 
 
 def _at(usage: Mapping[str, Any], path: Path) -> int | None:
-    """Return the count at a path. Only what can be a count is one."""
+    """Return the count at a path; None if there is none, or it cannot be a count."""
     value: Any = usage
     for name in path:
-        if isinstance(value, list):  # Bedrock's details: one per duration
+        if isinstance(value, list):  # Bedrock's cacheDetails: one item per duration
             value = _of_duration(value, name)
         else:
             value = value.get(name) if isinstance(value, Mapping) else None
@@ -292,6 +295,6 @@ def _at(usage: Mapping[str, Any], path: Path) -> int | None:
 
 
 def _of_duration(details: list[Any], duration: str) -> int | None:
-    found = [each.get("inputTokens") for each in details if isinstance(each, Mapping) and each.get("ttl") == duration]
-    counts = [each for each in found if isinstance(each, int)]
+    values = [item.get("inputTokens") for item in details if isinstance(item, Mapping) and item.get("ttl") == duration]
+    counts = [value for value in values if isinstance(value, int)]
     return sum(counts) if counts else None
