@@ -1,19 +1,19 @@
-"""Secrets are taken out of a payload before it is written.
+"""Redaction: replacing the secrets in a payload before it is written.
 
-    payload → may there be one? → where? → `[redacted:<kind>]` in its place
+    payload → prefilter: may it hold one? → search → `[redacted:<kind>]` in its place
 
-This works on the JSON bytes of a payload, since that is what goes to disk. Nearly all payloads hold nothing, which a
-first look settles (`look`). Else the payload is searched in a view of it in which no escapes are left (`view`):
+It works on the JSON bytes of a payload, which are what goes to disk. A fast check (`prefilter`) shows that most
+payloads hold no secret. Any other payload is searched in a view without escapes (`view`):
 
-- by looks: vendors' tokens (`tokens`), schemes of HTTP, URLs and more (`shapes`), private keys (`keys`);
+- by shape: vendors' tokens (`tokens`), HTTP authorization schemes, URLs and more (`shapes`), private keys (`keys`);
 - by the name in front: of a field, a variable, a header, an option (`names`, `fields`);
-- on command lines of programs whose options have no telling names (`commands`).
+- on command lines of programs whose options have other names (`commands`).
 
-What is replaced is always a part of a text: JSON stays JSON of the same shape, a text stays a text, numbers and lists
-stay, and doing it again changes nothing.
+Only parts of texts are replaced: JSON keeps its structure, a text stays a text, numbers and lists stay. Redacting
+twice changes nothing (docs/decisions/0027-redaction-by-tables.md).
 
-No input makes these expressions try the same bytes over and over: what repeats is possessive, or bounded, or can only
-begin where nothing else does.
+No input makes these expressions backtrack without bound: repetitions are possessive, or bounded, or can only begin
+where nothing else matches.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _FINDERS = (keys.spans, shapes.spans, fields.spans, commands.spans)
 
 
 def redact(payload: bytes) -> bytes:
-    """Return a JSON payload with each known secret replaced by `[redacted:<kind>]`."""
+    """Return a JSON payload with each recognized secret replaced by `[redacted:<kind>]`, say `[redacted:api_key]`."""
     if not may_hold_secrets(payload):
         return payload
     for _ in range(_ROUNDS_MAX):
         before, payload = payload, _redacted(payload)
-        if payload == before:  # nearly always the second time: a mark may set free what stood right behind a secret
+        if payload == before:  # nearly always in the second round: a mark may uncover a secret right behind another
             break
     return payload
 
@@ -46,5 +46,5 @@ def _redacted(payload: bytes) -> bytes:
     for start, end, kind in sorted(span for view in views(payload) for find in _FINDERS for span in find(view)):
         if start >= done:
             parts += payload[done:start], b"[redacted:%b]" % kind
-        done = max(done, end)  # of two that overlap, one mark stands for both
+        done = max(done, end)  # one mark replaces two secrets that overlap
     return b"".join([*parts, payload[done:]]) if parts else payload

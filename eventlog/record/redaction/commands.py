@@ -1,4 +1,4 @@
-"""Secrets on command lines of programs whose options have no telling names: one table, as data.
+"""A table of programs and their options for secrets, where the option's name does not say so.
 
 mysql -phunter2    sshpass -p hunter2    curl -u bob:hunter2    ["redis-cli", "-a", "hunter2"]
 """
@@ -17,14 +17,16 @@ Span = tuple[int, int, bytes]
 
 
 class Option(NamedTuple):
+    """A row of the table: programs, an option, a command line with a secret, and one without."""
+
     programs: str
     flag: str
     example: str
     innocent: str
-    #: Its value stands behind a space or `=` ("apart"), or directly behind the option ("attached").
+    #: The value may follow the option directly (`-pVALUE`), or after a space or `=`.
     attached: bool = False
     apart: bool = True
-    #: `user:password`, of which the second goes.
+    #: The value is `user:password`, of which the password is redacted.
     pair: bool = False
 
 
@@ -110,14 +112,14 @@ def _rows() -> dict[bytes, list[tuple[re.Pattern[bytes], Option]]]:
 
 
 _ROWS = _rows()
-#: Is one of them in front at all?
+#: By option: matches any program that has it.
 _PROGRAMS = {
     flag: lazily_compiled(b"|".join(option.programs.encode() for _, option in rows)) for flag, rows in _ROWS.items()
 }
 
 
 def spans(view: View) -> Iterator[Span]:
-    """Yield passwords on command lines."""
+    """Yield the spans of passwords on command lines."""
     done = 0
     for match in _FLAG.finditer(view.text):
         if match.start() < done:

@@ -1,4 +1,4 @@
-"""Redaction by a function of the user's."""
+"""Redaction by the user's own function."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import msgspec
 
 from eventlog.format import envelope
 
-#: A user's own function: takes the event type and the payload, and returns the payload to be recorded.
+#: Takes the event type and the payload; returns the payload to record.
 Redactor = Callable[[str, dict[str, Any]], dict[str, Any]]
-#: A redactor may emit, and a signal may come while it runs; but it may not go on like that for ever.
+#: A redactor, or a signal handler during it, may emit events, which are redacted too: up to this depth.
 _NESTED_MAX = 3
 
 
@@ -24,10 +24,10 @@ _depth = _Depth()
 
 
 def redact_with(redactor: Redactor, event_type: str, payload: bytes) -> bytes:
-    """Return what a user's redactor makes of a payload.
+    """Apply a user's redactor to a payload. Raises KeyboardInterrupt and SystemExit only.
 
-    Where it fails, or returns what is no payload, all of the content is withheld, and the payload
-    says so: content that was to be redacted must not be recorded, and the event must not be lost.
+    If it raises, or returns something that is no payload, the content is replaced by the reason (`withheld`):
+    content that was to be redacted must not be recorded, and the event must not be lost.
     """
     if _depth.value >= _NESTED_MAX:
         return withheld("redactor emits events that it is asked to redact")
@@ -39,17 +39,17 @@ def redact_with(redactor: Redactor, event_type: str, payload: bytes) -> bytes:
         data = envelope.payload_json(answer)
         envelope.check_json(data)
         return data
-    except Exception as error:  # noqa: BLE001 - it is not known what it may raise; the text may hold what was to be hidden
+    except Exception as error:  # noqa: BLE001 - a redactor raises anything; its message may contain the secret
         return withheld(f"redactor failed: {type(error).__name__}")
     finally:
         _depth.value -= 1
 
 
 def is_withheld(payload: bytes) -> bool:
-    """Say whether a payload is one of `withheld`."""
+    """Say whether a payload was made by `withheld`."""
     return payload.startswith(b'{"redacted":"')
 
 
 def withheld(reason: str) -> bytes:
-    """Return the payload of an event whose content is not recorded."""
+    """Return the payload of an event whose content is not recorded: {"redacted": reason}."""
     return msgspec.json.encode({"redacted": reason})

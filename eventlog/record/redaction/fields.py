@@ -1,6 +1,6 @@
-"""Secrets by the name in front of them: in JSON and in code, settings, headers, forms, and command lines.
+"""Finding secrets by the name before them: in JSON, code, settings, headers, forms, and command lines.
 
-A name is found first (`names.NAMES`); then what stands behind it says how its value is written (`_OPENINGS`, in this
+A name is matched first (`names.NAMES`); then what stands behind it says how its value is written (`_OPENINGS`, in this
 order); then the value is looked at (`eventlog.record.redaction.values`).
 """
 
@@ -98,36 +98,36 @@ _INLINE3 = lazily_compiled(rb"\x01*[\"']?\s*(?:\x01*[\r\n\"'\\]|-|\||;|&|$)")
 _INLINE4 = lazily_compiled(rb"[ \t]*+\x01*+(?:[\r\n\"']|$)")
 
 
-class Found(NamedTuple):
-    """A name, and where in the view its value may begin."""
+class NameMatch(NamedTuple):
+    """A name of a secret in a view: its row, and its start and end; its value may begin behind it."""
 
     name: Name
-    #: The whole identifier, as it stands there.
+    #: The whole identifier, as written.
     identifier: bytes
     start: int
     end: int
 
 
 def spans(view: View) -> Iterator[Span]:
-    """Yield the values of names that stand for secrets."""
+    """Yield the spans of the values of secret names."""
     done = 0
     for match in _VALUE_FIRST.finditer(view.text):
         last = _LAST.match(view.lower, match.start("last"))
-        found = last and _found(view, last)
-        if found and _is_secret(view, found, *match.span("value"), field=False):
-            yield _span(view, found, *match.span("value"))
+        named = last and _name_match(view, last)
+        if named and _is_secret(view, named, *match.span("value"), field=False):
+            yield _span(view, named, *match.span("value"))
     for match in _LAST.finditer(view.lower):
-        if match.end() < done:  # in a value that goes
+        if match.end() < done:  # inside of a value that is redacted already
             continue
-        found = _found(view, match)
-        if found is None:
+        named = _name_match(view, match)
+        if named is None:
             continue
-        for span in _values(view, found):
+        for span in _values(view, named):
             done = max(done, span[1])
             yield span
 
 
-def _found(view: View, match: re.Match[bytes]) -> Found | None:
+def _name_match(view: View, match: re.Match[bytes]) -> NameMatch | None:
     start, end = match.span()
     name = _name(match, view.lower[max(0, start - _FRONT_MAX) : start])
     if name is None:
@@ -139,7 +139,7 @@ def _found(view: View, match: re.Match[bytes]) -> Found | None:
         return None
     if name.kind == b"token" and _is_innocent(identifier):
         return None
-    return Found(name, identifier, start - len(front), end)
+    return NameMatch(name, identifier, start - len(front), end)
 
 
 def _name(match: re.Match[bytes], before: bytes) -> Name | None:
@@ -152,7 +152,7 @@ def _name(match: re.Match[bytes], before: bytes) -> Name | None:
 
 @functools.cache
 def _rows(word: bytes) -> list[tuple[Name, re.Pattern[bytes] | None]]:
-    """Return the rows whose last word this is, those with words in front first, each with these."""
+    """Return the rows with this last word, those with words in front first, each with an expression for these."""
     rows = [name for name in NAMES if re.fullmatch(name.last, word.decode())]
     return [
         (name, re.compile(rf"(?:{name.front})[-_. ]?\Z".encode()) if name.front else None)
@@ -161,7 +161,7 @@ def _rows(word: bytes) -> list[tuple[Name, re.Pattern[bytes] | None]]:
 
 
 def _is_word_end(front: bytes, first: bytes) -> bool:
-    """Say whether a word begins behind `front`."""
+    """Say whether a new word begins behind `front`, with the byte `first`."""
     return not front[-1:].isalpha() or (first.isupper() and front[-1:].islower())
 
 
@@ -170,11 +170,11 @@ def _is_innocent(identifier: bytes) -> bool:
     return identifier.lower().endswith(INNOCENT_ENDS) or (len(words) > 1 and words[-2] in INNOCENT_TOKENS)
 
 
-def _values(view: View, found: Found) -> Iterator[Span]:
-    for expression, read in _OPENINGS[view.text[found.end]]:
-        opening = expression.match(view.lower, found.end)
+def _values(view: View, named: NameMatch) -> Iterator[Span]:
+    for expression, read in _OPENINGS[view.text[named.end]]:
+        opening = expression.match(view.lower, named.end)
         if opening is not None:
-            spans = list(read(view, found, opening))
+            spans = list(read(view, named, opening))
             if spans:
                 yield from spans
                 return
@@ -184,7 +184,7 @@ def _values(view: View, found: Found) -> Iterator[Span]:
 
 
 def _end_of_quoted(view: View, start: int) -> int:
-    """Return where the text ends whose opening quote stands before `start`; `start` where it does not fit."""
+    """Return the end of the text whose opening quote ends at `start`; `start` if no closing quote matches."""
     payload = view.payload
     spelling = payload[escape_before(view, start) : start]
     if spelling.endswith(b'"'):
@@ -201,11 +201,11 @@ def _end_of_quoted(view: View, start: int) -> int:
 
 
 def _end_of_text(payload: bytes, start: int, depth: int) -> int:
-    """Return where a text ends whose quotes have `depth` backslashes before them.
+    """Return the end of a text whose quotes have `depth` backslashes before them.
 
-    In a JSON text inside of another one, quotes are escaped by 1 backslash, and a quote in its own
-    texts by 3; a backslash of theirs is 4. In general: those that end the text have as many more
-    backslashes before them as pairs of its own make up.
+    In a JSON text inside of another one, quotes are escaped by 1 backslash, and a quote inside of its
+    texts by 3; a backslash there is 4. In general, the number of backslashes before the closing quote is `depth`
+    plus a multiple of 2 · (depth + 1).
     """
     position = start
     while (quote := payload.find(b'"', position)) >= 0:
@@ -219,29 +219,29 @@ def _end_of_text(payload: bytes, start: int, depth: int) -> int:
     return start
 
 
-def _quoted(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
-    """A name in quotes, and a value in quotes: JSON, or a dict of Python's."""
+def _quoted(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
+    """A quoted name and a quoted value: JSON, or a Python dict."""
     start = opening.end()
     if view.text[opening.end("close") - 1 : opening.end("close")] == b'"' == view.text[start - 1 : start]:
         closing = view.payload[escape_before(view, opening.end("close")) : opening.end("close")]
         if closing != view.payload[escape_before(view, start) : start]:
-            return  # the first one ends a text around this one, or begins the next
+            return  # the first quote ends an outer text, or begins the next one
     end = _end_of_quoted(view, start)
-    strict = view.text[start - 1 : start] == b'"' and not found.name.looks
+    strict = view.text[start - 1 : start] == b'"' and not named.name.looks
     if view.payload[start - 2 : start - 1] == b"\\" and values.is_help(view.text[start:end]):
         return
-    if _is_secret(view, found, start, end, field=strict):
-        yield _span(view, found, start, end)
+    if _is_secret(view, named, start, end, field=strict):
+        yield _span(view, named, start, end)
 
 
-def _listed(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
+def _listed(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
     start = opening.end()
-    if found.name.looks and found.name.kind == b"token":
+    if named.name.looks and named.name.kind == b"token":
         return
     for _ in range(_LISTED_MAX):
         end = _end_of_quoted(view, start)
-        if _is_secret(view, found, start, end, field=False):
-            yield _span(view, found, start, end)
+        if _is_secret(view, named, start, end, field=False):
+            yield _span(view, named, start, end)
         closing = _INLINE2.match(view.text, end)
         following = closing and _NEXT_TEXT.match(view.text, closing.end())
         if not following:
@@ -249,31 +249,31 @@ def _listed(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span
         start = following.end()
 
 
-def _inside(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
+def _inside(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
     """`"password": {"value": "x"}`"""
     end = _end_of_quoted(view, opening.end())
-    if _is_secret(view, found, opening.end(), end, field=False):
-        yield _span(view, found, opening.end(), end)
+    if _is_secret(view, named, opening.end(), end, field=False):
+        yield _span(view, named, opening.end(), end)
 
 
-def _assigned(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
-    """A name without quotes, and a value in quotes: code, settings."""
+def _assigned(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
+    """A name without quotes and a quoted value: code, settings."""
     start = opening.end()
     if (
         view.payload[start - 2 : start - 1] != b"\\"
         and view.text[start - 1 : start] == b'"' == view.payload[start - 1 : start]
     ):
         return  # the quote that ends the text of the payload
-    if _quote_before(view, found.start) == view.payload[escape_before(view, start) : start]:
+    if _quote_before(view, named.start) == view.payload[escape_before(view, start) : start]:
         return  # the quote that ends a text in code: `"Password: "`
     end = _end_of_quoted(view, start)
-    if view.text[start : start + 1] in (b" ", b",", b")", b";", b"}") and opening.end() - found.end <= 3:
-        return  # it ends one that began before
-    if _is_secret(view, found, start, end, field=False):
-        yield _span(view, found, start, end)
+    if view.text[start : start + 1] in (b" ", b",", b")", b";", b"}") and opening.end() - named.end <= 3:
+        return  # this quote ends a text that began before
+    if _is_secret(view, named, start, end, field=False):
+        yield _span(view, named, start, end)
 
 
-#: As columns and variables are named.
+#: Names of columns and variables: snake_case or camelCase.
 _COLUMN = lazily_compiled(rb"[a-z]+(?:_[a-z0-9]+)+|[a-z]+(?:[A-Z][a-z]+)+[0-9]?")
 
 
@@ -281,86 +281,86 @@ def _quote_before(view: View, start: int) -> bytes:
     return view.payload[escape_before(view, start) : start]
 
 
-def _pair(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
+def _pair(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
     """Two texts of a list: `["authorization", "x"]`, `["--password", "x"]`."""
     start = opening.end()
     end = _end_of_quoted(view, start)
     value = view.text[start:end]
-    option = found.identifier.startswith(b"-")
+    option = named.identifier.startswith(b"-")
     if option:
         good = not value.startswith(b"-") and len(value) >= 4 and not values.is_label(value)
-        good = good and _is_secret(view, found, start, end, field=False)
+        good = good and _is_secret(view, named, start, end, field=False)
     else:
         good = (values.is_token(value) and not _COLUMN.fullmatch(value)) or _has_scheme(value)
         good = (
-            (good or found.name.kind == b"cookie")
+            (good or named.name.kind == b"cookie")
             and not values.is_code(value, b"")
-            and _is_secret(view, found, start, end, field=False)
+            and _is_secret(view, named, start, end, field=False)
         )
     if good:
-        yield _span(view, found, start, end)
+        yield _span(view, named, start, end)
 
 
-def _named(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
+def _named(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
     start = opening.end()
     if opening["quote"] is not None:
         end = _end_of_quoted(view, start)
-        good = _is_secret(view, found, start, end, field=False)
+        good = _is_secret(view, named, start, end, field=False)
     else:
         end = _end_of(_WORD, view, start)
-        good = _is_alone(view, end) and _is_secret(view, found, start, end, field=False)
+        good = _is_alone(view, end) and _is_secret(view, named, start, end, field=False)
     if good:
-        yield _span(view, found, start, end)
+        yield _span(view, named, start, end)
 
 
-def _part(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
+def _part(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
     end = _end_of(_LINE, view, opening.end())
-    if _is_secret(view, found, opening.end(), end, field=False):
-        yield _span(view, found, opening.end(), end)
+    if _is_secret(view, named, opening.end(), end, field=False):
+        yield _span(view, named, opening.end(), end)
 
 
-def _called(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
-    front = view.text[max(0, found.start - 1) : found.start]
-    lower = found.identifier.lower().rpartition(b".")[2]
-    if front in (b".", b">", b"&") or lower.startswith((b"set", b"with", b"put")) or b"." in found.identifier:
+def _called(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
+    front = view.text[max(0, named.start - 1) : named.start]
+    lower = named.identifier.lower().rpartition(b".")[2]
+    if front in (b".", b">", b"&") or lower.startswith((b"set", b"with", b"put")) or b"." in named.identifier:
         if lower.startswith((b"get", b"prompt", b"read", b"has", b"is", b"find")):
             return
-        yield from _assigned(view, found, opening)
+        yield from _assigned(view, named, opening)
 
 
-def _spoken(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
+def _spoken(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
     start = opening.end()
     end = _end_of_quoted(view, start)
     value = view.text[start:end]
-    if found.identifier == b"PASSWORD" and len(value) >= 4 and b" " not in value:
-        yield from _assigned(view, found, opening)
+    if named.identifier == b"PASSWORD" and len(value) >= 4 and b" " not in value:
+        yield from _assigned(view, named, opening)
 
 
-def _element(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
-    before = view.text[max(0, found.start - 24) : found.start]
+def _element(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
+    before = view.text[max(0, named.start - 24) : named.start]
     if not re.search(rb"<\x01*(?:[A-Za-z]{1,20}:)?$", before):
         return
     end = _end_of(_ELEMENT_TEXT, view, opening.end())
-    if _is_secret(view, found, opening.end(), end, field=False):
-        yield _span(view, found, opening.end(), end)
+    if _is_secret(view, named, opening.end(), end, field=False):
+        yield _span(view, named, opening.end(), end)
 
 
-def _block(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
+def _block(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
     end = _end_of(_WORD, view, opening.end())
-    if _is_alone(view, end) and _is_secret(view, found, opening.end(), end, field=False):
-        yield _span(view, found, opening.end(), end)
+    if _is_alone(view, end) and _is_secret(view, named, opening.end(), end, field=False):
+        yield _span(view, named, opening.end(), end)
 
 
-def _bare(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
+def _bare(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
     """A value without quotes: `NAME=x`, `name: x`, `?name=x`."""
     start = opening.end()
     tight = view.text[start - 1 : start] in (b":", b"=")
     end = _end_of(_BARE, view, start)
-    if tight and _is_setting(view, found):
+    if tight and _is_setting(view, named):
         end = max(end, _end_of(_WORD, view, start)) if view.text[end : end + 1] not in (b"(", b"[") else end
     value = view.text[start:end]
     if end - start > _BARE_MAX:
-        yield _span(view, found, start, end)
+        yield _span(view, named, start, end)
         return
     value, end = _without_punctuation(value, end)
     after = view.text[end : end + 8]
@@ -368,19 +368,19 @@ def _bare(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
         return
     if values.is_path(value) or after.startswith(b"[redacted:"):
         return
-    if found.name.looks:
+    if named.name.looks:
         good = values.is_token(value) and (not value.startswith(b"=") and view.text[start - 1 : start] != b"~")
     else:
-        good = len(value) >= 6 and (values.has_digit(value) or _is_value_alone(view, found, value, start, end, tight))
-        good = good or (len(value) >= 4 and tight and _is_setting(view, found) and values.has_digit(value))
-    if good and not (found.name.kind == b"otp" and not value.isdigit()):
-        yield _span(view, found, start, end)
+        good = len(value) >= 6 and (values.has_digit(value) or _is_value_alone(view, named, value, start, end, tight))
+        good = good or (len(value) >= 4 and tight and _is_setting(view, named) and values.has_digit(value))
+    if good and not (named.name.kind == b"otp" and not value.isdigit()):
+        yield _span(view, named, start, end)
 
 
-def _option(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
+def _option(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
     """`--password x`, `-Password x`."""
-    if not found.identifier.startswith(b"-") or found.identifier.startswith(b"---"):
-        yield from _after_login(view, found, opening)
+    if not named.identifier.startswith(b"-") or named.identifier.startswith(b"---"):
+        yield from _after_login(view, named, opening)
         return
     start = opening.end()
     end = _end_of_quoted(view, start) if opening["quote"] is not None else _end_of(_WORD, view, start)
@@ -399,43 +399,43 @@ def _option(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span
     ):
         return
     last = _INLINE3.match(view.text, end)
-    if values.has_digit(value) or opening["quote"] is not None or (last and not found.name.looks):
-        yield _span(view, found, start, end)
+    if values.has_digit(value) or opening["quote"] is not None or (last and not named.name.looks):
+        yield _span(view, named, start, end)
 
 
-def _after_login(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
+def _after_login(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
     """`machine x login y password z`."""
-    before = view.lower[max(0, found.start - 120) : found.start]
+    before = view.lower[max(0, named.start - 120) : named.start]
     if opening["quote"] is None and re.search(rb"(?:login|user)[ \t]+\S+[\s\x01]+$", before):
         start = opening.end()
         end = _end_of(_WORD, view, start)
         if end - start >= 4 and re.search(rb"machine|default|login", before):
-            yield _span(view, found, start, end)
+            yield _span(view, named, start, end)
 
 
-def _is(view: View, found: Found, opening: re.Match[bytes]) -> Iterator[Span]:
-    """ "The password is x": where x has letters and digits."""
+def _is(view: View, named: NameMatch, opening: re.Match[bytes]) -> Iterator[Span]:
+    """ "The password is x", if x has letters and digits."""
     start = opening.end()
     end = _end_of_quoted(view, start) if opening["quote"] is not None else _end_of(_BARE, view, start)
     value, end = _without_punctuation(view.text[start:end], end)
     mixed = values.has_digit(value) and not value.isdigit() and len(value) >= 6 and b" " not in value
     if (
         mixed
-        and (not found.name.looks or values.is_token(value))
+        and (not named.name.looks or values.is_token(value))
         and not values.is_code(value, view.text[end : end + 1])
     ) and (
         not values.is_placeholder(value)
         and not values.is_path(value)
         and not value[:1].isdigit() | values.is_slug(value)
     ):
-        yield _span(view, found, start, end)
+        yield _span(view, named, start, end)
 
 
-Reader = Callable[[View, Found, re.Match[bytes]], Iterator[Span]]
+Reader = Callable[[View, NameMatch, re.Match[bytes]], Iterator[Span]]
 
 
 def _openings() -> dict[int, list[tuple[re.Pattern[bytes], Reader]]]:
-    """Return how values are written, in the order in which to try, by the byte behind the name."""
+    """Return the notations of values in the order in which they are tried, by the byte behind the name."""
     by_byte: dict[int, list[tuple[re.Pattern[bytes], Reader]]] = {}
     for first, expression, read in (
         (b"\x01\"'`]", _QUOTED, _quoted),
@@ -454,9 +454,9 @@ def _openings() -> dict[int, list[tuple[re.Pattern[bytes], Reader]]]:
         (b" ", _IS, _is),
         (b"\x01\"' \t", _SPACE, _option),
     ):
-        for each in first:
-            by_byte.setdefault(each, []).append((expression, read))
-    return {each: by_byte.get(each, []) for each in range(256)}
+        for byte in first:
+            by_byte.setdefault(byte, []).append((expression, read))
+    return {byte: by_byte.get(byte, []) for byte in range(256)}
 
 
 _OPENINGS = _openings()
@@ -465,14 +465,14 @@ _OPENINGS = _openings()
 # -- is it one? ------------------------------------------------------------------------------
 
 
-def _is_secret(view: View, found: Found, start: int, end: int, *, field: bool) -> bool:
-    """Look at a value in quotes. A `field` is one of JSON, whose name alone decides."""
+def _is_secret(view: View, named: NameMatch, start: int, end: int, *, field: bool) -> bool:
+    """Say whether a quoted value is a secret. With `field` (a JSON field), the name alone decides."""
     if end <= start or values.MARK.fullmatch(view.payload, start, end):
         return False
     if end - start > _LONG:
-        return not found.name.looks
+        return not named.name.looks
     value = view.text[start:end]
-    name = found.name
+    name = named.name
     if name.kind == b"authorization" and not name.looks and value.isalpha() and value.isascii():
         return False
     if name.kind == b"authorization" and not field and (values.is_marked(value) or not _is_credential(value)):
@@ -507,11 +507,11 @@ def _is_credential(value: bytes) -> bool:
     return values.has_digit(value) or len(value) >= 32 or b"=" in value
 
 
-def _is_setting(view: View, found: Found) -> bool:
-    """Say whether this is a line of a file of variables, or one of a command: `export NAME=`, at a line's begin."""
-    if not found.identifier.isupper():
+def _is_setting(view: View, named: NameMatch) -> bool:
+    """Say whether a name is a variable at the beginning of a line, or of a command: `export NAME=`."""
+    if not named.identifier.isupper():
         return False
-    before = view.text[max(0, found.start - 12) : found.start]
+    before = view.text[max(0, named.start - 12) : named.start]
     return before.endswith(
         (b"\n", b'"', b"'", b"export ", b"-e ", b"set ", b"env ", b"ENV ", b"ARG ", b"- ", b"--env ", b"\t", b"  ")
     )
@@ -520,23 +520,23 @@ def _is_setting(view: View, found: Found) -> bool:
 _CONNECTION = lazily_compiled(rb"[A-Za-z_]+=[^\s;&]{1,100}[;& ]$")
 
 
-def _is_value_alone(view: View, found: Found, value: bytes, start: int, end: int, tight: bool) -> bool:
-    """Say whether a word of letters is a value: nothing but settings has one there, and nothing behind it."""
+def _is_value_alone(view: View, named: NameMatch, value: bytes, start: int, end: int, tight: bool) -> bool:
+    """Say whether a word of letters is a value: it is in a setting, and nothing follows it in its line."""
     if (
         values.is_label(value)
         or value.isdigit()
-        or found.name.looks
-        or found.name.kind in (b"authorization", b"cookie", b"otp")
+        or named.name.looks
+        or named.name.kind in (b"authorization", b"cookie", b"otp")
     ):
         return False
     after = view.text[end : end + 1]
-    before = view.text[max(0, found.start - 120) : found.start]
+    before = view.text[max(0, named.start - 120) : named.start]
     if tight and before[-1:] in (b"&", b"?"):
         return True
     if tight and after in (b";", b"&", b" ") and _CONNECTION.search(before):
         return True
     if tight and (
-        _is_setting(view, found) or (found.identifier.startswith(b"--") and (after == b" " or _is_alone(view, end)))
+        _is_setting(view, named) or (named.identifier.startswith(b"--") and (after == b" " or _is_alone(view, end)))
     ):
         return True
     if tight and before[-1:] in (b"", b"\n", b'"') and _is_alone(view, end):  # an ini file; code indents its arguments
@@ -554,7 +554,7 @@ def _is_value_alone(view: View, found: Found, value: bytes, start: int, end: int
 
 
 def _is_first(before: bytes) -> bool:
-    """Say whether nothing but spaces, a dash or a quote stands before a name in its line."""
+    """Say whether a line has only spaces, dashes and quotes before a name."""
     return not re.split(rb"[\n\"]", before)[-1].strip(b" \t\x01-'")
 
 
@@ -564,7 +564,7 @@ def _is_alone(view: View, end: int) -> bool:
 
 
 def _without_punctuation(value: bytes, end: int) -> tuple[bytes, int]:
-    """Return a value without the stop or comma of the sentence that it ends."""
+    """Return a value without the punctuation of the sentence around it, and its end."""
     shorter = value.rstrip(b".,:!?")
     return (shorter, end - (len(value) - len(shorter))) if len(shorter) >= len(value) - 1 else (value, end)
 
@@ -577,9 +577,9 @@ def _end_of(expression: re.Pattern[bytes], view: View, start: int) -> int:
 _AFTER_SCHEME = lazily_compiled(_SCHEME.pattern + rb"[ \t\x01]*+", re.IGNORECASE)
 
 
-def _span(view: View, found: Found, start: int, end: int) -> Span:
-    """What goes: of a header's value, what stands behind the scheme."""
-    kind = found.name.kind
+def _span(view: View, named: NameMatch, start: int, end: int) -> Span:
+    """Return the span to redact. In the value of a header, the authorization scheme stays."""
+    kind = named.name.kind
     quoted_field = view.text[start - 1 : start] == b'"'
     if kind == b"authorization" and not quoted_field and (scheme := _AFTER_SCHEME.match(view.text, start, end)):
         start = scheme.end()

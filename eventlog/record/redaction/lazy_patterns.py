@@ -1,4 +1,4 @@
-"""Expressions that are compiled when they are first asked: most programs never have a payload that needs them."""
+"""Regular expressions that are compiled at their first use: most programs never have a payload that needs them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ class _LazyPattern:
         self._made = (pattern, flags)
 
     def __getattr__(self, name: str) -> Any:
-        """Compile; what was asked for is an attribute from then on, and comes here no more."""
-        found = getattr(re.compile(*self._made), name)
-        setattr(self, name, found)
-        return found
+        """Compile the pattern, and store its attribute here, so that the next access does not call this."""
+        attribute = getattr(re.compile(*self._made), name)
+        setattr(self, name, attribute)
+        return attribute
 
 
 def lazily_compiled(pattern: bytes, flags: int = 0) -> re.Pattern[bytes]:
-    """Return what `re.compile` does, as far as its methods go."""
+    """Return a pattern with the methods and attributes of `re.compile(pattern, flags)`, compiled at its first use."""
     return cast("re.Pattern[bytes]", _LazyPattern(pattern, flags))

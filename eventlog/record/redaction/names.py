@@ -1,7 +1,7 @@
-"""Names of fields, variables, options and headers whose value is a secret: one table, as data.
+"""A table of names of fields, variables, options and headers whose value is a secret.
 
-A name counts where it ends an identifier (`db_password`, `X-Api-Key`, `clientSecret`). Each row has a text that must
-be redacted and one that must stay; a test runs all.
+A name matches at the end of an identifier (`db_password`, `X-Api-Key`, `clientSecret`). Each row has a text that must
+be redacted (`example`) and one that must stay (`innocent`); a test runs all rows.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from typing import NamedTuple
 
 
 class Name(NamedTuple):
+    """A row of the table: a name, and the kind of its secret."""
+
     kind: bytes
-    #: The words in front, in lower case, as an expression; none where the last word is enough.
+    #: The words before the last one, in lower case, as a regular expression; "" if the last word is enough.
     front: str
-    #: The last word.
+    #: The last word, as a regular expression.
     last: str
     example: str
     innocent: str
-    #: The value has to look like a token: the name has other meanings, too.
+    #: The name has other meanings, too, so the value has to look like a token.
     looks: bool = False
-    #: The name is a word of its own, not the end of another one.
+    #: The name has to be a whole word, not the end of another one.
     alone: bool = False
 
 
@@ -59,7 +61,7 @@ NAMES = (
     Name(b"secret", "seed|recovery|backup", "phrase|codes?", 'seed_phrase: "oak fox sun"', "seed_phrase: str"),
 )
 
-#: Of which thing a token is, where it is none that opens a door: those of pages, of texts, and of grammars.
+#: Words before "token" that show that it is no secret: tokens of pages, of texts, and of grammars.
 INNOCENT_TOKENS = frozenset(
     b"page next continuation continue cursor sync resume pagination scroll eos bos pad unk mask sep cls special stop"
     b" start end begin prefix suffix image audio video first last prev previous max min num n per count total input"
@@ -67,5 +69,5 @@ INNOCENT_TOKENS = frozenset(
     b" cancelled text word syntax string number name identifier operator comment literal parse lex ignore separator"
     b" newline indent dedent ast css html punctuation open close peek expected unexpected design color theme".split()
 )
-#: In lower case, where no case says where words begin.
+#: The same for identifiers in lower case, in which nothing separates the words.
 INNOCENT_ENDS = (b"pagetoken", b"nexttoken", b"continuationtoken", b"cursortoken", b"synctoken")

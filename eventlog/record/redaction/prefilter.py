@@ -1,9 +1,9 @@
-"""A first look at a payload: may it hold a secret? Nearly all hold none, and each event pays for this look.
+"""The prefilter of redaction: may a payload hold a secret? Nearly all hold none, and every event pays for this check.
 
-Each search is for one byte that every secret of a kind has in it or beside it, which the expressions' engine looks
-for in a tight loop, while a set of bytes takes it far longer; for rare ones `in` is asked first, which is faster
-still. What stands beside the byte then rules out nearly all that is no secret. A secret that this look passes over
-is not redacted, so all tables are tested through it.
+Each search is for one byte that every secret of a kind has in it or beside it: the regular expression engine finds a
+byte in a tight loop, and a set of bytes far more slowly. For rare bytes `in` is tried first, which is even faster.
+The bytes around it then rule out nearly everything that is no secret. A secret that the prefilter misses is not
+redacted, so the tests run all tables through it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from eventlog.record.redaction.lazy_patterns import lazily_compiled
 from eventlog.record.redaction.tokens import TOKENS
 
-#: The last four letters of the names in `names.NAMES`, and of the few that a query or a pair of fields has; `.` is any.
+#: The last four letters of the names in `names.NAMES`, and of some in queries and pairs of fields; `.` is any letter.
 _ENDS = (
     "word", "ords", "sswd", "swds", ".pwd", "pass", "rase", "code", "odes", "cret", "rets", ".key",
     "keys", "oken", "tion", "auth", "ials", "reds", "okie", "kies", ".otp", "data", "base", "alue",
@@ -25,18 +25,18 @@ def _letter(letter: str) -> bytes:
     return b"0-9" if letter == "#" else re.escape(letter + letter.upper() if letter.isalpha() else letter).encode()
 
 
-#: Byte by byte: what no end has at its place rules out most names at once.
-_BYTES = [b"".join(_letter(each) for each in sorted({end[at] for end in _ENDS})) for at in (-3, -2, -1)]
+#: The sets of the third to last, second to last and last bytes: they rule out most names at once.
+_BYTES = [b"".join(_letter(letter) for letter in sorted({end[at] for end in _ENDS})) for at in (-3, -2, -1)]
 
 
 def _four() -> bytes:
-    """Return all ends, sorted by their first byte."""
+    """Return an expression for all ends, grouped by their first byte."""
     by_pair: dict[str, list[str]] = {}
     for end in _ENDS:
         by_pair.setdefault(end[0], []).append(end[1:])
     return b"|".join(
         (b"." if first == "." else b"[%b]" % _letter(first))
-        + b"(?:%b)" % b"|".join(b"".join(b"[%b]" % _letter(each) for each in rest) for rest in rests)
+        + b"(?:%b)" % b"|".join(b"".join(b"[%b]" % _letter(letter) for letter in rest) for rest in rests)
         for first, rests in by_pair.items()
     )
 
@@ -45,7 +45,7 @@ _FOUR = _four()
 
 
 def _pairs() -> bytes:
-    """Return the last two bytes of all ends, by the last one."""
+    """Return an expression for the last two bytes of all ends, grouped by the last one."""
     by_last: dict[str, set[str]] = {}
     for end in _ENDS:
         by_last.setdefault(end[-1], set()).add(end[-2])
@@ -55,10 +55,10 @@ def _pairs() -> bytes:
 
 
 def _behind(gap: bytes, *, exactly: bool = False) -> bytes:
-    """Return what looks back, over so many bytes, at the end of a name that a secret could have.
+    """Return a look-behind, across `gap`, for the end of a name that a secret could have.
 
-    `exactly` is for where names of all kinds stand: elsewhere three bytes rule out enough. Of the many names that end
-    with "tion" (question, description, action), only those that end like "authorization" count.
+    With `exactly` it checks four bytes, for positions where names of all kinds occur; elsewhere three bytes rule out
+    enough. Of the many names that end in "tion" (question, description, action), only those like "authorization" count.
     """
     three = rb"(?<=[%b][%b][%b]%b)" % (*_BYTES, gap)
     if not exactly:
@@ -68,7 +68,7 @@ def _behind(gap: bytes, *, exactly: bool = False) -> bytes:
 
 
 def _behind_token(last: str, gap: bytes = b"") -> bytes:
-    """Return what looks back at the prefixes of tokens that end with a byte, sorted by the byte before it."""
+    """Return a look-behind for the prefixes of tokens that end in `last`, grouped by the byte before it."""
     by_byte: dict[str, list[str]] = {}
     for prefix in sorted({token.prefix for token in TOKENS if token.prefix.endswith(last)}):
         by_byte.setdefault(prefix[-2], []).append(prefix)
@@ -90,7 +90,7 @@ _DOT_BYTES = "".join(sorted({token.prefix[-2] for token in TOKENS if token.prefi
 
 
 def _named(here: bytes, *, exactly: bool) -> bytes:
-    """Return what looks back at a name: bare, in quotes, in quotes that are escaped once, or more often."""
+    """Return a look-behind for a name: bare, in quotes, or in quotes that are escaped once or more often."""
     plain, quoted, escaped = (_behind(gap + here, exactly=exactly) for gap in (b"", b"[\"'`]", b'\\\\"'))
     return rb"(?:(?<=[a-zA-Z0-9]%b)%b|(?<=[\"'`]%b)(?:%b|%b|(?<=\\\\\"%b))|(?<=[\"'` ] %b))" % (
         here, plain, here, quoted, escaped, here, here
@@ -98,7 +98,7 @@ def _named(here: bytes, *, exactly: bool) -> bytes:
 
 
 def _behind_colon(*, exactly: bool) -> bytes:
-    """Return a colon with a name before it, or with something behind it. Most stand between a field and its value."""
+    """Return an expression for a colon after a name, or before a secret. Most colons separate a field and its value."""
     return (
         rb":(?:\"(?:%b|(?<=[\"' ] :.)|[Bb]earer )|[\[{]%b|54[0-9]{2}:|[^0-9tfn\"\[{]"
         rb"(?:%b|(?<=: )(?:(?i:bearer|basic) |[\"tfn0-9]%b| )|(?<=:/)/[a-z0-9.-]{0,80}?(?:hooks|discord|office|telegram)"
@@ -113,7 +113,7 @@ def _behind_colon(*, exactly: bool) -> bytes:
     )
 
 
-#: Each asked of every payload: cheap, and right more often than not. What they find is looked at once more.
+#: Tried on every payload: cheap, and mostly right. The exact expressions check again what they match.
 _NAME_BYTES = b"[%b][%b][%b]" % tuple(_BYTES)
 _field = re.compile(rb":\"(?:%b|(?<= :\")|[Bb]earer )" % _behind(b'":"', exactly=True)).search
 _text = re.compile(rb": (?:(?<=%b: )|(?<=[\"'` ]: )|(?<= is: )|[bB]| )" % _NAME_BYTES).search
@@ -121,7 +121,7 @@ _list = re.compile(
     rb"\[\"(?:%b|[A-Za-z_-]{3,40}+\",%b)" % (_behind(b'":\\["', exactly=True), _behind(b'",', exactly=True))
 ).search
 _word = re.compile(rb"word(?: (?:is|was|['\\]|[^ ]{0,40}?[0-9]|[^ ]+\")|:[^\"])").search
-_databricks = re.compile(rb"dapi").search  # for four bytes, sooner than `in`
+_databricks = re.compile(rb"dapi").search  # for four bytes, faster than `in`
 _nested = lazily_compiled(rb":(?:[\\=]|(?<=\\:)|(?<=\\\":))")
 _single = lazily_compiled(rb"':")
 _exact_colon = lazily_compiled(_behind_colon(exactly=True))
@@ -178,7 +178,7 @@ _escaped = lazily_compiled(
 )
 _entity = lazily_compiled(rb"&gt;(?:%b)" % _behind(b"&gt;", exactly=True))
 _twilio = lazily_compiled(rb"K(?<=SK)[0-9a-f]{8}")
-#: `=`, `<`, `&` and others, as programs write them that put JSON into HTML.
+#: `=`, `<`, `&` and others, as escaped by programs that put JSON into HTML.
 _code = lazily_compiled(rb"\\u00(?:2[0267]|3[acdeACDE]|40)")
 _hash = lazily_compiled(rb"\$(?:[1256y7]|argon2|apr1)")
 (
@@ -204,13 +204,13 @@ _hash = lazily_compiled(rb"\$(?:[1256y7]|argon2|apr1)")
     _BRACKET,
     _W,
 ) = b"@=_-ABJ%>.'\\/&K$~\t\r[w"
-#: Bytes that a short payload seldom has: one pass over it says that none is there, sooner than asking for each.
+#: Bytes that short payloads rarely have: one pass shows that there is none, faster than a search for each.
 _RARE = b"\t\r@~AJB=%>'\\&K$/"
 _SHORT_MAX = 150
 
 
 def may_hold_secrets(payload: bytes) -> bool:
-    """Say whether a payload is to be looked at closely."""
+    """Say whether a payload may hold a secret, so that it has to be searched."""
     return bool(
         (
             (

@@ -1,6 +1,6 @@
-"""Secrets by their looks: tokens with a vendor's prefix, schemes of HTTP, URLs, and others.
+"""Finding secrets by their shape: tokens with a vendor's prefix, HTTP authorization schemes, URLs, and others.
 
-Each row of `SHAPES` has a text that must match and one that must not; a test runs all.
+Each row of `SHAPES` has a text that must match (`example`) and one that must not (`innocent`); a test runs all rows.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ Span = tuple[int, int, bytes]
 
 
 class Shape(NamedTuple):
-    #: What every match has in it: asked first, since it is found in no time.
+    """A row of the table: an expression for a kind of secret."""
+
+    #: Every match contains this. It is searched for first, since that is fast.
     needs: bytes
     kind: bytes
-    #: What goes is its group 1, or all of it where there is none.
+    #: Group 1 is redacted, or the whole match if there is no group.
     pattern: bytes
     example: str
     innocent: str
-    #: Looked for in lower case.
+    #: The pattern is for the text in lower case.
     lower: bool = False
-    #: Asked of what would go: is it one?
+    #: Says whether a match is a secret.
     check: Callable[[bytes], bool] = bool
 
 
@@ -74,7 +76,7 @@ SHAPES = (
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N",
         "eyJ and others",
     ),
-    # The last `@` before a slash; or, where a password has a slash in it, the first `@` behind it. A port is none.
+    # The last `@` before a slash or, for a password with a slash, the first `@` behind it. A port is no password.
     Shape(
         b"@",
         b"url_password",
@@ -298,13 +300,13 @@ _ROWS = {token.prefix.encode(): token for token in TOKENS}
 
 @functools.cache
 def _made(pattern: bytes) -> re.Pattern[bytes]:
-    """Return an expression that only a payload with something in it needs: to make them all takes long."""
+    """Return a compiled expression. They are compiled one by one, when a payload needs them: all take long."""
     return re.compile(pattern)
 
 
 @functools.cache
 def _prefixes() -> re.Pattern[bytes]:
-    """Return the prefixes of all tokens, the longest first, sorted by where they begin."""
+    """Return an expression for the prefixes of all tokens, grouped by their first character, longest first."""
     by_first: dict[str, list[str]] = {}
     for token in TOKENS:
         by_first.setdefault(token.prefix[0], []).append(token.prefix[1:])
@@ -316,14 +318,14 @@ def _prefixes() -> re.Pattern[bytes]:
 
 
 def spans(view: View) -> Iterator[Span]:
-    """Yield what looks like a secret."""
+    """Yield the spans of secrets that have one of the shapes."""
     yield from _tokens(view)
     for shape in SHAPES:
         if shape.needs not in (view.lower if shape.lower else view.text):
             continue
         for match in _made(shape.pattern).finditer(view.lower if shape.lower else view.text):
             start, end = match.span(match.re.groups)
-            while view.text.endswith(FILLER, start, end):  # of the escape of what follows
+            while view.text.endswith(FILLER, start, end):  # fillers of the next escape
                 end -= 1
             if end > start and shape.check(view.text[start:end]):
                 yield start, end, shape.kind
@@ -343,25 +345,25 @@ def _tokens(view: View) -> Iterator[Span]:
             yield match.start(), done, token.kind.encode()
 
 
-#: So much of a token is looked at: a text may hold a prefix over and over.
-_LOOK_MAX = 100
+#: This much of a token is checked: a text may contain a prefix many times.
+_CHECKED_MAX = 100
 
 
 @functools.cache
 def _body(token: Token) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Return what follows the prefix, as far as it is looked at, and the rest of it."""
+    """Return expressions for the part of a token that is checked, behind its prefix, and for the rest."""
     characters = CHARACTERS[token.characters]
     if token.exact:
         return re.compile(characters + rb"{%d}(?![A-Za-z0-9_-])" % token.least), re.compile(b"")
     end = rb"(?:\x01*+=){0,2}+" if token.characters == "base64" else b""
     return (
-        re.compile(characters + rb"{%d,%d}+" % (token.least, max(_LOOK_MAX, token.least))),
+        re.compile(characters + rb"{%d,%d}+" % (token.least, max(_CHECKED_MAX, token.least))),
         re.compile(characters + rb"*+" + end),
     )
 
 
 def _is_token(token: Token, body: bytes) -> bool:
-    """Say whether what follows a prefix is no name: not words joined, not one character, not letters alone."""
+    """Say whether the text behind a prefix is a token: not joined words, not few characters, not only letters."""
     if len(set(body)) < 4:
         return False
     if not values.has_digit(body):

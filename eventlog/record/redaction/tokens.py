@@ -1,20 +1,20 @@
-"""Keys and tokens by the prefix that their vendor gives them: one table, as data.
+"""A table of the keys and tokens that their vendors give a prefix.
 
-Most of the shapes (which vendor, which prefix, how long) come from the public rule set of gitleaks; the rules here are
-our own. Each row stands for one prefix and has a text that it must not match; the text that it must match is made from
-the row (`Token.example`). A test runs all.
+Most vendors, prefixes and lengths come from the public rule set of gitleaks; the rules here are our own. Each row is
+for one prefix, and has a text that it must not match (`innocent`); the text that it must match is made from
+the row (`Token.example`). A test runs all rows.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-#: Characters of the part behind the prefix, and a sample of them that looks like a real one.
+#: The characters behind the prefix, by name, and a sample of each that looks like a real token.
 CHARACTERS = {
     "hex": rb"[0-9A-Fa-f]",
     "upper": rb"[A-Z0-9]",
     "letters": rb"[A-Za-z0-9]",
-    #: `\/`, `%2B` and `%2F` have fillers in front of them in a view.
+    #: A view has fillers before `\/`, `%2B` and `%2F`.
     "base64": rb"(?:[A-Za-z0-9+/]|\x01++[+/])",
     "url": rb"[A-Za-z0-9_-]",
     "dotted": rb"[A-Za-z0-9_.=-]",
@@ -30,20 +30,22 @@ _SAMPLES = {
 
 
 class Token(NamedTuple):
+    """A row of the table: a prefix, and what follows it."""
+
     kind: str
     vendor: str
     prefix: str
     characters: str
-    #: So many characters follow at least.
+    #: At least this many characters follow.
     least: int
-    #: A text that looks a little like it, and stays.
+    #: A similar text that is no token.
     innocent: str
-    #: Of fixed length: more characters of the kind mean something else.
+    #: The length is fixed: a longer text is no token.
     exact: bool = False
 
     @property
     def example(self) -> str:
-        """Return a token of this row, made up."""
+        """Return a made-up token of this row."""
         return self.prefix + (_SAMPLES[self.characters] * 12)[: self.least if self.exact else self.least + 4]
 
 

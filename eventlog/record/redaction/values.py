@@ -8,7 +8,7 @@ import re
 from eventlog.record.redaction.lazy_patterns import lazily_compiled
 
 MARK = lazily_compiled(rb"\[redacted:[a-z_]+\]")
-#: Words that stand where a secret would: of schemas, of examples, of settings.
+#: Words in schemas, examples and settings that stand in the place of a secret.
 _WORDS = frozenset(
     b"true false null none nil undefined yes no on off required optional string str text bytes int integer number"
     b" bool boolean any object password passwd pass secret token key hidden redacted removed masked omitted empty"
@@ -16,7 +16,7 @@ _WORDS = frozenset(
     b" denied invalid missing value passphrase credentials username user varchar char secretstr optional[str] unknown"
     b" never self this input output login oauth oauth2 changed failed success incorrect expired required.".split()
 )
-#: Variables, templates, elisions; and words that say that something is to be put here.
+#: Variables, templates, ellipses; and words that ask for a value.
 _PLACEHOLDER = lazily_compiled(
     rb"\$[({]?[A-Za-z_].*|\$\(.*|%[A-Za-z_(][\w()]*%?|[{<].*[}>]|[*x.#_X\x02-]{3,}|:[a-z_]+|[?]|\.\.\..*"
     rb"|(?:<|\[)?(?:your|insert|enter|replace|put|paste)[-_ ].*|.*[-_ ](?:here|goes[-_ ]here)>?",
@@ -27,14 +27,14 @@ _LABEL = lazily_compiled(rb"[A-Za-z ,.:;!?'()*_/-]+")
 _VARIABLE = lazily_compiled(rb"[A-Z][A-Z0-9_]*_[A-Z0-9_]*")
 _NAME = lazily_compiled(rb"[A-Za-z_$][A-Za-z0-9_$]*")
 _CHAIN = lazily_compiled(rb"&?\*?[A-Za-z_$@][A-Za-z0-9_]*[?!]?(?:(?:\.|->|::|\?\.)[A-Za-z_$][A-Za-z0-9_]*[?!]?)+")
-#: Types and algorithms that end in digits.
+#: Names of types and algorithms that end in digits.
 _TYPE = lazily_compiled(
     rb"(?:[a-z_]{0,20}?(?:int|float|complex|base|sha|utf|bytes|char|md|python|ipv|oauth|http|pbkdf|bcrypt|argon)"
     rb"[_-]?[0-9]{1,3}(?:_t)?(?![A-Za-z0-9])).*",
     re.IGNORECASE | re.DOTALL,
 )
 _DIGIT = lazily_compiled(rb"[0-9]")
-#: Where letters become digits, or digits letters.
+#: A change from a letter to a digit, or back.
 _TURNS = lazily_compiled(rb"[0-9](?=[A-Za-z])|[A-Za-z](?=[0-9])")
 _TOKEN = lazily_compiled(rb"(?=.{0,400}?[0-9])(?=.{0,400}?[A-Za-z])[A-Za-z0-9._~+/=:|%\x01,@!#$^*-]{8,}")
 _LINK = lazily_compiled(rb"(?:https?|file|arn|vault|ssm|projects|op|env)(?::|/)[^\s]*", re.IGNORECASE)
@@ -42,11 +42,12 @@ _PATH = lazily_compiled(rb"(?:~|\.{0,2})/.*|[A-Za-z]:[\x01\\/].*")
 
 
 def is_marked(value: bytes) -> bool:
+    """Say whether a value contains a redaction mark."""
     return b"[redacted:" in value
 
 
 def is_placeholder(value: bytes) -> bool:
-    """Say whether a value stands for one that is elsewhere."""
+    """Say whether a value is a placeholder for a secret: `${TOKEN}`, `<your key>`, `****`, `None`."""
     plain = value.replace(b"\x01", b"")
     return (
         not plain
@@ -57,19 +58,19 @@ def is_placeholder(value: bytes) -> bool:
 
 
 def is_label(value: bytes) -> bool:
-    """Say whether a text is what a form or a help page says of a secret: words, and the secret's name among them."""
+    """Say whether a text is a label of a form or a help page: words, with the name of a secret among them."""
     if _VARIABLE.fullmatch(value) and _STEM.search(value):
         return True  # the name of a variable
     return _LABEL.fullmatch(value) is not None and (_STEM.search(value) is not None or value.count(b" ") >= 3)
 
 
 def is_help(value: bytes) -> bool:
-    """Say whether a text tells somebody about a secret: "Enter your password"."""
+    """Say whether a text is an instruction about a secret: "Enter your password"."""
     return b" " in value and len(value) < 200 and is_label(value) and _STEM.search(value) is not None
 
 
 def is_code(value: bytes, after: bytes) -> bool:
-    """Say whether what stands behind `=` or `:` without quotes is an expression, a type, or a word."""
+    """Say whether an unquoted value behind `=` or `:` is an expression, a type, or a word. `after` follows it."""
     if after[:1] in (b"(", b"[") and _NAME.fullmatch(value.rpartition(b".")[2]):
         return True
     if _CHAIN.fullmatch(value):
@@ -81,35 +82,37 @@ def is_code(value: bytes, after: bytes) -> bool:
 
 
 def is_slug(value: bytes) -> bool:
-    """Say whether this is words joined by hyphens: of its parts, none is long or mixes letters and digits."""
+    """Say whether a value is words joined by hyphens: no part is long, or mixes letters and digits."""
     parts = re.split(rb"[._-]", value)
     return len(parts) > 2 and not any(is_random(part) for part in parts)
 
 
 def is_random(part: bytes) -> bool:
-    """Say whether one word looks as if nobody had thought of it."""
+    """Say whether a word looks random: at least 8 characters that mix letters and digits, or 16 of mixed case."""
     return len(part) >= 8 and (
         len(_TURNS.findall(part)) >= 2 or (len(part) >= 16 and not part.islower() and not part.isdigit())
     )
 
 
 def has_digit(value: bytes) -> bool:
+    """Say whether the first 1,000 bytes of a value have a digit."""
     return _DIGIT.search(value, 0, 1000) is not None
 
 
 def is_token(value: bytes) -> bool:
-    """Say whether a value looks like a token: letters and digits, 8 at least, no spaces, no link, no date."""
+    """Say whether a value looks like a token: letters and digits, at least 8, no spaces, no link, no date."""
     if len(value) > 20_000 or _LINK.fullmatch(value) or _PATH.fullmatch(value):
         return False
     return _TOKEN.fullmatch(value) is not None and not is_slug(value) and not _TYPE.fullmatch(value)
 
 
 def is_path(value: bytes) -> bool:
+    """Say whether a value is a path or a link."""
     return _PATH.fullmatch(value) is not None or _LINK.fullmatch(value) is not None
 
 
 def is_basic(token: bytes) -> bool:
-    """Say whether this is what HTTP sends for `user:password`, and not a word behind "basic"."""
+    """Say whether a value is the Base64 of `user:password`, as in HTTP, and not just a word behind "basic"."""
     try:
         return b":" in binascii.a2b_base64(token + b"=" * (-len(token) % 4), strict_mode=True)
     except binascii.Error:

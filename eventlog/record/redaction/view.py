@@ -1,9 +1,9 @@
-"""A payload as its reader sees it, byte for byte at the same place.
+"""Views of a payload without escapes, in which every byte keeps its offset.
 
-A secret in a payload may stand in JSON inside of JSON, in HTML or in a URL: the quote before it is then `\\"`,
-`\\\\\\"`, `&quot;`, `%22`, and the line before it ends in `\\n`. In a view each of these is one character, with
-fillers in front of it that make up for its length, so that what is found in the view is at the same place in the
-payload. A filler is a byte that no JSON holds.
+A secret in a payload may be in JSON inside of JSON, in HTML or in a URL: the quote before it is then `\\"`,
+`\\\\\\"`, `&quot;` or `%22`, and the line before it ends in `\\n`. In a view each of these is one character, with
+fillers before it that make up for its length, so that a match in the view has the same offset in the
+payload. A filler is a byte that JSON never contains.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from eventlog.record.redaction.lazy_patterns import lazily_compiled
 
-#: What stands in front of the last byte of an escape, and what stands for a character beyond ASCII.
+#: Replaces the bytes of an escape before its last one; replaces a character beyond ASCII.
 FILLER, OTHER = b"\x01", b"\x02"
 
 _UNICODE = lazily_compiled(rb"\\++u([0-9A-Fa-f]{4})")
@@ -25,6 +25,8 @@ _NO_BACKSLASH = bytes.maketrans(b"\\", FILLER)
 
 
 class View(NamedTuple):
+    """A payload, and its text without escapes; both have the same length."""
+
     payload: bytes
     text: bytes
     #: The same in lower case.
@@ -32,7 +34,7 @@ class View(NamedTuple):
 
 
 def views(payload: bytes) -> list[View]:
-    """Return the view of a payload, and the one without percent encoding where there is some."""
+    """Return the view of a payload and, if it has percent encoding, another one without it."""
     text = payload
     if b"\\" in text:
         text = _UNICODE.sub(lambda match: _padded(match, int(match[1], 16)), text) if b"\\u" in text else text
@@ -41,12 +43,12 @@ def views(payload: bytes) -> list[View]:
         text = text.translate(_NO_BACKSLASH)
     if b"&" in text:
         text = _HTML.sub(lambda match: _padded(match, _code(match[0][1:-1])), text)
-    found = [View(payload, text, text.lower())]
+    result = [View(payload, text, text.lower())]
     if b"%" in text:
         decoded = _PERCENT.sub(lambda match: _padded(match, int(match[1], 16)), text)
         if decoded != text:
-            found.append(View(payload, decoded, decoded.lower()))
-    return found
+            result.append(View(payload, decoded, decoded.lower()))
+    return result
 
 
 def _code(name: bytes) -> int:
@@ -56,7 +58,7 @@ def _code(name: bytes) -> int:
 
 
 def _padded(match: re.Match[bytes], code: int) -> bytes:
-    """Return one character for a match, with fillers in front of it."""
+    """Return the character of an escape, after fillers that make up for its length."""
     if code == 0x5C:
         last = FILLER
     elif code in (0x09, 0x0A, 0x0D) or 0x20 <= code < 0x7F:
@@ -67,7 +69,7 @@ def _padded(match: re.Match[bytes], code: int) -> bytes:
 
 
 def escape_before(view: View, start: int) -> int:
-    """Return where the escape begins whose last byte stands before `start`: `start - 1` for a plain byte."""
+    """Return the offset of the escape whose last byte is at `start - 1`; `start - 1` for a plain byte."""
     at = start - 1
     while at > 0 and view.text[at - 1 : at] == FILLER:
         at -= 1
