@@ -99,7 +99,7 @@ class Folder:
         self._swept = False
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
-        """See Destination.put."""
+        """See Destination.put. Raises BackupFailed."""
         path = self.path / key
         temporary = self.path / "tmp" / secrets.token_hex(8)
         try:
@@ -120,7 +120,7 @@ class Folder:
             temporary.unlink(missing_ok=True)
 
     def get(self, key: str) -> Iterator[bytes]:
-        """See Destination.get."""
+        """See Destination.get. Raises ObjectMissing, ObjectUnreadable and BackupFailed."""
         try:
             # Without blocking: somebody may have put a FIFO there.
             fd = os.open(self.path / key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -141,7 +141,7 @@ class Folder:
             os.close(fd)
 
     def list(self, folder: str) -> list[str]:
-        """See Destination.list."""
+        """See Destination.list. Raises BackupFailed."""
         top = self.path / folder
         if not self.path.exists():
             return []
@@ -161,7 +161,7 @@ class Folder:
         return sorted(keys)
 
     def delete(self, key: str) -> None:
-        """See Destination.delete."""
+        """See Destination.delete. Raises BackupFailed."""
         try:
             (self.path / key).unlink(missing_ok=True)
         except OSError as error:
@@ -245,7 +245,7 @@ class Bucket:
             raise ConfigError(f"{self.name}: the AWS_* variables cannot be used: {_first_line(error)}") from None
 
     def put(self, key: str, blocks: Iterable[bytes]) -> None:
-        """See Destination.put."""
+        """See Destination.put. Raises BackupFailed."""
         blocks = iter(blocks)
         first = list(itertools.islice(blocks, 2))
         try:
@@ -264,7 +264,7 @@ class Bucket:
             raise self._failed("cannot store", key, error) from None
 
     def get(self, key: str) -> Iterator[bytes]:
-        """See Destination.get."""
+        """See Destination.get. Raises ObjectMissing, ObjectUnreadable and BackupFailed."""
         try:
             yield from map(bytes, self._api.get(self._store, key).stream(min_chunk_size=_BLOCK_BYTES))
         except FileNotFoundError:
@@ -273,7 +273,7 @@ class Bucket:
             raise self._failed("cannot read", key, error) from None
 
     def list(self, folder: str) -> list[str]:
-        """See Destination.list."""
+        """See Destination.list. Raises BackupFailed."""
         try:
             return sorted(
                 entry["path"] for chunk in self._api.list(self._store, folder, chunk_size=1000) for entry in chunk
@@ -282,7 +282,7 @@ class Bucket:
             raise self._failed("cannot list", folder, error) from None
 
     def delete(self, key: str) -> None:
-        """See Destination.delete."""
+        """See Destination.delete. Raises BackupFailed."""
         try:
             self._api.delete(self._store, key)
         except FileNotFoundError:

@@ -77,11 +77,11 @@ TOKENS = (
     Token("huggingface_token", "Hugging Face", "hf_", "letters", 20, "hf_transfer_2026"),
     Token("huggingface_token", "Hugging Face organisations", "api_org_", "letters", 30, "api_org_members"),
     # code, packages, continuous integration
-    *(Token("github_token", "GitHub", f"gh{each}_", "url", 20, f"gh{each}_{_WORD}") for each in "pousr"),
+    *(Token("github_token", "GitHub", f"gh{part}_", "url", 20, f"gh{part}_{_WORD}") for part in "pousr"),
     Token("github_token", "GitHub, fine-grained", "github_pat_", "url", 20, "github_pat_of_the_user_that_asked"),
     *(
-        Token("gitlab_token", "GitLab", f"gl{each}-", "dotted", 20, f"gl{each}-token-of-the-user-that-asked")
-        for each in ("pat", "dt", "rt", "ptt", "ft", "imt", "agent", "oas", "soat", "cbt", "ffct", "rtr", "wt")
+        Token("gitlab_token", "GitLab", f"gl{part}-", "dotted", 20, f"gl{part}-token-of-the-user-that-asked")
+        for part in ("pat", "dt", "rt", "ptt", "ft", "imt", "agent", "oas", "soat", "cbt", "ffct", "rtr", "wt")
     ),
     Token("npm_token", "npm", "npm_", "letters", 20, "npm_config_registry_for_node_20"),
     Token("pypi_token", "PyPI", "pypi-", "url", 20, "pypi-attestations-0.0.12-py3-none-any"),
@@ -101,8 +101,8 @@ TOKENS = (
     Token("access_token", "ReadMe", "rdme_", "letters", 60, "rdme_name"),
     # clouds
     *(
-        Token("aws_key_id", "AWS", each, "upper", 16, f"{each} and others", exact=True)
-        for each in ("AKIA", "ASIA", "ABIA", "ACCA")
+        Token("aws_key_id", "AWS", part, "upper", 16, f"{part} and others", exact=True)
+        for part in ("AKIA", "ASIA", "ABIA", "ACCA")
     ),
     Token("api_key", "AWS Bedrock", "ABSK", "base64", 100, "ABSKETCH"),
     Token("api_key", "AWS Bedrock", "bedrock-api-key-", "base64", 30, "bedrock-api-key-name"),
@@ -110,7 +110,7 @@ TOKENS = (
     Token("google_token", "Google", "ya29.", "url", 20, "ya29. and others"),
     Token("google_token", "Google, refresh", "1//0", "url", 24, "1//0x10"),
     Token("google_token", "Google, clients", "GOCSPX-", "url", 20, "GOCSPX-NAME"),
-    *(Token("access_token", "DigitalOcean", f"do{each}_v1_", "hex", 40, f"do{each}_v1_name") for each in "por"),
+    *(Token("access_token", "DigitalOcean", f"do{part}_v1_", "hex", 40, f"do{part}_v1_name") for part in "por"),
     Token("access_token", "Alibaba", "LTAI", "letters", 16, "LTAI and others"),
     Token("access_token", "Tencent", "AKID", "letters", 32, "AKID and others"),
     Token("access_token", "Yandex", "AQVN", "url", 35, "AQVN and others"),
@@ -130,8 +130,8 @@ TOKENS = (
     # data
     Token("access_token", "Databricks", "dapi", "hex", 32, "dapi and others"),
     *(
-        Token("access_token", "PlanetScale", f"pscale_{each}_", "dotted", 30, f"pscale_{each}_name")
-        for each in ("tkn", "oauth", "pw")
+        Token("access_token", "PlanetScale", f"pscale_{part}_", "dotted", 30, f"pscale_{part}_name")
+        for part in ("tkn", "oauth", "pw")
     ),
     Token("access_token", "Supabase", "sbp_", "hex", 40, "sbp_name"),
     Token("access_token", "Supabase", "sb_secret_", "url", 20, "sb_secret_name_of_the_project"),
@@ -142,15 +142,15 @@ TOKENS = (
     Token("access_token", "Prefect", "pnb_", "letters", 30, "pnb_name"),
     Token("access_token", "PostHog", "phx_", "letters", 30, "phx_name"),
     # secrets of secret stores
-    *(Token("access_token", "Vault", f"hv{each}.", "url", 24, f"hv{each}.name") for each in "sbr"),
+    *(Token("access_token", "Vault", f"hv{part}.", "url", 24, f"hv{part}.name") for part in "sbr"),
     *(
-        Token("access_token", "Doppler", f"dp.{each}.", "letters", 40, f"dp.{each}.name")
-        for each in ("pt", "st", "ct", "sa", "scim", "audit")
+        Token("access_token", "Doppler", f"dp.{part}.", "letters", 40, f"dp.{part}.name")
+        for part in ("pt", "st", "ct", "sa", "scim", "audit")
     ),
     Token("access_token", "1Password", "ops_eyJ", "base64", 40, "ops_eyJ and others"),
     Token("private_key", "age", "AGE-SECRET-KEY-1", "upper", 50, "AGE-SECRET-KEY-1 and others"),
     # talk
-    *(Token("slack_token", "Slack", f"xox{each}-", "url", 10, f"xox{each}-name of it") for each in "abcdeoprs"),
+    *(Token("slack_token", "Slack", f"xox{part}-", "url", 10, f"xox{part}-name of it") for part in "abcdeoprs"),
     Token("slack_token", "Slack, apps", "xapp-", "url", 20, "xapp-name-of-the-application"),
     Token("api_key", "SendGrid", "SG.", "dotted", 40, "SG. eyes"),
     Token("api_key", "Mailgun", "key-", "hex", 32, "key-value", exact=True),
@@ -164,8 +164,8 @@ TOKENS = (
     ),
     Token("webhook_secret", "Stripe and others", "whsec_", "base64", 20, "whsec_name"),
     *(
-        Token("access_token", "Shopify", f"shp{each}_", "hex", 32, f"shp{each}_name")
-        for each in ("at", "ca", "pa", "ss")
+        Token("access_token", "Shopify", f"shp{part}_", "hex", 32, f"shp{part}_name")
+        for part in ("at", "ca", "pa", "ss")
     ),
     Token("access_token", "Square", "sq0atp-", "url", 20, "sq0atp-name"),
     Token("access_token", "Square", "sq0csp-", "url", 20, "sq0csp-name"),
@@ -202,7 +202,7 @@ TOKENS = (
     Token("access_token", "Sentry", "sntrys_", "base64", 30, "sntrys_name"),
     Token("access_token", "Sentry", "sntryu_", "hex", 60, "sntryu_name"),
     *(
-        Token("access_token", "New Relic", f"NR{each}-", "letters", 19, f"NR{each}-NAME")
-        for each in ("AK", "II", "JS", "AL")
+        Token("access_token", "New Relic", f"NR{part}-", "letters", 19, f"NR{part}-NAME")
+        for part in ("AK", "II", "JS", "AL")
     ),
 )
