@@ -47,21 +47,21 @@ def _with_share(arg: str, follower: str) -> str:
 
 @click.command(cls=_BackupCommand)
 @click.argument("destination", metavar="DEST")
-@click.option("--dry-run", is_flag=True, help="Only say what would be copied.")
+@click.option("--dry-run", is_flag=True, help="Print what would be copied, and change nothing.")
 @click.option(
     "--verify",
     "share",
     type=_Share(),
     metavar="[SHARE]",
     default=None,
-    help="Read again what is there, and copy what is damaged. With 10%: a tenth of it, the next one with the next run.",
+    help="Check the backup's objects, and copy damaged ones again. With 10%: a tenth of them, in turn.",
 )
 @root_option
 def backup(destination: str, dry_run: bool, share: float | None, root: str | None) -> int:
-    """Copy the log to a folder or an S3 bucket: what is not there yet.
+    """Copy new parts of the log to a folder or an S3 bucket.
 
-    Each segment is read back and compared by SHA-256 before it counts. An interrupted run
-    is continued by the next one. A bucket needs agent-eventlog[s3], and the usual AWS_* variables.
+    Each segment is read back and compared by SHA-256 before it counts. The next run continues
+    an interrupted one. A bucket needs agent-eventlog[s3], and the usual AWS_* variables.
     The exit code is 1 where a line names a blob that neither side has whole.
 
     \b
@@ -89,13 +89,13 @@ def backup(destination: str, dry_run: bool, share: float | None, root: str | Non
 
 @click.command()
 @click.argument("source", metavar="SRC")
-@click.option("--dry-run", is_flag=True, help="Only say what would be restored.")
+@click.option("--dry-run", is_flag=True, help="Print what would be restored, and change nothing.")
 @root_option
 def restore(source: str, dry_run: bool, root: str | None) -> int:
-    """Bring back what a backup has and the log has not.
+    """Restore the log from a backup.
 
-    Into an empty folder, or a log that has some of it. A segment that is longer here, or
-    different, is never overwritten; the exit code is 1 where one differs or is damaged.
+    It works in an empty folder, and in a log that has a part of the backup. A segment that is longer in
+    the log, or different, is never overwritten; the exit code is 1 if one differs or is damaged.
 
     \b
     Example:

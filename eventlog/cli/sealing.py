@@ -30,10 +30,10 @@ def _checked(event_types: tuple[str, ...]) -> tuple[str, ...] | None:
 @_TYPES
 @root_option
 def seal(event_types: tuple[str, ...], root: str | None) -> None:
-    """Seal the segments that nobody is writing.
+    """Seal the segments that no program is writing.
 
-    A sealed segment is read-only, and its hash stands in a chain of seals. Keep the head that
-    is printed somewhere else: it proves the chain up to it (eventlog verify --head).
+    A sealed segment is read-only, and its hash is in a chain of seals. Store the printed head
+    somewhere else: it proves the chain up to it (eventlog verify --head).
 
     \b
     Example:
@@ -44,7 +44,7 @@ def seal(event_types: tuple[str, ...], root: str | None) -> None:
         made = sealing.seal(folder, _checked(event_types), progress=progress)
     data = [seal for seal in made if seal.segment_type != sealing.SEAL_EVENT]
     size_bytes = sum(seal.size_bytes for seal in data)
-    nothing_new = "" if data else "; all that nobody is writing is sealed already"
+    nothing_new = "" if data else "; every segment that no program is writing is sealed already"
     tell(f"sealed {counted(len(data), 'segment')}, {size_bytes:,} bytes{nothing_new}")
     head = sealing.head_of(folder, sealing.read_chain(folder))
     if head is not None:
@@ -53,15 +53,15 @@ def seal(event_types: tuple[str, ...], root: str | None) -> None:
 
 @click.command()
 @click.option("--index", "with_index", is_flag=True, help="Also compare each row of the index with its line.")
-@click.option("--head", "head", metavar="N:HASH", help="A head that `eventlog seal` has printed, kept elsewhere.")
+@click.option("--head", "head", metavar="N:HASH", help="A head printed by `eventlog seal`, and stored elsewhere.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @root_option
 def verify(with_index: bool, head: str | None, as_json: bool, root: str | None) -> int:
     """Compare the log with its seals.
 
-    Names the segment and the byte of the first difference, for each segment that is not what
-    was sealed. The exit code is 1 where there is one. With --head, so is each segment that was
-    pruned since that head was printed: it may have been deleted by whoever could write to the log.
+    Print the segment and the byte of the first difference for each segment that is not as it
+    was sealed. The exit code is 1 if there is one. With --head, a segment that was pruned since that
+    head was printed counts, too: anybody who could write to the log may have deleted it.
 
     \b
     Example:
@@ -160,11 +160,11 @@ def archive(event_types: tuple[str, ...], level: int, root: str | None) -> int:
     with progress_bar("archiving") as progress:
         done = archiving.archive_sealed(folder, _checked(event_types), level=level, progress=progress)
     for reason in done.refused:
-        say(f"left as it is: {reason}")
+        say(f"not archived: {reason}")
     ratio = f" ({done.bytes_after / done.bytes_before:.0%})" if done.bytes_before else ""
     tell(
         f"archived {counted(done.segments, 'segment')}: {done.bytes_before:,} bytes are now {done.bytes_after:,}{ratio}"
         if done.segments
-        else "archived nothing: no sealed segment waits for it; eventlog seal makes some"
+        else "archived nothing: every sealed segment is archived already; to seal more, run: eventlog seal"
     )
     return EXIT_FAILED if done.refused else 0

@@ -45,14 +45,18 @@ class _Entry(NamedTuple):
 
 @click.command()
 @click.argument("event_types", metavar="[TYPE]...", nargs=-1)
-@click.option("-f", "--follow", is_flag=True, help="Go on with new events as they are written.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new events as they are written.")
 @click.option("--since", metavar="T", help="Events from T on: ISO 8601, or an age like 90s, 15m, 2h, 7d.")
 @click.option("--until", metavar="T", help="Events before T.")
 @click.option(
-    "-n", "--lines", default=None, type=click.IntRange(0, 1_000_000), help="How many; 10, or all with --since."
+    "-n",
+    "--lines",
+    default=None,
+    type=click.IntRange(0, 1_000_000),
+    help="Print at most this many; 10, or all with --since.",
 )
 @click.option("--workspace", metavar="W", help="Only events whose envelope names this workspace.")
-@click.option("--json", "as_json", is_flag=True, help="Print whole lines as logged; so it is, too, when piped.")
+@click.option("--json", "as_json", is_flag=True, help="Print whole lines as logged (the default when piped).")
 @root_option
 def tail(
     event_types: tuple[str, ...],

@@ -20,7 +20,8 @@ Writing
 Syncing
     `sync` may run beside `append`. Lines that no sync has covered are remembered, so that
     they can be written to another segment when a sync fails: after a failed fsync Linux
-    marks the pages clean, and a second one would report a success that is not one.
+    marks the pages clean, and a second one would report a success that is not one
+    (https://lwn.net/Articles/752063/).
 
 Resting
     To save descriptors a segment may be closed (eventlog.log.descriptors), and continued later if nobody changed

@@ -98,8 +98,8 @@ def backup(
     catalog = manifest.read(destination)
     for damage in catalog.damages:
         say(
-            f"{destination.name}/{damage.location} is damaged: {damage.reason}. What is named only there is copied "
-            "again; remove that file when every log that is backed up to this place has been"
+            f"{destination.name}/{damage.location} is damaged: {damage.reason}. Segments that only it names are copied "
+            "again; remove that file once every log that is backed up to this place was backed up again"
         )
     done = Done()
     keys = backup_check.note_missing(destination, catalog)
@@ -144,7 +144,7 @@ def backup(
     try:
         log_copies(root, _unlogged(root, destination.name, run, finished, extents, done), destination.name)
     except WriteFailed as error:  # a log that can only be read (a rescued disk) can be backed up
-        say(f"the log does not say that it is backed up, so that prune will not count on it: {error}")
+        say(f"the log cannot record that it is backed up, so prune will not rely on this backup: {error}")
     return done
 
 
@@ -220,7 +220,7 @@ def _matches(
 
 
 def _gone(segment: SegmentFile) -> str:
-    return f"{segment.path} is gone meanwhile (released, pruned or archived); passed over"
+    return f"{segment.path} was deleted in the meantime (released, pruned or archived); skipped"
 
 
 def _is_missing(match: Match, extent: Extent) -> bool:

@@ -93,7 +93,7 @@ def restore(
         raise BackupFailed(f"{source.name}: there is no backup (no manifests); {lost}")
     done = Restored(
         failures=[
-            f"{source.name}/{location} is damaged: {reason}; what is named only there is not restored"
+            f"{source.name}/{location} is damaged: {reason}; segments that only it names are not restored"
             for location, reason in catalog.damages
         ]
     )
@@ -322,7 +322,7 @@ class _Run:
             for folder in (path.parent, path.parent.parent, self._root):
                 sync_folder(folder)
         except FileExistsError:
-            raise _Refused(f"{path} has appeared meanwhile; run the same again") from None
+            raise _Refused(f"{path} was created in the meantime; run the same again") from None
         except OSError as error:
             raise _full(path, error) from error
 

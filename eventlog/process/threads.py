@@ -1,7 +1,8 @@
 """Background threads: daemons, and none is started while the interpreter ends.
 
 Python 3.11 allows a thread to be started while the interpreter is finalized. It never runs, and `start`
-waits for it for ever. A thread started by an exit handler may run, and is stopped at any point a moment later.
+waits for it for ever (python/cpython#104690). A thread started by an exit handler may run, and is stopped at
+any point a moment later.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ from eventlog.record.sinks import MemorySink, Sink
 _logger = logging.getLogger("eventlog")
 _REPORT_WINDOW_S = 60.0
 _STOP_TIMEOUT_S = 10.0
-_NO_REASON = "events were lost, and why cannot be said"
+_NO_REASON = "events were lost for an unknown reason"
 
 #: Envelope fields that a caller may pass, and those of them that no two events share.
 _OF_ONE_EVENT = ("event_id", "timestamp", "dedupe_key")

@@ -123,7 +123,7 @@ def test_a_log_that_cannot_be_written_is_backed_up_all_the_same(root: Path, tmp_
     (root / "log" / BACKED_UP_EVENT).write_text("in the way")
     said: list[str] = []
     assert backed_up(root, place, said).copied == 1
-    assert [each for each in said if each.startswith("the log does not say that it is backed up")]
+    assert [each for each in said if each.startswith("the log cannot record that it is backed up")]
     assert restored(tmp_path / "new", place).restored == 1
 
 

@@ -199,7 +199,7 @@ def test_a_torn_manifest_costs_only_its_torn_line(root: Path, tmp_path: Path, pl
     assert found.restored == segments - 1
     assert found.failures == [
         f"{place.text}/manifests/{path.name}, line {segments} is damaged: Input data was truncated; "
-        "what is named only there is not restored"
+        "segments that only it names are not restored"
     ]
     said: list[str] = []
     assert backed_up(root, place, said).copied == 2  # that segment, and the event of the first run
@@ -246,7 +246,7 @@ def test_a_hostile_manifest_writes_nothing_outside_the_log(tmp_path: Path, case:
     found = restore(new, open_destination(str(folder)))
     assert found.restored == 1
     assert found.failures == [
-        f"{folder}/manifests/m.jsonl, line 1 is damaged: {reason}; what is named only there is not restored"
+        f"{folder}/manifests/m.jsonl, line 1 is damaged: {reason}; segments that only it names are not restored"
     ]
     assert list(tree(new)) == [f"log/t/{good['segment']}.jsonl"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "home", "hostile"]
@@ -430,7 +430,7 @@ def test_a_segment_that_vanishes_is_passed_over(root: Path, place: Place) -> Non
     said: list[str] = []
     assert backup(root, Deleting(), say=said.append).copied == 1
     assert [each.split("/")[-1].partition(" ")[2] for each in said] == [
-        "is gone meanwhile (released, pruned or archived); passed over"
+        "was deleted in the meantime (released, pruned or archived); skipped"
     ]
     assert [each["segment"] for each in events(root)[0]["segments"]] == [only(root, "a").stem]
 

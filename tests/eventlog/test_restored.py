@@ -116,7 +116,7 @@ def test_a_file_that_appears_during_a_restore_is_not_overwritten(root: Path, tmp
             return inner.get(key)
 
     (failure,) = restore(tmp_path / "new", Slow()).failures
-    assert failure.endswith("has appeared meanwhile; run the same again")
+    assert failure.endswith("was created in the meantime; run the same again")
     assert target.read_bytes() == b"somebody's\n"
 
 
