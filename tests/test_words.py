@@ -10,6 +10,11 @@ from tests.test_architecture import PATHS
 
 #: What was found, what is given, who was told: name the thing instead (segment, row, rule, path).
 BANNED = frozenset({"found", "what", "given", "told", "said", "kept", "known", "place"})
+#: Fields that keep their names, and why.
+EXCEPTIONS = {
+    "eventlog.queries.doctor.finding.Finding.what": "in what `eventlog doctor --json` prints",
+    "eventlog.queries.health.score.Penalty.found": "in what `eventlog health --json` prints",
+}
 #: To be renamed; nothing is added here.
 NOT_YET = {
     "eventlog.indexer.views.promoted.Kept",
@@ -17,11 +22,6 @@ NOT_YET = {
     "eventlog.indexer.views.typed.insert(kept)",
     "eventlog.queries.cli.insights.insights(what)",
     "eventlog.queries.cli.runs.show(what)",
-    "eventlog.queries.demo.scenario.Told",
-    "eventlog.queries.demo.scenario.Story.told",
-    "eventlog.queries.demo.scenario.write(told)",
-    "eventlog.queries.doctor.finding.Finding.what",
-    "eventlog.queries.health.score.Penalty.found",
     "eventlog.queries.text.tables.lines(given)",
 }
 
@@ -63,7 +63,7 @@ def test_public_things_are_named_by_their_nouns() -> None:
         for name in public_names(path)
         if name.rstrip(")").replace("(", ".").split(".")[-1].lower() in BANNED
     }
-    assert vague <= NOT_YET
+    assert vague - NOT_YET == set(EXCEPTIONS)
 
 
 def test_the_test_sees_each_kind_of_name(tmp_path: Path) -> None:

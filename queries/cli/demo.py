@@ -47,12 +47,12 @@ def demo(root: str, seed: int, hours: float, end: str | None) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already; name a new folder with --root, or delete it")
     story = Story(seed, when(end) or datetime.now(UTC), hours)
-    told = story.told()
+    events = story.events()
     recorder = Recorder(Config(root=str(folder.absolute()), strict=True, operator=True))
-    events = write(recorder, told)
+    count = write(recorder, events)
     recorder.shutdown()
     Indexer(folder).catch_up()
-    runs = [each.fields["run_id"] for each in told if "run_id" in each.fields]
+    runs = [event.fields["run_id"] for event in events if "run_id" in event.fields]
     loop = max((run for run in set(runs)), key=lambda run: (runs.count(run), run))
-    say(f"{events:,} events of {hours:g} hours in {folder}; try:")
+    say(f"{count:,} events of {hours:g} hours in {folder}; try:")
     click.echo(_TRY.format(root=f"--root {folder}", run=runs[0], loop=loop))

@@ -25,7 +25,7 @@ _HEARTBEAT_S = 300.0
 _SILENT_S = 3 * 3600
 
 
-class Told(NamedTuple):
+class StoryEvent(NamedTuple):
     """An event of the story: when it was emitted, what it says, and its envelope fields."""
 
     at: datetime
@@ -96,21 +96,22 @@ class Story:
         self._random = Random(f"eventlog demo {seed}")  # noqa: S311 - a story, not a secret
         self._count = 0
 
-    def told(self) -> list[Told]:
+    def events(self) -> list[StoryEvent]:
         """Return all events in the order in which they were emitted."""
-        told = [each for character in CAST for each in self._day_of(character)]
-        told += self._sentinel()
-        told += [Told(self.start, rule, {"event_id": self.new_id(self.start, "alert_rule_set")}) for rule in _RULES]
-        return sorted(told, key=lambda each: each.at)
+        events = [event for character in CAST for event in self._day_of(character)]
+        events += self._sentinel()
+        for rule in _RULES:
+            events.append(StoryEvent(self.start, rule, {"event_id": self.new_id(self.start, "alert_rule_set")}))
+        return sorted(events, key=lambda event: event.at)
 
     def new_id(self, at: datetime, kind: str) -> str:
-        """Return the next event id: the same one whenever this story is told."""
+        """Return the next event id: the same one each time this story is made."""
         self._count += 1
         return ids.derived_id(int(at.timestamp() * 1_000_000), kind, f"demo {self._seed} {self._count}")
 
     # -- agents ------------------------------------------------------------------------
 
-    def _day_of(self, character: Character) -> Iterator[Told]:
+    def _day_of(self, character: Character) -> Iterator[StoryEvent]:
         hours = (self.end - self.start) / timedelta(hours=1)
         runs = max(1, round(character.runs_a_day * hours / 24))
         for number in range(runs):
@@ -119,32 +120,32 @@ class Story:
             begins = self.start + (self.end - self.start - timedelta(minutes=20)) * share
             is_loop = character.agent == "researcher" and number == runs * 2 // 3
             late = character.agent == "writer" and share > 0.8
-            yield from _Run(self, self._random, character, begins).told(is_loop=is_loop, is_costly=late)
+            yield from _Run(self, self._random, character, begins).events(is_loop=is_loop, is_costly=late)
 
-    def _sentinel(self) -> Iterator[Told]:
+    def _sentinel(self) -> Iterator[StoryEvent]:
         """Heartbeats, then silence; and the run that it was in never ends."""
         last = self.end - timedelta(seconds=_SILENT_S)
         at = self.start
         while at < last:
             fields = {**_SENTINEL, "event_id": self.new_id(at, "heartbeat")}
-            yield Told(at, builtin.Heartbeat(status="watching", interval_s=_HEARTBEAT_S), fields)
+            yield StoryEvent(at, builtin.Heartbeat(status="watching", interval_s=_HEARTBEAT_S), fields)
             at += timedelta(seconds=_HEARTBEAT_S)
         begun = last - timedelta(minutes=4)
         run_id = self.new_id(begun, "run")
         within = {**_SENTINEL, "run_id": run_id}
         started = builtin.RunStarted(name="watch the queues", host="edge-7", boot="5e0c", pid=411)
-        yield Told(begun, started, {**within, "event_id": self.new_id(begun, "run_started")})
+        yield StoryEvent(begun, started, {**within, "event_id": self.new_id(begun, "run_started")})
         call = builtin.LlmCall(
             provider_name="acme", request_model=_LOCAL_MODEL, uncached_input_tokens=812, output_tokens=64,
             latency_ms=640.0, finish_reasons=["stop"],
             input_messages=[{"role": "user", "content": "Is the queue of edge-7 longer than an hour ago?"}],
             output_messages=[{"role": "assistant", "content": "Yes: 412 jobs against 388."}],
         )  # fmt: skip
-        yield Told(last, call, {**within, "event_id": self.new_id(last, "llm_call")})
+        yield StoryEvent(last, call, {**within, "event_id": self.new_id(last, "llm_call")})
 
 
 class _Run:
-    """One run of an agent, told as its clock goes on."""
+    """One run of an agent, recorded as its clock goes on."""
 
     def __init__(self, story: Story, random: Random, character: Character, begins: datetime) -> None:
         self._story = story
@@ -152,17 +153,17 @@ class _Run:
         self._who = character
         self._began = self._now = begins
         self._steps: list[str] = []
-        self._told: list[Told] = []
+        self._events: list[StoryEvent] = []
         self._run_id = story.new_id(begins, "run")
         self._session_id = f"{character.agent}-{begins:%Y%m%d}"
         self._turn = 0
         self._messages: list[dict[str, str]] = []
         self._sent_chars = 0
 
-    def told(self, *, is_loop: bool, is_costly: bool) -> list[Told]:
+    def events(self, *, is_loop: bool, is_costly: bool) -> list[StoryEvent]:
         who, random = self._who, self._random
         task = random.choice(prose.TASKS[who.agent])
-        self._tell(
+        self._record(
             builtin.RunStarted(name=task.split(" ", 1)[0].lower().strip(":,"), task=task, host="host-1", pid=4000)
         )
         self._messages.append({"role": "user", "content": task})
@@ -179,17 +180,17 @@ class _Run:
                 self._take_turn(tool="search", arguments={"query": "search service latency thursday", "limit": 10})
         if random.random() < who.run_failure:
             kind, message = failed or "GaveUp", "three tools in a row gave nothing"
-            self._tell(builtin.Error(error_type=kind, error_message=message, handled=False))
+            self._record(builtin.Error(error_type=kind, error_message=message, handled=False))
             self._finish(builtin.RunFinished(status="error", error_type=kind, error_message=message))
         else:
-            self._tell(
+            self._record(
                 builtin.Artifact(name="answer.md", media_type="text/markdown", size_bytes=random.randint(400, 9000))
             )
-            self._tell(
+            self._record(
                 builtin.Score(name="usefulness", score_value=round(random.betavariate(6, 2), 2), evaluator="reader")
             )
             self._finish(builtin.RunFinished(output=random.choice(prose.FINDINGS)))
-        return self._told
+        return self._events
 
     def _take_turn(self, tool: str | None = None, arguments: dict[str, Any] | None = None) -> str | None:
         """Think, then use a tool; return the error's type where the tool failed."""
@@ -222,11 +223,11 @@ class _Run:
         )  # fmt: skip
         if random.random() < who.model_failure:
             error = {"error_type": "OverloadedError", "error_message": "529: overloaded, try again"}
-            self._tell(msgspec.structs.replace(request, **error))
+            self._record(msgspec.structs.replace(request, **error))
             return
         self._messages.append({"role": "assistant", "content": answer})
         output_tokens = len(answer) // _CHARS_PER_TOKEN + random.randint(20, 400)
-        self._tell(
+        self._record(
             msgspec.structs.replace(
                 request,
                 response_model=who.model,
@@ -253,11 +254,11 @@ class _Run:
             kind, message = prose.ERRORS[tool]
             message = message.format(n=number)
             failure = {"ok": False, "error_type": kind, "error_message": message, "duration_ms": duration_ms}
-            self._tell(msgspec.structs.replace(call, **failure))
+            self._record(msgspec.structs.replace(call, **failure))
             self._messages.append({"role": "tool", "content": f"{kind}: {message}"})
             return kind
         output = result.format(n=number)
-        self._tell(msgspec.structs.replace(call, result=output, duration_ms=duration_ms))
+        self._record(msgspec.structs.replace(call, result=output, duration_ms=duration_ms))
         self._messages.append({"role": "tool", "content": output})
         return None
 
@@ -268,23 +269,25 @@ class _Run:
     def _end(self, begun: datetime, name: str, kind: str, error: str | None = None) -> None:
         event_id = self._steps.pop()
         duration_ms = (self._now - begun) / timedelta(milliseconds=1)
-        self._tell(builtin.Step(name=name, kind=kind, duration_ms=duration_ms, error_type=error), event_id)
+        self._record(builtin.Step(name=name, kind=kind, duration_ms=duration_ms, error_type=error), event_id)
 
     def _finish(self, finished: builtin.RunFinished) -> None:
         duration_ms = (self._now - self._began) / timedelta(milliseconds=1)
-        self._tell(msgspec.structs.replace(finished, duration_ms=duration_ms))
+        self._record(msgspec.structs.replace(finished, duration_ms=duration_ms))
 
-    def _tell(self, event: msgspec.Struct, event_id: str | None = None) -> None:
+    def _record(self, event: msgspec.Struct, event_id: str | None = None) -> None:
         fields: dict[str, Any] = {
             "agent": self._who.agent, "workspace": self._who.workspace, "run_id": self._run_id,
             "session_id": self._session_id, "turn_number": self._turn or None,
             "parent_event_id": self._steps[-1] if self._steps else None,
             "event_id": event_id or self._story.new_id(self._now, type(event).__name__),
         }  # fmt: skip
-        self._told.append(Told(self._now, event, {name: value for name, value in fields.items() if value is not None}))
+        self._events.append(
+            StoryEvent(self._now, event, {name: value for name, value in fields.items() if value is not None})
+        )
         self._now += timedelta(milliseconds=self._random.uniform(1, 20))
 
 
-def write(recorder: Recorder, told: list[Told]) -> int:
-    """Record a story; return how many events it has."""
-    return sum(recorder.emit(each.event, timestamp=each.at, **each.fields) is not None for each in told)
+def write(recorder: Recorder, events: list[StoryEvent]) -> int:
+    """Record the events of a story; return how many were recorded."""
+    return sum(recorder.emit(event.event, timestamp=event.at, **event.fields) is not None for event in events)

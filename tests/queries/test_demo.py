@@ -30,7 +30,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A day that ended at END."""
     folder = tmp_path_factory.mktemp("demo")
     recorder = Recorder(Config(root=str(folder), strict=True), role=Role.MAINTENANCE)
-    assert write(recorder, Story(1, datetime.fromisoformat(END)).told()) == 5419
+    assert write(recorder, Story(1, datetime.fromisoformat(END)).events()) == 5419
     recorder.shutdown()
     Indexer(folder).catch_up()
     return folder
