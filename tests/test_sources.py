@@ -25,7 +25,7 @@ from eventlog.indexer.index import index_file
 from eventlog.indexer.indexer import Indexer
 from eventlog.indexer.views import projections
 from eventlog.indexer.views import sources as reading
-from eventlog.indexer.views.promoted import Kept
+from eventlog.indexer.views.promoted import PromotedColumn
 from eventlog.indexer.views.sources import COLUMNS, SourceViews
 from eventlog.queries.store import ReadStore
 from tests import toy_source
@@ -342,15 +342,15 @@ BAD_VIEWS = {
         "its select for sessions reads events that are not its own; take rows from rows_of(event_type)",
     ),
     "a promoted column of no type": (
-        SourceViews(promoted=(Kept("toy", "kind", "WORD"),)),
+        SourceViews(promoted=(PromotedColumn("toy", "kind", "WORD"),)),
         "source 'toy': its promoted column 'toy/kind' is refused by DuckDB: Catalog Error: Type with name WORD",
     ),
     "an expression over what is not there": (
-        SourceViews(promoted=(Kept("toy", "kind", "VARCHAR", "agent"),)),
+        SourceViews(promoted=(PromotedColumn("toy", "kind", "VARCHAR", "agent"),)),
         "source 'toy': its promoted column 'toy/kind' is refused by DuckDB: Binder Error",
     ),
     "a promoted column of others": (
-        SourceViews(promoted=(Kept("llm_call", "mine", "VARCHAR"),)),
+        SourceViews(promoted=(PromotedColumn("llm_call", "mine", "VARCHAR"),)),
         "its promoted column 'llm_call/mine' is of a type that is not its own",
     ),
 }

@@ -11,7 +11,7 @@ from eventlog.format import ids, timestamps
 from eventlog.format.envelope import Envelope
 from eventlog.importers.records import importer_parts
 from eventlog.importers.sources import Source
-from eventlog.indexer.views.promoted import Kept
+from eventlog.indexer.views.promoted import PromotedColumn
 from eventlog.indexer.views.sources import SourceViews, rows_of
 
 # -- the writing half: lines become envelopes ------------------------------------------------
@@ -69,11 +69,11 @@ SOURCE = Source(
 # -- the reading half: rows become calls, sessions and messages ------------------------------
 
 PROMOTED = (
-    Kept("toy", "kind", "VARCHAR"),
-    Kept("toy", "model", "VARCHAR"),
-    Kept("toy", "read", "BIGINT"),
-    Kept("toy", "written", "BIGINT"),
-    Kept("toy", "ms", "DOUBLE"),
+    PromotedColumn("toy", "kind", "VARCHAR"),
+    PromotedColumn("toy", "model", "VARCHAR"),
+    PromotedColumn("toy", "read", "BIGINT"),
+    PromotedColumn("toy", "written", "BIGINT"),
+    PromotedColumn("toy", "ms", "DOUBLE"),
 )
 
 LLM_CALLS = f"""

@@ -13,7 +13,7 @@ import duckdb
 from eventlog.indexer.index import checkpoint
 from eventlog.indexer.index.checkpoint import Checkpoint
 from eventlog.indexer.views import typed
-from eventlog.indexer.views.promoted import Kept
+from eventlog.indexer.views.promoted import PromotedColumn
 
 #: Ids and checkpoints that are remembered at most: some megabytes of them.
 _IDS_MAX = 50_000
@@ -29,7 +29,7 @@ class IndexCache:
     def __init__(self) -> None:
         #: By segment name. Whoever moves a checkpoint here has to store it in the index as well.
         self.checkpoints: dict[str, Checkpoint] = {}
-        self._kept: list[Kept] | None = None
+        self._promoted: list[PromotedColumn] | None = None
         #: The CREATE VIEW statements of typed events, by event type.
         self.views: dict[str, str] = {}
         #: `_ids` holds each id of the index that is higher than this. None: not known.
@@ -51,15 +51,15 @@ class IndexCache:
         if missing:
             self.checkpoints |= checkpoint.read(connection, missing)
 
-    def kept_columns(self, connection: duckdb.DuckDBPyConnection) -> list[Kept]:
+    def promoted_columns(self, connection: duckdb.DuckDBPyConnection) -> list[PromotedColumn]:
         """Return the promoted columns of the index."""
-        if self._kept is None:
-            self._kept = typed.kept_columns(connection)
-        return self._kept
+        if self._promoted is None:
+            self._promoted = typed.promoted_columns(connection)
+        return self._promoted
 
     def forget_columns(self) -> None:
         """Read the promoted columns again when they are needed: there may be more of them."""
-        self._kept = None
+        self._promoted = None
 
     def forget_views(self) -> None:
         """Create the views of typed events again: their creation was rolled back."""

@@ -163,7 +163,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, blocks: BlockBuffer, cache: I
     is_small = blocks.size_bytes < _SMALL_BYTES
     if is_small:
         connection.execute("PRAGMA disable_optimizer")
-    stored = typed.insert(connection, blocks.rows, blocks.event_types, cache.kept_columns(connection))
+    stored = typed.insert(connection, blocks.rows, blocks.event_types, cache.promoted_columns(connection))
     if is_small:
         connection.execute("PRAGMA enable_optimizer")
     return stored

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from eventlog.indexer.sql import ident, literal, literals
 from eventlog.indexer.views import messages
-from eventlog.indexer.views.promoted import Kept
+from eventlog.indexer.views.promoted import PromotedColumn
 from eventlog.indexer.views.sources import SourceViews, rows_of
 
 _TYPE = "claude_code"
@@ -46,7 +46,9 @@ _POINTERS = list(dict.fromkeys(["/cwd", "/summary", "/data/type", *_OF_LINE.valu
 
 #: The small parts of a line, as a JSON array in one column: a payload is taken apart once, when it is indexed. Each
 #: column costs every batch a little, and many short texts cost DuckDB more to store than one.
-PARTS = Kept(_TYPE, "parts", "VARCHAR", f"to_json(json_extract_string(payload, [{literals(_POINTERS)}]))::VARCHAR")
+PARTS = PromotedColumn(
+    _TYPE, "parts", "VARCHAR", f"to_json(json_extract_string(payload, [{literals(_POINTERS)}]))::VARCHAR"
+)
 #: What they mean is said below, so that a better rule improves the past as well.
 _LINES = f"(SELECT *, {ident(PARTS.column)}::JSON::VARCHAR[] AS parts FROM {rows_of(_TYPE)})"
 

@@ -1,20 +1,21 @@
-"""Control events in the order in which they were recorded (eventlog.log.clock), in SQL."""
+"""Control events in the order in which they were recorded, in SQL (eventlog.log.clock has the rule)."""
 
 from __future__ import annotations
 
 from eventlog.log.clock import AHEAD_S
 
-#: What orders the rows of `recorded`.
+#: The ORDER BY key of rows of `recorded`.
 ORDER = "(recorded, latest, segment, line_offset)"
-#: Times beyond this lie in the future.
+#: Times after this are in the future: a clock ran ahead.
 HORIZON = f"(now() AT TIME ZONE 'UTC' + to_seconds({AHEAD_S:g}))"
 
 
 def recorded(condition: str, *, rows: str = "event_rows") -> str:
-    """Return a query for the events of a condition, with two columns more.
+    """Return a query for events that match an SQL condition, with the additional columns `latest` and `recorded`.
 
-    `latest` is when one was recorded at the latest, and `recorded` the same where it is believable, else
-    that of the last believable one before it in its segment, or the epoch.
+    `latest` is the latest time at which an event can have been recorded: the earliest timestamp from its line to the
+    end of its segment. `recorded` is the same; if it is in the future, the last `latest` of the segment that is not, or
+    the epoch. `rows` is the table to read.
     """
     return f"""
     SELECT *,

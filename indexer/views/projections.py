@@ -1,6 +1,6 @@
-"""Views that unite what programs recorded and what was imported: pure rules, from what was logged to what is asked.
+"""Views that unite recorded and imported events: `llm_calls`, `tool_calls`, `messages`, `sessions`, `runs`, ….
 
-They read the foreign lines as they are, so that a better rule here improves the past as well.
+They read imported lines as they are in the log, so a better rule here improves past events, too.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from eventlog.indexer.index import schema
 from eventlog.indexer.sql import ident
 from eventlog.indexer.views import alerts, messages, recorded, sources
 from eventlog.indexer.views.ordering import recorded as in_order
-from eventlog.indexer.views.promoted import Kept
+from eventlog.indexer.views.promoted import PromotedColumn
 
 
-def promoted() -> tuple[Kept, ...]:
-    """Return the columns beside the payload that are there from the first row on. Raises InvalidSource."""
-    return (*recorded.KEPT, *sources.promoted())
+def promoted() -> tuple[PromotedColumn, ...]:
+    """Return the promoted columns of a new index. Raises InvalidSource."""
+    return (*recorded.PROMOTED, *sources.promoted())
 
 
 def create(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make all tables and views in an empty database. Raises InvalidSource."""
+    """Create all tables and views in an empty database. Raises InvalidSource."""
     sources.check_promoted(connection)
     schema.create_tables(connection, {ident(column.column): column.kind for column in promoted()})
     sources.check_selects(connection)
@@ -71,7 +71,7 @@ LEFT JOIN tools ON {_same_session("tools")}
 """
 
 
-# A view of its own, since a store of one workspace sees in it what was set for all, too.
+# A view of its own: a store of one workspace also sees prices in it that were set for all workspaces.
 _PRICE_EVENTS = f"""
 SELECT event_id, timestamp, workspace, payload, latest, recorded, segment, line_offset
 FROM ({in_order("event_type = 'price_set'")})
@@ -79,7 +79,7 @@ FROM ({in_order("event_type = 'price_set'")})
 
 
 def views() -> dict[str, str]:
-    """Return the queries of all views by name, in the order in which they are made. Raises InvalidSource."""
+    """Return the queries of all views by name, in the order of their creation. Raises InvalidSource."""
     return {
         "llm_calls": sources.united("llm_calls", recorded.LLM_CALLS),
         "tool_calls": sources.united("tool_calls", recorded.TOOL_CALLS),

@@ -1,15 +1,15 @@
-"""What is kept of payloads in columns of their own, beside them."""
+"""Promoted columns: fields of payloads that are stored in columns of their own, too (docs/decisions/0014)."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 
-class Kept(NamedTuple):
+class PromotedColumn(NamedTuple):
     """A column of `event_rows` that is filled from the payloads of one event type.
 
-    It holds the payload's field of that name, or what `expression` makes of `payload`, which is SQL without other
-    columns in it.
+    It holds the payload's top-level field `field`, or the value of `expression`, SQL over the column `payload` alone.
+    `kind` is the column's DuckDB type. The column `llm_call/latency_ms` has the field `latency_ms` of `llm_call`.
     """
 
     event_type: str
@@ -19,4 +19,5 @@ class Kept(NamedTuple):
 
     @property
     def column(self) -> str:
+        """The name of the column, as `llm_call/latency_ms`; not quoted."""
         return f"{self.event_type}/{self.field}"

@@ -1,16 +1,16 @@
-"""The built-in events (eventlog.format.builtin) as runs, steps, and calls of models and tools.
+"""Views of the built-in events (eventlog.format.builtin): runs, steps, model calls and tool calls.
 
-Their small fields are kept in columns beside the payload from the first row on, so that these
-views answer over millions of events without touching a payload.
+Their small fields are promoted columns in every index, so these views answer over millions of events without reading a
+payload.
 """
 
 from __future__ import annotations
 
 from eventlog.indexer.views.ordering import HORIZON
-from eventlog.indexer.views.promoted import Kept
+from eventlog.indexer.views.promoted import PromotedColumn
 
-#: A run of which nothing came for so long, and that did not say that it finished, is abandoned; one that
-#: sends heartbeats, when two of them in a row are missing, if that is later.
+#: An unfinished run without events for this long is abandoned; if it sends heartbeats, when two in a row are missing,
+#: if that is later.
 ABANDONED_AFTER_S = 900
 _HEARTBEAT_MAX_S = 30 * 86_400
 
@@ -37,11 +37,13 @@ _FIELDS = {
     "heartbeat": {"interval_s": "DOUBLE"},
     "tool_call": {"tool_name": "VARCHAR", "ok": "BOOLEAN", "duration_ms": "DOUBLE", "error_type": "VARCHAR"},
 }
-KEPT = [Kept(event_type, field, kind) for event_type, fields in _FIELDS.items() for field, kind in fields.items()]
+PROMOTED = [
+    PromotedColumn(event_type, field, kind) for event_type, fields in _FIELDS.items() for field, kind in fields.items()
+]
 
 
 def _before(duration_ms: str) -> str:
-    """Return when something began that ended at the time of its event."""
+    """Return the SQL for the start time of an event that was written at its end."""
     return f"coalesce(TRY(timestamp - to_microseconds(TRY_CAST({duration_ms} * 1000 AS BIGINT))), timestamp)"
 
 
@@ -90,9 +92,9 @@ _SUMS = ",\n           ".join(
     )
 )  # fmt: skip
 
-# What a clock that ran ahead has recorded does not keep a run from being abandoned.
-# A run that was begun again, under the same id, after it had finished, is open again. What the last end did not say
-# (`arg_max_null`) is not taken from an earlier one.
+# An event from a clock that ran ahead does not keep a run from being abandoned. A run that was started again under the
+# same id after it had finished is open again. A field that the last `run_finished` does not have (`arg_max_null`) is
+# not taken from an earlier one.
 RUNS = f"""
 WITH begun AS (
     SELECT workspace, run_id, count(*) AS starts, min(timestamp) AS started, max(timestamp) AS last_started,

@@ -18,7 +18,7 @@ from eventlog.errors import IndexFailed, InvalidSource
 from eventlog.importers import sources
 from eventlog.importers.sources import Source
 from eventlog.indexer.sql import literal
-from eventlog.indexer.views.promoted import Kept
+from eventlog.indexer.views.promoted import PromotedColumn
 
 #: What a select gives, in this order.
 COLUMNS = {
@@ -109,7 +109,7 @@ class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
     fail on any payload: TRY_CAST, TRY.
     """
 
-    promoted: tuple[Kept, ...] = ()
+    promoted: tuple[PromotedColumn, ...] = ()
     llm_calls: str | None = None
     tool_calls: str | None = None
     sessions: str | None = None
@@ -124,7 +124,7 @@ def rows_of(event_type: str) -> str:
     return f"(SELECT * FROM event_rows WHERE event_type = {literal(event_type)})"
 
 
-def promoted() -> list[Kept]:
+def promoted() -> list[PromotedColumn]:
     """Return the promoted columns of all sources. Raises InvalidSource."""
     return [column for _, views in _all() for column in views.promoted]
 

@@ -1,11 +1,10 @@
-"""Typed events in the index: columns made from payloads, and the views that show them.
+"""Typed events in the index: promoted columns, and a view for each event type with a schema.
 
-A registered event type logs its JSON Schema, and from then on has a view with a column per
-field. What such a column says is a rule over the payload (`_value`). Where a type's schema is
-there before its first row, the columns with numbers, times, booleans and short texts are also kept
-beside the payload, made by the same rule: reading them is far faster. Which
-columns are kept changes no answer, so it may depend on what arrived first; a replay reads
-schemas first.
+A registered event type logs its JSON Schema, and from then on has a view with a column for each field. A rule computes
+the column from the payload (`_value`). If the schema is in the index before the first row of the type, fields with
+numbers, times, booleans and short texts are also stored as promoted columns, by the same rule: reading them is far
+faster (docs/decisions/0014). Which columns are promoted changes no answer, so it may depend on the order of arrival; a
+replay reads schemas first.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from eventlog.format.schemas import RESERVED, SCHEMA_EVENT, EventSchema
 from eventlog.indexer.index.schema import CONTENT, POSITION
 from eventlog.indexer.sql import ident, literal
 from eventlog.indexer.views import sources
-from eventlog.indexer.views.promoted import Kept
+from eventlog.indexer.views.promoted import PromotedColumn
 
 _FIELDS_MAX = 1000
-#: Every column costs each batch a little, whether anything is in it or not.
-KEPT_MAX = 200
+#: Every column costs each batch a little, even if it is empty.
+PROMOTED_MAX = 200
 _TEXT_MEAN_MAX_BYTES = 40
 SAMPLE_ROWS = 1000
-#: DuckDB writes out a new column for all rows that there are, in memory. A type that comes when that would
-#: be more than this has its columns after the next replay, which reads something of each type first.
+#: DuckDB writes a new column for all existing rows, in memory. If that would be more values than this, a type gets its
+#: columns with the next replay, which reads a segment of each type first.
 NEW_CELLS_MAX = 20_000_000
 _SCALARS = {"string": "VARCHAR", "integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN"}
 _FORMATS = {
@@ -42,7 +41,7 @@ _FORMATS = {
 }
 
 
-#: Views of DuckDB's own that it looks for by these names: with one of ours in its place, SHOW TABLES fails.
+#: Names of DuckDB's own views: if one of ours hid them, SHOW TABLES would fail.
 _OF_DUCKDB = frozenset(
     {
         "duckdb_columns", "duckdb_constraints", "duckdb_databases", "duckdb_indexes", "duckdb_logs", "duckdb_schemas",
@@ -51,7 +50,7 @@ _OF_DUCKDB = frozenset(
     }
 )  # fmt: skip
 
-#: Lends a FROM clause.
+#: A context manager for a FROM clause.
 Sample = AbstractContextManager[str]
 
 
@@ -59,23 +58,19 @@ Sample = AbstractContextManager[str]
 
 
 def logged_fields(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, str]]:
-    """Return the fields of each event type whose schema is in the log, with their DuckDB types.
+    """Return the fields and their DuckDB types of each event type whose schema is in the index.
 
-    Where a type changed over time these are the fields of all its versions, a later version
-    deciding the type of one that it shares with an earlier one. A field that has two types
-    in one version is JSON: nothing says which of them is right.
+    As `{"reading": {"celsius": "DOUBLE", "place": "VARCHAR"}}`. If a type has several versions these are the fields of
+    all of them; the latest version that has a field decides its type. A field with two types in one version is JSON.
     """
-    found = connection.execute(
-        f"SELECT payload FROM events WHERE event_type = {literal(SCHEMA_EVENT)}"
-        " ORDER BY TRY_CAST(payload ->> 'version' AS BIGINT), event_id, workspace NULLS FIRST"
-    ).fetchall()
+    schemas = connection.execute(SELECT_SCHEMAS).fetchall()
     fields_by_type: dict[str, dict[str, str]] = {}
     decided: dict[tuple[str, str], int] = {}
-    for (payload,) in found:
+    for (payload,) in schemas:
         try:
             logged = msgspec.json.decode(payload, type=EventSchema)
         except msgspec.MsgspecError:
-            continue  # logged by a program that is not ours: it stays visible as an event
+            continue  # written by another program; it is an event like others
         if not EVENT_TYPE.fullmatch(logged.name) or logged.name in RESERVED | _OF_DUCKDB:
             continue
         fields = fields_by_type.setdefault(logged.name, {})
@@ -87,7 +82,7 @@ def logged_fields(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, 
 
 
 def list_columns(json_schema: dict[str, Any]) -> dict[str, str]:
-    """Return the top-level fields of a JSON Schema with their DuckDB types."""
+    """Return the top-level fields of a JSON Schema with their DuckDB types, as `{"celsius": "DOUBLE"}`."""
     top = _resolve(json_schema, json_schema)
     properties = top.get("properties")
     if not isinstance(properties, dict):
@@ -96,7 +91,7 @@ def list_columns(json_schema: dict[str, Any]) -> dict[str, str]:
 
 
 def _resolve(part: Any, whole: dict[str, Any]) -> dict[str, Any]:
-    """Follow one reference into `$defs`; msgspec writes no chains of them."""
+    """Follow one reference into `$defs`; msgspec writes no chains of references."""
     if not isinstance(part, dict):
         return {}
     reference = part.get("$ref")
@@ -112,7 +107,7 @@ def _column_type(part: Any, whole: dict[str, Any]) -> str:
     options = part.get("anyOf")
     if isinstance(options, list):
         parts = [_resolve(option, whole) for option in options]
-        kinds = {_plain_type(each) for each in parts if each.get("type") != "null"}
+        kinds = {_plain_type(option) for option in parts if option.get("type") != "null"}
         return kinds.pop() if len(kinds) == 1 else "JSON"
     return _plain_type(part)
 
@@ -125,48 +120,45 @@ def _plain_type(part: dict[str, Any]) -> str:
     return _SCALARS.get(str(part.get("type")), "JSON")
 
 
-# -- kept columns ----------------------------------------------------------------------------
+# -- promoted columns ------------------------------------------------------------------------
 
 
 def prepare(
     connection: duckdb.DuckDBPyConnection, event_types: Collection[str], sample: Callable[[str], Sample]
 ) -> bool:
-    """Make the kept columns of those event types that are about to get their first rows; say whether any was made.
+    """Add promoted columns for those of the event types that have no rows yet; return whether any was added.
 
-    `sample` lends a FROM clause with events of a type: of texts, it tells whether they are short.
+    `sample` returns a context manager for a FROM clause with events of a type, which shows whether texts are short.
     """
-    rows = connection.execute(
-        "SELECT DISTINCT event_type FROM segments WHERE events > 0 AND event_type IN (SELECT unnest(?))",
-        [list(event_types)],
-    ).fetchall()
+    rows = connection.execute(SELECT_TYPES_WITH_ROWS, [list(event_types)]).fetchall()
     new = set(event_types) - {row[0] for row in rows} - {SCHEMA_EVENT}
     if not new:
         return False
     rows_before = _count(connection)
     logged = logged_fields(connection)
-    taken = {each.column.lower() for each in kept_columns(connection)}
-    made = False
+    names = {column.column.lower() for column in promoted_columns(connection)}
+    is_any_added = False
     for event_type in sorted(new & logged.keys()):
         with sample(event_type) as source:
-            fields = _worth_keeping(connection, source, event_type, logged[event_type])
+            fields = _worth_promoting(connection, source, event_type, logged[event_type])
         if rows_before * len(fields) > NEW_CELLS_MAX:
             continue
         for field, kind in fields.items():
-            column = Kept(event_type, field, kind).column
-            if column.lower() in taken or len(taken) >= KEPT_MAX:  # DuckDB compares names without case
+            column = PromotedColumn(event_type, field, kind).column
+            if column.lower() in names or len(names) >= PROMOTED_MAX:  # DuckDB compares names without case
                 continue
-            connection.execute(f"ALTER TABLE event_rows ADD COLUMN {ident(column)} {kind}")
-            taken.add(column.lower())
-            made = True
-    return made
+            connection.execute(ADD_COLUMN.format(column=ident(column), kind=kind))
+            names.add(column.lower())
+            is_any_added = True
+    return is_any_added
 
 
 def _count(connection: duckdb.DuckDBPyConnection) -> int:
-    row = connection.execute("SELECT count(*) FROM event_rows").fetchone()
+    row = connection.execute(COUNT_ROWS).fetchone()
     return int(row[0]) if row else 0
 
 
-def _worth_keeping(
+def _worth_promoting(
     connection: duckdb.DuckDBPyConnection, source: str, event_type: str, fields: Mapping[str, str]
 ) -> dict[str, str]:
     """Choose the fields whose values are small."""
@@ -174,20 +166,20 @@ def _worth_keeping(
     means: tuple[float | None, ...] = ()
     if texts:
         lengths = ", ".join(f"avg(strlen(payload ->> {_pointer(field)}))" for field in texts)
-        sample = f"(SELECT payload FROM {source} WHERE event_type = {literal(event_type)} LIMIT {SAMPLE_ROWS})"
-        means = connection.execute(f"SELECT {lengths} FROM {sample}").fetchone() or ()
+        statement = SELECT_OF_SAMPLE.format(columns=lengths, rows=source, event_type=literal(event_type))
+        means = connection.execute(statement).fetchone() or ()
     long = {field for field, mean in zip(texts, means, strict=True) if (mean or 0) > _TEXT_MEAN_MAX_BYTES}
     return {field: kind for field, kind in fields.items() if kind != "JSON" and field not in long}
 
 
-def kept_columns(connection: duckdb.DuckDBPyConnection) -> list[Kept]:
-    """Return the columns that are kept, in their order."""
+def promoted_columns(connection: duckdb.DuckDBPyConnection) -> list[PromotedColumn]:
+    """Return the promoted columns of an index, in their order."""
     rows = connection.execute("PRAGMA table_info('event_rows')").fetchall()
     expressions = {column.column: column.expression for column in sources.promoted()}
-    places = ((name, name.partition("/"), kind) for _, name, kind, *_ in rows)
+    columns = ((name, name.partition("/"), kind) for _, name, kind, *_ in rows)
     return [
-        Kept(event_type, field, kind, expressions.get(name))
-        for name, (event_type, slash, field), kind in places
+        PromotedColumn(event_type, field, kind, expressions.get(name))
+        for name, (event_type, slash, field), kind in columns
         if slash
     ]
 
@@ -196,57 +188,61 @@ def insert(
     connection: duckdb.DuckDBPyConnection,
     source: str,
     event_types: Collection[str] | None = None,
-    kept: Iterable[Kept] | None = None,
+    promoted: Iterable[PromotedColumn] | None = None,
 ) -> int:
-    """Insert events from a FROM clause, with just the columns of CONTENT and POSITION; return how many.
+    """Insert events from a FROM clause with the columns of CONTENT and POSITION; return how many.
 
-    Kept columns are filled. The types, if known, save looking for others, and the kept columns asking for them.
+    Promoted columns are filled. Pass the event types and the index's promoted columns if you know them: without the
+    types, columns of all types are computed; without the columns, the index is asked for them.
     """
-    by_type: dict[str, list[Kept]] = {}
-    computed: list[Kept] = []
-    for each in kept_columns(connection) if kept is None else kept:
-        if event_types is None or each.event_type in event_types:
-            (computed if each.expression else by_type.setdefault(each.event_type, [])).append(each)
-    # All fields of a payload are taken out in one go: each `->>` would parse it again.
+    by_type: dict[str, list[PromotedColumn]] = {}
+    computed: list[PromotedColumn] = []
+    for column in promoted_columns(connection) if promoted is None else promoted:
+        if event_types is None or column.event_type in event_types:
+            (computed if column.expression else by_type.setdefault(column.event_type, [])).append(column)
+    # All fields of a payload are extracted at once: each `->>` would parse it again.
     texts = [
         f"CASE WHEN event_type = {literal(event_type)} THEN "
-        f"json_extract_string(payload, [{', '.join(_pointer(each.field) for each in kept)}]) END AS texts_{number}"
-        for number, (event_type, kept) in enumerate(by_type.items())
+        f"json_extract_string(payload, [{_pointers(columns)}]) END AS texts_{number}"
+        for number, (event_type, columns) in enumerate(by_type.items())
     ]
     values = [
-        f"TRY_CAST(texts_{number}[{place}] AS {each.kind})"
-        for number, kept in enumerate(by_type.values())
-        for place, each in enumerate(kept, start=1)
+        f"TRY_CAST(texts_{number}[{index}] AS {column.kind})"
+        for number, columns in enumerate(by_type.values())
+        for index, column in enumerate(columns, start=1)
     ]
-    names = [ident(each.column) for kept in (*by_type.values(), computed) for each in kept]
-    values += [f"CASE WHEN event_type = {literal(each.event_type)} THEN {each.expression} END" for each in computed]
-    taken_out = f" EXCLUDE ({', '.join(f'texts_{number}' for number in range(len(texts)))})" if texts else ""
-    kept_values = [f"{value} AS {name}" for value, name in zip(values, names, strict=True)]
-    row = connection.execute(
-        f"INSERT INTO event_rows BY NAME SELECT {', '.join([f'*{taken_out}', *kept_values])} "
-        f"FROM (SELECT {', '.join(['*', *texts])} FROM {source})"
-    ).fetchone()
+    names = [ident(column.column) for columns in (*by_type.values(), computed) for column in columns]
+    values += [
+        f"CASE WHEN event_type = {literal(column.event_type)} THEN {column.expression} END" for column in computed
+    ]
+    without_texts = f" EXCLUDE ({', '.join(f'texts_{number}' for number in range(len(texts)))})" if texts else ""
+    named = [f"{value} AS {name}" for value, name in zip(values, names, strict=True)]
+    statement = INSERT_ROWS.format(
+        columns=", ".join([f"*{without_texts}", *named]), texts=", ".join(["*", *texts]), rows=source
+    )
+    row = connection.execute(statement).fetchone()
     return int(row[0]) if row else 0
 
 
 # -- views -----------------------------------------------------------------------------------
 
 
-def create_views(connection: duckdb.DuckDBPyConnection, made: dict[str, str] | None = None) -> None:
-    """Make one view per event type whose schema is in the log; inside a transaction, since each would be a commit.
+def create_views(connection: duckdb.DuckDBPyConnection, statements: dict[str, str] | None = None) -> None:
+    """Create or replace the view of each event type whose schema is in the index.
 
-    `made` holds the statements that made those that are there, by event type, and gets those of the new ones.
+    Call it inside a transaction, since each statement would be a commit. `statements` has the CREATE VIEW statements of
+    existing views, by event type; views with the same statement are skipped, and new statements are added.
     """
-    made = {} if made is None else made
-    kept = set(kept_columns(connection))
+    statements = {} if statements is None else statements
+    promoted = set(promoted_columns(connection))
     for event_type, fields in logged_fields(connection).items():
-        statement = _view(event_type, fields, kept)
-        if made.get(event_type) != statement:
+        statement = _view(event_type, fields, promoted)
+        if statements.get(event_type) != statement:
             connection.execute(statement)
-            made[event_type] = statement
+            statements[event_type] = statement
 
 
-def _view(event_type: str, fields: Mapping[str, str], kept: Collection[Kept]) -> str:
+def _view(event_type: str, fields: Mapping[str, str], promoted: Collection[PromotedColumn]) -> str:
     envelope_columns = [name for name in CONTENT if name not in ("event_type", "payload", "extra")]
     taken = {name.lower() for name in (*envelope_columns, *POSITION)}
     parts = list(envelope_columns)
@@ -255,8 +251,8 @@ def _view(event_type: str, fields: Mapping[str, str], kept: Collection[Kept]) ->
         while column.lower() in taken:  # DuckDB compares names without case
             column = f"payload_{column}"
         taken.add(column.lower())
-        found = Kept(event_type, field, kind)
-        parts.append(f"{ident(found.column) if found in kept else _value(field, kind)} AS {ident(column)}")
+        own = PromotedColumn(event_type, field, kind)
+        parts.append(f"{ident(own.column) if own in promoted else _value(field, kind)} AS {ident(column)}")
     return (
         f"CREATE OR REPLACE VIEW {ident(event_type)} WITH (DEFER_BINDING) AS SELECT {', '.join([*parts, *POSITION])} "
         f"FROM event_rows WHERE event_type = {literal(event_type)}"
@@ -264,10 +260,33 @@ def _view(event_type: str, fields: Mapping[str, str], kept: Collection[Kept]) ->
 
 
 def _value(field: str, kind: str) -> str:
-    """Return what a field of a payload is, as an expression."""
+    """Return the SQL expression for a field of a payload."""
     return f"payload -> {_pointer(field)}" if kind == "JSON" else f"TRY_CAST(payload ->> {_pointer(field)} AS {kind})"
 
 
+def _pointers(columns: Iterable[PromotedColumn]) -> str:
+    return ", ".join(_pointer(column.field) for column in columns)
+
+
 def _pointer(field: str) -> str:
-    pointer = "/" + field.replace("~", "~0").replace("/", "~1")  # RFC 6901: any name can be said
+    pointer = "/" + field.replace("~", "~0").replace("/", "~1")  # RFC 6901
     return literal(pointer)
+
+
+# -- statements ------------------------------------------------------------------------------
+
+# `{rows}` is a FROM clause; the other parts depend on the fields of event types.
+
+SELECT_SCHEMAS = f"""
+SELECT payload FROM events WHERE event_type = {literal(SCHEMA_EVENT)}
+ORDER BY TRY_CAST(payload ->> 'version' AS BIGINT), event_id, workspace NULLS FIRST
+"""
+SELECT_TYPES_WITH_ROWS = (
+    "SELECT DISTINCT event_type FROM segments WHERE events > 0 AND event_type IN (SELECT unnest(?))"
+)
+COUNT_ROWS = "SELECT count(*) FROM event_rows"
+ADD_COLUMN = "ALTER TABLE event_rows ADD COLUMN {column} {kind}"
+SELECT_OF_SAMPLE = (
+    f"SELECT {{columns}} FROM (SELECT payload FROM {{rows}} WHERE event_type = {{event_type}} LIMIT {SAMPLE_ROWS})"
+)
+INSERT_ROWS = "INSERT INTO event_rows BY NAME SELECT {columns} FROM (SELECT {texts} FROM {rows})"

@@ -248,7 +248,7 @@ def test_kept_or_not_the_answers_are_the_same(root: Path) -> None:
     assert replay.verify(root).equal
 
 
-def test_lines_that_were_looked_at_one_by_one_have_their_kept_columns(root: Path) -> None:
+def test_lines_that_were_looked_at_one_by_one_have_their_promoted_columns(root: Path) -> None:
     """As have redelivered ones, and the winners of conflicts."""
     segment(root, _schema({"n": "integer"}), event_type="event_schema")
     later = segment(root, line(1), line(2, zz=1), b"bad\n", line(3, payload={"n": 30}), name=name(9))
@@ -281,7 +281,7 @@ def test_a_later_schema_changes_what_is_asked_not_what_is_kept(root: Path) -> No
 
 def test_only_so_many_columns_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs every batch a little. The others are read from the payload."""
-    monkeypatch.setattr(typed, "KEPT_MAX", len(projections.promoted()) + 2)
+    monkeypatch.setattr(typed, "PROMOTED_MAX", len(projections.promoted()) + 2)
     segment(root, _schema({"a": "integer", "b": "integer", "c": "integer"}), event_type="event_schema")
     segment(root, line(1, payload={"a": 1, "b": 2, "c": 3}))
     index(root)
