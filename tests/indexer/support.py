@@ -1,4 +1,4 @@
-"""Making logs by hand, byte for byte, and looking at what the index makes of them."""
+"""Logs written by hand, byte for byte, and queries over the index that is made from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _clock = iter(range(10**9, 2 * 10**9))
 
 
 def line(n: int, event_type: str = "t", **fields: Any) -> bytes:
-    """A valid line whose event_id is fixed by n."""
+    """Return a valid line whose event_id depends on n alone."""
     event = {
         "event_id": ids.derived_id(n * 1000, str(n)),
         "event_type": event_type,
@@ -31,7 +31,7 @@ def line(n: int, event_type: str = "t", **fields: Any) -> bytes:
 
 
 def segment(root: Path, *lines: bytes, event_type: str = "t", name: str | None = None) -> Path:
-    """Write a segment; later ones sort behind earlier ones."""
+    """Write a segment; later ones sort after earlier ones."""
     folder = root / "log" / event_type
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ((name or layout.new_segment_name(next(_clock) * 10**9)) + ".jsonl")
@@ -40,31 +40,31 @@ def segment(root: Path, *lines: bytes, event_type: str = "t", name: str | None =
 
 
 def name(n: int) -> str:
-    """A segment name that sorts by n."""
+    """Return a segment name that sorts by n."""
     return f"20260101T0000{n:02d}000000Z-{n:016x}"
 
 
 def index(root: Path) -> list[str]:
-    """Catch up; return what the indexer said."""
+    """Index the log; return the indexer's warnings."""
     said: list[str] = []
     Indexer(root, say=said.append).catch_up()
     return said
 
 
 def rows(root: Path, query: str) -> list[tuple[Any, ...]]:
-    """Ask the index."""
+    """Query the index."""
     with index_file.reading(root, timeout_s=10) as connection:
         return connection.execute(query).fetchall()
 
 
 def digest_of(root: Path) -> Digest:
-    """The content hash of the index."""
+    """Return the content hash of the index."""
     with index_file.reading(root, timeout_s=10) as connection:
         return digest(connection)
 
 
 def wait_for(root: Path, query: str, expected: object, timeout_s: float = 20) -> None:
-    """Ask until the answer is as expected, within a bound."""
+    """Query until the answer is as expected, within a time limit."""
     deadline = time.monotonic() + timeout_s
     while True:
         found = rows(root, query) if index_file.index_path(root).exists() else None

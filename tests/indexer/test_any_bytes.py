@@ -1,4 +1,4 @@
-"""Whatever bytes somebody writes into a segment: each is a row or in quarantine, and says what it said."""
+"""Any bytes in a segment: each line is a row or in quarantine, with its content unchanged."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _decoded(line: Line) -> tuple[envelope.Envelope | None, dict[str, Any] | Non
 
 
 def _read(data: Any) -> Any:
-    """JSON with integers as they are written, and keys that stand twice."""
+    """Parse JSON with integers as they are written, and repeated keys."""
     return json.loads(bytes(data), object_pairs_hook=list, parse_int=str)
 
 

@@ -1,4 +1,4 @@
-"""The index cache: it never claims more than is so."""
+"""The index cache: it never claims that the index lacks an id that it has."""
 
 from __future__ import annotations
 

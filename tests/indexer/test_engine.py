@@ -1,4 +1,4 @@
-"""The DuckDB instance that an indexer keeps: for one file at a time, and never for a forked child."""
+"""The DuckDB instance that an indexer keeps: one file at a time, and never in a forked child."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Control events that somebody else wrote into the log: what they tell is looked at, or costs nothing.
+"""Control events that somebody else wrote into the log: they are checked, or do no harm.
 
-The recorder refuses them (tests/eventlog/test_control.py); a log may hold some all the same: from a
-version that did not, or from another log that was laid into this one.
+The recorder refuses them (tests/eventlog/test_control.py). A log may contain some nevertheless: from a version that did
+not, or from another log that was merged into this one.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def test_prune_says_which_backup_it_could_not_look_at(root: Path, tmp_path: Path
 
 
 def account(path: Path, **changed: Any) -> dict[str, Any]:
-    """What `segment_pruned` says of a segment."""
+    """The payload of `segment_pruned` for a segment."""
     return {
         "segment": path.stem, "segment_type": "t", "size_bytes": path.stat().st_size, "lines": 3,
         "sha256": sha256(path), "seal": 1, "indexed": True, "backups": [], **changed,
@@ -229,7 +229,7 @@ def test_a_prune_that_ends_before_it_seals_its_account_can_be_repeated(
 
 
 def forged_seal(**changed: Any) -> dict[str, Any]:
-    """What `segment_sealed` says, of a segment that never was."""
+    """The payload of `segment_sealed` for a segment that never existed."""
     return {
         "number": 7, "previous": None, "segment": "20260101T000000000000Z-0123456789abcdef", "segment_type": "x",
         "size_bytes": 1, "sha256": "aa", "lines": 1, "torn_bytes": 0, "first_event_id": None, "last_event_id": None,

@@ -1,4 +1,4 @@
-"""An event is known by its workspace and its id, in whatever order and by whatever way its lines come in."""
+"""An event is identified by its workspace and its id, in whatever order and way its lines arrive."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_each_workspace_has_what_it_would_have_alone(
 
 
 def _write(root: Path, lines: list[tuple[int, _Line]], order: list[int], steps: set[int]) -> None:
-    """Write lines into four segments, in an order that is not that of their names; index at each of the steps."""
+    """Write lines into four segments, not in the order of their names; index after each step."""
     texts: dict[int, bytes] = defaultdict(bytes)
     for at, (place, each) in enumerate(lines):
         texts[place] += each.text()

@@ -1,4 +1,4 @@
-"""The life of an index: catching up, crashing, being in the way, deleted, outdated, broken, rebuilt."""
+"""The life of an index: catching up, crashing, locked, deleted, outdated, broken, rebuilt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From lines to rows: what is a row, what is quarantine, and that order does not matter."""
+"""From lines to rows: which lines are rows, which go to quarantine, and that order does not matter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking turns: readers, writers, programs that know no turns, forked children."""
+"""The fair lock: readers, writers, programs that do not use it, forked children."""
 
 from __future__ import annotations
 

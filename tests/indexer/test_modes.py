@@ -1,4 +1,4 @@
-"""The modes: what is left in log and index, and that db_only deletes nothing too early."""
+"""The modes: what stays in log and index, and that db_only deletes nothing too early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retention by policy: how long the log keeps whose events."""
+"""Retention policies: how long the log keeps the events of each workspace."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def policies(root: Path, *given: tuple[str | None, Any]) -> None:
 
 
 def made(root: Path, **segments: tuple[float, list[str | None]]) -> None:
-    """Make a sealed, indexed segment per type: how many days ago it was written, and whose events it holds."""
+    """Make a sealed, indexed segment per type, with its age in days and the workspaces of its events."""
     for at, (event_type, (days, workspaces)) in enumerate(segments.items()):
         lines = [
             line(100 * at + n, event_type, **({} if workspace is None else {"workspace": workspace}))

@@ -1,4 +1,4 @@
-"""What a program records is what the index says, and what the run itself adds up to."""
+"""Recorded runs: the index has what a program recorded, and the same totals as the run itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What programs record with the built-in events, as runs, steps and calls."""
+"""Built-in events as runs, steps and calls."""
 
 from __future__ import annotations
 

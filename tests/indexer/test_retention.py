@@ -1,4 +1,4 @@
-"""The index over sealed, archived and pruned segments: same rows, truthful accounts."""
+"""The index over sealed, archived and pruned segments: the same rows, and true records of what was deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and texts in SQL: quoted by one module, and read by DuckDB as what they were."""
+"""Quoting of SQL names and texts: one module does it, and DuckDB reads back what was quoted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweeping: what a thorough look finds, and what a quick one finds between two of them."""
+"""Sweeping: what a thorough sweep finds, and what quick sweeps find in between."""
 
 from __future__ import annotations
 

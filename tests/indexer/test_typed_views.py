@@ -1,4 +1,4 @@
-"""Typed views: what a producer declared is what an analyst selects."""
+"""Typed views: an analyst selects the fields that a producer declared."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_two_types_for_a_field_in_one_version_are_json(root: Path) -> None:
     assert sorted(rows(root, "SELECT n, same FROM reading")) == [('"abc"', 3), ("1", 3), ("2", 3)]
 
 
-# -- columns that are kept beside the payload ------------------------------------------------
+# -- promoted columns ------------------------------------------------------------------------
 
 
 def _schema(kinds: dict[str, str], version: int = 1) -> bytes:
@@ -194,8 +194,8 @@ def _schema(kinds: dict[str, str], version: int = 1) -> bytes:
     return line(1000 + version, "event_schema", payload=payload)
 
 
-def _kept(root: Path) -> list[str]:
-    """The kept columns, in their order, without those that are there from the start."""
+def _promoted(root: Path) -> list[str]:
+    """The promoted columns, in their order, without those of every index."""
     query = "SELECT column_name FROM duckdb_columns() WHERE table_name = 'event_rows' AND contains(column_name, '/')"
     found = [row[0] for row in rows(root, f"{query} ORDER BY column_index")]
     assert found[: len(projections.promoted())] == [each.column for each in projections.promoted()]
@@ -220,18 +220,18 @@ _KINDS = {
 _QUERY = "SELECT line_offset, count, ratio, ok, model, prompt, deep FROM t ORDER BY 1"
 
 
-def test_small_fields_are_kept_and_long_texts_are_not(root: Path) -> None:
+def test_small_fields_are_promoted_and_long_texts_are_not(root: Path) -> None:
     """A prompt would double the index; what is asked of in aggregates is small."""
     segment(root, _schema(_KINDS), event_type="event_schema")
     values = [*[{"model": "m", "prompt": "word " * 100}] * 50, *_VALUES]
     segment(root, *(line(n, payload=value) for n, value in enumerate(values)))
     index(root)
-    assert _kept(root) == ["t/count", "t/ratio", "t/ok", "t/model"]
+    assert _promoted(root) == ["t/count", "t/ratio", "t/ok", "t/model"]
     assert rows(root, "SELECT * FROM events LIMIT 0") == []
     assert not any("/" in name for (name,) in rows(root, "SELECT column_name FROM (DESCRIBE events)"))
 
 
-def test_kept_or_not_the_answers_are_the_same(root: Path) -> None:
+def test_promoted_or_not_the_answers_are_the_same(root: Path) -> None:
     """Whether the schema came first, later, or all is replayed; for values that fit and that do not."""
     path = segment(root, *(line(n, payload=value) for n, value in enumerate(_VALUES)))
     index(root)
@@ -239,12 +239,12 @@ def test_kept_or_not_the_answers_are_the_same(root: Path) -> None:
     with path.open("ab") as file:
         file.write(line(99, payload=_VALUES[0]))
     index(root)
-    assert _kept(root) == []  # there were rows already
-    unkept = rows(root, _QUERY)
-    assert unkept[0][1:4] == (1, 0.5, True)
+    assert _promoted(root) == []  # there were rows already
+    from_payloads = rows(root, _QUERY)
+    assert from_payloads[0][1:4] == (1, 0.5, True)
     replay.replay(root)
-    assert "t/count" in _kept(root)
-    assert str(rows(root, _QUERY)) == str(unkept)  # NaN is not equal to itself
+    assert "t/count" in _promoted(root)
+    assert str(rows(root, _QUERY)) == str(from_payloads)  # NaN is not equal to itself
     assert replay.verify(root).equal
 
 
@@ -255,15 +255,15 @@ def test_lines_that_were_looked_at_one_by_one_have_their_promoted_columns(root: 
     index(root)
     segment(root, line(2, zz=1), line(3), line(4), name=name(1))
     index(root)
-    assert _kept(root) == ["t/n"]
+    assert _promoted(root) == ["t/n"]
     found = rows(root, "SELECT \"t/n\", (payload ->> 'n')::BIGINT, segment FROM event_rows WHERE event_type = 't'")
     assert min(found) == (1, 1, later.stem)
     assert [each[0] for each in sorted(found)] == [1, 2, 3, 4]
-    assert all(kept == said for kept, said, _ in found)
+    assert all(promoted == payload for promoted, payload, _ in found)
     assert rows(root, "SELECT n FROM t ORDER BY 1") == [(1,), (2,), (3,), (4,)]
 
 
-def test_a_later_schema_changes_what_is_asked_not_what_is_kept(root: Path) -> None:
+def test_a_later_schema_changes_answers_not_promoted_columns(root: Path) -> None:
     """The column of another type is not used any more; a replay keeps the right one."""
     segment(root, _schema({"n": "integer", "old": "integer"}), event_type="event_schema")
     segment(root, line(1))
@@ -272,20 +272,20 @@ def test_a_later_schema_changes_what_is_asked_not_what_is_kept(root: Path) -> No
     segment(root, line(2, payload={"n": "two", "new": 5}))
     index(root)
     expected = [("1", None, None), ("two", None, 5)]
-    assert _kept(root) == ["t/n", "t/old"]
+    assert _promoted(root) == ["t/n", "t/old"]
     assert rows(root, "SELECT n, old, new FROM t ORDER BY 1") == expected
     replay.replay(root)
-    assert _kept(root) == ["t/n", "t/old", "t/new"]
+    assert _promoted(root) == ["t/n", "t/old", "t/new"]
     assert rows(root, "SELECT n, old, new FROM t ORDER BY 1") == expected
 
 
-def test_only_so_many_columns_are_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_a_limit_to_promoted_columns(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs every batch a little. The others are read from the payload."""
     monkeypatch.setattr(typed, "PROMOTED_MAX", len(projections.promoted()) + 2)
     segment(root, _schema({"a": "integer", "b": "integer", "c": "integer"}), event_type="event_schema")
     segment(root, line(1, payload={"a": 1, "b": 2, "c": 3}))
     index(root)
-    assert _kept(root) == ["t/a", "t/b"]
+    assert _promoted(root) == ["t/a", "t/b"]
     assert rows(root, "SELECT a, b, c FROM t") == [(1, 2, 3)]
 
 
@@ -295,7 +295,7 @@ def test_names_that_differ_in_case_alone_or_hold_anything(root: Path) -> None:
     segment(root, _schema(fields), event_type="event_schema")
     segment(root, line(1, payload={"n": 1, "N": 2, "a/b~'\"": 3}))
     index(root)
-    assert _kept(root) == ["t/n", "t/a/b~'\""]
+    assert _promoted(root) == ["t/n", "t/a/b~'\""]
     assert rows(root, 'SELECT n, "payload_N", "a/b~\'""" FROM t') == [(1, 2, 3)]
 
 
@@ -304,7 +304,7 @@ def test_the_schema_in_the_same_batch_comes_first(root: Path) -> None:
     segment(root, line(1), name=name(1))
     segment(root, _schema({"n": "integer"}), event_type="event_schema", name=name(2))
     index(root)
-    assert _kept(root) == ["t/n"]
+    assert _promoted(root) == ["t/n"]
 
 
 def test_no_view_takes_the_place_of_one_of_duckdbs(root: Path) -> None:
@@ -322,7 +322,7 @@ def test_no_view_takes_the_place_of_one_of_duckdbs(root: Path) -> None:
 
 
 def _checkpoints(root: Path) -> int:
-    """How often the file was written to: its two headers behind the first count that."""
+    """Return how often the file was written to: the headers count the checkpoints."""
     data = (root / "index.duckdb").read_bytes()[: 3 * 4096]
     return max(int.from_bytes(data[start + 8 : start + 16], "little") for start in (4096, 8192))
 
@@ -370,7 +370,7 @@ def test_an_indexer_makes_only_the_views_that_are_new_or_others(root: Path, monk
         recorder.emit(obs.event(f"late.k{k}")(struct)(k))
         indexer.catch_up()
     recorder.shutdown()
-    assert len(made) <= 2 * 6  # one for the schema, and perhaps another for the kept column
+    assert len(made) <= 2 * 6  # one for the schema, and perhaps another for the promoted column
     assert {name: rows(root, f'SELECT n FROM "{name}"') for name in set(made)} == {
         f"late.k{k}": [(k,)] for k in range(6)
     }

@@ -1,4 +1,4 @@
-"""One name, several files: a segment that comes back shorter, longer or different costs no row."""
+"""Several files under one name: a segment that comes back shorter, longer or different loses no row."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ MIDDLE_CHANGED = [MIDDLE[0], *NEW[1:7], MIDDLE[7]]
 
 
 def numbers(root: Path) -> set[int]:
-    """The events that are rows."""
+    """Return the numbers of the events that are rows."""
     return {int(n) for (n,) in rows(root, "SELECT payload ->> 'n' FROM events WHERE event_type = 't'")}
 
 
 def expected(*files: list[bytes]) -> set[int]:
-    """The events of some files."""
+    """Return the events of some files."""
     return {json.loads(each)["payload"]["n"] for lines in files for each in lines}
 
 

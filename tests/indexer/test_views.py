@@ -1,4 +1,4 @@
-"""Views of the index: texts that are parsed when they are asked, by whoever opens the file."""
+"""Views of the index: texts that DuckDB parses when they are queried, by whatever program."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OURS = [*projections.views(), "quarantine", "event_types"]
 
 @pytest.fixture(scope="module")
 def empty_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of an index in which there is nothing."""
+    """The file of an index without events."""
     root = tmp_path_factory.mktemp("root")
     index(root)
     return index_file.index_path(root)

@@ -1,4 +1,4 @@
-"""Watching: hints, sweeps, falling back, ending."""
+"""Watching: notifications, sweeps, polling, and the end."""
 
 from __future__ import annotations
 
