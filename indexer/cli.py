@@ -29,12 +29,12 @@ _WAIT = click.option(
 
 
 @click.command()
-@click.option("--watch", "watching", is_flag=True, help="Stay, and index events as they are written.")
+@click.option("--watch", "watching", is_flag=True, help="Keep running, and index events as they are written.")
 @click.option("--poll", is_flag=True, help="With --watch: no file notifications (network file systems).")
 @_WAIT
 @root_option
 def index(watching: bool, poll: bool, wait_s: float, root: str | None) -> None:
-    """Load what is new in the log into the index.
+    """Index the new events of the log.
 
     \b
     Example:
@@ -67,22 +67,22 @@ def _watch() -> Callable[..., None]:
 
 
 _AGE = click.option(
-    "--older-than", "age", metavar="AGE", help="Last written so long ago: 90s, 15m, 2h, 30d, 4w; else policies decide."
+    "--older-than", "age", metavar="AGE", help="Time since the last write: 90s, 15m, 2h, 30d, 4w; else policies decide."
 )
 
 
 @click.command()
 @_AGE
 @click.option("--type", "event_types", metavar="T", multiple=True, help="Only this event type; may be repeated.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--dry-run", is_flag=True, help="Delete nothing; list what would be deleted.")
 @_WAIT
 @root_option
 def prune(age: str | None, event_types: tuple[str, ...], dry_run: bool, wait_s: float, root: str | None) -> None:
     """Delete old segments whose content is safe elsewhere.
 
-    That is: sealed, as they were sealed, and either indexed or backed up. Their rows stay in
-    the index, and a segment_pruned event says what is gone. What a retention_set event keeps
-    longer stays; without --older-than such policies decide.
+    A segment must be sealed, unchanged since then, and either indexed or backed up. Its rows stay
+    in the index, and a segment_pruned event records the deletion. Events that a policy
+    (retention_set) keeps longer stay; without --older-than, policies alone decide.
 
     \b
     Example:
@@ -121,8 +121,8 @@ def prune(age: str | None, event_types: tuple[str, ...], dry_run: bool, wait_s: 
 def replay(verify: bool, wait_s: float, root: str | None) -> int:
     """Rebuild the index from the log alone, and swap it in.
 
-    With --verify, the new index is only compared with the live one, by content hash; the
-    exit code is 1 where they differ.
+    With --verify, the new index is compared with the live one by content hash instead; the exit
+    code is 1 if they differ.
 
     \b
     Example:
@@ -148,7 +148,7 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
             say(
                 f"{counted(lines, 'line')} of {counted(len(done.pruned), 'pruned segment')} "
                 "are in no log and no index any more; "
-                + (f"try: eventlog restore {homes[0]}" if homes else "no backup of them is known")
+                + (f"try: eventlog restore {homes[0]}" if homes else "no backup of them is recorded")
             )
         if not done.segments and not done.digest.events:
             say("the log is empty. (In mode db_only the index was the only copy of what it held.)")

@@ -187,7 +187,7 @@ class Indexer:
         path, now_s = index_file.index_path(self.root), time.monotonic()
         inode = index_file.inode_of(path)
         if inode is None and self._index_inode is not None:
-            self._say("the index is gone; making it anew from the log")
+            self._say("the index is gone; rebuilding it from the log")
             self._engine.forget()
             self._indexed_bytes = 0
         elif inode is not None and self._index_inode is not None and inode != self._index_inode:

@@ -39,7 +39,7 @@ class Policies:
         self._older_than_s = older_than_s
         if older_than_s is None and not self._keep_s:
             raise QueryFailed(
-                "nothing says what may go: give an age (--older-than 30d), or record a policy, for instance: "
+                "there is neither age nor policy: give an age (--older-than 30d), or record a policy, for instance: "
                 "eventlog emit retention_set '{\"keep_days\": 30}' --workspace W"
             )
 

@@ -166,7 +166,7 @@ def remarks(done: Replayed) -> list[str]:
             else f"has {done.lacking_events:,} events that the new one lacks"
         )
         messages.append(
-            f"warning: the old index {reason}; it was kept as {done.old_index}. Delete it if they may go, "
+            f"warning: the old index {reason}; it was kept as {done.old_index}. Delete it if you do not need them, "
             "or restore their segments and replay again"
         )
     return messages
@@ -266,7 +266,7 @@ def _build(
             batch = partial(index_batch, connection, waiting, limits=limits, max_bytes=_REPLAY_BATCH_BYTES)
             done = engine.within_memory(connection, batch)  # called twice, it goes on from what it has committed
         except SegmentChanged as error:
-            raise IndexFailed(f"{error}, while it was replayed; try again when nobody edits the log") from None
+            raise IndexFailed(f"{error}, during a replay; try again when no other program changes the log") from None
         done_bytes += done.bytes
         unreadable |= done.unreadable
         waiting = waiting[done.next :]

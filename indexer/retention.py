@@ -113,7 +113,7 @@ def prune(
                     if not _delete(file):
                         done.pruned[:] = [pruned for pruned in done.pruned if pruned.segment != file.name]
                         done.retained.append(
-                            f"{file.event_type}/{file.name}: not deleted: somebody holds it, or the folder "
+                            f"{file.event_type}/{file.name}: not deleted: another process holds it, or the folder "
                             "cannot be written; run the same again"
                         )
         return done

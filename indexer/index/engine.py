@@ -148,7 +148,7 @@ class Engine:
             state = _state(path)
             # Writing to it would mix two files.
             if options != _READ_ONLY and _is_overwritten(self._sound_state, state):
-                raise Overwritten(f"{path}: somebody wrote an older or another index over it")
+                raise Overwritten(f"{path}: another program wrote an older or another index over it")
             self.is_unchanged = state is not None and state == self._detached_state
             self._attached_state, self.fate = state, Fate.OURS
             self.file_id = None if state is None else state.headers[:_HEADER_BYTES]

@@ -63,7 +63,7 @@ def replay_lock(root: str | Path, *, timeout_s: float) -> Iterator[None]:
     if not _lock_within(fd, fcntl.LOCK_EX, timeout_s):
         names = ", ".join(holders(path) or []) or "another process"
         raise IndexBusy(
-            f"{root}: the index has been built anew by {names} for {timeout_s:g} s; wait for it, or allow more time"
+            f"{root}: the index has been rebuilt by {names} for {timeout_s:g} s; wait for it, or allow more time"
         )
     try:
         yield

@@ -204,7 +204,7 @@ def test_only_one_replay_at_a_time(root: Path) -> None:
     with (root / "index.replay.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         for work in works:
-            with pytest.raises(IndexBusy, match=rf"built anew by pid {os.getpid()} .* for 0.1 s"):
+            with pytest.raises(IndexBusy, match=rf"rebuilt by pid {os.getpid()} .* for 0.1 s"):
                 work()
         threading.Timer(0.2, file.close).start()
         assert replay.replay(root, timeout_s=30).digest.events == 1

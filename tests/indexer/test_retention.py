@@ -418,7 +418,7 @@ def test_what_could_not_be_deleted_is_not_called_deleted(root: Path, run: Run) -
     with held_still(held):
         done = run("prune", "--older-than", "30d")
     assert done.stdout.splitlines()[-1].startswith("deleted 2 segments, ")
-    assert done.stderr.startswith(f"kept: t/{held.stem}: not deleted: somebody holds it")
+    assert done.stderr.startswith(f"kept: t/{held.stem}: not deleted: another process holds it")
     assert [each.segment for each in prune(root, 30 * 86400).pruned] == [held.stem]
     assert layout.list_type(root, "t") == []
 
