@@ -12,7 +12,7 @@ from eventlog.config import Config
 from eventlog.errors import ConfigError
 from eventlog.indexer.indexer import Indexer
 from eventlog.queries.cli.options import when
-from eventlog.queries.demo.scenario import Story, write
+from eventlog.queries.demo.scenario import Scenario, write
 from eventlog.record.recorder import Recorder
 
 _TRY = """\
@@ -46,8 +46,8 @@ def demo(root: str, seed: int, hours: float, end: str | None) -> None:
     folder = Path(root)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} is there already; name a new folder with --root, or delete it")
-    story = Story(seed, when(end) or datetime.now(UTC), hours)
-    events = story.events()
+    scenario = Scenario(seed, when(end) or datetime.now(UTC), hours)
+    events = scenario.events()
     recorder = Recorder(Config(root=str(folder.absolute()), strict=True, operator=True))
     count = write(recorder, events)
     recorder.shutdown()

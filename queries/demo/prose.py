@@ -1,4 +1,4 @@
-"""What the demo's agents are asked, what they say, and what their tools give back."""
+"""The texts of the demo: tasks, answers, and the arguments, results and errors of tools."""
 
 from __future__ import annotations
 

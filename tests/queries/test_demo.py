@@ -14,7 +14,7 @@ from eventlog.config import Config
 from eventlog.format.control import Role
 from eventlog.indexer.indexer import Indexer
 from eventlog.queries.alerts.check import check
-from eventlog.queries.demo.scenario import Story, write
+from eventlog.queries.demo.scenario import Scenario, write
 from eventlog.queries.store import ReadStore
 from eventlog.record.recorder import Recorder
 from tests.conftest import PROJECT, Run
@@ -30,7 +30,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A day that ended at END."""
     folder = tmp_path_factory.mktemp("demo")
     recorder = Recorder(Config(root=str(folder), strict=True), role=Role.MAINTENANCE)
-    assert write(recorder, Story(1, datetime.fromisoformat(END)).events()) == 5419
+    assert write(recorder, Scenario(1, datetime.fromisoformat(END)).events()) == 5419
     recorder.shutdown()
     Indexer(folder).catch_up()
     return folder
