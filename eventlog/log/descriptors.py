@@ -65,7 +65,7 @@ class Descriptors:
     def _close(self, count: int) -> int:
         """Try to close `count` descriptors; return how many were closed."""
         closed = 0
-        if self._lock.is_owned():  # a signal handler, in the middle of this method
+        if locks.is_owned(self._lock):  # a signal handler, in the middle of this method
             return 0
         with locks.held(self._lock, 0) as acquired:
             for in_turn in (True, False) if acquired else ():

@@ -270,7 +270,7 @@ class Segment:
 
     def rest(self) -> bool:
         """Close the file, and give up its lock, unless a sync is running; return whether it is closed now."""
-        if self._sync_lock.is_owned():  # a signal handler, in the middle of a sync
+        if locks.is_owned(self._sync_lock):  # a signal handler, in the middle of a sync
             return False
         with locks.held(self._sync_lock, 0) as acquired:
             if acquired and not self.at_rest:

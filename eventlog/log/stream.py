@@ -97,7 +97,7 @@ class Stream:
     def append(self, data: bytes) -> int:
         """Append complete lines; return the position behind them, in bytes. Raises WriteFailed."""
         lock = self._append_lock  # as in `locks.held`
-        nested = lock.is_owned()
+        nested = locks.is_owned(lock)
         try:
             try:
                 if not (nested or lock.acquire(False) or locks.acquire(lock, _TURN_TIMEOUT_S)):
@@ -105,10 +105,10 @@ class Stream:
                 self._append(data)
                 position = self.appended
             finally:
-                if not nested and lock.is_owned():
+                if not nested and locks.is_owned(lock):
                     lock.release()
         finally:
-            if not nested and lock.is_owned():
+            if not nested and locks.is_owned(lock):
                 lock.release()
         if self._left and (self._is_damaged or len(self._left) > _LEFT_MAX):
             self._is_damaged = False
@@ -315,7 +315,7 @@ class Stream:
 
     def rest(self) -> bool:
         """Close all segments unless a thread appends; return whether none is open. Later syncs still cover them."""
-        if self._append_lock.is_owned():  # this very thread is appending
+        if locks.is_owned(self._append_lock):  # this very thread is appending
             return False
         with locks.held(self._append_lock, 0) as acquired:
             rested = [self._rested(segment) for segment in self._segments()] if acquired else [False]

@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import _thread
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+#: A reentrant lock.
+Lock = _thread.RLock
 
-class Lock(_thread.RLock):  # type: ignore[misc]  # final in typeshed alone
-    """A reentrant lock that says whether this thread holds it.
-
-    A note of the holder, made beside the lock, could be missing: Ctrl-C may come between the two. Only the lock
-    itself knows, and only under a private name, which threading.Condition asks as well. `threading.RLock` cannot
-    be subclassed: up to Python 3.12 it is a function.
-    """
-
-    __slots__ = ()
-
-    #: Whether the calling thread holds the lock.
-    is_owned = _thread.RLock._is_owned  # type: ignore[attr-defined]  # not in typeshed
+#: Say whether the calling thread holds a lock. A note of the holder, made beside the lock, could be missing: Ctrl-C may
+#: come between the two. Only the lock itself knows, and only under a private name, which threading.Condition asks as
+#: well. Not as a method of a subclass: for those, Python's calls are slower, and every event makes three.
+is_owned: Callable[[Lock], bool] = _thread.RLock._is_owned  # type: ignore[attr-defined]  # not in typeshed
 
 
 def acquire(lock: Lock, timeout_s: float) -> bool:
@@ -40,14 +34,14 @@ def held(lock: Lock, timeout_s: float) -> Iterator[bool]:
 
     A thread that holds it already goes on at once: a signal handler may be what runs here.
     """
-    nested = lock.is_owned()
+    nested = is_owned(lock)
     try:
         try:
             # First without a timeout: with one, Python reads the clock, which costs more than the lock.
             yield nested or lock.acquire(blocking=False) or acquire(lock, timeout_s)
         finally:
-            if not nested and lock.is_owned():
+            if not nested and is_owned(lock):
                 lock.release()
     finally:  # Ctrl-C may come at any point, the lines above included
-        if not nested and lock.is_owned():
+        if not nested and is_owned(lock):
             lock.release()
