@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from eventlog.cli.main import EXIT_FAILED, existing_root, resolve_root, root_option, say, tell
+from eventlog.cli.main import EXIT_FAILED, existing_root, resolve_root, root_option, say, tell, tell_json
 from eventlog.cli.text import counted, printable
 from eventlog.errors import EventlogError, MissingExtra, QueryFailed
 from eventlog.format import timestamps
@@ -26,7 +26,7 @@ from eventlog.queries.alerts import allowed, changes, channels, delivery, histor
 from eventlog.queries.alerts.check import Checked, check
 from eventlog.queries.alerts.watch import INTERVAL_S, watch
 from eventlog.queries.cli import options, render
-from eventlog.queries.cli.options import json_option, reading, utc_option
+from eventlog.queries.cli.options import Context, json_option
 from eventlog.queries.text import units
 
 _WORKSPACE = click.option(
@@ -183,19 +183,8 @@ def _warn_about(channel: str) -> None:
 @click.option("--history", "past", is_flag=True, help="Firings, newest first, instead of rules.")
 @click.option("--dead", is_flag=True, help="Dead letters (messages that were given up on), instead of rules.")
 @click.option("--all", "removed", is_flag=True, help="Include removed rules.")
-@utc_option
-@json_option
-@reading
-def list_(
-    past: bool,
-    dead: bool,
-    removed: bool,
-    utc: bool,
-    as_json: bool,
-    workspace: str | None,
-    wait_s: float,
-    root: str | None,
-) -> None:
+@options.reading(utc=True)
+def list_(context: Context, past: bool, dead: bool, removed: bool) -> None:
     """List rules, firings, or messages that could not be delivered.
 
     As the index has them; `eventlog alerts check` brings it up to date.
@@ -207,15 +196,15 @@ def list_(
     """
     if past and dead:
         raise click.UsageError("--history and --dead exclude each other; use one at a time")
-    store = options.store(root, workspace, wait_s)
+    store = context.store()
     if past:
-        _show(store.alerts(limit=_LISTED_MAX), _FIRING, as_json=as_json, utc=utc)
+        _show(store.alerts.list(limit=_LISTED_MAX), _FIRING, context)
     elif dead:
-        dead_letters = [letter for letter in store.alert_deliveries() if letter.state in ("dead", "not_allowed")]
-        _show(dead_letters, _DEAD, as_json=as_json, utc=utc)
+        dead_letters = [letter for letter in store.alerts.deliveries() if letter.state in ("dead", "not_allowed")]
+        _show(dead_letters, _DEAD, context)
     else:
-        listed = [rule for rule in store.alert_rules() if removed or rule.state != "removed"]
-        _show(listed, _RULE, as_json=as_json, utc=utc)
+        listed = [rule for rule in store.alerts.rules() if removed or rule.state != "removed"]
+        _show(listed, _RULE, context)
 
 
 _RULE = ("name", "workspace", "severity", "state", "since", "condition", "channels", "problem")
@@ -234,24 +223,24 @@ _FIRING = (
 _DEAD = ("fired", "name", "workspace", "channel", "failures", "last_failure", "last_error", "firing_id")
 
 
-def _show(structs: Sequence[msgspec.Struct], columns: Sequence[str], *, as_json: bool, utc: bool) -> None:
+def _show(structs: Sequence[msgspec.Struct], columns: Sequence[str], context: Context) -> None:
     """Print structs as JSON, or as a table of those columns that are not empty."""
-    if as_json:
-        options.echo_json(structs)
+    if context.as_json:
+        tell_json(structs)
         return
     if not structs:
         say("none")
         return
-    cells = {name: [_cell(getattr(struct, name), utc=utc) for struct in structs] for name in columns}
+    cells = {name: [_cell(getattr(struct, name), context) for struct in structs] for name in columns}
     shown = [name for name in columns if any(cells[name])]
     types = ["BIGINT" if name == "failures" else "VARCHAR" for name in shown]
     rows = list(zip(*(cells[name] for name in shown), strict=True))
     render.table(Result(shown, types, rows, False))
 
 
-def _cell(value: Any, *, utc: bool) -> str:
+def _cell(value: Any, context: Context) -> str:
     if isinstance(value, datetime):
-        return options.shown(value, utc=utc)
+        return context.time(value)
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "" if value is None else str(value)
@@ -339,7 +328,7 @@ def check_(limit: str, as_json: bool, root: str | None) -> int:
     for text in clock.warnings(folder, _RULE_TYPES):
         say(f"warning: {text}")
     if as_json:
-        options.echo_json(result)
+        tell_json(result)
     else:
         tell("\n".join(map(printable, [*_news(result), _totals(result)])))
     return 0 if result.is_quiet else EXIT_FAILED

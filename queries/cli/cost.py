@@ -8,23 +8,21 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
 
-from eventlog.cli.main import resolve_root, say
+from eventlog.cli.main import say, tell_json
 from eventlog.cli.text import counted, printable
 from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
 from eventlog.log import clock
 from eventlog.queries.access.select import Result
 from eventlog.queries.cli import render
-from eventlog.queries.cli.options import echo_json, json_option, reading, since_option, store, until_option, when
+from eventlog.queries.cli.options import Context, reading, since_option, until_option, when
 from eventlog.queries.cost.report import GROUPS, By, Cost, CostReport, Period, PriceInUse, Repriced, Unpriced
-from eventlog.queries.text import units
-
-F = TypeVar("F", bound=Callable[..., Any])
+from eventlog.queries.text import bars, units
 
 _by_option = click.option("--by", type=click.Choice(GROUPS), help="One row for each of these.")
 _FORMATS: dict[Period, str] = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
@@ -32,7 +30,6 @@ _FORMATS: dict[Period, str] = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y
 _RANKS = {"cache savings": 4, "tokens": 3, "unpriced calls": 2, "calls": 1}
 _BAR_CHARS_MIN, _BAR_CHARS_MAX = 10, 60
 _PIPE_CHARS = 80
-_EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 class Daily(click.Group):
@@ -58,64 +55,54 @@ def cost() -> None:
     """
 
 
-def _summing(command: F) -> F:
-    return _by_option(since_option(until_option(json_option(reading(command)))))
+def _summing(command: Callable[..., None]) -> Callable[..., None]:
+    return _by_option(since_option(until_option(reading()(command))))
 
 
 @cost.command()
 @_summing
-def daily(**options: Any) -> None:
+def daily(context: Context, **options: Any) -> None:
     """Sum up costs per day (UTC).
 
     \b
     Example:
       eventlog cost daily --by agent --since 7d
     """
-    _print("day", **options)
+    _print("day", context, **options)
 
 
 @cost.command()
 @_summing
-def weekly(**options: Any) -> None:
+def weekly(context: Context, **options: Any) -> None:
     """Sum up costs per week (UTC, from Monday).
 
     \b
     Example:
       eventlog cost weekly --by project
     """
-    _print("week", **options)
+    _print("week", context, **options)
 
 
 @cost.command()
 @_summing
-def monthly(**options: Any) -> None:
+def monthly(context: Context, **options: Any) -> None:
     """Sum up costs per month (UTC).
 
     \b
     Example:
       eventlog cost monthly --json | jq .total.cost_usd
     """
-    _print("month", **options)
+    _print("month", context, **options)
 
 
-def _print(
-    period: Period,
-    *,
-    by: By | None,
-    since: str | None,
-    until: str | None,
-    as_json: bool,
-    workspace: str | None,
-    wait_s: float,
-    root: str | None,
-) -> None:
-    found = store(root, workspace, wait_s).costs(period, by=by, since=when(since), until=when(until))
-    for text in clock.warnings(
-        resolve_root(root), ["price_set"], workspaces=None if workspace is None else (None, workspace)
-    ):
+def _print(period: Period, context: Context, *, by: By | None, since: datetime | None, until: datetime | None) -> None:
+    store = context.store()
+    found = store.cost.report(period, by=by, since=since, until=until)
+    workspaces = None if store.workspace is None else (None, store.workspace)
+    for text in clock.warnings(store.root, ["price_set"], workspaces=workspaces):
         say(f"warning: {text}")
-    if as_json:
-        echo_json(found)
+    if context.as_json:
+        tell_json(found)
         return
     if not found.rows:
         say("no model calls are indexed for this; `eventlog index` makes rows of what was logged")
@@ -177,15 +164,7 @@ def _plot(found: CostReport) -> Iterator[str]:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_CHARS
     chars = max(min(width - beside, _BAR_CHARS_MAX), _BAR_CHARS_MIN)
     for label, amount in per_period.items():
-        yield f"{label}  {_bar(amount / most, chars):{chars}}  {amounts[label]:>{beside - 4 - len(label)}}"
-
-
-def _bar(part: Decimal, chars: int) -> str:
-    """Return a bar of eighths of a character; what is not nothing is an eighth at least."""
-    eighths = round(part * chars * 8)
-    if part > 0:
-        eighths = max(eighths, 1)
-    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+        yield f"{label}  {bars.length(amount / most, chars):{chars}}  {amounts[label]:>{beside - 4 - len(label)}}"
 
 
 def _remarks(found: CostReport) -> Iterator[str]:
@@ -235,18 +214,8 @@ def _advice(each: Unpriced) -> Iterator[str]:
 @click.option("--by", type=click.Choice(GROUPS), default="model", show_default=True, help="One row for each of these.")
 @since_option
 @until_option
-@json_option
-@reading
-def recompute(
-    as_of: str,
-    by: By,
-    since: str | None,
-    until: str | None,
-    as_json: bool,
-    workspace: str | None,
-    wait_s: float,
-    root: str | None,
-) -> None:
+@reading()
+def recompute(context: Context, as_of: str, by: By, since: datetime | None, until: datetime | None) -> None:
     """Price past calls at the prices of one moment.
 
     Beside what they cost at the prices of their own time. It changes nothing; to change the past, give a `price_set`
@@ -258,9 +227,9 @@ def recompute(
     """
     at = when(as_of)
     assert at is not None
-    found = store(root, workspace, wait_s).recomputed_costs(at, by=by, since=when(since), until=when(until))
-    if as_json:
-        echo_json(found)
+    found = context.store().cost.recomputed(at, by=by, since=since, until=until)
+    if context.as_json:
+        tell_json(found)
         return
     columns = [by, "calls", "at their time", f"as of {found.as_of:%Y-%m-%d %H:%M}Z", "difference", "unpriced calls"]
     rows = [*(_repriced(each, each.group or "(none)") for each in found.rows), _repriced(found.total, "total")]
@@ -291,9 +260,8 @@ def _repriced(each: Repriced, label: str) -> tuple[str, ...]:
 
 @cost.command()
 @click.argument("model", metavar="[MODEL]", required=False)
-@json_option
-@reading
-def prices(model: str | None, as_json: bool, workspace: str | None, wait_s: float, root: str | None) -> None:
+@reading()
+def prices(context: Context, model: str | None) -> None:
     """Show the rates of the models in use, in USD per million tokens.
 
     With what was matched, from where the price comes, and for which calls it holds. MODEL is a part of the name.
@@ -303,9 +271,9 @@ def prices(model: str | None, as_json: bool, workspace: str | None, wait_s: floa
       eventlog cost prices
       eventlog cost prices opus --json
     """
-    found, notes = store(root, workspace, wait_s).prices_in_use(model)
-    if as_json:
-        echo_json({"prices": found, "notes": notes})
+    found, notes = context.store().cost.prices(model)
+    if context.as_json:
+        tell_json({"prices": found, "notes": notes})
         return
     if not found:
         raise QueryFailed("no such model is in use; `eventlog cost prices` shows all that are")

@@ -12,6 +12,7 @@ from eventlog.cli.text import printable
 from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
 from eventlog.queries.cli import options
+from eventlog.queries.cli.options import Context
 from eventlog.queries.health.score import Health
 
 _COLOURS = {"A": "green", "B": "green", "C": "yellow", "D": "yellow", "F": "red", None: "cyan"}
@@ -22,18 +23,8 @@ _COLOURS = {"A": "green", "B": "green", "C": "yellow", "D": "yellow", "F": "red"
 @click.option("--verbose", is_flag=True, help="All checks, also those that took nothing off, with the SQL of each.")
 @click.option("--window", default="24h", show_default=True, metavar="AGE", help="The time that is judged.")
 @click.option("--at", metavar="T", help="As of T, ISO 8601 or an age, instead of now.")
-@options.json_option
-@options.reading
-def health(
-    agent: str | None,
-    verbose: bool,
-    window: str,
-    at: str | None,
-    as_json: bool,
-    root: str | None,
-    workspace: str | None,
-    wait_s: float,
-) -> None:
+@options.reading()
+def health(context: Context, agent: str | None, verbose: bool, window: str, at: str | None) -> None:
     """Score each agent, 0 to 100, and say what took points off.
 
     The last 24 hours are judged, and compared with the seven days before. docs/health.md has the
@@ -47,15 +38,10 @@ def health(
     window_s = timestamps.age_s(window)
     if window_s is None:
         raise QueryFailed(f"{window!r} is not a length of time; use one like 90m, 24h, 7d")
-    found = options.store(root, workspace, wait_s).health(
-        agent, now=options.when(at), window=timedelta(seconds=window_s)
-    )
+    found = context.store().health(agent, now=options.when(at), window=timedelta(seconds=window_s))
     if agent is not None and not found:
         raise QueryFailed(f"no event names the agent {agent!r}; all agents: eventlog health")
-    if as_json:
-        options.echo_json(found)
-        return
-    options.page("\n".join(_lines(found, verbose)) if found else "no agents")
+    context.show(found, lambda: _lines(found, verbose) if found else ["no agents"])
 
 
 def _lines(found: list[Health], verbose: bool) -> Iterator[str]:

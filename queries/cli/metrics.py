@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from eventlog.cli.main import tell_json
 from eventlog.queries.access.select import Result
 from eventlog.queries.cli import options, render
+from eventlog.queries.cli.options import Context
 from eventlog.queries.metrics.aggregates import GROUPS, Bucket, Group, Metrics, Percentiles
 from eventlog.queries.text import units
 
@@ -26,18 +28,14 @@ _BUCKETS: dict[str, Bucket] = {"daily": "day", "hourly": "hour"}
 @click.option("--agent", metavar="A", help="Count this agent and nobody else.")
 @options.since_option
 @options.until_option
-@options.json_option
-@options.reading
+@options.reading()
 def metrics(
+    context: Context,
     every: str,
     by: tuple[Group, ...],
     agent: str | None,
-    since: str | None,
-    until: str | None,
-    as_json: bool,
-    root: str | None,
-    workspace: str | None,
-    wait_s: float,
+    since: datetime | None,
+    until: datetime | None,
 ) -> None:
     """Show runs, calls, errors, tokens, cost and latencies per day or hour of UTC.
 
@@ -50,11 +48,9 @@ def metrics(
       eventlog metrics hourly --since 24h --by agent --by model
     """
     bucket = _BUCKETS[every]
-    found = options.store(root, workspace, wait_s).metrics(
-        bucket, by, since=options.when(since), until=options.when(until), agent=agent
-    )
-    if as_json:
-        options.echo_json(found)
+    found = context.store().metrics(bucket, by, since=since, until=until, agent=agent)
+    if context.as_json:
+        tell_json(found)
         return
     columns = {"start": "VARCHAR"} | dict.fromkeys((each for each in GROUPS if each in by), "VARCHAR") | _COLUMNS
     rows = [tuple(_row(each, bucket)[name] for name in columns) for each in found]

@@ -1,29 +1,97 @@
-"""What the commands that read have in common: which root, whose workspace, since when, in what form."""
+"""What the commands that read have in common: which root, whose workspace, in what form, and since when.
+
+    @click.command()
+    @options.since_option
+    @options.reading(utc=True)
+    def runs(context: Context, since: datetime | None) -> None:
+        found = context.store().runs(since=since)
+
+Errors become exit codes in `eventlog.cli.main`.
+"""
 
 from __future__ import annotations
 
+import functools
 import shutil
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
+import msgspec
 
 from eventlog.cli.main import existing_root, moment, root_option, tell_json
+from eventlog.format import timestamps
 from eventlog.queries.store import ReadStore
 
+P = ParamSpec("P")
+R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What the options say that all reading commands share: `root` as it was given, if it was; `wait_s` in seconds."""
+
+    root: str | None
+    workspace: str | None
+    wait_s: float
+    as_json: bool
+    utc: bool
+
+    def store(self, **limits: Any) -> ReadStore:
+        """Return the store that these options name, with further limits of a ReadStore, such as `timeout_s`.
+
+        It is kept: to take a DuckDB apart, with what a question has left in it, takes longer than many questions, and
+        when the process ends the kernel does it. The index itself is closed after each question. Raises ConfigError
+        where there is no such root.
+        """
+        global _last
+        _last = ReadStore(existing_root(self.root), workspace=self.workspace, wait_s=self.wait_s, **limits)
+        return _last
+
+    def time(self, moment: datetime | None) -> str:
+        """Return a time for people, in the zone that was asked for; "" for None."""
+        return shown(moment, utc=self.utc)
+
+    def show(self, answer: object, lines: Callable[[], Iterable[str]]) -> None:
+        """Print an answer as JSON if that was asked for, else its lines, page by page in a terminal."""
+        if self.as_json:
+            tell_json(answer)
+        else:
+            page("\n".join(lines()))
+
+
+_last: ReadStore | None = None
+
+
+# -- options ---------------------------------------------------------------------------------
+
+
+def when(text: str | None) -> datetime | None:
+    """Return the moment that a text names (ISO 8601, or an age like `2h`), in UTC. Raises QueryFailed."""
+    parsed = moment(text)
+    return None if parsed is None else datetime.fromisoformat(parsed)
+
+
+def _moment_option(name: str, help_: str) -> Callable[[F], F]:
+    return click.option(name, metavar="T", callback=lambda _, __, text: when(text), help=help_)
+
 
 utc_option = click.option("--utc", is_flag=True, help="Times in UTC instead of the local zone.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-since_option = click.option("--since", metavar="T", help="From T on: ISO 8601, or an age like 90s, 15m, 2h, 7d.")
-until_option = click.option("--until", metavar="T", help="Before T.")
-workspace_option = click.option("--workspace", metavar="W", help="See this workspace and nothing else.")
-limit_option = click.option(
-    "--limit", default=50, show_default=True, type=click.IntRange(min=1, max=1000), help="How many at most."
+since_option = _moment_option("--since", "From T on: ISO 8601, or an age like 90s, 15m, 2h, 7d.")
+until_option = _moment_option("--until", "Before T.")
+agent_option = click.option("--agent", metavar="A", help="Of this agent.")
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to a file instead of standard output.",
 )
-wait_option = click.option(
+_workspace_option = click.option("--workspace", metavar="W", help="See this workspace and nothing else.")
+_wait_option = click.option(
     "--wait",
     "wait_s",
     default=30.0,
@@ -31,44 +99,54 @@ wait_option = click.option(
     show_default=True,
     help="Seconds to wait for the indexer to let go of the index.",
 )
+timeout_option = click.option(
+    "--timeout", "timeout_s", default=60.0, show_default=True, type=click.FloatRange(min=0.01), help="Seconds."
+)
 
 
-def reading(command: F) -> F:
-    """Add --workspace, --wait and --root: the parameters `workspace`, `wait_s` and `root`."""
-    return workspace_option(wait_option(root_option(command)))
+def format_option(*formats: str, **settings: Any) -> Callable[[F], F]:
+    """Add --format, one of some formats; `settings` are those of a click option, such as `default`."""
+    return click.option("--format", "format_", type=click.Choice(formats), **settings)
 
 
-def store(root: str | None, workspace: str | None, wait_s: float, **limits: Any) -> ReadStore:
-    """Return the store that these options name, with further limits of a ReadStore.
+def limit_option(default: int) -> Callable[[F], F]:
+    """Add --limit, 1 to 1,000."""
+    return click.option(
+        "--limit", default=default, show_default=True, type=click.IntRange(min=1, max=1000), help="How many at most."
+    )
 
-    It is kept: to take a DuckDB apart, with what a question has left in it, takes longer than many questions, and when
-    the process ends the kernel does it. The index itself is let go of after each question.
+
+def reading(
+    *, json: bool = True, utc: bool = False
+) -> Callable[[Callable[Concatenate[Context, P], R]], Callable[P, R]]:
+    """Add the options that all reading commands share; the command gets them as a Context, its first argument.
+
+    They are --workspace, --wait and --root; --json unless `json` is False, and --utc with `utc`.
     """
-    global _last
-    _last = ReadStore(existing_root(root), workspace=workspace, wait_s=wait_s, **limits)
-    return _last
+
+    def decorate(command: Callable[Concatenate[Context, P], R]) -> Callable[P, R]:
+        @functools.wraps(command)
+        def run(*arguments: P.args, **parameters: P.kwargs) -> R:
+            shared: dict[str, Any] = {"as_json": False, "utc": False}
+            shared |= {name: parameters.pop(name) for name in Context.__struct_fields__ if name in parameters}
+            return command(Context(**shared), *arguments, **parameters)
+
+        decorated: Callable[..., R] = _workspace_option(_wait_option(root_option(run)))
+        decorated = json_option(decorated) if json else decorated
+        return utc_option(decorated) if utc else decorated
+
+    return decorate
 
 
-_last: ReadStore | None = None
-
-
-def when(text: str | None) -> datetime | None:
-    """Return the moment that --since or --until names, in UTC. Raises QueryFailed."""
-    found = moment(text)
-    return None if found is None else datetime.fromisoformat(found)
+# -- output ----------------------------------------------------------------------------------
 
 
 def shown(time: datetime | None, *, utc: bool) -> str:
     """Return a time for people, to the second: in the local zone, or in UTC with a Z."""
     if time is None:
         return ""
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return f"{aware.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if utc else f"{aware.astimezone():%Y-%m-%d %H:%M:%S}"
-
-
-def echo_json(answer: object) -> None:
-    """Print an answer as JSON: structs as objects, times in UTC, decimals as text."""
-    tell_json(answer)
+    moment_ = timestamps.utc(time)
+    return f"{moment_:%Y-%m-%d %H:%M:%S}Z" if utc else f"{moment_.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def page(text: str) -> None:

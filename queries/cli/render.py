@@ -31,20 +31,19 @@ def table(result: Result) -> None:
 
 
 def fitted(result: Result, ranks: Mapping[str, int], *, elastic: Collection[str] = ()) -> None:
-    """Print rows as a table; in a terminal, without the columns that have no place in it, the highest rank first.
+    """Print rows as a table that fits the terminal (see tables.Column for ranks and elastic); when piped, as `table`.
 
-    Columns without a rank stay; those that are `elastic` may be cut. When piped, this is `table`.
+    Columns without a rank are never left out.
     """
-    width = tables.width_limit()
-    if width is None:
+    if not sys.stdout.isatty():
         table(result)
         return
-    described = [
-        tables.Column(name=name, cells=[], rank=ranks.get(name, 0), number=_is_number(kind), elastic=name in elastic)
+    columns = [
+        tables.Column(name, rank=ranks.get(name, 0), number=_is_number(kind), elastic=name in elastic)
         for name, kind in zip(result.columns, result.types, strict=True)
     ]
     rows = [[_cell(value, interactive=True) for value in row] for row in result.rows]
-    tell("\n".join(tables.lines(tables.columns(rows, *described), width)))
+    tell("\n".join(tables.listed(rows, *columns)))
 
 
 def _lines(columns: list[str], numbers: list[bool], rows: list[list[str]]) -> list[str]:

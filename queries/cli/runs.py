@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, get_args
 from uuid import UUID
@@ -14,41 +14,27 @@ from eventlog.cli.main import say
 from eventlog.cli.text import printable
 from eventlog.format import payloads
 from eventlog.queries.cli import options, verbose, waterfall
-from eventlog.queries.events.lookup import FoundEvent
+from eventlog.queries.cli.options import Context
+from eventlog.queries.events.lookup import Event, FoundEvent
 from eventlog.queries.runs.difference import Difference, Item, Pair
 from eventlog.queries.runs.evidence import Evidence, examine
-from eventlog.queries.runs.lookup import Run, Status
+from eventlog.queries.runs.lookup import Run, Session, Status
 from eventlog.queries.runs.tree import Node, Tree
 from eventlog.queries.store import ReadStore
 from eventlog.queries.text import cells, tables
 from eventlog.queries.text.tables import Column
 from eventlog.queries.text.units import duration, usd
 
-_agent_option = click.option("--agent", metavar="A", help="Of this agent.")
-
-
 # -- lists -----------------------------------------------------------------------------------
 
 
 @click.command()
-@_agent_option
+@options.agent_option
 @click.option("--status", type=click.Choice(get_args(Status)), help="In this state.")
 @options.since_option
-@options.limit_option
-@options.utc_option
-@options.json_option
-@options.reading
-def runs(
-    agent: str | None,
-    status: str | None,
-    since: str | None,
-    limit: int,
-    utc: bool,
-    as_json: bool,
-    workspace: str | None,
-    wait_s: float,
-    root: str | None,
-) -> None:
+@options.limit_option(50)
+@options.reading(utc=True)
+def runs(context: Context, agent: str | None, status: str | None, since: datetime | None, limit: int) -> None:
     """List runs, the one that began last first.
 
     \b
@@ -56,35 +42,32 @@ def runs(
       eventlog runs --agent planner --since 24h
       eventlog runs --status error --json | jq -r '.[].run_id'
     """
-    store = options.store(root, workspace, wait_s)
-    found = store.runs(agent=agent, status=status, since=options.when(since), limit=limit)
-    if as_json:
-        options.echo_json(found)
-    elif not found:
+    found = context.store().runs.list(agent=agent, status=status, since=since, limit=limit)
+    if not found and not context.as_json:
         say("no such runs; a run is there when its events are indexed (eventlog index) and one of them began it")
-    else:
-        options.page("\n".join(_run_lines(found, utc=utc)))
-        if len(found) == limit:
-            say(f"only {limit:,} runs are shown; --limit shows more")
+        return
+    context.show(found, lambda: _run_lines(found, context))
+    if len(found) == limit and not context.as_json:
+        say(f"only {limit:,} runs are shown; --limit shows more")
 
 
-def _run_lines(found: list[Run], *, utc: bool) -> list[str]:
+def _run_lines(found: list[Run], context: Context) -> list[str]:
     rows = [
         (
-            _with_starts(run), run.name or "", run.agent or "", run.status, options.shown(run.started, utc=utc),
+            _with_starts(run), run.name or "", run.agent or "", run.status, context.time(run.started),
             duration(run.duration_ms), f"{run.steps:,}", _with_failures(run.llm_calls, run.llm_failures),
             _with_failures(run.tool_calls, run.tool_failures), f"{run.input_tokens:,}", f"{run.output_tokens:,}",
             run.workspace or "", ": ".join(each for each in (run.error_type, run.error_message) if each),
         )
         for run in found
     ]  # fmt: skip
-    return _listed(
+    return tables.listed(
         rows,
-        _column("run"), _column("name", rank=3, elastic=True), _column("agent", rank=2, elastic=True),
-        _column("status"), _column("began", rank=1), _column("took", rank=4, number=True),
-        _column("steps", rank=6, number=True), _column("models", rank=6, number=True),
-        _column("tools", rank=6, number=True), _column("tokens in", rank=5, number=True),
-        _column("out", rank=5, number=True), _column("workspace", rank=8), _column("error", rank=7, elastic=True),
+        Column("run"), Column("name", rank=3, elastic=True), Column("agent", rank=2, elastic=True),
+        Column("status"), Column("began", rank=1), Column("took", rank=4, number=True),
+        Column("steps", rank=6, number=True), Column("models", rank=6, number=True),
+        Column("tools", rank=6, number=True), Column("tokens in", rank=5, number=True),
+        Column("out", rank=5, number=True), Column("workspace", rank=8), Column("error", rank=7, elastic=True),
     )  # fmt: skip
 
 
@@ -96,65 +79,46 @@ def _with_failures(count: int, failures: int) -> str:
     return f"{count:,} ({failures:,} ✗)" if failures else f"{count:,}"
 
 
-def _column(name: str, *, rank: int = 0, number: bool = False, elastic: bool = False) -> Column:
-    return Column(name=name, cells=[], rank=rank, number=number, elastic=elastic)
-
-
-def _listed(rows: Sequence[tuple[str, ...]], *described: Column) -> list[str]:
-    return tables.lines(tables.columns(rows, *described), tables.width_limit())
-
-
 @click.command()
-@_agent_option
+@options.agent_option
 @options.since_option
-@options.limit_option
-@options.utc_option
-@options.json_option
-@options.reading
-def sessions(
-    agent: str | None,
-    since: str | None,
-    limit: int,
-    utc: bool,
-    as_json: bool,
-    workspace: str | None,
-    wait_s: float,
-    root: str | None,
-) -> None:
+@options.limit_option(50)
+@options.reading(utc=True)
+def sessions(context: Context, agent: str | None, since: datetime | None, limit: int) -> None:
     """List sessions, imported ones included, the one that said something last first.
 
     \b
     Example:
       eventlog sessions --since 7d
     """
-    store = options.store(root, workspace, wait_s)
-    found = store.sessions(agent=agent, since=options.when(since), limit=limit)
-    if as_json:
-        options.echo_json(found)
-        return
-    if not found:
+    found = context.store().sessions.list(agent=agent, since=since, limit=limit)
+    if not found and not context.as_json:
         say("no such sessions; import some (eventlog import --help lists the sources), then run: eventlog index")
         return
+    context.show(found, lambda: _session_lines(found, context))
+    if len(found) == limit and not context.as_json:
+        say(f"only {limit:,} sessions are shown; --limit shows more")
+
+
+def _session_lines(found: list[Session], context: Context) -> list[str]:
     rows = [
         (
-            each.session_id, options.shown(each.last, utc=utc),
-            duration(None if each.duration_s is None else each.duration_s * 1000), each.agent or "",
-            f"{each.events:,}", f"{each.llm_calls:,}", _with_failures(each.tool_calls, each.tool_failures),
-            f"{each.input_tokens:,}", f"{each.output_tokens:,}", ", ".join(each.models),
-            each.summary or each.project or "",
+            session.session_id, context.time(session.last),
+            duration(None if session.duration_s is None else session.duration_s * 1000), session.agent or "",
+            f"{session.events:,}", f"{session.llm_calls:,}",
+            _with_failures(session.tool_calls, session.tool_failures), f"{session.input_tokens:,}",
+            f"{session.output_tokens:,}", ", ".join(session.models), session.summary or session.project or "",
         )
-        for each in found
+        for session in found
     ]  # fmt: skip
-    options.page("\n".join(_listed(
+    return tables.listed(
         rows,
-        _column("session"), _column("last"), _column("took", rank=4, number=True), _column("agent", rank=3),
-        _column("events", rank=6, number=True), _column("models", rank=5, number=True),
-        _column("tools", rank=5, number=True), _column("tokens in", rank=1, number=True),
-        _column("out", rank=1, number=True), _column("of", rank=7, elastic=True),
-        _column("about", rank=2, elastic=True),
-    )))  # fmt: skip
-    if len(found) == limit:
-        say(f"only {limit:,} sessions are shown; --limit shows more")
+        Column("session"), Column("last"), Column("took", rank=4, number=True), Column("agent", rank=3),
+        Column("events", rank=6, number=True), Column("models", rank=5, number=True),
+        Column("tools", rank=5, number=True), Column("tokens in", rank=1, number=True),
+        Column("out", rank=1, number=True), Column("of", rank=7, elastic=True),
+        Column("about", rank=2, elastic=True),
+    )  # fmt: skip
 
 
 # -- show ------------------------------------------------------------------------------------
@@ -163,21 +127,17 @@ def sessions(
 class _Shown(msgspec.Struct, frozen=True, kw_only=True):
     """An event as `show EVENT --json` prints it."""
 
-    event: Any
+    event: Event
     path: str
     line: str | None
     evidence: Evidence
 
 
 @click.command()
-@click.argument("what", metavar="RUN|SESSION|EVENT")
+@click.argument("id_", metavar="RUN|SESSION|EVENT")
 @click.option("--verbose", is_flag=True, help="Also the full prompts, responses, arguments and results.")
-@options.utc_option
-@options.json_option
-@options.reading
-def show(
-    what: str, verbose: bool, utc: bool, as_json: bool, workspace: str | None, wait_s: float, root: str | None
-) -> None:
+@options.reading(utc=True)
+def show(context: Context, id_: str, verbose: bool) -> None:
     """Show a run as a tree over time, the calls of a session, or one event with its proof.
 
     Ids may be shortened to what alone begins so; an event's is given whole.
@@ -187,22 +147,13 @@ def show(
       eventlog show nightly-7
       eventlog show 01a1fc0e-90e7-7614-b5c5-39cd6cbb2847
     """
-    store = options.store(root, workspace, wait_s)
-    found = _find(store, what)
-    if isinstance(found, FoundEvent):
-        _show_event(store, found, utc=utc, as_json=as_json)
-    elif as_json:
-        options.echo_json(found)
-    else:
-        lines = [*_tree_lines(found, utc=utc), *(_verbose_lines(store, found) if verbose else ())]
-        options.page("\n".join(lines))
-
-
-def _find(store: ReadStore, what: str) -> FoundEvent | Tree:
-    event = store.event(what) if _is_uuid(what) else None
+    store = context.store()
+    event = store.events.get(id_) if _is_uuid(id_) else None
     if event is not None:
-        return event
-    return store.tree(what)
+        _show_event(store, event, context)
+        return
+    tree = store.runs.tree(id_)
+    context.show(tree, lambda: [*_tree_lines(tree, context), *(_verbose_lines(store, tree) if verbose else ())])
 
 
 def _is_uuid(text: str) -> bool:
@@ -213,17 +164,14 @@ def _is_uuid(text: str) -> bool:
     return True
 
 
-def _tree_lines(tree: Tree, *, utc: bool) -> Iterator[str]:
-    def shown(moment: datetime | None) -> str:
-        return options.shown(moment, utc=utc)
-
+def _tree_lines(tree: Tree, context: Context) -> Iterator[str]:
     width = tables.terminal_columns()
     if tree.run is not None:
-        head = waterfall.head(tree.run, shown)
+        head = waterfall.head(tree.run, context.time)
     else:
         head = [
             ("session", printable(tree.session_id or "")),
-            ("when", f"{shown(tree.started)} → {shown(tree.finished)}"),
+            ("when", f"{context.time(tree.started)} → {context.time(tree.finished)}"),
         ]
     for name, value in head:
         yield cells.cut(f"{name:9}  {value}", width)
@@ -257,19 +205,21 @@ def _verbose_lines(store: ReadStore, tree: Tree) -> Iterator[str]:
         yield f"… {left_out:,} more events, which would be too long; eventlog show EVENT shows one"
 
 
-def _show_event(store: ReadStore, found: FoundEvent, *, utc: bool, as_json: bool) -> None:
+def _show_event(store: ReadStore, found: FoundEvent, context: Context) -> None:
     evidence = examine(store.root, found)
     line = None if found.line is None else found.line.decode(errors="replace")
-    if as_json:
-        options.echo_json(_Shown(event=found.event, path=found.path, line=line, evidence=evidence))
-        return
-    event = found.event
+    answer = _Shown(event=found.event, path=found.path, line=line, evidence=evidence)
+    context.show(answer, lambda: _event_lines(answer, context))
+
+
+def _event_lines(shown: _Shown, context: Context) -> list[str]:
+    event, line, evidence = shown.event, shown.line, shown.evidence
     lines = []
     for name in event.__struct_fields__:
         value = getattr(event, name)
         if value is None or name in ("payload", "stored_payload", "extra"):
             continue
-        text = _exactly(value, utc=utc) if isinstance(value, datetime) else str(value)
+        text = _exactly(value, context) if isinstance(value, datetime) else str(value)
         lines.append(f"{name:16}  {printable(text)}")
     for name, raw in (("payload", event.payload), ("extra", event.extra)):
         if raw is not None:
@@ -279,19 +229,18 @@ def _show_event(store: ReadStore, found: FoundEvent, *, utc: bool, as_json: bool
             ]
     lines += [
         "",
-        f"line at byte {event.line_offset:,} of {printable(found.path)}:",
+        f"line at byte {event.line_offset:,} of {printable(shown.path)}:",
         printable(line) if line is not None else "(none)",
         "",
         f"same as the row: {'yes' if evidence.same else 'NO'}: {printable(evidence.why)}",
         f"as sealed: {_yes_no(evidence.as_sealed)}: {printable(evidence.seal_why)}",
     ]
-    options.page("\n".join(lines))
+    return lines
 
 
-def _exactly(moment: datetime, *, utc: bool) -> str:
+def _exactly(moment: datetime, context: Context) -> str:
     """Return a time to the microsecond, as the log has it."""
-    shown = options.shown(moment, utc=utc)
-    return f"{shown.removesuffix('Z')}.{moment.microsecond:06}{'Z' if utc else ''}"
+    return f"{context.time(moment).removesuffix('Z')}.{moment.microsecond:06}{'Z' if context.utc else ''}"
 
 
 def _yes_no(known: bool | None) -> str:
@@ -304,20 +253,16 @@ def _yes_no(known: bool | None) -> str:
 @click.command()
 @click.argument("run_a", metavar="RUN")
 @click.argument("run_b", metavar="RUN")
-@options.json_option
-@options.reading
-def diff(run_a: str, run_b: str, as_json: bool, workspace: str | None, wait_s: float, root: str | None) -> None:
+@options.reading()
+def diff(context: Context, run_a: str, run_b: str) -> None:
     """Show where two runs differ: outcome, cost, steps, tool calls, the first prompt.
 
     \b
     Example:
       eventlog diff nightly-6 nightly-7
     """
-    found = options.store(root, workspace, wait_s).diff(run_a, run_b)
-    if as_json:
-        options.echo_json(found)
-    else:
-        options.page("\n".join(_diff_lines(found)))
+    difference = context.store().runs.diff(run_a, run_b)
+    context.show(difference, lambda: _diff_lines(difference))
 
 
 def _diff_lines(found: Difference) -> Iterator[str]:
@@ -331,7 +276,7 @@ def _diff_lines(found: Difference) -> Iterator[str]:
     if found.changes:
         yield ""
         rows = [(each.field, _value(each.field, each.a), _value(each.field, each.b)) for each in found.changes]
-        yield from _listed(rows, _column(""), _column("a", elastic=True), _column("b", elastic=True))
+        yield from tables.listed(rows, Column(""), Column("a", elastic=True), Column("b", elastic=True))
     for title, pairs in (("steps", found.steps), ("tool calls", found.tool_calls)):
         if any(pair.state != "same" for pair in pairs):
             yield ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 import click
 
 from eventlog.cli.main import say
 from eventlog.cli.text import counted, printable
 from eventlog.queries.cli import options
+from eventlog.queries.cli.options import Context
 from eventlog.queries.search.search import CANDIDATES_MAX, Hit, SearchResult
 from eventlog.queries.text import cells, tables
 
@@ -16,23 +18,17 @@ from eventlog.queries.text import cells, tables
 @click.command()
 @click.argument("text", metavar="TEXT...", nargs=-1, required=True)
 @click.option("--type", "event_types", metavar="TYPE", multiple=True, help="Of this event type; may be repeated.")
-@click.option("--agent", metavar="A", help="Of this agent.")
+@options.agent_option
 @options.since_option
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1, max=1000), help="How many at most.")
-@options.utc_option
-@options.json_option
-@options.reading
+@options.limit_option(20)
+@options.reading(utc=True)
 def search(
+    context: Context,
     text: tuple[str, ...],
     event_types: tuple[str, ...],
     agent: str | None,
-    since: str | None,
+    since: datetime | None,
     limit: int,
-    utc: bool,
-    as_json: bool,
-    workspace: str | None,
-    wait_s: float,
-    root: str | None,
 ) -> None:
     """Find events by words: in prompts, responses, tool calls, messages, errors, transcripts.
 
@@ -43,30 +39,27 @@ def search(
       eventlog search rate limit --since 24h
       eventlog search '"exit code 1"' pytest --type tool_call
     """
-    store = options.store(root, workspace, wait_s)
-    found = store.search(" ".join(text), event_types=event_types, agent=agent, since=options.when(since), limit=limit)
-    if as_json:
-        options.echo_json(found)
+    result = context.store().search(" ".join(text), event_types=event_types, agent=agent, since=since, limit=limit)
+    if not result.hits and not context.as_json:
+        say("nothing has all of: " + printable(", ".join(result.words)) + " (eventlog index takes in what is new)")
         return
-    if not found.hits:
-        say("nothing has all of: " + printable(", ".join(found.words)) + " (eventlog index takes in what is new)")
+    context.show(result, lambda: _lines(result, context))
+    if context.as_json:
         return
-    options.page("\n".join(_lines(found, utc=utc)))
-    events = counted(found.matches, "event")
-    if found.cut:
+    events = counted(result.matches, "event")
+    if result.cut:
         say(f"about {events} have them; the newest {CANDIDATES_MAX:,} at most were ranked (--since, --type narrow it)")
-    elif found.matches > len(found.hits):
+    elif result.matches > len(result.hits):
         say(f"{events} have them; --limit shows more")
 
 
-def _lines(found: SearchResult, *, utc: bool) -> Iterator[str]:
+def _lines(result: SearchResult, context: Context) -> Iterator[str]:
     width = tables.width_limit()
-    for hit in found.hits:
+    for hit in result.hits:
         where = [hit.event_type, hit.agent, f"run {hit.run_id}" if hit.run_id else None]
         if not hit.run_id and hit.session_id:
             where.append(f"session {hit.session_id}")
-        line = "  ".join([options.shown(hit.timestamp, utc=utc), hit.event_id, *(each for each in where if each)])
-        line = printable(line)
+        line = printable("  ".join([context.time(hit.timestamp), hit.event_id, *filter(None, where)]))
         yield line if width is None else cells.cut(line, width)
         yield f"  {_snippet(hit, None if width is None else width - 2)}"
 

@@ -20,9 +20,8 @@ from eventlog.errors import QueryFailed
 from eventlog.format import envelope
 from eventlog.queries.access import sandbox
 from eventlog.queries.access.select import Format
-from eventlog.queries.cli import render
-from eventlog.queries.cli.options import reading
-from eventlog.queries.cli.options import store as opened
+from eventlog.queries.cli import options, render
+from eventlog.queries.cli.options import Context
 from eventlog.queries.status import Status
 from eventlog.queries.status import status as look
 from eventlog.queries.store import ReadStore
@@ -31,37 +30,17 @@ from eventlog.queries.text.units import size
 _TABLE_ROWS = 1000
 _FILE_ROWS = 10_000_000
 
-_OUTPUT = click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write to a file instead of standard output.",
-)
-
 
 @click.command()
 @click.argument("query", metavar="QUERY")
-@click.option(
-    "--format", "format_", type=click.Choice(["table", *get_args(Format)]), default="table", show_default=True
-)
-@_OUTPUT
+@options.format_option("table", *get_args(Format), default="table", show_default=True)
+@options.output_option
 @click.option(
     "--limit", type=click.IntRange(min=1), help=f"Rows at most; {_TABLE_ROWS:,} in a table, {_FILE_ROWS:,} else."
 )
-@click.option(
-    "--timeout", "timeout_s", default=60.0, show_default=True, type=click.FloatRange(min=0.01), help="Seconds."
-)
-@reading
-def sql(
-    query: str,
-    format_: str,
-    output: Path | None,
-    limit: int | None,
-    timeout_s: float,
-    workspace: str | None,
-    wait_s: float,
-    root: str | None,
-) -> None:
+@options.timeout_option
+@options.reading(json=False)
+def sql(context: Context, query: str, format_: str, output: Path | None, limit: int | None, timeout_s: float) -> None:
     """Run one SELECT on the index.
 
     '-' reads it from standard input. It is read-only and sees no files and no network. docs/schema.md lists the tables.
@@ -74,7 +53,7 @@ def sql(
     if query == "-":
         query = sys.stdin.read()
     sandbox.bound_process()
-    store = opened(root, workspace, wait_s, timeout_s=timeout_s, on_stuck=_give_up)
+    store = context.store(timeout_s=timeout_s, on_stuck=_give_up)
     if format_ != "table":
         _copy(store, query, [], format_, output, limit or _FILE_ROWS)
         return
@@ -88,17 +67,10 @@ def sql(
 
 @click.command()
 @click.argument("event_types", metavar="TYPE...", nargs=-1, required=True)
-@click.option("--format", "format_", type=click.Choice(["parquet", "csv", "jsonl"]), required=True)
-@_OUTPUT
-@reading
-def export(
-    event_types: tuple[str, ...],
-    format_: str,
-    output: Path | None,
-    workspace: str | None,
-    wait_s: float,
-    root: str | None,
-) -> None:
+@options.format_option("parquet", "csv", "jsonl", required=True)
+@options.output_option
+@options.reading(json=False)
+def export(context: Context, event_types: tuple[str, ...], format_: str, output: Path | None) -> None:
     """Write all events of some types to a file or a pipe.
 
     They are rows of `events`, in order of time.
@@ -110,7 +82,7 @@ def export(
     """
     for name in event_types:
         envelope.check_event_type(name)
-    store = opened(root, workspace, wait_s, timeout_s=24 * 3600)
+    store = context.store(timeout_s=24 * 3600)
     unknown = set(event_types) - {count.event_type for count in store.counts(event_types)}
     if unknown:
         raise QueryFailed(f"no events of type {', '.join(sorted(unknown))}; try: eventlog sql 'FROM event_types'")
@@ -158,7 +130,7 @@ def _target(output: Path | None) -> Iterator[Path]:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.json_option
 @root_option
 def status(as_json: bool, root: str | None) -> None:
     """Show the state of log and index.

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
 
-from eventlog.cli.text import printable
+from eventlog.cli.text import counted, printable
 from eventlog.queries.runs.lookup import Run
 from eventlog.queries.runs.tree import Node, Tree
-from eventlog.queries.text import cells
+from eventlog.queries.text import bars, cells
 from eventlog.queries.text.units import duration
 
 #: More lines than anybody reads; programs ask for JSON.
@@ -23,7 +23,6 @@ _DEPTH_MAX = 12
 _BAR_MIN, _BAR_MAX = 10, 60
 _LABEL_MIN = 24
 _ARGUMENT_CHARS = 30
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
 _MARKS = {"llm_call": "◆", "tool_call": "▸", "error": "✗", "message": "“", "step": ""}
 #: They say what the head of the page says already, or only that time went by.
 _UNSEEN = ("run_started", "run_finished", "heartbeat")
@@ -50,7 +49,7 @@ def _left_out(tree: Tree, undrawn: int) -> Iterator[str]:
         yield f"… not in this tree: {printable(kinds)}"
     unseen = sum(node.event_type == "heartbeat" for node in tree.nodes)
     if unseen:
-        yield f"… {unseen:,} heartbeat{'' if unseen == 1 else 's'}"
+        yield f"… {counted(unseen, 'heartbeat')}"
 
 
 class _Layout:
@@ -92,7 +91,7 @@ class _Layout:
 
     def _bar_of(self, node: Node) -> str:
         assert self._start is not None
-        return bar(
+        return bars.span(
             _part(node.started, self._start, self._span_s), _part(node.finished, self._start, self._span_s), self._bar
         )
 
@@ -104,18 +103,6 @@ def _taken(columns: int) -> int:
 
 def _part(moment: datetime, start: datetime, span_s: float) -> float:
     return min(max((moment - start).total_seconds() / span_s, 0.0), 1.0)
-
-
-def bar(start: float, end: float, columns: int) -> str:
-    """Return a bar from one part of a width to another (0 to 1); it is never quite empty.
-
-    Ends are drawn in eighths of a column; beginnings, for which there are no such characters, in whole ones.
-    """
-    first = min(int(start * columns), columns - 1)
-    eighths = max(round((end * columns - first) * 8), 1)
-    full, rest = divmod(min(eighths, (columns - first) * 8), 8)
-    drawn = " " * first + "█" * full + (_EIGHTHS[rest] if rest else "")
-    return drawn + " " * (columns - len(drawn))
 
 
 # -- labels ----------------------------------------------------------------------------------
@@ -197,17 +184,13 @@ def head(run: Run, shown: Callable[[datetime | None], str]) -> list[tuple[str, s
 
 def totals(tree: Tree, usd: Callable[[Decimal], str]) -> str:
     """Return the line below the tree."""
-    kinds = [
-        ("step", "step", "steps"),
-        ("llm_call", "model call", "model calls"),
-        ("tool_call", "tool call", "tool calls"),
-    ]
+    kinds = {"step": "step", "llm_call": "model call", "tool_call": "tool call"}
     parts = []
-    for kind, one, many in kinds:
+    for kind, noun in kinds.items():
         count = sum(node.event_type == kind for node in tree.nodes) + tree.left_out.get(kind, 0)
         failed = sum(node.event_type == kind and not node.ok for node in tree.nodes)
         if count:
-            parts.append(f"{count:,} {one if count == 1 else many}" + (f" ({failed:,} failed)" if failed else ""))
+            parts.append(counted(count, noun) + (f" ({failed:,} failed)" if failed else ""))
     parts.append(f"{tree.input_tokens:,} → {tree.output_tokens:,} tokens")
     if tree.cost_usd is not None:
         parts.append(usd(tree.cost_usd) + (f" ({tree.unpriced:,} calls without a price)" if tree.unpriced else ""))

@@ -1,4 +1,4 @@
-"""Text in columns of a terminal: how wide it is, and cut to fit."""
+"""Text in a terminal: how many columns it takes, and cut or filled to fit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import unicodedata
 
 
 def width(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return how many columns of a terminal a text takes: 2 for `日`, 0 for a combining accent."""
     return len(text) if text.isascii() else sum(map(_width, text))
 
 
@@ -17,27 +17,27 @@ def _width(char: str) -> int:
 
 
 def cut(text: str, columns: int) -> str:
-    """Return a text that takes so many columns at most; where something is left out, it ends in an ellipsis."""
+    """Return a text of at most `columns` columns; one that was cut ends in an ellipsis."""
     if width(text) <= columns:
         return text
     if columns < 1:
         return ""
-    kept, used = [], 0
+    chars, used = [], 0
     for char in text:
         used += _width(char)
         if used > columns - 1:
             break
-        kept.append(char)
-    return "".join(kept) + "…"
+        chars.append(char)
+    return "".join(chars) + "…"
 
 
 def left(text: str, columns: int) -> str:
-    """Return a text cut or filled up to so many columns."""
+    """Return a text aligned left: cut or filled up to `columns` columns."""
     text = cut(text, columns)
     return text + " " * (columns - width(text))
 
 
 def right(text: str, columns: int) -> str:
-    """Return a text cut or filled up from the left to so many columns."""
+    """Return a text aligned right: cut or filled up to `columns` columns."""
     text = cut(text, columns)
     return " " * (columns - width(text)) + text

@@ -6,7 +6,7 @@ from decimal import ROUND_HALF_UP, Decimal, localcontext
 
 
 def size(count: int) -> str:
-    """Return bytes in a unit that people read."""
+    """Return a number of bytes in a unit that people read: `512 B`, `1.5 KiB`."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
@@ -16,9 +16,9 @@ def size(count: int) -> str:
 
 
 def usd(amount: Decimal | None) -> str:
-    """Return an amount of money as people read it: in cents, and more exactly where it is less than a dollar.
+    """Return an amount of money in cents, below a dollar with two more digits: `$12.50`, `$0.0312`.
 
-    No amount is a dash, which is not the same as $0.00; and what is not nothing never reads as nothing.
+    None is a dash, which is not the same as `$0.00`; and what is not zero never reads as zero: `under $0.0001`.
     """
     if amount is None:
         return "–"
@@ -31,7 +31,7 @@ def usd(amount: Decimal | None) -> str:
 
 
 def tokens(count: int) -> str:
-    """Return a count of tokens as people read it."""
+    """Return a count of tokens, short: `950`, `1.2k`, `3.4M`."""
     value = float(count)
     for unit in ("", "k", "M"):
         if abs(value) < 1000:
@@ -41,7 +41,7 @@ def tokens(count: int) -> str:
 
 
 def duration(ms: float | None) -> str:
-    """Return a duration as people read it, in three digits or so; "" where it is not known."""
+    """Return a duration in about three digits: `8.1 s`, `2 m 05 s`, `3 d 4 h`; "" for None."""
     if ms is None:
         return ""
     if ms < 0:

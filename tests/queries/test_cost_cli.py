@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from eventlog.indexer.indexer import Indexer
-from eventlog.queries.cli import cost
 from eventlog.queries.store import ReadStore
-from eventlog.queries.text import units
+from eventlog.queries.text import bars, units
 from tests.conftest import Run
 from tests.queries.calls import call, price, recorded
 
@@ -197,7 +196,7 @@ def test_amounts_as_people_read_them(amount: str | None, text: str) -> None:
 
 def test_bars_are_as_long_as_their_part() -> None:
     """In eighths of a character, one at least."""
-    assert [cost._bar(Decimal(part), 4) for part in ("0", "0.0001", "0.25", "0.28125", "1")] == [
+    assert [bars.length(Decimal(part), 4) for part in ("0", "0.0001", "0.25", "0.28125", "1")] == [
         "",
         "▏",
         "█",

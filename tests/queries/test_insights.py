@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from eventlog.errors import QueryFailed
 from eventlog.format import builtin
-from eventlog.queries.cli.insights import spark
 from eventlog.queries.insights import calls, findings
 from eventlog.queries.insights.calls import ModelCall, ToolCall
 from eventlog.queries.insights.findings import Growth, Loop, Repeated, Resent, Retry
 from eventlog.queries.store import ReadStore
+from eventlog.queries.text.bars import spark
 from fixtures import transcripts
 from tests.conftest import Run
 from tests.indexer.support import index

@@ -24,7 +24,7 @@ from eventlog.queries.runs import evidence, tree
 from eventlog.queries.runs.difference import Change, first_difference
 from eventlog.queries.runs.tree import Node
 from eventlog.queries.store import ReadStore
-from eventlog.queries.text import cells
+from eventlog.queries.text import bars, cells
 from eventlog.record import runs
 from eventlog.record.recorder import Recorder
 from fixtures import transcripts
@@ -278,7 +278,7 @@ def test_ids_may_be_shortened(root: Path) -> None:
 ])  # fmt: skip
 def test_bars(start: float, end: float, drawn: str) -> None:
     """From a part to a part, never empty, never too wide."""
-    assert waterfall.bar(start, end, 4) == drawn
+    assert bars.span(start, end, 4) == drawn
 
 
 @pytest.mark.parametrize("width", [10, 24, 40, 60, 80, 120, 200])
