@@ -1,4 +1,4 @@
-"""What runs in a process of its own for one question (eventlog.queries.access.isolation)."""
+"""The child process of `eventlog.queries.access.isolation`: it answers one question with a ReadStore."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from eventlog.queries.store import ReadStore
 
 
 def main() -> None:
-    """Answer the question on standard input, on standard output: what a method returns, or the class of an error."""
+    """Read a pickled Question from standard input; write the pickled answer to standard output.
+
+    The answer is (None, result), or the name of a public error class and its message.
+    """
     sandbox.bound_process()
     question: isolation.Question = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
     store = ReadStore(
@@ -28,7 +31,7 @@ def main() -> None:
     try:
         answer = None, getattr(store, question.method)(*question.arguments, **question.options)
     except EventlogError as error:
-        public = next(each for each in type(error).__mro__ if each.__module__ == errors.__name__)
+        public = next(parent for parent in type(error).__mro__ if parent.__module__ == errors.__name__)
         answer = public.__name__, str(error)
     except MemoryError:
         answer = "QueryFailed", "the answer does not fit into memory; narrow it, or export it to a file"

@@ -1,13 +1,14 @@
-"""What the SQL of somebody who may see one workspace may say: looked at as a tree, against positive lists.
+"""Confines untrusted SQL to one workspace: its parse tree is compared with lists of what is allowed.
 
-A table is named plainly, and is one of the views that this workspace has or one of the query's
-own WITH; functions are those of `eventlog.queries.access.functions`; and of a node that is not known here, such as a
-later DuckDB may have, nothing is assumed: it is refused. The views themselves are the other
-fence (eventlog.queries.access.workspace).
+- A table is named without a schema, and is a view of this workspace or a WITH of the query.
+- A function is one of those in `eventlog.queries.access.functions`.
+- A node that is not listed here, such as a later DuckDB may have, is refused.
 
-Which WITH a name means is decided here as DuckDB decides it. It must not matter: a WITH, or an alias, with the name of
-a table that DuckDB would find by itself (`catalog_names`) is refused. So a name that DuckDB understands in
-another way than this module means a view of the workspace, or nothing.
+The views themselves are the other fence (eventlog.queries.access.workspace).
+
+This module resolves the names of WITHs as DuckDB does. An error in that must not matter: a WITH or an alias with the
+name of a table that DuckDB has built in (`catalog_names`) is refused. So a name that DuckDB resolves in another way
+than this module means a view of the workspace, or nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import duckdb
 from eventlog.errors import QueryFailed
 from eventlog.queries.access.functions import FUNCTIONS, TABLE_FUNCTIONS
 
-#: What reads. DuckDB lets a WITH hold what writes, too.
+#: Queries that read. DuckDB allows queries that write in a WITH, too.
 QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"})
 _TABLES = frozenset(
     {"BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EMPTY", "EXPRESSION_LIST", "PIVOT", "SHOW_REF"}
@@ -38,19 +39,23 @@ _EXPRESSIONS = frozenset(
         "TYPE", "WINDOW",
     }
 )  # fmt: skip
-#: Where a name may be qualified there are these, and they must be empty.
+#: Parts of a qualified name; they must be empty.
 _QUALIFIERS = ("catalog", "schema", "catalog_name", "schema_name", "pivot_enum", "at_clause")
 
-#: Names of DuckDB's own begin so: those of its functions, and of what a later version may have, too.
+#: Beginnings of built-in names of DuckDB, of later versions too.
 _PREFIXES = ("duckdb_", "pragma_", "sqlite_", "information_schema", "pg_catalog")
 _catalog_names: dict[str, frozenset[str]] = {}
+_BUILT_IN = """
+    SELECT view_name FROM duckdb_views() WHERE internal AND list_contains(current_schemas(true), schema_name)
+    UNION ALL SELECT table_name FROM duckdb_tables() WHERE internal
+"""
 
-#: `SHOW TABLES`, as the parser has it.
+#: `SHOW TABLES`, as the parser returns it.
 _SHOW_TABLES = '"tables"'
 
 
 def asks_for_tables(tree: dict[str, Any]) -> bool:
-    """Say whether a parsed query is SHOW TABLES and nothing else."""
+    """Return whether a parsed query is SHOW TABLES and nothing else."""
     table = tree["statements"][0]["node"].get("from_table") or {}
     return len(tree["statements"]) == 1 and _special(table) == _SHOW_TABLES
 
@@ -61,60 +66,53 @@ def _special(table: dict[str, Any]) -> str | None:
 
 
 def catalog_names(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
-    """Return the names, in lower case, of the tables of its own that the running DuckDB finds without a schema.
-
-    It is asked once in a process.
-    """
+    """Return the names, in lower case, of DuckDB's built-in tables that need no schema. Cached in the process."""
     if duckdb.__version__ not in _catalog_names:
-        found = connection.execute(
-            "SELECT view_name FROM duckdb_views() WHERE internal AND list_contains(current_schemas(true), schema_name) "
-            "UNION ALL SELECT table_name FROM duckdb_tables() WHERE internal"
-        ).fetchall()
-        _catalog_names[duckdb.__version__] = frozenset(lowered(row[0]) for row in found)
+        rows = connection.execute(_BUILT_IN).fetchall()
+        _catalog_names[duckdb.__version__] = frozenset(lowered(row[0]) for row in rows)
     return _catalog_names[duckdb.__version__]
 
 
 def confine(tree: dict[str, Any], admits: Callable[[str], bool], taken: Collection[str]) -> None:
-    """Raise QueryFailed unless a parsed query reads only what `admits` says yes to.
+    """Raise QueryFailed unless a parsed query reads only tables for which `admits` returns true.
 
-    Names that are `taken` (`catalog_names`) may not be given to anything.
+    Names that are `taken` (`catalog_names`) must not be used for a WITH or an alias.
     """
-    # A stack, since a query may be nested as deep as the parser lets it. With each node goes what is
-    # named by the WITH clauses around it.
+    # A stack, not recursion: a query may be nested as deep as the parser allows. Each node comes with the names of the
+    # WITH clauses around it.
     waiting: list[tuple[Any, frozenset[str]]] = [(statement, frozenset()) for statement in tree["statements"]]
     while waiting:
         node, names = waiting.pop()
         if isinstance(node, list):
-            waiting += [(each, names) for each in node]
+            waiting += [(child, names) for child in node]
         elif isinstance(node, dict):
             _check_kind(node)
-            _check_given_names(node, taken)
+            _check_new_names(node, taken)
             _check_names(node, names, admits)
             waiting += _parts(node, names)
 
 
 def _parts(node: dict[str, Any], names: frozenset[str]) -> list[tuple[Any, frozenset[str]]]:
-    """Return what is in a node, with the names that are known there.
+    """Return the children of a node, each with the names of the WITHs that it may use.
 
-    A part of a WITH knows those before it. Itself it knows only if it is recursive, and then only in what comes
-    behind the UNION: anything else that it names is not the query's own.
+    A WITH may use those before it. It may use itself only if it is recursive, and only after the UNION.
     """
     parts: list[tuple[Any, frozenset[str]]] = []
-    for each in (node.get("cte_map") or {}).get("map", ()):
-        parts.append((each["value"], names))
-        names |= {lowered(each["key"])}
+    for cte in (node.get("cte_map") or {}).get("map", ()):
+        parts.append((cte["value"], names))
+        names |= {lowered(cte["key"])}
     own = {lowered(node["cte_name"])} if node.get("type") == "RECURSIVE_CTE_NODE" else set()
     return parts + [
         (value, names | own if key == "right" else names) for key, value in node.items() if key != "cte_map"
     ]
 
 
-def _check_given_names(node: dict[str, Any], taken: Collection[str]) -> None:
-    """A WITH, or an alias of a table, is not named like a table of DuckDB's own."""
-    given = [each["key"] for each in (node.get("cte_map") or {}).get("map", ())]
+def _check_new_names(node: dict[str, Any], taken: Collection[str]) -> None:
+    """Raise QueryFailed where a WITH, or an alias of a table, has the name of a built-in table."""
+    new_names = [cte["key"] for cte in (node.get("cte_map") or {}).get("map", ())]
     if "class" not in node and isinstance(node.get("alias"), str):
-        given.append(node["alias"])
-    for name in given:
+        new_names.append(node["alias"])
+    for name in new_names:
         if lowered(name) in taken or lowered(name).startswith(_PREFIXES):
             raise QueryFailed(f"{name!r} is a name of DuckDB's own, refused in a workspace; choose another name")
 
@@ -122,16 +120,16 @@ def _check_given_names(node: dict[str, Any], taken: Collection[str]) -> None:
 def _check_kind(node: dict[str, Any]) -> None:
     kind = node.get("class", node.get("type"))
     if isinstance(kind, str):
-        known = _EXPRESSIONS if "class" in node else QUERIES | _TABLES | _MODIFIERS
-        if kind not in known:
+        allowed = _EXPRESSIONS if "class" in node else QUERIES | _TABLES | _MODIFIERS
+        if kind not in allowed:
             raise QueryFailed(f"{kind} is refused in a workspace; use SELECT, WITH, SHOW TABLES, DESCRIBE or SUMMARIZE")
     elif kind is not None and not isinstance(kind, dict):  # a constant's type is an object
         raise QueryFailed("this query cannot be checked, so it is refused in a workspace")
 
 
 def _check_names(node: dict[str, Any], names: frozenset[str], admits: Callable[[str], bool]) -> None:
-    # `run_id.upper()` is a call of upper with a schema, to the parser. Which function it is says the name alone:
-    # there are none but DuckDB's own.
+    # The parser takes `run_id.upper()` for a call of upper in a schema. The name alone says which function it is: there
+    # are no functions but the built-in ones.
     is_call = node.get("class") == "FUNCTION"
     is_qualified = any(node.get(qualifier) for qualifier in _QUALIFIERS) or len(path_of(node)) > 1
     if is_qualified and not is_call:
@@ -143,7 +141,7 @@ def _check_names(node: dict[str, Any], names: frozenset[str], admits: Callable[[
         elif kind != "BASE_TABLE" or lowered(node["table_name"]) not in names:
             _check_table(node["table_name"], admits)
     if kind == "TABLE_FUNCTION" and lowered(node["function"].get("function_name", "")) not in TABLE_FUNCTIONS:
-        # Called once more below, as a function: those for tables are in both lists.
+        # It is checked below as a function, too: table functions are in both lists.
         raise QueryFailed(f"{node['function'].get('function_name')!r} is refused in a workspace")
     if "function_name" in node and not _may_call(node):
         raise QueryFailed(f"a call of {node['function_name']!r} is refused in a workspace")
@@ -161,7 +159,7 @@ def _may_call(node: dict[str, Any]) -> bool:
 
 
 def _check_show(node: dict[str, Any], admits: Callable[[str], bool]) -> None:
-    """DESCRIBE and SUMMARIZE have a query, which is looked at like any other; SHOW has a name."""
+    """Check a SHOW, which has a name. DESCRIBE and SUMMARIZE have a query, which is checked like any other."""
     if _special(node) is not None:
         raise QueryFailed("in a workspace there is SHOW TABLES, by itself, and no other SHOW of the database")
     if node["query"] is None:
@@ -174,5 +172,5 @@ def _check_table(name: str, admits: Callable[[str], bool]) -> None:
 
 
 def lowered(name: str) -> str:
-    """Return a name as DuckDB compares it: only the letters of ASCII have two cases."""
+    """Return a name as DuckDB compares it: in lower case, which only letters of ASCII have."""
     return "".join(letter.lower() if letter.isascii() else letter for letter in name)

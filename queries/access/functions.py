@@ -1,12 +1,9 @@
-"""The functions that a query of one workspace may call.
+"""The functions that a query of one workspace may call: results depend on arguments, the clock or chance alone.
 
-They look at their arguments, at the clock or at chance, and at nothing else.
-
-What is not named here is refused, so that a function that a later DuckDB adds is refused until somebody has
-looked at it. Left out on purpose: what tells of catalogs, settings, statistics, sequences, variables and the
-session (`current_setting`, `stats`, `nextval`, `pg_…`, `has_…`), what plans or runs text
-(`json_serialize_plan`, `query`), what shows how values are stored (`vector_type`), and what is DuckDB's
-own business (`__internal_…`).
+A function that is not listed here is refused, so that one that a later DuckDB adds is refused until somebody has
+reviewed it. Left out on purpose: functions that reveal catalogs, settings, statistics, sequences, variables or the
+session (`current_setting`, `stats`, `nextval`, `pg_…`, `has_…`), that plan or run text (`json_serialize_plan`,
+`query`), that show how values are stored (`vector_type`), and internal ones (`__internal_…`).
 """
 
 from __future__ import annotations
@@ -98,9 +95,9 @@ OF_THE_DATABASE = frozenset(
     )
 )
 
-#: A call of these takes time and memory in proportion to its arguments, and makes nothing much larger than they are:
-#: DuckDB interrupts a query of them soon, since it looks between chunks of rows. Others may make a value of
-#: gigabytes in one call, or take time in proportion to a square.
+#: A call of these takes time and memory in proportion to its arguments, and returns nothing much larger: DuckDB, which
+#: checks for an interruption between chunks of rows, stops a query of them soon. Others may make a value of gigabytes
+#: in one call, or take quadratic time.
 TAME = frozenset(
     re.findall(
         r"\w+",

@@ -1,12 +1,12 @@
-"""A question of SQL in a process of its own, which can be ended at any time.
+"""Runs one untrusted query in a process of its own, which can be killed at any time.
 
-DuckDB looks at an interruption between chunks of rows, and its memory limit does not count the values that one call
-makes: `list_sort(range(1e9))` runs for minutes and takes gigabytes, whatever the limits. A program that lives on
-cannot stop that inside itself. So a query whose calls may do it (`sandbox.Checked.is_tame` says) is asked here.
+DuckDB checks for an interruption between chunks of rows only, and its memory limit does not count the values that one
+call makes: `list_sort(range(1e9))` runs for minutes and takes gigabytes, whatever the limits. A long-lived program
+cannot stop that inside itself. So a query with such calls (`sandbox.Checked.is_tame` is false) runs here.
 
     parent: the question, on standard input ──→ child: a ReadStore, within limits ──→ the answer, on standard output
 
-The child bounds its memory, ends itself `sandbox.STUCK_S` after its time, and is killed when it does not.
+The child limits its memory, exits `sandbox.STUCK_S` seconds after its time limit, and is killed if it does not.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from eventlog import errors
 from eventlog.errors import EventlogError, QueryFailed
 from eventlog.queries.access import sandbox
 
-#: The most to start Python and to load DuckDB, on a busy machine.
+#: Time to start Python and to load DuckDB on a busy machine.
 _START_S = 20.0
-#: How a child ends that is stuck.
+#: Exit code of a child that reached its time limit.
 OVER_TIME = 3
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """A call of a method of ReadStore, and what the store was made with."""
+    """A call of a method of ReadStore, and the arguments of the store. All of it is pickled."""
 
     root: str
     workspace: str | None
@@ -44,15 +44,15 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ask(question: Question) -> Any:
-    """Return what the method returns. Raises QueryFailed, IndexFailed and IndexBusy, as it does."""
+    """Call the method in a child process; return its result. Raises what it raises."""
     try:
-        asked = pickle.dumps(question)
+        request = pickle.dumps(question)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise QueryFailed(f"a parameter of a query is a plain value: {error}") from None
     child = start("eventlog.queries.isolated")
     try:
         answer, _ = child.communicate(
-            asked, timeout=_START_S + question.wait_s + question.timeout_s + 2 * sandbox.STUCK_S
+            request, timeout=_START_S + question.wait_s + question.timeout_s + 2 * sandbox.STUCK_S
         )
     except subprocess.TimeoutExpired:
         raise sandbox.over_time(question.timeout_s) from None
@@ -64,7 +64,7 @@ def ask(question: Question) -> Any:
         raise sandbox.over_time(question.timeout_s)
     if child.returncode:
         raise QueryFailed(f"the process that ran the query ended with {child.returncode}; narrow the query")
-    kind, value = pickle.loads(answer)  # noqa: S301 - from a process of our own, of its own answer
+    kind, value = pickle.loads(answer)  # noqa: S301 - written by the child that this process started
     if kind is None:
         return value
     raise _error(kind, value)
@@ -80,14 +80,14 @@ def start(module: str) -> subprocess.Popen[bytes]:
 
 
 def _error(kind: str, message: str) -> EventlogError:
-    made: type[EventlogError] = getattr(errors, kind)
-    error = made.__new__(made)  # some make their message of other arguments
+    error_type: type[EventlogError] = getattr(errors, kind)
+    error = error_type.__new__(error_type)  # the __init__ of some takes other arguments than the message
     error.args = (message,)
     return error
 
 
 def _clean(question: Question, pid: int) -> None:
-    """Remove the unfinished file of a child that was ended while it wrote one."""
+    """Remove the unfinished file of a child that was killed while it was writing."""
     if question.method != "copy":
         return
     target = Path(os.path.realpath(question.arguments[1]))

@@ -1,4 +1,8 @@
-"""How a reader gets at the index: in its turn, read-only, hardened, and only for as long as a question takes."""
+"""Opens the index for one question: read-only, hardened, and closed again when it is answered.
+
+trusted SQL (a constant of this program)  ──→ the index, or the views of one workspace ──→ connection
+untrusted SQL (anybody's)  ──→ checked ──→ confined ──→ stopped after a time limit ──→ connection and statement
+"""
 
 from __future__ import annotations
 
@@ -20,23 +24,23 @@ from eventlog.indexer.sql import literal
 from eventlog.process import forks
 from eventlog.process.forks import Phase
 from eventlog.queries.access import isolation, sandbox
-from eventlog.queries.access.workspace import Workspace, settle, unguessable, without_hints
+from eventlog.queries.access.workspace import Workspace, configure, unguessable, without_hints
 
-#: To make a DuckDB takes several times as long as most questions, so a store keeps one. Not for ever: its limits
-#: follow what is free on the disk. And not after a question that may have taken much memory.
-_KEPT_S = 60.0
-_CHEAP_S = 0.5
-#: Queries that were checked, and their lengths: a dashboard asks the same again and again.
-_REMEMBERED = 64
-_REMEMBERED_MAX_LENGTH = 10_000
+#: Starting a DuckDB takes several times as long as most questions, so a reader reuses one. It is replaced after a time,
+#: because its limits depend on the free space of the disk, and after a question that may have used much memory.
+_INSTANCE_MAX_AGE_S = 60.0
+_CHEAP_QUESTION_S = 0.5
+#: Results of checks that are cached: a dashboard repeats its queries.
+_CHECKED_MAX = 64
+_CHECKED_CHARS_MAX = 10_000
 
 
-def _kept_instance(root: Path, index: Path) -> duckdb.DuckDBPyConnection:
-    """Make a DuckDB without a file, that can open the index of this root and nothing else."""
+def _new_instance(root: Path, index: Path) -> duckdb.DuckDBPyConnection:
+    """Start a DuckDB in memory that can open the index of this root, and no other file."""
     instance = duckdb.connect(config=dict(CONFIG))
     instance.execute(f"SET GLOBAL temp_directory = {literal(str(spill_path(index)))}")
     real = index.resolve()
-    # The WAL as well: an indexer that was killed in a commit has left one, which is played in memory.
+    # The WAL as well: an indexer that was killed in a commit leaves one, which DuckDB replays in memory.
     may_open = [opened for path in (index, real) for opened in (path, *index_file.wal_paths(path))]
     sandbox.harden(instance, root, may_open=may_open)
     return instance
@@ -77,7 +81,7 @@ class IndexReader:
         self._wait_s = wait_s
         self._on_stuck = on_stuck
         self._on_demand = on_demand or {}
-        self._engine = Engine(partial(_kept_instance, self.root), max_age_s=_KEPT_S)
+        self._engine = Engine(partial(_new_instance, self.root), max_age_s=_INSTANCE_MAX_AGE_S)
         self._file_id: bytes | None = None  # of an index with the right schema
         self._checked: dict[str, sandbox.Checked] = {}
 
@@ -131,7 +135,7 @@ class IndexReader:
         )  # fmt: skip
 
     def _hidden(self, index: str = "") -> tuple[str, ...]:
-        """Return what errors must not name."""
+        """Return the names that errors must not contain."""
         names = (index, str(self.root.absolute()))
         return () if self.workspace is None else tuple(filter(None, names))
 
@@ -141,8 +145,8 @@ class IndexReader:
             sandbox.time_limit(parser, limit_s, self._on_stuck),
         ):
             checked = sandbox.check(parser, query)
-        if len(query) <= _REMEMBERED_MAX_LENGTH:
-            if len(self._checked) >= _REMEMBERED:
+        if len(query) <= _CHECKED_CHARS_MAX:
+            if len(self._checked) >= _CHECKED_MAX:
                 self._checked.clear()
             self._checked[query] = checked
         return checked
@@ -166,19 +170,19 @@ class IndexReader:
                 with sandbox.time_limit(connection, timeout_s, self._on_stuck):
                     yield connection
 
-    def _provide(self, connection: duckdb.DuckDBPyConnection, mentioned: Collection[str]) -> None:
-        """Make what is made on demand, where a query mentions it."""
-        for make in {self._on_demand[name] for name in self._on_demand.keys() & set(mentioned)}:
+    def _provide(self, connection: duckdb.DuckDBPyConnection, tables: Collection[str]) -> None:
+        """Make the tables on demand that a query mentions."""
+        for make in {self._on_demand[name] for name in self._on_demand.keys() & set(tables)}:
             make(connection)
 
     @contextmanager
     def _hardened(
         self, *, may_write: Path | None = None, afresh: bool = False
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
-        """Open the index in the DuckDB that this store keeps, or `afresh` in one that is gone after the question.
+        """Open the index in the DuckDB that this reader reuses; yield a connection, and the name of the index in it.
 
-        So is one that may write, and one for a workspace: to that the index is attached under a name that comes with
-        the connection.
+        `afresh` uses a DuckDB for this question alone. So does a file that may be written to, and a workspace: there,
+        the index is attached under a random name.
         """
         index = "" if self.workspace is None else unguessable()
         engine = None if index or may_write is not None or afresh else self._engine
@@ -186,7 +190,7 @@ class IndexReader:
             self.root, timeout_s=self._wait_s, attached_as=index or None, engine=engine
         ) as connection:
             if index:
-                settle(connection)
+                configure(connection)
                 connection.execute(f"USE {index}")
             if engine is None:
                 sandbox.harden(connection, self.root, may_open=() if may_write is None else (may_write,))
@@ -195,21 +199,21 @@ class IndexReader:
                 self._file_id = None if engine is None else engine.file_id
             started = time.monotonic()
             yield connection, index
-        if engine is not None and time.monotonic() - started > _CHEAP_S:
-            engine.close()  # which gives back the memory that it took
+        if engine is not None and time.monotonic() - started > _CHEAP_QUESTION_S:
+            engine.close()  # gives back its memory
 
     def _expect_schema(self, connection: duckdb.DuckDBPyConnection) -> None:
-        found = schema.version(connection)
-        if found != schema.SCHEMA_VERSION:
+        version = schema.version(connection)
+        if version != schema.SCHEMA_VERSION:
             raise IndexFailed(
-                f"{index_file.index_path(self.root)} has schema {found}, this eventlog reads "
+                f"{index_file.index_path(self.root)} has schema {version}, this eventlog reads "
                 f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
             )
 
 
 @contextmanager
 def _hints_withheld(hidden: tuple[str, ...]) -> Iterator[None]:
-    """Take out of errors what a store of one workspace must not tell; there is nothing of that if nothing is hidden."""
+    """Remove names from errors that a reader of one workspace must not learn."""
     try:
         yield
     except QueryFailed as error:
@@ -223,10 +227,10 @@ _locks: dict[str, threading.Lock] = {}
 
 @contextmanager
 def _one_at_a_time(root: Path, wait_s: float) -> Iterator[None]:
-    """Let threads of this process in one by one; processes read side by side.
+    """Let one thread of this process read at a time; other processes read concurrently.
 
-    Connections of one process to one file share a DuckDB instance, and so its settings: the
-    file that one thread may write would be open to all, or to none.
+    Connections of one process to one file share a DuckDB instance and its settings: a file that one thread may write
+    to would be open to all of them.
     """
     lock = _locks.setdefault(os.path.realpath(root), threading.Lock())
     if not lock.acquire(timeout=wait_s):

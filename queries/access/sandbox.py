@@ -1,13 +1,15 @@
-"""Running other people's SQL: read-only, without files or network, within limits.
+"""Limits of untrusted SQL: read-only, no files, no network, bounded time and memory.
 
-Four fences, each enough alone for most attempts: the index is opened read-only; DuckDB's
-access to anything outside it is switched off and the switch is locked; only a single
-SELECT or EXPLAIN is let through, no part of which writes; and it may not call functions that hide a statement from
-this look, that read files, or that take the process down.
+Four fences, each of which stops most attempts alone:
 
-DuckDB itself must reach the index and its temporary files, and would read them for a query as well. So files are
-kept from a query by what it may name: functions in place of tables are on a list, and where a name with a dot
-is no table, DuckDB would look for a file (`expect_tables`).
+1. The index is opened read-only.
+2. DuckDB's access to anything outside the index is switched off, and the setting is locked (`harden`).
+3. Only a single SELECT or EXPLAIN is accepted, no part of which writes (`check`).
+4. It must not call functions that run text as SQL, read files, or crash the process (`check`).
+
+DuckDB itself must reach the index and its temporary files, and would read them for a query too. So a query cannot name
+files: functions in place of tables must be on a list, and a name with a dot must be that of a table, because DuckDB
+would look for a file otherwise (`expect_tables`).
 """
 
 from __future__ import annotations
@@ -34,47 +36,53 @@ from eventlog.queries.access.functions import FUNCTIONS, OF_THE_DATABASE, TABLE_
 
 STUCK_S = 2.0
 _AGAIN_S = 0.05
-#: What the process maps besides the query's data: libraries, and address space of threads.
+#: Address space of the process besides the data of a query: libraries and threads.
 _PROCESS_BYTES = 2 * 1024**3
 _ALLOWED = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 _EXPLAIN = re.compile(r"\s*explain\s+(analyze\s+)?(\(\s*(analyze|format)\b[^)]*\)\s*)?", re.IGNORECASE)
-#: They run or plan statements made of text, which may be put together where nobody sees it.
+#: They run or plan text as SQL, and that text may be computed by the query itself.
 _RUN_TEXT = frozenset({"query", "query_table", "json_execute_serialized_sql", "json_serialize_plan"})
 _NAME = re.compile(r"\w+")
-#: Before the name of a WITH, what all of its steps have found: no schema.
+#: `recurring.name` is a recursive WITH, not a table in a schema.
 _RECURRING = "recurring"
 _PLAIN = FUNCTIONS | TABLE_FUNCTIONS
-#: They make one value of several. In subqueries of each other, each argument but one may double what there is.
+#: They join several values into one. Nested in subqueries, each argument but one may double the size.
 _JOINING = frozenset({"||", "concat", "concat_ws", "list_value", "row", "struct_pack"})
 _JOINED_MAX = 8
-#: DuckDB does not interrupt the planning of a query either. It takes long where there are many nodes, and where parts
-#: that stand for many columns or rows stand in each other: each level of `SELECT *, *` doubles the columns.
+#: DuckDB does not interrupt planning either. That takes long for many nodes, and for nested parts that stand for many
+#: columns or rows: each level of `SELECT *, *` doubles the columns.
 _MOST = {"nodes": 5_000, "STAR": 12, "BASE_TABLE": 24}
 _IN_PLACE_OF_TABLES = TABLE_FUNCTIONS | OF_THE_DATABASE
+_TABLES_AND_VIEWS = (
+    "SELECT lower(view_name) FROM duckdb_views() UNION ALL SELECT lower(table_name) FROM duckdb_tables()"
+)
 
 
 class Checked(NamedTuple):
-    """A query that may run: its text, its parse tree, and the names that it mentions as tables (in lower case)."""
+    """A query that may run: its text, its parse tree, and the names of its tables (in lower case)."""
 
     statement: str
     tree: dict[str, Any]
     tables: frozenset[str]
-    #: Names of tables that could be those of files: with a schema, or with a dot in them. By their last parts.
+    #: Tables whose names could be those of files: with a schema, or with a dot. Their last parts.
     dotted: frozenset[str]
     #: The tree of an EXPLAIN is that of what it explains.
     is_explain: bool
-    #: Each of its calls ends soon and makes no large value, so that a time limit stops it (functions.TAME).
+    #: A time limit stops it: none of its calls takes long or makes a large value (functions.TAME).
     is_tame: bool
-    #: It names tables by plain names, and calls only functions that look at their arguments: it leaves no trace.
+    #: It leaves no trace in the DuckDB instance: plain table names, and functions of their arguments only.
     is_plain: bool
 
 
 def harden(connection: duckdb.DuckDBPyConnection, root: Path, *, may_open: Sequence[Path] = ()) -> None:
-    """Close a DuckDB's ways out, for good and for all of its connections; only files `may_open` stay reachable."""
+    """Switch off DuckDB's access to files and network for all of its connections, for good; `may_open` stay open.
+
+    Sets the limits of memory and temporary files as well, and locks the settings.
+    """
     if may_open:
         connection.execute("SET GLOBAL allowed_paths = ?", [[str(path) for path in may_open]])
     connection.execute(f"SET GLOBAL memory_limit = '{_memory_limit_bytes()}B'")
-    # What does not fit into memory goes to disk, which must stay free for the log beside it.
+    # Spilled data must leave room on the disk for the log.
     connection.execute(f"SET GLOBAL max_temp_directory_size = '{shutil.disk_usage(root).free // 10}B'")
     with contextlib.suppress(duckdb.CatalogException):  # a build without ICU knows no zones
         connection.execute("SET GLOBAL TimeZone = 'UTC'")
@@ -85,29 +93,28 @@ def harden(connection: duckdb.DuckDBPyConnection, root: Path, *, may_open: Seque
 
 
 def bound_process() -> None:
-    """Bound the memory of the whole process; for one that exists for a single query.
+    """Limit the memory of the whole process; for one that exists for a single query.
 
-    DuckDB's own limit does not count the values that one call makes, such as
-    `list_sum(range(3e8))` or `repeat('x', 1e8)` over many rows. Here they fail as out of
-    memory, instead of waking the kernel's killer.
+    DuckDB's own limit does not count the values that one call makes, such as `list_sum(range(3e8))` or
+    `repeat('x', 1e8)` over many rows. With this limit they fail as out of memory, and the kernel kills no process.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    wanted = _memory_limit_bytes() + _PROCESS_BYTES
-    with contextlib.suppress(OSError, ValueError):  # systems that know no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (wanted if most < 0 else min(wanted, most), most))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    soft = _memory_limit_bytes() + _PROCESS_BYTES
+    with contextlib.suppress(OSError, ValueError):  # systems without such a limit
+        resource.setrlimit(resource.RLIMIT_AS, (soft if hard < 0 else min(soft, hard), hard))
 
 
 def _memory_limit_bytes() -> int:
-    """Half of the machine's memory, 4 GiB at most: a query must not take the machine down."""
+    """Return half of the machine's memory, 4 GiB at most."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(total // 2, 4 * 1024**3)
 
 
 def check(connection: duckdb.DuckDBPyConnection, query: str) -> Checked:
-    """Return the query, parsed, if it is one SELECT (or EXPLAIN) that calls nothing that it may not; raise QueryFailed.
+    """Parse a query and check that it is one SELECT (or EXPLAIN) that calls allowed functions. Raises QueryFailed.
 
-    The connection, hardened before, only parses it. (The parser of the module itself, `duckdb.extract_statements`,
-    would start a second DuckDB for that, which is neither hardened nor cheap.)
+    The connection, hardened before, only parses it. (`duckdb.extract_statements` would start a second DuckDB for that,
+    which is neither hardened nor cheap.)
     """
     if not query.strip().strip(";").strip():
         raise QueryFailed("the query is empty; try: SELECT * FROM event_types")
@@ -120,7 +127,7 @@ def check(connection: duckdb.DuckDBPyConnection, query: str) -> Checked:
     statement = statements[0]
     try:
         kind = statement.type
-    except ValueError:  # one that DuckDB knows and its Python module does not
+    except ValueError:  # DuckDB has this kind, its Python module has not
         raise QueryFailed("this statement is refused: use SELECT, WITH, SHOW, DESCRIBE, SUMMARIZE or EXPLAIN") from None
     if kind not in _ALLOWED:
         raise QueryFailed(
@@ -146,18 +153,20 @@ def _parsed(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]
 
 
 def _check_nodes(statement: str, tree: dict[str, Any], is_explain: bool) -> Checked:
-    """Look at what a query is made of. Raises QueryFailed where a part of it writes, or calls what may not be called.
+    """Check all nodes of a parse tree. Raises QueryFailed where one writes, or calls a function that is refused.
 
-    An operator called by its quoted name, `"="({'a': 1}, 'x')`, gets types that DuckDB has not
-    converted, and crashes the process.
+    An operator that is called by its quoted name, `"="({'a': 1}, 'x')`, gets arguments that DuckDB has not converted,
+    and crashes the process.
     """
     tables, dotted = set(), set()
     is_plain = True
     for node in _nodes(tree):
         kind = node.get("type")
         if isinstance(kind, str) and kind.endswith("_NODE") and kind not in QUERIES:
-            what = kind.removesuffix("_NODE").removesuffix("_QUERY")
-            raise QueryFailed(f"{what} is refused, in a WITH as well: the index is read-only and derived from the log")
+            statement_type = kind.removesuffix("_NODE").removesuffix("_QUERY")
+            raise QueryFailed(
+                f"{statement_type} is refused, in a WITH as well: the index is read-only and derived from the log"
+            )
         if "function_name" in node:
             name, is_operator = node["function_name"], node.get("is_operator")
             if name.lower() in _RUN_TEXT or not (is_operator or _NAME.fullmatch(name)):
@@ -197,13 +206,10 @@ def _is_tame(tree: dict[str, Any]) -> bool:
 
 
 def expect_tables(connection: duckdb.DuckDBPyConnection, checked: Checked) -> None:
-    """Raise QueryFailed where a name that could be that of a file is not that of a table or view."""
+    """Raise QueryFailed where a name with a dot is not that of a table or view: DuckDB would look for a file."""
     if not checked.dotted:
         return
-    found = connection.execute(
-        "SELECT lower(view_name) FROM duckdb_views() UNION ALL SELECT lower(table_name) FROM duckdb_tables()"
-    ).fetchall()
-    missing = checked.dotted - {row[0] for row in found}
+    missing = checked.dotted - {row[0] for row in connection.execute(_TABLES_AND_VIEWS).fetchall()}
     if missing:
         raise QueryFailed(f"there is no table or view {min(missing)!r}; try: SHOW TABLES")
 
@@ -220,12 +226,12 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 
 def over_time(timeout_s: float) -> QueryFailed:
-    """Make the error for a query that was stopped."""
+    """Return the error for a query that was stopped."""
     return QueryFailed(f"the query was stopped after {timeout_s:g} s; narrow it, or allow more time")
 
 
 def failed(error: Exception) -> QueryFailed:
-    """Make the error for a query that DuckDB refused, in its words: they point at the place."""
+    """Return the error for a query that DuckDB refused, with DuckDB's message, which points at the position."""
     return QueryFailed(str(error).strip() or type(error).__name__)
 
 
@@ -243,11 +249,11 @@ def _start(timer: threading.Timer) -> None:
 def time_limit(
     connection: duckdb.DuckDBPyConnection, timeout_s: float, on_stuck: Callable[[QueryFailed], None] | None = None
 ) -> Iterator[None]:
-    """Stop what runs in the block after `timeout_s`. Raises QueryFailed, also for DuckDB's errors.
+    """Stop what runs in the block after `timeout_s` seconds. Raises QueryFailed, also for DuckDB's errors.
 
-    DuckDB looks at an interruption between chunks of rows, so a single call that makes a huge
-    value runs to its end (see `isolation`). `on_stuck` is called, on another thread, `STUCK_S` later: a process
-    that exists for this query alone can then end itself.
+    DuckDB checks for an interruption between chunks of rows, so a single call that makes a huge value runs to its end
+    (see `isolation`). `on_stuck` is called on another thread, `STUCK_S` seconds later: a process that exists for this
+    query alone can then exit.
     """
     expired, over = threading.Event(), threading.Event()
     error_then = over_time(timeout_s)

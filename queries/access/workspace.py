@@ -1,30 +1,29 @@
-"""One workspace of an index: views that hold its rows and nothing else, made anew for each question.
+"""One workspace of an index: views over its rows and no others, created for each question.
 
-    an empty database in memory                      the index, attached read-only under a name that nobody knows
+    an empty database in memory                      the index, attached read-only under a random name
     ┌───────────────────────────────┐
     │ events, runs, llm_calls, …    │ the index's own definitions, over
     │ event_rows_…, conflicts       │ ── rows WHERE workspace = 'w' LIMIT all of them ──→  event_rows, conflicts
-    │ rejected_…                    │ no rows: what is no event has no workspace
-    │ price_events                  │ also those without a workspace: prices that were set for all
+    │ rejected_…                    │ no rows: a rejected line has no workspace
+    │ price_events                  │ also those without a workspace: prices for all workspaces
     └───────────────────────────────┘
 
-What is internal has a name here that nobody knows, and no columns but the built-in ones: the others are fields of
-event types that may be those of others.
+Internal tables have random names here, and only the built-in columns: the others are fields of event types that may
+belong to other workspaces.
 
-Nothing of a view is left out by a condition that comes later: the index's definitions are computed over the rows of the
-workspace, so they say what an index of this workspace alone would say.
+The views are computed over the rows of the workspace, not filtered afterwards: they return what an index of this
+workspace alone would return.
 
-The LIMIT is a fence against the optimiser. Without it the conditions of a query are pushed down to the scan
-and tried on the rows of others first, and those that fail (`payload::INT`) tell what they failed on. No
-condition is moved through a LIMIT. DuckDB would drop one that cannot be reached, from what it knows
-of the sizes of tables, and would tell by its plans what the least and the greatest value of a column is, whoever
-it belongs to: it must not look at such statistics (`disabled_optimizers`). `_prove` looks at a plan, so
-that a DuckDB that does otherwise is refused.
+The LIMIT is a fence against the optimizer. Without it, DuckDB pushes the conditions of a query down to the scan and
+evaluates them on rows of other workspaces first, and a condition that fails (`payload::INT`) reveals the value that it
+failed on. DuckDB moves no condition through a LIMIT. It would drop a LIMIT that exceeds the number of rows, and its
+plans would reveal the least and the greatest value of a column of all workspaces; so it must not use such statistics
+(`disabled_optimizers`). `_validate_fence` examines a plan, and refuses a DuckDB that behaves differently.
 
-All this was checked with some versions of DuckDB (see `checked_versions`). With another one, the rows of the
-workspace are copied into another database in memory, which takes the place of the index: there is nothing else to see.
+All this was checked with some versions of DuckDB (see `checked_versions`). With another one, the rows of the workspace
+are copied into another database in memory, which replaces the index: there is nothing else to see.
 
-What a query may name at all is looked at before (see `confinement`).
+What a query may name at all is checked before (see `confinement`).
 """
 
 from __future__ import annotations
@@ -44,19 +43,20 @@ from eventlog.indexer.sql import ident, literal, literals
 from eventlog.indexer.views.ordering import recorded
 from eventlog.queries.access import checked_versions, confinement, sandbox
 
-#: Of the whole log, or internal.
+#: Tables and views of the whole log, or internal ones.
 HIDDEN = frozenset({"event_rows", "rejected", "segments", "index_meta", SCHEMA_EVENT})
 _ALL = 2**63 - 1
 _PREFIX = "index_"
-#: A part of one of our own definitions that wants one type, and perhaps more of it: it gets a scan of that type. None
-#: of them has an OR, which would let in others; a test looks for that.
+#: Matches `FROM events WHERE event_type = '…'` in built-in views; rewritten to a scan of that type.
+#: No view has an OR there, which would admit other types; a test checks that.
 _OF_ONE_TYPE = re.compile(r"\bFROM\s+(event_rows|events)\s+WHERE\s+(?=event_type\s*=\s*'([a-z_]+)')")
-#: What one of our own definitions calls by its name in the index, and here has another.
+#: Tables of the index that have random names here.
 _INTERNAL = re.compile(r"\b(event_rows|rejected)\b")
-_KEPT_COLUMN = re.compile(r'"[a-z_]+/[^"]+"')
-#: "Did you mean …" searches all catalogs.
+_PROMOTED_COLUMN = re.compile(r'"[a-z_]+/[^"]+"')
+#: "Did you mean …" names tables of all catalogs.
 _HINT = re.compile(r"\n?Did you mean[^\n]*")
-_proven: set[str] = set()
+#: DuckDB versions whose plan was validated in this process.
+_validated: set[str] = set()
 
 
 def unguessable() -> str:
@@ -64,18 +64,18 @@ def unguessable() -> str:
     return f"{_PREFIX}{os.urandom(16).hex()}"
 
 
-def settle(connection: duckdb.DuckDBPyConnection) -> None:
-    """Set what must be set before the settings of a connection are locked."""
+def configure(connection: duckdb.DuckDBPyConnection) -> None:
+    """Change the settings that the fence needs, before the settings of a connection are locked."""
     connection.execute("SET disabled_optimizers = 'statistics_propagation'")
-    # Otherwise a LIMIT keeps the order of the rows, and to do that collects them all.
+    # Otherwise a LIMIT preserves the order of the rows, and collects all of them first.
     connection.execute("SET preserve_insertion_order = false")
 
 
 class Workspace:
-    """The views of one workspace, made as they are asked for. The connection is hardened, and `index` attached to it.
+    """The views of one workspace, created when they are needed. The connection is hardened, and `index` attached to it.
 
-    Without `fenced` the LIMIT is left out, and nothing is copied. That is faster where rows are picked by time or run,
-    and only for SQL of our own whose conditions cannot fail on any row.
+    Without `fenced` there is no LIMIT and no copy. That is faster where rows are selected by time or run, and only for
+    trusted SQL whose conditions cannot fail on any row.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, index: str, name: str, *, fenced: bool = True) -> None:
@@ -96,12 +96,12 @@ class Workspace:
         for view, query in self._base().items():
             connection.execute(f"CREATE VIEW {view} AS {query}")
         if fenced and is_checked_version:
-            _prove(connection, self._internal("event_rows"))
+            _validate_fence(connection, self._internal("event_rows"))
 
     def _base(self) -> dict[str, str]:
-        """Return the queries of what all other views stand on, by name."""
+        """Return the queries of the tables that all other views read, by name."""
         built_in = [text for name, text in self._definitions.items() if name in RESERVED]
-        columns = [*schema.CONTENT, *schema.POSITION, *sorted(set(_KEPT_COLUMN.findall(" ".join(built_in))))]
+        columns = [*schema.CONTENT, *schema.POSITION, *sorted(set(_PROMOTED_COLUMN.findall(" ".join(built_in))))]
         return {
             self._internal("event_rows"): self._rows_of("event_rows", columns=columns),
             self._internal("rejected"): f"SELECT * FROM {self._index}.main.rejected LIMIT 0",
@@ -120,7 +120,7 @@ class Workspace:
         return f"{table}_{self._suffix}"
 
     def _copy(self) -> None:
-        """Have a database with the rows of this workspace, and nothing else, take the place of the index."""
+        """Replace the index by a database that holds the rows of this workspace, and no others."""
         own = self._types(self._definitions)
         used = " ".join(text for name, text in self._definitions.items() if name in RESERVED or name in own)
         copy, run = unguessable(), self._connection.execute
@@ -146,7 +146,7 @@ class Workspace:
         )
 
     def has(self, name: str) -> bool:
-        """Say whether there is such a view. The view of an event type is there if the workspace has such events."""
+        """Return whether there is such a view. The view of an event type exists if the workspace has such events."""
         if name in HIDDEN:
             return False
         if name in RESERVED:
@@ -167,7 +167,7 @@ class Workspace:
         return [row[0] for row in found]
 
     def make(self, names: Collection[str] | None = None) -> None:
-        """Make those of some views that are there, and what they stand on; all but those of event types, if None."""
+        """Create views that exist in the index, and those that they read; None: all but those of event types."""
         for name in sorted(self._definitions.keys() & RESERVED) if names is None else names:
             if name in self._definitions:
                 self._make(name)
@@ -186,7 +186,7 @@ class Workspace:
             for table, event_type, part in zip(rest, rest, rest, strict=True):
                 definition += f"FROM ({self._rows_of('event_rows', event_type)}) AS {table} WHERE {self._renamed(part)}"
         else:
-            # Fields have the names that somebody gave them: here nothing but the end is looked at.
+            # Fields may have any name: only the end of the definition is replaced.
             end = f"FROM event_rows WHERE (event_type = {literal(name)});"
             definition = definition.removesuffix(end) + f"FROM ({self._rows_of('event_rows', name)});"
         self._connection.execute(definition)
@@ -195,7 +195,7 @@ class Workspace:
         return _INTERNAL.sub(lambda found: self._internal(found[1]), definition)
 
     def admit(self, checked: sandbox.Checked, on_demand: Collection[str]) -> str:
-        """Return what to run for a query that stays in here, with the views that it names made. Raises QueryFailed."""
+        """Confine a query to this workspace and create the views it names; return the statement. Raises QueryFailed."""
         if checked.is_explain:
             raise QueryFailed("EXPLAIN is refused in a workspace: plans tell of tables as a whole")
         if confinement.asks_for_tables(checked.tree):
@@ -209,7 +209,7 @@ class Workspace:
 
 
 def _plain(name: str, definition: str) -> str:
-    """Return what makes a view, with its query in it rather than the text of one; in whatever order they are made."""
+    """Return the CREATE VIEW statement of a view, which may be run before the views that it reads exist."""
     query = schema.query_of(definition)
     return definition if query is None else f"CREATE VIEW {name} WITH (DEFER_BINDING) AS {query}"
 
@@ -226,16 +226,16 @@ def _name(value: str) -> str:
 
 
 def without_hints(message: str, hidden: Iterable[str]) -> str:
-    """Return an error of DuckDB without the names that it proposes (they may be those of others) and what is hidden."""
-    said = _HINT.sub("", message)
+    """Remove the names that DuckDB proposes (they may be those of others) and hidden names from an error message."""
+    text = _HINT.sub("", message)
     for name in hidden:
-        said = said.replace(name, "…")
-    return said
+        text = text.replace(name, "…")
+    return text
 
 
-def _prove(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
-    """Raise IndexFailed where a condition gets past the LIMIT. Once in a process is enough."""
-    if duckdb.__version__ in _proven:
+def _validate_fence(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
+    """Raise IndexFailed where DuckDB moves a condition through the LIMIT. Checked once in a process."""
+    if duckdb.__version__ in _validated:
         return
     query = f"SELECT count(*) FROM {rows} WHERE run_id = 'x' AND segment::BIGINT = 1"
     ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {query}").fetchall()
@@ -245,15 +245,15 @@ def _prove(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
             f"DuckDB {duckdb.__version__} plans queries in a way that could show one workspace to another; "
             f"use one of {', '.join(checked_versions.CHECKED)}"
         )
-    _proven.add(duckdb.__version__)
+    _validated.add(duckdb.__version__)
 
 
 def _operators(plan: Any) -> list[str]:
-    """Return the operators from top to bottom, by the last word of their names."""
-    found = []
+    """Return the operators of a plan from top to bottom, by the last word of their names."""
+    operators = []
     nodes = plan
     while nodes:
         (node,) = nodes
-        found.append(str(node["name"]).strip().replace(" ", "_").upper().split("_")[-1])
+        operators.append(str(node["name"]).strip().replace(" ", "_").upper().split("_")[-1])
         nodes = node["children"]
-    return found
+    return operators

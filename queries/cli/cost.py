@@ -33,7 +33,7 @@ _PIPE_CHARS = 80
 
 
 class Daily(click.Group):
-    """A group that is `daily` where no subcommand is named."""
+    """A group whose default command is `daily`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
@@ -45,8 +45,8 @@ class Daily(click.Group):
 def cost() -> None:
     """What model calls cost: per day, week or month.
 
-    Without a subcommand it is `daily`. Each call has the price of its own time, from genai-prices and from
-    `price_set` events (docs/cost.md). Calls without a price are in no sum; they are listed below it.
+    The default is `daily`. Each call has the price that was in force at its time, from genai-prices and from
+    `price_set` events (docs/cost.md). Calls without a price are in no sum; they are listed below.
 
     \b
     Example:
@@ -105,7 +105,7 @@ def _print(period: Period, context: Context, *, by: By | None, since: datetime |
         tell_json(found)
         return
     if not found.rows:
-        say("no model calls are indexed for this; `eventlog index` makes rows of what was logged")
+        say("no such model calls are indexed; try: eventlog index")
     else:
         elastic = () if by is None else (by,)
         render.fitted(_table(found), _RANKS, elastic=elastic)
@@ -218,8 +218,8 @@ def _advice(each: Unpriced) -> Iterator[str]:
 def recompute(context: Context, as_of: str, by: By, since: datetime | None, until: datetime | None) -> None:
     """Price past calls at the prices of one moment.
 
-    Beside what they cost at the prices of their own time. It changes nothing; to change the past, give a `price_set`
-    event an `effective_from` that lies there. Costs that were reported stay as they are.
+    Shows both, and the difference. Nothing is changed; to correct past prices, emit a `price_set` event with an
+    `effective_from` in the past. Costs that were reported stay as they are.
 
     \b
     Example:
@@ -264,7 +264,7 @@ def _repriced(each: Repriced, label: str) -> tuple[str, ...]:
 def prices(context: Context, model: str | None) -> None:
     """Show the rates of the models in use, in USD per million tokens.
 
-    With what was matched, from where the price comes, and for which calls it holds. MODEL is a part of the name.
+    With the matched name, the source of the price, and the calls that it applies to. MODEL is a part of the name.
 
     \b
     Example:
@@ -276,7 +276,7 @@ def prices(context: Context, model: str | None) -> None:
         tell_json({"prices": found, "notes": notes})
         return
     if not found:
-        raise QueryFailed("no such model is in use; `eventlog cost prices` shows all that are")
+        raise QueryFailed("no such model is in use; try: eventlog cost prices")
     columns = [
         "model", "band", "from", "until", "input", "cache read", "write 5m", "write 1h", "output", "matched", "version",
     ]  # fmt: skip

@@ -20,15 +20,15 @@ _COLOURS = {"A": "green", "B": "green", "C": "yellow", "D": "yellow", "F": "red"
 
 @click.command()
 @click.argument("agent", required=False)
-@click.option("--verbose", is_flag=True, help="All checks, also those that took nothing off, with the SQL of each.")
-@click.option("--window", default="24h", show_default=True, metavar="AGE", help="The time that is judged.")
+@click.option("--verbose", is_flag=True, help="All checks, also those without a penalty, with the SQL of each.")
+@click.option("--window", default="24h", show_default=True, metavar="AGE", help="The time that is scored.")
 @click.option("--at", metavar="T", help="As of T, ISO 8601 or an age, instead of now.")
 @options.reading()
 def health(context: Context, agent: str | None, verbose: bool, window: str, at: str | None) -> None:
     """Score each agent, 0 to 100, and say what took points off.
 
-    The last 24 hours are judged, and compared with the seven days before. docs/health.md has the
-    formula; with --verbose each check shows the SQL behind it.
+    The last 24 hours are scored, and compared with the seven days before. docs/health.md has the
+    formula; --verbose shows the SQL of each check.
 
     \b
     Example:

@@ -30,11 +30,11 @@ def insights(context: Context, run_or_session: str) -> None:
     """
     found = context.store().insights(run_or_session)
     if not found.llm_calls and not found.tool_calls and not context.as_json:
-        say("no calls of models or tools are in it, so there is nothing to say")
+        say("it has no calls of models or tools")
         return
     context.show(found, lambda: _lines(found, context))
     if found.cut and not context.as_json:
-        say("it has more calls than are looked at; these are the first")
+        say("it has more calls than are examined; these findings are about the first ones")
 
 
 def _lines(found: Insights, context: Context) -> Iterator[str]:

@@ -23,9 +23,9 @@ _BUCKETS: dict[str, Bucket] = {"daily": "day", "hourly": "hour"}
     "--by",
     type=click.Choice(GROUPS),
     multiple=True,
-    help="A row for each workspace, agent or model; give it again for each of their combinations.",
+    help="One row for each workspace, agent or model; repeat it for each combination.",
 )
-@click.option("--agent", metavar="A", help="Count this agent and nobody else.")
+@click.option("--agent", metavar="A", help="Only this agent.")
 @options.since_option
 @options.until_option
 @options.reading()
@@ -39,7 +39,7 @@ def metrics(
 ) -> None:
     """Show runs, calls, errors, tokens, cost and latencies per day or hour of UTC.
 
-    Counted from the events each time, so that what came late is where it belongs. --json has
+    Counted from the events each time, so late events are in the right bucket. --json has
     more: errors by type, p50 and p99 of everything, tokens by kind.
 
     \b

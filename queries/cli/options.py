@@ -97,7 +97,7 @@ _wait_option = click.option(
     default=30.0,
     type=click.FloatRange(min=0),
     show_default=True,
-    help="Seconds to wait for the indexer to let go of the index.",
+    help="Seconds to wait for the indexer to release the index.",
 )
 timeout_option = click.option(
     "--timeout", "timeout_s", default=60.0, show_default=True, type=click.FloatRange(min=0.01), help="Seconds."

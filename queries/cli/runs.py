@@ -35,7 +35,7 @@ from eventlog.queries.text.units import duration, usd
 @options.limit_option(50)
 @options.reading(utc=True)
 def runs(context: Context, agent: str | None, status: str | None, since: datetime | None, limit: int) -> None:
-    """List runs, the one that began last first.
+    """List runs, newest first.
 
     \b
     Example:
@@ -44,7 +44,7 @@ def runs(context: Context, agent: str | None, status: str | None, since: datetim
     """
     found = context.store().runs.list(agent=agent, status=status, since=since, limit=limit)
     if not found and not context.as_json:
-        say("no such runs; a run is there when its events are indexed (eventlog index) and one of them began it")
+        say("no such runs; record one with obs.run(…), then run: eventlog index")
         return
     context.show(found, lambda: _run_lines(found, context))
     if len(found) == limit and not context.as_json:
@@ -65,7 +65,7 @@ def _run_lines(found: list[Run], context: Context) -> list[str]:
         rows,
         Column("run"), Column("name", rank=3, elastic=True), Column("agent", rank=2, elastic=True),
         Column("status"), Column("began", rank=1), Column("took", rank=4, number=True),
-        Column("steps", rank=6, number=True), Column("models", rank=6, number=True),
+        Column("steps", rank=6, number=True), Column("calls", rank=6, number=True),
         Column("tools", rank=6, number=True), Column("tokens in", rank=5, number=True),
         Column("out", rank=5, number=True), Column("workspace", rank=8), Column("error", rank=7, elastic=True),
     )  # fmt: skip
@@ -85,7 +85,7 @@ def _with_failures(count: int, failures: int) -> str:
 @options.limit_option(50)
 @options.reading(utc=True)
 def sessions(context: Context, agent: str | None, since: datetime | None, limit: int) -> None:
-    """List sessions, imported ones included, the one that said something last first.
+    """List sessions, imported ones included, newest first.
 
     \b
     Example:
@@ -114,9 +114,9 @@ def _session_lines(found: list[Session], context: Context) -> list[str]:
     return tables.listed(
         rows,
         Column("session"), Column("last"), Column("took", rank=4, number=True), Column("agent", rank=3),
-        Column("events", rank=6, number=True), Column("models", rank=5, number=True),
+        Column("events", rank=6, number=True), Column("calls", rank=5, number=True),
         Column("tools", rank=5, number=True), Column("tokens in", rank=1, number=True),
-        Column("out", rank=1, number=True), Column("of", rank=7, elastic=True),
+        Column("out", rank=1, number=True), Column("models", rank=7, elastic=True),
         Column("about", rank=2, elastic=True),
     )  # fmt: skip
 
@@ -138,9 +138,9 @@ class _Shown(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--verbose", is_flag=True, help="Also the full prompts, responses, arguments and results.")
 @options.reading(utc=True)
 def show(context: Context, id_: str, verbose: bool) -> None:
-    """Show a run as a tree over time, the calls of a session, or one event with its proof.
+    """Show a run as a tree over time, the calls of a session, or one event with its evidence.
 
-    Ids may be shortened to what alone begins so; an event's is given whole.
+    Any unique prefix of the id of a run or session works; the id of an event must be complete.
 
     \b
     Example:

@@ -32,7 +32,7 @@ def search(
 ) -> None:
     """Find events by words: in prompts, responses, tool calls, messages, errors, transcripts.
 
-    All words must be there, in any case; "words in quotes" stand as they are. The best come first.
+    All words must occur, in any case; "quoted words" must occur as a phrase. The best matches come first.
 
     \b
     Example:
@@ -41,16 +41,16 @@ def search(
     """
     result = context.store().search(" ".join(text), event_types=event_types, agent=agent, since=since, limit=limit)
     if not result.hits and not context.as_json:
-        say("nothing has all of: " + printable(", ".join(result.words)) + " (eventlog index takes in what is new)")
+        say(f"no event has all of: {printable(', '.join(result.words))} (eventlog index indexes new events)")
         return
     context.show(result, lambda: _lines(result, context))
     if context.as_json:
         return
     events = counted(result.matches, "event")
     if result.cut:
-        say(f"about {events} have them; the newest {CANDIDATES_MAX:,} at most were ranked (--since, --type narrow it)")
+        say(f"about {events} match; the newest {CANDIDATES_MAX:,} at most were ranked (--since, --type narrow it)")
     elif result.matches > len(result.hits):
-        say(f"{events} have them; --limit shows more")
+        say(f"{events} match; --limit shows more")
 
 
 def _lines(result: SearchResult, context: Context) -> Iterator[str]:

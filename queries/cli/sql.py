@@ -43,7 +43,7 @@ _FILE_ROWS = 10_000_000
 def sql(context: Context, query: str, format_: str, output: Path | None, limit: int | None, timeout_s: float) -> None:
     """Run one SELECT on the index.
 
-    '-' reads it from standard input. It is read-only and sees no files and no network. docs/schema.md lists the tables.
+    '-' reads it from standard input. It is read-only, without files and network. docs/schema.md lists the tables.
 
     \b
     Example:
@@ -91,7 +91,7 @@ def export(context: Context, event_types: tuple[str, ...], format_: str, output:
 
 
 def _give_up(error: QueryFailed) -> None:
-    """End the process, whatever DuckDB is doing: it only reads, and nobody else is in here."""
+    """End the process, whatever DuckDB is doing: it only reads, and runs nothing else."""
     say(f"error: {error}")
     os._exit(EXIT_USAGE)
 
@@ -111,8 +111,10 @@ def _copy(
 
 @contextmanager
 def _target(output: Path | None) -> Iterator[Path]:
-    """Lend the file to write to. For standard output, one that is copied when it is whole:
-    an error in the middle then leaves no half answer in a pipe."""
+    """Yield the file to write to. For standard output it is a temporary file, copied when it is complete.
+
+    So an error leaves no incomplete answer in a pipe.
+    """
     if output is not None:
         yield output
         return

@@ -1,4 +1,4 @@
-"""The statements about events and the state of a root are bound by DuckDB, whatever is asked."""
+"""The statements of access, of events and of the state of a root are bound by DuckDB, whatever is asked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from eventlog.queries import status
+from eventlog.queries.access import checked_versions, confinement, sandbox
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.events import lookup
 from tests.indexer.support import index
@@ -42,7 +43,13 @@ def test_counts_can_be_planned(connection: duckdb.DuckDBPyConnection, bucket: lo
         assert "count_star" in plan(connection, lookup.count_query(some, bucket))
 
 
-@pytest.mark.parametrize("statement", [lookup.BY_ID, status.TOTALS, status.SEGMENTS])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        lookup.BY_ID, status.TOTALS, status.SEGMENTS, sandbox._TABLES_AND_VIEWS, confinement._BUILT_IN,
+        checked_versions._FUNCTIONS,
+    ],
+)  # fmt: skip
 def test_a_fixed_statement_can_be_planned(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
     """Its tables and columns exist."""
     assert plan(connection, statement)

@@ -241,7 +241,7 @@ def test_the_command(root: Path, run: Run) -> None:
         story.tell(0, builtin.RunStarted(name="n"))
     done = run("insights", "empty")
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "no calls of models or tools are in it, so there is nothing to say\n"
+    assert done.stderr == "it has no calls of models or tools\n"
 
 
 def test_sparks() -> None:

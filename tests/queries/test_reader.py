@@ -71,7 +71,7 @@ def test_it_is_not_kept_for_ever(root: Path, made: list[tuple[Any, ...]], monkey
     segment(root, line(0))
     index(root)
     made.clear()
-    monkeypatch.setattr(reader, "_KEPT_S", -1.0)
+    monkeypatch.setattr(reader, "_INSTANCE_MAX_AGE_S", -1.0)
     store = ReadStore(root)
     assert store.events().events[0].data() == {"n": 0}
     assert len(store.events().events) == 1
@@ -107,7 +107,7 @@ def test_a_question_that_took_long_keeps_nothing(
     store: ReadStore, made: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have taken much memory."""
-    monkeypatch.setattr(reader, "_CHEAP_S", 0.0)
+    monkeypatch.setattr(reader, "_CHEAP_QUESTION_S", 0.0)
     for number in (1, 2):
         assert store.sql(COUNT).rows == [(3,)]
         assert len(made) == number

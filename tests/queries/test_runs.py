@@ -417,11 +417,11 @@ def test_the_commands_for_people(root: Path, run: Run) -> None:
     ids = nightly(root)
     nightly(root, "nightly-6", shift=-86400, failing=False)
     assert run("runs", "--utc").stdout.splitlines() == [
-        "run        name     agent    status  began                   took  steps  models    tools  tokens in  out"
+        "run        name     agent    status  began                   took  steps  calls    tools  tokens in  out"
         "  workspace  error",
-        "nightly-7  nightly  planner  error   2026-03-01 23:59:50Z  20.0 s      1       2  4 (2 ✗)      4,300  130"
+        "nightly-7  nightly  planner  error   2026-03-01 23:59:50Z  20.0 s      1      2  4 (2 ✗)      4,300  130"
         "  w          Overflow",
-        "nightly-6  nightly  planner  ok      2026-02-28 23:59:50Z  20.0 s      1       2        2      4,300  130  w",
+        "nightly-6  nightly  planner  ok      2026-02-28 23:59:50Z  20.0 s      1      2        2      4,300  130  w",
     ]
     shown = run("show", "nightly-7", "--utc").stdout.splitlines()
     assert shown[:3] == [

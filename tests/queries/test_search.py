@@ -221,12 +221,12 @@ def test_the_command(root: Path, run: Run) -> None:
     assert done.stdout == (
         f"2026-03-02 00:00:08Z  {ids['error']}  error  planner  run nightly-7\n  error_message: the shelf is full\n"
     )
-    assert run("search", "shelf", "--limit", "1").stderr == "6 events have them; --limit shows more\n"
+    assert run("search", "shelf", "--limit", "1").stderr == "6 events match; --limit shows more\n"
     whole = msgspec.json.decode(run("search", "shelf", "--json", "--type", "tool_call").stdout)
     assert ({hit["event_type"] for hit in whole["hits"]}, whole["matches"]) == ({"tool_call"}, 3)
     nothing = run("search", "nothing", "such")
     assert (nothing.returncode, nothing.stdout) == (0, "")
-    assert nothing.stderr == "nothing has all of: nothing, such (eventlog index takes in what is new)\n"
+    assert nothing.stderr == "no event has all of: nothing, such (eventlog index indexes new events)\n"
 
 
 def test_control_characters_do_no_harm(root: Path, run: Run) -> None:

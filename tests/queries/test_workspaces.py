@@ -192,10 +192,10 @@ def test_errors_propose_no_names_of_others(store: ReadStore) -> None:
 
 
 @contextmanager
-def many(settle: Callable[[duckdb.DuckDBPyConnection], None], *, fenced: bool) -> Iterator[Callable[[str], object]]:
+def many(configure: Callable[[duckdb.DuckDBPyConnection], None], *, fenced: bool) -> Iterator[Callable[[str], object]]:
     """Lend a way to ask a workspace of 20,000 events among 200,000: how DuckDB goes about it depends on how many."""
     with duckdb.connect() as connection:
-        settle(connection)
+        configure(connection)
         connection.execute("SET threads = 1; ATTACH ':memory:' AS idx; USE idx")
         projections.create(connection)
         connection.execute(
@@ -220,37 +220,37 @@ def test_no_expression_is_tried_on_rows_of_others() -> None:
     It has been wrong about that (`not_like_escape` in 2.0.0). The LIMIT is what keeps them apart.
     """
     query = "SELECT count(*) FROM events WHERE not_like_escape('a', 'b', run_id)"
-    with many(workspace.settle, fenced=True) as outcome:
+    with many(workspace.configure, fenced=True) as outcome:
         assert [outcome(query) for _ in range(5)] == [[(20_000,)]] * 5
     explained = "EXPLAIN (FORMAT json) SELECT count(*) FROM events WHERE length(run_id) = 1"
     for fenced in (True, False):
-        with many(workspace.settle, fenced=fenced) as outcome:
+        with many(workspace.configure, fenced=fenced) as outcome:
             ((_, plan),) = cast("list[tuple[str, str]]", outcome(explained))
             assert workspace._operators(json.loads(plan))[-3:].count("FILTER") == fenced
 
 
 def test_the_range_of_what_others_have_changes_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """DuckDB knows the least and greatest value of a column in all rows. What it leaves out for that cannot fail, and
-    tells so what the range is; with what `settle` sets it leaves nothing out."""
+    tells so what the range is; with what `configure` sets it leaves nothing out."""
 
     def is_left_out(outcome: Callable[[str], object], more_than: int) -> bool:
         query = f"EXPLAIN SELECT count(*) FROM events WHERE run_id::DATE IS NULL AND cycle > {more_than}"
         return "Empty Result" in str(outcome(query))
 
-    with many(workspace.settle, fenced=True) as outcome:
+    with many(workspace.configure, fenced=True) as outcome:
         assert [is_left_out(outcome, n) for n in (4_999_999, 5_000_001)] == [False, False]
-    monkeypatch.setattr(workspace, "_prove", lambda *_: None)
+    monkeypatch.setattr(workspace, "_validate_fence", lambda *_: None)
     with many(lambda connection: None, fenced=True) as outcome:
         assert [is_left_out(outcome, n) for n in (4_999_999, 5_000_001)] == [False, True]
 
 
 def test_the_fence_is_looked_at_in_a_plan(store: ReadStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A DuckDB that moves conditions through it is not used."""
-    monkeypatch.setattr(workspace, "_proven", set())
+    monkeypatch.setattr(workspace, "_validated", set())
     assert store.sql("SELECT 1").rows == [(1,)]
-    monkeypatch.setattr(workspace, "_proven", set())
-    monkeypatch.setattr(workspace, "settle", lambda connection: None)
-    monkeypatch.setattr("eventlog.queries.access.reader.settle", lambda connection: None)
+    monkeypatch.setattr(workspace, "_validated", set())
+    monkeypatch.setattr(workspace, "configure", lambda connection: None)
+    monkeypatch.setattr("eventlog.queries.access.reader.configure", lambda connection: None)
     with pytest.raises(Exception, match="could show one workspace to another"):
         store.sql("SELECT 1")
 
