@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 LIBRARIES = (
-    "eventlog", "msgspec", "duckdb", "watchfiles", "structlog", "orjson", "loguru", "opentelemetry-sdk", "agentsview",
+    "agent-eventlog", "msgspec", "duckdb", "watchfiles", "structlog", "orjson", "loguru", "opentelemetry-sdk",
+    "agentsview",
 )  # fmt: skip
 
 
