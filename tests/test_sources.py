@@ -16,12 +16,12 @@ import msgspec
 import pytest
 
 from eventlog.cli.main import run as command
-from eventlog.errors import ImportFailed, IndexFailed, InvalidEvent, InvalidSource
+from eventlog.errors import ImportFailed, IndexFailed, InvalidEvent, InvalidSource, QueryFailed
 from eventlog.importers import foreign_types, sources
 from eventlog.importers.jsonl import Jsonl
 from eventlog.importers.sources import Source
 from eventlog.indexer import replay
-from eventlog.indexer.index import index_file
+from eventlog.indexer.index import index_file, schema
 from eventlog.indexer.indexer import Indexer
 from eventlog.indexer.views import projections
 from eventlog.indexer.views import sources as reading
@@ -176,6 +176,32 @@ def test_a_store_of_one_workspace_answers_the_same(toy: Source, root: Path, chat
     assert ReadStore(root, workspace="acme").sql(counts).rows == [(3, 2, 3)]
     assert ReadStore(root).sql(counts).rows == [(6, 4, 6)]
     assert ReadStore(root, workspace="initech").sql(counts).rows == [(0, 0, 0)]
+
+
+def test_quotes_in_a_select_and_in_a_promoted_column_break_no_workspace(
+    toy: Source, root: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A JSON path looks like a promoted column, and a field may have any name, in any case."""
+    select = toy_source.LLM_CALLS.replace(
+        "payload ->> 'error' AS error_type", """coalesce(payload ->> '$."text/plain"', "TOY/a""b") AS error_type"""
+    )
+    promoted = (*toy_source.PROMOTED, PromotedColumn("toy", 'a"b', "VARCHAR"))
+    monkeypatch.setattr(toy_source, "VIEWS", SourceViews(promoted=promoted, llm_calls=select))
+    (chats / "sums.toy").write_text(json.dumps({"kind": "answer", "chat": "c", "id": "a", 'a"b': "odd"}) + "\n")
+    import_and_index(root, chats, "--workspace", "acme")
+    store = ReadStore(root, workspace="acme")
+    assert store.sql("SELECT error_type FROM llm_calls ORDER BY ALL").rows == [("odd",), (None,)]
+    assert [session.llm_calls for session in store.sessions()] == [1, 1]
+    assert store.runs() == []
+
+
+def test_a_view_that_cannot_be_made_in_a_workspace_is_a_failed_query(toy: Source, root: Path, chats: Path) -> None:
+    """No error of DuckDB leaves the store."""
+    import_and_index(root, chats, "--workspace", "acme")
+    with index_file.writing(root) as connection:
+        connection.execute(schema.view("llm_calls", "SELEC").replace("VIEW", "OR REPLACE VIEW", 1))
+    with pytest.raises(QueryFailed, match="SELEC"):
+        ReadStore(root, workspace="acme").sessions()
 
 
 def test_the_calls_of_a_source_are_scored(toy: Source, root: Path, tmp_path: Path) -> None:

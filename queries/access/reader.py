@@ -159,11 +159,12 @@ class IndexReader:
 
         In a workspace it has the views of that workspace, and no other tables; naming the `views` that are read saves
         making the others. `fenced` is explained at Workspace. With `timeout_s`, the block is stopped after that time,
-        and QueryFailed is raised, also for DuckDB's errors.
+        and QueryFailed is raised, also for DuckDB's errors; so it is where the views of a workspace cannot be made.
         """
         with _one_at_a_time(self.root, self._wait_s), self._hardened() as (connection, index):
             if self.workspace is not None:
-                Workspace(connection, index, self.workspace, fenced=fenced).make(views)
+                with _hints_withheld(self._hidden(index)), _query_failed():
+                    Workspace(connection, index, self.workspace, fenced=fenced).make(views)
             if timeout_s is None:
                 yield connection
             else:
@@ -220,6 +221,15 @@ def _hints_withheld(hidden: tuple[str, ...]) -> Iterator[None]:
         if not hidden:
             raise
         raise QueryFailed(without_hints(str(error), hidden)) from None
+
+
+@contextmanager
+def _query_failed() -> Iterator[None]:
+    """Raise QueryFailed for DuckDB's errors."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise sandbox.failed(error) from None
 
 
 _locks: dict[str, threading.Lock] = {}

@@ -52,7 +52,6 @@ _PREFIX = "index_"
 _OF_ONE_TYPE = re.compile(r"\bFROM\s+(event_rows|events)\s+WHERE\s+(?=event_type\s*=\s*'([a-z_]+)')")
 #: Tables of the index that have random names here.
 _INTERNAL = re.compile(r"\b(event_rows|rejected)\b")
-_PROMOTED_COLUMN = re.compile(r'"[a-z_]+/[^"]+"')
 #: "Did you mean …" names tables of all catalogs.
 _HINT = re.compile(r"\n?Did you mean[^\n]*")
 #: DuckDB versions whose plan was validated in this process.
@@ -100,8 +99,10 @@ class Workspace:
 
     def _base(self) -> dict[str, str]:
         """Return the queries of the tables that all other views read, by name."""
-        built_in = [text for name, text in self._definitions.items() if name in RESERVED]
-        columns = [*schema.CONTENT, *schema.POSITION, *sorted(set(_PROMOTED_COLUMN.findall(" ".join(built_in))))]
+        built_in = " ".join(text for name, text in self._definitions.items() if name in RESERVED).lower()
+        # The names that the table has: what looks like one in a view may be a JSON path, such as '$."text/plain"'.
+        promoted = [column for column in self._promoted() if column.lower() in built_in]
+        columns = [*schema.CONTENT, *schema.POSITION, *promoted]
         return {
             self._internal("event_rows"): self._rows_of("event_rows", columns=columns),
             self._internal("rejected"): f"SELECT * FROM {self._index}.main.rejected LIMIT 0",
@@ -111,6 +112,11 @@ class Workspace:
                 f"FROM ({recorded(self._is_price, rows=f'{self._index}.main.event_rows')}){self._limit}"
             ),
         }
+
+    def _promoted(self) -> list[str]:
+        """Return the promoted columns of the index, quoted."""
+        names = self._connection.execute(f"SELECT * FROM {self._index}.main.event_rows LIMIT 0").description or ()
+        return [ident(name) for name, *_ in names if "/" in name]
 
     @property
     def _is_price(self) -> str:
