@@ -160,7 +160,7 @@ class Segment:
         size = self.size = self.size + written
         if size - self._synced_size > _REMEMBERED_MAX_BYTES:
             remembered, self._unsynced = self._unsynced, deque()
-            self._forgotten_lines += data.count(b"\n") + sum(lines.count(b"\n") for _, lines in remembered)
+            self._forgotten_lines += data.count(b"\n") + sum(lines.count(b"\n") for _, lines in _snapshot(remembered))
         else:
             self._unsynced.append((size, data))
         return written
@@ -248,9 +248,10 @@ class Segment:
 
     def _ends_as_left(self, fd: int) -> bool:
         """Say whether the last line is where it was written: file systems reuse the inodes of deleted files."""
-        if not self._unsynced:
+        try:
+            end, lines = self._unsynced[-1]
+        except IndexError:
             return True
-        end, lines = self._unsynced[-1]
         return os.pread(fd, len(lines), end - len(lines)) == lines
 
     def unsynced(self) -> tuple[bytes, int]:
@@ -259,7 +260,7 @@ class Segment:
         A line is lost if it is neither in memory (16 MiB at most) nor in the file any more.
         """
         start, size, forgotten = self._synced_size, self.size, self._forgotten_lines
-        remembered = b"".join(data for end, data in self._unsynced if end > start)
+        remembered = b"".join(data for end, data in _snapshot(self._unsynced) if end > start)
         if len(remembered) == size - start:
             return remembered, 0
         with contextlib.suppress(OSError), self._readable() as fd:
@@ -381,6 +382,15 @@ def _opened(path: Path, flags: int) -> int:
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
+
+
+def _snapshot(lines: deque[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+    """Return the lines that are unsynced now. A sync on another thread may be taking them out of the deque."""
+    while True:
+        try:
+            return list(lines)
+        except RuntimeError:  # it was changed while it was copied
+            continue
 
 
 def _adoptable(fd: int, status: os.stat_result) -> bool:

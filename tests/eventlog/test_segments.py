@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -317,3 +318,36 @@ def test_a_segment_that_cannot_be_opened_counts_as_owned(root: Path, monkeypatch
     owner.close()
     assert not segment.is_owned(path)
     assert not segment.is_owned(root / "nowhere")
+
+
+@pytest.mark.parametrize("remembered_max_bytes", [2**14, 2**24], ids=["lines-forgotten", "lines-remembered"])
+def test_a_sync_beside_appends_changes_no_answer(
+    root: Path, monkeypatch: pytest.MonkeyPatch, remembered_max_bytes: int
+) -> None:
+    """A sync takes lines off the list of those that are not synced, while the writer counts or copies them."""
+    monkeypatch.setattr("eventlog.log.segment._REMEMBERED_MAX_BYTES", remembered_max_bytes)
+    monkeypatch.setattr(Segment, "_sync", lambda _: None)  # so that most of the time lines are taken off
+    owned = Segment.create(root / "log" / "t")
+    over = threading.Event()
+
+    def sync() -> None:
+        while not over.is_set():
+            owned.sync()
+
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    syncing = threading.Thread(target=sync)
+    syncing.start()
+    try:
+        for _ in range(50):
+            for _ in range(2000):
+                assert owned.append(b"{}\n") == 3
+            lines, _ = owned.unsynced()
+            assert lines == b"{}\n" * (len(lines) // 3)
+    finally:
+        over.set()
+        syncing.join(60)
+        sys.setswitchinterval(interval_s)
+    owned.sync()
+    assert owned.unsynced() == (b"", 0)
+    owned.close()
