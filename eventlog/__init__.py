@@ -161,4 +161,5 @@ else:  # hidden from type checkers, which would take any name for one of this mo
 
     def __dir__() -> list[str]:
         """List ReadStore only where it can be loaded: `help(eventlog)` loads all that is listed."""
-        return sorted({*globals(), *(["ReadStore"] if importlib.util.find_spec("duckdb") else [])})
+        is_there = sys.modules.get("duckdb") or importlib.util.find_spec("duckdb")
+        return sorted({*globals(), *(["ReadStore"] if is_there else [])})

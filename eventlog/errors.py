@@ -128,8 +128,11 @@ class ObjectMissing(ObjectUnreadable):
     """A backup has no object with this key."""
 
 
-class MissingExtra(EventlogError):
-    """An optional dependency is not installed. `extra` installs it: `pip install 'agent-eventlog[extra]'`."""
+class MissingExtra(EventlogError, ImportError):
+    """An optional dependency is not installed. `extra` installs it: `pip install 'agent-eventlog[extra]'`.
+
+    It is an ImportError too, so that `try: from eventlog import ReadStore` works as with any optional import.
+    """
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional dependency; try: pip install 'agent-eventlog[{extra}]'")

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from eventlog.queries.access import sandbox
 from eventlog.queries.access.reader import IndexReader
+from eventlog.queries.rows import rows_as
 
 if TYPE_CHECKING:
     from eventlog.queries.alerts import history
@@ -74,11 +76,12 @@ class EventAnswers(_Answers):
         """
         from eventlog.queries.events import lookup
 
+        statement = lookup.page_statement(
+            event_types, since=since, until=until, where=where or {},
+            newest_first=newest_first, limit=limit, after=after,
+        )  # fmt: skip
         with self._reader.trusted(views=_EVENTS, fenced=False) as connection:
-            rows = lookup.rows_of_page(
-                connection, event_types, since=since, until=until, where=where or {},
-                newest_first=newest_first, limit=limit, after=after,
-            )  # fmt: skip
+            rows = sandbox.execute(connection, *statement).fetchall()
         return lookup.page_of(rows, self._reader.root, limit)
 
     def get(self, event_id: str) -> FoundEvent | None:
@@ -89,8 +92,9 @@ class EventAnswers(_Answers):
         """
         from eventlog.queries.events import lookup
 
+        statement = lookup.id_statement(event_id)
         with self._reader.trusted(views=_EVENTS, fenced=False) as connection:
-            rows = lookup.rows_by_id(connection, event_id)
+            rows = sandbox.execute(connection, *statement).fetchall()
         return lookup.with_line(rows, self._reader.root, self._reader.workspace)
 
     def counts(
@@ -108,8 +112,9 @@ class EventAnswers(_Answers):
         """
         from eventlog.queries.events import lookup
 
+        statement = lookup.count_statement(event_types, bucket=bucket, since=since, until=until, where=where or {})
         with self._reader.trusted(views=_EVENTS, fenced=False) as connection:
-            return lookup.counts(connection, event_types, bucket=bucket, since=since, until=until, where=where or {})
+            return rows_as(lookup.Count, sandbox.execute(connection, *statement))
 
     list = __call__
 

@@ -8,15 +8,39 @@ Each call opens and closes the index, so that a store which lives on is never in
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from eventlog.errors import QueryFailed
 from eventlog.indexer.index.digest import Digest, digest
 from eventlog.queries import answers
 from eventlog.queries.access.reader import IndexReader
-from eventlog.queries.access.select import Select
+from eventlog.queries.access.selection import Select
 from eventlog.queries.cost import on_demand
 from eventlog.queries.status import State, state
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Shortcut(Generic[P, R]):
+    """A question of a topic under a name of the store's: `store.costs` is `store.cost.report`."""
+
+    def __init__(self, topic: str, question: Callable[Concatenate[Any, P], R]) -> None:
+        self._topic = topic
+        self._name = question.__name__
+        self.__doc__ = question.__doc__
+
+    @overload
+    def __get__(self, store: None, owner: type[ReadStore]) -> Self: ...
+    @overload
+    def __get__(self, store: ReadStore, owner: type[ReadStore]) -> Callable[P, R]: ...
+    def __get__(self, store: ReadStore | None, owner: type[ReadStore]) -> Self | Callable[P, R]:
+        if store is None:
+            return self
+        question: Callable[P, R] = getattr(getattr(store, self._topic), self._name)
+        return question
 
 
 class ReadStore:
@@ -50,34 +74,83 @@ class ReadStore:
         timeout_s: float = 60.0,
         on_stuck: Callable[[QueryFailed], None] | None = None,
     ) -> None:
-        self._reader = reader = IndexReader(
+        self._reader = IndexReader(
             root, workspace=workspace, wait_s=wait_s, timeout_s=timeout_s, on_stuck=on_stuck, on_demand=on_demand.TABLES
         )
-        self.root = reader.root
-        self.workspace = reader.workspace
+        self.root = self._reader.root
+        self.workspace = self._reader.workspace
 
-        self.events = answers.EventAnswers(reader)
-        self.runs = answers.RunAnswers(reader)
-        self.sessions = answers.SessionAnswers(reader)
-        self.search = answers.SearchAnswers(reader)
-        self.insights = answers.InsightAnswers(reader)
-        self.cost = answers.CostAnswers(reader)
-        self.metrics = answers.MetricAnswers(reader)
-        self.health = answers.HealthAnswers(reader)
-        self.alerts = answers.AlertAnswers(reader)
-        self.sql = Select(reader)
+    # -- topics: made when they are asked, and on the class, so that a subclass may answer otherwise ------------------
 
-        # Shorter names, as they were before there were topics.
-        self.event, self.counts = self.events.get, self.events.counts
-        self.run, self.tree, self.diff, self.payloads = (
-            self.runs.get, self.runs.tree, self.runs.diff, self.runs.payloads,
-        )  # fmt: skip
-        self.session = self.sessions.get
-        self.costs, self.recomputed_costs, self.prices_in_use = (
-            self.cost.report, self.cost.recomputed, self.cost.prices,
-        )  # fmt: skip
-        self.alert_rules, self.alert_deliveries = self.alerts.rules, self.alerts.deliveries
-        self.arrow, self.pandas, self.copy = self.sql.arrow, self.sql.pandas, self.sql.copy
+    @cached_property
+    def events(self) -> answers.EventAnswers:
+        """Events as they were emitted."""
+        return answers.EventAnswers(self._reader)
+
+    @cached_property
+    def runs(self) -> answers.RunAnswers:
+        """Runs of agents."""
+        return answers.RunAnswers(self._reader)
+
+    @cached_property
+    def sessions(self) -> answers.SessionAnswers:
+        """Sessions: runs and calls of one conversation."""
+        return answers.SessionAnswers(self._reader)
+
+    @cached_property
+    def search(self) -> answers.SearchAnswers:
+        """Events that hold words."""
+        return answers.SearchAnswers(self._reader)
+
+    @cached_property
+    def insights(self) -> answers.InsightAnswers:
+        """Loops and waste of a run or a session."""
+        return answers.InsightAnswers(self._reader)
+
+    @cached_property
+    def cost(self) -> answers.CostAnswers:
+        """What model calls cost."""
+        return answers.CostAnswers(self._reader)
+
+    @cached_property
+    def metrics(self) -> answers.MetricAnswers:
+        """Counts, tokens, cost and latencies per bucket of time."""
+        return answers.MetricAnswers(self._reader)
+
+    @cached_property
+    def health(self) -> answers.HealthAnswers:
+        """Scores of agents, with their reasons."""
+        return answers.HealthAnswers(self._reader)
+
+    @cached_property
+    def alerts(self) -> answers.AlertAnswers:
+        """Rules, firings and deliveries of alerts."""
+        return answers.AlertAnswers(self._reader)
+
+    @cached_property
+    def sql(self) -> Select:
+        """Untrusted SQL: one SELECT."""
+        return Select(self._reader)
+
+    # -- shorter names for some of their questions ---------------------------------------------------------------------
+
+    event = _Shortcut("events", answers.EventAnswers.get)
+    counts = _Shortcut("events", answers.EventAnswers.counts)
+    run = _Shortcut("runs", answers.RunAnswers.get)
+    tree = _Shortcut("runs", answers.RunAnswers.tree)
+    diff = _Shortcut("runs", answers.RunAnswers.diff)
+    payloads = _Shortcut("runs", answers.RunAnswers.payloads)
+    session = _Shortcut("sessions", answers.SessionAnswers.get)
+    costs = _Shortcut("cost", answers.CostAnswers.report)
+    recomputed_costs = _Shortcut("cost", answers.CostAnswers.recomputed)
+    prices_in_use = _Shortcut("cost", answers.CostAnswers.prices)
+    alert_rules = _Shortcut("alerts", answers.AlertAnswers.rules)
+    alert_deliveries = _Shortcut("alerts", answers.AlertAnswers.deliveries)
+    arrow = _Shortcut("sql", Select.arrow)
+    pandas = _Shortcut("sql", Select.pandas)
+    copy = _Shortcut("sql", Select.copy)
+
+    # -- the index as a whole ------------------------------------------------------------------------------------------
 
     def state(self) -> State:
         """Return what the index holds, and how many bytes of each segment it has not read yet.

@@ -40,16 +40,17 @@ class Phase(enum.IntEnum):
     RECORDERS = 4
 
 
-_before: list[tuple[Phase, Hook]] = []
-_after_in_child: list[tuple[Phase, Hook]] = []
+#: Only appended to, so that a fork at any moment runs all hooks that are registered.
+_before: dict[Phase, list[Hook]] = {phase: [] for phase in Phase}
+_after_in_child: dict[Phase, list[Hook]] = {phase: [] for phase in Phase}
 
 
 def register(phase: Phase, *, before: Hook | None = None, after_in_child: Hook | None = None) -> None:
-    """Run `before` in the parent before each fork, and `after_in_child` in each child."""
-    for hooks, hook in ((_before, before), (_after_in_child, after_in_child)):
-        if hook is not None:
-            hooks.append((phase, hook))
-            hooks.sort(key=lambda registered: registered[0])  # stable: within a phase, in order of registration
+    """Run `before` in the parent before each fork, and `after_in_child` in each child. Any thread may call this."""
+    if before is not None:
+        _before[phase].append(before)
+    if after_in_child is not None:
+        _after_in_child[phase].append(after_in_child)
 
 
 class Instances(Generic[T]):
@@ -130,11 +131,18 @@ def _close_in_child() -> None:
 register(Phase.DESCRIPTORS, after_in_child=_close_in_child)
 
 
-def _run(hooks: Iterable[tuple[Phase, Hook]]) -> None:
+def _in_order(hooks: dict[Phase, list[Hook]]) -> list[Hook]:
+    """Return hooks phase by phase, and within a phase in order of registration."""
+    return [hook for phase in Phase for hook in hooks[phase]]
+
+
+def _run(hooks: Iterable[Hook]) -> None:
     """Run hooks in this order. Python prints what is raised at a fork; the stack has the rest run first."""
     with contextlib.ExitStack() as stack:
-        for _, hook in reversed(list(hooks)):
+        for hook in reversed(list(hooks)):
             stack.callback(hook)
 
 
-os.register_at_fork(before=lambda: _run(reversed(_before)), after_in_child=lambda: _run(_after_in_child))
+os.register_at_fork(
+    before=lambda: _run(reversed(_in_order(_before))), after_in_child=lambda: _run(_in_order(_after_in_child))
+)

@@ -23,7 +23,7 @@ import msgspec
 
 from eventlog.errors import EventlogError, IndexFailed
 from eventlog.format.alerts import AlertRuleSet
-from eventlog.queries.access import isolation, sandbox, select
+from eventlog.queries.access import isolation, sandbox, selection
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.alerts.evaluate import USED_UP
 from eventlog.queries.alerts.machine import Reading
@@ -172,7 +172,7 @@ def _run(request: Request, query: Query) -> Reading:
         on_demand=on_demand.TABLES,
     )
     try:
-        result = select.rows(reader, query.sql, None, row_limit=ROWS_MAX, timeout_s=query.timeout_s)
+        result = selection.rows(reader, query.sql, None, row_limit=ROWS_MAX, timeout_s=query.timeout_s)
     except EventlogError as error:
         # The first line says what is wrong; DuckDB goes on with the position, and with advice.
         reason = str(error).splitlines()[0][:DETAIL_CHARS_MAX]

@@ -18,7 +18,7 @@ from eventlog.cli.text import counted, printable
 from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
 from eventlog.log import clock
-from eventlog.queries.access.select import Result
+from eventlog.queries.access.selection import Result
 from eventlog.queries.cli import render
 from eventlog.queries.cli.options import Context, reading, since_option, until_option, when
 from eventlog.queries.cost.report import GROUPS, By, Cost, CostReport, Period, PriceInUse, Repriced, Unpriced

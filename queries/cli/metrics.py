@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from eventlog.cli.main import tell_json
-from eventlog.queries.access.select import Result
+from eventlog.queries.access.selection import Result
 from eventlog.queries.cli import options, render
 from eventlog.queries.cli.options import Context
 from eventlog.queries.metrics.aggregates import GROUPS, Bucket, Group, Metrics, Percentiles

@@ -8,7 +8,7 @@ from typing import Any
 
 from eventlog.cli.main import tell
 from eventlog.cli.text import printable
-from eventlog.queries.access.select import Result
+from eventlog.queries.access.selection import Result
 from eventlog.queries.text import tables
 
 _CELL_CHARS_MAX = 500

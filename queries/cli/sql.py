@@ -19,7 +19,7 @@ from eventlog.cli.text import printable_lines
 from eventlog.errors import QueryFailed
 from eventlog.format import envelope
 from eventlog.queries.access import sandbox
-from eventlog.queries.access.select import Format
+from eventlog.queries.access.selection import Format
 from eventlog.queries.cli import options, render
 from eventlog.queries.cli.options import Context
 from eventlog.queries.status import Status

@@ -3,8 +3,8 @@
     rows of `events` (in the index) ──→ Event, with large fields put back from `blobs/`
                                     └─→ the raw line, read from its segment
 
-Functions that take a connection read the index and nothing else; those that take a root read files, and need no
-connection, so that nobody waits for the index meanwhile.
+Statements are made before the index is opened, so that odd arguments are refused at once; lines and blobs are read
+after it is closed, so that nobody waits for the index meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
-import duckdb
 import msgspec
 
 from eventlog.errors import InvalidEvent, QueryFailed
@@ -23,9 +22,7 @@ from eventlog.format import envelope, payloads, timestamps
 from eventlog.indexer.index import schema
 from eventlog.indexer.sql import literal
 from eventlog.log import blobs, layout, reader
-from eventlog.queries.access import sandbox
 from eventlog.queries.identity import chosen
-from eventlog.queries.rows import rows_as
 
 Bucket = Literal["minute", "hour", "day", "week", "month"]
 Moment = datetime | str
@@ -100,6 +97,10 @@ _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM events"
 BY_ID = f"{_SELECT} WHERE event_id = ?::UUID ORDER BY workspace NULLS FIRST LIMIT {_CANDIDATES}"
 
 
+#: A statement and its parameters.
+Statement = tuple[str, list[Any]]
+
+
 def page_query(conditions: Iterable[str], limit: int, *, newest_first: bool = False) -> str:
     """Return the statement for `limit` events that meet all conditions, in order of (timestamp, id, workspace)."""
     direction = "DESC" if newest_first else "ASC"
@@ -116,11 +117,10 @@ def count_query(conditions: Iterable[str], bucket: Bucket | None) -> str:
     )
 
 
-# -- from the index --------------------------------------------------------------------------
+# -- statements with their parameters, checked before the index is opened --------------------------
 
 
-def rows_of_page(
-    connection: duckdb.DuckDBPyConnection,
+def page_statement(
     event_types: Iterable[str],
     *,
     since: Moment | None,
@@ -129,36 +129,38 @@ def rows_of_page(
     newest_first: bool,
     limit: int,
     after: str | None,
-) -> list[Row]:
-    """Return `limit` rows of events and one more if there is one. Raises QueryFailed for what cannot be asked."""
+) -> Statement:
+    """Return the statement for `limit` events and one more if there is one. Raises QueryFailed for odd arguments."""
     if not 1 <= limit <= LIMIT_MAX:
         raise QueryFailed(f"limit {limit} is out of range: 1 to {LIMIT_MAX:,}; page on with `after`")
     conditions, params = _conditions(event_types, since, until, where)
     if after is not None:
         conditions.append(f"({', '.join(_ORDER)}) {'<' if newest_first else '>'} {_AFTER}")
         params += _position(after)
-    return sandbox.execute(connection, page_query(conditions, limit + 1, newest_first=newest_first), params).fetchall()
+    return page_query(conditions, limit + 1, newest_first=newest_first), params
 
 
-def rows_by_id(connection: duckdb.DuckDBPyConnection, event_id: str) -> list[Row]:
-    """Return the rows of events of one id: one for each workspace that has it."""
-    return connection.execute(BY_ID, [_uuid(event_id)]).fetchall()
+def id_statement(event_id: str) -> Statement:
+    """Return the statement for the events of one id: one for each workspace that has it. Raises QueryFailed."""
+    return BY_ID, [_uuid(event_id)]
 
 
-def counts(
-    connection: duckdb.DuckDBPyConnection,
+def count_statement(
     event_types: Iterable[str],
     *,
     bucket: Bucket | None,
     since: Moment | None,
     until: Moment | None,
     where: Mapping[str, str | int],
-) -> list[Count]:
-    """Count events per type, and per bucket of UTC time if one is named. Raises QueryFailed."""
+) -> Statement:
+    """Return the statement that counts events per type, and per bucket of UTC time if one is named.
+
+    Raises QueryFailed for odd arguments.
+    """
     if bucket is not None and bucket not in BUCKETS:
         raise QueryFailed(f"unknown bucket {bucket!r}; use one of {', '.join(BUCKETS)}")
     conditions, params = _conditions(event_types, since, until, where)
-    return rows_as(Count, sandbox.execute(connection, count_query(conditions, bucket), params))
+    return count_query(conditions, bucket), params
 
 
 def _conditions(

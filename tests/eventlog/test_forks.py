@@ -102,3 +102,36 @@ def test_living_objects_have_their_hooks_called_and_no_others() -> None:
         named.discard(discarded)
     """)
     assert ran == ["stays"]
+
+
+def test_hooks_that_threads_register_all_run() -> None:
+    """Modules are imported late, on any thread: no hook is lost, and a fork meanwhile runs those that are there."""
+    program = """
+        import os, sys, threading
+        from eventlog.process.forks import Phase, register
+        sys.setswitchinterval(1e-6)
+        ran = [0]
+        def hook(): ran[0] += 1
+        register(Phase.DESCRIPTORS, after_in_child=hook)
+
+        def registering():
+            for _ in range(2000):
+                for phase in reversed(Phase):
+                    register(phase, after_in_child=hook)
+
+        threads = [threading.Thread(target=registering) for _ in range(4)]
+        for thread in threads: thread.start()
+        for _ in range(20):
+            pid = os.fork()
+            if not pid:
+                os._exit(0 if ran[0] else 1)
+            assert os.waitpid(pid, 0)[1] == 0
+        for thread in threads: thread.join()
+        pid = os.fork()
+        if not pid:
+            os._exit(0 if ran[0] == 4 * 2000 * len(Phase) + 1 else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+    """
+    code = textwrap.dedent(program)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -503,3 +503,42 @@ def test_a_large_field_that_is_lost_is_marked(root: Path) -> None:
     first, second = (event.data() for event in ReadStore(root).events().events)
     assert (first["n"], second) == (1, {"n": 2})
     assert "is missing; bring it back with: eventlog restore" in str(blobs.error_of(first["p"]))
+
+
+def test_a_subclass_may_answer_otherwise(root: Path) -> None:
+    """As a program does that audits questions: its methods are asked, and the store's own are there behind them."""
+    Recorder(Config(root=str(root))).emit("t")
+    Indexer(root).catch_up()
+    audited = []
+
+    class Audited(ReadStore):
+        def counts(self, *arguments: Any, **options: Any) -> Any:
+            audited.append("counts")
+            return super().counts(*arguments, **options)
+
+        def sql(self, query: str, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]  # a topic until now
+            audited.append(query)
+            return super().sql(query, *arguments, **options)
+
+    store = Audited(root)
+    assert store.sql("SELECT 1").rows == [(1,)]
+    assert [count.events for count in store.counts()] == [1]
+    assert audited == ["SELECT 1", "counts"]
+    assert {"runs", "sql", "costs", "event"} <= set(vars(ReadStore))  # where a test double and `help` look for them
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda store: store.events(limit=0),
+        lambda store: store.events(where={"nope": 1}),
+        lambda store: store.events(since="yesterday"),
+        lambda store: store.events(after="zzz"),
+        lambda store: store.event("zzz"),
+        lambda store: store.counts(bucket="eon"),
+    ],
+)
+def test_odd_arguments_are_refused_before_the_index_is_opened(root: Path, ask: Callable[[ReadStore], object]) -> None:
+    """There is none here; where there is one, nobody waits for it only to be told of a mistake."""
+    with pytest.raises(QueryFailed):
+        ask(ReadStore(root))
