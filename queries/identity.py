@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
 from eventlog.errors import QueryFailed
@@ -48,3 +48,8 @@ def chosen(entity: str, workspaces: Collection[str | None]) -> str | None:
             "choose one with --workspace"
         )
     return names[0]
+
+
+def names(one_or_more: str | Iterable[str]) -> list[str]:
+    """Return names as a list: `names("llm_call")` and `names(["llm_call"])` are both `["llm_call"]`."""
+    return [one_or_more] if isinstance(one_or_more, str) else list(one_or_more)

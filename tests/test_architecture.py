@@ -33,7 +33,7 @@ ALONE = {
 }
 #: Named for type checkers only, and loaded when a program asks for it.
 LAZY = {"eventlog/__init__.py": {"eventlog.queries.store"}}
-#: The rooms, from the ground up: what stands in one may import from its own and from those before it.
+#: The rooms, floor by floor from the ground up: a module may import from its own floor and from those below.
 ROOMS = (
     ("eventlog.errors", "eventlog.version", "eventlog.durability"),
     ("eventlog.installation",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -37,8 +38,8 @@ class _BackupCommand(click.Command):
     """Reads `--verify` as `--verify=100%`, unless a share follows it."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        followers = [*args[1:], ""]
-        return super().parse_args(ctx, [_with_share(arg, next_) for arg, next_ in zip(args, followers, strict=True)])
+        pairs = itertools.zip_longest(args, args[1:], fillvalue="")
+        return super().parse_args(ctx, [_with_share(arg, follower) for arg, follower in pairs])
 
 
 def _with_share(arg: str, follower: str) -> str:

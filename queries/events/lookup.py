@@ -22,7 +22,7 @@ from eventlog.format import envelope, payloads, timestamps
 from eventlog.indexer.index import schema
 from eventlog.indexer.sql import literal
 from eventlog.log import blobs, layout, reader
-from eventlog.queries.identity import chosen
+from eventlog.queries.identity import chosen, names
 
 Bucket = Literal["minute", "hour", "day", "week", "month"]
 Moment = datetime | str
@@ -168,7 +168,7 @@ def _conditions(
 ) -> tuple[list[str], list[Any]]:
     conditions: list[str] = ["true"]
     params: list[Any] = []
-    types = list(event_types)
+    types = names(event_types)
     if types:
         conditions.append("event_type IN (SELECT unnest(?))")
         params.append(types)

@@ -25,6 +25,7 @@ from eventlog.errors import QueryFailed
 from eventlog.format.timestamps import naive_utc
 from eventlog.indexer.sql import literal
 from eventlog.queries.cost import costs
+from eventlog.queries.identity import names
 from eventlog.queries.rows import rows_as_dicts
 
 Bucket = Literal["day", "hour"]
@@ -114,7 +115,8 @@ def metrics(
     """
     if bucket not in BUCKETS:
         raise QueryFailed(f"unknown bucket {bucket!r}; use {' or '.join(BUCKETS)}")
-    unknown = set(by) - set(GROUPS)
+    groups = set(names(by))
+    unknown = groups - set(GROUPS)
     if unknown:
         raise QueryFailed(f"cannot group by {', '.join(sorted(unknown))}; use {', '.join(GROUPS)}")
     costs.provide(connection)
@@ -125,7 +127,7 @@ def metrics(
         "agent": agent,
         "now": naive_utc(now or datetime.now(UTC)),
         "limit": ROWS_MAX + 1,
-    } | {f"by_{group}": group in by for group in GROUPS}
+    } | {f"by_{group}": group in groups for group in GROUPS}
     rows = rows_as_dicts(connection.execute(_METRICS, params))
     if len(rows) > ROWS_MAX:
         raise QueryFailed(f"there are more than {ROWS_MAX:,} rows; narrow it by a later `since`, or by fewer groups")

@@ -25,6 +25,7 @@ from eventlog.format import payloads
 from eventlog.format.timestamps import naive_utc
 from eventlog.log import blobs
 from eventlog.queries.access import sandbox
+from eventlog.queries.identity import names
 from eventlog.queries.rows import rows_as
 from eventlog.queries.search import blob_search, terms
 
@@ -182,7 +183,7 @@ def _scan(
     since: datetime | None,
 ) -> tuple[list[_Candidate], _Statistics]:
     """Return the newest events whose JSON may have all words, and the numbers that the scores need."""
-    types = list(event_types)
+    types = names(event_types)
     events = f"{_OF_TYPES if types else _OF_ALL_TYPES} AND {_FILTER}"
     filter_params: dict[str, Any] = {"agent": agent, "since": since and naive_utc(since)}
     if types:

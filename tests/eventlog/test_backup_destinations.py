@@ -289,3 +289,11 @@ def test_how_much_of_a_segment_is_settled(root: Path) -> None:
     assert extent(segment) == (200_003, True)
     owner.path.unlink()
     assert extent(segment) == (0, False)
+
+
+def test_a_backup_without_a_destination_is_a_usage_error(run: Run) -> None:
+    """Not a traceback's words."""
+    for arguments in (["backup"], ["backup", "--verify"]):
+        done = run(*arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "Missing argument 'DEST'" in done.stderr

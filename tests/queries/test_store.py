@@ -542,3 +542,16 @@ def test_odd_arguments_are_refused_before_the_index_is_opened(root: Path, ask: C
     """There is none here; where there is one, nobody waits for it only to be told of a mistake."""
     with pytest.raises(QueryFailed):
         ask(ReadStore(root))
+
+
+def test_one_name_may_be_given_by_itself(root: Path) -> None:
+    """A text is a name, not the names of its letters."""
+    recorder = Recorder(Config(root=str(root)))
+    recorder.emit("alpha", {"text": "retention"})
+    recorder.emit("beta", {"text": "retention"})
+    Indexer(root).catch_up()
+    store = ReadStore(root)
+    assert [event.event_type for event in store.events("alpha").events] == ["alpha"]
+    assert store.counts("alpha") == store.counts(["alpha"]) != []
+    assert store.search("retention", event_types="alpha").matches == 1
+    assert store.metrics(by="agent") == store.metrics(by=["agent"])  # type: ignore[arg-type]  # a Collection of groups
