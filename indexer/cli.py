@@ -16,6 +16,7 @@ from eventlog.format import envelope, timestamps
 from eventlog.indexer import replay as replaying
 from eventlog.indexer.index.index_file import DEFAULT_TIMEOUT_S
 from eventlog.indexer.indexer import Counted, Indexer
+from eventlog.indexer.views import sources
 from eventlog.log import clock
 
 _WAIT = click.option(
@@ -44,6 +45,7 @@ def index(watching: bool, poll: bool, wait_s: float, root: str | None) -> None:
     if poll and not watching:
         raise click.UsageError("--poll goes with --watch")
     folder = resolve_root(root) if watching else existing_root(root)
+    _warn_of_sources()
     with progress_bar("rebuilding") as progress:
         indexer = Indexer(folder, timeout_s=wait_s, say=say, progress=progress)
         if not watching:
@@ -55,6 +57,12 @@ def index(watching: bool, poll: bool, wait_s: float, root: str | None) -> None:
             signal.signal(number, lambda *_: stop.set())
         say(f"watching {folder}; stop with Ctrl-C")
         watch(indexer, stop, poll=poll, say=say, on_batch=_report)
+
+
+def _warn_of_sources() -> None:
+    """Name the sources whose lines will not be rows of the views. Raises InvalidSource."""
+    for entry_point in sources.left_out():
+        say(printable(f"warning: {entry_point}"))
 
 
 def _watch() -> Callable[..., None]:
@@ -130,6 +138,7 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
       eventlog replay --verify
     """
     folder = existing_root(root)
+    _warn_of_sources()
     if not verify:
         with progress_bar("replaying") as progress:
             done = replaying.replay(folder, progress=progress, timeout_s=wait_s)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from eventlog.indexer.views import projections
 from eventlog.indexer.views import sources as reading
 from eventlog.indexer.views.promoted import PromotedColumn
 from eventlog.indexer.views.sources import COLUMNS, SourceViews
+from eventlog.queries.doctor import diagnose
+from eventlog.queries.doctor.finding import Level
 from eventlog.queries.store import ReadStore
 from tests import toy_source
 from tests.conftest import PROJECT
@@ -403,15 +405,81 @@ def test_what_is_no_source_is_refused_by_where_it_is(monkeypatch: pytest.MonkeyP
             sources.load(reference, Source)
 
 
-def test_other_distributions_bring_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By an entry point, which is looked at when somebody asks for sources."""
-    point = EntryPoint("toy", "tests.toy_source:SOURCE", sources.ENTRY_POINTS)
-    monkeypatch.setattr(sources, "entry_points", lambda group: [point] if group == "eventlog.sources" else [])
-    sources._installed.cache_clear()
-    try:
-        assert [source.name for source in sources.all_sources()] == ["claude_code", "toy"]
-    finally:
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Return a function that installs a distribution `odd` with these values of entry points, and modules."""
+    folder = tmp_path / "site"
+    (folder / "odd-1.0.dist-info").mkdir(parents=True)
+    (folder / "odd-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(folder)
+
+    def install(*values: str, **modules: str) -> None:
+        lines = [f"e{number} = {value}" for number, value in enumerate(values)]
+        points = "\n".join([f"[{sources.ENTRY_POINTS}]", *lines])
+        (folder / "odd-1.0.dist-info" / "entry_points.txt").write_text(points)
+        for name, text in modules.items():
+            (folder / f"{name}.py").write_text(text)
         sources._installed.cache_clear()
+
+    yield install
+    sources._installed.cache_clear()
+
+
+def test_other_distributions_bring_sources(installed: Callable[..., None]) -> None:
+    """By an entry point, whose value may name extras."""
+    installed("tests.toy_source:SOURCE [more]")
+    assert [source.name for source in sources.all_sources()] == ["claude_code", "toy"]
+    assert sources.left_out() == []
+
+
+BROKEN = {
+    "no module": ("odd_nowhere:SOURCE", "odd_nowhere:SOURCE cannot be loaded: ModuleNotFoundError"),
+    "a module that raises": ("odd_raises:SOURCE", "odd_raises:SOURCE cannot be loaded: ConfigError: no"),
+    "a module that exits": ("odd_exits:SOURCE", "odd_exits:SOURCE cannot be loaded: SystemExit: bye"),
+    "no attribute": ("tests.toy_source:NOTHING", "tests.toy_source:NOTHING cannot be loaded: AttributeError"),
+    "a module alone": ("tests.toy_source", "is left out"),
+    "what is no reference": ("?:!", "?:! is not module:NAME"),
+    "another object": ("tests.toy_source:VIEWS", "is a SourceViews, not a Source"),
+    "a name that is taken": ("eventlog.importers.claude_code:SOURCE", "'claude_code' is taken by"),
+    "views that are not there": ("odd_views:SOURCE", "its views odd_nowhere:VIEWS cannot be loaded"),
+    "fields of other types": ("odd_types:SOURCE", "is left out"),
+}
+ODD_SOURCE = """
+import msgspec
+from tests import toy_source
+SOURCE = msgspec.structs.replace(toy_source.SOURCE, name={name}, command="odd", event_types=("odd",), views={views})
+"""
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_an_entry_point_that_cannot_be_loaded_is_left_out(
+    case: str, installed: Callable[..., None], root: Path, chats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other sources work; the commands that miss it say so, and so does the doctor."""
+    value, message = BROKEN[case]
+    installed(
+        value,
+        "tests.toy_source:SOURCE",
+        odd_raises="from eventlog.errors import ConfigError\nraise ConfigError('no')",
+        odd_exits="import sys\nsys.exit('bye')",
+        odd_views=ODD_SOURCE.format(name="'odd'", views="'odd_nowhere:VIEWS'"),
+        odd_types=ODD_SOURCE.format(name=7, views=None),
+    )
+    assert command(["import", "--help"]) == 0
+    assert "  toy  " in capsys.readouterr().out
+    commands = [["import", "toy", str(chats)], ["index"], ["replay"], ["replay", "--verify"]]
+    for number, arguments in enumerate(commands):
+        assert command([*arguments, "--root", str(root)]) == 0
+        if number or case != "views that are not there":  # an import needs no views
+            (warned,) = re.findall(r"^warning: .*$", capsys.readouterr().err, re.MULTILINE)
+            assert warned.startswith(f"warning: the source that odd names as 'e0' ({value}) is left out: ")
+            assert warned.endswith("; upgrade, reinstall or remove odd")
+            assert message in warned
+    assert answers(ReadStore(root)) == EXPECTED
+    (finding,) = [
+        finding for finding in diagnose(str(root)) if (finding.check, finding.level) == ("sources", Level.WARNING)
+    ]
+    assert message in finding.what
 
 
 # -- the product ---------------------------------------------------------------------------

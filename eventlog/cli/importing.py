@@ -13,7 +13,7 @@ import click
 
 from eventlog import config
 from eventlog.cli.main import root_option, say, tell
-from eventlog.cli.text import counted
+from eventlog.cli.text import counted, printable
 from eventlog.errors import ConfigError, ImportFailed
 from eventlog.format.control import Role
 from eventlog.importers import foreign_types, sources
@@ -36,7 +36,10 @@ class ImportGroup(click.Group):
         for source in sources.all_sources():
             if source.command == cmd_name:
                 return _command(source)
-        return super().get_command(ctx, cmd_name)
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            _warn_of_sources()
+        return command
 
 
 @click.group(name="import", cls=ImportGroup)
@@ -109,6 +112,12 @@ def jsonl(
     _import(root, format_, lambda: list(files), following)
 
 
+def _warn_of_sources() -> None:
+    """Name the sources that have no command."""
+    for entry_point in sources.left_out():
+        say(printable(f"warning: {entry_point}"))
+
+
 def _command(source: Source) -> click.Command:
     @click.command(name=source.command, help=inspect.cleandoc(source.help))
     @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
@@ -134,6 +143,7 @@ def _command(source: Source) -> click.Command:
 
 
 def _import(root: str | None, format_: Format, find: Callable[[], list[Path]], following: bool) -> None:
+    _warn_of_sources()
     settings = config.load(**({} if root is None else {"root": root}), strict=True)
     if settings.mode is config.Mode.OFF:
         raise ConfigError("eventlog is turned off (mode off, or an empty EVENTLOG_DIR); turn it on to import")

@@ -6,21 +6,25 @@
 The halves are apart since only the index needs DuckDB; one module may hold both. A source is in the registry because
 it is in `_BUILT_IN`, because an installed distribution names it under the entry point group `eventlog.sources`,
 or because a program called `register`. docs/sources.md shows how to add one.
+
+What an entry point names and cannot be loaded is left out, and `left_out` says so: a broken package of somebody else
+must not stop the index of everybody.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import operator
 import re
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from eventlog.errors import EventlogError, ImportFailed, InvalidSource
+from eventlog.errors import ImportFailed, InvalidSource
 from eventlog.format import control, schemas
 from eventlog.format.envelope import Envelope
 
@@ -120,39 +124,102 @@ def register(source: Source) -> Source:
 def all_sources() -> list[Source]:
     """Return the sources of this process: built in, of installed distributions, and registered, in this order.
 
-    Raises InvalidSource where one of them cannot be loaded.
+    Entry points that cannot be loaded are left out.
     """
-    return [*_installed(), *_registered]
+    return [*_installed().sources, *_registered]
 
 
 def event_types() -> list[str]:
-    """Return the event types of all sources. Raises InvalidSource."""
+    """Return the event types of all sources."""
     return [event_type for source in all_sources() for event_type in source.event_types]
+
+
+def left_out() -> list[LeftOut]:
+    """Return the entry points that are left out since they cannot be loaded, sorted by their values.
+
+    Reading halves are loaded when an index needs them: one that is broken is among these after that.
+    """
+    return list(_installed().left_out.values())
+
+
+def load_views(source: Source, kind: type[T]) -> T | None:
+    """Return the reading half of a source; None where it has none, or is left out.
+
+    Raises InvalidSource where that of a source that no entry point names cannot be loaded.
+    """
+    installed = _installed()
+    point = installed.points.get(source.name)
+    if source.views is None or (point is not None and point.value in installed.left_out):
+        return None
+    try:
+        return load(source.views, kind)
+    except InvalidSource as error:
+        if point is None:
+            raise
+        installed.left_out[point.value] = _left_out(point, f"its views {error}")
+        return None
 
 
 def load(reference: str, kind: type[T]) -> T:
     """Return the object that `module:NAME` refers to. Raises InvalidSource where there is none of this kind."""
     module, _, name = reference.partition(":")
     try:
-        loaded = getattr(importlib.import_module(module), name)
-    except EventlogError:
+        loaded = operator.attrgetter(name)(importlib.import_module(module))
+    except KeyboardInterrupt:
         raise
-    except Exception as error:
+    except BaseException as error:  # a module may call sys.exit
         raise InvalidSource(f"{reference} cannot be loaded: {type(error).__name__}: {error}") from error
     if not isinstance(loaded, kind):
         raise InvalidSource(f"{reference} is a {type(loaded).__name__}, not a {kind.__name__}")
     return loaded
 
 
+# -- of installed distributions ------------------------------------------------------------
+
+
+class LeftOut(NamedTuple):
+    """An entry point that is left out: what is wrong with it, and what to try."""
+
+    fact: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.fact}; {self.advice}"
+
+
+class _Installed(NamedTuple):
+    sources: tuple[Source, ...]
+    #: By the names of their sources.
+    points: dict[str, EntryPoint]
+    #: By the values of the entry points.
+    left_out: dict[str, LeftOut]
+
+
 @functools.cache
-def _installed() -> tuple[Source, ...]:
-    references = [*_BUILT_IN, *sorted(point.value for point in entry_points(group=ENTRY_POINTS))]
-    sources: list[Source] = []
-    for reference in references:
-        source = load(reference, Source)
-        _check(source, sources)
-        sources.append(source)
-    return tuple(sources)
+def _installed() -> _Installed:
+    sources = [load(reference, Source) for reference in _BUILT_IN]
+    installed = _Installed((), {}, {})
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.value):
+        try:
+            if not point.pattern.fullmatch(point.value):
+                raise InvalidSource(f"{point.value} is not module:NAME")
+            source = load(f"{point.module}:{point.attr}", Source)  # without the extras that a value may end in
+            _check(source, sources)
+        except Exception as error:  # noqa: BLE001 - whatever a package of somebody else holds
+            installed.left_out[point.value] = _left_out(point, str(error))
+        else:
+            sources.append(source)
+            installed.points[source.name] = point
+    return installed._replace(sources=tuple(sources))
+
+
+def _left_out(point: EntryPoint, reason: str) -> LeftOut:
+    distribution = None if point.dist is None else point.dist.metadata["Name"]
+    package = distribution or "the package that has it"
+    return LeftOut(
+        f"the source that {distribution or 'a package'} names as {point.name!r} ({point.value}) is left out: {reason}",
+        f"upgrade, reinstall or remove {package}",
+    )
 
 
 def _check(source: Source, others: Sequence[Source]) -> None:

@@ -16,7 +16,7 @@ import msgspec
 
 from eventlog.errors import IndexFailed, InvalidSource
 from eventlog.importers import sources
-from eventlog.importers.sources import Source
+from eventlog.importers.sources import LeftOut, Source
 from eventlog.indexer.sql import literal
 from eventlog.indexer.views.promoted import PromotedColumn
 
@@ -145,8 +145,17 @@ def _selects(view: str) -> Iterator[str]:
 
 
 def _all() -> list[tuple[Source, SourceViews]]:
-    with_views = [(source, source.views) for source in sources.all_sources()]
-    return [(source, sources.load(views, SourceViews)) for source, views in with_views if views is not None]
+    loaded = [(source, sources.load_views(source, SourceViews)) for source in sources.all_sources()]
+    return [(source, views) for source, views in loaded if views is not None]
+
+
+def left_out() -> list[LeftOut]:
+    """Return the entry points that are left out since they cannot be loaded: sources, or their reading halves.
+
+    Raises InvalidSource.
+    """
+    _all()
+    return sources.left_out()
 
 
 # -- in an index -----------------------------------------------------------------------------

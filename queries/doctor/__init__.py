@@ -56,6 +56,7 @@ def diagnose(root: str | None = None) -> list[Finding]:
     """Run all checks on a root; None takes the root of the settings."""
     folder, setting_findings = settings.resolve_root(root)
     findings = _named("settings", setting_findings) + _named("versions", settings.versions())
+    findings += _named("sources", settings.installed_sources())
     if folder is None:
         return findings
     snapshot = take_snapshot(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import platform
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from eventlog import config, installation
 from eventlog.config import Config, Mode
 from eventlog.errors import ConfigError
+from eventlog.importers import sources
 from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
 from eventlog.version import __version__
 
@@ -127,6 +129,17 @@ def _installation() -> Iterator[Finding]:
             yield warning(f"{fact}: `import eventlog` may load it", f"pip uninstall {other.name}")
     if lacking := installation.missing_files():
         yield problem(f"files of {installation.DISTRIBUTION} are missing: {several(lacking)}", installation.repair())
+
+
+def installed_sources() -> Iterator[Finding]:
+    """The sources of `eventlog import` and the views: which there are, and which cannot be loaded."""
+    if util.find_spec("duckdb") is not None:
+        left_out = importlib.import_module("eventlog.indexer.views.sources").left_out()
+    else:
+        left_out = sources.left_out()
+    for entry_point in left_out:
+        yield warning(entry_point.fact, entry_point.advice)
+    yield ok(", ".join(source.name for source in sources.all_sources()))
 
 
 def _numbers(version: str) -> tuple[int, ...]:

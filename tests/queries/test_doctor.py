@@ -71,7 +71,7 @@ def test_a_healthy_root_has_nothing_but_oks(healthy: Path) -> None:
     """And every check says what it looked at."""
     findings = diagnose(str(healthy))
     assert said(findings) == []
-    assert {each.check for each in findings} == {"settings", "versions", *CHECKS}
+    assert {each.check for each in findings} == {"settings", "versions", "sources", *CHECKS}
 
 
 # -- the table of disasters ---------------------------------------------------------------
@@ -493,7 +493,7 @@ def test_eventlog_turned_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("EVENTLOG_DIR", "")
     findings = diagnose()
     assert of("settings", findings) == [("note", "eventlog is turned off here: nothing is recorded")]
-    assert {each.check for each in findings} == {"settings", "versions"}
+    assert {each.check for each in findings} == {"settings", "versions", "sources"}
     assert of("root", diagnose(str(tmp_path)))
     monkeypatch.delenv("EVENTLOG_DIR")
     monkeypatch.setenv("EVENTLOG_MODE", "off")
