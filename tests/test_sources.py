@@ -324,6 +324,13 @@ REFUSED = {
     "a recorded event": (another("llm_call"), "the event type 'llm_call' is eventlog's own"),
     "a view": (another("sessions"), "the event type 'sessions' is eventlog's own"),
     "what is no event type": (another("Toy 2"), "'Toy 2' is not a name"),
+    "patterns as a text": (
+        msgspec.structs.replace(another(), patterns="*.toy"), "source 'two': its patterns are to be a tuple of texts",
+    ),
+    "event types as a text": (
+        msgspec.structs.replace(another(), event_types="two"), "its event_types are to be a tuple of texts",
+    ),
+    "a version below 1": (msgspec.structs.replace(another(), version=0), "'two': its version is to be 1 or more"),
     "the command for any file": (another(command="jsonl"), "its command cannot be called 'jsonl'"),
 }  # fmt: skip
 
@@ -348,7 +355,39 @@ def views(llm_calls: str | None = None, sessions: str | None = None) -> SourceVi
     return SourceViews(promoted=toy_source.PROMOTED, llm_calls=llm_calls, sessions=sessions)
 
 
+def reading_error(sql: str) -> SourceViews:
+    return views(toy_source.LLM_CALLS.replace("payload ->> 'error' AS error_type", f"({sql}) AS error_type"))
+
+
 BAD_VIEWS = {
+    "a semicolon": (views(toy_source.LLM_CALLS + ";"), "its select for llm_calls is refused by DuckDB: Parser Error"),
+    "a way out of the parentheses": (
+        views(toy_source.LLM_CALLS + ") UNION ALL FROM (SELECT 1"),
+        "its select for llm_calls is not one SELECT",
+    ),
+    "a file": (
+        reading_error("SELECT content FROM read_text('/etc/hostname')"),
+        "its select for llm_calls reads read_text()",
+    ),
+    "a file by its name": (reading_error("SELECT any_value(x) FROM 'x.csv'"), "its select for llm_calls reads x.csv"),
+    "internal tables": (reading_error("SELECT any_value(key) FROM index_meta"), "for llm_calls reads index_meta"),
+    "quoted tables": (reading_error('SELECT any_value(agent) FROM "event_rows"'), "for llm_calls reads event_rows"),
+    "the catalog": (reading_error("SELECT max(table_name) FROM duckdb_tables()"), "reads duckdb_tables()"),
+    "names made of texts": (reading_error("SELECT max(agent) FROM query('FROM event' || '_rows')"), "reads query()"),
+    "a promoted column without its name": (
+        views(toy_source.LLM_CALLS.replace('"toy/model" AS', "COLUMNS('toy/model') AS")),
+        "its select for llm_calls is refused by DuckDB",
+    ),
+    "names that differ in case": (
+        SourceViews(promoted=(*toy_source.PROMOTED, PromotedColumn("toy", "KIND", "VARCHAR"))),
+        "source 'toy': its promoted column 'toy/KIND' is there twice",
+    ),
+    "an expression that reads a file": (
+        SourceViews(
+            promoted=(PromotedColumn("toy", "x", "VARCHAR", "(SELECT content FROM read_text('/etc/hostname'))"),)
+        ),
+        "source 'toy': its promoted column 'toy/x' is refused by DuckDB",
+    ),
     "a column that is missing": (
         views(f"SELECT * EXCLUDE raw_usage FROM ({toy_source.LLM_CALLS})"),
         "source 'toy': its select for llm_calls lacks the column 'raw_usage' (JSON); NULL::JSON will do",
@@ -367,7 +406,7 @@ BAD_VIEWS = {
     ),
     "events of others": (
         views(sessions="SELECT workspace, session_id, agent AS project, agent AS summary FROM events"),
-        "its select for sessions reads events that are not its own; take rows from rows_of(event_type)",
+        "its select for sessions reads events, not its own events; take rows from rows_of(event_type)",
     ),
     "a promoted column of no type": (
         SourceViews(promoted=(PromotedColumn("toy", "kind", "WORD"),)),
@@ -382,6 +421,21 @@ BAD_VIEWS = {
         "its promoted column 'llm_call/mine' is of a type that is not its own",
     ),
 }
+
+
+def test_a_comment_and_a_list_are_harmless_and_an_expression_that_fails_is_null(
+    toy: Source, root: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One payload must not make the index unbuildable."""
+    promoted: Any = [*toy_source.PROMOTED, PromotedColumn("toy", "bad", "BIGINT", "(payload ->> 'id')::BIGINT -- odd")]
+    select = toy_source.LLM_CALLS.replace("payload ->> 'error' AS error_type", '"toy/bad"::VARCHAR AS error_type')
+    monkeypatch.setattr(toy_source, "VIEWS", SourceViews(promoted=promoted, llm_calls=f"{select} -- the end"))
+    with (chats / "late.toy").open("a") as file:
+        file.write(json.dumps({"kind": "answer", "chat": "c2", "id": "7"}) + "\n")
+    import_and_index(root, chats, "--workspace", "acme")
+    for store in (ReadStore(root), ReadStore(root, workspace="acme")):
+        rows = store.sql("SELECT message_id, error_type FROM llm_calls ORDER BY ALL").rows
+        assert rows == [("7", "7"), ("a1", None), ("a2", None), ("a3", None)]
 
 
 @pytest.mark.parametrize("case", BAD_VIEWS)
@@ -493,8 +547,8 @@ def test_the_columns_of_selects_are_those_of_the_views() -> None:
         if view != "sessions":  # which has counts besides
             found = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {view}").fetchall()}
             assert list(found.items()) == list(columns.items())
-    reading.check_promoted(connection)
-    reading.check_selects(connection)
+    reading._checked.clear()
+    reading.check()
 
 
 def test_nothing_but_its_modules_names_a_source() -> None:

@@ -223,6 +223,12 @@ def _left_out(point: EntryPoint, reason: str) -> LeftOut:
 
 
 def _check(source: Source, others: Sequence[Source]) -> None:
+    for field in ("event_types", "patterns"):
+        texts = getattr(source, field)
+        if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+            raise InvalidSource(f"source {source.name!r}: its {field} are to be a tuple of texts, such as ('toy',)")
+    if source.version < 1:
+        raise InvalidSource(f"source {source.name!r}: its version is to be 1 or more")
     for name in (source.name, *source.event_types):
         if not _NAME.fullmatch(name):
             raise InvalidSource(f"source {source.name!r}: {name!r} is not a name; use lower case and underscores")

@@ -21,9 +21,8 @@ def promoted() -> tuple[PromotedColumn, ...]:
 
 def create(connection: duckdb.DuckDBPyConnection) -> None:
     """Create all tables and views in an empty database. Raises InvalidSource."""
-    sources.check_promoted(connection)
+    sources.check()
     schema.create_tables(connection, {ident(column.column): column.kind for column in promoted()})
-    sources.check_selects(connection)
     sources.note(connection)
     for name, query in views().items():
         connection.execute(schema.view(name, query))

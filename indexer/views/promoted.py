@@ -21,3 +21,7 @@ class PromotedColumn(NamedTuple):
     def column(self) -> str:
         """The name of the column, as `llm_call/latency_ms`; not quoted."""
         return f"{self.event_type}/{self.field}"
+
+    def value(self, of_field: str) -> str:
+        """Return the SQL of the column's value: NULL where the expression fails; `of_field` where there is none."""
+        return f"TRY((\n{self.expression or of_field}\n)::{self.kind})"

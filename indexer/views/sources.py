@@ -8,8 +8,9 @@ could not be filled.
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Iterator
+from typing import Any
 
 import duckdb
 import msgspec
@@ -17,7 +18,9 @@ import msgspec
 from eventlog.errors import IndexFailed, InvalidSource
 from eventlog.importers import sources
 from eventlog.importers.sources import LeftOut, Source
-from eventlog.indexer.sql import literal
+from eventlog.indexer.index.engine import CONFIG
+from eventlog.indexer.index.schema import CONTENT, POSITION
+from eventlog.indexer.sql import ident, literal
 from eventlog.indexer.views.promoted import PromotedColumn
 
 #: What a select gives, in this order.
@@ -91,8 +94,9 @@ COLUMNS = {
 }
 _META_KEY = "sources"
 #: Once in a process is enough: to describe a select takes milliseconds.
-_checked: set[SourceViews] = set()
-_OF_ALL_EVENTS = re.compile(r"\b(?:FROM|JOIN)\s+(?:event_rows|events)\b", re.IGNORECASE)
+_checked: set[tuple[str, tuple[str, ...], SourceViews]] = set()
+#: Functions that a FROM clause may have: of their arguments alone.
+_TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series", "json_each", "json_tree"})
 
 
 class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,8 +109,8 @@ class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
     sessions    one row per workspace and session that its program names a project or a summary for
     messages    one row per text that somebody wrote: a user, a model
 
-    A select reads the rows of an event type from `rows_of` and from nowhere else. Neither selects nor expressions
-    fail on any payload: TRY_CAST, TRY.
+    A select reads the rows of an event type from `rows_of` and from nowhere else, and fails on no payload: TRY_CAST,
+    TRY. An expression that fails gives NULL.
     """
 
     promoted: tuple[PromotedColumn, ...] = ()
@@ -114,6 +118,10 @@ class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: str | None = None
     sessions: str | None = None
     messages: str | None = None
+
+    def __post_init__(self) -> None:
+        # A list is as good; but what is remembered in a set must not change.
+        msgspec.structs.force_setattr(self, "promoted", tuple(PromotedColumn(*column) for column in self.promoted))
 
 
 def rows_of(event_type: str) -> str:
@@ -131,13 +139,17 @@ def promoted() -> list[PromotedColumn]:
 
 def united(view: str, recorded: str) -> str:
     """Return the query of a view: the selects of all sources and that of recorded events. Raises InvalidSource."""
-    return " UNION ALL ".join(f"FROM ({select})" for select in [*_selects(view), recorded])
+    return " UNION ALL ".join(map(_in_parentheses, [*_selects(view), recorded]))
 
 
 def sessions() -> str:
     """Return a query with one row per workspace and session that a source says something of. Raises InvalidSource."""
-    rows = " UNION ALL ".join(f"FROM ({select})" for select in _selects("sessions"))
+    rows = " UNION ALL ".join(map(_in_parentheses, _selects("sessions")))
     return f"SELECT workspace, session_id, min(project) AS project, max(summary) AS summary FROM ({rows}) GROUP BY ALL"
+
+
+def _in_parentheses(select: str) -> str:
+    return f"FROM (\n{select}\n)"  # the select may end in a comment
 
 
 def _selects(view: str) -> Iterator[str]:
@@ -161,46 +173,97 @@ def left_out() -> list[LeftOut]:
 # -- in an index -----------------------------------------------------------------------------
 
 
-def check_promoted(connection: duckdb.DuckDBPyConnection) -> None:
-    """Raise InvalidSource where a promoted column of a source cannot be made or filled."""
-    for source, views in _unchecked():
-        for column in views.promoted:
-            its_column = f"source {source.name!r}: its promoted column {column.column!r}"
-            if column.event_type not in source.event_types:
-                raise InvalidSource(f"{its_column} is of a type that is not its own")
-            try:
-                connection.execute(
-                    f"SELECT ({column.expression or 'NULL'})::{column.kind} FROM (SELECT '{{}}'::JSON AS payload)"
-                )
-            except duckdb.Error as error:
-                raise InvalidSource(f"{its_column} is refused by DuckDB: {error}") from error
+def check() -> None:
+    """Raise InvalidSource where a promoted column or a select of a source could not be used in an index.
+
+    Tried in an empty database that sees no files, as a reader does not. Nothing is tried twice in a process.
+    """
+    unchecked = {key: value for key, value in _keyed() if key not in _checked}
+    if not unchecked:
+        return
+    with duckdb.connect(config=dict(CONFIG)) as connection:
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        for key, (source, views) in unchecked.items():
+            _check_promoted(connection, source, views)
+            for view in COLUMNS:
+                select = getattr(views, view)
+                if select is not None:
+                    _check_select(connection, source, views, view, select)
+            _checked.add(key)
 
 
-def check_selects(connection: duckdb.DuckDBPyConnection) -> None:
-    """Raise InvalidSource where a select of a source does not fit the tables of an empty index."""
-    for source, views in _unchecked():
-        for view in COLUMNS:
-            select = getattr(views, view)
-            if select is not None:
-                _check_select(connection, source, view, select)
-        _checked.add(views)
+def _keyed() -> Iterator[tuple[tuple[str, tuple[str, ...], SourceViews], tuple[Source, SourceViews]]]:
+    return (((source.name, tuple(source.event_types), views), (source, views)) for source, views in _all())
 
 
-def _unchecked() -> list[tuple[Source, SourceViews]]:
-    return [(source, views) for source, views in _all() if views not in _checked]
+def _check_promoted(connection: duckdb.DuckDBPyConnection, source: Source, views: SourceViews) -> None:
+    names: set[str] = set()
+    for column in views.promoted:
+        its_column = f"source {source.name!r}: its promoted column {column.column!r}"
+        if column.event_type not in source.event_types:
+            raise InvalidSource(f"{its_column} is of a type that is not its own")
+        if column.column.lower() in names:
+            raise InvalidSource(f"{its_column} is there twice; DuckDB compares names without case")
+        names.add(column.column.lower())
+        try:
+            connection.execute(f"SELECT {column.value('NULL')} FROM (SELECT '{{}}'::JSON AS payload)")
+            connection.execute(f"SELECT NULL AS {ident(column.column)}")
+        except (duckdb.Error, UnicodeEncodeError) as error:
+            raise InvalidSource(f"{its_column} is refused by DuckDB: {error}") from error
 
 
-def _check_select(connection: duckdb.DuckDBPyConnection, source: Source, view: str, select: str) -> None:
+def _check_select(
+    connection: duckdb.DuckDBPyConnection, source: Source, views: SourceViews, view: str, select: str
+) -> None:
+    """Describe a select as the views use it, over the columns of a whole index and over those of one workspace."""
     its_select = f"source {source.name!r}: its select for {view}"
-    rest = select
+    rows = f"rows_{os.urandom(8).hex()}"  # in the place of `event_rows`, which a select may not name
+    own = select
     for event_type in source.event_types:
-        rest = rest.replace(rows_of(event_type), "")
-    if _OF_ALL_EVENTS.search(rest):
-        raise InvalidSource(f"{its_select} reads events that are not its own; take rows from rows_of(event_type)")
+        own = own.replace(rows_of(event_type), rows_of(event_type).replace("event_rows", rows))
     try:
-        columns = {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {select}").fetchall()}
+        ((text,),) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [own]).fetchall()
+        tree = msgspec.json.decode(text)
+        if tree["error"] or len(tree["statements"]) != 1:
+            raise InvalidSource(f"{its_select} is not one SELECT: {tree.get('error_message', 'it is several')}")
+        for name in _read(tree):
+            if name != rows:
+                raise InvalidSource(
+                    f"{its_select} reads {name}, not its own events; take rows from rows_of(event_type)"
+                )
+        # A store of one workspace has the promoted columns that views mention, by their quoted names.
+        mentioned = [column for column in views.promoted if ident(column.column).lower() in select.lower()]
+        for promoted in (views.promoted, mentioned):
+            types = CONTENT | POSITION | {ident(column.column): column.kind for column in promoted}
+            connection.execute(f"CREATE TABLE {rows} ({', '.join(f'{name} {kind}' for name, kind in types.items())})")
+            described = connection.execute(f"DESCRIBE {_in_parentheses(own)}").fetchall()
+            connection.execute(f"DROP TABLE {rows}")
+            _check_columns(its_select, view, {name: kind for name, kind, *_ in described})
     except duckdb.Error as error:
         raise InvalidSource(f"{its_select} is refused by DuckDB: {error}") from error
+
+
+def _read(tree: Any) -> Iterator[str]:
+    """Yield the names of tables and table functions that a parse tree reads, except those of its own WITH clauses."""
+    nodes = [tree]
+    tables: set[str] = set()
+    own: set[str] = set()
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            own.update(part["key"].lower() for part in node.get("cte_map", {}).get("map", ()))
+            if node.get("type") == "BASE_TABLE":
+                tables.add(".".join(node["qualified_name"]["path"]))
+            elif node.get("type") == "TABLE_FUNCTION" and node["function"]["function_name"] not in _TABLE_FUNCTIONS:
+                tables.add(f"{node['function']['function_name']}()")
+            nodes += node.values()
+        elif isinstance(node, list):
+            nodes += node
+    return (name for name in sorted(tables) if name.lower() not in own)
+
+
+def _check_columns(its_select: str, view: str, columns: dict[str, str]) -> None:
     for name, kind in COLUMNS[view].items():
         if name not in columns:
             raise InvalidSource(f"{its_select} lacks the column {name!r} ({kind}); NULL::{kind} will do")

@@ -213,7 +213,7 @@ def insert(
     ]
     names = [ident(column.column) for columns in (*by_type.values(), computed) for column in columns]
     values += [
-        f"CASE WHEN event_type = {literal(column.event_type)} THEN {column.expression} END" for column in computed
+        f"CASE WHEN event_type = {literal(column.event_type)} THEN {column.value('NULL')} END" for column in computed
     ]
     without_texts = f" EXCLUDE ({', '.join(f'texts_{number}' for number in range(len(texts)))})" if texts else ""
     named = [f"{value} AS {name}" for value, name in zip(values, names, strict=True)]

@@ -51,7 +51,7 @@ _PREFIX = "index_"
 #: No view has an OR there, which would admit other types; a test checks that.
 _OF_ONE_TYPE = re.compile(r"\bFROM\s+(event_rows|events)\s+WHERE\s+(?=event_type\s*=\s*'([a-z_]+)')")
 #: Tables of the index that have random names here.
-_INTERNAL = re.compile(r"\b(event_rows|rejected)\b")
+_INTERNAL = re.compile(r"(?<=\bFROM )(event_rows|rejected)\b")
 #: "Did you mean …" names tables of all catalogs.
 _HINT = re.compile(r"\n?Did you mean[^\n]*")
 #: DuckDB versions whose plan was validated in this process.
