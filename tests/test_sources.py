@@ -197,6 +197,17 @@ def test_quotes_in_a_select_and_in_a_promoted_column_break_no_workspace(
     assert store.runs() == []
 
 
+def test_words_of_a_select_mean_the_same_in_a_workspace(
+    toy: Source, root: Path, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of internal tables are replaced there, and texts that read like them are not."""
+    select = toy_source.LLM_CALLS.replace("payload ->> 'error' AS error_type", "'rejected' AS error_type")
+    monkeypatch.setattr(toy_source, "VIEWS", SourceViews(promoted=toy_source.PROMOTED, llm_calls=select))
+    import_and_index(root, chats, "--workspace", "acme")
+    for store in (ReadStore(root), ReadStore(root, workspace="acme")):
+        assert store.sql("SELECT DISTINCT error_type FROM llm_calls").rows == [("rejected",)]
+
+
 def test_a_view_that_cannot_be_made_in_a_workspace_is_a_failed_query(toy: Source, root: Path, chats: Path) -> None:
     """No error of DuckDB leaves the store."""
     import_and_index(root, chats, "--workspace", "acme")
