@@ -13,6 +13,7 @@ import msgspec
 
 from eventlog.errors import MissingExtra
 from eventlog.queries.alerts import channels
+from eventlog.queries.alerts.channels import redacted
 
 if TYPE_CHECKING:
     from apprise import Apprise
@@ -76,7 +77,7 @@ def send(channel: str, message: Message, environ: Mapping[str, str], *, timeout_
         raise
     except Exception as error:  # noqa: BLE001 - a plugin's; the other channels must be notified all the same
         reason = f"{type(error).__name__}: {error}"
-    return None if reason is None else channels.redacted(reason, url)[:_REASON_CHARS_MAX]
+    return None if reason is None else redacted(reason, url)[:_REASON_CHARS_MAX]
 
 
 def _send(url: str, message: Message, timeout_s: float) -> str | None:
