@@ -89,7 +89,7 @@ class Sweep:
         self._seen = {name: _Seen(offset, complete=True) for name, offset in offsets}
 
     def note_indexed(self, segment: SegmentFile, indexed_offset: int) -> None:
-        """Note how far a segment is indexed; `segment` as it was when it was read."""
+        """Remember that a segment is indexed up to `indexed_offset`. `segment` is its state when it was read."""
         self._unreadable.pop(segment.name, None)
         if segment.name in self._seen:
             self._grown.add(segment.name)

@@ -103,7 +103,7 @@ def keep(fd: int) -> int:
 
 
 def let_go(fd: int) -> None:
-    """Close a descriptor, and with it give up its lock; once, whatever a Ctrl-C interrupts."""
+    """Close a descriptor, which releases its lock. Closes it once, even if a Ctrl-C arrives in the middle."""
     if fd in _descriptors:
         try:
             _descriptors.discard(fd)

@@ -125,9 +125,10 @@ class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rows_of(event_type: str) -> str:
-    """Return what a select reads, for its FROM clause: all events of a type, with their promoted columns.
+    """Return the subquery for the FROM clause of a source's select: all events of a type, with their promoted columns.
 
-    A store of one workspace looks for this text, to read that workspace's rows of the type in its place.
+    Always write it with this function: a store of one workspace replaces exactly this text by a subquery over the rows
+    of its workspace.
     """
     return f"(SELECT * FROM event_rows WHERE event_type = {literal(event_type)})"
 

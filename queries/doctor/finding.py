@@ -49,7 +49,7 @@ def warning(fact: str, advice: str, path: Path | None = None) -> Finding:
 
 
 def problem(fact: str, advice: str, path: Path | None = None) -> Finding:
-    """Return a finding by which events are not recorded, indexed or readable, or soon will not be."""
+    """Return a finding of the worst level: events cannot be recorded, indexed or read, or soon cannot."""
     return _finding(Level.PROBLEM, fact, advice, path)
 
 
