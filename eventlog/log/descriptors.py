@@ -18,9 +18,9 @@ from eventlog.process import locks
 
 #: Error numbers of a process, or a machine, without free descriptors.
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
-_MAX, _MIN = 128, 4
+LIMIT_MAX, _MIN = 128, 4
 #: A writer uses one in so many of the descriptors that the process may open.
-_SHARE = 8
+SHARE = 8
 _HIGH_MAX = 512
 
 
@@ -86,7 +86,7 @@ class Descriptors:
 def limit() -> int:
     """Return how many descriptors segments may use: an eighth of the process's limit, from 4 to 128."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MAX if soft == resource.RLIM_INFINITY else max(_MIN, min(_MAX, soft // _SHARE))
+    return LIMIT_MAX if soft == resource.RLIM_INFINITY else max(_MIN, min(LIMIT_MAX, soft // SHARE))
 
 
 def high() -> int:

@@ -23,7 +23,7 @@ class Level(enum.Enum):
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One result of a check, whose name in CHECKS is `check`; `doctor.run` sets it.
 
-    `what` is the fact and `what_to_do` the advice: "1 lines in quarantine", "eventlog sql … says why".
+    `what` is the fact and `what_to_do` the advice: "1 line in quarantine", "eventlog sql … says why".
     """
 
     check: str = ""

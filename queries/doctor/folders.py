@@ -41,7 +41,7 @@ def access(snapshot: RootSnapshot) -> Iterator[Finding]:
             "nothing is recorded yet: there is no log", "emit an event, or check that it is the right root", root
         )
     elif not denied:
-        yield ok(f"{len(snapshot.types):,} event types; {account.name} may read and write", root)
+        yield ok(f"{counted(len(snapshot.types), 'event type')}; {account.name} may read and write", root)
 
 
 def _absent(root: Path) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from eventlog.cli.text import counted
 from eventlog.errors import IndexBusy, IndexFailed
 from eventlog.format.timestamps import naive_utc
 from eventlog.indexer.alarm import ALARM_EVENT
@@ -135,7 +136,7 @@ def _progress(snapshot: RootSnapshot, facts: _Facts) -> Iterator[Finding]:
         yield ok("up to date with the log")
     if shrunk:
         yield warning(
-            f"{len(shrunk):,} segments are shorter than what was indexed: "
+            f"{counted(len(shrunk), 'segment')} shorter than what was indexed: "
             f"{several(snapshot.shown(segment.path) for segment in shrunk)}",
             "find out who changes the log; the next eventlog index raises an alarm, and keeps the rows that it has",
             shrunk[0].path,
@@ -175,7 +176,7 @@ def _quarantine(facts: _Facts) -> Iterator[Finding]:
         return
     level = warning if facts.quarantined > _BAD_PART * facts.events else note
     yield level(
-        f"{facts.quarantined:,} lines in quarantine, beside {facts.events:,} events",
+        f"{counted(facts.quarantined, 'line')} in quarantine, beside {counted(facts.events, 'event')}",
         'eventlog sql "SELECT reason, count(*), min(segment) FROM quarantine GROUP BY ALL" says why',
     )
 
@@ -185,7 +186,8 @@ def _special(snapshot: RootSnapshot, facts: _Facts) -> Iterator[Finding]:
     if ALARM_EVENT in facts.special:
         count, _, last = facts.special[ALARM_EVENT]
         yield (warning if now - last < _RECENT else note)(
-            f"{count:,} alarms: the log was changed behind the indexer's back, last at {last:%Y-%m-%d %H:%M} UTC",
+            f"{counted(count, 'alarm')}: the log was changed behind the indexer's back, "
+            f"last at {last:%Y-%m-%d %H:%M} UTC",
             f"{_payloads(ALARM_EVENT)} says where",
         )
     if _DROPPED_EVENT in facts.special:

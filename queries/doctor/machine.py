@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from eventlog.queries.doctor.finding import Finding, ok, problem, warning
+from eventlog.cli.text import counted
+from eventlog.log import descriptors as segment_descriptors
+from eventlog.queries.doctor.finding import Finding, note, ok, problem, warning
 from eventlog.queries.doctor.snapshot import RootSnapshot
 from eventlog.queries.text.units import size
 
 _LOW_BYTES, _NONE_BYTES = 1024**3, 64 * 1024**2
 _LOW_PART, _NONE_PART = 0.10, 0.01
-#: Descriptors of a process besides segments: DuckDB, sockets, libraries.
-_OTHER_DESCRIPTORS = 64
 _INOTIFY = Path("/proc/sys/fs/inotify")
 _COUNTING_S = 0.5
 
@@ -54,15 +54,16 @@ def _space(name: str, path: Path) -> Iterator[Finding]:
 
 
 def descriptors(snapshot: RootSnapshot) -> Iterator[Finding]:
-    """A writer keeps one segment open for each event type that it emits."""
+    """A writer keeps the segments open that it used last, as many as the limit of its process allows."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = "no limit" if soft == resource.RLIM_INFINITY else f"{soft:,}"
-    need = len(snapshot.types) + _OTHER_DESCRIPTORS
-    fact = f"{limit} in this shell (a service has its own limit), for {len(snapshot.types):,} event types"
-    if soft != resource.RLIM_INFINITY and need > soft:
-        yield warning(
-            f"{fact}: a process that emits them all runs out",
-            f"ulimit -n {need * 2}, or LimitNOFILE={need * 2} in its unit; or use fewer event types",
+    kept_open, types = segment_descriptors.limit(), len(snapshot.types)
+    fact = f"{limit} in this shell (a service has its own limit), for {counted(types, 'event type')}"
+    enough = min(types, segment_descriptors.LIMIT_MAX) * segment_descriptors.SHARE
+    if types > kept_open and soft < enough:
+        yield note(
+            f"{fact}: a writer keeps {kept_open} segments open, and opens others again for each of their lines",
+            f"ulimit -n {enough}, or LimitNOFILE={enough} in its unit; or use fewer event types",
         )
     else:
         yield ok(fact)

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from eventlog.cli.text import counted
 from eventlog.queries.health import evidence
 from eventlog.queries.health.evidence import STUCK_TIMES
 from eventlog.queries.text import units
@@ -51,16 +52,16 @@ def _share(value: float, free: float, full: float) -> float:
 
 
 def _failures(
-    points_max: int, things: str, total: str, *, free: float, full: float, at_least: int
+    points_max: int, thing: str, total: str, *, free: float, full: float, at_least: int
 ) -> Callable[[Row], Judgement]:
     def judge(row: Row) -> Judgement:
         count, failed = row[total], row["failed"]
         if count < at_least:
-            return None, f"{_counted(count, things)}, too few to judge (under {at_least})"
+            return None, f"{counted(count, thing)}, too few to judge (under {at_least})"
         rate = failed / count
         by_count = sorted((row["types"] or {}).items(), key=lambda item: (-item[1], item[0]))
         named = ", ".join(f"{error_type} {times}" for error_type, times in by_count[:3])
-        words = f"{failed:,} of {_counted(count, things)} failed ({rate:.1%})"
+        words = f"{failed:,} of {counted(count, thing)} failed ({rate:.1%})"
         return points_max * _share(rate, free, full), f"{words}: {named}" if named else words
 
     return judge
@@ -107,25 +108,21 @@ def _heartbeat(row: Row) -> Judgement:
 def _drops(row: Row) -> Judgement:
     dropped, recorded = row["dropped"], row["events"]
     share = dropped / (dropped + recorded)
-    return 5 + 15 * _share(share, 0, 0.01), f"{_counted(dropped, 'events')} lost ({share:.2%}): {row['cause']}"
+    return 5 + 15 * _share(share, 0, 0.01), f"{counted(dropped, 'event')} lost ({share:.2%}): {row['cause']}"
 
 
 def _stuck_runs(row: Row) -> Judgement:
     bad = row["abandoned"] + row["stuck"]
     total = bad + row["finished"]
     if not bad:
-        return 0, f"none of {_counted(total + row['running'], 'runs')}"
+        return 0, f"none of {counted(total + row['running'], 'run')}"
     words = [f"{row['abandoned']:,} abandoned"] if row["abandoned"] else []
     if row["stuck"]:
         words.append(
             f"{row['stuck']:,} under way for over {STUCK_TIMES} times the longest ({row['longest_ms'] / 1000:,.0f} s)"
         )
     named = ", ".join(row["run_ids"])
-    return 5 + 25 * _share(bad / total, 0, 0.25), f"{' and '.join(words)} of {_counted(total, 'runs')}: {named}"
-
-
-def _counted(count: int, things: str) -> str:
-    return f"{count:,} {things if count != 1 else things.removesuffix('s')}"
+    return 5 + 25 * _share(bad / total, 0, 0.25), f"{' and '.join(words)} of {counted(total, 'run')}: {named}"
 
 
 def _usd(amount: Decimal | float) -> str:
@@ -135,15 +132,15 @@ def _usd(amount: Decimal | float) -> str:
 CHECKS = (
     Check(
         "run_errors", 60, evidence.RUN_ERRORS,
-        _failures(60, "runs", "finished", free=0, full=0.5, at_least=1), "no run finished",
+        _failures(60, "run", "finished", free=0, full=0.5, at_least=1), "no run finished",
     ),
     Check(
         "call_errors", 20, evidence.CALL_ERRORS,
-        _failures(20, "model calls", "calls", free=0.02, full=0.25, at_least=CALLS_MIN), "no model calls",
+        _failures(20, "model call", "calls", free=0.02, full=0.25, at_least=CALLS_MIN), "no model calls",
     ),
     Check(
         "tool_errors", 10, evidence.TOOL_ERRORS,
-        _failures(10, "tool calls", "calls", free=0.1, full=0.6, at_least=CALLS_MIN), "no tool calls",
+        _failures(10, "tool call", "calls", free=0.1, full=0.6, at_least=CALLS_MIN), "no tool calls",
     ),
     Check("latency", 15, evidence.LATENCY, _latency, "no latencies"),
     Check("cost", 15, evidence.COST, _cost, "no costs"),

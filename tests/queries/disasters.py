@@ -203,26 +203,26 @@ def a_lost_segment(root: Path) -> Said:
 def a_cut_segment(root: Path) -> Said:
     (path,) = (root / "log/t").iterdir()
     os.truncate(path, 10)
-    return "index", "warning", "1 segments are shorter than what was indexed: log/t/", "raises an alarm"
+    return "index", "warning", "1 segment shorter than what was indexed: log/t/", "raises an alarm"
 
 
 def quarantined_lines(root: Path) -> Said:
     new_segment(root, b"nonsense\n")
     Indexer(root).catch_up()
-    return "index", "warning", "1 lines in quarantine, beside 4 events", "SELECT reason"
+    return "index", "warning", "1 line in quarantine, beside 4 events", "SELECT reason"
 
 
 def an_alarm(root: Path) -> Said:
     (path,) = (root / "log/t").iterdir()
     path.write_bytes(b" " + path.read_bytes())
     Indexer(root, say=lambda _: None).catch_up()
-    return "index", "warning", "1 alarms: .* last at 20", "index_alarm"
+    return "index", "warning", "1 alarm: .* last at 20", "index_alarm"
 
 
 def an_old_alarm(root: Path) -> Said:
     emit(root, "index_alarm", {}, timestamp="2026-01-01T00:00:00Z", dedupe_key="k")
     Indexer(root).catch_up()
-    return "index", "note", "1 alarms: .* last at 2026-01-01 00:00 UTC", "index_alarm"
+    return "index", "note", "1 alarm: .* last at 2026-01-01 00:00 UTC", "index_alarm"
 
 
 def lost_events(root: Path) -> Said:
