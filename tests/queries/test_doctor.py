@@ -13,20 +13,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from eventlog import installation
 from eventlog.config import Config
 from eventlog.indexer.index import lock
 from eventlog.indexer.indexer import Indexer
 from eventlog.log.segment import Segment
 from eventlog.maintenance.archiving import archive_sealed
 from eventlog.maintenance.sealing import seal
-from eventlog.queries.doctor import CHECKS, diagnose, folders, index, machine, run, segments, settings, snapshot
+from eventlog.queries.doctor import CHECKS, diagnose, folders, index, machine, run, segments, snapshot
 from eventlog.queries.doctor.finding import Finding, Level
 from eventlog.record.recorder import Recorder
 from tests.conftest import Run
@@ -464,128 +462,6 @@ def test_a_check_that_fails_is_a_finding(healthy: Path, monkeypatch: pytest.Monk
     (found,) = said(findings)
     assert (found.check, found.level, found.what) == ("clock", Level.PROBLEM, "could not be looked at: I/O error")
     assert findings[-1].check == "index"
-
-
-# -- settings and versions ----------------------------------------------------------------
-
-
-def of(check: str, findings: list[Finding]) -> list[tuple[str, str]]:
-    return [(each.level.value, each.what) for each in findings if each.check == check]
-
-
-def test_where_the_root_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default, the environment, the file, the command line; the file is stronger than the environment."""
-    a, b, c = (str(tmp_path / name) for name in "abc")
-    default = f"{os.environ['HOME']}/.local/state/eventlog"
-    assert of("settings", diagnose()) == [("ok", f"root {default}, from the default; mode file_only")]
-    monkeypatch.setenv("EVENTLOG_DIR", a)
-    assert of("settings", diagnose()) == [("ok", f"root {a}, from EVENTLOG_DIR; mode file_only")]
-    Path("eventlog.toml").write_text(f"root = '{b}'\n")
-    assert of("settings", diagnose()) == [
-        ("warning", f"EVENTLOG_DIR is {a}, but eventlog.toml says {b}, which is stronger"),
-        ("ok", f"root {b}, from eventlog.toml; mode file_only"),
-    ]
-    monkeypatch.delenv("EVENTLOG_DIR")
-    assert of("settings", diagnose()) == [("ok", f"root {b}, from eventlog.toml; mode file_only")]
-    assert of("settings", diagnose(c)) == [("ok", f"root {c}, from --root; mode file_only")]
-
-
-def test_eventlog_turned_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No problem, and a log can be looked at all the same."""
-    monkeypatch.setenv("EVENTLOG_DIR", "")
-    findings = diagnose()
-    assert of("settings", findings) == [("note", "eventlog is turned off here: nothing is recorded")]
-    assert {each.check for each in findings} == {"settings", "versions", "sources"}
-    assert of("root", diagnose(str(tmp_path)))
-    monkeypatch.delenv("EVENTLOG_DIR")
-    monkeypatch.setenv("EVENTLOG_MODE", "off")
-    assert of("settings", diagnose())[0] == ("note", "mode is off: nothing is recorded")
-
-
-def test_all_that_is_wrong_with_the_settings(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the first thing only; and the root that an agent would use is checked."""
-    monkeypatch.setenv("EVENTLOG_DIR", str(root))
-    monkeypatch.setenv("EVENTLOG_MODUS", "x")
-    monkeypatch.setenv("EVENTLOG_STRICT", "perhaps")
-    Path("eventlog.toml").write_text("roof = 'x'\n")
-    assert of("settings", diagnose()) == [
-        ("problem", "unknown environment variable EVENTLOG_MODUS; did you mean EVENTLOG_MODE?"),
-        ("problem", "EVENTLOG_STRICT='perhaps' is neither true nor false"),
-        ("problem", "unknown setting 'roof' in eventlog.toml; did you mean root?"),
-        ("ok", f"root {root}, from EVENTLOG_DIR; mode file_only"),
-    ]
-
-
-def test_an_old_part_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what brings a new one."""
-    versions = {"duckdb": "1.4.4", "msgspec": "0.20.0", "watchfiles": "1.0.0rc1", "zstandard": "0.23"}
-    monkeypatch.setattr(metadata, "version", versions.__getitem__)
-    found = [each for each in settings.versions() if each.level is not Level.OK]
-    assert [(each.level.value, each.what, each.what_to_do) for each in found] == [
-        (
-            "problem",
-            "duckdb 1.4.4 is too old for the index and all questions to it: 2.0 or newer is needed",
-            "pip install --upgrade 'agent-eventlog[index]'",
-        )
-    ]
-
-
-def _distribution(folder: Path, name: str, version: str, *files: str) -> None:
-    """What pip leaves of a distribution in a folder of sys.path."""
-    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (info / "RECORD").write_text("".join(f"{file},,\n" for file in files))
-
-
-@pytest.mark.parametrize(("name", "file"), [("eventlog", "eventlog/admin.py"), ("django-log", "eventlog/__init__.py")])
-def test_somebody_elses_eventlog(name: str, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name is taken on the package index; what comes from there is not ours."""
-    _distribution(tmp_path, name, "0.11.0", file)
-    monkeypatch.syspath_prepend(tmp_path)
-    fact = f"{name} 0.11.0, which is not agent-eventlog, is installed in {tmp_path}/eventlog"
-    found = [each for each in settings.versions() if each.level is not Level.OK]
-    assert [(each.level.value, each.what, each.what_to_do) for each in found] == [
-        ("warning", f"{fact}: `import eventlog` may load it", f"pip uninstall {name}")
-    ]
-    monkeypatch.setattr(installation, "FOLDER", tmp_path / "eventlog")
-    found = [each for each in settings.versions() if each.level is not Level.OK]
-    assert [(each.level.value, each.what, each.what_to_do) for each in found] == [
-        (
-            "problem",
-            f"{fact}, over its files",
-            f"pip uninstall -y {name} && pip install --force-reinstall --no-deps agent-eventlog",
-        )
-    ]
-
-
-def test_files_of_ours_that_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As after `pip uninstall eventlog` of somebody else's. Compiled files come and go."""
-    _distribution(tmp_path, "agent-eventlog", "0.1.0", "eventlog/__init__.py", "eventlog/__pycache__/a.cpython-311.pyc")
-    monkeypatch.syspath_prepend(tmp_path)
-    found = [each for each in settings.versions() if each.level is not Level.OK]
-    assert [(each.level.value, each.what, each.what_to_do) for each in found] == [
-        (
-            "problem",
-            "files of agent-eventlog are missing: eventlog/__init__.py",
-            "pip install --force-reinstall --no-deps agent-eventlog",
-        )
-    ]
-
-
-def test_a_machine_that_only_writes(healthy: Path) -> None:
-    """Without DuckDB, watchfiles and rich."""
-    code = (
-        "import sys\nfor name in ('duckdb', 'watchfiles', 'rich'): sys.modules[name] = None\n"
-        f"sys.argv[1:] = ['doctor', '--json', '--root', {str(healthy)!r}]\nfrom eventlog.cli import main; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    findings = msgspec.json.decode(done.stdout, type=list[Finding])
-    assert of("index", findings) == [("note", "not looked into: DuckDB is not installed")]
-    assert of("versions", findings)[0] == (
-        "note",
-        "not installed: duckdb (the index and all questions to it), watchfiles (index --watch)",
-    )
 
 
 # -- the command --------------------------------------------------------------------------
