@@ -41,6 +41,17 @@ class EventsDropped(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
 
 
+class _Lost:
+    """What one report tells of."""
+
+    __slots__ = ("cause", "since_ns", "types", "until_ns")
+
+    def __init__(self) -> None:
+        self.types: dict[str, int] = {}
+        self.since_ns = self.until_ns = 0
+        self.cause = ""
+
+
 class Drops:
     """Counts the events that one recorder has lost, and those not yet reported. Threads may share it.
 
@@ -53,15 +64,16 @@ class Drops:
         self.total = 0
         #: Lost events that could only be counted, without type or time: the stack had no room, or the clock failed.
         self.unnamed = 0
-        self._unreported: dict[str, int] = {}
-        self._since_ns = self._until_ns = 0
-        self._cause = ""
+        self._unreported = _Lost()
+        #: What the next report tells of, until it could be put together: the clock or the randomness may fail.
+        self._telling: _Lost | None = None
         self._report_due: Envelope | None = None
 
     @property
     def pending(self) -> bool:
         """Whether there is something to report."""
-        return self._report_due is not None or bool(self._unreported) or self.unnamed > 0
+        waits = self._report_due is not None or self._telling is not None
+        return waits or bool(self._unreported.types) or self.unnamed > 0
 
     def add(self, event_type: str | None, count: int, cause: str, *, reported: bool) -> None:
         """Count lost events. `event_type` is None where the error came before the type was read.
@@ -76,25 +88,33 @@ class Drops:
             self.total += count
             if reported:
                 return
-            self._until_ns = now_ns
-            if not self._unreported:
-                self._since_ns = now_ns
-            self._cause = cause
-            if kind not in self._unreported:
-                self._unreported[kind] = 0
-            self._unreported[kind] += count
+            lost = self._unreported
+            lost.until_ns = now_ns
+            if not lost.types:
+                lost.since_ns = now_ns
+            lost.cause = cause
+            if kind not in lost.types:
+                lost.types[kind] = 0
+            lost.types[kind] += count
 
     def next_report(self, workspace: str | None, agent: str | None) -> Envelope | None:
-        """Return the event to write next, the same one until `reported` is called; None if nothing is pending."""
+        """Return the event to write next, the same one until `reported` is called; None if nothing is pending.
+
+        Raises what the clock or the randomness raises; the next call tells of the same events.
+        """
         if count := self.unnamed:
             self.add(None, count, _UNNAMED_CAUSE, reported=False)
             self.unnamed -= count
             self.total -= count  # they are counted in there already
         with locks.held(self._lock, _TURN_TIMEOUT_S):
-            if self._report_due is None and self._unreported:
-                nothing: dict[str, int] = {}
-                unreported, self._unreported = self._unreported, nothing
-                self._report_due = _envelope(self._report(unreported), workspace, agent)
+            if self._report_due is None:
+                if self._telling is None and self._unreported.types:
+                    nothing = _Lost()
+                    self._telling, self._unreported = self._unreported, nothing
+                if (telling := self._telling) is not None:
+                    report = _envelope(_payload(telling), workspace, agent)
+                    if self._telling is telling:  # else a signal handler has put it together meanwhile
+                        self._report_due, self._telling = report, None
             return self._report_due
 
     def reported(self, report: Envelope) -> None:
@@ -103,19 +123,20 @@ class Drops:
             if self._report_due is report:
                 self._report_due = None
 
-    def _report(self, unreported: dict[str, int]) -> EventsDropped:
-        count = sum(unreported.values())
-        # Without a Counter: its most_common imports heapq.
-        named = dict(sorted(unreported.items(), key=itemgetter(1), reverse=True)[:_TYPES_MAX])
-        other = count - sum(named.values())
-        return EventsDropped(
-            count=count,
-            event_types=named | ({"other": other} if other else {}),
-            since=timestamps.from_ns(self._since_ns),
-            until=timestamps.from_ns(self._until_ns),
-            cause=self._cause.encode("utf-8", "backslashreplace").decode(),
-            pid=os.getpid(),
-        )
+
+def _payload(lost: _Lost) -> EventsDropped:
+    count = sum(lost.types.values())
+    # Without a Counter: its most_common imports heapq.
+    named = dict(sorted(lost.types.items(), key=itemgetter(1), reverse=True)[:_TYPES_MAX])
+    other = count - sum(named.values())
+    return EventsDropped(
+        count=count,
+        event_types=named | ({"other": other} if other else {}),
+        since=timestamps.from_ns(lost.since_ns),
+        until=timestamps.from_ns(lost.until_ns),
+        cause=lost.cause.encode("utf-8", "backslashreplace").decode(),
+        pid=os.getpid(),
+    )
 
 
 def _envelope(report: EventsDropped, workspace: str | None, agent: str | None) -> Envelope:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Never
 
 import pytest
 
@@ -31,6 +32,15 @@ class Full:
             self.asked += 1
             raise OSError(errno.ENOSPC, "No space left on device")
         return self.real(fd, data)
+
+
+class Raising:
+    """What raises when it is called or iterated over."""
+
+    def __call__(self, *_: object) -> Never:
+        raise OSError("not now")
+
+    __iter__ = __call__
 
 
 @pytest.fixture
@@ -131,6 +141,24 @@ def test_a_report_that_cannot_be_written_is_kept(root: Path, disk: Full) -> None
     obs.shutdown()
     obs.shutdown()
     assert sum(int(str(report["count"])) for report in told(root)) == 2
+
+
+@pytest.mark.parametrize("part", ["ids.new_id", "timestamps.from_ns", "envelope.encode_payload", "os.getpid"])
+def test_a_report_that_cannot_be_put_together_is_kept(
+    root: Path, disk: Full, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """No randomness, no clock, no memory: what was lost before, and since, is told later, once."""
+    obs.configure(root=root)
+    disk.full = True
+    obs.emit("t")
+    disk.full = False
+    with monkeypatch.context() as broken:
+        broken.setattr(f"eventlog.record.drops.{part}", Raising())
+        obs.recorder()._report_drops()
+    obs.emit_many("u", Raising())
+    assert obs.emit("t")
+    obs.shutdown()
+    assert sum(int(str(report["count"])) for report in told(root)) == obs.stats().lost == 2
 
 
 def test_strict_raises_and_leaves_the_telling_to_the_caller(root: Path, disk: Full, clock: list[float]) -> None:
