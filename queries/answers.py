@@ -42,10 +42,16 @@ _METRICS = ("events", "runs", "llm_calls", "tool_calls")
 
 
 class _Answers:
-    """Answers of one topic, read through the reader of a store."""
+    """Answers of one topic, read through the reader of a store.
+
+    A method `list` comes last in its class: in annotations below it, `list` would not be the type any more.
+    """
 
     def __init__(self, reader: IndexReader) -> None:
         self._reader = reader
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._reader.scope()})"
 
     def _connection(
         self, views: Collection[str], *, fenced: bool = False
@@ -56,33 +62,6 @@ class _Answers:
 
 class EventAnswers(_Answers):
     """Events as they were emitted: `store.events()`."""
-
-    def __call__(
-        self,
-        event_types: Iterable[str] = (),
-        *,
-        since: Moment | None = None,
-        until: Moment | None = None,
-        where: Mapping[str, str | int] | None = None,
-        newest_first: bool = False,
-        limit: int = 100,
-        after: str | None = None,
-    ) -> Page:
-        """Return events in order of (timestamp, event_id, workspace), one page at a time.
-
-        `since` is included, `until` is not; both may be text, such as `"2026-01-31T12:00:00Z"`. `where` compares
-        envelope columns, such as `{"run_id": "r1"}`. `limit` is 1 to 10,000. Pages are stable while events arrive:
-        pass `page.next` as `after` until it is None.
-        """
-        from eventlog.queries.events import lookup
-
-        statement = lookup.page_statement(
-            event_types, since=since, until=until, where=where or {},
-            newest_first=newest_first, limit=limit, after=after,
-        )  # fmt: skip
-        with self._reader.trusted(views=_EVENTS, fenced=False) as connection:
-            rows = sandbox.execute(connection, *statement).fetchall()
-        return lookup.page_of(rows, self._reader.root, limit)
 
     def get(self, event_id: str) -> FoundEvent | None:
         """Return one event with its raw line and the path of its segment; None where the index has none of this id.
@@ -116,24 +95,38 @@ class EventAnswers(_Answers):
         with self._reader.trusted(views=_EVENTS, fenced=False) as connection:
             return rows_as(lookup.Count, sandbox.execute(connection, *statement))
 
-    list = __call__
+    def list(
+        self,
+        event_types: Iterable[str] = (),
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        where: Mapping[str, str | int] | None = None,
+        newest_first: bool = False,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Page:
+        """Return events in order of (timestamp, event_id, workspace), one page at a time.
+
+        `since` is included, `until` is not; both may be text, such as `"2026-01-31T12:00:00Z"`. `where` compares
+        envelope columns, such as `{"run_id": "r1"}`. `limit` is 1 to 10,000. Pages are stable while events arrive:
+        pass `page.next` as `after` until it is None.
+        """
+        from eventlog.queries.events import lookup
+
+        statement = lookup.page_statement(
+            event_types, since=since, until=until, where=where or {},
+            newest_first=newest_first, limit=limit, after=after,
+        )  # fmt: skip
+        with self._reader.trusted(views=_EVENTS, fenced=False) as connection:
+            rows = sandbox.execute(connection, *statement).fetchall()
+        return lookup.page_of(rows, self._reader.root, limit)
+
+    __call__ = list
 
 
 class RunAnswers(_Answers):
     """Runs of agents: `store.runs.list(agent="planner")`, `store.runs.get("nightly-7")`."""
-
-    def __call__(
-        self, *, agent: str | None = None, status: str | None = None, since: datetime | None = None, limit: int = 50
-    ) -> list[Run]:
-        """Return runs, newest first: `[Run(run_id="nightly-7", status="ok", duration_ms=8123.4, …), …]`.
-
-        `status` is ok, error, cancelled, running or abandoned; a run whose process is gone is abandoned at once.
-        `since` is compared with the start of a run. `limit` is 1 to 10,000.
-        """
-        from eventlog.queries.runs import lookup
-
-        with self._connection(_RUNS) as connection:
-            return lookup.list_runs(connection, agent=agent, status=status, since=since, limit=limit)
 
     def get(self, run_id: str) -> Tree:
         """Return the tree of one run: its steps, calls and errors, with tokens and cost in USD.
@@ -181,21 +174,24 @@ class RunAnswers(_Answers):
         with self._connection(_EVENTS) as connection:
             return payloads.read_payloads(connection, self._reader.root, event_ids, workspace)
 
-    list = __call__
+    def list(
+        self, *, agent: str | None = None, status: str | None = None, since: datetime | None = None, limit: int = 50
+    ) -> list[Run]:
+        """Return runs, newest first: `[Run(run_id="nightly-7", status="ok", duration_ms=8123.4, …), …]`.
 
-
-class SessionAnswers(_Answers):
-    """Sessions, imported ones included: `store.sessions.list()`, `store.sessions.get("01a1fc0e")`."""
-
-    def __call__(self, *, agent: str | None = None, since: datetime | None = None, limit: int = 50) -> list[Session]:
-        """Return sessions, the one with the newest event first: `[Session(session_id=…, llm_calls=12, …), …]`.
-
-        `since` is compared with their newest event; `duration_s` is in seconds. `limit` is 1 to 10,000.
+        `status` is ok, error, cancelled, running or abandoned; a run whose process is gone is abandoned at once.
+        `since` is compared with the start of a run. `limit` is 1 to 10,000.
         """
         from eventlog.queries.runs import lookup
 
         with self._connection(_RUNS) as connection:
-            return lookup.list_sessions(connection, agent=agent, since=since, limit=limit)
+            return lookup.list_runs(connection, agent=agent, status=status, since=since, limit=limit)
+
+    __call__ = list
+
+
+class SessionAnswers(_Answers):
+    """Sessions, imported ones included: `store.sessions.list()`, `store.sessions.get("01a1fc0e")`."""
 
     def get(self, session_id: str) -> Tree:
         """Return the calls of one session in order, with tokens and cost in USD. Any unique prefix of an id works.
@@ -210,7 +206,17 @@ class SessionAnswers(_Answers):
                 raise lookup.session_not_found(session_id)
             return tree.session_tree(connection, session)
 
-    list = __call__
+    def list(self, *, agent: str | None = None, since: datetime | None = None, limit: int = 50) -> list[Session]:
+        """Return sessions, the one with the newest event first: `[Session(session_id=…, llm_calls=12, …), …]`.
+
+        `since` is compared with their newest event; `duration_s` is in seconds. `limit` is 1 to 10,000.
+        """
+        from eventlog.queries.runs import lookup
+
+        with self._connection(_RUNS) as connection:
+            return lookup.list_sessions(connection, agent=agent, since=since, limit=limit)
+
+    __call__ = list
 
 
 class SearchAnswers(_Answers):
@@ -358,16 +364,6 @@ class HealthAnswers(_Answers):
 class AlertAnswers(_Answers):
     """What alert rules have found: `store.alerts.list()` are firings, beside `rules()` and `deliveries()`."""
 
-    def __call__(self, *, limit: int = 1000) -> list[history.Firing]:
-        """Return the firings of alert rules, newest first, and how delivering them went.
-
-        `state` is open or resolved; amounts are text, such as `value="12.5"`.
-        """
-        from eventlog.queries.alerts import history
-
-        with self._connection(history.VIEWS, fenced=True) as connection:
-            return history.read_firings(connection, limit=limit)
-
     def rules(self) -> list[history.RuleState]:
         """Return every alert rule that was ever set, removed ones too, by workspace and name.
 
@@ -388,4 +384,14 @@ class AlertAnswers(_Answers):
         with self._connection(history.VIEWS, fenced=True) as connection:
             return history.read_deliveries(connection, limit=limit)
 
-    list = __call__
+    def list(self, *, limit: int = 1000) -> list[history.Firing]:
+        """Return the firings of alert rules, newest first, and how delivering them went.
+
+        `state` is open or resolved; amounts are text, such as `value="12.5"`.
+        """
+        from eventlog.queries.alerts import history
+
+        with self._connection(history.VIEWS, fenced=True) as connection:
+            return history.read_firings(connection, limit=limit)
+
+    __call__ = list

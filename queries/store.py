@@ -80,6 +80,9 @@ class ReadStore:
         self.root = self._reader.root
         self.workspace = self._reader.workspace
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._reader.scope()})"
+
     # -- topics: made when they are asked, and on the class, so that a subclass may answer otherwise ------------------
 
     @cached_property

@@ -85,6 +85,11 @@ class IndexReader:
         self._file_id: bytes | None = None  # of an index with the right schema
         self._checked: dict[str, sandbox.Checked] = {}
 
+    def scope(self) -> str:
+        """Return the root, and the workspace if there is one, as arguments: `'runs', workspace='acme'`."""
+        root = repr(str(self.root))
+        return root if self.workspace is None else f"{root}, workspace={self.workspace!r}"
+
     @contextmanager
     def untrusted(
         self, query: str, *, timeout_s: float | None = None, may_write: Path | None = None

@@ -63,6 +63,9 @@ class Select:
     def __init__(self, reader: IndexReader) -> None:
         self._reader = reader
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._reader.scope()})"
+
     def __call__(
         self, query: str, params: Params | None = None, *, row_limit: int = 100_000, timeout_s: float | None = None
     ) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pydoc
 import shutil
 import time
 from collections.abc import Callable
@@ -555,3 +556,27 @@ def test_one_name_may_be_given_by_itself(root: Path) -> None:
     assert store.counts("alpha") == store.counts(["alpha"]) != []
     assert store.search("retention", event_types="alpha").matches == 1
     assert store.metrics(by="agent") == store.metrics(by=["agent"])  # type: ignore[arg-type]  # a Collection of groups
+
+
+def test_a_store_says_which_one_it_is(root: Path) -> None:
+    """In a shell, and without an index: nothing is opened for it."""
+    assert repr(ReadStore("runs")) == "ReadStore('runs')"
+    store = ReadStore(Path("runs"), workspace="acme")
+    assert repr(store) == "ReadStore('runs', workspace='acme')"
+    assert repr(store.runs) == "RunAnswers('runs', workspace='acme')"
+    assert repr(store.sql) == "Select('runs', workspace='acme')"
+    assert repr(ReadStore(root)) == f"ReadStore({str(root)!r})"
+    assert not root.exists()
+
+
+@pytest.mark.parametrize("topic", ["events", "runs", "sessions", "alerts"])
+def test_help_of_a_list_calls_it_list(tmp_path: Path, topic: str) -> None:
+    """Of the method and of its class, with the docstring once; and what is called is the same method."""
+    answers = getattr(ReadStore(tmp_path), topic)
+    assert answers.__call__ == answers.list
+    shown = pydoc.plain(pydoc.render_doc(answers.list)).splitlines()
+    assert shown[0].startswith("Python Library Documentation: method list in ")
+    assert shown[2].startswith("list(")
+    of_class = pydoc.plain(pydoc.render_doc(type(answers)))
+    assert " |  list(self, " in of_class
+    assert of_class.count(answers.list.__doc__.splitlines()[0]) == 1
