@@ -400,8 +400,8 @@ BAD_VIEWS = {
         "source 'toy': its promoted column 'toy/x' is refused by DuckDB",
     ),
     "a column that is missing": (
-        views(f"SELECT * EXCLUDE raw_usage FROM ({toy_source.LLM_CALLS})"),
-        "source 'toy': its select for llm_calls lacks the column 'raw_usage' (JSON); NULL::JSON will do",
+        views(f"SELECT * EXCLUDE ok FROM ({toy_source.LLM_CALLS})"),
+        "source 'toy': its select for llm_calls lacks the column 'ok' (BOOLEAN); NULL::BOOLEAN will do",
     ),
     "a column of another type": (
         views(f"SELECT * REPLACE ('x' AS ok) FROM ({toy_source.LLM_CALLS})"),
@@ -409,7 +409,7 @@ BAD_VIEWS = {
     ),
     "a column too many": (
         views(sessions=f"SELECT *, 1 AS more FROM ({toy_source.SESSIONS})"),
-        "its select for sessions has other columns, or another order; it is: workspace, session_id, project, summary",
+        "source 'toy': its select for sessions has the unknown column 'more'; known: workspace, session_id, project,",
     ),
     "a column that nobody promoted": (
         SourceViews(messages=toy_source.MESSAGES),

@@ -77,20 +77,19 @@ PROMOTED = (
 )
 
 LLM_CALLS = f"""
-SELECT payload ->> 'id' AS message_id, NULL::VARCHAR AS request_id, run_id, session_id, parent_event_id,
-       payload ->> 'helper' AS subagent_id, workspace, agent, 'toy' AS source, NULL::VARCHAR AS project,
-       'anthropic' AS provider, "toy/model" AS model, NULL::VARCHAR AS request_model,
+SELECT payload ->> 'id' AS message_id, run_id, session_id, parent_event_id,
+       payload ->> 'helper' AS subagent_id, workspace, agent, 'toy' AS source,
+       'anthropic' AS provider, "toy/model" AS model,
        coalesce("toy/read", 0) AS uncached_input_tokens, 0::BIGINT AS cache_read_tokens,
        0::BIGINT AS cache_write_5m_tokens, 0::BIGINT AS cache_write_1h_tokens,
-       coalesce("toy/written", 0) AS output_tokens, NULL::BIGINT AS reasoning_tokens, NULL::VARCHAR AS stop_reason,
-       NULL::VARCHAR AS service_tier, NULL::JSON AS raw_usage, "toy/ms" AS latency_ms, NULL::DOUBLE AS ttft_ms,
+       coalesce("toy/written", 0) AS output_tokens, "toy/ms" AS latency_ms,
        payload ->> 'error' IS NULL AS ok, payload ->> 'error' AS error_type,
-       NULL::DECIMAL(38,12) AS reported_cost_usd, timestamp, timestamp AS last_timestamp, event_id
+       timestamp, timestamp AS last_timestamp, event_id
 FROM {rows_of("toy")} WHERE "toy/kind" = 'answer'
 """
 
 TOOL_CALLS = f"""
-SELECT payload ->> 'id' AS tool_call_id, run_id, session_id, parent_event_id, NULL::VARCHAR AS subagent_id,
+SELECT payload ->> 'id' AS tool_call_id, run_id, session_id, parent_event_id,
        workspace, agent, 'toy' AS source, payload ->> 'tool' AS tool, payload -> 'with' AS input,
        payload -> 'gave' AS output, timestamp, TRY(timestamp + to_milliseconds("toy/ms")) AS finished,
        "toy/ms" AS duration_ms, payload ->> 'error' IS NULL AS ok, payload ->> 'error' AS error_type, event_id

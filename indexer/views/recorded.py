@@ -59,7 +59,10 @@ SELECT coalesce(payload ->> 'response_id', event_id::VARCHAR) AS message_id, req
        coalesce("llm_call/cache_write_1h_tokens", 0) AS cache_write_1h_tokens,
        coalesce("llm_call/output_tokens", 0) AS output_tokens, "llm_call/reasoning_tokens" AS reasoning_tokens,
        payload ->> '$.finish_reasons[0]' AS stop_reason, "llm_call/service_tier" AS service_tier,
-       payload -> 'raw_usage' AS raw_usage, "llm_call/latency_ms" AS latency_ms,
+       payload -> 'raw_usage' AS raw_usage,
+       NULL::VARCHAR AS usage_problem, NULL::BIGINT AS web_searches,
+       NULL::VARCHAR AS inference_geo, NULL::BIGINT AS output_chars,
+       "llm_call/latency_ms" AS latency_ms,
        "llm_call/time_to_first_token_ms" AS ttft_ms, "llm_call/error_type" IS NULL AS ok,
        "llm_call/error_type" AS error_type, "llm_call/cost_usd" AS reported_cost_usd,
        timestamp, timestamp AS last_timestamp, event_id

@@ -23,7 +23,7 @@ from eventlog.indexer.index.schema import CONTENT, POSITION
 from eventlog.indexer.sql import ident, literal
 from eventlog.indexer.views.promoted import PromotedColumn
 
-#: What a select gives, in this order.
+#: The columns of each view, in this order. A select gives those of them that its source knows; the others are NULL.
 COLUMNS = {
     "llm_calls": {
         "message_id": "VARCHAR",
@@ -48,6 +48,10 @@ COLUMNS = {
         "stop_reason": "VARCHAR",
         "service_tier": "VARCHAR",
         "raw_usage": "JSON",
+        "usage_problem": "VARCHAR",
+        "web_searches": "BIGINT",
+        "inference_geo": "VARCHAR",
+        "output_chars": "BIGINT",
         "latency_ms": "DOUBLE",
         "ttft_ms": "DOUBLE",
         "ok": "BOOLEAN",
@@ -76,7 +80,14 @@ COLUMNS = {
         "error_type": "VARCHAR",
         "event_id": "UUID",
     },
-    "sessions": {"workspace": "VARCHAR", "session_id": "VARCHAR", "project": "VARCHAR", "summary": "VARCHAR"},
+    "sessions": {
+        "workspace": "VARCHAR",
+        "session_id": "VARCHAR",
+        "project": "VARCHAR",
+        "summary": "VARCHAR",
+        "title": "VARCHAR",
+        "title_source": "VARCHAR",
+    },
     "messages": {
         "role": "VARCHAR",
         "text": "VARCHAR",
@@ -92,6 +103,17 @@ COLUMNS = {
         "event_id": "UUID",
     },
 }
+#: Those that a select must give: a row without them belongs to nobody, or would be left out of sums.
+_OF_ALL = ("workspace", "source", "timestamp", "event_id")
+_NEEDED = {
+    "llm_calls": (
+        *_OF_ALL, "model", "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens",
+        "cache_write_1h_tokens", "output_tokens", "ok",
+    ),
+    "tool_calls": (*_OF_ALL, "tool", "ok"),
+    "sessions": ("workspace", "session_id"),
+    "messages": (*_OF_ALL, "role", "text"),
+}  # fmt: skip
 _META_KEY = "sources"
 #: Once in a process is enough: to describe a select takes milliseconds.
 _checked: set[tuple[str, tuple[str, ...], SourceViews]] = set()
@@ -140,13 +162,24 @@ def promoted() -> list[PromotedColumn]:
 
 def united(view: str, recorded: str) -> str:
     """Return the query of a view: the selects of all sources and that of recorded events. Raises InvalidSource."""
-    return " UNION ALL ".join(map(_in_parentheses, [*_selects(view), recorded]))
+    return " UNION ALL BY NAME ".join(map(_in_parentheses, [recorded, *_selects(view)]))
 
 
 def sessions() -> str:
     """Return a query with one row per workspace and session that a source says something of. Raises InvalidSource."""
-    rows = " UNION ALL ".join(map(_in_parentheses, _selects("sessions")))
-    return f"SELECT workspace, session_id, min(project) AS project, max(summary) AS summary FROM ({rows}) GROUP BY ALL"
+    rows = " UNION ALL BY NAME ".join(map(_in_parentheses, [_NO_SESSIONS, *_selects("sessions")]))
+    return _SESSIONS_OF_SOURCES.format(rows=rows)
+
+
+#: For the names and types of the columns that no source gives.
+_NO_SESSIONS = (
+    f"SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in COLUMNS['sessions'].items())} WHERE false"
+)
+_SESSIONS_OF_SOURCES = """
+SELECT workspace, session_id, min(project) AS project, max(summary) AS summary, max(title) AS title,
+       max(title_source) AS title_source
+FROM ({rows}) GROUP BY ALL
+"""
 
 
 def _in_parentheses(select: str) -> str:
@@ -265,13 +298,15 @@ def _read(tree: Any) -> Iterator[str]:
 
 
 def _check_columns(its_select: str, view: str, columns: dict[str, str]) -> None:
-    for name, kind in COLUMNS[view].items():
+    known = COLUMNS[view]
+    for name in _NEEDED[view]:
         if name not in columns:
-            raise InvalidSource(f"{its_select} lacks the column {name!r} ({kind}); NULL::{kind} will do")
-        if columns[name] != kind:
-            raise InvalidSource(f"{its_select} has the column {name!r} as {columns[name]}, which is to be {kind}")
-    if list(columns) != list(COLUMNS[view]):
-        raise InvalidSource(f"{its_select} has other columns, or another order; it is: {', '.join(COLUMNS[view])}")
+            raise InvalidSource(f"{its_select} lacks the column {name!r} ({known[name]}); NULL::{known[name]} will do")
+    for name, kind in columns.items():
+        if name not in known:
+            raise InvalidSource(f"{its_select} has the unknown column {name!r}; known: {', '.join(known)}")
+        if kind != known[name]:
+            raise InvalidSource(f"{its_select} has the column {name!r} as {kind}, which is to be {known[name]}")
 
 
 def note(connection: duckdb.DuckDBPyConnection) -> None:
