@@ -80,6 +80,10 @@ class _SegmentChanged(Exception):
     """A segment changed while it was copied; the message says how."""
 
 
+class _SegmentGone(Exception):
+    """A segment was deleted while it was copied."""
+
+
 def backup(
     root: str | Path,
     destination: Destination,
@@ -265,7 +269,7 @@ class _Run:
         steps_after = self._steps + 2 * extent.size
         try:
             entry = self._copied(segment, extent)
-        except FileNotFoundError:
+        except (FileNotFoundError, _SegmentGone):
             self._say(_gone(segment))
         except _SegmentChanged as error:
             self._done.failures.append(f"{segment.path}: {error}")
@@ -280,19 +284,25 @@ class _Run:
         self._step_to(steps_after)
 
     def copy_blobs(self, segment: SegmentFile, size: int) -> bool:
-        """Copy the blobs that the first `size` bytes of a segment name; return whether the destination has all."""
+        """Copy the blobs that the first `size` bytes of a segment name; return whether the destination has all.
+
+        Of a segment that was deleted in the meantime, with its blobs, that is not known: False, and no failure.
+        """
         complete = True
         try:
             for offset, named in blob_references.names(segment.path, end=size):
                 for sha256 in sorted(named):
                     why = self.copier.copy(sha256)
                     if why is not None:
+                        if layout.refreshed(segment) is None:
+                            return False
                         complete = False
                         self._fail_missing(segment, offset, sha256, why)
         except SegmentUnreadable as error:
             self._done.failures.append(str(error))
             return False
-        return complete
+        # A file that is gone reads as if it named no blob.
+        return complete and layout.refreshed(segment) is not None
 
     def _fail_missing(self, segment: SegmentFile, offset: int, sha256: str, why: str) -> None:
         if sha256 not in self.named_missing:
@@ -434,9 +444,11 @@ def _unreadable(segment: SegmentFile, error: OSError) -> str:
 
 
 def _readable(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield blocks; turn an error of reading the segment into _SegmentChanged: it is not one of the destination."""
+    """Yield blocks; turn an error of reading the segment into one of this module: it is not one of the destination."""
     try:
         yield from blocks
+    except FileNotFoundError:
+        raise _SegmentGone from None
     except OSError as error:
         raise _SegmentChanged(f"could be read, and cannot any more: {error.strerror}; check the disk") from error
 

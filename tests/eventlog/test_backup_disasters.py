@@ -435,6 +435,37 @@ def test_a_segment_that_vanishes_is_passed_over(root: Path, place: Place) -> Non
     assert [each["segment"] for each in events(root)[0]["segments"]] == [only(root, "a").stem]
 
 
+@pytest.mark.parametrize("earlier", [False, True], ids=["never copied", "copied before"])
+@pytest.mark.parametrize("opening", range(1, 8))
+def test_a_segment_may_be_pruned_at_any_moment(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opening: int, earlier: bool
+) -> None:
+    """Before the first, second, … time that the backup opens it: no failure, and no claim to have its blobs."""
+    place = open_destination(str(tmp_path / "place"))
+    recorder = Recorder(Config(root=str(root), strict=True, blob_min_bytes=8192))
+    recorder.emit("large", {"text": "x" * 50_000})
+    recorder.emit("small", {"n": 1})
+    recorder.shutdown()
+    if earlier:  # without its blobs, so that they are looked for
+        with monkeypatch.context() as without:
+            without.setattr("eventlog.maintenance.blob_copies.Copier.copy", lambda *_: "not today")
+            backup(root, place, say=lambda _: None)
+    segment, openings, real = only(root, "large"), itertools.count(1), os.open
+
+    def deleting(path: Any, *arguments: Any, **options: Any) -> int:
+        if str(path) == str(segment) and next(openings) == opening:
+            segment.unlink()
+            shutil.rmtree(root / "blobs")
+        return real(path, *arguments, **options)
+
+    with monkeypatch.context() as beside:
+        beside.setattr(os, "open", deleting)
+        done = backup(root, place, say=lambda _: None)
+    assert done.failures == []
+    entries = manifest.read(place).copies("large", segment.stem)
+    assert all(not entry.blobs or list((tmp_path / "place").rglob("blobs/*/*")) for entry in entries)
+
+
 def test_a_segment_that_cannot_be_read_costs_no_other(
     root: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
