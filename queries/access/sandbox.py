@@ -53,6 +53,7 @@ _JOINED_MAX = 8
 #: columns or rows: each level of `SELECT *, *` doubles the columns.
 _MOST = {"nodes": 5_000, "STAR": 12, "BASE_TABLE": 24}
 _IN_PLACE_OF_TABLES = TABLE_FUNCTIONS | OF_THE_DATABASE
+_PARSE = "SELECT json_serialize_sql(?::VARCHAR)"
 _TABLES_AND_VIEWS = (
     "SELECT lower(view_name) FROM duckdb_views() UNION ALL SELECT lower(table_name) FROM duckdb_tables()"
 )
@@ -142,7 +143,7 @@ def check(connection: duckdb.DuckDBPyConnection, query: str) -> Checked:
 
 def _parsed(connection: duckdb.DuckDBPyConnection, query: str) -> dict[str, Any]:
     text = _EXPLAIN.sub("", query, count=1) if _EXPLAIN.match(query) else query
-    ((tree_text,),) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchall()
+    ((tree_text,),) = connection.execute(_PARSE, [text]).fetchall()
     try:
         tree: dict[str, Any] = msgspec.json.decode(tree_text)
     except RecursionError:

@@ -20,12 +20,16 @@ Format = Literal["json", "jsonl", "csv", "parquet"]
 Params = Sequence[Any] | dict[str, Any]
 
 _TIME = "TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
-_COPY: dict[str, str] = {
+_FORMATS: dict[str, str] = {
     "json": f"FORMAT json, ARRAY true, {_TIME}",
     "jsonl": f"FORMAT json, {_TIME}",
     "csv": f"FORMAT csv, HEADER true, {_TIME}",
     "parquet": "FORMAT parquet, COMPRESSION zstd",
 }
+# The statement stands in lines of its own: it may end with a comment.
+_COPY = "COPY (SELECT * FROM (\n{statement}\n){limit}) TO {path} ({format}, USE_TMP_FILE false)"
+_FINITE = "SELECT * REPLACE ({finite}) FROM (\n{statement}\n)"
+_FINITE_VALUE = "CASE WHEN isfinite({column}) THEN {column} END AS {column}"
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -122,12 +126,8 @@ class Select:
                 os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             with self._reader.untrusted(query, timeout_s=timeout_s, may_write=part) as (connection, statement):
                 source = _finite(connection, statement, params) if format_ in ("json", "jsonl") else statement
-                ((written,),) = sandbox.execute(
-                    connection,
-                    f"COPY (SELECT * FROM (\n{source}\n){limit}) TO {literal(str(part))} "
-                    f"({_COPY[format_]}, USE_TMP_FILE false)",
-                    params,
-                ).fetchall()
+                copy = _COPY.format(statement=source, limit=limit, path=literal(str(part)), format=_FORMATS[format_])
+                ((written,),) = sandbox.execute(connection, copy, params).fetchall()
             if is_file:
                 part.replace(target)
         except OSError as error:
@@ -144,8 +144,8 @@ def _finite(connection: duckdb.DuckDBPyConnection, statement: str, params: Param
     floats = [ident(row[0]) for row in described if row[1] in ("DOUBLE", "FLOAT")]
     if not floats:
         return statement
-    finite = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}" for name in floats)
-    return f"SELECT * REPLACE ({finite}) FROM (\n{statement}\n)"
+    finite = ", ".join(_FINITE_VALUE.format(column=name) for name in floats)
+    return _FINITE.format(finite=finite, statement=statement)
 
 
 def _need(module: str, extra: str) -> None:

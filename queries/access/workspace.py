@@ -82,9 +82,7 @@ class Workspace:
         self._index = index
         self._name = _name(name)
         self._limit = f" LIMIT {_ALL}" if fenced else ""
-        found = connection.execute(
-            "SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal", [index]
-        ).fetchall()
+        found = connection.execute(_DEFINITIONS, [index]).fetchall()
         self._definitions: dict[str, str] = {view: _plain(view, definition) for view, definition in found}
         self._made = {"conflicts", "price_events"}
         self._suffix = index.removeprefix(_PREFIX)
@@ -93,7 +91,7 @@ class Workspace:
         if not is_checked_version:
             self._copy()
         for view, query in self._base().items():
-            connection.execute(f"CREATE VIEW {view} AS {query}")
+            connection.execute(_CREATE_VIEW.format(name=view, query=query))
         if fenced and is_checked_version:
             _validate_fence(connection, self._internal("event_rows"))
 
@@ -105,18 +103,16 @@ class Workspace:
         columns = [*schema.CONTENT, *schema.POSITION, *promoted]
         return {
             self._internal("event_rows"): self._rows_of("event_rows", columns=columns),
-            self._internal("rejected"): f"SELECT * FROM {self._index}.main.rejected LIMIT 0",
+            self._internal("rejected"): self._nothing_of("rejected"),
             "conflicts": self._rows_of("conflicts"),
-            "price_events": (
-                "SELECT event_id, timestamp, workspace, payload, latest, recorded, segment, line_offset "
-                f"FROM ({recorded(self._is_price, rows=f'{self._index}.main.event_rows')}){self._limit}"
+            "price_events": _PRICE_EVENTS.format(
+                prices=recorded(self._is_price, rows=f"{self._index}.main.event_rows"), limit=self._limit
             ),
         }
 
     def _promoted(self) -> list[str]:
         """Return the promoted columns of the index, quoted."""
-        names = self._connection.execute(f"SELECT * FROM {self._index}.main.event_rows LIMIT 0").description or ()
-        return [ident(name) for name, *_ in names if "/" in name]
+        return [ident(name) for name in self._columns_of("event_rows") if "/" in name]
 
     @property
     def _is_price(self) -> str:
@@ -132,24 +128,31 @@ class Workspace:
         copy, run = unguessable(), self._connection.execute
         run(f"ATTACH ':memory:' AS {copy}")
         for table in ("event_rows", "conflicts", "rejected"):
-            source = f"{self._index}.main.{table}"
-            names = [column[0] for column in run(f"SELECT * FROM {source} LIMIT 0").description or ()]
-            columns = ", ".join(ident(name) for name in names if "/" not in name or ident(name) in used)
+            names = map(ident, self._columns_of(table))
+            columns = ", ".join(name for name in names if "/" not in name or name in used)
             wanted = {
                 "event_rows": f"workspace = {self._name} OR {self._is_price}",
                 "conflicts": f"workspace = {self._name}",
                 "rejected": "false",
             }
-            run(f"CREATE TABLE {copy}.main.{table} AS SELECT {columns} FROM {source} WHERE {wanted[table]}")
+            run(
+                _COPY_TABLE.format(copy=copy, selected=columns, index=self._index, table=table, condition=wanted[table])
+            )
         run(f"DETACH {self._index}")
         self._index = copy
 
     def _rows_of(self, table: str, event_type: str | None = None, *, columns: Iterable[str] = ("*",)) -> str:
         of_type = "" if event_type is None else f" AND event_type = {literal(event_type)}"
-        return (
-            f"SELECT {', '.join(columns)} FROM {self._index}.main.{table} "
-            f"WHERE workspace = {self._name}{of_type}{self._limit}"
-        )
+        return _ROWS.format(
+            selected=", ".join(columns), index=self._index, table=table,
+            condition=f"workspace = {self._name}{of_type}", limit=self._limit,
+        )  # fmt: skip
+
+    def _nothing_of(self, table: str) -> str:
+        return _NO_ROWS.format(index=self._index, table=table)
+
+    def _columns_of(self, table: str) -> list[str]:
+        return [name for name, *_ in self._connection.execute(self._nothing_of(table)).description or ()]
 
     def has(self, name: str) -> bool:
         """Return whether there is such a view. The view of an event type exists if the workspace has such events."""
@@ -165,12 +168,8 @@ class Workspace:
         return sorted((self._definitions.keys() & (own | RESERVED) | {"conflicts"}) - HIDDEN)
 
     def _types(self, among: Iterable[str]) -> list[str]:
-        found = self._connection.execute(
-            f"SELECT DISTINCT event_type FROM {self._index}.main.event_rows "
-            f"WHERE workspace = {self._name} AND event_type IN (SELECT unnest(?::VARCHAR[]))",
-            [list(among)],
-        ).fetchall()
-        return [row[0] for row in found]
+        statement = _TYPES.format(index=self._index, workspace=self._name)
+        return [row[0] for row in self._connection.execute(statement, [list(among)]).fetchall()]
 
     def make(self, names: Collection[str] | None = None) -> None:
         """Create views that exist in the index, and those that they read; None: all but those of event types."""
@@ -190,11 +189,13 @@ class Workspace:
             rest = iter(_OF_ONE_TYPE.split(definition))
             definition = self._renamed(next(rest))
             for table, event_type, part in zip(rest, rest, rest, strict=True):
-                definition += f"FROM ({self._rows_of('event_rows', event_type)}) AS {table} WHERE {self._renamed(part)}"
+                own = self._rows_of("event_rows", event_type)
+                definition += _FROM_OWN.format(query=own, table=table, condition=self._renamed(part))
         else:
             # Fields may have any name: only the end of the definition is replaced.
-            end = f"FROM event_rows WHERE (event_type = {literal(name)});"
-            definition = definition.removesuffix(end) + f"FROM ({self._rows_of('event_rows', name)});"
+            end = _FROM_ALL.format(event_type=literal(name))
+            own = self._rows_of("event_rows", name)
+            definition = definition.removesuffix(end) + _FROM_OWN_OF_TYPE.format(query=own)
         self._connection.execute(definition)
 
     def _renamed(self, definition: str) -> str:
@@ -206,7 +207,7 @@ class Workspace:
             raise QueryFailed("EXPLAIN is refused in a workspace: plans tell of tables as a whole")
         if confinement.asks_for_tables(checked.tree):
             names = literals(sorted({*self.names(), *on_demand}))
-            return f"SELECT unnest([{names}]) AS name"
+            return _SHOW_TABLES.format(names=names)
         taken = confinement.catalog_names(self._connection)
         confinement.confine(checked.tree, lambda name: name in on_demand or self.has(name), taken)
         self.make(None if checked.tables & set(on_demand) else [])
@@ -217,7 +218,7 @@ class Workspace:
 def _plain(name: str, definition: str) -> str:
     """Return the CREATE VIEW statement of a view, which may be run before the views that it reads exist."""
     query = schema.query_of(definition)
-    return definition if query is None else f"CREATE VIEW {name} WITH (DEFER_BINDING) AS {query}"
+    return definition if query is None else _CREATE_VIEW_UNBOUND.format(name=name, query=query)
 
 
 def _name(value: str) -> str:
@@ -243,8 +244,7 @@ def _validate_fence(connection: duckdb.DuckDBPyConnection, rows: str) -> None:
     """Raise IndexFailed where DuckDB moves a condition through the LIMIT. Checked once in a process."""
     if duckdb.__version__ in _validated:
         return
-    query = f"SELECT count(*) FROM {rows} WHERE run_id = 'x' AND segment::BIGINT = 1"
-    ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {query}").fetchall()
+    ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) {_FAILS_ON_ROWS.format(rows=rows)}").fetchall()
     order = [name for name in _operators(json.loads(plan)) if name in ("FILTER", "LIMIT", "SCAN")]
     if order[-2:] != ["LIMIT", "SCAN"] or "FILTER" not in order[:-2] or order.count("LIMIT") != 1:
         raise IndexFailed(
@@ -263,3 +263,29 @@ def _operators(plan: Any) -> list[str]:
         operators.append(str(node["name"]).strip().replace(" ", "_").upper().split("_")[-1])
         nodes = node["children"]
     return operators
+
+
+# -- SQL -----------------------------------------------------------------------------------
+# Parts in braces: DuckDB takes no parameters in a view, and none for names.
+
+_DEFINITIONS = "SELECT view_name, sql FROM duckdb_views() WHERE database_name = ? AND NOT internal"
+_CREATE_VIEW = "CREATE VIEW {name} AS {query}"
+#: May be run before the views that the query reads exist.
+_CREATE_VIEW_UNBOUND = "CREATE VIEW {name} WITH (DEFER_BINDING) AS {query}"
+_ROWS = "SELECT {selected} FROM {index}.main.{table} WHERE {condition}{limit}"
+_NO_ROWS = "SELECT * FROM {index}.main.{table} LIMIT 0"
+_COPY_TABLE = "CREATE TABLE {copy}.main.{table} AS SELECT {selected} FROM {index}.main.{table} WHERE {condition}"
+_PRICE_EVENTS = """
+    SELECT event_id, timestamp, workspace, payload, latest, recorded, segment, line_offset FROM ({prices}){limit}
+"""
+_TYPES = """
+    SELECT DISTINCT event_type FROM {index}.main.event_rows
+    WHERE workspace = {workspace} AND event_type IN (SELECT unnest(?::VARCHAR[]))
+"""
+_SHOW_TABLES = "SELECT unnest([{names}]) AS name"
+#: The end of the definition of a view: of an event type in the index, and what replaces it here; of a built-in view.
+_FROM_ALL = "FROM event_rows WHERE (event_type = {event_type});"
+_FROM_OWN_OF_TYPE = "FROM ({query});"
+_FROM_OWN = "FROM ({query}) AS {table} WHERE {condition}"
+#: The cast fails on every row, so it must be evaluated for no row of another workspace.
+_FAILS_ON_ROWS = "SELECT count(*) FROM {rows} WHERE run_id = 'x' AND segment::BIGINT = 1"

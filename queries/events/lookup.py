@@ -93,6 +93,11 @@ _COLUMNS = tuple(name for name in Event.__struct_fields__ if name != "stored_pay
 _ORDER = ("timestamp", "event_id", "workspace IS NOT NULL", "coalesce(workspace, '')")
 _AFTER = "(?::TIMESTAMP, ?::UUID, ?::BOOLEAN, ?::VARCHAR)"
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM events"
+_PAGE = f"{_SELECT} WHERE {{conditions}} ORDER BY {{order}} LIMIT {{rows_max}}"
+_COUNTS = """
+    SELECT event_type, {start} AS start, count(*) AS events FROM events WHERE {conditions}
+    GROUP BY ALL ORDER BY start, event_type
+"""
 #: Events of one id: one without a workspace first.
 BY_ID = f"{_SELECT} WHERE event_id = ?::UUID ORDER BY workspace NULLS FIRST LIMIT {_CANDIDATES}"
 
@@ -105,16 +110,13 @@ def page_query(conditions: Iterable[str], limit: int, *, newest_first: bool = Fa
     """Return the statement for `limit` events that meet all conditions, in order of (timestamp, id, workspace)."""
     direction = "DESC" if newest_first else "ASC"
     order = ", ".join(f"{column} {direction}" for column in _ORDER)
-    return f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT {limit}"
+    return _PAGE.format(conditions=" AND ".join(conditions), order=order, rows_max=limit)
 
 
 def count_query(conditions: Iterable[str], bucket: Bucket | None) -> str:
     """Return the statement that counts the events that meet all conditions, per type and bucket of UTC time."""
     start = "NULL::TIMESTAMP" if bucket is None else f"date_trunc({literal(bucket)}, timestamp)::TIMESTAMP"
-    return (
-        f"SELECT event_type, {start} AS start, count(*) AS events FROM events WHERE {' AND '.join(conditions)} "
-        "GROUP BY ALL ORDER BY start, event_type"
-    )
+    return _COUNTS.format(start=start, conditions=" AND ".join(conditions))
 
 
 # -- statements with their parameters, checked before the index is opened --------------------------

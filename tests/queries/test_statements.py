@@ -13,13 +13,14 @@ import duckdb
 import pytest
 
 from eventlog.indexer.index import index_file
+from eventlog.queries.access import selection
 from eventlog.queries.cost import costs, report
 from eventlog.queries.identity import Scope
 from eventlog.queries.search import blob_search, search
 from tests.conftest import PROJECT
 from tests.indexer.support import index
 
-TOPICS = ("runs", "insights", "search", "metrics", "health", "cost", "doctor", "demo")
+TOPICS = ("runs", "events", "insights", "search", "metrics", "health", "cost", "doctor", "demo", "access")
 MODULES = sorted(path for topic in TOPICS for path in (PROJECT / "queries" / topic).glob("*.py"))
 _BEGINNING = re.compile(r"\s*(SELECT|WITH|FROM|CREATE|INSERT|DELETE|UPDATE|DROP|COPY)\b")
 #: Not the `$` of a JSON path.
@@ -37,7 +38,12 @@ _PARTS = {
     "{before}": "TIMESTAMP '2025-12-25'", "{length_us}": "86400000000",
     "{query}": "SELECT 'w' AS workspace, 'a' AS agent, 1 AS n", "{workspace}": "NULL::VARCHAR", "{calls}": "llm_calls",
     "{costs}": "llm_costs", "{side}": "old", "{work}": "'llm_call'", "{agent}": "'a'",
-    "{columns}": "in_blob0 BOOLEAN", "{values}": "unnest(?::BOOLEAN[])",
+    "{columns}": "in_blob0 BOOLEAN", "{values}": "unnest(?::BOOLEAN[])", "{conditions}": "true", "{order}": "event_id",
+    "{rows_max}": "7", "{start}": "NULL::TIMESTAMP", "{statement}": "SELECT 1::DOUBLE AS n",
+    "{finite}": selection._FINITE_VALUE.format(column="n"), "{limit}": " LIMIT 7", "{path}": "'/tmp/rows'",
+    "{format}": selection._FORMATS["jsonl"], "{index}": "indexed", "{table}": "event_rows", "{rows}": "event_rows",
+    "{selected}": "*", "{condition}": "workspace = 'w'", "{prices}": "FROM price_events", "{names}": "'runs'",
+    "{name}": "memory.main.made", "{copy}": "memory", "{event_type}": "'t'",
 }  # fmt: skip
 
 
@@ -62,10 +68,11 @@ STATEMENTS = dict(_constants())
 
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An index without events, with the temporary tables and views that the topics make in it."""
+    """An index without events, attached as a workspace attaches it, with what the topics make in it."""
     root = tmp_path_factory.mktemp("root")
     index(root)
-    with index_file.reading(root, timeout_s=10) as reading:
+    with index_file.reading(root, timeout_s=10, attached_as="indexed") as reading:
+        reading.execute("USE indexed")
         costs.provide(reading)
         search.search(reading, root, "word")
         yield reading
