@@ -273,15 +273,19 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-#: Hashing all rows makes DuckDB read each block of each column and compare it with its checksum.
+SELECT_TABLES = "SELECT table_name FROM duckdb_tables()"
+#: Makes DuckDB read each block of each column, and compare it with its checksum.
+SELECT_HASH = "SELECT sum(hash(rows)) FROM {table} rows"
 _TRY_TO_READ = """
 import duckdb, sys
+from eventlog.indexer.index.index_file import SELECT_HASH, SELECT_TABLES
+from eventlog.indexer.sql import ident
 path, extent = sys.argv[1:]
 try:
     connection = duckdb.connect(path, read_only=True)
     if extent == "all":
-        for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall():
-            connection.execute(f'SELECT sum(hash(rows)) FROM "{name}" rows').fetchall()
+        for (name,) in connection.execute(SELECT_TABLES).fetchall():
+            connection.execute(SELECT_HASH.format(table=ident(name))).fetchall()
     connection.close()
 except duckdb.OutOfMemoryException:
     sys.exit(0)
@@ -308,9 +312,11 @@ def is_damaged(path: Path) -> bool:
 
 
 def _fails_elsewhere(path: Path, extent: str, timeout_s: float) -> bool:
-    command = [sys.executable, "-c", _TRY_TO_READ, str(path), extent]
+    command = [sys.executable, "-P", "-c", _TRY_TO_READ, str(path), extent]
+    # A program may have found this package through its `sys.path`; a child that cannot import it finds no fault.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False, env=environment)
         return done.returncode in _UNREADABLE and os.access(path, os.R_OK) and not _is_locked(path)
     except (OSError, subprocess.SubprocessError):
         return False

@@ -394,3 +394,15 @@ def test_without_descriptors_the_index_is_not_opened(root: Path) -> None:
             os.close(fd)
     index(root)
     assert rows(root, COUNT) == [(1, 1)]
+
+
+def test_an_index_with_an_oddly_named_table_can_be_read(root: Path) -> None:
+    """The process that reads all of it quotes the names; an error of its own would be taken for damage."""
+    segment(root, line(0))
+    index(root)
+    path = index_file.index_path(root)
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("""CREATE TABLE "my ""own"" table" AS SELECT 1 AS n""")
+    assert not index_file.is_damaged(path)
+    path.write_bytes(path.read_bytes()[:4096] + b"nonsense" * 10_000)
+    assert index_file.is_damaged(path)
