@@ -6,12 +6,14 @@ DuckDB returns a TIMESTAMP as a datetime without a zone; the index stores all of
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import duckdb
 import msgspec
 
 from eventlog.format.timestamps import utc
+
+if TYPE_CHECKING:  # programs that only write look up prices without DuckDB
+    import duckdb
 
 S = TypeVar("S", bound=msgspec.Struct)
 

@@ -55,7 +55,8 @@ def read(connection: duckdb.DuckDBPyConnection, names: Iterable[str] | None = No
         rows = connection.execute(SELECT_ALL).fetchall()
     else:
         rows = connection.execute(SELECT_NAMED, [list(names)]).fetchall()
-    return {row[0]: Checkpoint(*row) for row in rows}
+    marks = (Checkpoint(**dict(zip(SEGMENTS, row, strict=True))) for row in rows)
+    return {mark.name: mark for mark in marks}
 
 
 class Moved(Exception):

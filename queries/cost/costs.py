@@ -21,6 +21,7 @@ from eventlog.indexer.sql import ident, literal, literals
 from eventlog.queries.cost import price_sets, prices, rates
 from eventlog.queries.cost.price_sets import PriceEvent
 from eventlog.queries.cost.rates import Key, Rate
+from eventlog.queries.rows import rows_as
 
 CALLS, COSTS, RATES = "llm_calls", "llm_costs", "llm_rates"
 #: The most frequent kinds of calls are priced; no program uses more models.
@@ -86,7 +87,7 @@ def resolve(
     own, notes = price_sets.parse(events)
     workspaces = sorted({price.workspace for price in own if price.workspace is not None})
     statement = _KEYS.format(workspace=_workspace(workspaces), calls=calls)
-    keys = [Key(*row) for row in connection.execute(statement, {"limit": KEYS_MAX + 1}).fetchall()]
+    keys = rows_as(Key, connection.execute(statement, {"limit": KEYS_MAX + 1}))
     if len(keys) > KEYS_MAX:
         keys.pop()
         notes.append(f"there are more than {KEYS_MAX:,} kinds of calls; only the most frequent are priced")
@@ -115,8 +116,8 @@ def _as_if_always(key_rates: Iterable[Rate], moment: datetime) -> list[Rate]:
 # -- rates -----------------------------------------------------------------------------------
 
 _KEYS = """
-    SELECT {workspace}, provider, model, service_tier
-    FROM {calls} GROUP BY ALL ORDER BY count(*) DESC, 3, 2, 4, 1 LIMIT $limit
+    SELECT {workspace} AS workspace, provider, model, service_tier
+    FROM {calls} GROUP BY ALL ORDER BY count(*) DESC, model, provider, service_tier, 1 LIMIT $limit
 """
 _RATE_COLUMNS = {
     "workspace": "VARCHAR", "provider": "VARCHAR", "model": "VARCHAR", "service_tier": "VARCHAR",

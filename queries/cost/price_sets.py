@@ -20,6 +20,7 @@ from eventlog.format.timestamps import naive_utc
 from eventlog.indexer.views.ordering import HORIZON
 from eventlog.queries.cost import rates
 from eventlog.queries.cost.rates import Key, Rate
+from eventlog.queries.rows import rows_as
 
 if TYPE_CHECKING:  # programs that only write look up prices without DuckDB
     import duckdb
@@ -29,8 +30,8 @@ EVENT_TYPE = "price_set"
 EVENTS_MAX = 10_000
 
 _EVENTS = f"""
-    SELECT event_id::VARCHAR, CASE WHEN timestamp > {HORIZON} THEN latest ELSE timestamp END, workspace,
-           payload::VARCHAR,
+    SELECT event_id::VARCHAR AS event_id, CASE WHEN timestamp > {HORIZON} THEN latest ELSE timestamp END AS timestamp,
+           workspace, payload::VARCHAR AS payload,
            row_number() OVER (ORDER BY recorded, latest, segment, line_offset) AS sequence
     FROM price_events ORDER BY sequence DESC LIMIT {EVENTS_MAX + 1}
 """
@@ -41,7 +42,7 @@ _SHOWN_CHARS_MAX = 300
 
 
 class PriceEvent(msgspec.Struct, frozen=True):
-    """A row of `price_events`: its id, its time (UTC without a zone), and its payload as JSON.
+    """A row of `price_events`: its id, its time (UTC), and its payload as JSON.
 
     If its timestamp is in the future, its time is one at which something was recorded after it. `sequence` is its
     number, from 1, in the order of recording.
@@ -95,7 +96,7 @@ class SetPrice(msgspec.Struct, frozen=True, kw_only=True):
 
 def read(connection: duckdb.DuckDBPyConnection) -> list[PriceEvent]:
     """Return the events that set prices and that this connection sees, the last recorded first."""
-    return [PriceEvent(*row) for row in connection.execute(_EVENTS).fetchall()]
+    return rows_as(PriceEvent, connection.execute(_EVENTS))
 
 
 def parse(events: Iterable[PriceEvent]) -> tuple[list[SetPrice], list[str]]:
@@ -139,7 +140,7 @@ def _price(event: PriceEvent) -> SetPrice:
         model=price_set.model.casefold(),
         provider=None if price_set.provider_name is None else price_set.provider_name.casefold(),
         service_tier=tier,
-        effective_from=event.timestamp if price_set.effective_from is None else naive_utc(price_set.effective_from),
+        effective_from=naive_utc(price_set.effective_from or event.timestamp),
         effective_until=None if price_set.effective_until is None else naive_utc(price_set.effective_until),
         rate=rates.rate_of(
             by_kind,
