@@ -25,10 +25,11 @@ def repair() -> str:
 def other_distributions() -> Iterator[metadata.Distribution]:
     """Yield each distribution but ours that is called eventlog, or has files in a folder of that name."""
     for distribution in metadata.distributions():
-        if "Name" not in distribution.metadata:  # the remains of one
+        try:
+            named = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
+            records = "\n" + (distribution.read_text("RECORD") or "")
+        except Exception:  # noqa: BLE001, S112 - the remains of one, or files that are malformed in whatever way
             continue
-        records = "\n" + (distribution.read_text("RECORD") or "")
-        named = re.sub(r"[-_.]+", "-", distribution.name).lower()
         if named == PACKAGE or (named != DISTRIBUTION and f"\n{PACKAGE}/" in records):
             yield distribution
 

@@ -7,18 +7,19 @@ The halves are apart since only the index needs DuckDB; one module may hold both
 it is in `_BUILT_IN`, because an installed distribution names it under the entry point group `eventlog.sources`,
 or because a program called `register`. docs/sources.md shows how to add one.
 
-What an entry point names and cannot be loaded is left out, and `left_out` says so: a broken package of somebody else
-must not stop the index of everybody.
+What an entry point names and cannot be loaded is left out, and so are entry points that cannot be read; `left_out`
+says so: a broken package of somebody else must not stop the index of everybody.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import operator
 import re
 from collections.abc import Callable, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -135,7 +136,7 @@ def event_types() -> list[str]:
 
 
 def left_out() -> list[LeftOut]:
-    """Return the entry points that are left out since they cannot be loaded, sorted by their values.
+    """Return the entry points that are left out since they cannot be read, or not loaded, sorted by their values.
 
     Reading halves are loaded when an index needs them: one that is broken is among these after that.
     """
@@ -191,7 +192,7 @@ class _Installed(NamedTuple):
     sources: tuple[Source, ...]
     #: By the names of their sources.
     points: dict[str, EntryPoint]
-    #: By the values of the entry points.
+    #: By the values of the entry points; what cannot be read, by the package.
     left_out: dict[str, LeftOut]
 
 
@@ -199,7 +200,7 @@ class _Installed(NamedTuple):
 def _installed() -> _Installed:
     sources = [load(reference, Source) for reference in _BUILT_IN]
     installed = _Installed((), {}, {})
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.value):
+    for point in sorted(_points(installed.left_out), key=lambda point: point.value):
         try:
             if not point.pattern.fullmatch(point.value):
                 raise InvalidSource(f"{point.value} is not module:NAME")
@@ -213,8 +214,40 @@ def _installed() -> _Installed:
     return installed._replace(sources=tuple(sources))
 
 
+def _points(left_out: dict[str, LeftOut]) -> list[EntryPoint]:
+    """Return the entry points of all distributions that can be read; the others are added to `left_out`."""
+    with contextlib.suppress(
+        Exception
+    ):  # one file is malformed, in whatever way, and the error does not say whose it is
+        return list(entry_points(group=ENTRY_POINTS))
+    found: dict[str | int, Sequence[EntryPoint]] = {}
+    for number, distribution in enumerate(distributions()):
+        name = _name_of(distribution)
+        key = number if name is None else re.sub(r"[-_.]+", "-", name).lower()
+        if key in found:
+            continue  # another version, later on the path: nothing is imported from there
+        try:
+            found[key] = distribution.entry_points.select(group=ENTRY_POINTS)
+        except Exception as error:  # noqa: BLE001
+            found[key] = ()
+            package = name or "a package"
+            left_out[package] = LeftOut(
+                f"the entry points of {package} are left out: they cannot be read: {type(error).__name__}: {error}",
+                f"upgrade, reinstall or remove {name or 'it'}",
+            )
+    return [point for points in found.values() for point in points]
+
+
+def _name_of(distribution: Distribution | None) -> str | None:
+    """Return the name of a distribution; None where its metadata has none, or cannot be read."""
+    try:
+        return None if distribution is None else distribution.metadata["Name"]
+    except Exception:  # noqa: BLE001 - a warning as an error, or whatever its files hold
+        return None
+
+
 def _left_out(point: EntryPoint, reason: str) -> LeftOut:
-    distribution = None if point.dist is None else point.dist.metadata["Name"]
+    distribution = _name_of(point.dist)
     package = distribution or "the package that has it"
     return LeftOut(
         f"the source that {distribution or 'a package'} names as {point.name!r} ({point.value}) is left out: {reason}",
