@@ -22,6 +22,8 @@ _REASON_CHARS_MAX = 500
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a check measured for one rule. `state` is ok, firing, snoozed, cooling or failing.
 
+    A history.RuleState is how the rule stands between checks: nothing is measured there, so it has no value, and does
+    not know that a cooldown keeps a condition that holds from firing. The columns that both have are equal.
     `value` is decimal text in the unit of the kind: USD, a share, ms, seconds of silence, or rows. `condition` is text:
     `cost over 5.00 USD in 1h`. `error` says why a rule is failing.
     """
@@ -39,7 +41,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """A firing that began or ended in a check. `because` is None for a new one, else cleared, changed or removed."""
+    """A firing that began or ended in a check. `because` is None for a new one, else cleared, changed or removed.
+
+    The history.Firing of its `firing_id` has the same in the columns of these names, and tells of deliveries, which are
+    not known yet when a check decides.
+    """
 
     workspace: str | None
     name: str
@@ -107,8 +113,9 @@ class Decisions:
         elif action is not Action.NOTHING:
             assert standing.open is not None
             resolve(self._journal, rule, standing.open, action, self._now, reading.value if reading else None)
-            summary = f"{rule.name}: {action.value}"
-            self.resolved.append(_change(rule, standing.open.firing_id, summary, action.value))
+            ended = standing.open  # the rule may have been set anew: what fired is what it was then
+            summary, severity = ended.summary or rule.name, ended.severity or rule.definition.severity
+            self.resolved.append(_change(rule, ended.firing_id, severity, summary, action.value))
         return machine.after(standing, action, self._now, firing_id)
 
     def _fire(self, rule: Rule, standing: Standing, reading: Reading) -> str:
@@ -132,7 +139,7 @@ class Decisions:
         began = max(standing.last_resolved or rule.set_at, rule.set_at)
         derived = event_id(began, rule.workspace, "alert_fired", rule.rule_id, str(rule.firings))
         firing_id = self._journal.write(event, workspace=rule.workspace, at=self._now, event_id=derived)
-        self.fired.append(_change(rule, firing_id, event.summary, None))
+        self.fired.append(_change(rule, firing_id, event.severity, event.summary, None))
         return firing_id
 
     def outcomes(self) -> list[Outcome]:
@@ -152,11 +159,11 @@ def resolve(
     )
 
 
-def _change(rule: Rule, firing_id: str, summary: str, because: str | None) -> Change:
+def _change(rule: Rule, firing_id: str, severity: str, summary: str, because: str | None) -> Change:
     return Change(
         workspace=rule.workspace,
         name=rule.name,
-        severity=rule.definition.severity,
+        severity=severity,
         firing_id=firing_id,
         summary=summary,
         because=because,

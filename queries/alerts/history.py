@@ -17,7 +17,7 @@ VIEWS = ("alert_rules", "alerts", "alert_deliveries")
 
 
 class RuleState(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule and its state: ok, firing, snoozed, failing or removed. Times are UTC.
+    """A rule and its state, as it is shown: ok, firing, snoozed, failing or removed. Times are UTC.
 
     `since` is when the state began, None for ok and snoozed. `condition` is text: `cost over 5.00 USD in 1h`.
     `problem` says why it is failing. `channels` are labels without secrets, such as `env:SLACK_URL`. `firings` counts
@@ -79,7 +79,8 @@ class DeliveryState(msgspec.Struct, frozen=True, kw_only=True):
     """The delivery of a firing to a channel. `state` is delivered, pending, dead, not_allowed or dropped.
 
     not_allowed: `alerts.toml` does not allow the channel. dropped: the rule was changed or removed before it was
-    delivered. `channel` is a label without secrets; `retry_at` (UTC) is the next attempt after a failure.
+    delivered. `channel` is a label without secrets; `retry_at` (UTC) is the next attempt after a failure. An
+    outbox.Delivery is one attempt: its number is `failures` here, and its reason `last_error`, if it failed.
     """
 
     firing_id: str

@@ -18,11 +18,16 @@ import msgspec
 
 
 class Open(msgspec.Struct, frozen=True):
-    """A firing that is not over. `rule_id` is the rule as it was set when it fired; `fired` is UTC."""
+    """A firing that is not over. `rule_id` is the rule as it was set when it fired; `fired` is UTC.
+
+    `severity` and `summary` are those of its `alert_fired`; None where that has none, or is only being written.
+    """
 
     firing_id: str
     rule_id: str
     fired: datetime
+    severity: str | None = None
+    summary: str | None = None
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,8 +31,9 @@ DUE_MAX = 1000
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
-    """A firing, and the channel that it is due to be delivered to. `fired` is UTC.
+    """A message to be sent: a firing, and the channel that it is due to be delivered to. `fired` is UTC.
 
+    It holds the URLs of channels, and so secrets; what is shown of a delivery is a history.DeliveryState.
     `label` is the channel without secrets, such as `env:SLACK_URL`; `channels` are the URLs of the rule as it was set.
     `failures` counts attempts that failed since the first one or the last retry by hand.
     """
@@ -61,6 +62,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt to deliver a firing to a channel. `reason` says why it failed.
 
     A failed attempt is repeated at `retry_at` (UTC); without one it was the last, and the message is a dead letter.
+    A history.DeliveryState is what all attempts came to.
     """
 
     workspace: str | None

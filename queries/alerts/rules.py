@@ -55,8 +55,9 @@ _decoder = msgspec.json.Decoder(AlertRuleSet)
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule as it was set last, and its standing. Times are UTC.
+    """A rule as it was set last, and its standing, for those who evaluate it. Times are UTC.
 
+    It holds the URLs of its channels, and so secrets: what is shown of it is a history.RuleState.
     `rule_id` is the id of its `alert_rule_set` event, and `definition` the payload. `changed_at` is when it was set,
     snoozed or removed last. `firings` counts those since it was set. `problem` says why the definition cannot be
     evaluated, such as "a budget fires at 0 to 100 percent, not at NaN"; `failing_because` is the reason of its last
@@ -200,7 +201,8 @@ def summary(rule: AlertRuleSet, value: Decimal | None) -> str:
 STANDINGS = """
     WITH open AS (
         SELECT workspace, name,
-               arg_min({'firing_id': firing_id, 'rule_id': rule_id, 'fired': fired}, (fired, firing_id)) AS firing
+               arg_min({'firing_id': firing_id, 'rule_id': rule_id, 'fired': fired, 'severity': severity,
+                        'summary': summary}, (fired, firing_id)) AS firing
         FROM alerts WHERE state = 'open' GROUP BY ALL
     ), past AS (
         SELECT workspace, rule_id, max(fired) FILTER (fired <= $horizon) AS last_fired,
@@ -210,7 +212,8 @@ STANDINGS = """
     SELECT r.workspace, r.name, r.rule_id::VARCHAR AS rule_id, r.set_at, r.changed AS changed_at,
            r.removed AS removed_at, r.snoozed_until, r.definition::VARCHAR AS definition, r.failing_because,
            r.failing_since, o.firing.firing_id::VARCHAR AS open_id, o.firing.rule_id::VARCHAR AS open_rule_id,
-           o.firing.fired AS open_fired, p.last_fired, p.last_resolved, coalesce(p.firings, 0) AS firings
+           o.firing.fired AS open_fired, o.firing.severity AS open_severity, o.firing.summary AS open_summary,
+           p.last_fired, p.last_resolved, coalesce(p.firings, 0) AS firings
     FROM alert_rules r
     LEFT JOIN open o ON o.workspace IS NOT DISTINCT FROM r.workspace AND o.name = r.name
     LEFT JOIN past p ON p.workspace IS NOT DISTINCT FROM r.workspace AND p.rule_id = r.rule_id
@@ -241,7 +244,9 @@ def _rule(row: dict[str, Any]) -> Rule:
         definition, problem = AlertRuleSet(name=row["name"], kind="?"), str(error)
     open_firing = None
     if row["open_id"] is not None:
-        open_firing = Open(row["open_id"], row["open_rule_id"] or "", row["open_fired"])
+        open_firing = Open(
+            row["open_id"], row["open_rule_id"] or "", row["open_fired"], row["open_severity"], row["open_summary"]
+        )
     return Rule(
         **{name: row[name] for name in _SAME},
         definition=definition,
