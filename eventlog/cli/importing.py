@@ -6,7 +6,7 @@ import inspect
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -19,6 +19,7 @@ from eventlog.format.control import Role
 from eventlog.importers import foreign_types, sources
 from eventlog.importers.engine import Imported, Importer, follow
 from eventlog.importers.jsonl import Jsonl, guess_time_field
+from eventlog.importers.recognition import Recognition, hint
 from eventlog.importers.records import is_compressed, open_source
 from eventlog.importers.sources import Format, Source
 from eventlog.record.recorder import Recorder
@@ -128,18 +129,55 @@ def _command(source: Source) -> click.Command:
     def command(
         paths: tuple[Path, ...], following: bool, root: str | None, workspace: str | None, agent: str | None
     ) -> None:
-        folders = list(paths) or [source.default_folder()]
-        if not following and not source.find(folders):
-            raise ImportFailed(f"no {source.noun}s ({source.patterns[0]}) under {', '.join(map(str, folders))}")
-        format_ = source.format(workspace=workspace, agent=agent)
-        _import(
-            root,
-            format_,
-            lambda: source.find([path for path in folders if path.exists()] if following else folders),
-            following,
-        )
+        files = _Files(source, paths, following=following)
+        files.check()
+        _import(root, source.format(workspace=workspace, agent=agent), files.find, following)
 
     return command
+
+
+class _Files:
+    """The files of a source under some paths, by default under the folders of its program.
+
+    Files of another source are passed over, and named once.
+    """
+
+    def __init__(self, source: Source, paths: Sequence[Path], *, following: bool) -> None:
+        self._source = source
+        self._paths = list(paths) or list(source.default_folders())
+        self._by_default = not paths
+        self._following = following
+        self._recognition = Recognition(source)
+        self._passed_over: set[Path] = set()
+
+    def check(self) -> None:
+        """Raise ImportFailed where nothing can be imported: there are no files, or only those of another source."""
+        files = self._all()
+        if not files and not self._following:
+            where = ", ".join(map(str, self._paths))
+            raise ImportFailed(f"no {self._source.noun}s ({self._source.patterns[0]}) under {where}")
+        others = [(path, other) for path in files if (other := self._recognition.other(path)) is not None]
+        if others and len(others) == len(files):
+            path, other = others[0]
+            raise ImportFailed(f"{path}: {hint(other)}; nothing was imported")
+
+    def find(self) -> list[Path]:
+        """Return the files to import now, sorted. Raises ImportFailed."""
+        own: list[Path] = []
+        passed_over: list[Path] = []
+        for path in self._all():
+            (own if self._recognition.other(path) is None else passed_over).append(path)
+        new = [path for path in passed_over if path not in self._passed_over]
+        self._passed_over.update(new)
+        if new and (other := self._recognition.other(new[0])) is not None:
+            say(printable(f"{counted(len(new), 'file')} of another program passed over; {new[0]}: {hint(other)}"))
+        return own
+
+    def _all(self) -> list[Path]:
+        there = [path for path in self._paths if path.exists()]
+        if self._following or (self._by_default and there):
+            return self._source.find(there)
+        return self._source.find(self._paths)
 
 
 def _import(root: str | None, format_: Format, find: Callable[[], list[Path]], following: bool) -> None:

@@ -21,7 +21,7 @@ import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -71,9 +71,13 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     help            of that command; the first sentence stands in the list of commands
     event_types     of its events: lower case and underscores; no foreign file may claim them
     format          makes the Format of an import: `format(workspace="acme", agent=None)`
-    default_folder  returns where the program keeps its files
+    default_folders returns where the program keeps its files; folders that do not exist are passed over
     patterns        of the names of its files, at any depth below a folder: `("*.jsonl", "*.jsonl.zst")`
     noun            for one of its files in messages: `transcript`
+    recognises      says of a line, decoded from JSON, whether this program alone writes such lines; another source
+                    refuses its files then (eventlog.importers.recognition). None where no line shows it
+    without_copies  leaves out of some files those that are copies of others, such as `[old, new]` → `[new]`; None where
+                    the program makes none
     views           where the reading half is, an eventlog.indexer.views.sources.SourceViews: `module:NAME`; None
                     without one
     version         to be raised when promoted columns or selects of the reading half change: indexes that were made
@@ -85,9 +89,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     help: str
     event_types: tuple[str, ...]
     format: Callable[..., Format]
-    default_folder: Callable[[], Path]
+    default_folders: Callable[[], Sequence[Path]]
     patterns: tuple[str, ...]
     noun: str = "file"
+    recognises: Callable[[Any], bool] | None = None
+    without_copies: Callable[[Sequence[Path]], Sequence[Path]] | None = None
     views: str | None = None
     version: int = 1
 
@@ -106,7 +112,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
             else:
                 problem = "is neither a file nor a folder" if path.exists() else "does not exist"
                 raise ImportFailed(f"{path} {problem}; name a {self.noun} or a folder of them")
-        return sorted(files)
+        return sorted(files if self.without_copies is None else self.without_copies(sorted(files)))
 
 
 _registered: list[Source] = []
