@@ -34,7 +34,7 @@ def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     home = tmp_path / "home"
     home.mkdir()
     for name in list(os.environ):
-        if name.startswith(("EVENTLOG_", "XDG_", "CLAUDE_")):
+        if name.startswith(("EVENTLOG_", "XDG_", "CLAUDE_", "CODEX_")):
             monkeypatch.delenv(name)
     for name in ("COLUMNS", "LINES"):  # they would overrule what a terminal says
         monkeypatch.delenv(name, raising=False)

@@ -268,7 +268,7 @@ def test_the_command_of_a_source_is_listed(toy: Source, capsys: pytest.CaptureFi
     """Beside those that are there anyway; its messages call its files what it calls them."""
     assert command(["import", "--help"]) == 0
     listed = re.findall(r"^  ([a-z-]+)  ", capsys.readouterr().out, re.MULTILINE)
-    assert listed == ["claude-code", "jsonl", "toy"]
+    assert listed == ["claude-code", "codex", "jsonl", "toy"]
     Path("~/toy").expanduser().mkdir()
     assert command(["import", "toy"]) == 1
     assert f"no chats (*.toy) under {Path.home() / 'toy'}" in capsys.readouterr().err
@@ -493,7 +493,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 def test_other_distributions_bring_sources(installed: Callable[..., None]) -> None:
     """By an entry point, whose value may name extras."""
     installed("tests.toy_source:SOURCE [more]")
-    assert [source.name for source in sources.all_sources()] == ["claude_code", "toy"]
+    assert [source.name for source in sources.all_sources()] == ["claude_code", "codex", "toy"]
     assert sources.left_out() == []
 
 

@@ -159,7 +159,7 @@ class _Files:
         others = [(path, other) for path in files if (other := self._recognition.other(path)) is not None]
         if others and len(others) == len(files):
             path, other = others[0]
-            raise ImportFailed(f"{path}: {hint(other)}; nothing was imported")
+            raise ImportFailed(f"nothing was imported; {path}: {hint(other, self._paths)}")
 
     def find(self) -> list[Path]:
         """Return the files to import now, sorted. Raises ImportFailed."""
@@ -170,7 +170,11 @@ class _Files:
         new = [path for path in passed_over if path not in self._passed_over]
         self._passed_over.update(new)
         if new and (other := self._recognition.other(new[0])) is not None:
-            say(printable(f"{counted(len(new), 'file')} of another program passed over; {new[0]}: {hint(other)}"))
+            say(
+                printable(
+                    f"{counted(len(new), 'file')} of another program passed over; {new[0]}: {hint(other, new[:1])}"
+                )
+            )
         return own
 
     def _all(self) -> list[Path]:

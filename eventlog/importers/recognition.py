@@ -5,7 +5,8 @@ It would give thousands of events that no view reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,10 @@ class Recognition:
         return self._others[path]
 
 
-def hint(source: Source) -> str:
-    """Return the advice on files that a source recognises: `this looks like Codex; try: eventlog import codex`."""
-    return f"this looks like {source.name.replace('_', ' ').title()}; try: eventlog import {source.command}"
+def hint(source: Source, paths: Sequence[Path]) -> str:
+    """Return what to say of files of a source: `this looks like Codex; try: eventlog import codex logs`."""
+    command = shlex.join(["eventlog", "import", source.command, *map(str, paths)])
+    return f"this looks like {source.name.replace('_', ' ').title()}; try: {command}"
 
 
 def _other(asked: Source, lines: list[dict[str, Any]]) -> Source | None:

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 #: The group of entry points; the value of one is `module:NAME` of a Source.
 ENTRY_POINTS = "eventlog.sources"
-_BUILT_IN = ("eventlog.importers.claude_code:SOURCE",)
+_BUILT_IN = ("eventlog.importers.claude_code:SOURCE", "eventlog.importers.codex:SOURCE")
 #: Views name event types, and a store of one workspace reads those names out of them.
 _NAME = re.compile(r"[a-z][a-z_]{0,99}", re.ASCII)
 _COMMAND = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
