@@ -59,8 +59,8 @@ from eventlog.record.log_handler import LogHandler, structlog_processor
 from eventlog.record.recorder import Recorder, Stats
 from eventlog.record.runs import (
     Run,
-    Step,
     artifact,
+    conversation_state,
     debug,
     decision,
     error,
@@ -68,6 +68,7 @@ from eventlog.record.runs import (
     llm_call,
     message,
     orchestration,
+    request,
     run,
     score,
     step,
@@ -76,7 +77,8 @@ from eventlog.record.runs import (
     tool_call,
 )
 from eventlog.record.sinks import MemorySink, Sink, StreamSink
-from eventlog.record.totals import RunStats
+from eventlog.record.steps import Request, Step
+from eventlog.record.totals import RunStats, StepStats
 from eventlog.record.tracing import traced
 from eventlog.version import __version__ as __version__
 
@@ -98,11 +100,13 @@ __all__ = [
     "Mode",
     "QueryFailed",
     "Recorder",
+    "Request",
     "Run",
     "RunStats",
     "Sink",
     "Stats",
     "Step",
+    "StepStats",
     "StreamSink",
     "WriteFailed",
     "add_sink",
@@ -112,6 +116,7 @@ __all__ = [
     "carry",
     "configure",
     "context",
+    "conversation_state",
     "debug",
     "decision",
     "emit",
@@ -127,6 +132,7 @@ __all__ = [
     "recorder",
     "redact_with",
     "remove_sink",
+    "request",
     "run",
     "score",
     "shutdown",

@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 
 from eventlog.cli.main import COMMANDS
+from eventlog.format.envelope import FIELDS
 from eventlog.indexer.index import index_file
 from fixtures import transcripts
 from tests.conftest import PROJECT, Run, lines_of
@@ -153,6 +154,24 @@ def test_emit_reads_lines_from_standard_input(run: Run, root: Path) -> None:
     ]
     assert [json.loads(line)["payload"]["n"] for line in lines_of(root, "item")] == [1, 3, 4]
     assert run("emit", "item", "-", stdin="").returncode == 0
+
+
+def test_emit_takes_every_envelope_field(run: Run, root: Path) -> None:
+    """And refuses a value that the envelope cannot have, by the name of the option."""
+    given = {
+        "event_id": "019b76da-a800-7000-8000-000000000001", "timestamp": "2026-01-01T00:00:00.000000Z",
+        "run_id": "r", "request_id": "q", "session_id": "s", "parent_event_id": "p", "cycle": 3, "turn_number": -2,
+        "audit_level": "export", "workspace": "w", "agent": "a", "schema_version": 7,
+    }  # fmt: skip
+    options = [text for name, value in given.items() for text in (f"--{name.replace('_', '-')}", str(value))]
+    assert run("emit", "t", *options).stdout == f"{given['event_id']}\n"
+    (line,) = lines_of(root, "t")
+    assert json.loads(line) == {**given, "event_type": "t", "payload": {}}
+    assert {*given, "event_type", "payload"} == set(FIELDS)
+    for option, value in (("--audit-level", "all"), ("--cycle", "1.5"), ("--schema-version", "0")):
+        done = run("emit", "t", option, value)
+        assert (done.returncode, option in done.stderr) == (2, True)
+    assert "--event-id is for one event" in run("emit", "t", "-", "--event-id", "x", stdin="{}").stderr
 
 
 def test_emit_with_a_dedupe_key_gives_one_id(run: Run) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -22,13 +23,20 @@ from eventlog.record.recorder import Recorder
 @click.argument("event_type", metavar="TYPE")
 @click.argument("payload", metavar="[JSON|-]", default="{}")
 @click.option("--run-id", help="The run that the event belongs to.")
-@click.option("--session-id", help="The session that the event belongs to.")
+@click.option("--request-id", help="The request that it belongs to.")
+@click.option("--session-id", help="The session that it belongs to.")
+@click.option("--parent-event-id", help="The event that caused it, such as a step.")
+@click.option("--cycle", type=int, help="The number of the cycle.")
+@click.option("--turn-number", type=int, help="The number of the turn.")
+@click.option("--audit-level", type=click.Choice(get_args(envelope.AuditLevel)), help="turn, if not given.")
 @click.option("--agent", help="Who did it.")
 @click.option("--workspace", help="For whom.")
+@click.option("--schema-version", type=click.IntRange(1, 2**31 - 1), help="Of the payload; 1, if not given.")
+@click.option("--event-id", help="A UUID of your own; made, if not given.")
 @click.option("--timestamp", help="When it happened, ISO 8601; now, if not given.")
 @click.option("--dedupe-key", help="Events with the same workspace, type, timestamp and key are one row.")
 @root_option
-def emit(event_type: str, payload: str, root: str | None, **fields: str | None) -> int:
+def emit(event_type: str, payload: str, root: str | None, **fields: Any) -> int:
     """Append an event and print its id; '-' reads one per line.
 
     JSON is an object and defaults to {}. A bad line of standard input is reported with its
@@ -39,6 +47,8 @@ def emit(event_type: str, payload: str, root: str | None, **fields: str | None) 
       eventlog emit deploy '{"version": "1.2"}' --agent ci --run-id 77
       jq -c .items[] < data.json | eventlog emit item -
     """
+    if payload == "-" and fields["event_id"] is not None:
+        raise click.UsageError("--event-id is for one event; with '-' each line is another")
     settings = config.load(**({} if root is None else {"root": root}), strict=True)
     recorder = Recorder(settings, role=Role.OPERATOR)
     envelope_fields = {name: value for name, value in fields.items() if value is not None}

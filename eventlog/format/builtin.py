@@ -194,6 +194,41 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     name: str | None = None
 
 
+@built_in("request")
+class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A request that came from outside is answered: `status` is ok, error or cancelled.
+
+    What happened for it names it as `request_id`, whatever runs, steps and agents it went through.
+    """
+
+    name: str | None = None
+    channel: str | None = None
+    user_id: str | None = None
+    input: Any = None
+    output: Any = None
+    status: str = "ok"
+    duration_ms: float | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    attributes: Attributes | None = None
+
+
+@built_in("conversation_state")
+class ConversationState(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an agent keeps of a conversation from now on; the envelope's `session_id` says which one.
+
+    `status` is active, waiting or ended, or a word of your own.
+    """
+
+    status: str | None = None
+    summary: str | None = None
+    messages: Any = None
+    message_count: int | None = None
+    context_tokens: int | None = None
+    state: Any = None
+    attributes: Attributes | None = None
+
+
 @built_in("score")
 class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An evaluation of a run or, with `target_event_id`, of one event."""

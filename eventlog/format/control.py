@@ -55,7 +55,7 @@ WRITERS: dict[str, Role] = {
 RECORDED = frozenset(
     {
         "run_started", "run_finished", "step", "llm_call", "tool_call", "decision_trace", "orchestration_event",
-        "debug_event", "error", "artifact", "heartbeat", "message", "score",
+        "debug_event", "error", "artifact", "heartbeat", "message", "request", "conversation_state", "score",
     }
 )  # fmt: skip
 

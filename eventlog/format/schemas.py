@@ -29,7 +29,7 @@ SCHEMA_EVENT = "event_schema"
 RESERVED = frozenset(
     {
         "events", "event_rows", "conflicts", "rejected", "quarantine", "segments", "index_meta", "event_types",
-        "runs", "steps", "llm_calls", "llm_costs", "llm_rates", "tool_calls", "sessions", "messages",
+        "runs", "steps", "llm_calls", "llm_costs", "llm_rates", "tool_calls", "sessions", "messages", "requests",
         "price_events",
         "alert_rules", "alerts", "alert_deliveries", "alert_dead_letters", SCHEMA_EVENT,
     }

@@ -18,7 +18,7 @@ from typing import Any
 
 from eventlog.errors import EventlogError
 from eventlog.format import builtin
-from eventlog.record import coercion, runs
+from eventlog.record import coercion, runs, steps
 from eventlog.record.api import harmless
 
 _OWN_LOGGER = "eventlog"
@@ -84,7 +84,7 @@ def _is_own(name: str) -> bool:
 def _record(level: Any, logger: str | None, message: object, stack: Any, extra: dict[str, Any]) -> None:
     token = _recording.set(True)
     try:
-        runs.record(
+        steps.record(
             builtin.DebugEvent(
                 level=level,
                 logger=logger,

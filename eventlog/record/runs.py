@@ -32,8 +32,7 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import Token
 from pathlib import Path
 from typing import Any, Unpack
@@ -43,12 +42,12 @@ import msgspec
 from eventlog.format import builtin, ids
 from eventlog.process import forks
 from eventlog.process.forks import Phase
-from eventlog.record import api, calls, coercion, heartbeats, totals
+from eventlog.record import api, calls, heartbeats, steps, totals
 from eventlog.record.api import harmless
 from eventlog.record.calls import Block, LlmCallFields, TimedLlmCall, TimedToolCall
 from eventlog.record.correlation import Shared, current, install, leave, restore
+from eventlog.record.steps import Request, Step, as_current, field, record
 
-_FIELD_MAX_CHARS = 1_000
 #: A longer traceback keeps its end, which names the exception.
 STACKTRACE_MAX_CHARS = 20_000
 #: PROC_PID_INIT_INO of Linux (include/linux/proc_ns.h): the pid namespace of processes outside of containers.
@@ -57,23 +56,6 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 #: The open runs of this process, by id and workspace: one id in two workspaces is two runs.
 _open: dict[tuple[str, str | None], Run] = {}
-
-
-def record(event: msgspec.Struct, fields: dict[str, Any] | None = None) -> str | None:
-    """Record an event, coercing values that JSON cannot hold; return its id, or None where it was not recorded.
-
-    Raises EventlogError, if the recorder is strict.
-    """
-    return api.recorder().emit_with(event, None, fields or {}, coercion.coerced)
-
-
-@contextmanager
-def _as_current(shared: Shared) -> Iterator[None]:
-    token = install(shared)
-    try:
-        yield
-    finally:
-        restore(token)
 
 
 def _key(values: Mapping[str, Any]) -> tuple[str, str | None]:
@@ -92,17 +74,22 @@ class Scope:
         return _open.get(_key(current().values)) if _open else None
 
     def _is_seen(self) -> bool:
-        """Say whether an event would reach the log or the totals of a run; if not, it need not be built."""
-        return not api.recorder().off or self._run() is not None
+        """Say whether an event would reach the log, or the totals of a run or step; if not, it need not be built."""
+        return not api.recorder().off or self._run() is not None or steps.is_inside(self._shared())
 
-    def _emit(self, event: msgspec.Struct) -> str | None:
+    def _count(self, event: msgspec.Struct, shared: Shared) -> None:
+        """Add an event of this context to the totals of the run and the steps around it."""
         run = self._run()
         if run is not None:
             run.totals.add(event)
+        steps.count(event, shared)
+
+    def _emit(self, event: msgspec.Struct) -> str | None:
         shared = self._shared()
+        self._count(event, shared)
         if shared is current():
             return record(event)
-        with _as_current(shared):
+        with as_current(shared):
             return record(event)
 
     def step(
@@ -117,7 +104,7 @@ class Scope:
 
         `kind` is thought, plan, action, observation, or a word of your own. Set `output` on the block.
         """
-        return Step(self, name, kind, input, attributes)
+        return Step(self._shared, self._count, name, kind, input, attributes)
 
     @harmless
     def llm_call(self, *, usage: object = None, **fields: Unpack[LlmCallFields]) -> str | None:
@@ -287,6 +274,31 @@ class Scope:
         return self._emit(builtin.Message(role=role, content=content, name=name))
 
     @harmless
+    def conversation_state(
+        self,
+        state: Any = None,
+        *,
+        status: str | None = None,
+        summary: str | None = None,
+        messages: Any = None,
+        message_count: int | None = None,
+        context_tokens: int | None = None,
+        attributes: dict[str, Any] | None = None,
+    ) -> str | None:
+        """Record what the agent keeps of the session: `status` is active, waiting, ended, or a word of your own."""
+        return self._emit(
+            builtin.ConversationState(
+                state=state,
+                status=status,
+                summary=summary,
+                messages=messages,
+                message_count=message_count,
+                context_tokens=context_tokens,
+                attributes=attributes,
+            )
+        )
+
+    @harmless
     def score(
         self,
         name: str,
@@ -310,61 +322,6 @@ class Scope:
         )
 
 
-class Step(Block):
-    """A block of a run. `id` is its event's id, from entry on; `output` and `attributes` may be set."""
-
-    __slots__ = (
-        "_began", "_generation", "_outer", "_scope", "_token", "attributes", "id", "input", "kind", "name", "output",
-    )  # fmt: skip
-
-    def __init__(self, scope: Scope, name: str, kind: str, step_input: Any, attributes: dict[str, Any] | None) -> None:
-        self._scope = scope
-        self.name = name
-        self.kind = kind
-        self.input = step_input
-        self.output: Any = None
-        self.attributes = attributes
-        self.id = ""
-        self._token: Token[Shared] | None = None
-
-    def _begin(self) -> None:
-        self.id = ids.new_id(time.time_ns())
-        self._outer = self._scope._shared()
-        self._generation = calls.generation
-        self._began = time.perf_counter()
-        self._token = install(Shared({**self._outer.values, "parent_event_id": self.id}, {}))
-
-    def _end(self, error: BaseException | None) -> None:
-        if self._token is None:  # it could not begin; that was counted
-            return
-        took_ms = calls.since_ms(self._began)
-        leave(self._token)
-        if calls.generation != self._generation:
-            return
-        if self._outer is current():
-            self._record(took_ms, error)
-        else:
-            with _as_current(self._outer):
-                self._record(took_ms, error)
-
-    def _record(self, took_ms: float, error: BaseException | None) -> None:
-        error_type, error_message = calls.described(error)
-        event = builtin.Step(
-            name=self.name,
-            kind=self.kind,
-            duration_ms=took_ms,
-            input=self.input,
-            output=self.output,
-            error_type=error_type,
-            error_message=error_message,
-            attributes=self.attributes,
-        )
-        run = self._scope._run()
-        if run is not None:
-            run.totals.add(event)
-        record(event, {"event_id": self.id})
-
-
 class Run(Scope, Block):
     """A block that is a run: every event emitted inside carries its id, agent, workspace and session.
 
@@ -386,14 +343,14 @@ class Run(Scope, Block):
         attributes: dict[str, Any] | None = None,
         heartbeat_s: float | None = 60.0,
     ) -> None:
-        self.id = _field(run_id) or _new_id() or ""
+        self.id = field(run_id) or _new_id() or ""
         self.name = name
         self.output: Any = None
         self.attributes: dict[str, Any] = {}
         self.totals = totals.Totals()
         self._task, self._start_attributes = task, attributes
         own = {"agent": agent, "workspace": workspace, "session_id": session_id}
-        self._own = {field: text for field, value in own.items() if (text := _field(value)) is not None}
+        self._own = {name: text for name, value in own.items() if (text := field(value)) is not None}
         self._interval_s = heartbeat_s if isinstance(heartbeat_s, int | float) else 0.0
         self._inner = Shared({}, {})
         self._generation, self._began = -1, 0.0
@@ -443,17 +400,14 @@ class Run(Scope, Block):
         if self._token is None:  # as in a step
             return
         leave(self._token)
-        status = "ok"
-        if error is not None and not (isinstance(error, SystemExit) and not error.code):
-            status = "error" if isinstance(error, Exception) else "cancelled"
-        self.finish(status, *calls.described(error))
+        self.finish(steps.status_of(error), *calls.described(error))
 
     def finish(self, status: str = "ok", error_type: str | None = None, error_message: str | None = None) -> None:
         """Record the end of the run, once; leaving the block does it. `status` is ok, error or cancelled."""
         if not self._close() or calls.generation != self._generation:
             return
         self._took_ms = calls.since_ms(self._began)
-        with _as_current(self._inner):
+        with as_current(self._inner):
             record(
                 builtin.RunFinished(
                     status=status,
@@ -475,7 +429,7 @@ class Run(Scope, Block):
         return was_open
 
     def _beat(self) -> None:
-        with contextlib.suppress(Exception), _as_current(self._inner):  # the recorder counts what is lost
+        with contextlib.suppress(Exception), as_current(self._inner):  # the recorder counts what is lost
             record(builtin.Heartbeat(status="running", interval_s=self._interval_s))
 
     def stats(self) -> totals.RunStats:
@@ -492,6 +446,7 @@ llm_call, timed_llm_call = _here.llm_call, _here.timed_llm_call
 tool_call, timed_tool_call = _here.tool_call, _here.timed_tool_call
 decision, orchestration, debug, error = _here.decision, _here.orchestration, _here.debug, _here.error
 artifact, heartbeat, message, score = _here.artifact, _here.heartbeat, _here.message, _here.score
+conversation_state, request = _here.conversation_state, Request
 
 
 run = Run
@@ -508,14 +463,6 @@ def stack_of(error: BaseException) -> str | None:
         return "".join(traceback.format_exception(error))[-STACKTRACE_MAX_CHARS:]
     except Exception:  # noqa: BLE001 - its causes and notes may be of any class
         return None
-
-
-def _field(value: object) -> str | None:
-    """Return a value as an envelope field that can be written: a bad one would lose all events of the run."""
-    shown = "" if value is None else coercion.text(value)
-    if not shown:
-        return None
-    return shown if len(shown) <= _FIELD_MAX_CHARS else shown[:_FIELD_MAX_CHARS]
 
 
 @functools.cache
@@ -549,6 +496,7 @@ def _after_fork() -> None:
     for run in _open.values():
         run._lock = threading.RLock()
         run.totals.renew_locks()
+    steps.renew_locks()
 
 
 forks.register(Phase.RECORDERS, after_in_child=_after_fork)

@@ -1,4 +1,4 @@
-"""Light totals of a run, in the process that records it.
+"""Light totals of a run or a step, in the process that records it.
 
 They count only what this process has recorded, and cost a few additions per event. The index has the
 complete numbers (`runs`, `llm_costs`).
@@ -61,6 +61,15 @@ class RunStats(msgspec.Struct, frozen=True, kw_only=True):
     unpriced_calls: int
 
 
+class StepStats(RunStats, frozen=True, kw_only=True):
+    """Totals of a step so far: of what was recorded inside of it, steps in it included, itself not.
+
+    `run_id` is empty outside of a run; `name` and `duration_ms` are the step's, `event_id` is the id of its event.
+    """
+
+    event_id: str
+
+
 class _Call(msgspec.Struct, frozen=True):
     """The facts that a call's price depends on."""
 
@@ -75,7 +84,7 @@ Price = Callable[..., Decimal | None]
 
 
 class Totals:
-    """Sums up the events of one run. Safe across threads and signal handlers."""
+    """Sums up the events of one run or step. Safe across threads and signal handlers."""
 
     def __init__(self) -> None:
         self.renew_locks()
@@ -100,7 +109,7 @@ class Totals:
         try:
             self._add(event)
         except Exception as error:  # noqa: BLE001 - a value's own code (bool, +), on the agent's path
-            _logger.debug("a value was not counted in the totals of its run: %s", type(error).__name__)
+            _logger.debug("a value was not counted in the totals of its run or step: %s", type(error).__name__)
 
     def _add(self, event: msgspec.Struct) -> None:
         with self._lock:

@@ -16,7 +16,7 @@ import msgspec
 
 from eventlog.record import runs
 from eventlog.record.correlation import Shared, current, install
-from eventlog.record.runs import Step
+from eventlog.record.steps import Step
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -346,6 +346,7 @@ def test_the_other_events_in_the_words_of_the_call(captured: MemorySink) -> None
     obs.heartbeat("busy", interval_s=5)
     obs.message("user", "hello", name="eve")
     obs.score("helpful", 0.5, label="ok", explanation="e", target_event_id="t", evaluator="judge")
+    obs.conversation_state({"mood": 1}, status="waiting", summary="s", messages=[], message_count=0, context_tokens=9)
     obs.tool_call("t", error_message="failed")
     obs.error("broken", handled=False)
     assert [(event.event_type, event.data()) for event in captured] == [
@@ -366,6 +367,13 @@ def test_the_other_events_in_the_words_of_the_call(captured: MemorySink) -> None
             {
                 "name": "helpful", "score_value": 0.5, "score_label": "ok", "explanation": "e", "target_event_id": "t",
                 "evaluator": "judge",
+            },
+        ),
+        (
+            "conversation_state",
+            {
+                "status": "waiting", "summary": "s", "messages": [], "message_count": 0, "context_tokens": 9,
+                "state": {"mood": 1},
             },
         ),
         ("tool_call", {"tool_name": "t", "ok": False, "error_message": "failed"}),
