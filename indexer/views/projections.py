@@ -9,7 +9,7 @@ import duckdb
 
 from eventlog.indexer.index import schema
 from eventlog.indexer.sql import ident
-from eventlog.indexer.views import alerts, messages, recorded, sources
+from eventlog.indexer.views import alerts, messages, recorded, requests, sources
 from eventlog.indexer.views.ordering import recorded as in_order
 from eventlog.indexer.views.promoted import PromotedColumn
 
@@ -86,6 +86,7 @@ def views() -> dict[str, str]:
         "runs": recorded.RUNS,
         "steps": recorded.STEPS,
         "sessions": _sessions(),
+        "requests": requests.query(),
         "price_events": _PRICE_EVENTS,
         **alerts.VIEWS,
     }
