@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from eventlog.format.envelope import AuditLevel
 from eventlog.queries.access import sandbox
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.rows import rows_as
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
     from eventlog.queries.metrics import aggregates
     from eventlog.queries.runs.difference import Difference
     from eventlog.queries.runs.lookup import Run, Session
+    from eventlog.queries.runs.requests import Request
     from eventlog.queries.runs.tree import Tree
     from eventlog.queries.search.search import SearchResult
 
 DAY = timedelta(days=1)
 _EVENTS = ("events",)
-_RUNS = ("events", "runs", "steps", "llm_calls", "tool_calls", "sessions")
+_RUNS = ("events", "runs", "steps", "llm_calls", "tool_calls", "sessions", "requests")
 _COSTS = ("llm_calls", "events")
 _METRICS = ("events", "runs", "llm_calls", "tool_calls")
 
@@ -84,14 +86,19 @@ class EventAnswers(_Answers):
         since: Moment | None = None,
         until: Moment | None = None,
         where: Mapping[str, str | int] | None = None,
+        audit_level: AuditLevel | None = None,
     ) -> list[Count]:
         """Count events per type, and per bucket of UTC time if one is named: minute, hour, day, week or month.
+
+        With `audit_level`, only events of this level or a higher one: turn, session, export.
 
         `store.counts(bucket="day")[0]` is `Count(event_type="llm_call", start=datetime(2026, 1, 31, …), events=12)`.
         """
         from eventlog.queries.events import lookup
 
-        statement = lookup.count_statement(event_types, bucket=bucket, since=since, until=until, where=where or {})
+        statement = lookup.count_statement(
+            event_types, bucket=bucket, since=since, until=until, where=where or {}, audit_level=audit_level
+        )
         with self._reader.trusted(views=_EVENTS, fenced=False) as connection:
             return rows_as(lookup.Count, sandbox.execute(connection, *statement))
 
@@ -102,6 +109,7 @@ class EventAnswers(_Answers):
         since: Moment | None = None,
         until: Moment | None = None,
         where: Mapping[str, str | int] | None = None,
+        audit_level: AuditLevel | None = None,
         newest_first: bool = False,
         limit: int = 100,
         after: str | None = None,
@@ -109,13 +117,14 @@ class EventAnswers(_Answers):
         """Return events in order of (timestamp, event_id, workspace), one page at a time.
 
         `since` is included, `until` is not; both may be text, such as `"2026-01-31T12:00:00Z"`. `where` compares
-        envelope columns, such as `{"run_id": "r1"}`. `limit` is 1 to 10,000. Pages are stable while events arrive:
+        envelope columns, such as `{"run_id": "r1"}`. `audit_level` is the least: `"session"` also finds events of the
+        level export. `limit` is 1 to 10,000. Pages are stable while events arrive:
         pass `page.next` as `after` until it is None.
         """
         from eventlog.queries.events import lookup
 
         statement = lookup.page_statement(
-            event_types, since=since, until=until, where=where or {},
+            event_types, since=since, until=until, where=where or {}, audit_level=audit_level,
             newest_first=newest_first, limit=limit, after=after,
         )  # fmt: skip
         with self._reader.trusted(views=_EVENTS, fenced=False) as connection:
@@ -143,9 +152,9 @@ class RunAnswers(_Answers):
             return tree.run_tree(connection, run)
 
     def tree(self, run_or_session: str) -> Tree:
-        """Return the tree of a run, or else of a session: what `eventlog show` shows. Any unique prefix of an id works.
+        """Return the tree of a run, else of a session, else of a request: what `eventlog show` shows.
 
-        Raises QueryFailed where there is neither, or several begin so.
+        Any unique prefix of an id works. Raises QueryFailed where there is none of them, or several begin so.
         """
         from eventlog.queries.runs import tree
 
@@ -215,6 +224,37 @@ class SessionAnswers(_Answers):
 
         with self._connection(_RUNS) as connection:
             return lookup.list_sessions(connection, agent=agent, since=since, limit=limit)
+
+    __call__ = list
+
+
+class RequestAnswers(_Answers):
+    """Requests that recorded events name: `store.requests.list()`, `store.requests.get("req-7")`."""
+
+    def get(self, request_id: str) -> Tree:
+        """Return the tree of all events of one request, in whatever runs, with tokens and cost in USD.
+
+        Its `request` is the row of the list. Any unique prefix of an id works. Raises QueryFailed where there is no
+        such request, or several begin so.
+        """
+        from eventlog.queries.runs import lookup, requests, tree
+
+        with self._connection(_RUNS) as connection:
+            request = requests.find_request(connection, request_id)
+            if request is None:
+                raise lookup.request_not_found(request_id)
+            return tree.request_tree(connection, request)
+
+    def list(self, *, agent: str | None = None, since: datetime | None = None, limit: int = 50) -> list[Request]:
+        """Return requests, the one with the newest event first: `[Request(request_id="req-7", decisions=2, …), …]`.
+
+        `cost_usd` is that of their model calls in USD, without the `unpriced` ones. `since` is compared with their
+        newest event. `limit` is 1 to 10,000.
+        """
+        from eventlog.queries.runs import requests
+
+        with self._connection(_RUNS) as connection:
+            return requests.list_requests(connection, agent=agent, since=since, limit=limit)
 
     __call__ = list
 

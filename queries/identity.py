@@ -1,4 +1,7 @@
-"""How queries name a run, a session or an event: by its id and its workspace, since workspaces may share ids."""
+"""How queries name a run, a session, a request or an event: by its id and its workspace.
+
+Workspaces may share ids.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,20 @@ from eventlog.errors import QueryFailed
 _NAMED_MAX = 5
 
 
-class Scope(NamedTuple):
-    """A run or a session: the rows whose `column` has this id, in this workspace (None: in none)."""
+#: The columns that say what an event belongs to.
+Column = Literal["run_id", "session_id", "request_id"]
 
-    column: Literal["run_id", "session_id"]
+
+class Scope(NamedTuple):
+    """A run, a session or a request: the rows whose `column` has this id, in this workspace (None: in none)."""
+
+    column: Column
     id: str
     workspace: str | None
 
     @property
     def condition(self) -> str:
-        """The SQL condition for the rows of this run or session, such as `run_id = $id AND …`; see `params`."""
+        """The SQL condition for its rows, such as `run_id = $id AND …`; see `params`."""
         return f"{self.column} = $id AND workspace IS NOT DISTINCT FROM $workspace::VARCHAR"
 
     @property

@@ -49,6 +49,7 @@ class ReadStore:
         events      list() get(id) counts()                 also store.event(id), store.counts()
         runs        list() get(id) tree(id) diff(a, b) payloads(ids)   also store.run(id), store.tree(id), …
         sessions    list() get(id)                          also store.session(id)
+        requests    list() get(id)                          also store.request(id)
         cost        by(group) report() recomputed(t) prices()   also store.costs(), store.recomputed_costs(t), …
         alerts      list() rules() deliveries()             also store.alert_rules(), store.alert_deliveries()
         sql         (query) arrow() pandas() copy()         also store.arrow(), store.pandas(), store.copy()
@@ -101,6 +102,11 @@ class ReadStore:
         return answers.SessionAnswers(self._reader)
 
     @cached_property
+    def requests(self) -> answers.RequestAnswers:
+        """Requests: all that was done to answer one."""
+        return answers.RequestAnswers(self._reader)
+
+    @cached_property
     def search(self) -> answers.SearchAnswers:
         """Events that hold words."""
         return answers.SearchAnswers(self._reader)
@@ -144,6 +150,7 @@ class ReadStore:
     diff = _Shortcut("runs", answers.RunAnswers.diff)
     payloads = _Shortcut("runs", answers.RunAnswers.payloads)
     session = _Shortcut("sessions", answers.SessionAnswers.get)
+    request = _Shortcut("requests", answers.RequestAnswers.get)
     costs = _Shortcut("cost", answers.CostAnswers.report)
     recomputed_costs = _Shortcut("cost", answers.CostAnswers.recomputed)
     prices_in_use = _Shortcut("cost", answers.CostAnswers.prices)

@@ -13,7 +13,7 @@ from eventlog.cli.main import existing_root, moment, resolve_root, root_option, 
 from eventlog.cli.text import harmless_json, printable
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.format import envelope, timestamps
-from eventlog.format.envelope import Envelope
+from eventlog.format.envelope import AUDIT_LEVELS, AuditLevel, Envelope
 from eventlog.log import layout, reader
 from eventlog.log.reader import Located
 
@@ -21,17 +21,19 @@ _PREVIEW_CHARS = 100
 
 
 class _Wanted(NamedTuple):
-    """A filter of events: timestamps from `start` on and before `end`, and the workspace; None for any."""
+    """A filter of events: timestamps from `start` on and before `end`, the workspace (None for any), the levels."""
 
     start: str | None
     end: str | None
     workspace: str | None
+    levels: tuple[AuditLevel, ...]
 
     def has(self, event: Envelope) -> bool:
         return (
             (self.start is None or event.timestamp >= self.start)
             and (self.end is None or event.timestamp < self.end)
             and (self.workspace is None or event.workspace == self.workspace)
+            and event.audit_level in self.levels
         )
 
 
@@ -56,6 +58,12 @@ class _Entry(NamedTuple):
     help="Print at most this many; 10, or all with --since.",
 )
 @click.option("--workspace", metavar="W", help="Only events whose envelope names this workspace.")
+@click.option(
+    "--audit-level",
+    type=click.Choice(AUDIT_LEVELS),
+    default=AUDIT_LEVELS[0],
+    help="Only events of this level, or of a higher one.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print whole lines as logged (the default when piped).")
 @root_option
 def tail(
@@ -65,6 +73,7 @@ def tail(
     until: str | None,
     lines: int | None,
     workspace: str | None,
+    audit_level: AuditLevel,
     as_json: bool,
     root: str | None,
 ) -> None:
@@ -81,7 +90,7 @@ def tail(
     for name in event_types:
         envelope.check_event_type(name)
     types = event_types or None
-    wanted = _Wanted(moment(since), moment(until), workspace)
+    wanted = _Wanted(moment(since), moment(until), workspace, envelope.levels_from(audit_level))
     if wanted.start is not None and wanted.end is not None and wanted.start >= wanted.end:
         raise QueryFailed(f"--since {since} is not before --until {until}; nothing can match")
     show = _show_pretty if sys.stdout.isatty() and not as_json else _show_json

@@ -44,6 +44,8 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _STEPS)
 Text = Annotated[str, msgspec.Meta(max_length=10_000)]
 Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 AuditLevel = Literal["turn", "session", "export"]
+#: From the least to the highest: what is for an export is for the record of a session, too.
+AUDIT_LEVELS: tuple[AuditLevel, ...] = ("turn", "session", "export")
 EventId = Annotated[str, msgspec.Meta(pattern=_UUID)]
 
 
@@ -110,6 +112,16 @@ _any_json = msgspec.json.Decoder(msgspec.Raw)
 _shared_fields = msgspec.json.Decoder(_StrictFields)
 _workspace_only = msgspec.json.Decoder(_WorkspaceOnly)
 _event_id = msgspec.json.Decoder(EventId)
+
+
+def levels_from(least: AuditLevel) -> tuple[AuditLevel, ...]:
+    """Return an audit level and the higher ones: `levels_from("session")` is `("session", "export")`.
+
+    Raises InvalidEvent for an unknown one.
+    """
+    if least not in AUDIT_LEVELS:
+        raise InvalidEvent(f"unknown audit level {shown(least)}; use one of {', '.join(AUDIT_LEVELS)}")
+    return AUDIT_LEVELS[AUDIT_LEVELS.index(least) :]
 
 
 def check_event_type(name: object) -> str:

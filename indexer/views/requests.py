@@ -6,11 +6,9 @@ hide the requests that somebody made.
 
 from __future__ import annotations
 
+from eventlog.format.envelope import AUDIT_LEVELS
 from eventlog.importers import sources
 from eventlog.indexer.sql import literals
-
-#: From the least to the highest: an event that is to be in an export belongs into one of a session, too.
-AUDIT_LEVELS = ("turn", "session", "export")
 
 _SUMS = ",\n           ".join(
     f'coalesce(TRY_CAST(sum("llm_call/{name}") AS BIGINT), 0) AS {name}'
@@ -40,8 +38,9 @@ WITH answered AS (
            count(*) FILTER (event_type = 'llm_call') AS llm_calls,
            count(*) FILTER (event_type = 'llm_call' AND "llm_call/error_type" IS NOT NULL) AS llm_failures,
            count(*) FILTER (event_type = 'tool_call') AS tool_calls,
-           count(*) FILTER (event_type = 'tool_call'
-                            AND NOT (coalesce("tool_call/ok", true) AND "tool_call/error_type" IS NULL)) AS tool_failures,
+           count(*) FILTER (
+               event_type = 'tool_call' AND NOT (coalesce("tool_call/ok", true) AND "tool_call/error_type" IS NULL)
+           ) AS tool_failures,
            count(*) FILTER (event_type = 'error') AS errors,
            count(*) FILTER (event_type = 'decision_trace') AS decisions,
            {_SUMS}

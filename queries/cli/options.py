@@ -24,6 +24,7 @@ import msgspec
 
 from eventlog.cli.main import existing_root, moment, root_option, tell_json
 from eventlog.format import timestamps
+from eventlog.format.envelope import AUDIT_LEVELS
 from eventlog.queries.store import ReadStore
 
 P = ParamSpec("P")
@@ -84,6 +85,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 since_option = _moment_option("--since", "From T on: ISO 8601, or an age like 90s, 15m, 2h, 7d.")
 until_option = _moment_option("--until", "Before T.")
 agent_option = click.option("--agent", metavar="A", help="Of this agent.")
+audit_level_option = click.option(
+    "--audit-level", type=click.Choice(AUDIT_LEVELS), help="Only events of this level, or of a higher one."
+)
 output_option = click.option(
     "-o",
     "--output",

@@ -13,7 +13,7 @@ import msgspec
 from eventlog.cli.main import say
 from eventlog.cli.text import printable
 from eventlog.format import payloads
-from eventlog.queries.cli import options, verbose, waterfall
+from eventlog.queries.cli import options, requests, verbose, waterfall
 from eventlog.queries.cli.options import Context
 from eventlog.queries.events.lookup import Event, FoundEvent
 from eventlog.queries.runs.difference import Difference, Item, Pair
@@ -134,13 +134,13 @@ class _Shown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command()
-@click.argument("id_", metavar="RUN|SESSION|EVENT")
+@click.argument("id_", metavar="RUN|SESSION|REQUEST|EVENT")
 @click.option("--verbose", is_flag=True, help="Also the full prompts, responses, arguments and results.")
 @options.reading(utc=True)
 def show(context: Context, id_: str, verbose: bool) -> None:
-    """Show a run as a tree over time, the calls of a session, or one event with its evidence.
+    """Show a run or a request as a tree over time, the calls of a session, or one event with its evidence.
 
-    Any unique prefix of the id of a run or session works; the id of an event must be complete.
+    Any unique prefix of the id of a run, session or request works; the id of an event must be complete.
 
     \b
     Example:
@@ -168,6 +168,8 @@ def _tree_lines(tree: Tree, context: Context) -> Iterator[str]:
     width = tables.terminal_columns()
     if tree.run is not None:
         head = waterfall.head(tree.run, context.time)
+    elif tree.request is not None:
+        head = requests.head(tree.request, context)
     else:
         head = [
             ("session", printable(tree.session_id or "")),
@@ -193,9 +195,10 @@ def _coloured(text: str, node: Node) -> str:
 
 def _verbose_lines(store: ReadStore, tree: Tree) -> Iterator[str]:
     yield ""
-    found = store.payloads([node.event_id.partition("/")[0] for node in tree.nodes], workspace=tree.workspace)
+    nodes = [node for node in tree.nodes if not node.is_group]
+    found = store.payloads([node.event_id.partition("/")[0] for node in nodes], workspace=tree.workspace)
     left_out = 0
-    for node in tree.nodes:
+    for node in nodes:
         payload = found.get(node.event_id.partition("/")[0])
         if payload is None:
             left_out += 1

@@ -1,4 +1,4 @@
-"""`eventlog sql`, `eventlog status`, `eventlog export`."""
+"""`eventlog sql`, `eventlog status`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 import msgspec
@@ -17,7 +17,6 @@ import msgspec
 from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say, tell, tell_json
 from eventlog.cli.text import printable_lines
 from eventlog.errors import QueryFailed
-from eventlog.format import envelope
 from eventlog.queries.access import sandbox
 from eventlog.queries.access.selection import Format
 from eventlog.queries.cli import options, render
@@ -55,7 +54,7 @@ def sql(context: Context, query: str, format_: str, output: Path | None, limit: 
     sandbox.bound_process()
     store = context.store(timeout_s=timeout_s, on_stuck=_give_up)
     if format_ != "table":
-        _copy(store, query, [], format_, output, limit or _FILE_ROWS)
+        copy_rows(store, query, [], format_, output, limit or _FILE_ROWS)
         return
     if output is not None:
         raise click.UsageError("--output goes with --format json, jsonl, csv or parquet")
@@ -65,40 +64,16 @@ def sql(context: Context, query: str, format_: str, output: Path | None, limit: 
         say(f"only the first {len(result.rows):,} rows are shown; --limit shows more")
 
 
-@click.command()
-@click.argument("event_types", metavar="TYPE...", nargs=-1, required=True)
-@options.format_option("parquet", "csv", "jsonl", required=True)
-@options.output_option
-@options.reading(json=False)
-def export(context: Context, event_types: tuple[str, ...], format_: str, output: Path | None) -> None:
-    """Write all events of some types to a file or a pipe.
-
-    They are rows of `events`, in order of time.
-
-    \b
-    Example:
-      eventlog export llm_call tool_call --format parquet -o calls.parquet
-      eventlog export deploy --format csv
-    """
-    for name in event_types:
-        envelope.check_event_type(name)
-    store = context.store(timeout_s=24 * 3600)
-    unknown = set(event_types) - {count.event_type for count in store.counts(event_types)}
-    if unknown:
-        raise QueryFailed(f"no events of type {', '.join(sorted(unknown))}; try: eventlog sql 'FROM event_types'")
-    query = "SELECT * FROM events WHERE event_type IN (SELECT unnest(?)) ORDER BY timestamp, event_id"
-    _copy(store, query, [list(event_types)], format_, output, None)
-
-
 def _give_up(error: QueryFailed) -> None:
     """End the process, whatever DuckDB is doing: it only reads, and runs nothing else."""
     say(f"error: {error}")
     os._exit(EXIT_USAGE)
 
 
-def _copy(
-    store: ReadStore, query: str, params: list[list[str]], format_: str, output: Path | None, limit: int | None
+def copy_rows(
+    store: ReadStore, query: str, params: Sequence[Any], format_: str, output: Path | None, limit: int | None
 ) -> None:
+    """Write the rows of a query to a file or to standard output."""
     if format_ == "parquet" and output is None and sys.stdout.isatty():
         raise click.UsageError("parquet is not for terminals; give --output FILE")
     with _target(output) as path:

@@ -137,6 +137,8 @@ def _guide(follows: list[bool]) -> str:
 def _label(node: Node) -> str:
     mark = _MARKS.get(node.event_type, "·")
     name = node.name if node.name == node.event_type or node.event_type in _MARKS else f"{node.event_type} {node.name}"
+    if node.is_group:
+        return node.name
     kind = f" ({node.kind})" if node.kind and node.kind != "action" else ""
     more = "" if node.ok else f" ✗ {node.error or 'failed'}"
     if node.event_type == "tool_call" and node.text:

@@ -19,6 +19,7 @@ import msgspec
 
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.format import envelope, payloads, timestamps
+from eventlog.format.envelope import AuditLevel
 from eventlog.indexer.index import schema
 from eventlog.indexer.sql import literal
 from eventlog.log import blobs, layout, reader
@@ -128,6 +129,7 @@ def page_statement(
     since: Moment | None,
     until: Moment | None,
     where: Mapping[str, str | int],
+    audit_level: AuditLevel | None,
     newest_first: bool,
     limit: int,
     after: str | None,
@@ -135,7 +137,7 @@ def page_statement(
     """Return the statement for `limit` events and one more if there is one. Raises QueryFailed for odd arguments."""
     if not 1 <= limit <= LIMIT_MAX:
         raise QueryFailed(f"limit {limit} is out of range: 1 to {LIMIT_MAX:,}; page on with `after`")
-    conditions, params = _conditions(event_types, since, until, where)
+    conditions, params = _conditions(event_types, since, until, where, audit_level)
     if after is not None:
         conditions.append(f"({', '.join(_ORDER)}) {'<' if newest_first else '>'} {_AFTER}")
         params += _position(after)
@@ -154,6 +156,7 @@ def count_statement(
     since: Moment | None,
     until: Moment | None,
     where: Mapping[str, str | int],
+    audit_level: AuditLevel | None,
 ) -> Statement:
     """Return the statement that counts events per type, and per bucket of UTC time if one is named.
 
@@ -161,12 +164,16 @@ def count_statement(
     """
     if bucket is not None and bucket not in BUCKETS:
         raise QueryFailed(f"unknown bucket {bucket!r}; use one of {', '.join(BUCKETS)}")
-    conditions, params = _conditions(event_types, since, until, where)
+    conditions, params = _conditions(event_types, since, until, where, audit_level)
     return count_query(conditions, bucket), params
 
 
 def _conditions(
-    event_types: Iterable[str], since: Moment | None, until: Moment | None, where: Mapping[str, str | int]
+    event_types: Iterable[str],
+    since: Moment | None,
+    until: Moment | None,
+    where: Mapping[str, str | int],
+    audit_level: AuditLevel | None,
 ) -> tuple[list[str], list[Any]]:
     conditions: list[str] = ["true"]
     params: list[Any] = []
@@ -174,6 +181,9 @@ def _conditions(
     if types:
         conditions.append("event_type IN (SELECT unnest(?))")
         params.append(types)
+    if audit_level is not None:
+        conditions.append("audit_level IN (SELECT unnest(?))")
+        params.append(_levels(audit_level))
     for sign, moment in ((">=", since), ("<", until)):
         if moment is not None:
             conditions.append(f"timestamp {sign} ?::TIMESTAMP")
@@ -185,6 +195,13 @@ def _conditions(
         conditions.append(f"{name} = ?::{schema.CONTENT[name]}")
         params.append(_uuid(str(value)) if name == "event_id" else value)
     return conditions, params
+
+
+def _levels(least: AuditLevel) -> list[AuditLevel]:
+    try:
+        return list(envelope.levels_from(least))
+    except InvalidEvent as error:
+        raise QueryFailed(str(error)) from None
 
 
 def _moment(moment: Moment) -> str:

@@ -12,14 +12,14 @@ import msgspec
 from eventlog.errors import QueryFailed
 from eventlog.format.timestamps import naive_utc
 from eventlog.queries.access import sandbox
-from eventlog.queries.identity import Scope, chosen
+from eventlog.queries.identity import Column, Scope, chosen
 from eventlog.queries.rows import rows_as_dicts
 from eventlog.record import runs as recording
 
 Status = Literal["ok", "error", "cancelled", "running", "abandoned"]
 
 LIMIT_MAX = 10_000
-_CANDIDATES = 5
+CANDIDATES = 5
 _LARGE = "(large; eventlog show --verbose has it)"
 
 
@@ -230,7 +230,7 @@ _IDS_WITH_PREFIX = {
     column: f"""
         SELECT {column}, list(DISTINCT workspace) AS workspaces, max(timestamp) AS last FROM events
         WHERE starts_with({column}, $prefix)
-        GROUP BY 1 ORDER BY {column} = $prefix DESC, last DESC, 1 LIMIT {_CANDIDATES + 1}
+        GROUP BY 1 ORDER BY {column} = $prefix DESC, last DESC, 1 LIMIT {CANDIDATES + 1}
     """
     for column in ("run_id", "session_id")
 }
@@ -257,14 +257,22 @@ def _find(
     if not prefix:
         return None
     rows = connection.execute(_IDS_WITH_PREFIX[column], {"prefix": prefix}).fetchall()
+    return only_one(rows, prefix, column, noun)
+
+
+def only_one(rows: list[tuple[Any, ...]], prefix: str, column: Column, noun: str) -> Scope | None:
+    """Return which of the ids that begin with `prefix` is meant; None without rows. Raises QueryFailed.
+
+    A row is an id with its workspaces; the id that equals `prefix` comes first. `noun` is for errors, such as "run".
+    """
     if not rows:
         return None
     ids = [str(row[0]) for row in rows]
     if ids[0] == prefix or len(ids) == 1:
         return Scope(column, ids[0], chosen(f"a {noun} {ids[0]!r}", rows[0][1]))
-    more = ", …" if len(ids) > _CANDIDATES else ""
+    more = ", …" if len(ids) > CANDIDATES else ""
     raise QueryFailed(
-        f"several {noun}s begin with {prefix!r}: {', '.join(ids[:_CANDIDATES])}{more}; give more of the id"
+        f"several {noun}s begin with {prefix!r}: {', '.join(ids[:CANDIDATES])}{more}; give more of the id"
     )
 
 
@@ -278,6 +286,13 @@ def session_not_found(session_id: str) -> QueryFailed:
     return QueryFailed(f"there is no session {session_id!r}; try: eventlog sessions")
 
 
-def not_found(run_or_session_id: str) -> QueryFailed:
-    """Return the error for an id that neither a run nor a session has."""
-    return QueryFailed(f"there is no run or session {run_or_session_id!r}; try: eventlog runs, or: eventlog sessions")
+def request_not_found(request_id: str) -> QueryFailed:
+    """Return the error for an id that no request has."""
+    return QueryFailed(f"there is no request {request_id!r}; try: eventlog requests")
+
+
+def not_found(id_: str) -> QueryFailed:
+    """Return the error for an id that no run, session or request has."""
+    return QueryFailed(
+        f"there is no run, session or request {id_!r}; try: eventlog runs, eventlog sessions or eventlog requests"
+    )

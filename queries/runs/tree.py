@@ -1,6 +1,8 @@
-"""A run or a session as a tree of its events.
+"""A run, a session or a request as a tree of its events.
 
     events of the run ──→ nodes ──→ each below its parent (parent_event_id) ──→ a list, depth first
+
+Where events carry turns or cycles, a node of each turn and cycle stands above them (eventlog.queries.runs.turns).
 
 The tree is a flat list of nodes with their depths, and is built without recursion: parents may form a chain of
 any length, or a cycle, and neither may crash the reader. A node whose parent is not in the run is a root, and so is
@@ -13,15 +15,16 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
 
 from eventlog.format.timestamps import utc
 from eventlog.queries.identity import Scope
-from eventlog.queries.runs import call_costs, lookup
+from eventlog.queries.runs import call_costs, lookup, requests, turns
 from eventlog.queries.runs.lookup import Run
+from eventlog.queries.runs.requests import Request
 
 #: Of a run with more events, steps are shown first, then calls and errors, then other events, then heartbeats.
 NODES_MAX = 5_000
@@ -56,10 +59,14 @@ def _argument(arguments: str) -> str:
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):
-    """An event in a tree. `depth` 0 is the root. Times are in UTC; `started` is `finished` minus the duration.
+    """An event in a tree, or a turn or cycle above events (`is_group`).
+
+    `depth` 0 is the root. Times are in UTC; `started` is `finished` minus the duration.
 
     `input_tokens` counts all input, cached or not. Tokens and cost of a node that is not a model call are those of the
-    calls below it. `text` is a short summary: the first text argument of a tool call, a message, a question.
+    calls below it, and `llm_calls`, `tool_calls` and `failures` count the calls below it and those that failed.
+    `text` is a short summary: the first text argument of a tool call, a message, a question. The `event_id` of a group
+    is no id, but unique in its tree, such as "turn 3".
     """
 
     event_id: str
@@ -77,14 +84,20 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: Decimal | None = None
+    turn_number: int | None = None
+    cycle: int | None = None
+    llm_calls: int = 0
+    tool_calls: int = 0
+    failures: int = 0
+    is_group: bool = False
 
 
 class Tree(msgspec.Struct, frozen=True, kw_only=True):
-    """A run (`run`) or a session (`session_id`), with its nodes depth first.
+    """A run (`run`), a session (`session_id`) or a request (`request`), with its nodes depth first.
 
     `left_out` counts the events beyond NODES_MAX by type, such as `{"heartbeat": 120}`. `input_tokens`,
     `output_tokens` and `cost_usd` are totals of the model calls; `unpriced` counts the calls without a price, which
-    are not in `cost_usd`. `children` are the sub-runs of a run, or the runs of a session.
+    are not in `cost_usd`. `children` are the sub-runs of a run, or the runs of a session or request.
     """
 
     run: Run | None
@@ -99,12 +112,13 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int
     cost_usd: Decimal | None
     unpriced: int
+    request: Request | None = None
 
 
 def find_tree(connection: duckdb.DuckDBPyConnection, prefix: str) -> Tree:
-    """Return the tree of the run, or else of the session, with this id. Any unique prefix of an id works.
+    """Return the tree of the run, else of the session, else of the request with this id.
 
-    Raises QueryFailed if there is none, or if several ids start so.
+    Any unique prefix of an id works. Raises QueryFailed if there is none, or if several ids start so.
     """
     run = lookup.find_run(connection, prefix)
     if run is not None:
@@ -112,10 +126,13 @@ def find_tree(connection: duckdb.DuckDBPyConnection, prefix: str) -> Tree:
     session = lookup.find_session(connection, prefix)
     if session is not None:
         return session_tree(connection, session)
+    request = requests.find_request(connection, prefix)
+    if request is not None:
+        return request_tree(connection, request)
     raise lookup.not_found(prefix)
 
 
-# -- of a run --------------------------------------------------------------------------------
+# -- of a run or a request -------------------------------------------------------------------
 
 _RUN_EVENTS = f"""
     SELECT event_id::VARCHAR, event_type, parent_event_id, timestamp,
@@ -133,15 +150,39 @@ _RUN_COUNTS = "SELECT event_type, count(*) FROM events WHERE {scope} GROUP BY 1 
 
 def run_tree(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Tree:
     """Return the tree of a run. Events whose run has no `run_started` make a tree, too."""
-    rows = connection.execute(scope.within(_RUN_EVENTS), {**scope.params, "limit": NODES_MAX}).fetchall()
-    costs = call_costs.read_costs(connection, scope)
-    nodes = [_node(row, costs) for row in rows]
-    left_out: dict[str, int] = {}
-    if len(nodes) == NODES_MAX:
-        counts = connection.execute(scope.within(_RUN_COUNTS), scope.params).fetchall()
-        left_out = _left_out(nodes, counts)
+    nodes, left_out = _events_of(connection, scope)
     run = lookup.read_run(connection, scope) or _without_start(scope, nodes)
     return _tree(nodes, scope, run=run, left_out=left_out, children=lookup.child_runs(connection, scope))
+
+
+def request_tree(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Tree:
+    """Return the tree of all events of a request, whatever runs they are in, and its runs."""
+    nodes, left_out = _events_of(connection, scope)
+    request = requests.read_request(connection, scope)
+    if request is None:
+        raise lookup.request_not_found(scope.id)
+    named = (lookup.read_run(connection, Scope("run_id", run_id, scope.workspace)) for run_id in request.run_ids)
+    children = [run for run in named if run is not None]
+    return _tree(nodes, scope, run=None, left_out=left_out, children=children, request=request)
+
+
+def _events_of(connection: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[list[Node], dict[str, int]]:
+    """Return the events of a run or a request as nodes, NODES_MAX at most, and how many of each type are left out."""
+    rows = connection.execute(scope.within(_RUN_EVENTS), {**scope.params, "limit": NODES_MAX}).fetchall()
+    costs = call_costs.read_costs(connection, scope)
+    nodes = _placed([_node(row, costs) for row in rows], turns.read_places(connection, scope))
+    if len(nodes) < NODES_MAX:
+        return nodes, {}
+    return nodes, _left_out(nodes, connection.execute(scope.within(_RUN_COUNTS), scope.params).fetchall())
+
+
+def _placed(nodes: list[Node], places: dict[str, turns.Place]) -> list[Node]:
+    """Return nodes with the turns and cycles that their events carry."""
+    return [
+        node if place is None else msgspec.structs.replace(node, turn_number=place.turn, cycle=place.cycle)
+        for node in nodes
+        for place in [places.get(node.event_id.partition("/")[0])]
+    ]
 
 
 def _left_out(nodes: Iterable[Node], counts: Iterable[tuple[str, int]]) -> dict[str, int]:
@@ -243,7 +284,7 @@ def session_tree(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Tree:
     """
     rows = connection.execute(scope.within(_SESSION_CALLS), {**scope.params, "limit": NODES_MAX + 1}).fetchall()
     costs = call_costs.read_costs(connection, scope)
-    nodes = [_call(row, costs) for row in rows[:NODES_MAX]]
+    nodes = _placed([_call(row, costs) for row in rows[:NODES_MAX]], turns.read_places(connection, scope))
     left_out: dict[str, int] = {}
     if len(rows) > NODES_MAX:
         counts = connection.execute(scope.within(_SESSION_COUNTS), scope.params).fetchall()
@@ -267,34 +308,64 @@ def _call(row: tuple[Any, ...], costs: dict[str, Decimal]) -> Node:
     )  # fmt: skip
 
 
-# -- both ------------------------------------------------------------------------------------
+# -- all -------------------------------------------------------------------------------------
 
 
-def _tree(nodes: list[Node], scope: Scope, *, run: Run | None, left_out: dict[str, int], children: list[Run]) -> Tree:
+def _tree(
+    nodes: list[Node],
+    scope: Scope,
+    *,
+    run: Run | None,
+    left_out: dict[str, int],
+    children: list[Run],
+    request: Request | None = None,
+) -> Tree:
     calls = [node for node in nodes if node.event_type == "llm_call"]
     costs = [node.cost_usd for node in calls if node.cost_usd is not None]
     return Tree(
         run=run,
-        session_id=scope.id if run is None else None,
+        session_id=scope.id if scope.column == "session_id" else None,
         workspace=scope.workspace,
         started=min((node.started for node in nodes), default=None),
         finished=max((node.finished for node in nodes), default=None),
-        nodes=_summed(arranged(nodes)),
+        nodes=_summed(_grouped(arranged(nodes))),
         left_out=left_out,
         children=children,
         input_tokens=sum(node.input_tokens for node in calls),
         output_tokens=sum(node.output_tokens for node in calls),
         cost_usd=sum(costs, Decimal(0)) if costs else None,
         unpriced=len(calls) - len(costs),
+        request=request,
     )
 
 
-def arranged(nodes: Iterable[Node]) -> list[Node]:
-    """Return the nodes depth first, each once and with its depth; siblings in order of their start."""
+def _grouped(nodes: list[Node]) -> list[Node]:
+    """Return nodes in tree order with a node above those of each turn and cycle; without any, as they are."""
+    groups, parents = turns.grouped(nodes)
+    return arranged([*nodes, *map(_group_node, groups)], parents) if groups else nodes
+
+
+def _group_node(group: turns.Group) -> Node:
+    started = min(node.started for node in group.members)
+    finished = max(node.finished for node in group.members)
+    number = group.place.turn if group.kind == "turn" else group.place.cycle
+    return Node(
+        event_id=group.key, event_type=group.kind, parent_event_id=group.parent, name=f"{group.kind} {number:,}",
+        started=started, finished=finished, duration_ms=(finished - started) / timedelta(milliseconds=1),
+        turn_number=group.place.turn, cycle=group.place.cycle, is_group=True,
+    )  # fmt: skip
+
+
+def arranged(nodes: Iterable[Node], parents: dict[str, str | None] | None = None) -> list[Node]:
+    """Return the nodes depth first, each once and with its depth; siblings in order of their start.
+
+    `parents` are the ids of the nodes that each stands below; by default those that the nodes name.
+    """
     by_id = {node.event_id: node for node in sorted(nodes, key=lambda node: (node.started, node.event_id))}
     children: dict[str | None, list[str]] = {}
-    for event_id, parent in _parents(by_id).items():
-        children.setdefault(parent, []).append(event_id)
+    parents = _parents(by_id) if parents is None else parents
+    for event_id in by_id:  # not in the order of `parents`
+        children.setdefault(parents[event_id], []).append(event_id)
     ordered: list[Node] = []
     waiting = [(event_id, 0) for event_id in reversed(children.get(None, []))]
     while waiting:
@@ -334,22 +405,42 @@ def _summed(nodes: list[Node]) -> list[Node]:
     for index in range(len(nodes) - 1, -1, -1):  # children come after their parents
         parent = parents[index]
         if parent is not None:
-            sums[parent] = _added(sums[parent], sums[index])
-    return [
-        node if node.event_type == "llm_call"
-        else msgspec.structs.replace(node, input_tokens=input_tokens, output_tokens=output_tokens, cost_usd=cost)
-        for node, (input_tokens, output_tokens, cost) in zip(nodes, sums, strict=True)
-    ]  # fmt: skip
+            sums[parent] = sums[parent].plus(sums[index])
+    return [node if node.event_type == "llm_call" else total.on(node) for node, total in zip(nodes, sums, strict=True)]
 
 
-#: Input tokens, output tokens, cost in USD.
-_Sum = tuple[int, int, Decimal | None]
+class _Sum(NamedTuple):
+    """What is summed up over the calls below a node: tokens, cost in USD, counts of calls."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal | None = None
+    llm_calls: int = 0
+    tool_calls: int = 0
+    failures: int = 0
+
+    def plus(self, other: _Sum) -> _Sum:
+        costs = [cost for cost in (self.cost_usd, other.cost_usd) if cost is not None]
+        return _Sum(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            sum(costs, Decimal(0)) if costs else None,
+            self.llm_calls + other.llm_calls,
+            self.tool_calls + other.tool_calls,
+            self.failures + other.failures,
+        )
+
+    def on(self, node: Node) -> Node:
+        """Return a node with these sums; a tool call does not count itself."""
+        is_call = node.event_type == "tool_call"
+        below = self._replace(
+            tool_calls=self.tool_calls - is_call, failures=self.failures - (is_call and node.ok is False)
+        )
+        return msgspec.structs.replace(node, **below._asdict())
 
 
 def _own(node: Node) -> _Sum:
-    return (node.input_tokens, node.output_tokens, node.cost_usd) if node.event_type == "llm_call" else (0, 0, None)
-
-
-def _added(a: _Sum, b: _Sum) -> _Sum:
-    costs = [cost for cost in (a[2], b[2]) if cost is not None]
-    return a[0] + b[0], a[1] + b[1], sum(costs, Decimal(0)) if costs else None
+    failures = int(node.ok is False)
+    if node.event_type == "llm_call":
+        return _Sum(node.input_tokens, node.output_tokens, node.cost_usd, llm_calls=1, failures=failures)
+    return _Sum(tool_calls=1, failures=failures) if node.event_type == "tool_call" else _Sum()
