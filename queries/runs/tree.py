@@ -29,6 +29,7 @@ from eventlog.queries.runs.requests import Request
 #: Of a run with more events, steps are shown first, then calls and errors, then other events, then heartbeats.
 NODES_MAX = 5_000
 _TEXT_CHARS = 300
+_OF_RUNS = ("run_started", "run_finished", "heartbeat")
 _ABSURD_MS = 1e15
 #: Field of Node (or part of one) → fields of a payload; the first that has a value is taken.
 _FIELDS = {
@@ -177,11 +178,11 @@ def _events_of(connection: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[lis
 
 
 def _placed(nodes: list[Node], places: dict[str, turns.Place]) -> list[Node]:
-    """Return nodes with the turns and cycles that their events carry."""
+    """Return nodes with the turns and cycles that their events carry; what is about a whole run is in none."""
     return [
         node if place is None else msgspec.structs.replace(node, turn_number=place.turn, cycle=place.cycle)
         for node in nodes
-        for place in [places.get(node.event_id.partition("/")[0])]
+        for place in [None if node.event_type in _OF_RUNS else places.get(node.event_id.partition("/")[0])]
     ]
 
 

@@ -91,7 +91,7 @@ def test_the_tree_of_a_request_has_the_events_of_all_its_runs(root: Path, run: R
     assert "chat" in listed
     assert "$0.5" in listed
     assert json.loads(run("requests", "--json").stdout)[2]["run_ids"] == ["r1", "r2"]
-    assert "try: eventlog requests" in run("show", "nothing").stderr
+    assert "or eventlog requests" in run("show", "nothing").stderr
 
 
 # -- turns and cycles ------------------------------------------------------------------------
