@@ -19,7 +19,8 @@ from eventlog.queries.events.lookup import Event, FoundEvent
 from eventlog.queries.runs.difference import Difference, Item, Pair
 from eventlog.queries.runs.evidence import Evidence, examine
 from eventlog.queries.runs.lookup import Run, Session, Status
-from eventlog.queries.runs.tree import Node, Tree
+from eventlog.queries.runs.nodes import Node
+from eventlog.queries.runs.tree import Tree
 from eventlog.queries.store import ReadStore
 from eventlog.queries.text import cells, tables
 from eventlog.queries.text.tables import Column

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from eventlog.cli.text import printable
-from eventlog.queries.runs.tree import Node
+from eventlog.queries.runs.nodes import Node
 from eventlog.queries.text.units import duration
 
 #: What belongs to each kind of event, in this order; what else there is follows.

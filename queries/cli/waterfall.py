@@ -12,7 +12,8 @@ from decimal import Decimal
 
 from eventlog.cli.text import counted, printable
 from eventlog.queries.runs.lookup import Run
-from eventlog.queries.runs.tree import Node, Tree
+from eventlog.queries.runs.nodes import Node
+from eventlog.queries.runs.tree import Tree
 from eventlog.queries.text import bars, cells
 from eventlog.queries.text.units import duration
 

@@ -7,14 +7,12 @@ stands below a node belongs to the node's turn, unless it carries another.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import duckdb
 
 from eventlog.queries.identity import Scope
-
-if TYPE_CHECKING:
-    from eventlog.queries.runs.tree import Node
+from eventlog.queries.runs.nodes import Node
 
 _PLACES = """
     SELECT event_id::VARCHAR, turn_number, cycle FROM events

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from eventlog.errors import QueryFailed
 from eventlog.format import builtin
-from eventlog.queries.runs.tree import Node, _grouped, arranged
+from eventlog.queries.runs.nodes import Node
+from eventlog.queries.runs.tree import _grouped, arranged
 from eventlog.queries.store import ReadStore
 from tests.conftest import Run
 from tests.queries.recordings import record

@@ -22,7 +22,7 @@ from eventlog.maintenance import sealing
 from eventlog.queries.cli import waterfall
 from eventlog.queries.runs import evidence, tree
 from eventlog.queries.runs.difference import Change, first_difference
-from eventlog.queries.runs.tree import Node
+from eventlog.queries.runs.nodes import Node
 from eventlog.queries.store import ReadStore
 from eventlog.queries.text import bars, cells
 from eventlog.record import runs
