@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -25,6 +27,7 @@ from eventlog.queries.rows import rows_as
 
 if TYPE_CHECKING:
     from eventlog.queries.alerts import history
+    from eventlog.queries.bundle.export import Bundle
     from eventlog.queries.cost.report import By, Cost, CostReport, Period, PriceInUse, Recomputed
     from eventlog.queries.events.lookup import Bucket, Count, FoundEvent, Moment, Page
     from eventlog.queries.health import score
@@ -182,6 +185,18 @@ class RunAnswers(_Answers):
 
         with self._connection(_EVENTS) as connection:
             return payloads.read_payloads(connection, self._reader.root, event_ids, workspace)
+
+    def bundle(self, id_: str, output: str | PathLike[str], *, chain: bool = False) -> Bundle:
+        """Write all lines of a run, a session or a request to a ZIP file that proves them: docs/bundles.md.
+
+        Any unique prefix of an id works. With `chain`, all seals up to the newest are in it. `.proven` counts the lines
+        that a seal proves, such as 11 of `.lines`. Raises QueryFailed for an unknown id and for more than 512 MiB.
+        """
+        from eventlog.queries.bundle import export
+
+        with self._connection(_RUNS) as connection:
+            found = export.find(connection, id_)
+        return export.write(self._reader.root, found, Path(output), chain=chain)
 
     def list(
         self, *, agent: str | None = None, status: str | None = None, since: datetime | None = None, limit: int = 50

@@ -47,7 +47,8 @@ class ReadStore:
     """Answers questions about one root: `ReadStore(root).runs.list(agent="planner")`.
 
         events      list() get(id) counts()                 also store.event(id), store.counts()
-        runs        list() get(id) tree(id) diff(a, b) payloads(ids)   also store.run(id), store.tree(id), …
+        runs        list() get(id) tree(id) diff(a, b) payloads(ids) bundle(id, path)
+                                                            also store.run(id), store.tree(id), …
         sessions    list() get(id)                          also store.session(id)
         requests    list() get(id)                          also store.request(id)
         cost        by(group) report() recomputed(t) prices()   also store.costs(), store.recomputed_costs(t), …

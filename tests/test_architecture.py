@@ -56,6 +56,7 @@ ROOMS = (
     ("eventlog.queries.access",),
     (
         "eventlog.queries.alerts",
+        "eventlog.queries.bundle",
         "eventlog.queries.cost",
         "eventlog.queries.demo",
         "eventlog.queries.doctor",

@@ -53,6 +53,8 @@ LEAVES = [
     ("alerts", "test"),
     ("sql",),
     ("export", "types"),
+    ("export", "bundle"),
+    ("export", "verify"),
     ("seal",),
     ("verify",),
     ("archive",),

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from eventlog.log import zst
+from eventlog.log import line_tree, zst
 from eventlog.log.content import digests, whole_lines_end
 
 _PRIME = 65521
@@ -33,7 +33,9 @@ _SEARCHED_MAX_BYTES = 60_000
 class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     """The fingerprint of a segment. `lines` counts complete lines; `torn_bytes` follow the last of them.
 
-    `sha256` is in hex. `checks` has 4 bytes (Adler-32, big-endian) for each `check_lines` lines, a torn one included.
+    `sha256` is in hex; so is `tree_sha256`, the root of the tree of lines (eventlog.log.line_tree), which proves single
+    lines: None in seals of versions without it. `checks` has 4 bytes (Adler-32, big-endian) for each `check_lines`
+    lines, a torn one included.
     """
 
     size_bytes: int
@@ -42,6 +44,7 @@ class Fingerprint(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     check_lines: int
     checks: bytes
+    tree_sha256: str | None = None
 
 
 class Difference(NamedTuple):
@@ -71,6 +74,7 @@ def fingerprint(path: Path) -> Fingerprint:
         sha256=sha.hexdigest(),
         check_lines=check_lines,
         checks=b"".join(struct.pack(">I", group.check) for group in groups),
+        tree_sha256=line_tree.root(leaf for _, leaf in line_tree.leaves(zst.blocks(path))).hex(),
     )
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
+from eventlog.cli.main import EXIT_FAILED, say, tell
+from eventlog.cli.text import counted, printable
 from eventlog.errors import QueryFailed
 from eventlog.format import envelope
 from eventlog.format.envelope import AuditLevel
+from eventlog.queries.bundle import verify as verifier
+from eventlog.queries.bundle.export import VERIFIER, Bundle
 from eventlog.queries.cli import options
 from eventlog.queries.cli.options import Context
 from eventlog.queries.cli.sql import copy_rows
@@ -64,6 +69,59 @@ def types(
     copy_rows(store, _EVENTS, [list(event_types), levels], format_, output, None)
 
 
+@export.command()
+@click.argument("id_", metavar="RUN|SESSION|REQUEST")
+@click.option("--chain", is_flag=True, help="All seals up to the newest: any later head proves the bundle.")
+@options.output_option
+@options.reading()
+def bundle(context: Context, id_: str, chain: bool, output: Path | None) -> None:
+    """Write all lines of a run, session or request as evidence.
+
+    It is one ZIP file: the lines as they stand in the log, the seals that prove them, a summary, and a program that
+    verifies all of it and needs nothing else. Nothing is redacted. Without --output the file is named after the id.
+
+    \b
+    Example:
+      eventlog export bundle nightly-7
+      eventlog export bundle chat-12 --workspace acme --chain -o chat-12.zip
+    """
+    path = output or Path(_UNSAFE.sub("_", id_)[:_NAME_MAX_CHARS] + ".zip")
+    made = context.store(timeout_s=24 * 3600).runs.bundle(id_, path, chain=chain)
+    context.show(made, lambda: _bundle_lines(made))
+
+
+def _bundle_lines(made: Bundle) -> list[str]:
+    lines = [
+        f"{counted(made.lines, 'line')} of the {made.kind} {made.id} in {made.path}, {made.proven:,} proven by seals",
+        *(f"{count:,} not proven: {why}" for why, count in made.unproven.items()),
+        *(f"{count:,} left out: {why}" for why, count in made.left_out.items()),
+        f"manifest {made.sha256}",
+    ]
+    return [printable(line) for line in lines]
+
+
+@export.command()
+@click.argument("path", metavar="BUNDLE", type=click.Path(exists=True, path_type=Path))
+@click.option("--head", metavar="N:HASH", help="A head printed by `eventlog seal`, and stored elsewhere.")
+def verify(path: Path, head: str | None) -> int:
+    """Verify a bundle, packed or unpacked; no root is needed.
+
+    It says which lines are proven to be in sealed segments, and what is not proven. The exit code is 1 if something was
+    changed, or if the head is not among the seals.
+
+    \b
+    Example:
+      eventlog export verify nightly-7.zip --head 12:9f86d0…
+    """
+    found = verifier.verify(str(path), None if head is None else head.lower())
+    tell("\n".join(printable(line) for line in verifier.report(found)))
+    if not verifier.has_program(str(path), VERIFIER.read_bytes()):
+        say("verify.py in the bundle is not that of this eventlog; this one was used")
+    return EXIT_FAILED if found["wrong"] else 0
+
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_NAME_MAX_CHARS = 100
 _EVENTS = """
     SELECT * FROM events
     WHERE event_type IN (SELECT unnest(?)) AND audit_level IN (SELECT unnest(?)) ORDER BY timestamp, event_id

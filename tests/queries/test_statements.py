@@ -20,7 +20,7 @@ from eventlog.queries.search import blob_search, search
 from tests.conftest import PROJECT
 from tests.indexer.support import index
 
-TOPICS = ("runs", "events", "insights", "search", "metrics", "health", "cost", "doctor", "demo", "access")
+TOPICS = ("runs", "bundle", "events", "insights", "search", "metrics", "health", "cost", "doctor", "demo", "access")
 MODULES = sorted(path for topic in TOPICS for path in (PROJECT / "queries" / topic).glob("*.py"))
 _BEGINNING = re.compile(r"\s*(SELECT|WITH|FROM|CREATE|INSERT|DELETE|UPDATE|DROP|COPY)\b")
 #: Not the `$` of a JSON path.
