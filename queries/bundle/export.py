@@ -58,7 +58,7 @@ _LINES = """
 """
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class Contents(msgspec.Struct, frozen=True, kw_only=True):
     """What the index says of a run, session or request: its tree, and where its lines are, by type and segment."""
 
     scope: Scope
@@ -84,7 +84,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
-def find(connection: duckdb.DuckDBPyConnection, id_: str) -> Found:
+def find(connection: duckdb.DuckDBPyConnection, id_: str) -> Contents:
     """Return what the index knows. Any unique prefix of an id works. Raises QueryFailed."""
     tree = trees.find_tree(connection, id_)
     scope = _scope(tree)
@@ -98,7 +98,7 @@ def find(connection: duckdb.DuckDBPyConnection, id_: str) -> Found:
         raise QueryFailed(
             f"{id_!r} has {size:,} bytes of lines, and a bundle holds {MAX_BYTES:,}; export its runs one by one"
         )
-    return Found(scope=scope, tree=tree, wanted=wanted)
+    return Contents(scope=scope, tree=tree, wanted=wanted)
 
 
 def _scope(tree: Tree) -> Scope:
@@ -109,23 +109,23 @@ def _scope(tree: Tree) -> Scope:
     return Scope("session_id", tree.session_id or "", tree.workspace)
 
 
-def write(root: Path, found: Found, path: Path, *, chain: bool = False) -> Bundle:
+def write(root: Path, contents: Contents, path: Path, *, chain: bool = False) -> Bundle:
     """Write the bundle; the file appears when it is complete. Raises SegmentUnreadable, OSError, QueryFailed.
 
     With `chain`, all seals from the first one needed to the newest are in it: they name segments and event types of
     other workspaces, too.
     """
-    scope = found.scope
+    scope = contents.scope
     what = {"kind": _KINDS[scope.column], "column": scope.column, "id": scope.id, "workspace": scope.workspace}
     left_out: Counter[str] = Counter()
     seals = evidence.Seals(root)
-    segments = list(_segments(root, found, seals, left_out))
+    segments = list(_segments(root, contents, seals, left_out))
     chunks = _chunks(root, segments, scope.workspace, left_out)
     seal_lines, raw_seals = seals.lines([each.link for each in segments if each.link is not None], chain=chain)
     counts = Counter({each.file.event_type: 0 for each in segments})
     for each in segments:
         counts[each.file.event_type] += len(each.lines)
-    facts = summaries.summary(what, found.tree, counts)
+    facts = summaries.summary(what, contents.tree, counts)
     files = {
         **{f"lines/{each.file.name}.jsonl": b"".join(each.data) for each in segments},
         **{f"blobs/{sha256}": data for sha256, data in chunks.items()},
@@ -162,10 +162,10 @@ def write(root: Path, found: Found, path: Path, *, chain: bool = False) -> Bundl
     )  # fmt: skip
 
 
-def _segments(root: Path, found: Found, seals: evidence.Seals, left_out: Counter[str]) -> Any:
+def _segments(root: Path, contents: Contents, seals: evidence.Seals, left_out: Counter[str]) -> Any:
     """Yield the segments that have lines of it, sorted by name, and count what is left out."""
     files = {file.name: file for file in layout.list_log(root).segments}
-    for (event_type, name), wanted in sorted(found.wanted.items(), key=lambda item: (item[0][1], item[0][0])):
+    for (event_type, name), wanted in sorted(contents.wanted.items(), key=lambda item: (item[0][1], item[0][0])):
         file = files.get(name)
         if file is None or file.event_type != event_type:
             left_out[_GONE] += len(wanted)
@@ -175,7 +175,7 @@ def _segments(root: Path, found: Found, seals: evidence.Seals, left_out: Counter
         except (SegmentUnreadable, MissingExtra):
             left_out[_UNREADABLE] += len(wanted)
             continue
-        own = [place for place, raw in enumerate(read.data) if _is_of(raw, read.lines[place].event_id, found.scope)]
+        own = [place for place, raw in enumerate(read.data) if _is_of(raw, read.lines[place].event_id, contents.scope)]
         if len(own) < len(wanted):
             left_out[_GONE] += len(wanted) - len(own)
         if own:

@@ -13,14 +13,14 @@ from eventlog.queries.runs.tree import Tree
 _ERRORS_MAX = 100
 
 
-def summary(what: Mapping[str, Any], tree: Tree, events_by_type: Mapping[str, int]) -> dict[str, Any]:
+def summary(subject: Mapping[str, Any], tree: Tree, events_by_type: Mapping[str, int]) -> dict[str, Any]:
     """Return the facts as JSON can hold them; amounts are texts with all digits, and times are in UTC."""
     facts = tree.run or tree.request
     calls = [node for node in tree.nodes if node.event_type in ("llm_call", "tool_call")]
     failed = [node for node in tree.nodes if not node.is_group and node.ok is False]
     built: dict[str, Any] = msgspec.to_builtins(
         {
-            "what": dict(what),
+            "what": dict(subject),
             "facts": facts,
             "started": tree.started,
             "finished": tree.finished,

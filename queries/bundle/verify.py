@@ -41,15 +41,17 @@ def main(arguments: list[str]) -> int:
             return 2
         else:
             path = argument
-    found = verify(path, head)
-    print("\n".join(report(found)))
-    return 1 if found["wrong"] else 0
+    result = verify(path, head)
+    print("\n".join(report(result)))
+    return 1 if result["wrong"] else 0
 
 
-def report(found: dict[str, list[str]]) -> list[str]:
+def report(result: dict[str, list[str]]) -> list[str]:
     """Return what `verify` found as lines of text."""
-    verdict = "this bundle is NOT as it was exported, or not as it was sealed" if found["wrong"] else "nothing is wrong"
-    return found["said"] + ["WRONG  " + problem for problem in found["wrong"]] + [verdict]
+    verdict = (
+        "this bundle is NOT as it was exported, or not as it was sealed" if result["wrong"] else "nothing is wrong"
+    )
+    return result["said"] + ["WRONG  " + problem for problem in result["wrong"]] + [verdict]
 
 
 def has_program(path: str, program: bytes) -> bool:
@@ -62,17 +64,17 @@ def has_program(path: str, program: bytes) -> bool:
 
 def verify(path: str, head: str | None = None) -> dict[str, list[str]]:
     """Return what is proven as lines of text under "said", and what is wrong under "wrong"."""
-    found: dict[str, list[str]] = {"said": [], "wrong": []}
+    result: dict[str, list[str]] = {"said": [], "wrong": []}
     try:
         files = read_files(path)
         manifest = read_manifest(files)
-        check_files(files, manifest, found["wrong"])
-        check(files, manifest, head, found)
+        check_files(files, manifest, result["wrong"])
+        check(files, manifest, head, result)
     except Wrong as error:
-        found["wrong"].append(str(error))
+        result["wrong"].append(str(error))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-        found["wrong"].append(f"the bundle cannot be read: {type(error).__name__}: {error}")
-    return found
+        result["wrong"].append(f"the bundle cannot be read: {type(error).__name__}: {error}")
+    return result
 
 
 # -- files -----------------------------------------------------------------------------------
@@ -136,19 +138,21 @@ def sha256(data: bytes) -> str:
 # -- lines, seals and proofs -----------------------------------------------------------------
 
 
-def check(files: dict[str, bytes], manifest: dict[str, Any], head: str | None, found: dict[str, list[str]]) -> None:
+def check(files: dict[str, bytes], manifest: dict[str, Any], head: str | None, result: dict[str, list[str]]) -> None:
     """Check lines, seals and proofs, and say what is proven."""
-    said, wrong = found["said"], found["wrong"]
-    what = manifest["what"]
-    workspace = what["workspace"]
-    said.append(f"{what['kind']} {what['id']}, " + ("no workspace" if workspace is None else f"workspace {workspace}"))
+    said, wrong = result["said"], result["wrong"]
+    subject = manifest["what"]
+    workspace = subject["workspace"]
+    said.append(
+        f"{subject['kind']} {subject['id']}, " + ("no workspace" if workspace is None else f"workspace {workspace}")
+    )
     seals = read_seals(files, manifest, wrong)
     proven: dict[str, int] = {}
     unsealed: dict[str, list[int]] = {}
     lines = 0
     for segment in manifest["segments"]:
         data = files.get(f"lines/{segment['name']}.jsonl", b"")
-        count = check_lines(data, segment, what, wrong)
+        count = check_lines(data, segment, subject, wrong)
         lines += count
         seal = seals.get(segment.get("seal"))
         if seal is None or segment.get("why_not") is not None:
@@ -166,7 +170,7 @@ def check(files: dict[str, bytes], manifest: dict[str, Any], head: str | None, f
     for why, counts in sorted(unsealed.items()):
         said.append(f"{number(sum(counts), 'line')} NOT proven: {why}")
     said += [f"{count} NOT in this bundle: {why}" for why, count in sorted(manifest["left_out"].items())]
-    check_head(seals, proven, head, found)
+    check_head(seals, proven, head, result)
     said.append(
         "no hash proves that the summary is right, that the log has no other events of it, or when they were written"
     )
@@ -177,7 +181,7 @@ def number(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def check_lines(data: bytes, segment: dict[str, Any], what: dict[str, Any], wrong: list[str]) -> int:
+def check_lines(data: bytes, segment: dict[str, Any], subject: dict[str, Any], wrong: list[str]) -> int:
     """Check that the lines of a segment are whole, unchanged and of what was exported; return how many there are."""
     position = 0
     for line in segment["lines"]:
@@ -190,8 +194,8 @@ def check_lines(data: bytes, segment: dict[str, Any], what: dict[str, Any], wron
         event = json.loads(raw.decode("utf-8"))
         if event["event_id"].lower() != line["event_id"] or event["event_type"] != segment["event_type"]:
             wrong.append(f"{place} is another event than the manifest says")
-        if event.get("workspace") != what["workspace"] or event.get(what["column"]) != what["id"]:
-            wrong.append(f"{place} belongs to another {what['kind']}")
+        if event.get("workspace") != subject["workspace"] or event.get(subject["column"]) != subject["id"]:
+            wrong.append(f"{place} belongs to another {subject['kind']}")
     if position != len(data):
         wrong.append(f"lines/{segment['name']}.jsonl has other lines than the manifest says")
     return len(segment["lines"])
@@ -263,10 +267,10 @@ def check_summary(files: dict[str, bytes], manifest: dict[str, Any], wrong: list
 
 
 def check_head(
-    seals: dict[str | None, Any], proven: dict[str, int], head: str | None, found: dict[str, list[str]]
+    seals: dict[str | None, Any], proven: dict[str, int], head: str | None, result: dict[str, list[str]]
 ) -> None:
     """Say which lines a head proves, or with what to compare the newest seal."""
-    said = found["said"]
+    said = result["said"]
     if head is None:
         newest = max(seals.values(), key=lambda seal: int(seal["number"]), default=None)
         if newest is not None:
@@ -276,7 +280,7 @@ def check_head(
         return
     named = [seal for seal in seals.values() if f"{seal['number']}:{seal['sha256']}" == head]
     if not named:
-        found["wrong"].append(
+        result["wrong"].append(
             f"the head {head} is not among the seals of this bundle; exported with --chain, it has all later ones"
         )
         return

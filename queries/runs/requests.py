@@ -76,7 +76,10 @@ _LIST_REQUESTS = f"""
     WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR last >= $since::TIMESTAMP)
     ORDER BY last DESC NULLS LAST, request_id, workspace NULLS FIRST LIMIT $limit
 """
-_ONE_REQUEST = f"SELECT {_COLUMNS} FROM requests WHERE {{scope}}"
+_ONE_REQUEST = f"""
+    SELECT {_COLUMNS} FROM requests
+    WHERE request_id = $id AND workspace IS NOT DISTINCT FROM $workspace::VARCHAR
+"""
 #: By the events that name the request: `request_id` of imported calls is the provider's.
 _COSTS = """
     SELECT events.request_id, events.workspace, sum(cost_usd), count(*) FILTER (cost_usd IS NULL)
@@ -110,7 +113,7 @@ def list_requests(
 
 def read_request(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Request | None:
     """Return one request; None where no recorded event names it."""
-    rows = rows_as_dicts(connection.execute(scope.within(_ONE_REQUEST), scope.params))
+    rows = rows_as_dicts(connection.execute(_ONE_REQUEST, scope.params))
     return next(iter(_with_costs(connection, [Request(**row) for row in rows])), None)
 
 

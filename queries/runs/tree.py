@@ -144,7 +144,7 @@ def _events_of(connection: duckdb.DuckDBPyConnection, scope: Scope) -> tuple[lis
     return nodes, _left_out(nodes, connection.execute(scope.within(_RUN_COUNTS), scope.params).fetchall())
 
 
-def _placed(nodes: list[Node], places: dict[str, turns.Place]) -> list[Node]:
+def _placed(nodes: list[Node], places: dict[str, turns.Position]) -> list[Node]:
     """Return nodes with the turns and cycles that their events carry; what is about a whole run is in none."""
     return [
         node if place is None else msgspec.structs.replace(node, turn_number=place.turn, cycle=place.cycle)
@@ -316,11 +316,11 @@ def _grouped(nodes: list[Node]) -> list[Node]:
 def _group_node(group: turns.Group) -> Node:
     started = min(node.started for node in group.members)
     finished = max(node.finished for node in group.members)
-    number = group.place.turn if group.kind == "turn" else group.place.cycle
+    number = group.position.turn if group.kind == "turn" else group.position.cycle
     return Node(
         event_id=group.key, event_type=group.kind, parent_event_id=group.parent, name=f"{group.kind} {number:,}",
         started=started, finished=finished, duration_ms=(finished - started) / timedelta(milliseconds=1),
-        turn_number=group.place.turn, cycle=group.place.cycle, is_group=True,
+        turn_number=group.position.turn, cycle=group.position.cycle, is_group=True,
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ _PLACES = """
 """
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """The turn and the cycle of an event, each None where there is none."""
 
     turn: int | None = None
@@ -33,28 +33,28 @@ class Group(NamedTuple):
     key: str
     parent: str | None
     kind: str
-    place: Place
+    position: Position
     members: list[Node]
 
 
-def read_places(connection: duckdb.DuckDBPyConnection, scope: Scope) -> dict[str, Place]:
+def read_places(connection: duckdb.DuckDBPyConnection, scope: Scope) -> dict[str, Position]:
     """Return turn and cycle of the events that carry one, by event id."""
     rows = connection.execute(scope.within(_PLACES), scope.params).fetchall()
-    return {event_id: Place(turn, cycle) for event_id, turn, cycle in rows}
+    return {event_id: Position(turn, cycle) for event_id, turn, cycle in rows}
 
 
 def grouped(nodes: Iterable[Node]) -> tuple[list[Group], dict[str, str | None]]:
     """Return the groups of nodes that are in tree order, and the key of what each node and group stands below."""
     groups: dict[str, Group] = {}
     parents: dict[str, str | None] = {}
-    above: list[tuple[str, Place]] = []
+    above: list[tuple[str, Position]] = []
     for node in nodes:
         del above[node.depth :]
-        parent, outer = above[-1] if above else (None, Place())
-        here = _inside(Place(node.turn_number, node.cycle), outer)
+        parent, outer = above[-1] if above else (None, Position())
+        here = _inside(Position(node.turn_number, node.cycle), outer)
         if here.turn != outer.turn:
-            parent = _joined(groups, parent, "turn", Place(here.turn), node)
-            outer = Place(here.turn)
+            parent = _joined(groups, parent, "turn", Position(here.turn), node)
+            outer = Position(here.turn)
         if here.cycle != outer.cycle:
             parent = _joined(groups, parent, "cycle", here, node)
         parents[node.event_id] = parent
@@ -62,16 +62,16 @@ def grouped(nodes: Iterable[Node]) -> tuple[list[Group], dict[str, str | None]]:
     return list(groups.values()), {**parents, **{group.key: group.parent for group in groups.values()}}
 
 
-def _inside(own: Place, outer: Place) -> Place:
+def _inside(own: Position, outer: Position) -> Position:
     """Return the place of a node: what it does not carry is that of the node above, within the same turn."""
     turn = outer.turn if own.turn is None else own.turn
     cycle = outer.cycle if own.cycle is None and turn == outer.turn else own.cycle
-    return Place(turn, cycle)
+    return Position(turn, cycle)
 
 
-def _joined(groups: dict[str, Group], parent: str | None, kind: str, place: Place, node: Node) -> str:
+def _joined(groups: dict[str, Group], parent: str | None, kind: str, position: Position, node: Node) -> str:
     """Add a node to its group, which is made where there is none yet; return the group's key."""
-    number = place.turn if kind == "turn" else place.cycle
+    number = position.turn if kind == "turn" else position.cycle
     key = f"{kind} {number}" if parent is None else f"{kind} {number} below {parent}"
-    groups.setdefault(key, Group(key, parent, kind, place, [])).members.append(node)
+    groups.setdefault(key, Group(key, parent, kind, position, [])).members.append(node)
     return key
