@@ -160,10 +160,12 @@ def _of_each(expression: str, aggregate: str | None = None) -> str:
 
 
 # A session is `forked` where its file has a second session_meta, or names what it was forked from: it may begin with
-# lines of its ancestors. They end before the first turn of its own, and not before the last of the counts that an
-# ancestor had when the session began; equal counts of others, and later ones, say nothing. Its own are turns from the
-# ordinal on that the session_meta names; those that began after the session, by UUIDs of version 7; else those that
-# its ancestors do not have.
+# lines of its ancestors. They end
+# - with the last of the counts at its beginning that an ancestor had when the session began; equal counts of others,
+#   and later ones, say nothing;
+# - not before the ordinal that its session_meta names, else the first turn that began after the session did, by UUIDs
+#   of version 7: an ancestor's counts may not be all there;
+# - where there are no such counts and no such turn, before the first turn that its ancestors do not have.
 _LINEAGE = f"""
 marks AS MATERIALIZED ({_MARKS}),
 counts AS MATERIALIZED (
@@ -201,22 +203,23 @@ counts AS MATERIALIZED (
     SELECT DISTINCT forked.workspace, forked.session_id FROM forked JOIN marks ON {_same("forked", "marks", "ancestor")}
 ), own_turns AS (
     SELECT marks.workspace, marks.session_id,
-           coalesce(
-               min({_AT}) FILTER (
-                   CASE WHEN own_ordinal IS NOT NULL THEN TRY_CAST(ordinal AS BIGINT) >= own_ordinal
-                        ELSE regexp_matches(marks.turn_id, '^[0-9a-f]{{8}}-[0-9a-f]{{4}}-7')
-                             AND regexp_matches(marks.session_id, '^[0-9a-f]{{8}}-[0-9a-f]{{4}}-7')
-                             AND left(marks.turn_id, 13) >= left(marks.session_id, 13) AND theirs.turn_id IS NULL END),
-               min({_AT}) FILTER (
-                   marks.turn_id IS NOT NULL AND theirs.turn_id IS NULL AND parents.session_id IS NOT NULL)
-           ) AS own_at
+           min({_AT}) FILTER (
+               CASE WHEN own_ordinal IS NOT NULL THEN TRY_CAST(ordinal AS BIGINT) >= own_ordinal
+                    ELSE regexp_matches(marks.turn_id, '^[0-9a-f]{{8}}-[0-9a-f]{{4}}-7')
+                         AND regexp_matches(marks.session_id, '^[0-9a-f]{{8}}-[0-9a-f]{{4}}-7')
+                         AND left(marks.turn_id, 13) >= left(marks.session_id, 13) AND theirs.turn_id IS NULL END
+           ) AS own_from,
+           min({_AT}) FILTER (
+               marks.turn_id IS NOT NULL AND theirs.turn_id IS NULL AND parents.session_id IS NOT NULL
+           ) AS other_from
     FROM marks JOIN forked ON {_same("marks", "forked")}
     LEFT JOIN parents ON {_same("marks", "parents")}
     LEFT JOIN turns_of_ancestors AS theirs ON {_same("marks", "theirs")} AND theirs.turn_id = marks.turn_id
     GROUP BY marks.workspace, marks.session_id
 ), lineage AS (
-    SELECT forked.workspace, forked.session_id, ancestor, own_at, copied_to,
-           parents.session_id IS NULL AND own_at IS NULL AS doubtful
+    SELECT forked.workspace, forked.session_id, ancestor, copied_to,
+           coalesce(own_turns.own_from, CASE WHEN copied_to IS NULL THEN other_from END) AS own_at,
+           parents.session_id IS NULL AND own_turns.own_from IS NULL AS doubtful
     FROM forked
     LEFT JOIN parents ON {_same("forked", "parents")}
     LEFT JOIN own_turns ON {_same("forked", "own_turns")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,8 @@ SPAWNED: Any = {
         pytest.param(PARENTS, fork(AFTER, own="1"), [CALL], id="turns without UUIDs"),
         pytest.param(PARENTS, fork(AFTER, **SPAWNED), [CALL], id="a subagent that begins with copies"),
         pytest.param(PARENTS, fork(), [], id="an empty fork"),
+        pytest.param(PARENTS[:3], fork(AFTER), [CALL], id="of its parent only the beginning is imported"),
+        pytest.param(PARENTS, fork(AFTER, turn("10:10:10", "2"), own=None), [CALL], id="its own turn comes later"),
         pytest.param(
             [*PARENTS, turn("10:11:00", "2"), count("10:11:01", usage(350, 34), usage(50, 4))],
             fork(AFTER),
@@ -237,7 +240,7 @@ def test_what_a_fork_copies_is_its_parents(
     store = store_of(root, tmp_path, *([] if parents is None else [parents]), child)
     assert calls(store, CHILD) == expected
     if parents is not None:
-        assert calls(store)[:2] == [(100, 0, 10, 0), (200, 0, 20, 0)]
+        assert calls(store)[:2] == [(100, 0, 10, 0), (200, 0, 20, 0)][: len(parents) // 2]
     assert store.sql("SELECT count(usage_problem) FROM llm_calls").rows == [(0,)]
 
 
@@ -343,3 +346,48 @@ def test_unknown_lines_do_no_harm(root: Path, tmp_path: Path) -> None:
     assert calls(store)[-1:] == [(800, 200, 100, 40)]
     for view in ("llm_calls", "tool_calls", "messages", "sessions"):
         store.sql(f"SELECT * FROM {view}")
+
+
+# -- any rollout -----------------------------------------------------------------------------
+
+
+def random_rollout(chance: random.Random, session: str, lines: list[Line], sum_: list[int]) -> list[tuple[int, ...]]:
+    """Add lines of a session to `lines`, from a sum on; return its calls: input, output, and the sum moves on."""
+    made: list[tuple[int, ...]] = []
+    for n in range(chance.randrange(1, 9)):
+        if chance.random() < 0.3:
+            lines.append(turn("10:00:01", f"{session}-{n}", chance.choice([MODEL, "gpt-5.3-codex-spark"])))
+        hidden = chance.random() < 0.2  # a call without an event of its own: it is in the sum with the next one
+        last = (chance.randrange(1, 10**6), chance.randrange(10**4))
+        call = (last[0] + 7, last[1] + 1) if hidden else last
+        if chance.random() < 0.15 and last[0] < sum_[0]:  # counting begins anew
+            sum_[:], call = [0, 0], last
+        sum_[:] = [sum_[0] + call[0], sum_[1] + call[1]]
+        at = None if chance.random() < 0.1 else f"10:00:{chance.randrange(2, 60):02d}"
+        counted = count(at, usage(*sum_), usage(*last))
+        lines += [counted] * chance.choice([1, 1, 1, 2, 3])
+        lines += [event("10:00:02", "token_count", info=None)] * chance.choice([0, 0, 1])
+        made.append(call)
+    return made
+
+
+def test_any_rollout_has_the_calls_that_were_made(root: Path, tmp_path: Path) -> None:
+    """Sessions at random, with repeats, calls without events, new beginnings, and forks of them: each call once."""
+    chance = random.Random(15)
+    expected: dict[str, list[tuple[int, ...]]] = {}
+    rollouts = []
+    for n in range(40):
+        parent, child = f"parent-{n}", f"child-{n}"
+        first, sum_ = [meta(parent), turn("10:00:01", "1")], [0, 0]
+        expected[parent] = random_rollout(chance, parent, first, sum_)
+        copied = [each | {"timestamp": "2026-06-17T11:00:00.000Z"} for each in first]
+        forked = [meta(child, "11:00:00", forked_from_id=parent), *copied]
+        expected[child] = random_rollout(chance, child, forked, sum_)
+        rollouts += [forked, first]
+    store = store_of(root, tmp_path, *rollouts)
+    found: dict[str, list[tuple[int, ...]]] = {session: [] for session in expected}
+    for session, *call in store.sql("SELECT session_id, uncached_input_tokens, output_tokens FROM llm_calls").rows:
+        found[session].append(tuple(call))
+    assert {session: sorted(each) for session, each in found.items()} == {
+        session: sorted(each) for session, each in expected.items()
+    }
