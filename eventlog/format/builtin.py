@@ -246,13 +246,15 @@ class PriceSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """From `effective_from` on, a model has these prices, in USD per million tokens.
 
     `model` is the beginning of a model's name, and the longest one that fits counts. Prices are for the
-    event's workspace, or for all where it names none; for the provider and the service tier that are
-    named, or for any. Without `effective_from` they hold from the event's own time on.
+    event's workspace, or for all where it names none; for the provider, the service tier and the place of inference
+    that are named, or for any. Without `effective_from` they hold from the event's own time on. `web_search_usd` is for
+    one web search of the provider.
     """
 
     model: str
     provider_name: str | None = None
     service_tier: str | None = None
+    inference_geo: str | None = None
     effective_from: datetime | None = None
     effective_until: datetime | None = None
     input_usd_per_mtok: Decimal | None = None
@@ -260,6 +262,7 @@ class PriceSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_write_5m_usd_per_mtok: Decimal | None = None
     cache_write_1h_usd_per_mtok: Decimal | None = None
     output_usd_per_mtok: Decimal | None = None
+    web_search_usd: Decimal | None = None
     note: str | None = None
 
 

@@ -26,7 +26,7 @@ _PENDING_MAX = 10_000
 _MODELS_MAX = 1_000
 #: Larger values are mistakes, and must not spoil the sums: 31 years; the number of digits that the index can store.
 _LATENCY_MAX_MS = 1e12
-_DIGITS_MAX = 26
+_DIGITS_MAX = 20
 
 _logger = logging.getLogger("eventlog")
 

@@ -117,7 +117,7 @@ SELECT message_id, request_id, run_id, session_id, parent_event_id, subagent_id,
        CASE WHEN speed = 'fast' THEN 'fast' ELSE service_tier END AS service_tier,
        raw_usage,
        NULL::DOUBLE AS latency_ms, NULL::DOUBLE AS ttft_ms, true AS ok, NULL::VARCHAR AS error_type,
-       NULL::DECIMAL(38,12) AS reported_cost_usd,
+       NULL::DECIMAL(38,18) AS reported_cost_usd,
        first_timestamp AS timestamp, last_timestamp, event_id
 FROM ranked WHERE position = 1
 """

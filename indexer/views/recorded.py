@@ -31,7 +31,7 @@ _FIELDS = {
         "service_tier": "VARCHAR",
         "latency_ms": "DOUBLE",
         "time_to_first_token_ms": "DOUBLE",
-        "cost_usd": "DECIMAL(38,12)",
+        "cost_usd": "DECIMAL(38,18)",
         "error_type": "VARCHAR",
     },
     "heartbeat": {"interval_s": "DOUBLE"},

@@ -56,7 +56,7 @@ COLUMNS = {
         "ttft_ms": "DOUBLE",
         "ok": "BOOLEAN",
         "error_type": "VARCHAR",
-        "reported_cost_usd": "DECIMAL(38,12)",
+        "reported_cost_usd": "DECIMAL(38,18)",
         "timestamp": "TIMESTAMP",
         "last_timestamp": "TIMESTAMP",
         "event_id": "UUID",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -21,6 +21,7 @@ from eventlog.log import clock
 from eventlog.queries.access.selection import Result
 from eventlog.queries.cli import render
 from eventlog.queries.cli.options import Context, reading, since_option, until_option, when
+from eventlog.queries.cost import rates
 from eventlog.queries.cost.report import GROUPS, By, Cost, CostReport, Period, PriceInUse, Repriced, Unpriced
 from eventlog.queries.text import bars, units
 
@@ -118,8 +119,12 @@ def _table(found: CostReport) -> Result:
     assert found.period is not None
     with_unpriced = bool(found.total.unpriced_calls)
     columns = [found.period, *([found.by] if found.by else []), "calls", "tokens", "cost", "cache savings"]
-    rows = [_cells(each, _label(found.period, each), found.by) for each in found.rows]
-    rows.append(_cells(found.total, "total", found.by, group=""))
+    names = _names(found.rows)
+    rows = [
+        _cells(each, _label(found.period, each), name if found.by else None)
+        for each, name in zip(found.rows, names, strict=True)
+    ]
+    rows.append(_cells(found.total, "total", "" if found.by else None))
     if with_unpriced:
         columns.append("unpriced calls")
         rows = [
@@ -130,8 +135,17 @@ def _table(found: CostReport) -> Result:
     return Result(list(columns), kinds, rows, cut=False)
 
 
-def _cells(each: Cost, label: str, by: By | None, *, group: str | None = None) -> tuple[str, ...]:
-    named = [each.group or "(none)" if group is None else group] if by else []
+def _names(rows: Sequence[Cost | Repriced]) -> list[str]:
+    """Return the names of groups, with their workspace where these are of several: "s-1 (acme)"."""
+    with_workspace = len({each.group_workspace for each in rows}) > 1
+    return [
+        f"{each.group or '(none)'}{f' ({each.group_workspace})' if with_workspace and each.group_workspace else ''}"
+        for each in rows
+    ]
+
+
+def _cells(each: Cost, label: str, group: str | None) -> tuple[str, ...]:
+    named = [] if group is None else [group]
     total = (
         each.uncached_input_tokens
         + each.cache_read_tokens
@@ -179,28 +193,45 @@ def _remarks(found: CostReport) -> Iterator[str]:
         yield f"{calls} {'has' if found.total.unpriced_calls == 1 else 'have'} no price, and so no place in these sums:"
         for each in found.unpriced:
             yield from _advice(each)
+    if found.total.cut_short_calls:
+        yield _cut_short(found.total)
     for note in found.notes:
         yield f"note: {printable(note)}"
 
 
+def _cut_short(total: Cost) -> str:
+    one = total.cut_short_calls == 1
+    more = "" if total.cut_short_cost_usd is None else f", which cost about {units.usd(total.cut_short_cost_usd)} more"
+    return (
+        f"{counted(total.cut_short_calls, 'call')} {'looks' if one else 'look'} cut short: "
+        f"{'its' if one else 'their'} output tokens are too few for what {'it' if one else 'they'} wrote; "
+        f"those missing are in no sum{more} (docs/cost.md, Exact)"
+    )
+
+
 def _advice(each: Unpriced) -> Iterator[str]:
     """Yield what has no price, and the command that gives it one."""
-    names = ", ".join(filter(None, (each.provider, each.service_tier and f"tier {each.service_tier}")))
+    tier = each.service_tier and f"tier {each.service_tier}"
+    place = each.inference_geo and f"inference in {each.inference_geo}"
+    names = ", ".join(filter(None, (each.provider, tier, place)))
     who = f"{each.model or '(no model)'}{f' ({names})' if names else ''}"
+    searches = f"{counted(each.web_searches, 'web search', 'web searches')}, " if each.web_searches else ""
     days = dict.fromkeys(f"{day:%Y-%m-%d}" for day in (each.first, each.last))
     yield (
         f"  {printable(who)}: {counted(each.calls, 'call')}, {units.tokens(each.tokens)} tokens, "
-        f"{' to '.join(days)}; {each.because}"
+        f"{searches}{' to '.join(days)}; {printable(each.because)}"
     )
-    if each.model is None or "price" not in each.because:
+    if each.model is None or not each.can_be_set:
         return
     price = {
         "model": each.model,
         "provider_name": each.provider,
         "service_tier": each.service_tier,
+        "inference_geo": each.inference_geo,
         "effective_from": timestamps.to_text(each.first),
         "input_usd_per_mtok": "…",
         "output_usd_per_mtok": "…",
+        "web_search_usd": "…" if each.web_searches else None,
     }
     text = msgspec.json.encode({name: value for name, value in price.items() if value}).decode()
     yield f"    → eventlog emit price_set {shlex.quote(printable(text))}"
@@ -232,7 +263,8 @@ def recompute(context: Context, as_of: str, by: By, since: datetime | None, unti
         tell_json(found)
         return
     columns = [by, "calls", "at their time", f"as of {found.as_of:%Y-%m-%d %H:%M}Z", "difference", "unpriced calls"]
-    rows = [*(_repriced(each, each.group or "(none)") for each in found.rows), _repriced(found.total, "total")]
+    rows = [_repriced(each, name) for each, name in zip(found.rows, _names(found.rows), strict=True)]
+    rows.append(_repriced(found.total, "total"))
     kinds = ["VARCHAR", *["DECIMAL"] * 4, "VARCHAR"]
     every = [*found.rows, found.total]
     for name, amounts in (
@@ -262,7 +294,7 @@ def _repriced(each: Repriced, label: str) -> tuple[str, ...]:
 @click.argument("model", metavar="[MODEL]", required=False)
 @reading()
 def prices(context: Context, model: str | None) -> None:
-    """Show the rates of the models in use, in USD per million tokens.
+    """Show the rates of the models in use, in USD per million tokens and per web search.
 
     With the matched name, the source of the price, and the calls that it applies to. MODEL is a part of the name.
 
@@ -278,9 +310,10 @@ def prices(context: Context, model: str | None) -> None:
     if not found:
         raise QueryFailed("no such model is in use; try: eventlog cost prices")
     columns = [
-        "model", "band", "from", "until", "input", "cache read", "write 5m", "write 1h", "output", "matched", "version",
+        "model", "band", "from", "until", "input", "cache read", "write 5m", "write 1h", "output", "web search",
+        "matched", "version",
     ]  # fmt: skip
-    kinds = [*["VARCHAR"] * 4, *["DECIMAL"] * 5, "VARCHAR", "VARCHAR"]
+    kinds = [*["VARCHAR"] * 4, *["DECIMAL"] * 6, "VARCHAR", "VARCHAR"]
     render.table(Result(columns, kinds, [_price(each) for each in found], cut=False))
     for note in notes:
         click.echo(f"note: {printable(note)}")
@@ -294,9 +327,9 @@ def _price(each: PriceInUse) -> tuple[str, ...]:
     )
     name = " ".join(filter(None, names))
     if each.rate is None:
-        return (name, each.service_tier or "", *[""] * 7, "no price", "")
+        return (name, rates.band_name(each.service_tier, each.inference_geo), *[""] * 8, "no price", "")
     rate = each.rate
-    amounts = (rate.input, rate.cache_read, rate.cache_write_5m, rate.cache_write_1h, rate.output)
+    amounts = (rate.input, rate.cache_read, rate.cache_write_5m, rate.cache_write_1h, rate.output, rate.web_search)
     return (
         name, rate.band, _date(rate.valid_from), _date(rate.valid_until),
         *("–" if amount is None else format(amount, "f") for amount in amounts), rate.matched, rate.version,

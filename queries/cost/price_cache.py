@@ -29,11 +29,12 @@ _NAME_CHARS_MAX = 200
 
 
 class Name(msgspec.Struct, frozen=True):
-    """The key of an entry: a provider, a model, and a service tier by its `rates.tier_name`."""
+    """The key of an entry: a provider, a model, and a tier and a place by `rates.tier_name` and `rates.geo_name`."""
 
     provider: str | None
     model: str
     tier: str
+    geo: str = "global"
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -74,7 +75,7 @@ class PriceCache:
 
     def add(self, name: Name, rates: tuple[Rate, ...]) -> None:
         """Add the rates of a name in memory, and remove the oldest entry of a full cache; `save` writes the file."""
-        if self._path is not None and len(name.model) + len(name.provider or "") + len(name.tier) <= _NAME_CHARS_MAX:
+        if self._path is not None and _chars(name) <= _NAME_CHARS_MAX:
             while len(self._rates) >= NAMES_MAX:
                 self._rates.pop(next(iter(self._rates)), None)
             self._rates[name] = rates
@@ -91,6 +92,10 @@ class PriceCache:
                 _replace(self._path, text)
 
 
+def _chars(name: Name) -> int:
+    return sum(len(part or "") for part in msgspec.structs.astuple(name))
+
+
 def _own_bytes(path: Path) -> bytes:
     """Return the first _BYTES_MAX bytes of a regular file of this user; nothing of another file."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a FIFO must not be waited for
@@ -104,7 +109,7 @@ def _own_bytes(path: Path) -> bytes:
 def _is_exact(rate: Rate) -> bool:
     """Return whether all prices of a rate are in their normal form: somebody may have edited the file."""
     prices = (rate.input, rate.cache_read, rate.cache_write_5m, rate.cache_write_1h, rate.output, rate.reasoning)
-    return all(price is None or exact(price) is not None for price in (*prices, rate.request))
+    return all(price is None or exact(price) is not None for price in (*prices, rate.request, rate.web_search))
 
 
 def _replace(path: Path, text: bytes) -> None:

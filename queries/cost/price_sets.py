@@ -1,9 +1,9 @@
 """Prices that were set by `price_set` events, and which of them a call has.
 
 A `price_set` has a prefix of a model's name. If several match a call, one wins by this order: one of the call's
-workspace before one for all; the longest prefix; one with a provider; one with a service tier; the latest
-`effective_from`; the one that was recorded last. It replaces the library's price as a whole; kinds of tokens that it
-does not name are priced as in `rates`.
+workspace before one for all; the longest prefix; one with a provider; one with a service tier; one with a place of
+inference; the latest `effective_from`; the one that was recorded last. It replaces the library's price as a whole;
+kinds of tokens that it does not name are priced as in `rates`.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class SetPrice(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     provider: str | None
     service_tier: str | None
+    inference_geo: str | None
     effective_from: datetime
     effective_until: datetime | None
     rate: Rate
@@ -76,15 +77,17 @@ class SetPrice(msgspec.Struct, frozen=True, kw_only=True):
             and key.model.casefold().startswith(self.model)
             and self.provider in (None, (key.provider or "").casefold())
             and (self.service_tier is None or self.service_tier == rates.tier_name(key.service_tier))
+            and (self.inference_geo is None or self.inference_geo == rates.geo_name(key.inference_geo))
         )
 
-    def rank(self) -> tuple[bool, int, bool, bool, datetime, int]:
+    def rank(self) -> tuple[bool, int, bool, bool, bool, datetime, int]:
         """Return the sort key of prices that match the same calls: the greatest wins."""
         return (
             self.workspace is not None,
             len(self.model),
             self.provider is not None,
             self.service_tier is not None,
+            self.inference_geo is not None,
             self.effective_from,
             self.sequence,
         )
@@ -115,24 +118,21 @@ def parse(events: Iterable[PriceEvent]) -> tuple[list[SetPrice], list[str]]:
 
 def _price(event: PriceEvent) -> SetPrice:
     price_set = _decoder.decode(event.payload.encode())
-    set_rates = {
-        "input": price_set.input_usd_per_mtok,
-        "cache_read": price_set.cache_read_usd_per_mtok,
-        "cache_write_5m": price_set.cache_write_5m_usd_per_mtok,
-        "cache_write_1h": price_set.cache_write_1h_usd_per_mtok,
-        "output": price_set.output_usd_per_mtok,
+    by_kind = {
+        name: _exact(name, rate, "million tokens")
+        for name, rate in (
+            ("input", price_set.input_usd_per_mtok),
+            ("cache_read", price_set.cache_read_usd_per_mtok),
+            ("cache_write_5m", price_set.cache_write_5m_usd_per_mtok),
+            ("cache_write_1h", price_set.cache_write_1h_usd_per_mtok),
+            ("output", price_set.output_usd_per_mtok),
+        )
     }
-    by_kind: dict[str, Decimal | None] = {}
-    for name, rate in set_rates.items():
-        by_kind[name] = None if rate is None else rates.exact(rate)
-        if rate is not None and by_kind[name] is None:
-            raise ValueError(
-                f"{name} {_short(str(rate))} is no price; it is 0 to {rates.RATE_END:,} USD per million tokens, "
-                f"with {rates.RATE_SCALE} decimals at most"
-            )
     if all(rate is None for rate in by_kind.values()):
         raise ValueError("it names no price; give input_usd_per_mtok and output_usd_per_mtok")
+    by_kind["web_search"] = _exact("web_search", price_set.web_search_usd, "search")
     tier = None if price_set.service_tier is None else rates.tier_name(price_set.service_tier)
+    geo = None if price_set.inference_geo is None else rates.geo_name(price_set.inference_geo)
     return SetPrice(
         event_id=event.event_id,
         sequence=event.sequence,
@@ -140,7 +140,8 @@ def _price(event: PriceEvent) -> SetPrice:
         model=price_set.model.casefold(),
         provider=None if price_set.provider_name is None else price_set.provider_name.casefold(),
         service_tier=tier,
-        effective_from=naive_utc(price_set.effective_from or event.timestamp),
+        inference_geo=geo,
+        effective_from=event.timestamp if price_set.effective_from is None else naive_utc(price_set.effective_from),
         effective_until=None if price_set.effective_until is None else naive_utc(price_set.effective_until),
         rate=rates.rate_of(
             by_kind,
@@ -148,9 +149,20 @@ def _price(event: PriceEvent) -> SetPrice:
             if price_set.provider_name is None
             else f"{price_set.provider_name}:{price_set.model}",
             version=f"{EVENT_TYPE} {event.event_id}",
-            band=tier or "standard",
+            band=rates.band_name(tier, geo),
         ),
     )
+
+
+def _exact(name: str, rate: Decimal | None, per: str) -> Decimal | None:
+    """Return a rate in its normal form. Raises ValueError for one that is no price."""
+    exact = None if rate is None else rates.exact(rate)
+    if rate is not None and exact is None:
+        raise ValueError(
+            f"{name} {_short(str(rate))} is no price; it is 0 to {rates.RATE_END:,} USD per {per}, "
+            f"with {rates.RATE_SCALE} decimals at most"
+        )
+    return exact
 
 
 def _short(text: str) -> str:

@@ -5,12 +5,18 @@ installed version only. Loading it takes a fifth of a second, so its answers are
 loaded only for a name that is not in the cache. Costs are computed in SQL, so these rules of the library are
 implemented here:
 
-- A provider is found by its name or, if a call names none, by the name of the model. The model is then looked up at
-  that provider only. If several models match, the one with the longest match wins.
+- A provider is found by its name or, if a call names none, by the name of the model (`indexer.views.providers`). The
+  model is then looked up at that provider only. If several models match, the one with the longest match wins.
+- A name that the provider's list does not have is tried in its plain forms: without `[1m]`, `@default`, the region of
+  Bedrock, or the route before a slash. OpenRouter bills what the maker of a model does, so that a model which its own
+  list lacks has the price of its maker (https://openrouter.ai/docs/faq: it "passes through the pricing of the
+  underlying providers").
 - Prices may start at a date, and may be valid at some hours of the UTC day only; the last valid one wins.
 - The band is chosen by all input of a call, cached or not: above the threshold, all tokens have its rate.
 - A service tier (`batch`, `flex`, `priority`, `fast`, …) has a price only if the library has one for it. Otherwise the
   call is unpriced: the standard price would be wrong by half or double.
+- So it is with a place of inference. The library knows of none; the one known rule is Anthropic's (`_geo_factor`).
+- The price of a web search is the library's. A call with searches that have no price is unpriced.
 """
 
 from __future__ import annotations
@@ -30,6 +36,8 @@ import msgspec
 
 from eventlog.errors import MissingExtra
 from eventlog.format.timestamps import naive_utc
+from eventlog.indexer.views import providers
+from eventlog.indexer.views.providers import named_provider
 from eventlog.queries.cost import rates
 from eventlog.queries.cost.price_cache import Name, PriceCache, default_path
 from eventlog.queries.cost.price_sets import SetPrice
@@ -57,6 +65,19 @@ _KINDS = {
 #: dollar). They are rounded to the decimal places of rates; all others have six at most.
 _FINEST = Decimal(1).scaleb(-rates.RATE_SCALE)
 
+#: Anthropic bills inference that stays in the US, as `usage.inference_geo` says, at 1.1 times every rate of tokens, for
+#: Opus 4.6 and later models; older ones have no such inference.
+#: https://platform.claude.com/docs/en/build-with-claude/data-residency, and for "a 1.1x pricing multiplier applies"
+#: https://docs.aws.amazon.com/claude-platform/latest/userguide/data-residency.html
+_US_FACTOR = Decimal("1.1")
+_US_SINCE = (4, 6)
+_CLAUDE_VERSION = re.compile(r"claude-(?:[a-z]+-)*(\d{1,2})(?:[-.](\d{1,2}))?(?!\d)")
+
+_SUFFIX = re.compile(r"(\[[^\]]*\]|@(default|latest))$")
+_BEDROCK_REGION = re.compile(r"^([a-z]{2}(-gov)?|apac)\.(?=[a-z0-9]+\.)")
+
+#: The library's name for "the part before the slash is the provider".
+_ROUTED = "litellm"
 _LIBRARY = "genai_prices"
 
 Lookup = Callable[[Key], list[Rate]]
@@ -68,12 +89,13 @@ def price_of_call(
     at: datetime,
     tokens: Mapping[str, int],
     service_tier: str | None = None,
+    inference_geo: str | None = None,
 ) -> Decimal | None:
     """Return the cost of one call by the library's prices, in USD; None if it has no price or no tokens.
 
-    `tokens` are named as in `llm_call` events, such as `{"uncached_input_tokens": 812, "output_tokens": 64}`. `at`
-    without a zone is UTC. Without the extra `prices` no call has a price. `price_set` events are ignored: only the
-    index has them.
+    `tokens` are named as in `llm_calls`, such as `{"uncached_input_tokens": 812, "output_tokens": 64,
+    "web_searches": 1}`. `at` without a zone is UTC. Without the extra `prices` no call has a price. `price_set` events
+    are ignored: only the index has them.
     """
     counts = {name: count or 0 for name, count in tokens.items()}
     cached = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
@@ -81,7 +103,7 @@ def price_of_call(
     if not any(counts.values()):
         return None
     try:
-        candidates = library_rates(Key(None, provider, model, service_tier))
+        candidates = library_rates(Key(None, provider, model, service_tier, inference_geo))
     except MissingExtra:
         return None
     return next((rate.cost(counts) for rate in candidates if rate.holds(naive_utc(at), input_tokens)), None)
@@ -131,7 +153,8 @@ def library_rates(key: Key) -> list[Rate]:
     """Return the library's rates for a key; its workspace does not matter. Raises MissingExtra without the library."""
     if key.model is None:
         return []
-    return list(_library_rates(key.provider, key.model, rates.tier_name(key.service_tier)))
+    geo = rates.geo_name(key.inference_geo)
+    return list(_library_rates(key.provider, key.model, rates.tier_name(key.service_tier), geo))
 
 
 def version() -> str:
@@ -172,27 +195,31 @@ def _sources() -> list[Path]:
         beside = [path for folder in folders for path in Path(folder).parent.glob(f"{_LIBRARY}-*.dist-info")]
     except OSError:  # not installed as files in a folder
         return []
-    return sorted([*inside, *beside, Path(__file__), Path(rates.__file__)]) if inside else []
+    own = [Path(module) for module in (__file__, rates.__file__, providers.__file__)]
+    return sorted([*inside, *beside, *own]) if inside else []
 
 
 @lru_cache(maxsize=4096)
-def _library_rates(provider: str | None, model: str, tier: str) -> tuple[Rate, ...]:
-    name = Name(provider, model, tier)
+def _library_rates(provider: str | None, model: str, tier: str, geo: str) -> tuple[Rate, ...]:
+    name = Name(provider, model, tier, geo)
     cached = _cache().get(name)
     if cached is None:
-        cached = _look_up(provider, model, tier)
+        cached = _look_up(provider, model, tier, geo)
         _cache().add(name, cached)
     return cached
 
 
-def _look_up(provider: str | None, model: str, tier: str) -> tuple[Rate, ...]:
+def _look_up(provider: str | None, model: str, tier: str, geo: str) -> tuple[Rate, ...]:
     version_ = version()
-    from genai_prices.data import providers
+    from genai_prices.data import providers as listed
 
-    match = find_model(providers, provider, model)
+    match = find_model(listed, provider, model)
     if match is None:
         return ()
     seller, owner, info = match
+    factor = _geo_factor(seller.id, model, geo)
+    if factor is None:
+        return ()
     context = _context(tier) if seller is owner else None if _context(tier) else {}
     if context is None:
         return ()  # the tiers of the owner are not those of another provider that sells the same model
@@ -202,40 +229,68 @@ def _look_up(provider: str | None, model: str, tier: str) -> tuple[Rate, ...]:
             moment = _moment(start, min(_dates(info), default=None), hour_from_us)
             if context and not _has_tier(info, context, moment):
                 continue
-            for rate in _bands(info.get_prices(moment, context), f"{owner.id}:{info.id}", version_, tier):
-                hours = _hour_text(hour_from_us, hour_until_us)
-                found_rates.append(
-                    msgspec.structs.replace(
-                        rate,
-                        band=", ".join(filter(None, (rate.band, hours))),
-                        valid_from=start,
-                        valid_until=end,
-                        hour_from_us=hour_from_us,
-                        hour_until_us=hour_until_us,
-                    )
+            price = info.get_prices(moment, context)
+            words = (tier, geo, _hour_text(hour_from_us, hour_until_us))
+            found_rates += [
+                msgspec.structs.replace(
+                    rate, valid_from=start, valid_until=end, hour_from_us=hour_from_us, hour_until_us=hour_until_us
                 )
+                for rate in _bands(price, f"{owner.id}:{info.id}", version_, words, factor)
+            ]
     return tuple(rates.merged(found_rates))
 
 
-def find_model(
-    providers: list[Provider], provider: str | None, model: str
-) -> tuple[Provider, Provider, ModelInfo] | None:
+def _geo_factor(seller: str, model: str, geo: str) -> Decimal | None:
+    """Return what inference in a place costs, as a factor of the plain rates; None if nobody has said."""
+    if geo == "global":
+        return Decimal(1)
+    if (seller, geo) != ("anthropic", "us"):
+        return None
+    version_ = _CLAUDE_VERSION.search(model.casefold())
+    if version_ and (int(version_[1]), int(version_[2] or 0)) < _US_SINCE:
+        return Decimal(1)
+    return _US_FACTOR
+
+
+def find_model(listed: list[Provider], provider: str | None, model: str) -> tuple[Provider, Provider, ModelInfo] | None:
     """Return the seller of a model, the provider that lists it, and the model; None if the library does not have it."""
     from genai_prices.data_snapshot import DataSnapshot
 
-    snapshot = DataSnapshot(providers=providers, from_auto_update=False)
-    name = _PROVIDERS.get((provider or "").strip().casefold(), provider or None)
+    snapshot = DataSnapshot(providers=listed, from_auto_update=False)
+    for name, form in _forms(provider, model):
+        try:
+            seller, info = snapshot.find_provider_model(form, None, name, None)
+        except LookupError:
+            continue
+        owner = next((lister for lister in listed if any(info is each for each in lister.models)), seller)
+        matching = [each for each in owner.models if each.is_match(form)]
+        if len(matching) > 1:
+            info = max(matching, key=lambda each: _matched_chars(each.match, form.lower()))
+        return seller, owner, info
+    return None
+
+
+def _forms(provider: str | None, model: str) -> Iterator[tuple[str | None, str]]:
+    """Yield what to ask the library for, in this order: providers by its names, and forms of a model's name."""
+    named = (provider or "").strip() or named_provider(model)
+    name = _PROVIDERS.get((named or "").casefold(), named)
     if name is None and "/" in model:
-        name = "litellm"  # the library then takes the part before the slash as the provider
-    try:
-        seller, info = snapshot.find_provider_model(model, None, name, None)
-    except LookupError:
-        return None
-    owner = next((lister for lister in providers if any(info is listed for listed in lister.models)), seller)
-    matching = [listed for listed in owner.models if listed.is_match(model)]
-    if len(matching) > 1:
-        info = max(matching, key=lambda listed: _matched_chars(listed.match, model.lower()))
-    return seller, owner, info
+        name = _ROUTED
+    yield name, model
+    plain = model
+    while plain != (plain := _SUFFIX.sub("", plain)):
+        pass
+    yield name, plain
+    if named_provider(model) is None:
+        return  # a name of no known form: what stands before its slash may be a part of it
+    yield name, plain.replace("@", "-")
+    for form in (plain.partition("/")[2], plain.rpartition("/")[2]):
+        if form:
+            yield name, form
+    if name in ("aws", "aws.bedrock"):
+        yield name, _BEDROCK_REGION.sub("", plain.rpartition("/")[2])
+    if name == "openrouter" and ":" not in plain:  # `:free` and the like have prices of their own
+        yield _ROUTED, plain.removeprefix("openrouter/")
 
 
 def _matched_chars(clause: Any, text: str) -> int:
@@ -314,22 +369,27 @@ def _moment(start: datetime | None, first: datetime | None, hour_us: int) -> dat
     return datetime.combine(day, at, tzinfo=UTC)
 
 
-def _bands(price: ModelPrice, matched: str, version_: str, tier: str) -> Iterator[Rate]:
-    """Yield a rate for each band of input tokens between the thresholds of a price."""
+def _bands(
+    price: ModelPrice, matched: str, version_: str, words: tuple[str, str, str], factor: Decimal
+) -> Iterator[Rate]:
+    """Yield a rate for each band of input tokens between the thresholds of a price; `factor` is for all tokens.
+
+    `words` are the tier, the place of inference and the hours, for the name of the band.
+    """
+    tier, geo, hours = words
     amounts = {kind: _amount(price, names) for kind, names in _KINDS.items()}
     thresholds = {band.start for amount in amounts.values() for band in getattr(amount, "tiers", ())}
     points = [-1, *sorted(thresholds)]
     for above, up_to in zip(points, [*points[1:], None], strict=True):
-        by_kind = {kind: _at(amount, above) for kind, amount in amounts.items()}
-        requests = _at(getattr(price, "requests_kcount", None), above)
-        by_kind["request"] = None if requests is None else requests.scaleb(-3)
+        by_kind = {kind: _times(_at(amount, above), factor) for kind, amount in amounts.items()}
+        for fee, name in (("request", "requests_kcount"), ("web_search", "web_searches_kcount")):
+            thousand = _at(getattr(price, name, None), above)
+            by_kind[fee] = None if thousand is None else thousand / 1000
         over = f"over {above:,} input tokens" if above >= 0 else ""
         at_most = f"up to {up_to:,} input tokens" if up_to is not None and above < 0 else ""
-        words = [tier if tier != "standard" else "", over or at_most]
+        band = rates.band_name(tier, geo, over or at_most, hours)
         yield msgspec.structs.replace(
-            rates.rate_of(
-                by_kind, matched=matched, version=version_, band=", ".join(filter(None, words)) or "standard"
-            ),
+            rates.rate_of(by_kind, matched=matched, version=version_, band=band),
             input_from=above + 1,
             input_until=rates.INPUT_END if up_to is None else up_to + 1,
         )
@@ -348,6 +408,14 @@ def _at(amount: Any, above: int) -> Decimal | None:
         if above >= band.start:
             plain = band.price
     price: Decimal = plain
+    return _finest(price)
+
+
+def _times(rate: Decimal | None, factor: Decimal) -> Decimal | None:
+    return None if rate is None else _finest(rate * factor)
+
+
+def _finest(price: Decimal) -> Decimal:
     if -int(price.normalize().as_tuple().exponent) > rates.RATE_SCALE:
-        price = price.quantize(_FINEST, rounding=ROUND_HALF_EVEN)
+        return price.quantize(_FINEST, rounding=ROUND_HALF_EVEN)
     return price

@@ -32,6 +32,8 @@ _FINEST = Decimal(1).scaleb(-RATE_SCALE)
 _DIGITS = 100
 
 STANDARD_TIERS = frozenset({"", "standard", "default", "auto", "on_demand"})
+#: Values of `inference_geo` that change no price: anywhere, or not told. Real transcripts have the last two.
+GLOBAL_GEOS = frozenset({"global", "", "not_available"})
 
 
 class Key(msgspec.Struct, frozen=True, order=True):
@@ -41,10 +43,11 @@ class Key(msgspec.Struct, frozen=True, order=True):
     provider: str | None
     model: str | None
     service_tier: str | None
+    inference_geo: str | None = None
 
 
 class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """Prices in USD per million tokens (`request`: in USD per call), and the calls that have them.
+    """Prices in USD per million tokens (`request`: per call, `web_search`: per search), and the calls that have them.
 
     These are the calls from `valid_from` to `valid_until` (UTC without a zone; None is open), from `hour_from_us` to
     `hour_until_us` of the UTC day, with `input_from` to `input_until` input tokens, cached or not. Each start is
@@ -68,6 +71,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
     output: Decimal | None = None
     reasoning: Decimal | None = None
     request: Decimal = Decimal(0)
+    web_search: Decimal | None = None
 
     def holds(self, at: datetime, input_tokens: int) -> bool:
         """Whether a call at this time (UTC without a zone), with so many input tokens, has this rate."""
@@ -85,9 +89,10 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def cost(self, tokens: Mapping[str, int]) -> Decimal | None:
-        """Return the cost of a call in USD; None if it has tokens without a price.
+        """Return the cost of a call in USD; None if it has tokens, or web searches, without a price.
 
-        `tokens` are named as in `llm_calls`, such as `{"output_tokens": 130}`; missing kinds count as 0.
+        `tokens` are named as in `llm_calls`, such as `{"output_tokens": 130, "web_searches": 2}`; missing kinds count
+        as 0.
         """
         output = tokens.get("output_tokens", 0)
         reasoning = min(tokens.get("reasoning_tokens", 0), output)
@@ -98,6 +103,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
             (tokens.get("cache_write_1h_tokens", 0), self.cache_write_1h),
             (output - reasoning, self.output),
             (reasoning, self.reasoning),
+            (tokens.get("web_searches", 0), None if self.web_search is None else self.web_search.scaleb(6)),
         )
         with localcontext(prec=_DIGITS):
             total = self.request
@@ -115,6 +121,18 @@ def tier_name(service_tier: str | None) -> str:
     return "standard" if name in STANDARD_TIERS else name
 
 
+def geo_name(inference_geo: str | None) -> str:
+    """Return the name of the place of inference for comparison, as "us"; where it changes no price, `global`."""
+    name = (inference_geo or "").strip().casefold()
+    return "global" if name in GLOBAL_GEOS else name
+
+
+def band_name(tier: str | None, geo: str | None, over: str = "", hours: str = "") -> str:
+    """Return what sets a price apart from the plain one: "batch, over 200,000 input tokens"; else "standard"."""
+    place = f"inference in {geo}" if geo and geo != "global" else ""
+    return ", ".join(filter(None, ("" if tier == "standard" else tier, place, over, hours))) or "standard"
+
+
 def rate_of(by_kind: dict[str, Decimal | None], *, matched: str, version: str, band: str) -> Rate:
     """Return a rate from prices by kind of tokens; kinds without a price get that of the more general kind."""
     write = _first(by_kind.get("cache_write_5m"), by_kind.get("input"))
@@ -129,6 +147,7 @@ def rate_of(by_kind: dict[str, Decimal | None], *, matched: str, version: str, b
         output=by_kind.get("output"),
         reasoning=_first(by_kind.get("reasoning"), by_kind.get("output")),
         request=by_kind.get("request") or Decimal(0),
+        web_search=by_kind.get("web_search"),
     )
 
 

@@ -16,14 +16,14 @@ import msgspec
 from eventlog.errors import QueryFailed
 from eventlog.format.timestamps import naive_utc, utc
 from eventlog.importers import sources
-from eventlog.indexer.sql import literal
+from eventlog.indexer.sql import literal, literals
 from eventlog.queries.cost import costs, rates
 from eventlog.queries.cost.costs import COSTS, USD, ResolvedRates
 from eventlog.queries.cost.rates import Key, Rate
 from eventlog.queries.rows import rows_as, rows_as_dicts
 
 Period = Literal["day", "week", "month"]
-By = Literal["model", "agent", "workspace", "session", "project"]
+By = Literal["model", "agent", "workspace", "session", "project", "run", "provider"]
 
 #: A report lists the most frequent kinds of unpriced calls.
 UNPRICED_MAX = 100
@@ -31,15 +31,17 @@ UNPRICED_MAX = 100
 PERIODS: tuple[Period, ...] = ("day", "week", "month")
 _COLUMNS: dict[By, str] = {
     "model": "model", "agent": "agent", "workspace": "workspace", "session": "session_id", "project": "project",
+    "run": "run_id", "provider": "provider",
 }  # fmt: skip
 GROUPS = tuple(_COLUMNS)
 _IMPORTED = "SELECT 1 FROM events WHERE event_type IN (SELECT unnest(?::VARCHAR[])) LIMIT 1"
 _TOKENS = (
     "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
 )  # fmt: skip
+_COUNTS = (*_TOKENS, "web_searches")
 _AMOUNTS = (
     "cost_usd", "input_cost_usd", "cache_read_cost_usd", "cache_write_cost_usd", "output_cost_usd",
-    "request_cost_usd", "cache_savings_usd",
+    "request_cost_usd", "web_search_cost_usd", "cache_savings_usd", "cut_short_cost_usd",
 )  # fmt: skip
 
 
@@ -48,14 +50,20 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
     `cost_usd` is the sum over the calls that have a price, None if none has; `unpriced_calls` are not in it. The
     amounts by kind, such as `input_cost_usd`, are of calls whose cost was computed, not reported as one amount.
-    `cache_savings_usd` is what the cached tokens would have cost as plain input, minus what they did cost.
+    `cache_savings_usd` is what the cached tokens would have cost as plain input, minus what they did cost. Of the
+    `cut_short_calls` the output tokens that are counted are far too few for what was written: `cut_short_cost_usd` is
+    about what the missing ones cost, and in no sum; None if none of these calls has a computed cost.
+    `group_workspace` is the workspace of a session or run, whose ids are unique only there.
     """
 
     start: datetime | None = None
     group: str | None = None
+    group_workspace: str | None = None
     calls: int
     reported_calls: int
     unpriced_calls: int
+    cut_short_calls: int
+    web_searches: int
     uncached_input_tokens: int
     cache_read_tokens: int
     cache_write_5m_tokens: int
@@ -67,16 +75,24 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_cost_usd: Decimal | None
     output_cost_usd: Decimal | None
     request_cost_usd: Decimal | None
+    web_search_cost_usd: Decimal | None
     cache_savings_usd: Decimal | None
+    cut_short_cost_usd: Decimal | None
 
 
 class Unpriced(msgspec.Struct, frozen=True, kw_only=True):
-    """Calls without a price, and the reason, such as "no price is known". `first` and `last` are UTC."""
+    """Calls without a price, and the reason, such as "no price is known". `first` and `last` are UTC.
+
+    `inference_geo` is given where it may change a price. `can_be_set` says that a `price_set` event would do.
+    """
 
     provider: str | None
     model: str | None
     service_tier: str | None
+    inference_geo: str | None = None
     because: str
+    can_be_set: bool
+    web_searches: int = 0
     calls: int
     tokens: int
     first: datetime
@@ -115,6 +131,7 @@ class Repriced(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     group: str | None
+    group_workspace: str | None
     calls: int
     old_usd: Decimal | None
     new_usd: Decimal | None
@@ -142,6 +159,7 @@ class PriceInUse(msgspec.Struct, frozen=True):
     provider: str | None
     model: str | None
     service_tier: str | None
+    inference_geo: str | None
     rate: Rate | None
 
 
@@ -222,17 +240,21 @@ def prices_in_use(
             continue
         key_rates: list[Rate | None] = [*resolved.rates[key]] or [None]
         tier = rates.tier_name(key.service_tier)
-        prices += [PriceInUse(key.workspace, key.provider, key.model, tier, rate) for rate in key_rates]
+        prices += [
+            PriceInUse(key.workspace, key.provider, key.model, tier, key.inference_geo, rate) for rate in key_rates
+        ]
     return prices, resolved.notes
 
 
 def _by_name(key: Key) -> tuple[str, ...]:
-    return tuple(part or "" for part in (key.model, key.provider, key.service_tier, key.workspace))
+    return tuple(part or "" for part in (key.model, key.provider, key.service_tier, key.inference_geo, key.workspace))
 
 
 # -- SQL -----------------------------------------------------------------------------------
 
 _GROUP = f"CASE $by::VARCHAR {' '.join(f'WHEN {literal(by)} THEN {column}' for by, column in _COLUMNS.items())} END"
+#: Ids of these are unique in their workspace only.
+_GROUP_WORKSPACE = "CASE WHEN $by::VARCHAR IN ('session', 'run') THEN workspace END"
 _IN_TIME = """
     ($since::TIMESTAMP IS NULL OR timestamp >= $since::TIMESTAMP)
     AND ($until::TIMESTAMP IS NULL OR timestamp < $until::TIMESTAMP)
@@ -240,9 +262,11 @@ _IN_TIME = """
 _CREATE_CELLS = f"""
     CREATE OR REPLACE TEMP TABLE cost_cells AS
     SELECT CASE WHEN $period::VARCHAR IS NOT NULL THEN date_trunc($period::VARCHAR, timestamp)::TIMESTAMP END AS start,
-           {_GROUP} AS "group", provider, model, service_tier, cost_source, unpriced_because,
+           {_GROUP} AS "group", {_GROUP_WORKSPACE} AS group_workspace, provider, model, service_tier,
+           {costs.GEO} AS inference_geo, cost_source, unpriced_because,
            {_IN_TIME} AS asked, timestamp >= $today::TIMESTAMP AND timestamp < $tomorrow::TIMESTAMP AS today,
-           count(*) AS calls, {", ".join(f"sum({name}) AS {name}" for name in (*_TOKENS, *_AMOUNTS))},
+           count(*) AS calls, count(*) FILTER (cut_short) AS cut_short_calls,
+           {", ".join(f"sum({name}) AS {name}" for name in (*_COUNTS, *_AMOUNTS))},
            min(timestamp) AS first, max(timestamp) AS last
     FROM {{costs}} WHERE asked OR today GROUP BY ALL
 """
@@ -255,21 +279,29 @@ def _calls_from(source: str) -> str:
 #: The rows, the total and the running day in one statement: planning it takes longer than running it.
 _SUMS = f"""
     SELECT CASE grouping(asked, today, start) WHEN 2 THEN 'row' WHEN 3 THEN 'total' ELSE 'today' END AS grouping,
-           start, "group", coalesce(sum(cost_cells.calls), 0)::BIGINT AS calls,
+           start, "group", group_workspace, coalesce(sum(cost_cells.calls), 0)::BIGINT AS calls,
            {_calls_from("reported")}, {_calls_from("unpriced")},
-           {", ".join(f"coalesce(sum(cost_cells.{name}), 0)::HUGEINT AS {name}" for name in _TOKENS)},
+           coalesce(sum(cost_cells.cut_short_calls), 0)::BIGINT AS cut_short_calls,
+           {", ".join(f"coalesce(sum(cost_cells.{name}), 0)::HUGEINT AS {name}" for name in _COUNTS)},
            {", ".join(f"sum(cost_cells.{name})::{USD} AS {name}" for name in _AMOUNTS)}
-    FROM cost_cells GROUP BY GROUPING SETS ((asked, start, "group"), (asked), (today))
-    HAVING asked OR today ORDER BY start, sum(cost_cells.cost_usd) DESC NULLS LAST, "group" NULLS LAST
+    FROM cost_cells GROUP BY GROUPING SETS ((asked, start, "group", group_workspace), (asked), (today))
+    HAVING asked OR today
+    ORDER BY start, sum(cost_cells.cost_usd) DESC NULLS LAST, "group" NULLS LAST, group_workspace NULLS FIRST
 """
 _NO_CALLS = msgspec.convert(
-    dict.fromkeys(("calls", "reported_calls", "unpriced_calls", *_TOKENS), 0) | dict.fromkeys(_AMOUNTS), Cost
+    dict.fromkeys(("calls", "reported_calls", "unpriced_calls", "cut_short_calls", *_COUNTS), 0)
+    | dict.fromkeys(_AMOUNTS),
+    Cost,
 )
 _UNPRICED = f"""
-    SELECT provider, model, service_tier, unpriced_because AS because, sum(cost_cells.calls)::BIGINT AS calls,
-           sum({" + ".join(_TOKENS)})::HUGEINT AS tokens, min(cost_cells.first) AS first, max(cost_cells.last) AS last
-    FROM cost_cells WHERE asked AND cost_source = 'unpriced' GROUP BY 1, 2, 3, 4
-    ORDER BY 5 DESC, 2, 1, 3, 4 LIMIT {UNPRICED_MAX}
+    SELECT provider, model, service_tier, inference_geo, unpriced_because AS because,
+           because IN ({literals(costs.MENDED_BY_A_PRICE)}) AS can_be_set, sum(cost_cells.calls)::BIGINT AS calls,
+           sum({" + ".join(_TOKENS)})::HUGEINT AS tokens, coalesce(sum(cost_cells.web_searches), 0)::HUGEINT
+               AS web_searches,
+           min(cost_cells.first) AS first, max(cost_cells.last) AS last
+    FROM cost_cells WHERE asked AND cost_source = 'unpriced'
+    GROUP BY provider, model, service_tier, inference_geo, unpriced_because
+    ORDER BY calls DESC, model, provider, service_tier, inference_geo, because LIMIT {UNPRICED_MAX}
 """
 _CALL_COLUMNS = ", ".join(dict.fromkeys([*costs.NEEDED, *_COLUMNS.values()]))
 _COPY_CALLS = f"CREATE OR REPLACE TEMP TABLE cost_calls AS SELECT {_CALL_COLUMNS} FROM {costs.CALLS}"
@@ -279,7 +311,8 @@ _COPY_NUMBERED_CALLS = f"""
 """
 _CREATE_SIDE = f"""
     CREATE OR REPLACE TEMP TABLE cost_calls_{{side}} AS
-    SELECT call_number, {_GROUP} AS "group", cost_usd AS usd FROM {COSTS} WHERE {_IN_TIME}
+    SELECT call_number, {_GROUP} AS "group", {_GROUP_WORKSPACE} AS group_workspace, cost_usd AS usd
+    FROM {COSTS} WHERE {_IN_TIME}
 """
 _REPRICED_SUMS = f"""
     count(*) AS calls, sum(o.usd)::{USD} AS old_usd, sum(n.usd)::{USD} AS new_usd,
@@ -290,10 +323,10 @@ _REPRICED_SUMS = f"""
 """
 _SIDES = "cost_calls_old o JOIN cost_calls_new n USING (call_number)"
 _REPRICED = f"""
-    SELECT o."group" AS "group", {_REPRICED_SUMS} FROM {_SIDES}
-    GROUP BY 1 ORDER BY sum(n.usd) DESC NULLS LAST, 1 NULLS LAST
+    SELECT o."group" AS "group", o.group_workspace AS group_workspace, {_REPRICED_SUMS} FROM {_SIDES}
+    GROUP BY 1, 2 ORDER BY sum(n.usd) DESC NULLS LAST, 1 NULLS LAST, 2 NULLS FIRST
 """
-_REPRICED_TOTAL = f'SELECT NULL AS "group", {_REPRICED_SUMS} FROM {_SIDES}'
+_REPRICED_TOTAL = f'SELECT NULL AS "group", NULL AS group_workspace, {_REPRICED_SUMS} FROM {_SIDES}'
 
 
 def _resolved(connection: duckdb.DuckDBPyConnection, *, numbered: bool = False) -> tuple[str, ResolvedRates]:

@@ -61,7 +61,8 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     run is in one of `runs_ok`, `_error`, `_cancelled`, `_abandoned` and `_running`; `success_rate` is
     ok / (ok + error + abandoned), 0 to 1, None if there are none of these. The four `…_errors` count failures by type:
     `{"TimeoutError": 3}`. `cost_usd` is the sum over the calls that have a price, None if none has;
-    `unpriced_calls` are not in it.
+    `unpriced_calls` are not in it. The output tokens of `cut_short_calls` are far too few for what they wrote, and so
+    is their part of the cost.
     """
 
     start: datetime
@@ -88,6 +89,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens: int
     cost_usd: Decimal | None
     unpriced_calls: int
+    cut_short_calls: int
     latency_ms: Percentiles | None
     ttft_ms: Percentiles | None
     tool_calls: int
@@ -180,6 +182,7 @@ _LLM_CALLS = {
     },
     "cost_usd": "sum(cost_usd)",
     "unpriced_calls": "count(*) FILTER (cost_usd IS NULL)",
+    "cut_short_calls": "count(*) FILTER (cut_short)",
     "latency_ms": _percentiles("latency_ms"),
     "ttft_ms": _percentiles("ttft_ms"),
 }

@@ -163,9 +163,9 @@ def test_prices_of_the_models_in_use(run: Run, root: Path) -> None:
     rows = cells(run("cost", "prices").stdout)
     assert rows[1] == [
         "claude-opus-4-6 (anthropic)", "up to 200,000 input tokens", "", "2026-03-13", "5", "0.5", "6.25", "10", "25",
-        "anthropic:claude-opus-4-6", "genai-prices 0.2.3",
+        "0.01", "anthropic:claude-opus-4-6", "genai-prices 0.2.3",
     ]  # fmt: skip
-    assert rows[4][:2] + rows[4][9:] == ["nobody", "standard", "no price", ""]
+    assert rows[4][:2] + rows[4][10:] == ["nobody", "standard", "no price", ""]
     found = json.loads(run("cost", "prices", "opus", "--json").stdout)
     assert [each["rate"]["output"] for each in found["prices"]] == ["25", "25", "37.5"]
     missing = run("cost", "prices", "gpt")

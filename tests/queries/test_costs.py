@@ -25,7 +25,10 @@ from eventlog.queries.store import ReadStore
 from tests.queries.calls import MILLION, NOON, TOKENS, call, price, recorded, store, utc
 from tests.queries.test_transcripts import import_all
 
-KINDS = ("input_cost_usd", "cache_read_cost_usd", "cache_write_cost_usd", "output_cost_usd", "request_cost_usd")
+KINDS = (
+    "input_cost_usd", "cache_read_cost_usd", "cache_write_cost_usd", "output_cost_usd", "request_cost_usd",
+    "web_search_cost_usd",
+)  # fmt: skip
 
 
 # -- a call --------------------------------------------------------------------------------
@@ -38,12 +41,12 @@ def test_a_call_with_its_cost_by_kind_and_where_it_comes_from(root: Path) -> Non
         f"SELECT {', '.join(KINDS)}, cost_usd, cache_savings_usd, cost_source, price_key, price_version, price_band, "
         "unpriced_because FROM llm_costs"
     )
-    assert found.types[5] == "DECIMAL(38,18)"
+    assert found.types[6] == "DECIMAL(38,18)"
     # over 200,000 tokens of input: 6 in, 0.6 read, 7.5 and 12 written, 22.5 out per million
     assert found.rows == [
         (
             Decimal("0.006"), Decimal("0.12"), Decimal("0.3") + Decimal("0.096"), Decimal("0.045"), Decimal(0),
-            Decimal("0.567"),
+            Decimal(0), Decimal("0.567"),
             Decimal("0.2") * Decimal("5.4") - Decimal("0.04") * Decimal("1.5") - Decimal("0.008") * 6,
             "computed", "anthropic:claude-sonnet-4-5", "genai-prices 0.2.3", "over 200,000 input tokens", None,
         )
@@ -57,7 +60,7 @@ def test_llm_costs_has_all_that_llm_calls_has(root: Path) -> None:
     assert with_costs.columns[: len(plain.columns)] == plain.columns
     assert with_costs.columns[len(plain.columns) :] == [
         "cost_usd", *KINDS, "cache_savings_usd", "cost_source", "price_key", "price_version", "price_band",
-        "unpriced_because",
+        "unpriced_because", "cut_short", "cut_short_cost_usd",
     ]  # fmt: skip
     assert [row[: len(plain.columns)] for row in with_costs.rows] == plain.rows
 
@@ -180,7 +183,7 @@ def some_calls(count: int, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
 def test_the_rows_of_any_grouping_sum_up_to_the_total(root: Path, seed: int) -> None:
     """Exactly, for every amount and count, in any period by anything; within bounds of time, too."""
     read = store(root, *some_calls(200, seed))
-    summed = [name for name in report.Cost.__struct_fields__ if name not in ("start", "group")]
+    summed = [name for name in report.Cost.__struct_fields__ if name not in ("start", "group", "group_workspace")]
     with IndexReader(root).trusted() as connection:
         for since, until in [(None, None), (utc("2026-02-03"), utc("2026-04-05T06:07"))]:
             totals = set()
@@ -192,8 +195,8 @@ def test_the_rows_of_any_grouping_sum_up_to_the_total(root: Path, seed: int) -> 
                 found = report.report(connection, period=period, by=by, since=since, until=until)  # type: ignore[arg-type]
                 for name in summed:
                     parts = [getattr(row, name) for row in found.rows if getattr(row, name) is not None]
-                    assert sum(parts) == getattr(found.total, name), (period, by, name)
-                assert len({(row.start, row.group) for row in found.rows}) == len(found.rows)
+                    assert (sum(parts) if parts else None) == getattr(found.total, name), (period, by, name)
+                assert len({(row.start, row.group, row.group_workspace) for row in found.rows}) == len(found.rows)
                 totals.add(found.total)
             assert len(totals) == 1
     ((everything,),) = read.sql("SELECT sum(cost_usd) FROM llm_costs").rows
@@ -259,12 +262,12 @@ def test_unpriced_calls_are_counted_and_listed(root: Path) -> None:
     because = "no price is known"
     assert found.unpriced == [
         report.Unpriced(
-            provider=None, model="nobody", service_tier=None, because=because, calls=2, tokens=16,
+            provider=None, model="nobody", service_tier=None, because=because, can_be_set=True, calls=2, tokens=16,
             first=utc("2026-01-01"), last=utc("2026-01-03"),
         ),
         report.Unpriced(
-            provider="anthropic", model="claude-opus-4-5", service_tier="priority", because=because, calls=1, tokens=7,
-            first=utc("2026-01-02"), last=utc("2026-01-02"),
+            provider="anthropic", model="claude-opus-4-5", service_tier="priority", because=because, can_be_set=True,
+            calls=1, tokens=7, first=utc("2026-01-02"), last=utc("2026-01-02"),
         ),
     ]  # fmt: skip
 

@@ -37,7 +37,7 @@ _PARTS = {
     "{view}": "llm_calls", "{now}": "TIMESTAMP '2026-01-02'", "{since}": "TIMESTAMP '2026-01-01'",
     "{before}": "TIMESTAMP '2025-12-25'", "{length_us}": "86400000000",
     "{query}": "SELECT 'w' AS workspace, 'a' AS agent, 1 AS n", "{workspace}": "NULL::VARCHAR", "{calls}": "llm_calls",
-    "{costs}": "llm_costs", "{side}": "old", "{work}": "'llm_call'", "{agent}": "'a'",
+    "{geo}": "NULL::VARCHAR", "{costs}": "llm_costs", "{side}": "old", "{work}": "'llm_call'", "{agent}": "'a'",
     "{columns}": "in_blob0 BOOLEAN", "{values}": "unnest(?::BOOLEAN[])", "{conditions}": "true", "{order}": "event_id",
     "{rows_max}": "7", "{start}": "NULL::TIMESTAMP", "{statement}": "SELECT 1::DOUBLE AS n",
     "{finite}": selection._FINITE_VALUE.format(column="n"), "{limit}": " LIMIT 7", "{path}": "'/tmp/rows'",
