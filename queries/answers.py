@@ -338,7 +338,7 @@ class CostAnswers(_Answers):
             return report.report(connection, period=period, by=by, since=since, until=until, now=now)
 
     def by(self, group: By, *, since: datetime | None = None, until: datetime | None = None) -> list[Cost]:
-        """Return one row of costs per model, agent, workspace, session or project, the most expensive first.
+        """Return one row of costs per model, provider, agent, workspace, session, run or project, dearest first.
 
         `store.cost.by("model")[0].group` is `"claude-opus-4-1"`, or None for calls that name none. Raises QueryFailed
         for an unknown group.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Iterable
+from decimal import Decimal, localcontext
 
 import duckdb
 
 from eventlog.queries.identity import Scope
 
+#: A sum of costs has 38 at most; the default of 28 would round sums from 10 billion USD on.
+_DIGITS = 50
 _HAS_CALLS = "SELECT 1 FROM llm_calls WHERE {scope} LIMIT 1"
 _COSTS = "SELECT event_id::VARCHAR, cost_usd FROM llm_costs WHERE {scope} AND cost_usd IS NOT NULL"
 
@@ -24,3 +27,10 @@ def read_costs(connection: duckdb.DuckDBPyConnection, scope: Scope) -> dict[str,
 
     costs.provide(connection)
     return dict(connection.execute(scope.within(_COSTS), scope.params).fetchall())
+
+
+def total(costs: Iterable[Decimal | None]) -> Decimal | None:
+    """Return the exact sum of costs in USD, as `cost` and `metrics` have it; None where no call has one."""
+    known = [cost for cost in costs if cost is not None]
+    with localcontext(prec=_DIGITS):
+        return sum(known, Decimal(0)) if known else None

@@ -146,8 +146,7 @@ def _calls_by_model(connection: duckdb.DuckDBPyConnection, run: Scope) -> dict[s
 
 
 def _cost_usd(connection: duckdb.DuckDBPyConnection, run: Scope) -> Any:
-    costs = call_costs.read_costs(connection, run).values()
-    return sum(costs) if costs else None
+    return call_costs.total(call_costs.read_costs(connection, run).values())
 
 
 # -- steps and tool calls --------------------------------------------------------------------

@@ -301,7 +301,7 @@ def _tree(
         children=children,
         input_tokens=sum(node.input_tokens for node in calls),
         output_tokens=sum(node.output_tokens for node in calls),
-        cost_usd=sum(costs, Decimal(0)) if costs else None,
+        cost_usd=call_costs.total(costs),
         unpriced=len(calls) - len(costs),
         request=request,
     )
@@ -388,11 +388,10 @@ class _Sum(NamedTuple):
     failures: int = 0
 
     def plus(self, other: _Sum) -> _Sum:
-        costs = [cost for cost in (self.cost_usd, other.cost_usd) if cost is not None]
         return _Sum(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
-            sum(costs, Decimal(0)) if costs else None,
+            call_costs.total((self.cost_usd, other.cost_usd)),
             self.llm_calls + other.llm_calls,
             self.tool_calls + other.tool_calls,
             self.failures + other.failures,
