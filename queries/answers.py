@@ -178,8 +178,9 @@ class RunAnswers(_Answers):
     def payloads(self, event_ids: Iterable[str], *, workspace: str | None = None) -> dict[str, dict[str, Any]]:
         """Return the payloads of some events by id, as plain Python objects as they were emitted; 64 MiB at most.
 
-        Where several workspaces have an event of one id, that of `workspace` is meant, else the one without any.
-        Ids that are not there are left out, and so are the latest events beyond 64 MiB.
+        Where several workspaces have an event of one id, that of `workspace` is meant, else the one without any;
+        QueryFailed is raised where they all have another one. Ids that are not there are left out, and so are the
+        latest events beyond 64 MiB.
         """
         from eventlog.queries.runs import payloads
 
@@ -203,7 +204,8 @@ class RunAnswers(_Answers):
     ) -> list[Run]:
         """Return runs, newest first: `[Run(run_id="nightly-7", status="ok", duration_ms=8123.4, …), …]`.
 
-        `status` is ok, error, cancelled, running or abandoned; a run whose process is gone is abandoned at once.
+        `status` is ok, error (or any word of the program's own), cancelled, running or abandoned, as `outcome` of each
+        run; a run whose process is gone is abandoned at once.
         `since` is compared with the start of a run. `limit` is 1 to 10,000.
         """
         from eventlog.queries.runs import lookup
@@ -389,8 +391,8 @@ class MetricAnswers(_Answers):
         """Count runs, calls, errors, tokens, cost (USD) and latencies (ms) per day or hour of UTC, in order of time.
 
         `by` holds any of workspace, agent and model. Only what is at `since` or later and before `until` counts, also
-        where they cut a bucket; buckets without events are left out. `now` decides which open runs are abandoned.
-        Raises QueryFailed for an unknown bucket or group.
+        where they cut a bucket; buckets without events are left out. `now` (the present by default) decides which
+        open runs are abandoned. Raises QueryFailed for an unknown bucket or group.
         """
         from eventlog.queries.metrics import aggregates
 

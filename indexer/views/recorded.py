@@ -6,12 +6,11 @@ payload.
 
 from __future__ import annotations
 
+from eventlog.indexer.views import definitions
+from eventlog.indexer.views.definitions import ABANDONED_AFTER_S
 from eventlog.indexer.views.ordering import HORIZON
 from eventlog.indexer.views.promoted import PromotedColumn
 
-#: An unfinished run without events for this long is abandoned; if it sends heartbeats, when two in a row are missing,
-#: if that is later.
-ABANDONED_AFTER_S = 900
 _HEARTBEAT_MAX_S = 30 * 86_400
 
 _FIELDS = {
@@ -69,7 +68,7 @@ SELECT coalesce(payload ->> 'response_id', event_id::VARCHAR) AS message_id, req
 FROM event_rows WHERE event_type = 'llm_call'
 """
 
-_TOOL_OK = """(coalesce("tool_call/ok", true) AND "tool_call/error_type" IS NULL)"""
+_TOOL_OK = definitions.tool_ok('"tool_call/ok"', '"tool_call/error_type"')
 
 TOOL_CALLS = f"""
 SELECT payload ->> 'tool_call_id' AS tool_call_id, run_id, session_id, parent_event_id,
@@ -95,9 +94,11 @@ _SUMS = ",\n           ".join(
     )
 )  # fmt: skip
 
-# An event from a clock that ran ahead does not keep a run from being abandoned. A run that was started again under the
-# same id after it had finished is open again. A field that the last `run_finished` does not have (`arg_max_null`) is
-# not taken from an earlier one.
+_OUTCOME = definitions.outcome("now() AT TIME ZONE 'UTC'")
+
+# An event from a clock that ran ahead does not keep a run from being abandoned. A field that the last `run_finished`
+# does not have (`arg_max_null`) is not taken from an earlier one. Where the end is stamped before the start, and does
+# not say how long the run took, nobody knows: it took no time.
 RUNS = f"""
 WITH begun AS (
     SELECT workspace, run_id, count(*) AS starts, min(timestamp) AS started, max(timestamp) AS last_started,
@@ -112,7 +113,7 @@ WITH begun AS (
            arg_min(event_id, (timestamp, event_id)) AS event_id
     FROM event_rows WHERE event_type = 'run_started' AND run_id IS NOT NULL GROUP BY workspace, run_id
 ), ended AS (
-    SELECT workspace, run_id, max(timestamp) AS finished,
+    SELECT workspace, run_id, count(*) AS ends, max(timestamp) AS finished,
            arg_max(coalesce("run_finished/status", 'ok'), (timestamp, event_id)) AS status,
            arg_max_null("run_finished/duration_ms", (timestamp, event_id)) AS duration_ms,
            arg_max_null("run_finished/error_type", (timestamp, event_id)) AS error_type,
@@ -135,25 +136,25 @@ WITH begun AS (
 ), known AS (
     SELECT coalesce(begun.run_id, ended.run_id) AS run_id, coalesce(begun.workspace, ended.workspace) AS workspace,
            name, task, coalesce(begun.agent, ended.agent) AS agent,
-           coalesce(begun.session_id, ended.session_id) AS session_id, started, finished, status,
+           coalesce(begun.session_id, ended.session_id) AS session_id, started, finished AS last_end, status,
            duration_ms, error_type, error_message, parent_run_id, host, boot, pid, starts,
            coalesce(begun.event_id, ended.event_id) AS event_id,
-           coalesce(last_started > finished, finished IS NULL) AS open
+           {definitions.is_open("last_started", "finished", "starts", "ends")} AS open
     FROM begun FULL JOIN ended
       ON begun.run_id = ended.run_id AND begun.workspace IS NOT DISTINCT FROM ended.workspace
 ), told AS (
-    SELECT known.*, done.* EXCLUDE (run_id, workspace, interval_s, last_word),
+    SELECT known.*, CASE WHEN NOT open THEN last_end END AS finished,
+           done.* EXCLUDE (run_id, workspace, interval_s, last_word),
            CASE WHEN open THEN last_word + to_seconds(greatest({ABANDONED_AFTER_S}, coalesce(2 * interval_s, 0))) END
                AS abandoned_at
     FROM known JOIN done ON known.run_id = done.run_id AND known.workspace IS NOT DISTINCT FROM done.workspace
 )
 SELECT run_id, name, task, workspace, agent, session_id,
-       CASE WHEN NOT open THEN status
-            WHEN coalesce(abandoned_at < now() AT TIME ZONE 'UTC', true) THEN 'abandoned' ELSE 'running' END AS status,
+       CASE WHEN open THEN {_OUTCOME} ELSE status END AS status, {_OUTCOME} AS outcome,
        coalesce(started, TRY(finished - to_microseconds(TRY_CAST(duration_ms * 1000 AS BIGINT)))) AS started,
-       CASE WHEN NOT open THEN finished END AS finished, last_event, abandoned_at,
-       CASE WHEN NOT open THEN coalesce(duration_ms, date_sub('microsecond', started, finished) * 0.001) END
-           AS duration_ms,
+       finished, last_event, abandoned_at,
+       CASE WHEN NOT open THEN coalesce(duration_ms, greatest(date_sub('microsecond', started, finished), 0) * 0.001)
+           END AS duration_ms,
        CASE WHEN NOT open THEN error_type END AS error_type,
        CASE WHEN NOT open THEN error_message END AS error_message,
        events, steps, llm_calls, llm_failures, tool_calls, tool_failures, errors,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from eventlog.format.envelope import AUDIT_LEVELS
 from eventlog.importers import sources
 from eventlog.indexer.sql import literals
+from eventlog.indexer.views import definitions
 
 _SUMS = ",\n           ".join(
     f'coalesce(TRY_CAST(sum("llm_call/{name}") AS BIGINT), 0) AS {name}'
@@ -16,6 +17,7 @@ _SUMS = ",\n           ".join(
         "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
     )
 )  # fmt: skip
+_TOOL_OK = definitions.tool_ok('"tool_call/ok"', '"tool_call/error_type"')
 # A field that the last `request` event does not have (`arg_max_null`) is not taken from an earlier one.
 _REQUESTS = f"""
 WITH answered AS (
@@ -38,9 +40,7 @@ WITH answered AS (
            count(*) FILTER (event_type = 'llm_call') AS llm_calls,
            count(*) FILTER (event_type = 'llm_call' AND "llm_call/error_type" IS NOT NULL) AS llm_failures,
            count(*) FILTER (event_type = 'tool_call') AS tool_calls,
-           count(*) FILTER (
-               event_type = 'tool_call' AND NOT (coalesce("tool_call/ok", true) AND "tool_call/error_type" IS NULL)
-           ) AS tool_failures,
+           count(*) FILTER (event_type = 'tool_call' AND NOT {_TOOL_OK}) AS tool_failures,
            count(*) FILTER (event_type = 'error') AS errors,
            count(*) FILTER (event_type = 'decision_trace') AS decisions,
            {_SUMS}

@@ -86,7 +86,10 @@ def check(
         indexer.catch_up()
         # After catching up, which may take long: a window must not end before what was just indexed.
         checked_at = clock()
-        decisions = _evaluate(root, reader, journal, checked_at, limit_s=limit_s, wait_s=wait_s, stop=stop)
+        decisions = _evaluate(
+            root, reader, journal, checked_at,
+            limit_s=limit_s, wait_s=wait_s, is_present=now is None, stop=stop,
+        )  # fmt: skip
         if journal.written:
             indexer.catch_up()
         written = journal.written
@@ -118,6 +121,7 @@ def _evaluate(
     *,
     limit_s: float,
     wait_s: float,
+    is_present: bool,
     stop: threading.Event,
 ) -> Decisions:
     """Measure all rules within `limit_s`, and record what follows."""
@@ -127,7 +131,7 @@ def _evaluate(
     decisions = Decisions(journal, now, all_rules)
     built_in = [rule for rule in decisions.to_measure if rule.definition.kind != "sql"]
     left_s = max(deadline - time.monotonic(), 0.0)
-    readings = evaluate.measure(root, built_in, now, limit_s=left_s, wait_s=wait_s)
+    readings = evaluate.measure(root, built_in, now, limit_s=left_s, wait_s=wait_s, is_present=is_present)
     for rule, reading in zip(built_in, readings, strict=True):
         decisions.record(rule, reading)
     # Untrusted SQL last: whatever it does, the other rules have been decided and logged.

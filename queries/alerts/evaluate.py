@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import duckdb
 import msgspec
@@ -28,13 +28,15 @@ import msgspec
 from eventlog.errors import EventlogError, IndexFailed, QueryFailed
 from eventlog.format import timestamps
 from eventlog.format.alerts import AlertRuleSet
+from eventlog.indexer.views import definitions
+from eventlog.indexer.views.definitions import FAILED, JUDGED, NOBODY_IS_GONE
 from eventlog.log.clock import AHEAD_S
 from eventlog.queries.access import sandbox
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.alerts.machine import Reading
 from eventlog.queries.alerts.rules import PERCENTILE, Rule
 from eventlog.queries.cost import costs
-from eventlog.queries.metrics.aggregates import outcome
+from eventlog.queries.runs import owners
 from eventlog.queries.text import units
 
 #: The error of a rule that was not reached.
@@ -51,7 +53,16 @@ _SHARE = Decimal("0.000001")
 
 T = TypeVar("T")
 _Row = tuple[Any, ...]
-_Measure = Callable[[duckdb.DuckDBPyConnection, Sequence[Rule], datetime], list[Reading]]
+
+
+class AsOf(NamedTuple):
+    """The moment of a check, in UTC, and SQL for which processes are gone then (see `runs.owners`)."""
+
+    now: datetime
+    gone: str
+
+
+_Measure = Callable[[duckdb.DuckDBPyConnection, Sequence[Rule], AsOf], list[Reading]]
 
 
 # -- statements ----------------------------------------------------------------------------
@@ -105,50 +116,62 @@ HEARTBEAT = _joined(
 # As in metrics, a duration that is negative, longer than 30 years, or not a number is left out.
 _SOUND = "CASE WHEN {0} BETWEEN 0 AND 1e12 THEN {0} END AS took_ms"
 
-# An abandoned run counts from the moment at which it became so. As in metrics, a run that was cancelled or is under way
-# neither succeeded nor failed (ok NULL), and any other status but ok is an error.
+# A share of failures is one of the `judged`. An abandoned run counts from the moment at which it became so.
 _CALLS = {
     "llm_calls": f"""
-        SELECT 'llm_calls' AS of, agent, model, timestamp AS moment, ok, {_SOUND.format("latency_ms")}
+        SELECT 'llm_calls' AS of, agent, model, timestamp AS moment, ok, true AS judged, {_SOUND.format("latency_ms")}
         FROM llm_calls WHERE timestamp {_TIMES}""",
     "tool_calls": f"""
         SELECT 'tool_calls' AS of, agent, NULL::VARCHAR AS model, coalesce(finished, timestamp) AS moment,
-               ok, {_SOUND.format("duration_ms")}
+               ok, true AS judged, {_SOUND.format("duration_ms")}
         FROM tool_calls WHERE coalesce(finished, timestamp) {_TIMES}""",
     "runs": f"""
-        SELECT 'runs' AS of, agent, NULL::VARCHAR AS model, moment,
-               CASE WHEN outcome NOT IN ('cancelled', 'running') THEN outcome = 'ok' END AS ok,
+        SELECT 'runs' AS of, agent, NULL::VARCHAR AS model, moment, outcome = 'ok' AS ok, {JUDGED} AS judged,
                {_SOUND.format("duration_ms")}
-        FROM (SELECT *, {outcome("$now::TIMESTAMP")} AS outcome,
-              coalesce(finished, abandoned_at) AS moment FROM runs)
+        FROM (SELECT * REPLACE ({definitions.outcome("$now::TIMESTAMP", "{gone}")} AS outcome),
+              {definitions.moment("$now::TIMESTAMP")} AS moment FROM runs)
         WHERE moment {_TIMES}""",
 }
 
 
-def error_rate(ofs: Collection[str]) -> str:
-    """Return the statement for error rates of `ofs`, some of rules.MEASURED: calls, and how many of them failed."""
-    return _joined(_calls(ofs), "s.ok", "count(ok) AS calls, count(*) FILTER (NOT ok) AS failures")
+def error_rate(ofs: Collection[str], gone: str = NOBODY_IS_GONE) -> str:
+    """Return the statement for error rates of `ofs`, some of rules.MEASURED: calls, and how many of them failed.
+
+    `gone` is SQL for whether the process of an open run is gone (see `runs.owners`).
+    """
+    return _joined(
+        _calls(ofs, gone), "s.ok, s.judged",
+        f"count(*) FILTER (judged) AS calls, count(*) FILTER (judged AND {FAILED}) AS failures",
+    )  # fmt: skip
 
 
 def latency(ofs: Collection[str], percentiles: Iterable[float]) -> str:
     """Return the statement for latencies of `ofs`: calls, and the list of their percentiles (0 to 100) in ms."""
     # The shares stand in the statement as decimals: a share in binary could round to another rank.
     shares = ", ".join(f"{Decimal(str(percentile)) / 100:f}" for percentile in percentiles)
-    return _joined(_calls(ofs), "s.took_ms", f"count(took_ms), quantile_disc(took_ms::DOUBLE, [{shares}])")
+    samples = _calls(ofs, NOBODY_IS_GONE)
+    return _joined(samples, "s.took_ms", f"count(took_ms), quantile_disc(took_ms::DOUBLE, [{shares}])")
 
 
-def _calls(ofs: Collection[str]) -> str:
-    return " UNION ALL ".join(_CALLS[of] for of in sorted(ofs))
+def _calls(ofs: Collection[str], gone: str) -> str:
+    return " UNION ALL ".join(_CALLS[of] for of in sorted(ofs)).replace("{gone}", gone)
 
 
 # -- rules, by workspace and kind ----------------------------------------------------------
 
 
 def measure(
-    root: str | Path, rules: Sequence[Rule], now: datetime, *, limit_s: float, wait_s: float = _WAIT_S
+    root: str | Path,
+    rules: Sequence[Rule],
+    now: datetime,
+    *,
+    limit_s: float,
+    wait_s: float = _WAIT_S,
+    is_present: bool = False,
 ) -> list[Reading]:
     """Measure rules of all kinds but `sql` at `now` (UTC), within `limit_s`; return their readings, in order.
 
+    Where `now` is the present, a run whose process is gone is abandoned; otherwise that is not known.
     Raises nothing that is about the rules or the index: a rule that cannot be measured, or that is not reached, gets a
     reading with an error.
     """
@@ -160,14 +183,15 @@ def measure(
     for workspace, positions in rotated(list(workspaces.items()), now):
         left_s = max(deadline - time.monotonic(), 0.0)
         reader = IndexReader(root, workspace=workspace, wait_s=min(wait_s, left_s))
-        views = {_view(rules[position].definition) for position in positions}
+        views = {"events"} | {_view(rules[position].definition) for position in positions}
         try:
             with reader.trusted(views=views, fenced=False) as connection:
+                as_of = AsOf(now, owners.gone(connection) if is_present and "runs" in views else NOBODY_IS_GONE)
                 for kinds in MEASURES:
                     chosen = [position for position in positions if rules[position].definition.kind in kinds]
                     if chosen:
                         of_kind = [rules[position] for position in chosen]
-                        measured = _measure_kind(connection, kinds, of_kind, now, deadline)
+                        measured = _measure_kind(connection, kinds, of_kind, as_of, deadline)
                         readings |= zip(chosen, measured, strict=True)
         except (IndexFailed, QueryFailed, duckdb.Error) as error:
             # The index is busy, or gone since the rules were read: that is not the fault of the rules.
@@ -195,7 +219,7 @@ def _measure_kind(
     connection: duckdb.DuckDBPyConnection,
     kinds: tuple[str, ...],
     rules: Sequence[Rule],
-    now: datetime,
+    as_of: AsOf,
     deadline: float,
 ) -> list[Reading]:
     """Measure rules of `kinds`, a key of MEASURES: by one statement, if it does not fail.
@@ -223,7 +247,7 @@ def _measure_kind(
         statements += 1
         try:
             with sandbox.time_limit(connection, left_s):
-                measured = MEASURES[kinds](connection, [rules[position] for position in positions], now)
+                measured = MEASURES[kinds](connection, [rules[position] for position in positions], as_of)
             readings |= zip(positions, measured, strict=True)
         except Exception as error:  # noqa: BLE001 - one rule must never stop the others
             if len(positions) > 1 and statements < _STATEMENTS_MAX and time.monotonic() < deadline:
@@ -284,8 +308,8 @@ def _readings(
     return readings
 
 
-def _measure_cost(connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule], now: datetime) -> list[Reading]:
-    return _readings(connection, COST, rules, now, _cost_reading)
+def _measure_cost(connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule], as_of: AsOf) -> list[Reading]:
+    return _readings(connection, COST, rules, as_of.now, _cost_reading)
 
 
 def _cost_reading(rule: Rule, row: _Row) -> Reading:
@@ -311,9 +335,9 @@ def _unpriced(calls: int) -> str | None:
     )
 
 
-def _measure_errors(connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule], now: datetime) -> list[Reading]:
-    statement = error_rate({_of(rule.definition) for rule in rules})
-    return _readings(connection, statement, rules, now, _error_reading, _of)
+def _measure_errors(connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule], as_of: AsOf) -> list[Reading]:
+    statement = error_rate({_of(rule.definition) for rule in rules}, as_of.gone)
+    return _readings(connection, statement, rules, as_of.now, _error_reading, _of)
 
 
 def _error_reading(rule: Rule, row: _Row) -> Reading:
@@ -327,7 +351,7 @@ def _error_reading(rule: Rule, row: _Row) -> Reading:
     )
 
 
-def _measure_latency(connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule], now: datetime) -> list[Reading]:
+def _measure_latency(connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule], as_of: AsOf) -> list[Reading]:
     percentiles = sorted({_percentile(rule) for rule in rules})
     statement = latency({_of(rule.definition) for rule in rules}, percentiles)
 
@@ -341,14 +365,16 @@ def _measure_latency(connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule
             detail=f"of {calls:,}" if calls else None,
         )
 
-    return _readings(connection, statement, rules, now, reading_of, _of)
+    return _readings(connection, statement, rules, as_of.now, reading_of, _of)
 
 
 def _percentile(rule: Rule) -> float:
     return rule.definition.percentile or PERCENTILE
 
 
-def _measure_silence(connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule], now: datetime) -> list[Reading]:
+def _measure_silence(connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule], as_of: AsOf) -> list[Reading]:
+    now = as_of.now
+
     def reading_of(rule: Rule, row: _Row) -> Reading:
         heard = None if row[0] is None else timestamps.utc(row[0])
         window = timedelta(seconds=rule.definition.window_s)

@@ -122,7 +122,7 @@ def add(
     Example:
       eventlog alerts add spend --kind cost --threshold 5 --window 1h --to env:SLACK_URL
       eventlog alerts add errors --kind error_rate --threshold 10% --min-samples 20
-      eventlog alerts add stuck --kind sql --sql "SELECT run_id FROM runs WHERE status = 'abandoned'"
+      eventlog alerts add stuck --kind sql --sql "SELECT run_id FROM runs WHERE outcome = 'abandoned'"
     """
     rule = AlertRuleSet(
         name=name,

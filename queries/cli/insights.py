@@ -71,10 +71,13 @@ def _repeated(found: Insights) -> list[str]:
     )  # fmt: skip
 
 
+_ENDS = {True: "ok", False: "failed", None: "unknown"}
+
+
 def _retries(found: Insights) -> list[str]:
     rows = [
         (
-            f"{each.attempts:,}", each.kind, each.name, each.arguments, "ok" if each.succeeded else "failed",
+            f"{each.attempts:,}", each.kind, each.name, each.arguments, _ENDS[each.succeeded],
             duration(each.wasted_ms), each.event_ids[0],
         )
         for each in found.retries

@@ -13,12 +13,13 @@ import msgspec
 from eventlog.cli.main import say
 from eventlog.cli.text import printable
 from eventlog.format import payloads
+from eventlog.indexer.views.definitions import Outcome
 from eventlog.queries.cli import options, requests, verbose, waterfall
 from eventlog.queries.cli.options import Context
 from eventlog.queries.events.lookup import Event, FoundEvent
 from eventlog.queries.runs.difference import Difference, Item, Pair
 from eventlog.queries.runs.evidence import Evidence, examine
-from eventlog.queries.runs.lookup import Run, Session, Status
+from eventlog.queries.runs.lookup import Run, Session
 from eventlog.queries.runs.nodes import Node
 from eventlog.queries.runs.tree import Tree
 from eventlog.queries.store import ReadStore
@@ -31,7 +32,7 @@ from eventlog.queries.text.units import duration, usd
 
 @click.command()
 @options.agent_option
-@click.option("--status", type=click.Choice(get_args(Status)), help="In this state.")
+@click.option("--status", type=click.Choice(get_args(Outcome)), help="In this state.")
 @options.since_option
 @options.limit_option(50)
 @options.reading(utc=True)
@@ -55,7 +56,7 @@ def runs(context: Context, agent: str | None, status: str | None, since: datetim
 def _run_lines(found: list[Run], context: Context) -> list[str]:
     rows = [
         (
-            _with_starts(run), run.name or "", run.agent or "", run.status, context.time(run.started),
+            _with_starts(run), run.name or "", run.agent or "", waterfall.status(run), context.time(run.started),
             duration(run.duration_ms), f"{run.steps:,}", _with_failures(run.llm_calls, run.llm_failures),
             _with_failures(run.tool_calls, run.tool_failures), f"{run.input_tokens:,}", f"{run.output_tokens:,}",
             run.workspace or "", ": ".join(each for each in (run.error_type, run.error_message) if each),
@@ -186,12 +187,12 @@ def _tree_lines(tree: Tree, context: Context) -> Iterator[str]:
     for child in tree.children:
         what = "sub-run" if tree.run is not None else "run"
         took = duration(child.duration_ms)
-        line = f"{what}  {child.run_id}  {child.name or ''}  {child.status}  {took}"
+        line = f"{what}  {child.run_id}  {child.name or ''}  {waterfall.status(child)}  {took}"
         yield cells.cut(printable(line.rstrip()), width)
 
 
 def _coloured(text: str, node: Node) -> str:
-    return text if node.ok else click.style(text, fg="red")
+    return click.style(text, fg="red") if node.ok is False else text
 
 
 def _verbose_lines(store: ReadStore, tree: Tree) -> Iterator[str]:

@@ -6,6 +6,7 @@ where the terminal is narrow, first the bar goes, then the cost, then the tokens
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -141,7 +142,7 @@ def _label(node: Node) -> str:
     if node.is_group:
         return node.name
     kind = f" ({node.kind})" if node.kind and node.kind != "action" else ""
-    more = "" if node.ok else f" ✗ {node.error or 'failed'}"
+    more = {True: "", None: " (no result)"}.get(node.ok, f" ✗ {node.error or 'failed'}")
     if node.event_type == "tool_call" and node.text:
         more = f" {_brief(node.text)}{more}"
     if node.event_type in ("message", "debug_event", "decision_trace", "score", "artifact") and node.text:
@@ -174,7 +175,8 @@ def head(run: Run, shown: Callable[[datetime | None], str]) -> list[tuple[str, s
     entries = [
         ("run", " ".join(each for each in (run.run_id, run.name) if each)),
         ("note", f"this id was used by {run.starts:,} runs" if run.starts is not None and run.starts > 1 else ""),
-        ("status", run.status + (f": {error}" if error else "")),
+        ("note", _clock(run)),
+        ("status", status(run) + (f": {error}" if error else "")),
         ("when", began),
         ("task", run.task or ""),
         ("agent", run.agent or ""),
@@ -185,15 +187,30 @@ def head(run: Run, shown: Callable[[datetime | None], str]) -> list[tuple[str, s
     return [(name, printable(value)) for name, value in entries if value]
 
 
+def status(run: Run) -> str:
+    """Return the status of a run for people; a finished run that says "running" of itself is not under way."""
+    has_own_word = run.finished is not None and run.status in ("running", "abandoned")
+    return f'{run.outcome} ("{run.status}")' if has_own_word else run.status
+
+
+def _clock(run: Run) -> str:
+    if run.started is None or run.finished is None or run.finished >= run.started:
+        return ""
+    ahead = duration((run.started - run.finished).total_seconds() * 1000)
+    return f"its end is stamped {ahead} before its start: a clock was set back, or two clocks differ"
+
+
 def totals(tree: Tree, usd: Callable[[Decimal], str]) -> str:
     """Return the line below the tree."""
     kinds = {"step": "step", "llm_call": "model call", "tool_call": "tool call"}
     parts = []
     for kind, noun in kinds.items():
         count = sum(node.event_type == kind for node in tree.nodes) + tree.left_out.get(kind, 0)
-        failed = sum(node.event_type == kind and not node.ok for node in tree.nodes)
+        ends = Counter(node.ok for node in tree.nodes if node.event_type == kind)
+        named = {"failed": ends[False], "without a result": ends[None]}
+        notes = ", ".join(f"{number:,} {word}" for word, number in named.items() if number)
         if count:
-            parts.append(counted(count, noun) + (f" ({failed:,} failed)" if failed else ""))
+            parts.append(counted(count, noun) + (f" ({notes})" if notes else ""))
     parts.append(f"{tree.input_tokens:,} → {tree.output_tokens:,} tokens")
     if tree.cost_usd is not None:
         parts.append(usd(tree.cost_usd) + (f" ({tree.unpriced:,} calls without a price)" if tree.unpriced else ""))

@@ -14,8 +14,9 @@ import msgspec
 
 from eventlog.importers import sources
 from eventlog.indexer.sql import literal, literals
-from eventlog.indexer.views.recorded import ABANDONED_AFTER_S
-from eventlog.queries.metrics.aggregates import UNKNOWN, outcome
+from eventlog.indexer.views import definitions
+from eventlog.indexer.views.definitions import ABANDONED_AFTER_S, FAILED, NOBODY_IS_GONE
+from eventlog.queries.metrics.aggregates import UNKNOWN
 
 #: An agent is compared with itself in this many windows before the window.
 WINDOWS_BEFORE = 7
@@ -32,10 +33,14 @@ _NAMED_MAX = 5
 
 
 class Window(msgspec.Struct, frozen=True):
-    """The time that is scored: `length` before `now`, which is UTC without a zone."""
+    """The time that is scored: `length` before `now`, which is UTC without a zone.
+
+    `gone` is SQL for whether the process of an open run is gone, if that is known (see `runs.owners`).
+    """
 
     now: datetime
     length: timedelta
+    gone: str = NOBODY_IS_GONE
 
     @property
     def since(self) -> datetime:
@@ -49,7 +54,7 @@ class Window(msgspec.Struct, frozen=True):
 
 
 #: How a run stood at the end of the window, for any clock.
-_OUTCOME = outcome("{now}").replace(" WHEN", "\n                   WHEN")
+_OUTCOME = definitions.outcome("{now}", "{gone}").replace(" WHEN", "\n                   WHEN")
 
 #: Each agent, and its last event.
 AGENTS = """
@@ -63,7 +68,7 @@ RUN_ERRORS = f"""
     SELECT workspace, agent, count(*) AS finished, count(*) FILTER (outcome = 'error') AS failed,
            histogram(coalesce(error_type, {literal(UNKNOWN)})) FILTER (outcome = 'error') AS types
     FROM (
-        SELECT *, {_OUTCOME} AS outcome
+        SELECT * REPLACE ({_OUTCOME} AS outcome)
         FROM runs
     )
     WHERE finished >= {{since}} AND finished < {{now}}
@@ -71,8 +76,8 @@ RUN_ERRORS = f"""
     GROUP BY ALL
 """
 _FAILURES = f"""
-    SELECT workspace, agent, count(*) AS calls, count(*) FILTER (NOT ok) AS failed,
-           histogram(coalesce(error_type, {literal(UNKNOWN)})) FILTER (NOT ok) AS types
+    SELECT workspace, agent, count(*) AS calls, count(*) FILTER ({FAILED}) AS failed,
+           histogram(coalesce(error_type, {literal(UNKNOWN)})) FILTER ({FAILED}) AS types
     FROM {{view}}
     WHERE timestamp >= {{since}} AND timestamp < {{now}}
     GROUP BY ALL
@@ -93,22 +98,34 @@ LATENCY = """
       AND latency_ms BETWEEN 0 AND 1e12
     GROUP BY ALL
 """
-#: The cost in the window, in the most expensive window before, and per run, in USD.
+#: The cost in the window and in the most expensive window before, and runs with a cost and what they cost, in USD. A
+#: run is in the window of its last call with a price, as a whole, and so counts once.
 COST = """
-    SELECT workspace, agent, max(usd) FILTER (ago = 0) AS usd, count(*) FILTER (ago > 0) AS windows_before,
-           max(usd) FILTER (ago > 0) AS dearest_usd_before,
-           coalesce(sum(runs) FILTER (ago = 0), 0) AS runs, coalesce(sum(runs) FILTER (ago > 0), 0) AS runs_before,
-           sum(run_usd) FILTER (ago = 0) / nullif(sum(runs) FILTER (ago = 0), 0) AS usd_per_run,
-           sum(run_usd) FILTER (ago > 0) / nullif(sum(runs) FILTER (ago > 0), 0) AS usd_per_run_before
-    FROM (
-        SELECT workspace, agent, (epoch_us({now}) - epoch_us(timestamp) - 1) // {length_us} AS ago,
-               sum(cost_usd) AS usd, sum(cost_usd) FILTER (run_id IS NOT NULL) AS run_usd,
-               count(DISTINCT run_id) AS runs
+    WITH priced AS (
+        SELECT workspace, agent, run_id, cost_usd,
+               (epoch_us({now}) - epoch_us(timestamp) - 1) // {length_us} AS ago
         FROM llm_costs
         WHERE timestamp >= {before} AND timestamp < {now} AND cost_usd IS NOT NULL
+    ), by_window AS (
+        SELECT workspace, agent, max(usd) FILTER (ago = 0) AS usd, count(*) FILTER (ago > 0) AS windows_before,
+               max(usd) FILTER (ago > 0) AS dearest_usd_before
+        FROM (SELECT workspace, agent, ago, sum(cost_usd) AS usd FROM priced GROUP BY ALL)
+        GROUP BY ALL
+    ), by_run AS (
+        SELECT workspace, agent, count(*) FILTER (ago = 0) AS runs, count(*) FILTER (ago > 0) AS runs_before,
+               coalesce(sum(usd) FILTER (ago = 0), 0) AS run_usd,
+               coalesce(sum(usd) FILTER (ago > 0), 0) AS run_usd_before
+        FROM (
+            SELECT workspace, agent, run_id, min(ago) AS ago, sum(cost_usd) AS usd
+            FROM priced WHERE run_id IS NOT NULL GROUP BY ALL
+        )
         GROUP BY ALL
     )
-    GROUP BY ALL
+    SELECT by_window.*, coalesce(runs, 0) AS runs, coalesce(runs_before, 0) AS runs_before,
+           coalesce(run_usd, 0) AS run_usd, coalesce(run_usd_before, 0) AS run_usd_before
+    FROM by_window LEFT JOIN by_run
+      ON by_window.workspace IS NOT DISTINCT FROM by_run.workspace
+     AND by_window.agent IS NOT DISTINCT FROM by_run.agent
 """
 #: The last heartbeat, its status, its interval, and the time since then.
 HEARTBEAT = """
@@ -159,25 +176,27 @@ DROPS = f"""
 _TOO_LONG = (
     f"age_ms > greatest({STUCK_TIMES} * longest_ms, {1000 * ABANDONED_AFTER_S}) AND finished_before >= {FINISHED_MIN}"
 )
-#: Runs of the window: finished, abandoned, running, and running for far too long.
+#: Runs that finished or were abandoned in the window, that are under way at its end, and of these, for far too long.
 STUCK_RUNS = f"""
-    SELECT workspace, agent, count(*) FILTER (finished >= {{since}}) AS finished,
+    SELECT workspace, agent, count(*) FILTER (outcome NOT IN ('abandoned', 'running')) AS finished,
            count(*) FILTER (outcome = 'abandoned') AS abandoned,
            count(*) FILTER (outcome = 'running') AS running,
            count(*) FILTER (outcome = 'running' AND {_TOO_LONG}) AS stuck,
            any_value(longest_ms) AS longest_ms,
-           list(run_id ORDER BY last_event DESC)
+           list(run_id ORDER BY last_event DESC, run_id)
                FILTER (outcome = 'abandoned' OR outcome = 'running' AND {_TOO_LONG}) [1:{_NAMED_MAX}] AS run_ids
     FROM (
-        SELECT *, {_OUTCOME} AS outcome,
+        SELECT * REPLACE ({_OUTCOME} AS outcome),
                date_sub('millisecond', started, {{now}}) AS age_ms,
                max(duration_ms) FILTER (finished < {{now}}) OVER of_agent AS longest_ms,
                count(*) FILTER (finished < {{now}}) OVER of_agent AS finished_before
         FROM runs
-        WHERE coalesce(finished, last_event) >= {{before}} AND coalesce(started, finished) < {{now}}
+        WHERE coalesce(finished, abandoned_at, last_event) >= {{before}} AND coalesce(started, finished) < {{now}}
         WINDOW of_agent AS (PARTITION BY workspace, agent)
     )
-    WHERE last_event >= {{since}} AND (finished IS NULL OR finished < {{now}})
+    WHERE CASE outcome WHEN 'running' THEN true
+                       WHEN 'abandoned' THEN abandoned_at >= {{since}}
+                       ELSE finished >= {{since}} AND finished < {{now}} END
     GROUP BY ALL
 """
 
@@ -195,6 +214,7 @@ def of_window(query: str, window: Window) -> str:
         now=_at(window.now),
         since=_at(window.since),
         before=_at(window.before),
+        gone=window.gone,
         length_us=window.length // timedelta(microseconds=1),
         work=literals((*WORK, *sources.event_types())),
     )

@@ -1,12 +1,13 @@
 """The checks of a health score: from a row of evidence to the points that it costs, and the words that say why.
 
-docs/health.md has the same numbers, with the reason for each.
+docs/health.md has the same numbers, with the reason for each. Points are reckoned in fractions, since they are rounded:
+in binary, 10 × (0.125 - 0.1) / 0.5 is a little less than a half.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import msgspec
@@ -29,7 +30,7 @@ STOPPED = "stopped"
 
 Row = Mapping[str, Any]
 #: Points, None if there is too little data, and the words for people.
-Judgement = tuple[float | None, str]
+Judgement = tuple[Fraction | int | None, str]
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -46,22 +47,28 @@ class Check(msgspec.Struct, frozen=True):
     missing: str
 
 
-def _share(value: float, free: float, full: float) -> float:
+def _share(value: Fraction, free: str, full: str) -> Fraction:
     """Return the share of the points that a value costs: 0 up to `free`, 1 from `full` on, linear between."""
-    return min(1.0, max(0.0, (value - free) / (full - free)))
+    least, most = Fraction(free), Fraction(full)
+    return min(Fraction(1), max(Fraction(0), (value - least) / (most - least)))
+
+
+def _exact(value: float) -> Fraction:
+    """Return a measured number as it is written: 0.1 is a tenth, not the binary number next to it."""
+    return Fraction(repr(value))
 
 
 def _failures(
-    points_max: int, thing: str, total: str, *, free: float, full: float, at_least: int
+    points_max: int, thing: str, total: str, *, free: str, full: str, at_least: int
 ) -> Callable[[Row], Judgement]:
     def judge(row: Row) -> Judgement:
         count, failed = row[total], row["failed"]
         if count < at_least:
             return None, f"{counted(count, thing)}, too few to judge (under {at_least})"
-        rate = failed / count
+        rate = Fraction(failed, count)
         by_count = sorted((row["types"] or {}).items(), key=lambda item: (-item[1], item[0]))
         named = ", ".join(f"{error_type} {times}" for error_type, times in by_count[:3])
-        words = f"{failed:,} of {counted(count, thing)} failed ({rate:.1%})"
+        words = f"{failed:,} of {counted(count, thing)} failed ({float(rate):.1%})"
         return points_max * _share(rate, free, full), f"{words}: {named}" if named else words
 
     return judge
@@ -77,22 +84,24 @@ def _latency(row: Row) -> Judgement:
     words = f"p95 {row['p95_ms']:,.0f} ms, {row['p95_ms_before']:,.0f} ms before"
     if row["p95_ms_before"] <= 0:
         return None, f"{words}: nothing to compare with"
-    ratio = row["p95_ms"] / row["p95_ms_before"]
-    return 15 * _share(ratio, 1.25, 3), f"{words} (×{ratio:.2f})"
+    ratio = _exact(row["p95_ms"]) / _exact(row["p95_ms_before"])
+    return 15 * _share(ratio, "1.25", "3"), f"{words} (×{float(ratio):.2f})"
 
 
 def _cost(row: Row) -> Judgement:
-    ratios: list[tuple[float, str]] = []
+    ratios: list[tuple[Fraction, str]] = []
     usd, dearest = row["usd"], row["dearest_usd_before"]
     if usd is not None and row["windows_before"] >= WINDOWS_MIN and dearest > 0:
-        ratios.append((float(usd / dearest), f"{_usd(usd)}, {_usd(dearest)} in the dearest window before"))
-    now, before = row["usd_per_run"], row["usd_per_run_before"]
-    if row["runs"] >= RUNS_MIN and row["runs_before"] >= RUNS_MIN and before > 0:
-        ratios.append((now / before, f"{_usd(now)} per run, {_usd(before)} before"))
+        words = f"{units.usd(usd)}, {units.usd(dearest)} in the dearest window before"
+        ratios.append((Fraction(usd) / Fraction(dearest), words))
+    if row["runs"] >= RUNS_MIN and row["runs_before"] >= RUNS_MIN and row["run_usd_before"] > 0:
+        now, before = row["run_usd"] / row["runs"], row["run_usd_before"] / row["runs_before"]
+        exact = Fraction(row["run_usd"]) / row["runs"] / (Fraction(row["run_usd_before"]) / row["runs_before"])
+        ratios.append((exact, f"{units.usd(now)} per run, {units.usd(before)} before"))
     if not ratios:
         return None, "too little to compare costs"
     ratio, words = max(ratios)
-    return 15 * _share(ratio, 1.5, 4), f"{words} (×{ratio:.2f})"
+    return 15 * _share(ratio, "1.5", "4"), f"{words} (×{float(ratio):.2f})"
 
 
 def _heartbeat(row: Row) -> Judgement:
@@ -100,15 +109,15 @@ def _heartbeat(row: Row) -> Judgement:
     last = f"last heartbeat {row['last']:%Y-%m-%d %H:%M:%S}Z"
     if row["status"] == STOPPED:
         return None, f"{last}, which said that it stops"
-    missed = silent_s / interval_s
+    missed = _exact(silent_s) / _exact(interval_s)
     words = f"{last}, {silent_s:,.0f} s ago, one is due every {interval_s:g} s"
-    return (20 + 30 * _share(missed, MISSED_MAX, 10) if missed > MISSED_MAX else 0), words
+    return (20 + 30 * _share(missed, str(MISSED_MAX), "10") if missed > MISSED_MAX else 0), words
 
 
 def _drops(row: Row) -> Judgement:
     dropped, recorded = row["dropped"], row["events"]
-    share = dropped / (dropped + recorded)
-    return 5 + 15 * _share(share, 0, 0.01), f"{counted(dropped, 'event')} lost ({share:.2%}): {row['cause']}"
+    share = Fraction(dropped, dropped + recorded)
+    return 5 + 15 * _share(share, "0", "0.01"), f"{counted(dropped, 'event')} lost ({float(share):.2%}): {row['cause']}"
 
 
 def _stuck_runs(row: Row) -> Judgement:
@@ -121,26 +130,22 @@ def _stuck_runs(row: Row) -> Judgement:
         words.append(
             f"{row['stuck']:,} under way for over {STUCK_TIMES} times the longest ({row['longest_ms'] / 1000:,.0f} s)"
         )
-    named = ", ".join(row["run_ids"])
-    return 5 + 25 * _share(bad / total, 0, 0.25), f"{' and '.join(words)} of {counted(total, 'run')}: {named}"
-
-
-def _usd(amount: Decimal | float) -> str:
-    return units.usd(Decimal(str(amount)))
+    found = f"{' and '.join(words)} of {counted(total, 'run')}: {', '.join(row['run_ids'])}"
+    return 5 + 25 * _share(Fraction(bad, total), "0", "0.25"), found
 
 
 CHECKS = (
     Check(
         "run_errors", 60, evidence.RUN_ERRORS,
-        _failures(60, "run", "finished", free=0, full=0.5, at_least=1), "no run finished",
+        _failures(60, "run", "finished", free="0", full="0.5", at_least=1), "no run finished",
     ),
     Check(
         "call_errors", 20, evidence.CALL_ERRORS,
-        _failures(20, "model call", "calls", free=0.02, full=0.25, at_least=CALLS_MIN), "no model calls",
+        _failures(20, "model call", "calls", free="0.02", full="0.25", at_least=CALLS_MIN), "no model calls",
     ),
     Check(
         "tool_errors", 10, evidence.TOOL_ERRORS,
-        _failures(10, "tool call", "calls", free=0.1, full=0.6, at_least=CALLS_MIN), "no tool calls",
+        _failures(10, "tool call", "calls", free="0.1", full="0.6", at_least=CALLS_MIN), "no tool calls",
     ),
     Check("latency", 15, evidence.LATENCY, _latency, "no latencies"),
     Check("cost", 15, evidence.COST, _cost, "no costs"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 
 import duckdb
 import msgspec
@@ -14,6 +16,7 @@ from eventlog.queries.health import evidence
 from eventlog.queries.health.evidence import Window
 from eventlog.queries.health.penalties import CHECKS, Check, Row
 from eventlog.queries.rows import rows_as_dicts
+from eventlog.queries.runs import owners
 
 WINDOW = timedelta(hours=24)
 WINDOW_MIN, WINDOW_MAX = timedelta(minutes=1), timedelta(days=366)
@@ -67,9 +70,9 @@ def health(
 ) -> list[Health]:
     """Return the health of all agents, or of the agents with this name, sorted by workspace and name.
 
-    The `window` before `now` is scored, and compared with the seven windows before it. For a `now` in the past, the
-    index already has the later events of its runs. Raises QueryFailed for a window that is not 1 minute to 366 days, a
-    `now` at the beginning of time, and for more than AGENTS_MAX agents.
+    The `window` before `now` (the present by default) is scored, and compared with the seven windows before it. For a
+    `now` in the past, the index already has the later events of its runs. Raises QueryFailed for a window that is not
+    1 minute to 366 days, a `now` at the beginning of time, and for more than AGENTS_MAX agents.
     """
     if not WINDOW_MIN <= window <= WINDOW_MAX:
         raise QueryFailed(f"a window of {window} is out of range: 1 minute to {WINDOW_MAX.days} days")
@@ -78,6 +81,8 @@ def health(
         _ = scored.before
     except OverflowError:
         raise QueryFailed(f"{now} is too early: there is no time before it") from None
+    if now is None:
+        scored = Window(scored.now, window, owners.gone(connection))
     costs.provide(connection)
     last = {key: row["last_event"] for key, row in _rows(connection, evidence.AGENTS, scored).items()}
     if len(last) > AGENTS_MAX:
@@ -118,11 +123,16 @@ def grade(score: int) -> str:
     return next(name for name, least in GRADES if score >= least)
 
 
+def rounded(points: Fraction | int) -> int:
+    """Return points as a whole number, halves up: 2 for 3/2, 7 for 7."""
+    return math.floor(points + Fraction(1, 2))
+
+
 def _penalty(check: Check, row: Row | None, window: Window, agent: Agent) -> Penalty:
     points, words = (None, check.missing) if row is None else check.judge(row)
     return Penalty(
         name=check.name,
-        points=0 if points is None else int(points + 0.5),
+        points=0 if points is None else rounded(points),
         points_max=check.points_max,
         judged=points is not None,
         found=words,

@@ -15,7 +15,10 @@ CALLS_MAX = 20_000
 
 
 class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A model call. `context` is the id of the subagent whose conversation it is in, "" for the main one."""
+    """A model call. `context` is the id of the subagent whose conversation it is in, "" for the main one.
+
+    `ok` is False where it failed, None where that is unknown.
+    """
 
     event_id: str
     context: str
@@ -25,11 +28,14 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int
     cache_read_tokens: int
     output_tokens: int
-    ok: bool
+    ok: bool | None
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A tool call. `arguments` is JSON in one form (see `canonical`); `result_bytes` is the length of the result's."""
+    """A tool call. `arguments` is JSON in one form (see `canonical`); `result_bytes` is the length of the result's.
+
+    `ok` is False where it failed, None where that is unknown, as of an imported call without a result.
+    """
 
     event_id: str
     tool: str
@@ -38,7 +44,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     started: datetime
     finished: datetime
     duration_ms: float
-    ok: bool
+    ok: bool | None
 
 
 class Calls(msgspec.Struct, frozen=True):

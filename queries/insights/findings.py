@@ -6,7 +6,7 @@ Definitions, so that the numbers can be checked:
 counted as waste. (Something outside the log may have changed between them, and made them useful.)
 
 **Retries**: equal tool calls in a row, all but the last of which failed. For models: a failed call, followed by a call
-of the same conversation with the same model.
+of the same conversation with the same model. A call of which nobody knows how it went has not failed.
 
 **Loops**: the same sequence of tool calls, with equal arguments, LOOP_TIMES or more times in a row.
 
@@ -54,13 +54,16 @@ class Repeated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True):
-    """Attempts of one call. `kind` is "tool" or "model"; `wasted_ms` is the time of the failed attempts."""
+    """Attempts of one call. `kind` is "tool" or "model"; `wasted_ms` is the time of the failed attempts.
+
+    `succeeded` says how the last one went; None where that is unknown.
+    """
 
     kind: str
     name: str
     arguments: str
     attempts: int
-    succeeded: bool
+    succeeded: bool | None
     wasted_ms: float
     event_ids: list[str]
 
@@ -191,7 +194,7 @@ def _tool_retry(calls: Sequence[ToolCall]) -> Retry:
         arguments=_short(calls[0].arguments),
         attempts=len(calls),
         succeeded=calls[-1].ok,
-        wasted_ms=sum(call.duration_ms for call in calls if not call.ok),
+        wasted_ms=sum(call.duration_ms for call in calls if call.ok is False),
         event_ids=[call.event_id for call in calls[:_IDS_MAX]],
     )
 
@@ -203,7 +206,7 @@ def _model_retry(calls: Sequence[ModelCall]) -> Retry:
         arguments="",
         attempts=len(calls),
         succeeded=calls[-1].ok,
-        wasted_ms=sum((call.finished - call.started).total_seconds() * 1000 for call in calls if not call.ok),
+        wasted_ms=sum((call.finished - call.started).total_seconds() * 1000 for call in calls if call.ok is False),
         event_ids=[call.event_id for call in calls[:_IDS_MAX]],
     )
 
@@ -253,7 +256,7 @@ def _attempts(calls: Iterable[C], key: Callable[[C], object]) -> Iterator[list[C
     """Yield two or more consecutive calls with the same key, all but the last of which failed."""
     attempts: list[C] = []
     for call in calls:
-        if attempts and (attempts[-1].ok or key(attempts[-1]) != key(call)):
+        if attempts and (attempts[-1].ok is not False or key(attempts[-1]) != key(call)):
             if len(attempts) > 1:
                 yield attempts
             attempts = []

@@ -24,9 +24,12 @@ import msgspec
 from eventlog.errors import QueryFailed
 from eventlog.format.timestamps import naive_utc
 from eventlog.indexer.sql import literal
+from eventlog.indexer.views import definitions
+from eventlog.indexer.views.definitions import FAILED, NOBODY_IS_GONE
 from eventlog.queries.cost import costs
 from eventlog.queries.identity import names
 from eventlog.queries.rows import rows_as_dicts
+from eventlog.queries.runs import owners
 
 Bucket = Literal["day", "hour"]
 Group = Literal["workspace", "agent", "model"]
@@ -112,8 +115,8 @@ def metrics(
     """Return metrics per bucket and group, sorted by both; empty buckets are left out.
 
     Counted is what happened at `since` or later and before `until`, also if these are inside a bucket. Times without a
-    zone are UTC. `now` decides which open runs are abandoned. Raises QueryFailed for an unknown bucket or group, and
-    for more than ROWS_MAX rows.
+    zone are UTC. Open runs are abandoned or not as of `now`: at the present, also if their process is gone. Raises
+    QueryFailed for an unknown bucket or group, and for more than ROWS_MAX rows.
     """
     if bucket not in BUCKETS:
         raise QueryFailed(f"unknown bucket {bucket!r}; use {' or '.join(BUCKETS)}")
@@ -130,21 +133,11 @@ def metrics(
         "now": naive_utc(now or datetime.now(UTC)),
         "limit": ROWS_MAX + 1,
     } | {f"by_{group}": group in groups for group in GROUPS}
-    rows = rows_as_dicts(connection.execute(_METRICS, params))
+    gone = owners.gone(connection) if now is None else NOBODY_IS_GONE
+    rows = rows_as_dicts(connection.execute(_METRICS.replace("{gone}", gone), params))
     if len(rows) > ROWS_MAX:
         raise QueryFailed(f"there are more than {ROWS_MAX:,} rows; narrow it by a later `since`, or by fewer groups")
     return [_metrics(row) for row in rows]
-
-
-def outcome(now: str) -> str:
-    """Return SQL for the status of a row of `runs` at a moment: `runs.status`, but for any clock, not the present.
-
-    `now` is SQL, such as `$now::TIMESTAMP`. A status of the program's own, such as `timeout`, is an error.
-    """
-    return (
-        f"CASE WHEN finished IS NULL AND abandoned_at < {now} THEN 'abandoned' "
-        "WHEN finished IS NULL THEN 'running' WHEN status IN ('ok', 'cancelled') THEN status ELSE 'error' END"
-    )
 
 
 # -- SQL -----------------------------------------------------------------------------------
@@ -165,17 +158,14 @@ def _percentiles(values: str) -> str:
 
 _RUNS = {
     "runs": "count(*)",
-    **{
-        f"runs_{status}": f"count(*) FILTER (outcome = {literal(status)})"
-        for status in ("ok", "error", "cancelled", "abandoned", "running")
-    },
+    **{f"runs_{status}": f"count(*) FILTER (outcome = {literal(status)})" for status in get_args(definitions.Outcome)},
     "run_errors": _types("outcome = 'error'"),
     "run_duration_ms": _percentiles("duration_ms"),
 }
 _LLM_CALLS = {
     "llm_calls": "count(*)",
-    "llm_failures": "count(*) FILTER (NOT ok)",
-    "llm_errors": _types("NOT ok"),
+    "llm_failures": f"count(*) FILTER ({FAILED})",
+    "llm_errors": _types(FAILED),
     **{
         f"{kind}_tokens": f"TRY_CAST(sum({kind}_tokens) AS BIGINT)"
         for kind in ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
@@ -188,8 +178,8 @@ _LLM_CALLS = {
 }
 _TOOL_CALLS = {
     "tool_calls": "count(*)",
-    "tool_failures": "count(*) FILTER (NOT ok)",
-    "tool_errors": _types("NOT ok"),
+    "tool_failures": f"count(*) FILTER ({FAILED})",
+    "tool_errors": _types(FAILED),
     "tool_duration_ms": _percentiles("duration_ms"),
 }
 _LOGGED = {"logged_errors": _types("true")}
@@ -198,8 +188,8 @@ _NO_MODEL = "NULL::VARCHAR AS model"
 #: Sources, with the moment of each row as `moment`, and the columns that are computed from them.
 _SOURCES = (
     (
-        f"SELECT *, coalesce(started, finished, last_event) AS moment, {_NO_MODEL}, "
-        f"{outcome('$now::TIMESTAMP')} AS outcome FROM runs",
+        f"SELECT * REPLACE ({definitions.outcome('$now::TIMESTAMP', '{gone}')} AS outcome), "
+        f"coalesce(started, finished, last_event) AS moment, {_NO_MODEL} FROM runs",
         _RUNS,
     ),
     ("SELECT *, timestamp AS moment FROM llm_costs", _LLM_CALLS),

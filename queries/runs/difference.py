@@ -14,6 +14,7 @@ from typing import Any, Literal
 import duckdb
 import msgspec
 
+from eventlog.indexer.views.definitions import FAILED
 from eventlog.queries.identity import Scope
 from eventlog.queries.rows import rows_as
 from eventlog.queries.runs import call_costs, lookup, payloads
@@ -24,8 +25,8 @@ ALIGNED_MAX = 2_000
 _SHOWN_CHARS = 200
 _AROUND_CHARS = 60
 _FIELDS = (
-    "name", "task", "agent", "workspace", "status", "error_type", "error_message", "duration_ms", "steps", "llm_calls",
-    "llm_failures", "tool_calls", "tool_failures", "errors", "uncached_input_tokens", "cache_read_tokens",
+    "name", "task", "agent", "workspace", "status", "outcome", "error_type", "error_message", "duration_ms", "steps",
+    "llm_calls", "llm_failures", "tool_calls", "tool_failures", "errors", "uncached_input_tokens", "cache_read_tokens",
     "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
 )  # fmt: skip
 
@@ -133,7 +134,8 @@ _CALLS_BY_MODEL = """
 
 def _changes(connection: duckdb.DuckDBPyConnection, a: Run, b: Run) -> Iterable[Change]:
     for field in _FIELDS:
-        if getattr(a, field) != getattr(b, field):
+        # The outcome tells something new only of a run with the status "running" of its own, and one under way.
+        if getattr(a, field) != getattr(b, field) and (field != "outcome" or a.status == b.status):
             yield Change(field, getattr(a, field), getattr(b, field))
     for field, read in (("models", _calls_by_model), ("cost_usd", _cost_usd)):
         value_a, value_b = read(connection, _scope(a)), read(connection, _scope(b))
@@ -153,12 +155,13 @@ def _cost_usd(connection: duckdb.DuckDBPyConnection, run: Scope) -> Any:
 
 _STEPS = f"""
     SELECT event_id::VARCHAR AS event_id, coalesce(name, 'step') AS name,
-           kind || CASE WHEN ok THEN '' ELSE ', failed: ' || coalesce(error_type, '') END AS detail, duration_ms
+           kind || CASE WHEN {FAILED} THEN ', failed: ' || coalesce(error_type, '') ELSE '' END AS detail, duration_ms
     FROM steps WHERE {{scope}} ORDER BY started, steps.event_id LIMIT {ALIGNED_MAX + 1}
 """
 _TOOL_CALLS = f"""
     SELECT event_id::VARCHAR AS event_id, coalesce(tool, 'tool_call') AS name,
-           coalesce(input::VARCHAR, '') || CASE WHEN ok THEN '' ELSE ' failed' END AS detail, duration_ms
+           coalesce(input::VARCHAR, '') || CASE WHEN {FAILED} THEN ' failed' WHEN ok IS NULL THEN ' without a result'
+                                                ELSE '' END AS detail, duration_ms
     FROM tool_calls WHERE {{scope}} ORDER BY timestamp, tool_calls.event_id LIMIT {ALIGNED_MAX + 1}
 """
 

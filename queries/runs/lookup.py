@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from typing import Any, Literal, get_args
 
@@ -11,12 +10,12 @@ import msgspec
 
 from eventlog.errors import QueryFailed
 from eventlog.format.timestamps import naive_utc
+from eventlog.indexer.views import definitions
+from eventlog.indexer.views.definitions import Outcome
 from eventlog.queries.access import sandbox
 from eventlog.queries.identity import Column, Scope, chosen
 from eventlog.queries.rows import rows_as_dicts
-from eventlog.record import runs as recording
-
-Status = Literal["ok", "error", "cancelled", "running", "abandoned"]
+from eventlog.queries.runs import owners
 
 LIMIT_MAX = 10_000
 CANDIDATES = 5
@@ -26,6 +25,8 @@ _LARGE = "(large; eventlog show --verbose has it)"
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A row of the view `runs`. Times are in UTC, with their zone; `duration_ms` is None until the run has finished.
 
+    `status` is the word that the run reported, or "running" or "abandoned" while it is open; `outcome` is ok, error,
+    cancelled, running or abandoned, whatever words a program has. Both are "unknown" of events without a run.
     `starts` counts the runs that used this id, usually 1; None if the index has no `run_started` event of it.
     """
 
@@ -36,6 +37,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     agent: str | None = None
     session_id: str | None = None
     status: str = "unknown"
+    outcome: str = "unknown"
     started: datetime | None = None
     finished: datetime | None = None
     last_event: datetime | None = None
@@ -103,19 +105,18 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 # -- lists -----------------------------------------------------------------------------------
 
-_RUN_COLUMNS = ", ".join(
-    "event_id::VARCHAR AS event_id" if name == "event_id" else name for name in Run.__struct_fields__
-)
-#: A finished run with a status of the program's own, such as "timeout", is an error. Running and abandoned runs are
-#: told apart by `_run`, which looks at the processes.
+_OUTCOME = definitions.outcome("now() AT TIME ZONE 'UTC'", "{gone}")
+_COLUMNS = {
+    "event_id": "event_id::VARCHAR AS event_id",
+    "status": f"CASE WHEN finished IS NULL THEN {_OUTCOME} ELSE status END AS status",
+    "outcome": f"{_OUTCOME} AS outcome",
+}
+_RUN_COLUMNS = ", ".join(_COLUMNS.get(name, name) for name in Run.__struct_fields__)
 _LIST_RUNS = f"""
     SELECT {_RUN_COLUMNS} FROM runs
     WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR started >= $since::TIMESTAMP)
-      AND ($status::VARCHAR IS NULL OR CASE $status
-           WHEN 'error' THEN finished IS NOT NULL AND status NOT IN ('ok', 'cancelled')
-           WHEN 'abandoned' THEN status IN ('running', 'abandoned')
-           ELSE status = $status END)
-    ORDER BY started DESC NULLS LAST, run_id LIMIT $limit
+      AND ($outcome::VARCHAR IS NULL OR {_OUTCOME} = $outcome)
+    ORDER BY started DESC NULLS LAST, run_id, workspace NULLS FIRST LIMIT $limit
 """
 _RUNS_IN = f"SELECT {_RUN_COLUMNS} FROM runs WHERE {{scope}} ORDER BY started, run_id LIMIT {LIMIT_MAX}"
 _CHILD_RUNS = f"""
@@ -126,7 +127,7 @@ _CHILD_RUNS = f"""
 _LIST_SESSIONS = f"""
     SELECT {", ".join(Session.__struct_fields__)} FROM sessions
     WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR last >= $since::TIMESTAMP)
-    ORDER BY last DESC NULLS LAST, session_id LIMIT $limit
+    ORDER BY last DESC NULLS LAST, session_id, workspace NULLS FIRST LIMIT $limit
 """
 
 
@@ -140,34 +141,38 @@ def list_runs(
 ) -> list[Run]:
     """List runs, newest first: those that started at `since` or later, 1 to LIMIT_MAX of them.
 
-    A run whose process has died on this machine since the last boot is `abandoned` at once; other runs are after a
-    time without events. Raises QueryFailed for an unknown status (`Status` has them) and a limit out of range.
+    `status` is one of `Outcome`; a run with a status of the program's own, such as "timeout", is an error. A run whose
+    process has died on this machine since the last boot is `abandoned` at once; other runs are after a time without
+    events. Raises QueryFailed for an unknown status and a limit out of range.
     """
-    if status is not None and status not in get_args(Status):
-        raise QueryFailed(f"unknown status {status!r}; use one of {', '.join(get_args(Status))}")
-    limit = checked_limit(limit)
-    limit_sql = None if status in ("running", "abandoned") else limit
-    params = {"agent": agent, "status": status, "since": since and naive_utc(since), "limit": limit_sql}
-    cursor = sandbox.execute(connection, _LIST_RUNS, params)
-    runs: list[Run] = []
-    while len(runs) < limit and (rows := rows_as_dicts(cursor, rows_max=limit)):
-        runs += [run for run in map(_run, rows) if status in (None, "error", run.status)]
-    return runs[:limit]
+    if status is not None and status not in get_args(Outcome):
+        raise QueryFailed(f"unknown status {status!r}; use one of {', '.join(get_args(Outcome))}")
+    params = {"agent": agent, "outcome": status, "since": since and naive_utc(since), "limit": checked_limit(limit)}
+    statement = _LIST_RUNS.replace("{gone}", owners.gone(connection))
+    return list(map(_run, rows_as_dicts(sandbox.execute(connection, statement, params))))
 
 
-def read_run(connection: duckdb.DuckDBPyConnection, run: Scope) -> Run | None:
-    """Return one run; None if the index has neither its `run_started` nor its `run_finished`."""
-    return next(iter(runs_in(connection, run)), None)
+def read_run(connection: duckdb.DuckDBPyConnection, run: Scope, gone: str | None = None) -> Run | None:
+    """Return one run; None if the index has neither its `run_started` nor its `run_finished`.
+
+    `gone` is what `owners.gone` returned, for who reads many runs.
+    """
+    return next(iter(_runs(connection, run.within(_RUNS_IN), run, gone)), None)
 
 
 def runs_in(connection: duckdb.DuckDBPyConnection, scope: Scope) -> list[Run]:
     """Return the runs of a session, or a run itself, in order of their start."""
-    return list(map(_run, rows_as_dicts(connection.execute(scope.within(_RUNS_IN), scope.params))))
+    return _runs(connection, scope.within(_RUNS_IN), scope)
 
 
 def child_runs(connection: duckdb.DuckDBPyConnection, parent: Scope) -> list[Run]:
     """Return the runs of the same workspace whose `parent_run_id` is this run, in order of their start."""
-    return list(map(_run, rows_as_dicts(connection.execute(_CHILD_RUNS, parent.params))))
+    return _runs(connection, _CHILD_RUNS, parent)
+
+
+def _runs(connection: duckdb.DuckDBPyConnection, statement: str, scope: Scope, gone: str | None = None) -> list[Run]:
+    statement = statement.replace("{gone}", gone or owners.gone(connection))
+    return list(map(_run, rows_as_dicts(connection.execute(statement, scope.params))))
 
 
 def list_sessions(
@@ -191,8 +196,7 @@ def list_sessions(
 def _run(row: dict[str, Any]) -> Run:
     if (row["task"] or "").startswith('{"$blob":'):
         row["task"] = _LARGE
-    run = Run(**row)
-    return msgspec.structs.replace(run, status="abandoned") if _has_died(run) else run
+    return Run(**row)
 
 
 def checked_limit(limit: int) -> int:
@@ -200,28 +204,6 @@ def checked_limit(limit: int) -> int:
     if not 1 <= limit <= LIMIT_MAX:
         raise QueryFailed(f"limit {limit} is out of range: 1 to {LIMIT_MAX:,}")
     return limit
-
-
-# -- processes that have died ----------------------------------------------------------------
-
-
-def _has_died(run: Run) -> bool:
-    """Whether an open run belongs to a process of this machine and this boot that has died."""
-    if run.status != "running" or run.pid is None or run.host is None or run.boot is None:
-        return False
-    return (run.host, run.boot) == (os.uname().nodename, recording.boot()) and not _is_alive(run.pid)
-
-
-def _is_alive(pid: int) -> bool:
-    if not 0 < pid < 2**31:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # a process of another user
-        return True
-    return True
 
 
 # -- the run or session that an id means -----------------------------------------------------

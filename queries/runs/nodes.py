@@ -15,8 +15,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
     `input_tokens` counts all input, cached or not. Tokens and cost of a node that is not a model call are those of the
     calls below it, and `llm_calls`, `tool_calls` and `failures` count the calls below it and those that failed.
-    `text` is a short summary: the first text argument of a tool call, a message, a question. The `event_id` of a group
-    is no id, but unique in its tree, such as "turn 3".
+    `text` is a short summary: the first text argument of a tool call, a message, a question. `ok` is False where it
+    failed, and None where that is unknown: an imported tool call has no result yet, or never got one. The `event_id`
+    of a group is no id, but unique in its tree, such as "turn 3".
     """
 
     event_id: str
@@ -29,7 +30,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     started: datetime
     finished: datetime
     duration_ms: float | None = None
-    ok: bool = True
+    ok: bool | None = True
     error: str | None = None
     input_tokens: int = 0
     output_tokens: int = 0

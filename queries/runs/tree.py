@@ -21,8 +21,9 @@ import duckdb
 import msgspec
 
 from eventlog.format.timestamps import utc
+from eventlog.indexer.views.definitions import tool_ok
 from eventlog.queries.identity import Scope
-from eventlog.queries.runs import call_costs, lookup, requests, turns
+from eventlog.queries.runs import call_costs, lookup, owners, requests, turns
 from eventlog.queries.runs.lookup import Run
 from eventlog.queries.runs.nodes import Node
 from eventlog.queries.runs.requests import Request
@@ -40,7 +41,6 @@ _FIELDS = {
     "duration_ms": ("duration_ms", "latency_ms", "elapsed_ms"),
     "error_type": ("error_type",),
     "error_message": ("error_message",),
-    "ok": ("ok",),
     "uncached": ("uncached_input_tokens",),
     "cache_read": ("cache_read_tokens",),
     "write_5m": ("cache_write_5m_tokens",),
@@ -102,11 +102,15 @@ def find_tree(connection: duckdb.DuckDBPyConnection, prefix: str) -> Tree:
 
 # -- of a run or a request -------------------------------------------------------------------
 
+#: As the views `llm_calls`, `steps` and `tool_calls` have it; an event of another type may say that it failed, too.
+_OK = f"""CASE WHEN event_type = 'error' THEN false
+                WHEN event_type IN ('llm_call', 'step') THEN payload ->> '/error_type' IS NULL
+                ELSE {tool_ok("TRY_CAST(payload ->> '/ok' AS BOOLEAN)", "(payload ->> '/error_type')")} END"""
 _RUN_EVENTS = f"""
     SELECT event_id::VARCHAR, event_type, parent_event_id, timestamp,
            [value[1:{_TEXT_CHARS}] FOR value IN
                json_extract_string(payload, [{", ".join(f"'/{name}'" for name in _PAYLOAD_FIELDS)}])],
-           {_argument("payload -> 'arguments'")}
+           {_argument("payload -> 'arguments'")}, {_OK}
     FROM events WHERE {{scope}}
     ORDER BY CASE WHEN event_type IN ('run_started', 'run_finished', 'step') THEN 0
                   WHEN event_type IN ('llm_call', 'tool_call', 'error') THEN 1
@@ -129,7 +133,8 @@ def request_tree(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Tree:
     request = requests.read_request(connection, scope)
     if request is None:
         raise lookup.request_not_found(scope.id)
-    named = (lookup.read_run(connection, Scope("run_id", run_id, scope.workspace)) for run_id in request.run_ids)
+    gone = owners.gone(connection)
+    named = (lookup.read_run(connection, Scope("run_id", run_id, scope.workspace), gone) for run_id in request.run_ids)
     children = [run for run in named if run is not None]
     return _tree(nodes, scope, run=None, left_out=left_out, children=children, request=request)
 
@@ -160,14 +165,13 @@ def _left_out(nodes: Iterable[Node], counts: Iterable[tuple[str, int]]) -> dict[
 
 
 def _node(row: tuple[Any, ...], costs: dict[str, Decimal]) -> Node:
-    event_id, event_type, parent, timestamp, values, argument = row
+    event_id, event_type, parent, timestamp, values, argument, ok = row
     payload: dict[str, str | None] = dict(zip(_PAYLOAD_FIELDS, values, strict=True))
 
     def first(field: str) -> str | None:
         return next((payload[name] for name in _FIELDS[field] if payload[name]), None)
 
     duration_ms = _number(first("duration_ms"))
-    failed = first("ok") == "false" or event_type == "error" or payload["error_type"] is not None
     finished = utc(timestamp)
     name = first("name") or event_type
     error_type = None if event_type == "error" and name == first("error_type") else first("error_type")
@@ -182,7 +186,7 @@ def _node(row: tuple[Any, ...], costs: dict[str, Decimal]) -> Node:
         started=_before(finished, duration_ms),
         finished=finished,
         duration_ms=duration_ms,
-        ok=not failed,
+        ok=ok,
         error=error or None,
         input_tokens=sum(_count(first(kind)) for kind in ("uncached", "cache_read", "write_5m", "write_1h")),
         output_tokens=_count(first("output")),
@@ -271,7 +275,7 @@ def _call(row: tuple[Any, ...], costs: dict[str, Decimal]) -> Node:
     return Node(
         event_id=event_id, event_type=event_type, parent_event_id=parent, name=name,
         kind=None if subagent is None else "subagent", text=text, started=started, finished=finished,
-        duration_ms=duration_ms, ok=bool(ok), error=error, input_tokens=input_tokens,
+        duration_ms=duration_ms, ok=ok, error=error, input_tokens=input_tokens,
         output_tokens=output_tokens, cost_usd=costs.get(event_id) if event_type == "llm_call" else None,
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ import pytest
 
 from eventlog.config import Config
 from eventlog.format import builtin
-from eventlog.indexer.views import recorded
+from eventlog.indexer.views import definitions
 from eventlog.record.recorder import Recorder
 from tests.indexer.support import index, rows
 
@@ -99,6 +99,25 @@ STORIES: dict[str, tuple[list[tuple[float, msgspec.Struct]], tuple[str, float | 
          (8, builtin.RunFinished())],
         ("ok", 8000),
     ),
+    "its end is stamped before its start": (
+        [(5, builtin.RunStarted(name="n")), (4.8, builtin.RunFinished(duration_ms=800.0))], ("ok", 800),
+    ),
+    "before its start, and nobody measured": (
+        [(5, builtin.RunStarted(name="n")), (4.8, builtin.RunFinished(status="error"))], ("error", 0),
+    ),
+    "twice, the last time before its start": (
+        [(0, builtin.RunStarted(name="n")), (5, builtin.RunFinished()), (9, builtin.RunStarted(name="n")),
+         (8, builtin.RunFinished(status="error"))],
+        ("error", 8000),
+    ),
+    "killed, and begun again with a clock set back": (
+        [(0, builtin.RunStarted(name="n")), (9, builtin.RunStarted(name="n")), (8, builtin.RunFinished())],
+        ("abandoned", None),
+    ),
+    "killed, begun again and finished": (
+        [(0, builtin.RunStarted(name="n")), (5, builtin.RunStarted(name="n")), (9, builtin.RunFinished())],
+        ("ok", 9000),
+    ),
 }  # fmt: skip
 
 
@@ -114,7 +133,7 @@ def test_a_run_that_still_says_something_is_running(root: Path) -> None:
     """Until nothing has come from it for a while."""
     now = datetime.now(UTC)
     recorder = Recorder(Config(root=str(root), strict=True))
-    after_s = recorded.ABANDONED_AFTER_S
+    after_s = definitions.ABANDONED_AFTER_S
     for run, silent_s in (("fresh", 0), ("quiet", after_s - 60), ("gone", after_s + 60)):
         recorder.emit(builtin.RunStarted(name="n"), run_id=run, timestamp=now - timedelta(days=1))
         recorder.emit("anything", run_id=run, timestamp=now - timedelta(seconds=silent_s))

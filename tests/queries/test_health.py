@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eventlog.errors import QueryFailed
 from eventlog.format import builtin
@@ -52,14 +54,14 @@ def runs(count: int, *, hours_ago: float, failed: int = 0, minutes: float = 10) 
     return told
 
 
-def calls(count: int, *, hours_ago: float, failed: int = 0, in_runs: bool = False, **fields: Any) -> list[Told]:
-    """Calls of a model in a row, the first of which fail. `in_runs` has each in a run of its own."""
+def calls(count: int, *, hours_ago: float, failed: int = 0, in_runs: str = "", **fields: Any) -> list[Told]:
+    """Calls of a model in a row, the first of which fail. `in_runs` has each in a run of its own, named so."""
     fields = {name: Decimal(value) if name == "cost_usd" else value for name, value in fields.items()}
     return [
         (
             ago(hours=hours_ago) + timedelta(seconds=n),
             builtin.LlmCall(request_model="m", error_type="Timeout" if n < failed else None, **fields),
-            WHO | ({"run_id": f"r{hours_ago}-{n}"} if in_runs else {}),
+            WHO | ({"run_id": f"{in_runs}-{n}"} if in_runs else {}),
         )
         for n in range(count)
     ]
@@ -144,10 +146,23 @@ CASES: dict[str, tuple[str, list[Told], int | None, str, dict[str, Any]]] = {
     ),
     "dearer by the run": (
         "cost",
-        calls(6, hours_ago=50, cost_usd="0.1", in_runs=True) + calls(5, hours_ago=5, cost_usd="0.4", in_runs=True),
+        calls(6, hours_ago=50, cost_usd="0.1", in_runs="old") + calls(5, hours_ago=5, cost_usd="0.4", in_runs="new"),
         15, "$0.4000 per run, $0.1000 before (×4.00)",
-        {"runs": 5, "runs_before": 6, "usd_per_run": 0.4, "windows_before": 1},
+        {"runs": 5, "runs_before": 6, "run_usd": Decimal("2.0"), "run_usd_before": Decimal("0.6")},
     ),
+    "runs that went on for days": (
+        "cost",
+        [told for day in (1, 2) for told in calls(5, hours_ago=24 * day + 1, cost_usd="1", in_runs="long")]
+        + calls(5, hours_ago=5, cost_usd="2", in_runs="new"), 0, "$2.00 per run, $2.00 before (×1.00)",
+        {"runs": 5, "runs_before": 5, "run_usd": Decimal(10), "run_usd_before": Decimal(10)},
+    ),
+    "runs that go on in the window": (
+        "cost",
+        calls(6, hours_ago=50, cost_usd="1", in_runs="old") + calls(5, hours_ago=25, cost_usd="1", in_runs="long")
+        + calls(5, hours_ago=5, cost_usd="1", in_runs="long"), 3, "$2.00 per run, $1.00 before (×2.00)",
+        {"runs": 5, "runs_before": 6, "run_usd": Decimal(10), "run_usd_before": Decimal(6)},
+    ),
+    "a half": ("tool_errors", tools(16, failed=2), 1, "2 of 16 tool calls failed (12.5%): (unknown) 2", {"failed": 2}),
     "dearer, with little to compare": (
         "cost", [told for day in (2, 3) for told in calls(1, hours_ago=24 * day, cost_usd="0.1")]
         + calls(1, hours_ago=5, cost_usd="100"), None, "too little to compare costs", {"windows_before": 2},
@@ -233,6 +248,44 @@ def test_each_penalty_alone(cases: Path, case: str) -> None:
     rows = store.sql(penalty.query).dicts()
     assert len(rows) == bool(row)
     assert {key: rows[0][key] for key in row} == row if row else True
+
+
+@pytest.mark.parametrize(
+    ("name", "free", "full", "points_max"),
+    [("run_errors", (0, 1), (1, 2), 60), ("call_errors", (1, 50), (1, 4), 20), ("tool_errors", (1, 10), (3, 5), 10)],
+)
+@given(count=st.integers(10, 10_000), share=st.floats(0, 1))
+def test_points_are_exact(
+    name: str, free: tuple[int, int], full: tuple[int, int], points_max: int, count: int, share: float
+) -> None:
+    """By whole numbers alone: the share over a common denominator, and halves rounded up."""
+    failed = int(count * share)
+    above = failed * free[1] - free[0] * count  # share - free, times count × free[1]
+    span = full[0] * free[1] - free[0] * full[1]  # full - free, times full[1] × free[1]
+    numerator, denominator = points_max * above * full[1], count * span
+    expected = min(max((2 * numerator + denominator) // (2 * denominator), 0), points_max)
+    check = next(each for each in CHECKS if each.name == name)
+    row = {"finished": count, "calls": count, "failed": failed, "types": None}
+    points, _ = check.judge(row)
+    assert points is not None
+    assert score.rounded(points) == expected
+
+
+@pytest.mark.parametrize(
+    ("minutes", "until", "counts"),
+    [
+        (10, "12:05", False), (10, "12:06", True), (10, "12:15", True), (10, "12:16", False), (15, "12:06", True),
+        (60, "13:00", True), (60, "13:05", True), (60, "13:06", False), (60, "12:05", False), (1440, "13:00", True),
+    ],
+)  # fmt: skip
+def test_a_run_is_given_up_in_one_window(root: Path, minutes: int, until: str, counts: bool) -> None:
+    """In that with the moment at which it was: 15 minutes after its last event, at 12:05, however long the window."""
+    began = datetime(2026, 3, 9, 11, 50, tzinfo=UTC)
+    record(root, *run_of("lost", began, None))
+    now = datetime.fromisoformat(f"2026-03-09T{until}:00+00:00")
+    (found,) = ReadStore(root).health(now=now, window=timedelta(minutes=minutes))
+    (stuck,) = (each for each in found.penalties if each.name == "stuck_runs")
+    assert (stuck.points, stuck.found.startswith("1 abandoned of 1 run")) == ((30, True) if counts else (0, False))
 
 
 def told_of(who: dict[str, str], *told: Told) -> list[Told]:

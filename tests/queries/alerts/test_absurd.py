@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from eventlog.format import builtin
 from eventlog.queries.alerts import evaluate
 from eventlog.queries.alerts.check import Checked
+from eventlog.queries.alerts.evaluate import AsOf
 from eventlog.queries.alerts.machine import Reading
 from eventlog.queries.alerts.rules import Rule
 from eventlog.queries.cost import costs
@@ -71,12 +71,12 @@ def test_a_rule_that_cannot_be_measured_is_found_among_the_others(root: Path, mo
     read = evaluate.MEASURES[("error_rate",)]
     asked = 0
 
-    def fail(connection: duckdb.DuckDBPyConnection, of_kind: Sequence[Rule], now: datetime) -> list[Reading]:
+    def fail(connection: duckdb.DuckDBPyConnection, of_kind: Sequence[Rule], as_of: AsOf) -> list[Reading]:
         nonlocal asked
         asked += 1
         if any(each.name == "wild" for each in of_kind):
             raise LookupError("wild")
-        return read(connection, of_kind, now)
+        return read(connection, of_kind, as_of)
 
     monkeypatch.setitem(evaluate.MEASURES, ("error_rate",), fail)
     emit(root, (-5, call(error_type="E"), {}))
