@@ -9,7 +9,7 @@ minus the duration is the start. The envelope names agent, run, session and step
 unknown fields are stored, and a program may register a struct of its own under one of these names.
 
 Token counts are disjoint: `uncached_input_tokens`, `cache_read_tokens` and the two `cache_write_…_tokens` add up to
-the input; `reasoning_tokens` are a part of `output_tokens`. Anthropic counts like this; eventlog.record.usage splits
+the input; `reasoning_tokens` are a part of `output_tokens`. Anthropic counts like this; eventlog.format.usage splits
 the counts of OpenAI and OpenTelemetry, whose input includes cached tokens.
 """
 
@@ -96,6 +96,9 @@ class LlmCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     service_tier: str | None = None
+    web_searches: int | None = None
+    inference_geo: str | None = None
+    usage_problem: str | None = None
     raw_usage: Attributes | None = None
     latency_ms: float | None = None
     time_to_first_token_ms: float | None = None

@@ -16,6 +16,8 @@ import msgspec
 
 from eventlog.errors import EventlogError
 from eventlog.format import builtin
+from eventlog.format.usage import Advice, Reading, read
+from eventlog.format.usage_dialects import ADVISOR
 from eventlog.process import forks
 from eventlog.process.forks import Phase
 from eventlog.process.guards import STOPS
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
         output_tokens: int | None
         reasoning_tokens: int | None
         service_tier: str | None
+        web_searches: int | None
+        inference_geo: str | None
+        usage_problem: str | None
         raw_usage: dict[str, Any] | None
         latency_ms: float | None
         time_to_first_token_ms: float | None
@@ -143,9 +148,9 @@ class _Timed(Block):
         fields = {"error_type": error_type, "error_message": error_message, **values}
         if self._attributes:
             fields["attributes"] = _joined(fields.get("attributes"), self._attributes)
-        self._emit(self._event(fields, took_ms))
+        self._record(fields, took_ms)
 
-    def _event(self, fields: dict[str, Any], took_ms: float) -> msgspec.Struct:
+    def _record(self, fields: dict[str, Any], took_ms: float) -> None:
         raise NotImplementedError
 
 
@@ -166,8 +171,8 @@ class TimedLlmCall(_Timed):
         if self._values.get("time_to_first_token_ms") is None:
             self._values["time_to_first_token_ms"] = since_ms(self._began)
 
-    def _event(self, fields: dict[str, Any], took_ms: float) -> msgspec.Struct:
-        return llm_call(fields.pop("usage", None), {"latency_ms": took_ms, **fields})
+    def _record(self, fields: dict[str, Any], took_ms: float) -> None:
+        emit_llm_call(self._emit, fields.pop("usage", None), {"latency_ms": took_ms, **fields})
 
 
 class TimedToolCall(_Timed):
@@ -175,9 +180,9 @@ class TimedToolCall(_Timed):
 
     _FIELDS = frozenset(builtin.ToolCall.__struct_fields__)
 
-    def _event(self, fields: dict[str, Any], took_ms: float) -> msgspec.Struct:
+    def _record(self, fields: dict[str, Any], took_ms: float) -> None:
         ok = fields["error_type"] is None
-        return builtin.ToolCall(**{"duration_ms": took_ms, "ok": ok, **fields})
+        self._emit(builtin.ToolCall(**{"duration_ms": took_ms, "ok": ok, **fields}))
 
 
 _LLM_CALL = frozenset(builtin.LlmCall.__struct_fields__)
@@ -190,26 +195,52 @@ def _joined(attributes: object, more: dict[str, Any]) -> dict[str, Any]:
     return {**(attributes if isinstance(attributes, dict) else {"attributes": attributes}), **more}
 
 
-def llm_call(usage: object, fields: LlmCallFields | dict[str, Any]) -> builtin.LlmCall:
-    """Return the event of a call. `usage` is the provider's usage object; `fields` override its counts.
+def emit_llm_call(emit: Emit, usage: object, fields: LlmCallFields | dict[str, Any]) -> str | None:
+    """Emit the event of a call, and one for each call of an advisor inside of it; return the id of the first.
 
-    An unknown field becomes one of the `attributes`. Never raises for values: the call is paid for.
+    `usage` is the provider's usage object; `fields` override what it says. An unknown field becomes one of the
+    `attributes`. Never raises for values: the call is paid for. An advisor is a model that the provider asked on its
+    own; the usage object says which, and what it used.
     """
     values: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     unknown = {name: values.pop(name) for name in values.keys() - _LLM_CALL}
     if unknown:
         values["attributes"] = _joined(values.get("attributes"), unknown)
     raw = usages.as_dict(usage)
+    advice: tuple[Advice, ...] = ()
     if raw is not None:
-        tier = "fast" if raw.get("speed") == "fast" else raw.get("service_tier")  # as for imported sessions
-        reported = {"raw_usage": raw, **usages.split(raw)}
-        values = {**reported, **({"service_tier": tier} if isinstance(tier, str) else {}), **values}
+        reading = read(raw)
+        advice = reading.advice
+        values = {"raw_usage": raw, **reading.counts, **_told(reading), **values}
     if isinstance(values.get("finish_reasons"), str):
         values["finish_reasons"] = [values["finish_reasons"]]
     cost = totals.decimal(values.get("cost_usd"))
     if cost is not None:
         values["cost_usd"] = cost
-    return builtin.LlmCall(**values)
+    call = builtin.LlmCall(**values)
+    event_id = emit(call)
+    for number, one in enumerate(advice, start=1):
+        emit(_advisor_call(call, f"{call.response_id or event_id}#{ADVISOR}/{number}", one))
+    return event_id
+
+
+def _told(reading: Reading) -> dict[str, Any]:
+    told = {
+        "service_tier": reading.service_tier, "web_searches": reading.web_searches,
+        "inference_geo": reading.inference_geo, "usage_problem": reading.problem,
+    }  # fmt: skip
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _advisor_call(call: builtin.LlmCall, response_id: str, advice: Advice) -> builtin.LlmCall:
+    """Return the event of an advisor's call. What the caller says that a call cost is the cost of all of it."""
+    fields: dict[str, Any] = {
+        "operation_name": call.operation_name, "provider_name": call.provider_name, "response_model": advice.model,
+        "response_id": response_id, **advice.counts, "service_tier": advice.service_tier,
+        "inference_geo": call.inference_geo, "usage_problem": advice.problem, "raw_usage": dict(advice.raw),
+        "cost_usd": None if call.cost_usd is None else Decimal(0),
+    }  # fmt: skip
+    return builtin.LlmCall(**fields)
 
 
 def described(error: BaseException | None) -> tuple[str | None, str | None]:

@@ -111,12 +111,12 @@ class Scope:
         """Record a finished call of a model; return the event's id, or None where it was not recorded.
 
         `usage` is the provider's usage object (a dict, or an SDK's object): it is split into token counts
-        that mean the same for all providers (eventlog.record.usage), and stored as `raw_usage`. `fields` override
-        its counts.
+        that mean the same for all providers (eventlog.format.usage), and stored as `raw_usage`. `fields` override
+        its counts. What an advisor used inside of the call is recorded as a call of its own.
         """
         if not self._is_seen():
             return None
-        return self._emit(calls.llm_call(usage, fields))
+        return calls.emit_llm_call(self._emit, usage, fields)
 
     def timed_llm_call(self, *, usage: object = None, **fields: Unpack[LlmCallFields]) -> TimedLlmCall:
         """Return a block around a call of a model. It is measured, and recorded at its end, even if it fails."""

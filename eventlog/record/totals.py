@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from eventlog.format import builtin
-from eventlog.record.usage import TOKENS
+from eventlog.format.usage_dialects import TOKENS
 
 #: The function that returns prices, by name: the write side must not depend on the read side.
 _PRICES = ("eventlog.queries.cost.prices", "price_of_call")
@@ -143,6 +143,8 @@ class Totals:
         if cost is not None:
             self._cost_usd += cost
             self._priced += 1
+        elif event.usage_problem is not None:
+            self._unpriced += 1
         elif tokens:
             tokens.pop("reasoning_tokens", None)  # a part of the output
             self._pending.append(_Call(model, event.provider_name, datetime.now(UTC), tokens, event.service_tier))

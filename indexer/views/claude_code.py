@@ -9,7 +9,7 @@ subagents used is inside `progress` lines and nowhere else. `<synthetic>` is no 
 from __future__ import annotations
 
 from eventlog.indexer.sql import ident, literal, literals
-from eventlog.indexer.views import messages
+from eventlog.indexer.views import messages, usage
 from eventlog.indexer.views.promoted import PromotedColumn
 from eventlog.indexer.views.sources import SourceViews, rows_of
 
@@ -20,14 +20,6 @@ _OF_MESSAGE = {
     "message_id": "/id",
     "model": "/model",
     "stop_reason": "/stop_reason",
-    "input_tokens": "/usage/input_tokens",
-    "cache_read": "/usage/cache_read_input_tokens",
-    "cache_write": "/usage/cache_creation_input_tokens",
-    "written_5m": "/usage/cache_creation/ephemeral_5m_input_tokens",
-    "written_1h": "/usage/cache_creation/ephemeral_1h_input_tokens",
-    "output": "/usage/output_tokens",
-    "speed": "/usage/speed",
-    "service_tier": "/usage/service_tier",
 }
 #: Where they stand in a line. What a subagent said is a line within a line.
 _OF_LINE = {
@@ -49,6 +41,14 @@ _POINTERS = list(dict.fromkeys(["/cwd", "/summary", "/data/type", *_OF_LINE.valu
 PARTS = PromotedColumn(
     _TYPE, "parts", "VARCHAR", f"to_json(json_extract_string(payload, [{literals(_POINTERS)}]))::VARCHAR"
 )
+#: The reading of a line's usage object. Only lines that have one are taken apart again for it.
+USAGE = usage.promoted(
+    _TYPE,
+    "usage",
+    """CASE WHEN contains(payload::VARCHAR, '"usage"') THEN list_transform(
+        [json_extract(payload, ['/type', '/message/usage', '/data/message/message/usage'])],
+        lambda x: CASE WHEN x[1] = '"progress"' THEN x[3] ELSE x[2] END)[1] END""",
+)
 #: What they mean is said below, so that a better rule improves the past as well.
 _LINES = f"(SELECT *, {ident(PARTS.column)}::JSON::VARCHAR[] AS parts FROM {rows_of(_TYPE)})"
 
@@ -62,6 +62,7 @@ def _parts(pointers: dict[str, str]) -> str:
     return ", ".join(f"{_part(pointer)} AS {name}" for name, pointer in pointers.items())
 
 
+_USAGE_COLUMNS = ", ".join(f"{value} AS {name}" for name, value in usage.columns("reading").items())
 _COMMON = f"event_id, timestamp, run_id, session_id, parent_event_id, workspace, agent, {_part('/cwd')} AS project"
 
 
@@ -79,47 +80,41 @@ def _messages(lines: str, of_line: str, of_progress: str) -> str:
 # apart every line again for the part that it looks at. Whole payloads would have to be held for that, so none is.
 _LLM_CALLS = f"""
 WITH lines AS MATERIALIZED (
-    SELECT * EXCLUDE payload, payload -> '/message/usage' AS usage_of_line,
+    SELECT * EXCLUDE payload, {ident(USAGE.column)}::JSON::VARCHAR[] AS reading,
+           payload -> '/message/usage' AS usage_of_line,
            payload -> '/data/message/message/usage' AS usage_of_progress
     FROM {_LINES} WHERE contains({ident(PARTS.column)}, '"assistant"')
 ), counted AS (
-    SELECT * REPLACE (
-               coalesce(message_id, event_id::VARCHAR) AS message_id,
-               TRY_CAST(written_5m AS BIGINT) AS written_5m, TRY_CAST(written_1h AS BIGINT) AS written_1h
-           ),
-           TRY_CAST(input_tokens AS BIGINT) AS uncached_input_tokens,
-           TRY_CAST(cache_read AS BIGINT) AS cache_read_tokens,
-           TRY_CAST(cache_write AS BIGINT) AS cache_write_tokens,
-           TRY_CAST(output AS BIGINT) AS output_tokens
-    FROM ({_messages("lines", "usage_of_line AS raw_usage", "usage_of_progress")})
+    SELECT * REPLACE (coalesce(message_id, event_id::VARCHAR) AS message_id),
+           {_USAGE_COLUMNS}
+    FROM ({_messages("lines", "reading, usage_of_line AS raw_usage", "reading, usage_of_progress")})
     WHERE role = 'assistant' AND model IS NOT NULL AND model <> '<synthetic>'
 ), ranked AS (
     SELECT *,
            row_number() OVER (
                PARTITION BY workspace, message_id, request_id
                ORDER BY coalesce(uncached_input_tokens, 0)::HUGEINT + coalesce(cache_read_tokens, 0)
-                        + coalesce(cache_write_tokens, 0) + coalesce(output_tokens, 0) DESC, timestamp, event_id
+                        + coalesce(cache_write_5m_tokens, 0) + coalesce(cache_write_1h_tokens, 0)
+                        + coalesce(output_tokens, 0) DESC, timestamp, event_id
            ) AS position,
            min(timestamp) OVER (PARTITION BY workspace, message_id, request_id) AS first_timestamp,
            max(timestamp) OVER (PARTITION BY workspace, message_id, request_id) AS last_timestamp
     FROM counted
+), calls AS (
+    SELECT message_id, request_id, run_id, session_id, parent_event_id, subagent_id, workspace, agent,
+           {literal(_TYPE)} AS source, project, 'anthropic' AS provider, model, NULL::VARCHAR AS request_model,
+           coalesce(uncached_input_tokens, 0) AS uncached_input_tokens,
+           coalesce(cache_read_tokens, 0) AS cache_read_tokens,
+           coalesce(cache_write_5m_tokens, 0) AS cache_write_5m_tokens,
+           coalesce(cache_write_1h_tokens, 0) AS cache_write_1h_tokens,
+           coalesce(output_tokens, 0) AS output_tokens, reasoning_tokens, stop_reason, service_tier, raw_usage,
+           usage_problem, web_searches, inference_geo, advice,
+           NULL::DOUBLE AS latency_ms, NULL::DOUBLE AS ttft_ms, true AS ok, NULL::VARCHAR AS error_type,
+           NULL::DECIMAL(38,18) AS reported_cost_usd,
+           first_timestamp AS timestamp, last_timestamp, event_id
+    FROM ranked WHERE position = 1
 )
-SELECT message_id, request_id, run_id, session_id, parent_event_id, subagent_id, workspace, agent,
-       {literal(_TYPE)} AS source, project, 'anthropic' AS provider, model, NULL::VARCHAR AS request_model,
-       coalesce(uncached_input_tokens, 0) AS uncached_input_tokens,
-       coalesce(cache_read_tokens, 0) AS cache_read_tokens,
-       -- without the split by lifetime, a cache write has the default one of 5 minutes
-       coalesce(written_5m, TRY(cache_write_tokens - coalesce(written_1h, 0)), 0) AS cache_write_5m_tokens,
-       coalesce(written_1h, 0) AS cache_write_1h_tokens,
-       coalesce(output_tokens, 0) AS output_tokens, NULL::BIGINT AS reasoning_tokens,
-       stop_reason,
-       -- Anthropic's fast mode is a speed beside the tier, and has prices of its own as tiers have
-       CASE WHEN speed = 'fast' THEN 'fast' ELSE service_tier END AS service_tier,
-       raw_usage,
-       NULL::DOUBLE AS latency_ms, NULL::DOUBLE AS ttft_ms, true AS ok, NULL::VARCHAR AS error_type,
-       NULL::DECIMAL(38,18) AS reported_cost_usd,
-       first_timestamp AS timestamp, last_timestamp, event_id
-FROM ranked WHERE position = 1
+{usage.with_advice("calls")}
 """
 
 _BLOCKS = f"""
@@ -177,7 +172,7 @@ FROM lines WHERE text <> '' AND position = 1
 """
 
 VIEWS = SourceViews(
-    promoted=(PARTS,),
+    promoted=(PARTS, USAGE),
     llm_calls=_LLM_CALLS,
     tool_calls=_TOOL_CALLS,
     sessions=_SESSIONS,

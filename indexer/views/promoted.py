@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from eventlog.indexer.sql import ident
+
 
 class PromotedColumn(NamedTuple):
     """A column of `event_rows` that is filled from the payloads of one event type.
 
     It holds the payload's top-level field `field`, or the value of `expression`, SQL over the column `payload` alone.
     `kind` is the column's DuckDB type. The column `llm_call/latency_ms` has the field `latency_ms` of `llm_call`.
+    `steps` are what the expression needs more than once: names and SQL, which may use the steps before it. A name is
+    the column's own with more behind a slash (`codex/usage/values`); SQL quotes it.
     """
 
     event_type: str
     field: str
     kind: str
     expression: str | None = None
+    steps: tuple[tuple[str, str], ...] = ()
 
     @property
     def column(self) -> str:
@@ -25,3 +30,9 @@ class PromotedColumn(NamedTuple):
     def value(self, of_field: str) -> str:
         """Return the SQL of the column's value: NULL where the expression fails; `of_field` where there is none."""
         return f"TRY((\n{self.expression or of_field}\n)::{self.kind})"
+
+    def stepped(self, rows: str, condition: str = "true") -> str:
+        """Return the rows of a FROM clause with the steps of this column, computed where the condition holds."""
+        for name, expression in self.steps:
+            rows = f"(SELECT *, CASE WHEN {condition} THEN TRY({expression}) END AS {ident(name)} FROM {rows})"
+        return rows

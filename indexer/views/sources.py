@@ -241,10 +241,13 @@ def _check_promoted(connection: duckdb.DuckDBPyConnection, source: Source, views
             raise InvalidSource(f"{its_column} is there twice; DuckDB compares names without case")
         names.add(column.column.lower())
         try:
-            connection.execute(f"SELECT {column.value('NULL')} FROM (SELECT '{{}}'::JSON AS payload)")
+            connection.execute(f"SELECT {column.value('NULL')} FROM {column.stepped(_A_PAYLOAD)}")
             connection.execute(f"SELECT NULL AS {ident(column.column)}")
         except (duckdb.Error, UnicodeEncodeError) as error:
             raise InvalidSource(f"{its_column} is refused by DuckDB: {error}") from error
+
+
+_A_PAYLOAD = "(SELECT '{}'::JSON AS payload)"
 
 
 def _check_select(

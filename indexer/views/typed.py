@@ -175,10 +175,10 @@ def _worth_promoting(
 def promoted_columns(connection: duckdb.DuckDBPyConnection) -> list[PromotedColumn]:
     """Return the promoted columns of an index, in their order."""
     rows = connection.execute("PRAGMA table_info('event_rows')").fetchall()
-    expressions = {column.column: column.expression for column in sources.promoted()}
+    computed = {column.column: (column.expression, column.steps) for column in sources.promoted()}
     columns = ((name, name.partition("/"), kind) for _, name, kind, *_ in rows)
     return [
-        PromotedColumn(event_type, field, kind, expressions.get(name))
+        PromotedColumn(event_type, field, kind, *computed.get(name, ()))
         for name, (event_type, slash, field), kind in columns
         if slash
     ]
@@ -215,10 +215,15 @@ def insert(
     values += [
         f"CASE WHEN event_type = {literal(column.event_type)} THEN {column.value('NULL')} END" for column in computed
     ]
-    without_texts = f" EXCLUDE ({', '.join(f'texts_{number}' for number in range(len(texts)))})" if texts else ""
+    on_the_way = [f"texts_{number}" for number in range(len(texts))]
+    rows = source
+    for column in computed:
+        rows = column.stepped(rows, f"event_type = {literal(column.event_type)}")
+        on_the_way += [ident(name) for name, _ in column.steps]
+    without = f" EXCLUDE ({', '.join(on_the_way)})" if on_the_way else ""
     named = [f"{value} AS {name}" for value, name in zip(values, names, strict=True)]
     statement = INSERT_ROWS.format(
-        columns=", ".join([f"*{without_texts}", *named]), texts=", ".join(["*", *texts]), rows=source
+        columns=", ".join([f"*{without}", *named]), texts=", ".join(["*", *texts]), rows=rows
     )
     row = connection.execute(statement).fetchone()
     return int(row[0]) if row else 0
