@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.format import usage_dialects
-from eventlog.format.usage import read
+from eventlog.format.usage import Advice, read
 from eventlog.record import coercion, sdk_objects, usage
 
 #: A usage object as its provider documents it → uncached input, cache read, write 5 min, write 1 h, output, reasoning.
@@ -147,6 +147,110 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int | None, ...]]] = {
         {"gen_ai.usage.prompt_tokens": 1000, "gen_ai.usage.completion_tokens": 20},
         (1000, None, None, None, 20, None),
     ),
+    "OpenTelemetry with the newer name of writes, which counts first": (
+        {
+            "gen_ai.usage.input_tokens": 1000, "gen_ai.usage.cache_write.input_tokens": 100,
+            "gen_ai.usage.cache_creation.input_tokens": 90, "gen_ai.usage.output_tokens": 20,
+        },
+        (900, None, 100, None, 20, None),
+    ),
+    "OpenLLMetry": (
+        {
+            "gen_ai.usage.prompt_tokens": 1000, "gen_ai.usage.cache_read_input_tokens": 600,
+            "gen_ai.usage.cache_creation_input_tokens": 100, "gen_ai.usage.completion_tokens": 20,
+            "gen_ai.usage.reasoning_tokens": 5, "llm.usage.total_tokens": 1020,
+        },
+        (300, 600, 100, None, 20, 5),
+    ),
+    "OpenInference": (
+        {
+            "llm.token_count.prompt": 120, "llm.token_count.completion": 30, "llm.token_count.total": 150,
+            "llm.token_count.prompt_details.cache_read": 20, "llm.token_count.prompt_details.cache_write": 10,
+            "llm.token_count.completion_details.reasoning": 4,
+        },
+        (90, 20, 10, None, 30, 4),
+    ),
+    "Copilot": (
+        {
+            "inputTokens": 15534, "outputTokens": 45, "cacheReadTokens": 14848, "cacheWriteTokens": 0,
+            "reasoningTokens": 30,
+        },
+        (686, 14848, 0, None, 45, 30),
+    ),
+    "Copilot without reasoning": (
+        {"inputTokens": 100, "outputTokens": 5, "cacheReadTokens": 40, "cacheWriteTokens": 10},
+        (50, 40, 10, None, 5, None),
+    ),
+    "the Gemini CLI": (
+        {"input": 12207, "output": 105, "cached": 2558, "thoughts": 153, "tool": 0, "total": 12465},
+        (9649, 2558, None, None, 258, 153),
+    ),
+    "the Gemini CLI with a tool": (
+        {"input": 1000, "output": 50, "cached": 400, "thoughts": 70, "tool": 10, "total": 1130},
+        (610, 400, None, None, 120, 70),
+    ),
+    "OpenCode": (
+        {"input": 300, "output": 50, "reasoning": 150, "cache": {"read": 600, "write": 100}},
+        (300, 600, 100, None, 200, 150),
+    ),
+    "pi": (
+        {"input": 3, "output": 191, "cacheRead": 7, "cacheWrite": 1684, "cost": {"total": 0.009189}},
+        (3, 7, 1684, None, 191, None),
+    ),
+    "LangChain that knows for how long was written": (
+        {
+            "input_tokens": 400, "output_tokens": 240, "total_tokens": 640,
+            "input_token_details": {
+                "cache_creation": 0, "cache_read": 100, "ephemeral_5m_input_tokens": 80,
+                "ephemeral_1h_input_tokens": 70,
+            },
+        },
+        (150, 100, 80, 70, 240, None),
+    ),
+    "a split that is short of the total": (
+        {
+            "input_tokens": 10, "output_tokens": 5, "cache_creation_input_tokens": 300,
+            "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 50},
+        },
+        (10, None, 250, 50, 5, None),
+    ),
+    "a split that says nothing": (
+        {
+            "input_tokens": 10, "output_tokens": 5, "cache_creation_input_tokens": 300,
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+        },
+        (10, None, 300, 0, 5, None),
+    ),
+    "a split that says more than the total": (
+        {
+            "input_tokens": 10, "output_tokens": 5, "cache_creation_input_tokens": 300,
+            "cache_creation": {"ephemeral_5m_input_tokens": 200, "ephemeral_1h_input_tokens": 200},
+        },
+        (10, None, 300, None, 5, None),
+    ),
+    "compaction, which is not in the sums": (
+        {
+            "input_tokens": 23000, "output_tokens": 1000, "cache_read_input_tokens": 0,
+            "iterations": [
+                {
+                    "type": "compaction", "input_tokens": 180000, "output_tokens": 3500,
+                    "cache_creation_input_tokens": 40, "cache_creation": {"ephemeral_1h_input_tokens": 30},
+                },
+                {"type": "message", "input_tokens": 23000, "output_tokens": 1000},
+            ],
+        },
+        (203000, 0, 10, 30, 4500, None),
+    ),
+    "a model that declined, and the one that answered": (
+        {
+            "input_tokens": 412, "output_tokens": 264,
+            "iterations": [
+                {"type": "message", "model": "claude-fable-5", "input_tokens": 408, "output_tokens": 0},
+                {"type": "fallback_message", "model": "claude-opus-5", "input_tokens": 412, "output_tokens": 264},
+            ],
+        },
+        (412, None, None, None, 264, None),
+    ),
     "Ollama": ({"prompt_eval_count": 26, "eval_count": 298}, (26, None, None, None, 298, None)),
     "our own names": (
         {"uncached_input_tokens": 1, "cache_read_tokens": 2, "cache_write_1h_tokens": 3, "output_tokens": 4},
@@ -171,6 +275,74 @@ def test_every_provider_is_split_alike(case: str) -> None:
     raw, expected = CASES[case]
     named = {name: count for name, count in zip(usage_dialects.TOKENS, expected, strict=True) if count is not None}
     assert read(raw).counts == named
+
+
+#: A usage object → its problem.
+PROBLEMS: dict[str, tuple[dict[str, Any], str | None]] = {
+    "negative": ({"input_tokens": -4, "output_tokens": 1}, "input_tokens: -4"),
+    "fractional": ({"input_tokens": 1, "output_tokens": 1.5}, "output_tokens: 1.5"),
+    "a text": ({"input_tokens": "12"}, 'input_tokens: "12"'),
+    "a boolean": ({"input_tokens": 1, "output_tokens": True}, "output_tokens: true"),
+    "huge": ({"input_tokens": 2**53}, "input_tokens: a huge number"),
+    "the largest count": ({"input_tokens": 2**53 - 1}, None),
+    "null": ({"input_tokens": 1, "cache_creation": None, "output_tokens": None, "service_tier": None}, None),
+    "details that are none": ({"prompt_tokens": 1, "prompt_tokens_details": 5}, "prompt_tokens_details: 5"),
+    "an alternative that is not taken": (
+        {"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 4}, "cached_tokens": -1}, "cached_tokens: -1",
+    ),
+    "more cached than input": ({"prompt_tokens": 10, "cached_tokens": 40}, "cache: 40 of 10 input tokens"),
+    "more reasoning than output": (
+        {"input_tokens": 9, "output_tokens": 10, "reasoning_output_tokens": 300}, "reasoning: 300 of 10 output tokens",
+    ),
+    "an unknown object": ({"cost": 3, "credits": 7, "plan": None}, "no known count among cost, credits"),
+    "an empty object": ({}, None),
+    "an unknown iteration": (
+        {"input_tokens": 1, "iterations": [{"type": "planner", "input_tokens": 9}]},
+        'iterations: unknown type "planner"',
+    ),
+    "an iteration that is none": ({"input_tokens": 1, "iterations": [5]}, "iterations: unknown type null"),
+    "iterations that are none": ({"input_tokens": 1, "iterations": {"a": 1}}, "iterations: an object"),
+    "no iterations": ({"input_tokens": 1, "iterations": []}, None),
+    "as many as are kept": (
+        {"input_tokens": 1, "iterations": [{"type": "message"}] * 64}, "iterations: 64 entries or more",
+    ),
+    "odd compaction": (
+        {"input_tokens": 1, "iterations": [{"type": "compaction", "input_tokens": -9}]}, "iterations.input_tokens: -9",
+    ),
+    "searches": ({"input_tokens": 1, "server_tool_use": {"web_search_requests": -1}},
+                 "server_tool_use.web_search_requests: -1"),
+    "a tier": ({"input_tokens": 1, "service_tier": 5}, "service_tier: 5"),
+    "a place": ({"input_tokens": 1, "inference_geo": ["us"]}, "inference_geo: a list"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_what_is_not_understood_is_named(case: str) -> None:
+    """The first thing; the call has no known cost then."""
+    raw, problem = PROBLEMS[case]
+    assert read(raw).problem == problem
+
+
+def test_what_stands_beside_the_counts() -> None:
+    """Tier, searches, the place, and an advisor, who has the tier of the call but not its fast mode."""
+    advisor = {"type": "advisor_message", "model": "claude-opus-4-8", "input_tokens": 20_000, "output_tokens": 800}
+    usage_ = {
+        "input_tokens": 2, "output_tokens": 100, "service_tier": "batch", "inference_geo": "us",
+        "server_tool_use": {"web_search_requests": 3}, "iterations": [{"type": "message"}, advisor],
+    }  # fmt: skip
+    reading = read(usage_)
+    assert (reading.service_tier, reading.web_searches, reading.inference_geo) == ("batch", 3, "us")
+    assert reading.counts == {"uncached_input_tokens": 2, "output_tokens": 100}
+    counts = {"uncached_input_tokens": 20_000, "output_tokens": 800}
+    assert reading.advice == (Advice("claude-opus-4-8", counts, "batch", None, advisor),)
+    fast = read(usage_ | {"speed": "fast", "inference_geo": ""})
+    assert (fast.service_tier, fast.inference_geo, fast.advice[0].service_tier) == ("fast", None, None)
+
+
+def test_the_places_of_one_name_are_of_one_kind() -> None:
+    """SQL looks at a value without asking for the dialect: no count is what holds counts elsewhere."""
+    paths = [path for dialect in usage_dialects.DIALECTS for path in dialect.paths()]
+    assert not {path for path in paths if len(path) == 1} & {path[:1] for path in paths if len(path) == 2}
 
 
 @dataclasses.dataclass

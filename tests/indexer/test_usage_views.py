@@ -23,11 +23,14 @@ from eventlog.indexer.views import usage
 from eventlog.queries.store import ReadStore
 from eventlog.record.calls import emit_llm_call
 from eventlog.record.recorder import Recorder
-from tests.eventlog.test_usage import CASES
+from tests.eventlog.test_usage import CASES, PROBLEMS
 
 #: All that a usage object decides.
-COLUMNS = ("model", *TOKENS, "service_tier", "web_searches", "inference_geo", "usage_problem")
+COLUMNS = (
+    "model", *TOKENS, "service_tier", "web_searches", "inference_geo", "usage_problem", "cost_usd", "unpriced_because",
+)  # fmt: skip
 MODEL = "claude-opus-4-5"
+PROVIDER = {"provider_name": "anthropic"}
 
 
 def calls_of(root: Path, objects: list[Any]) -> dict[str, dict[str, tuple[Any, ...]]]:
@@ -35,7 +38,7 @@ def calls_of(root: Path, objects: list[Any]) -> dict[str, dict[str, tuple[Any, .
     recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     for number, of_call in enumerate(objects):
         name = f"m{number}"
-        emit_llm_call(recorder.emit, of_call, {"response_id": name, "response_model": MODEL})
+        emit_llm_call(recorder.emit, of_call, {"response_id": name, "response_model": MODEL, **PROVIDER})
         message = {"id": name, "model": MODEL, "usage": of_call}
         line = {"type": "assistant", "requestId": name, "message": message}
         if number % 3 == 2:
@@ -44,7 +47,7 @@ def calls_of(root: Path, objects: list[Any]) -> dict[str, dict[str, tuple[Any, .
         recorder.emit("claude_code", line)
     recorder.shutdown()
     Indexer(root).catch_up()
-    rows = ReadStore(root).sql(f"SELECT source, message_id, {', '.join(COLUMNS)} FROM llm_calls", row_limit=10**6).rows
+    rows = ReadStore(root).sql(f"SELECT source, message_id, {', '.join(COLUMNS)} FROM llm_costs", row_limit=10**6).rows
     ways: dict[str, dict[str, tuple[Any, ...]]] = {"llm_call": {}, "claude_code": {}}
     for source, message_id, *values in rows:
         ways[source][message_id] = tuple(values)
@@ -154,7 +157,7 @@ _MANY = {"input_tokens": 1, "iterations": [{"type": "compaction", "input_tokens"
 @given(st.integers(0, 2**32))
 def test_python_and_sql_read_any_object_alike(seed: int) -> None:
     """Counts, tier, searches, place, problem, and what advisors used."""
-    given_ = [*objects(seed, 300), _MANY, *(raw for raw, _ in CASES.values())]
+    given_ = [*objects(seed, 300), _MANY, *(raw for raw, _ in CASES.values()), *(raw for raw, _ in PROBLEMS.values())]
     column = usage.promoted("t", "usage", "payload")
     rows = "(SELECT unnest(?::VARCHAR[])::JSON AS payload)"
     columns = ", ".join(f"{value} AS {name}" for name, value in usage.columns("r").items())
@@ -185,7 +188,7 @@ def test_objects_of_the_test_above_are_read_and_are_refused() -> None:
 
 
 def test_any_object_gives_the_same_call_recorded_and_imported(root: Path) -> None:
-    """The whole way: emitted and imported, indexed, and asked for."""
+    """The whole way: emitted and imported, indexed, and asked for with cost and reason."""
     given_ = objects(11, 150)
     ways = calls_of(root, given_)
     recorded, imported = ways["llm_call"], ways["claude_code"]
@@ -194,3 +197,20 @@ def test_any_object_gives_the_same_call_recorded_and_imported(root: Path) -> Non
         number = int(name.partition("#")[0][1:])
         found = [dict(zip(COLUMNS, way.get(name, ()), strict=False)) for way in (recorded, imported)]
         assert found[0] == found[1], given_[number]
+
+
+def test_an_advisor_has_an_id_and_a_cost_of_its_own(root: Path) -> None:
+    """By the event's id, where the call has none; what is said that a call cost is the cost of all of it."""
+    of_call = {"input_tokens": 1, "iterations": [{"type": "advisor_message", "model": "a", "input_tokens": 7}] * 2}
+    recorder = Recorder(Config(root=str(root), strict=True))
+    event_id = emit_llm_call(recorder.emit, of_call, {"request_model": "m", "cost_usd": "0.5", **PROVIDER})
+    recorder.shutdown()
+    Indexer(root).catch_up()
+    columns = "message_id, model, provider, uncached_input_tokens, reported_cost_usd::VARCHAR"
+    rows = ReadStore(root).sql(f"SELECT {columns} FROM llm_calls ORDER BY 1").rows
+    zero = "0.000000000000000000"
+    assert rows == [
+        (event_id, "m", "anthropic", 1, "0.500000000000000000"),
+        (f"{event_id}#advisor_message/1", "a", "anthropic", 7, zero),
+        (f"{event_id}#advisor_message/2", "a", "anthropic", 7, zero),
+    ]
