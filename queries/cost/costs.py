@@ -12,7 +12,7 @@ calls stay what their tokens say; what the missing tokens would cost stands besi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -22,13 +22,13 @@ import msgspec
 from eventlog.errors import MissingExtra
 from eventlog.indexer.sql import ident, literal, literals
 from eventlog.queries.cost import price_sets, prices, rates
-from eventlog.queries.cost.price_sets import PriceEvent
+from eventlog.queries.cost.price_sets import PriceEvent, SetPrice
 from eventlog.queries.cost.rates import Key, Rate
 from eventlog.queries.rows import rows_as
 
 CALLS, COSTS, RATES = "llm_calls", "llm_costs", "llm_rates"
-#: The most frequent kinds of calls are priced; no program uses more models.
-KEYS_MAX = 5_000
+#: The most frequent kinds of calls are priced. (A deployment or a fine-tune per customer makes thousands.)
+KEYS_MAX = 100_000
 
 USD = "DECIMAL(38,18)"
 _RATE = "DECIMAL(18,18)"
@@ -56,11 +56,15 @@ _PRICED = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", 
 
 
 class ResolvedRates(msgspec.Struct, frozen=True):
-    """The rates of each kind of call, the workspaces with own prices, and warnings about prices."""
+    """The rates of each kind of call, the workspaces with own prices, and warnings about prices.
+
+    `are_all` is false where there are more than KEYS_MAX kinds: the others have no rates, whatever their prices.
+    """
 
     rates: dict[Key, list[Rate]]
     workspaces: list[str]
     notes: list[str]
+    are_all: bool = True
 
 
 def provide(connection: duckdb.DuckDBPyConnection) -> None:
@@ -80,7 +84,7 @@ def install(
     if as_of is not None:
         rates_by_key = {key: _as_if_always(key_rates, as_of) for key, key_rates in rates_by_key.items()}
     _store(connection, rates_by_key)
-    connection.execute(_CREATE_COSTS.format(query=_costs(calls, resolved.workspaces)))
+    connection.execute(_CREATE_COSTS.format(query=_costs(calls, resolved)))
 
 
 def subquery(connection: duckdb.DuckDBPyConnection, resolved: ResolvedRates, *, calls: str = CALLS) -> str:
@@ -89,7 +93,7 @@ def subquery(connection: duckdb.DuckDBPyConnection, resolved: ResolvedRates, *, 
     For a single statement that is faster than `install`, since DuckDB plans a view also when it is created.
     """
     _store(connection, resolved.rates)
-    return f"({_costs(calls, resolved.workspaces)})"
+    return f"({_costs(calls, resolved)})"
 
 
 def resolve(
@@ -102,20 +106,36 @@ def resolve(
     events = price_sets.read(connection) if price_events is None else price_events
     own, notes = price_sets.parse(events)
     workspaces = sorted({price.workspace for price in own if price.workspace is not None})
+    own_of = _by_prefix(own)
     statement = _KEYS.format(workspace=_workspace(workspaces), geo=GEO, calls=calls)
     keys = rows_as(Key, connection.execute(statement, {"limit": KEYS_MAX + 1}))
-    if len(keys) > KEYS_MAX:
+    are_all = len(keys) <= KEYS_MAX
+    if not are_all:
         keys.pop()
         notes.append(f"there are more than {KEYS_MAX:,} kinds of calls; only the most frequent are priced")
     try:
         if any(key.model is not None for key in keys):
             prices.require_library()
-        rates_by_key = {key: prices.rates_for(key, own, prices.library_rates) for key in keys}
+        rates_by_key = {key: prices.rates_for(key, own_of(key), prices.library_rates) for key in keys}
     except MissingExtra as missing:
         notes.append(str(missing))
-        rates_by_key = {key: prices.rates_for(key, own, _no_rates) for key in keys}
+        rates_by_key = {key: prices.rates_for(key, own_of(key), _no_rates) for key in keys}
     prices.save_cache()
-    return ResolvedRates(rates_by_key, workspaces, notes)
+    return ResolvedRates(rates_by_key, workspaces, notes, are_all)
+
+
+def _by_prefix(own: Iterable[SetPrice]) -> Callable[[Key], list[SetPrice]]:
+    """Return a function for the prices whose prefix a model has: comparing thousands with thousands takes too long."""
+    prices_of: dict[str, list[SetPrice]] = {}
+    for price in own:
+        prices_of.setdefault(price.model, []).append(price)
+    lengths = sorted({len(prefix) for prefix in prices_of})
+
+    def own_of(key: Key) -> list[SetPrice]:
+        name = (key.model or "").casefold()
+        return [price for length in lengths if length <= len(name) for price in prices_of.get(name[:length], ())]
+
+    return own_of
 
 
 def _no_rates(_: Key) -> list[Rate]:
@@ -275,7 +295,7 @@ SELECT * EXCLUDE ({", ".join(map(ident, _HELPERS))}),
             WHEN model IS NULL THEN 'no model is named'
             WHEN NOT countable THEN 'its token counts are no counts'
             WHEN NOT has_counts THEN 'no tokens are counted'
-            WHEN version IS NULL THEN {literal(NO_PRICE)}
+            WHEN version IS NULL THEN {{no_price}}
             WHEN searches_usd IS NULL THEN {literal(NO_SEARCH_PRICE)}
             ELSE {literal(NO_RATE)} END AS unpriced_because,
        is_short AS cut_short,
@@ -287,5 +307,6 @@ FROM amounts
 _CREATE_COSTS = f"CREATE OR REPLACE TEMP VIEW {COSTS} AS {{query}}"
 
 
-def _costs(calls: str, workspaces: Sequence[str]) -> str:
-    return _LLM_COSTS.format(workspace=_workspace(workspaces), calls=calls)
+def _costs(calls: str, resolved: ResolvedRates) -> str:
+    no_price = NO_PRICE if resolved.are_all else f"{NO_PRICE}, or was not looked up: over {KEYS_MAX:,} kinds of calls"
+    return _LLM_COSTS.format(workspace=_workspace(resolved.workspaces), calls=calls, no_price=literal(no_price))

@@ -6,7 +6,7 @@ call belongs to the one of its timestamp.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 from typing import Any, Literal
 
@@ -100,7 +100,10 @@ class Unpriced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Burn(msgspec.Struct, frozen=True, kw_only=True):
-    """The cost of the running UTC day so far, and projected to its end at the same rate."""
+    """The cost of the running UTC day so far, and projected to its end at the same rate.
+
+    A call that is dated later, by a clock that ran ahead, is not in it.
+    """
 
     day: datetime
     calls: int
@@ -188,7 +191,7 @@ def report(
             **_bounds(by, since, until),
             "period": period,
             "today": today,
-            "tomorrow": today + timedelta(days=1),
+            "now": moment,
         },
     )
     sums: dict[str, list[Cost]] = {"row": [], "total": [], "today": []}
@@ -264,7 +267,7 @@ _CREATE_CELLS = f"""
     SELECT CASE WHEN $period::VARCHAR IS NOT NULL THEN date_trunc($period::VARCHAR, timestamp)::TIMESTAMP END AS start,
            {_GROUP} AS "group", {_GROUP_WORKSPACE} AS group_workspace, provider, model, service_tier,
            {costs.GEO} AS inference_geo, cost_source, unpriced_because,
-           {_IN_TIME} AS asked, timestamp >= $today::TIMESTAMP AND timestamp < $tomorrow::TIMESTAMP AS today,
+           {_IN_TIME} AS asked, timestamp >= $today::TIMESTAMP AND timestamp <= $now::TIMESTAMP AS today,
            count(*) AS calls, count(*) FILTER (cut_short) AS cut_short_calls,
            {", ".join(f"sum({name}) AS {name}" for name in (*_COUNTS, *_AMOUNTS))},
            min(timestamp) AS first, max(timestamp) AS last
