@@ -28,7 +28,8 @@ _FORMATS: dict[str, str] = {
 }
 # The statement stands in lines of its own: it may end with a comment.
 _COPY = "COPY (SELECT * FROM (\n{statement}\n){limit}) TO {path} ({format}, USE_TMP_FILE false)"
-_FINITE = "SELECT * REPLACE ({finite}) FROM (\n{statement}\n)"
+_WHOLE_VALUE = "CAST({column} AS DECIMAL(38,0)) AS {column}"
+_REPLACED = "SELECT * REPLACE ({replaced}) FROM (\n{statement}\n)"
 _FINITE_VALUE = "CASE WHEN isfinite({column}) THEN {column} END AS {column}"
 
 
@@ -125,7 +126,7 @@ class Select:
             if is_file:  # before DuckDB, which would let everybody read it
                 os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             with self._reader.untrusted(query, timeout_s=timeout_s, may_write=part) as (connection, statement):
-                source = _finite(connection, statement, params) if format_ in ("json", "jsonl") else statement
+                source = _storable(connection, statement, params, format_)
                 copy = _COPY.format(statement=source, limit=limit, path=literal(str(part)), format=_FORMATS[format_])
                 ((written,),) = sandbox.execute(connection, copy, params).fetchall()
             if is_file:
@@ -138,14 +139,22 @@ class Select:
         return int(written)
 
 
-def _finite(connection: duckdb.DuckDBPyConnection, statement: str, params: Params | None) -> str:
-    """Return the statement with NaN and infinities as null: DuckDB would write words that are no JSON."""
-    described = sandbox.execute(connection, f"DESCRIBE {statement}", params).fetchall()
-    floats = [ident(row[0]) for row in described if row[1] in ("DOUBLE", "FLOAT")]
-    if not floats:
+def _storable(connection: duckdb.DuckDBPyConnection, statement: str, params: Params | None, format_: Format) -> str:
+    """Return the statement with columns as a format can hold them.
+
+    In JSON, NaN and infinities are null: DuckDB would write words that are no JSON. In Parquet, sums of integers
+    (HUGEINT) are decimals: DuckDB would write a DOUBLE, and so another number above 2^53.
+    """
+    kinds, value = {
+        "json": (("DOUBLE", "FLOAT"), _FINITE_VALUE), "jsonl": (("DOUBLE", "FLOAT"), _FINITE_VALUE),
+        "parquet": (("HUGEINT", "UHUGEINT"), _WHOLE_VALUE),
+    }.get(format_, ((), ""))  # fmt: skip
+    described = sandbox.execute(connection, f"DESCRIBE {statement}", params).fetchall() if kinds else []
+    columns = [ident(row[0]) for row in described if row[1] in kinds]
+    if not columns:
         return statement
-    finite = ", ".join(_FINITE_VALUE.format(column=name) for name in floats)
-    return _FINITE.format(finite=finite, statement=statement)
+    replaced = ", ".join(value.format(column=name) for name in columns)
+    return _REPLACED.format(replaced=replaced, statement=statement)
 
 
 def _need(module: str, extra: str) -> None:
