@@ -83,7 +83,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 TOTALS = f"""
     SELECT (SELECT count(*) FROM events) AS rows,
            (SELECT count(*) FROM quarantine) AS quarantined,
-           (SELECT coalesce(sum(TRY_CAST(payload ->> 'count' AS BIGINT)), 0)::BIGINT
+           (SELECT coalesce(sum(TRY_CAST(payload ->> 'count' AS BIGINT)), 0)
             FROM events WHERE event_type = {literal(DROPPED_EVENT)}) AS dropped,
            (SELECT count(*) FROM events WHERE event_type = {literal(ALARM_EVENT)}) AS alarms
 """

@@ -15,6 +15,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: something was imported, or a second import would add rows.
 UNKNOWN = "1970-01-01T00:00:00.000000Z"
 
+#: A duration in milliseconds that is negative, or longer than this (about 30 years), is a mistake in the log: it is
+#: left out of what is computed from durations, and moves no event.
+MS_MAX = 1e12
+
 #: Years 0001 to 9999, as in Python; RFC 3339 also has year 0.
 PATTERN = r"^(?!0000)[0-9]{4}-(0[1-9]|1[0-2])-([0-2][0-9]|3[01])T([01][0-9]|2[0-3])(:[0-5][0-9]){2}\.[0-9]{6}Z\Z"
 
@@ -39,6 +43,15 @@ def from_ns(time_ns: int) -> str:
 def utc(moment: datetime) -> datetime:
     """Return a time in UTC, with its zone. One without a zone is UTC already."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def local(moment: datetime) -> datetime:
+    """Return a time in the zone of this machine; in UTC where that zone has no such time: the calendar ends there."""
+    moment = utc(moment)
+    try:
+        return moment.astimezone()
+    except (OverflowError, ValueError):
+        return moment
 
 
 def naive_utc(moment: datetime) -> datetime:

@@ -44,11 +44,11 @@ WITH lines AS (
     {sources.sessions()}
 ), calls AS (
     SELECT workspace, session_id, count(*) AS llm_calls, list(DISTINCT model ORDER BY model) AS models,
-           TRY_CAST(sum(uncached_input_tokens) AS BIGINT) AS uncached_input_tokens,
-           TRY_CAST(sum(cache_read_tokens) AS BIGINT) AS cache_read_tokens,
-           TRY_CAST(sum(cache_write_5m_tokens) AS BIGINT) AS cache_write_5m_tokens,
-           TRY_CAST(sum(cache_write_1h_tokens) AS BIGINT) AS cache_write_1h_tokens,
-           TRY_CAST(sum(output_tokens) AS BIGINT) AS output_tokens
+           sum(uncached_input_tokens) AS uncached_input_tokens,
+           sum(cache_read_tokens) AS cache_read_tokens,
+           sum(cache_write_5m_tokens) AS cache_write_5m_tokens,
+           sum(cache_write_1h_tokens) AS cache_write_1h_tokens,
+           sum(output_tokens) AS output_tokens
     FROM llm_calls GROUP BY workspace, session_id
 ), tools AS (
     SELECT workspace, session_id, count(*) AS tool_calls, count(*) FILTER (NOT ok) AS tool_failures

@@ -6,6 +6,7 @@ payload.
 
 from __future__ import annotations
 
+from eventlog.format.timestamps import MS_MAX
 from eventlog.indexer.views import definitions
 from eventlog.indexer.views.definitions import ABANDONED_AFTER_S
 from eventlog.indexer.views.ordering import HORIZON
@@ -44,12 +45,26 @@ PROMOTED = [
 ]
 
 
-def _before(duration_ms: str) -> str:
-    """Return the SQL for the start time of an event that was written at its end."""
-    return f"coalesce(TRY(timestamp - to_microseconds(TRY_CAST({duration_ms} * 1000 AS BIGINT))), timestamp)"
+def _finite(column: str) -> str:
+    """Return the SQL for a promoted number; NULL where the log has one that no DOUBLE holds, such as 1e400."""
+    return f"CASE WHEN isfinite({column}) THEN {column} END"
 
 
-LLM_CALLS = """
+#: The first time that Python and the log know; DuckDB goes on to years before Christ.
+_FIRST = "TIMESTAMP '0001-01-01'"
+
+
+def _before(duration_ms: str, end: str = "timestamp") -> str:
+    """Return the SQL for the start of what lasted until `end`; NULL where the duration is none, or the start no time.
+
+    A duration is 0 to timestamps.MS_MAX: any other one would move the event to another year.
+    """
+    start = f"{end} - to_microseconds(CAST({duration_ms} * 1000 AS BIGINT))"
+    # A CASE in a CASE: DuckDB may evaluate either side of an AND first, and the cast fails on NaN.
+    return f"CASE WHEN {duration_ms} BETWEEN 0 AND {MS_MAX:.0f} THEN CASE WHEN {start} >= {_FIRST} THEN {start} END END"
+
+
+LLM_CALLS = f"""
 SELECT coalesce(payload ->> 'response_id', event_id::VARCHAR) AS message_id, request_id, run_id, session_id,
        parent_event_id, NULL::VARCHAR AS subagent_id, workspace, agent, 'llm_call' AS source,
        NULL::VARCHAR AS project, "llm_call/provider_name" AS provider,
@@ -64,8 +79,8 @@ SELECT coalesce(payload ->> 'response_id', event_id::VARCHAR) AS message_id, req
        payload -> 'raw_usage' AS raw_usage,
        "llm_call/usage_problem" AS usage_problem, "llm_call/web_searches" AS web_searches,
        "llm_call/inference_geo" AS inference_geo, NULL::BIGINT AS output_chars,
-       "llm_call/latency_ms" AS latency_ms,
-       "llm_call/time_to_first_token_ms" AS ttft_ms, "llm_call/error_type" IS NULL AS ok,
+       {_finite('"llm_call/latency_ms"')} AS latency_ms,
+       {_finite('"llm_call/time_to_first_token_ms"')} AS ttft_ms, "llm_call/error_type" IS NULL AS ok,
        "llm_call/error_type" AS error_type, "llm_call/cost_usd" AS reported_cost_usd,
        timestamp, timestamp AS last_timestamp, event_id
 FROM event_rows WHERE event_type = 'llm_call'
@@ -77,21 +92,23 @@ TOOL_CALLS = f"""
 SELECT payload ->> 'tool_call_id' AS tool_call_id, run_id, session_id, parent_event_id,
        NULL::VARCHAR AS subagent_id, workspace, agent, 'tool_call' AS source, "tool_call/tool_name" AS tool,
        payload -> 'arguments' AS input, payload -> 'result' AS output,
-       {_before('"tool_call/duration_ms"')} AS timestamp, timestamp AS finished,
-       "tool_call/duration_ms" AS duration_ms, {_TOOL_OK} AS ok, "tool_call/error_type" AS error_type, event_id
+       coalesce({_before('"tool_call/duration_ms"')}, timestamp) AS timestamp, timestamp AS finished,
+       {_finite('"tool_call/duration_ms"')} AS duration_ms, {_TOOL_OK} AS ok,
+       "tool_call/error_type" AS error_type, event_id
 FROM event_rows WHERE event_type = 'tool_call'
 """
 
 STEPS = f"""
 SELECT event_id, run_id, parent_event_id, session_id, workspace, agent, "step/name" AS name,
-       coalesce("step/kind", 'action') AS kind, {_before('"step/duration_ms"')} AS started, timestamp AS finished,
-       "step/duration_ms" AS duration_ms, "step/error_type" IS NULL AS ok, "step/error_type" AS error_type,
+       coalesce("step/kind", 'action') AS kind, coalesce({_before('"step/duration_ms"')}, timestamp) AS started,
+       timestamp AS finished,
+       {_finite('"step/duration_ms"')} AS duration_ms, "step/error_type" IS NULL AS ok, "step/error_type" AS error_type,
        payload ->> 'error_message' AS error_message
 FROM event_rows WHERE event_type = 'step'
 """
 
 _SUMS = ",\n           ".join(
-    f'coalesce(TRY_CAST(sum("llm_call/{name}") AS BIGINT), 0) AS {name}'
+    f'coalesce(sum("llm_call/{name}"), 0) AS {name}'
     for name in (
         "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
     )
@@ -118,7 +135,7 @@ WITH begun AS (
 ), ended AS (
     SELECT workspace, run_id, count(*) AS ends, max(timestamp) AS finished,
            arg_max(coalesce("run_finished/status", 'ok'), (timestamp, event_id)) AS status,
-           arg_max_null("run_finished/duration_ms", (timestamp, event_id)) AS duration_ms,
+           arg_max_null({_finite('"run_finished/duration_ms"')}, (timestamp, event_id)) AS duration_ms,
            arg_max_null("run_finished/error_type", (timestamp, event_id)) AS error_type,
            arg_max_null(payload ->> 'error_message', (timestamp, event_id)) AS error_message,
            arg_max(agent, (timestamp, event_id)) AS agent, arg_max(session_id, (timestamp, event_id)) AS session_id,
@@ -154,7 +171,7 @@ WITH begun AS (
 )
 SELECT run_id, name, task, workspace, agent, session_id,
        CASE WHEN open THEN {_OUTCOME} ELSE status END AS status, {_OUTCOME} AS outcome,
-       coalesce(started, TRY(finished - to_microseconds(TRY_CAST(duration_ms * 1000 AS BIGINT)))) AS started,
+       coalesce(started, {_before("duration_ms", "finished")}) AS started,
        finished, last_event, abandoned_at,
        CASE WHEN NOT open THEN coalesce(duration_ms, greatest(date_sub('microsecond', started, finished), 0) * 0.001)
            END AS duration_ms,

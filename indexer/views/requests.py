@@ -12,18 +12,19 @@ from eventlog.indexer.sql import literals
 from eventlog.indexer.views import definitions
 
 _SUMS = ",\n           ".join(
-    f'coalesce(TRY_CAST(sum("llm_call/{name}") AS BIGINT), 0) AS {name}'
+    f'coalesce(sum("llm_call/{name}"), 0) AS {name}'
     for name in (
         "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
     )
 )  # fmt: skip
 _TOOL_OK = definitions.tool_ok('"tool_call/ok"', '"tool_call/error_type"')
+_DURATION = "TRY_CAST(payload ->> 'duration_ms' AS DOUBLE)"
 # A field that the last `request` event does not have (`arg_max_null`) is not taken from an earlier one.
 _REQUESTS = f"""
 WITH answered AS (
     SELECT workspace, request_id, arg_max_null(payload ->> 'name', (timestamp, event_id)) AS name,
            arg_max(coalesce(payload ->> 'status', 'ok'), (timestamp, event_id)) AS status,
-           arg_max_null(TRY_CAST(payload ->> 'duration_ms' AS DOUBLE), (timestamp, event_id)) AS duration_ms,
+           arg_max_null(CASE WHEN isfinite({_DURATION}) THEN {_DURATION} END, (timestamp, event_id)) AS duration_ms,
            arg_max_null(payload ->> 'error_type', (timestamp, event_id)) AS error_type,
            arg_max_null(payload ->> 'error_message', (timestamp, event_id)) AS error_message,
            arg_max(event_id, (timestamp, event_id)) AS event_id

@@ -28,6 +28,7 @@ import msgspec
 from eventlog.errors import EventlogError, IndexFailed, QueryFailed
 from eventlog.format import timestamps
 from eventlog.format.alerts import AlertRuleSet
+from eventlog.format.timestamps import MS_MAX
 from eventlog.indexer.views import definitions
 from eventlog.indexer.views.definitions import FAILED, JUDGED, NOBODY_IS_GONE
 from eventlog.log.clock import AHEAD_S
@@ -114,7 +115,7 @@ HEARTBEAT = _joined(
 )
 
 # As in metrics, a duration that is negative, longer than 30 years, or not a number is left out.
-_SOUND = "CASE WHEN {0} BETWEEN 0 AND 1e12 THEN {0} END AS took_ms"
+_SOUND = f"CASE WHEN {{0}} BETWEEN 0 AND {MS_MAX:.0f} THEN {{0}} END AS took_ms"
 
 # A share of failures is one of the `judged`. An abandoned run counts from the moment at which it became so.
 _CALLS = {

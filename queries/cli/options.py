@@ -150,7 +150,7 @@ def shown(time: datetime | None, *, utc: bool) -> str:
     if time is None:
         return ""
     moment_ = timestamps.utc(time)
-    return f"{moment_:%Y-%m-%d %H:%M:%S}Z" if utc else f"{moment_.astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"{moment_:%Y-%m-%d %H:%M:%S}Z" if utc else f"{timestamps.local(moment_):%Y-%m-%d %H:%M:%S}"
 
 
 def page(text: str) -> None:

@@ -34,7 +34,7 @@ _IDS_MAX = 3
 _COUNTS = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)"
 _SEGMENTS = f"SELECT name, event_type, indexed_offset, released FROM segments LIMIT {_SEGMENTS_MAX}"
 _SPECIAL = """
-    SELECT event_type, count(*), sum(TRY_CAST(payload ->> 'count' AS BIGINT))::BIGINT, max(timestamp)
+    SELECT event_type, count(*), sum(TRY_CAST(payload ->> 'count' AS BIGINT)), max(timestamp)
     FROM events WHERE event_type IN (?, ?) GROUP BY event_type
 """
 _STARTED_AGAIN = f"""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from eventlog.format.timestamps import MS_MAX
 from eventlog.importers import sources
 from eventlog.indexer.sql import literal, literals
 from eventlog.indexer.views import definitions
@@ -26,8 +27,6 @@ FINISHED_MIN = 5
 STUCK_TIMES = 3
 #: Events without an agent count as the work of an unnamed agent only if they are of these types, or a source's.
 WORK = ("run_started", "run_finished", "llm_call", "tool_call", "heartbeat")
-#: A larger sum of drops is capped: some count in the log is wrong.
-_BIGINT_MAX = 2**63 - 1
 #: Stuck runs that are named.
 _NAMED_MAX = 5
 
@@ -87,15 +86,15 @@ CALL_ERRORS = _FAILURES.replace("{view}", "llm_calls")
 #: Tool calls in the window, and how many of them failed, by type.
 TOOL_ERRORS = _FAILURES.replace("{view}", "tool_calls")
 #: The p95 latency and the number of model calls, in the window and before.
-LATENCY = """
+LATENCY = f"""
     SELECT workspace, agent,
-           count(*) FILTER (timestamp >= {since}) AS calls,
-           quantile_disc(latency_ms, 0.95) FILTER (timestamp >= {since}) AS p95_ms,
-           count(*) FILTER (timestamp < {since}) AS calls_before,
-           quantile_disc(latency_ms, 0.95) FILTER (timestamp < {since}) AS p95_ms_before
+           count(*) FILTER (timestamp >= {{since}}) AS calls,
+           quantile_disc(latency_ms, 0.95) FILTER (timestamp >= {{since}}) AS p95_ms,
+           count(*) FILTER (timestamp < {{since}}) AS calls_before,
+           quantile_disc(latency_ms, 0.95) FILTER (timestamp < {{since}}) AS p95_ms_before
     FROM llm_calls
-    WHERE timestamp >= {before} AND timestamp < {now}
-      AND latency_ms BETWEEN 0 AND 1e12
+    WHERE timestamp >= {{before}} AND timestamp < {{now}}
+      AND latency_ms BETWEEN 0 AND {MS_MAX:.0f}
     GROUP BY ALL
 """
 #: The cost in the window and in the most expensive window before, and runs with a cost and what they cost, in USD. A
@@ -141,19 +140,19 @@ HEARTBEAT = """
     GROUP BY ALL HAVING interval_s IS NOT NULL
 """
 #: Events that were lost, by the agent that lost them as far as that is known, and the events that were recorded.
-DROPS = f"""
+DROPS = """
     WITH reported AS (
         SELECT segment, line_offset, workspace, agent, TRY_CAST(payload ->> 'count' AS BIGINT) AS lost,
                TRY_CAST(payload ->> 'pid' AS BIGINT) AS pid, payload ->> 'cause' AS cause,
                coalesce(TRY_CAST(payload ->> 'since' AS TIMESTAMP), timestamp) AS first_lost,
                coalesce(TRY_CAST(payload ->> 'until' AS TIMESTAMP), timestamp) AS last_lost
         FROM events
-        WHERE event_type = 'events_dropped' AND timestamp >= {{since}} AND timestamp < {{now}}
+        WHERE event_type = 'events_dropped' AND timestamp >= {since} AND timestamp < {now}
     ), in_runs AS (
         SELECT DISTINCT reported.segment, reported.line_offset, runs.workspace, runs.agent, lost, cause
         FROM reported JOIN runs ON runs.pid = reported.pid
          AND (reported.workspace IS NULL OR runs.workspace = reported.workspace)
-         AND runs.started BETWEEN {{before}} AND last_lost
+         AND runs.started BETWEEN {before} AND last_lost
          AND coalesce(runs.finished, last_lost) >= first_lost
         WHERE reported.agent IS NULL AND runs.agent IS NOT NULL
     ), lost AS (
@@ -163,10 +162,10 @@ DROPS = f"""
         WHERE agent IS NOT NULL OR (segment, line_offset) NOT IN (SELECT (segment, line_offset) FROM in_runs)
     ), recorded AS (
         SELECT workspace, agent, count(*) AS events FROM events
-        WHERE timestamp >= {{since}} AND timestamp < {{now}}
+        WHERE timestamp >= {since} AND timestamp < {now}
         GROUP BY ALL
     )
-    SELECT lost.workspace, lost.agent, coalesce(TRY_CAST(sum(lost) AS BIGINT), {_BIGINT_MAX}) AS dropped,
+    SELECT lost.workspace, lost.agent, sum(lost) AS dropped,
            count(*) AS reports, max(cause) AS cause, coalesce(any_value(events), 0) AS events
     FROM lost LEFT JOIN recorded
       ON lost.workspace IS NOT DISTINCT FROM recorded.workspace AND lost.agent IS NOT DISTINCT FROM recorded.agent
@@ -188,7 +187,8 @@ STUCK_RUNS = f"""
     FROM (
         SELECT * REPLACE ({_OUTCOME} AS outcome),
                date_sub('millisecond', started, {{now}}) AS age_ms,
-               max(duration_ms) FILTER (finished < {{now}}) OVER of_agent AS longest_ms,
+               max(duration_ms) FILTER (finished < {{now}} AND duration_ms BETWEEN 0 AND {MS_MAX:.0f})
+                   OVER of_agent AS longest_ms,
                count(*) FILTER (finished < {{now}}) OVER of_agent AS finished_before
         FROM runs
         WHERE coalesce(finished, abandoned_at, last_event) >= {{before}} AND coalesce(started, finished) < {{now}}

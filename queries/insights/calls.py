@@ -7,6 +7,7 @@ from datetime import datetime
 import duckdb
 import msgspec
 
+from eventlog.format.timestamps import MS_MAX
 from eventlog.queries.identity import Scope
 from eventlog.queries.rows import rows_as, rows_as_dicts
 
@@ -55,22 +56,23 @@ class Calls(msgspec.Struct, frozen=True):
     cut: bool
 
 
-_MODEL_CALLS = """
+_MODEL_CALLS = f"""
     SELECT event_id::VARCHAR AS event_id, coalesce(subagent_id, '') AS context, model,
-           CASE WHEN source = 'llm_call' AND latency_ms BETWEEN 0 AND 1e12
-                THEN coalesce(TRY(timestamp - to_microseconds((latency_ms * 1000)::BIGINT)), timestamp)
+           CASE WHEN source = 'llm_call' AND latency_ms BETWEEN 0 AND {MS_MAX:.0f}
+                THEN greatest(TRY(timestamp - to_microseconds((latency_ms * 1000)::BIGINT)), TIMESTAMP '0001-01-01')
                 ELSE timestamp END AS started,
            last_timestamp AS finished,
-           coalesce(TRY(uncached_input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens), 0)
-               AS input_tokens,
+           coalesce(uncached_input_tokens, 0)::HUGEINT + coalesce(cache_read_tokens, 0)
+               + coalesce(cache_write_5m_tokens, 0) + coalesce(cache_write_1h_tokens, 0) AS input_tokens,
            cache_read_tokens, output_tokens, ok
-    FROM llm_calls WHERE {scope} ORDER BY last_timestamp, llm_calls.event_id LIMIT $limit
+    FROM llm_calls WHERE {{scope}} ORDER BY last_timestamp, llm_calls.event_id LIMIT $limit
 """
-_TOOL_CALLS = """
+_TOOL_CALLS = f"""
     SELECT event_id::VARCHAR AS event_id, coalesce(tool, '') AS tool, coalesce(input::VARCHAR, '') AS arguments,
            coalesce(TRY_CAST(output ->> '/$blob/bytes' AS BIGINT), strlen(output::VARCHAR), 0) AS result_bytes,
-           timestamp AS started, coalesce(finished, timestamp) AS finished, coalesce(duration_ms, 0) AS duration_ms, ok
-    FROM tool_calls WHERE {scope} ORDER BY timestamp, tool_call_id, tool_calls.event_id LIMIT $limit
+           timestamp AS started, coalesce(finished, timestamp) AS finished,
+           CASE WHEN duration_ms BETWEEN 0 AND {MS_MAX:.0f} THEN duration_ms ELSE 0 END AS duration_ms, ok
+    FROM tool_calls WHERE {{scope}} ORDER BY timestamp, tool_call_id, tool_calls.event_id LIMIT $limit
 """
 
 

@@ -22,7 +22,7 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
-from eventlog.format.timestamps import naive_utc
+from eventlog.format.timestamps import MS_MAX, naive_utc
 from eventlog.indexer.sql import literal
 from eventlog.indexer.views import definitions
 from eventlog.indexer.views.definitions import FAILED, NOBODY_IS_GONE
@@ -41,8 +41,6 @@ ROWS_MAX = 100_000
 #: The most frequent error types are named; the others are summed up under OTHER.
 TYPES_MAX = 100
 OTHER, UNKNOWN = "(other)", "(unknown)"
-#: A longer duration (30 years) is a mistake in the log. NaN compares as greater than all numbers.
-_MS_MAX = 1e12
 
 
 class Percentiles(msgspec.Struct, frozen=True):
@@ -149,7 +147,7 @@ def _types(failed: str) -> str:
 
 def _percentiles(values: str) -> str:
     """Return SQL for [number of values, p50, p95, p99] of the possible durations; NULL if there are none."""
-    valid = f"FILTER ({values} BETWEEN 0 AND {_MS_MAX:.0f})"
+    valid = f"FILTER ({values} BETWEEN 0 AND {MS_MAX:.0f})"  # NaN compares as greater than all numbers
     return (
         f"CASE WHEN count(*) {valid} > 0 THEN "
         f"list_prepend(count(*) {valid}, quantile_disc({values}::DOUBLE, [0.5, 0.95, 0.99]) {valid}) END"
@@ -167,7 +165,7 @@ _LLM_CALLS = {
     "llm_failures": f"count(*) FILTER ({FAILED})",
     "llm_errors": _types(FAILED),
     **{
-        f"{kind}_tokens": f"TRY_CAST(sum({kind}_tokens) AS BIGINT)"
+        f"{kind}_tokens": f"sum({kind}_tokens)"  # a HUGEINT
         for kind in ("uncached_input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning")
     },
     "cost_usd": "sum(cost_usd)",

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import duckdb
 import msgspec
 
+from eventlog.format import timestamps
 from eventlog.format.timestamps import utc
 from eventlog.indexer.views.definitions import tool_ok
 from eventlog.queries.identity import Scope
@@ -32,7 +33,7 @@ from eventlog.queries.runs.requests import Request
 NODES_MAX = 5_000
 _TEXT_CHARS = 300
 _OF_RUNS = ("run_started", "run_finished", "heartbeat")
-_ABSURD_MS = 1e15
+_COUNT_END, _COUNT_DIGITS = 2**63, 19
 #: Field of Node (or part of one) → fields of a payload; the first that has a value is taken.
 _FIELDS = {
     "name": ("name", "tool_name", "tool", "response_model", "request_model", "model", "action", "error_type"),
@@ -199,11 +200,13 @@ def _number(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    return value if 0 <= value < _ABSURD_MS else None
+    return value if 0 <= value <= timestamps.MS_MAX else None
 
 
 def _count(text: str | None) -> int:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 19 else 0
+    """Return a number of tokens; 0 for what is none, such as one that the columns of `llm_calls` do not hold either."""
+    count = int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= _COUNT_DIGITS else 0
+    return count if count < _COUNT_END else 0
 
 
 def _before(finished: datetime, duration_ms: float | None) -> datetime:
@@ -230,7 +233,8 @@ _SESSION_CALLS = f"""
     WITH llm AS (FROM llm_calls WHERE {{scope}}), tool AS (FROM tool_calls WHERE {{scope}})
     SELECT event_id::VARCHAR, 'llm_call', parent_event_id, coalesce(model, 'llm_call'), subagent_id, NULL,
            timestamp, last_timestamp, latency_ms, ok, error_type,
-           coalesce(TRY(uncached_input_tokens + cache_read_tokens + cache_write_5m_tokens + cache_write_1h_tokens), 0),
+           coalesce(uncached_input_tokens, 0)::HUGEINT + coalesce(cache_read_tokens, 0)
+               + coalesce(cache_write_5m_tokens, 0) + coalesce(cache_write_1h_tokens, 0),
            output_tokens
     FROM llm
     UNION ALL
