@@ -19,11 +19,11 @@ import duckdb
 import msgspec
 
 from eventlog.indexer.index import schema
-from eventlog.indexer.load import loader
+from eventlog.indexer.load import copies, loader
 from eventlog.indexer.load.staging import as_table
 from eventlog.indexer.load.versions import ROWS_DIGEST, VERSION
 
-_TABLES = ("events", "conflicts")
+_TABLES = ("event_rows", "conflicts")
 
 
 class Carried(NamedTuple):
@@ -51,6 +51,7 @@ def carry(connection: duckdb.DuckDBPyConnection, present: Collection[str], unrea
     _carry_gone(connection)
     connection.execute(RELEASE_OTHERS, [list(present)])
     replaced = _carry_replaced(connection)
+    copies.mark_all(connection)
     connection.commit()
     return Carried(deleted, cut_short, replaced)
 
@@ -62,6 +63,7 @@ def carry_released(connection: duckdb.DuckDBPyConnection, limits: Mapping[str, i
         connection.execute(CREATE_GONE_OF_RELEASED.format(rows=table))
     connection.begin()
     _carry_gone(connection)
+    copies.mark_all(connection)
     connection.commit()
 
 
@@ -84,7 +86,7 @@ def _carry_replaced(connection: duckdb.DuckDBPyConnection) -> int:
     lacking = find_lacking(connection)
     if not lacking:
         return 0
-    names = _live_columns(connection, "events").replace("segment,", "version AS segment,")
+    names = _live_columns(connection, "event_rows").replace("segment,", "version AS segment,")
     connection.execute(CREATE_RENAMED)
     connection.execute(CREATE_BATCH_OF_LACKING.format(columns=names))
     loader.merge_batch(connection)
@@ -148,12 +150,12 @@ FILL_TORN_BYTES = "UPDATE segments SET torn_bytes = 0 WHERE torn_bytes IS NULL"
 CREATE_RENAMED = f"""
 CREATE OR REPLACE TEMP TABLE renamed AS
 SELECT old.name, {VERSION} AS version
-FROM live.segments old JOIN (SELECT segment AS name, {ROWS_DIGEST} FROM live.events GROUP BY 1) USING (name)
+FROM live.segments old JOIN (SELECT segment AS name, {ROWS_DIGEST} FROM live.event_rows GROUP BY 1) USING (name)
 WHERE old.name IN (SELECT segment FROM lacking)
 """
 CREATE_BATCH_OF_LACKING = f"""
 CREATE OR REPLACE TEMP TABLE batch AS
-SELECT {{columns}} FROM live.events old
+SELECT {{columns}} FROM live.event_rows old
 JOIN renamed ON renamed.name = old.segment SEMI JOIN lacking ON {loader.same_event("old", "lacking")}
 """
 CARRY_REJECTED_OF_RENAMED = """
@@ -170,14 +172,14 @@ SELECT old.* REPLACE (version AS name, true AS released) FROM live.segments old 
 _DIGESTS = f"SELECT segment, {ROWS_DIGEST}"
 CREATE_DIFFERING = f"""
 CREATE OR REPLACE TEMP TABLE differing AS
-SELECT segment FROM ({_DIGESTS} FROM live.events GROUP BY segment)
+SELECT segment FROM ({_DIGESTS} FROM live.event_rows GROUP BY segment)
 ANTI JOIN ({_DIGESTS} FROM event_rows GROUP BY segment) USING (segment, row_count, row_sum)
 """
 COUNT_DIFFERING = "SELECT count(*) FROM differing"
 CREATE_LACKING = f"""
 CREATE OR REPLACE TEMP TABLE lacking AS
 SELECT segment, workspace, event_id
-FROM live.events old SEMI JOIN differing USING (segment)
+FROM live.event_rows old SEMI JOIN differing USING (segment)
 ANTI JOIN event_rows ON {loader.same_event("old", "event_rows")}
 """
 COUNT_LACKING = "SELECT count(*) FROM lacking"

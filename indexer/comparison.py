@@ -26,7 +26,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def differences(connection: duckdb.DuckDBPyConnection, limits: Mapping[str, int]) -> list[Difference]:
-    """Compare the replayed `events` with those of the attached database `live`; return up to NAMED_MAX differences.
+    """Compare the replayed `event_rows` with those of the attached database `live`; return up to NAMED_MAX differences.
 
     `limits` maps segment names to the offsets up to which to compare.
     """
@@ -52,11 +52,11 @@ def _reason(only_in_log: bool, only_in_index: bool, names: list[str]) -> str:
 
 CREATE_LIMITS = "CREATE OR REPLACE TEMP TABLE limits AS FROM {rows}"
 _ALL = columns(CONTENT, POSITION)
-_LIVE = "(SELECT old.* FROM live.events old JOIN limits USING (segment) WHERE line_offset < upto)"
+_LIVE = "(SELECT old.* FROM live.event_rows old JOIN limits USING (segment) WHERE line_offset < upto)"
 _DIFFERING = ", ".join(f"CASE WHEN l.{name} IS DISTINCT FROM r.{name} THEN {literal(name)} END" for name in CONTENT)
 SELECT_DIFFERENCES = f"""
-WITH live_only AS (SELECT {_ALL} FROM {_LIVE} EXCEPT SELECT {_ALL} FROM events),
-     log_only AS (SELECT {_ALL} FROM events EXCEPT SELECT {_ALL} FROM {_LIVE})
+WITH live_only AS (SELECT {_ALL} FROM {_LIVE} EXCEPT SELECT {_ALL} FROM event_rows),
+     log_only AS (SELECT {_ALL} FROM event_rows EXCEPT SELECT {_ALL} FROM {_LIVE})
 SELECT coalesce(l.event_type, r.event_type), coalesce(l.segment, r.segment),
        coalesce(l.line_offset, r.line_offset), l.event_id IS NULL, r.event_id IS NULL,
        [name FOR name IN [{_DIFFERING}] IF name IS NOT NULL]

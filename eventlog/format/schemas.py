@@ -28,7 +28,8 @@ SCHEMA_EVENT = "event_schema"
 #: Names that the index gives to its own tables and views (docs/schema.md).
 RESERVED = frozenset(
     {
-        "events", "event_rows", "conflicts", "rejected", "quarantine", "segments", "index_meta", "event_types",
+        "events", "copies", "event_rows", "conflicts", "rejected", "quarantine", "segments", "index_meta",
+        "event_types",
         "runs", "steps", "llm_calls", "llm_costs", "llm_rates", "tool_calls", "sessions", "messages", "requests",
         "price_events",
         "alert_rules", "alerts", "alert_deliveries", "alert_dead_letters", SCHEMA_EVENT,

@@ -2,24 +2,33 @@
 
 Each line becomes the payload of a `claude_code` event as it stands; what it means is left
 to the index's views, which can be made better later. Unknown line types are welcome.
+
+A line that names no session belongs to that of its file's other lines. In a file where no line names one (summaries
+of other sessions, under a name of its own) it belongs to what it refers to, which the index finds out; without a
+reference, to the session that the file or its folder is called by.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
+from eventlog.errors import ImportFailed
 from eventlog.format import ids, timestamps
 from eventlog.format.envelope import Envelope, encode_fields
-from eventlog.importers.records import importer_parts, path_name
+from eventlog.importers.records import importer_parts, open_source, path_name, read_lines, split_records
 from eventlog.importers.sources import Source
 
 EVENT_TYPE = "claude_code"
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+#: How much of a file is searched for a line that names a session: all but the largest are read whole.
+_SEARCHED_BYTES = 64 * 1024 * 1024
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@/-]*")
 
 
@@ -30,6 +39,16 @@ class _Line(msgspec.Struct):
     sessionId: Any = None  # noqa: N815 - their name
     requestId: Any = None  # noqa: N815
     snapshot: Any = None
+    uuid: Any = None
+    leafUuid: Any = None  # noqa: N815
+    messageId: Any = None  # noqa: N815
+
+
+class _Sessions(NamedTuple):
+    """The session that the lines of a file name, if one does, and the one that it or its folder is called by."""
+
+    named: str | None
+    standing: str
 
 
 class ClaudeCode:
@@ -41,29 +60,85 @@ class ClaudeCode:
         self.agent = agent or None
         self.key = f"claude_code workspace={_quoted(workspace)} agent={_quoted(self.agent)}"
         self._decode = msgspec.json.Decoder(_Line).decode
+        #: By the names of files.
+        self._sessions: dict[str, _Sessions] = {}
 
     def source_name(self, path: Path) -> str:
-        """The session's id, which is the file's name: a copied or moved transcript is the same one."""
-        return Path(path_name(path)).name.removesuffix(".zst").removesuffix(".gz").removesuffix(".jsonl")
+        """The session that the file is called by: a copied or moved transcript is the same one."""
+        plain = Path(path_name(path))
+        stem = plain.name.removesuffix(".zst").removesuffix(".gz").removesuffix(".jsonl")
+        name = next(iter(_UUID.findall(stem)), stem)
+        if name not in self._sessions or self._sessions[name].named is None:
+            self._sessions[name] = _Sessions(_named_session(path, name), _standing_for(plain, name))
+        return name
 
     def envelopes(self, data: bytes, source: str, occurrence: int) -> list[Envelope]:
-        """Return the one event of a line."""
+        """Return the one event of a line.
+
+        Its id depends on the session and the bytes, not on the file: a fork begins with lines of another session,
+        byte for byte. Where a line has a uuid, its second occurrence is a copy as well.
+        """
         line = self._decode(data)
         moment = _moment(line)
+        session = _text(line.sessionId) or self._session_of_file(source, line)
+        nth = 0 if _text(line.uuid) else occurrence
         made = Envelope(
             event_id=ids.derived_id(
                 timestamps.to_us(timestamps.parse(moment)),
-                EVENT_TYPE, source, *importer_parts(self.agent), data, str(occurrence), workspace=self.workspace,
+                EVENT_TYPE, session or "", *importer_parts(self.agent), data, str(nth), workspace=self.workspace,
             ),
             event_type=EVENT_TYPE,
             timestamp=moment,
-            session_id=line.sessionId if isinstance(line.sessionId, str) and line.sessionId else source,
+            session_id=session,
             request_id=line.requestId if isinstance(line.requestId, str) else None,
             workspace=self.workspace,
             agent=self.agent,
             payload=msgspec.Raw(data),
         )  # fmt: skip
         return [made]
+
+    def _session_of_file(self, source: str, line: _Line) -> str | None:
+        """Return the session of a line that names none; None where it refers to another line."""
+        sessions = self._sessions.get(source) or _Sessions(None, source)
+        refers = _text(line.leafUuid) or _text(line.messageId)
+        return sessions.named or (None if refers else sessions.standing)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _named_session(path: Path, name: str) -> str | None:
+    """Return the session that the lines of a file name: `name`, if one does, else the first; None if none does."""
+    is_session, first = bool(_UUID.fullmatch(name)), None
+    with contextlib.suppress(ImportFailed), open_source(path) as file:  # the import itself says what is damaged
+        for line in read_lines(path, file, 0):
+            if line.end > _SEARCHED_BYTES:
+                break
+            if b'"sessionId"' not in line.data:
+                continue
+            for record in split_records(line):
+                session = _session_of(record.data)
+                if session == name or (session and not is_session):
+                    return session
+                first = first or session
+    return first
+
+
+def _standing_for(path: Path, name: str) -> str:
+    """Return the session that a file is called by, or the nearest folder that is called by one."""
+    folders = (folder.name for folder in path.parents)
+    return name if _UUID.fullmatch(name) else next(filter(_UUID.fullmatch, folders), name)
+
+
+def _session_of(data: bytes) -> str | None:
+    try:
+        return _text(_decode_line(data).sessionId)
+    except (ValueError, RecursionError):
+        return None
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
 
 
 def _quoted(name: str | None) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import duckdb
 import msgspec
 
-from eventlog.indexer.index.schema import CONTENT, POSITION, columns
+from eventlog.indexer.index.schema import CONTENT, COPIED, POSITION, columns
 
 _MODULUS = 1 << 64
 
@@ -20,8 +20,8 @@ _MODULUS = 1 << 64
 class Digest(msgspec.Struct, frozen=True, kw_only=True):
     """Hashes of all that an index contains. Two indexes with equal digests give the same answers.
 
-    `content` is over the events alone, so two logs of the same events can be compared by it; `places` and `quarantine`
-    also cover the positions of the lines. Each is 16 hexadecimal digits.
+    `events` counts copies, too. `content` is over the events alone, so two logs of the same events can be compared by
+    it; `places` and `quarantine` also cover the positions of the lines. Each is 16 hexadecimal digits.
     """
 
     events: int
@@ -33,8 +33,8 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True):
 
 def digest(connection: duckdb.DuckDBPyConnection) -> Digest:
     """Return the digest of an open index; reads every row."""
-    events, content = _sum(connection, "events", columns(CONTENT))
-    _, places = _sum(connection, "events", f"event_id, {columns(POSITION)}")
+    events, content = _sum(connection, "event_rows", columns(CONTENT))
+    _, places = _sum(connection, "event_rows", f"event_id, {columns(POSITION, COPIED)}")
     quarantined, quarantine = _sum(connection, "quarantine", "segment, line_offset, length, reason, md5(raw)")
     return Digest(events=events, content=content, places=places, quarantined=quarantined, quarantine=quarantine)
 

@@ -39,6 +39,9 @@ CONTENT = {
 #: The position of an event's line in the log.
 POSITION = {"segment": "VARCHAR", "line_offset": "BIGINT", "line_length": "BIGINT"}
 
+#: Whether an event is a line that a program copied from another session (eventlog.indexer.load.copies); NULL if not.
+COPIED = {"copied": "BOOLEAN"}
+
 SEGMENTS = {
     "name": "VARCHAR",
     "event_type": "VARCHAR",
@@ -72,10 +75,11 @@ def _ddl(*parts: dict[str, str]) -> str:
     return ", ".join(f"{name} {kind}{compressed.get(name, '')}" for part in parts for name, kind in part.items())
 
 
-#: `event_rows` also has promoted columns (eventlog.indexer.views.typed); the view `events` hides them.
+#: `event_rows` also has promoted columns (eventlog.indexer.views.typed); the views `events` and `copies` hide them.
 _EVENT_ROWS = "CREATE TABLE event_rows ({});"
 _TABLES = f"""
-CREATE VIEW events WITH (DEFER_BINDING) AS SELECT {columns(CONTENT, POSITION)} FROM event_rows;
+CREATE VIEW events WITH (DEFER_BINDING) AS SELECT {columns(CONTENT, POSITION)} FROM event_rows WHERE copied IS NULL;
+CREATE VIEW copies WITH (DEFER_BINDING) AS SELECT {columns(CONTENT, POSITION)} FROM event_rows WHERE copied;
 CREATE TABLE conflicts ({_ddl(CONTENT, POSITION)});
 CREATE TABLE rejected ({_ddl(REJECTED)});
 CREATE TABLE segments ({_ddl(SEGMENTS)});
@@ -127,7 +131,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection, promoted: dict[str, str
 
     `promoted` are the promoted columns of a new index: quoted names and their DuckDB types.
     """
-    connection.execute(_EVENT_ROWS.format(_ddl(CONTENT, POSITION, promoted)))
+    connection.execute(_EVENT_ROWS.format(_ddl(CONTENT, POSITION, COPIED, promoted)))
     connection.execute(_TABLES)
     connection.execute(view("quarantine", _QUARANTINE))
     connection.execute(view("event_types", _EVENT_TYPES))

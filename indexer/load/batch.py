@@ -21,7 +21,7 @@ from eventlog.errors import MissingExtra, SegmentUnreadable
 from eventlog.format.schemas import SCHEMA_EVENT
 from eventlog.indexer.index import checkpoint
 from eventlog.indexer.index.checkpoint import Checkpoint
-from eventlog.indexer.load import loader, versions
+from eventlog.indexer.load import copies, loader, versions
 from eventlog.indexer.load.bulk import BlockBuffer, block_buffers
 from eventlog.indexer.load.cache import IndexCache
 from eventlog.indexer.load.loader import Rejected, Slice, Staged
@@ -372,9 +372,13 @@ def _store(connection: duckdb.DuckDBPyConnection, part: _Part, cache: IndexCache
         before = {
             name: mark.indexed_offset for name in part.progress if (mark := cache.checkpoints.get(name)) is not None
         }
+        starts = {
+            name: 0 if (mark := cache.checkpoints.get(name)) is None else mark.complete_offset for name in part.progress
+        }
         moved = _move_checkpoints(part, staged, cache.checkpoints, result)
         expected = {mark.name: before[mark.name] for mark in moved if before.get(mark.name)}
         checkpoint.write(connection, moved, expected=expected)
+        copies.mark(connection, starts, part.blocks.event_types | staged.event_types)
         connection.commit()
     except loader.Refused:
         loader.roll_back(connection, cache)

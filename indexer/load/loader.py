@@ -30,6 +30,7 @@ from eventlog.errors import InvalidEvent
 from eventlog.format import envelope
 from eventlog.format.schemas import SCHEMA_EVENT
 from eventlog.indexer.index.schema import CONTENT, POSITION, REJECTED, columns
+from eventlog.indexer.load import copies
 from eventlog.indexer.load.bulk import BlockBuffer
 from eventlog.indexer.load.cache import IndexCache
 from eventlog.indexer.load.staging import as_csv, as_table
@@ -331,6 +332,7 @@ def _merge_contended(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(DELETE_CONTENDED_CONFLICTS)
     typed.insert(connection, f"(SELECT {_ALL} FROM versions WHERE position = 1)")
     connection.execute(INSERT_CONFLICTS)
+    copies.mark_all(connection, {row[0] for row in connection.execute(SELECT_TYPES_OF_VERSIONS).fetchall()})
 
 
 # -- statements ------------------------------------------------------------------------------
@@ -389,4 +391,5 @@ FROM contents
 """
 DELETE_CONTENDED_ROWS = f"DELETE FROM event_rows USING contended WHERE {same_event('event_rows', 'contended')}"
 DELETE_CONTENDED_CONFLICTS = f"DELETE FROM conflicts USING contended WHERE {same_event('conflicts', 'contended')}"
+SELECT_TYPES_OF_VERSIONS = "SELECT DISTINCT event_type FROM versions"
 INSERT_CONFLICTS = f"INSERT INTO conflicts SELECT {_ALL} FROM versions WHERE position > 1"

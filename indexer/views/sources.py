@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
@@ -19,7 +19,7 @@ from eventlog.errors import IndexFailed, InvalidSource
 from eventlog.importers import sources
 from eventlog.importers.sources import LeftOut, Source
 from eventlog.indexer.index.engine import CONFIG
-from eventlog.indexer.index.schema import CONTENT, POSITION
+from eventlog.indexer.index.schema import CONTENT, COPIED, POSITION
 from eventlog.indexer.sql import ident, literal
 from eventlog.indexer.views.promoted import PromotedColumn
 
@@ -121,11 +121,24 @@ _checked: set[tuple[str, tuple[str, ...], SourceViews]] = set()
 _TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series", "json_each", "json_tree"})
 
 
+class Copies(NamedTuple):
+    """How copies of a line are known (eventlog.indexer.load.copies), by promoted columns of one event type.
+
+    `line` (UUID) is equal in a line and its copies, and NULL in a line that is never copied. `fork` is SQL over
+    promoted columns: true for a line that says itself that it is a copy.
+    """
+
+    event_type: str
+    line: PromotedColumn
+    fork: str
+
+
 class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
     """The reading half of a source. A select is None where the source has nothing of the kind.
 
     promoted    columns of its event types that are filled when an event is indexed, so that a select need not look at
                 its payload
+    copies      how copies of its lines are known; None where its program copies none
     llm_calls   one row per model call; COLUMNS names the columns of each select, their types and their order
     tool_calls  one row per tool call
     sessions    one row per workspace and session that its program names a project or a summary for
@@ -136,6 +149,7 @@ class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     promoted: tuple[PromotedColumn, ...] = ()
+    copies: Copies | None = None
     llm_calls: str | None = None
     tool_calls: str | None = None
     sessions: str | None = None
@@ -147,12 +161,19 @@ class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rows_of(event_type: str) -> str:
-    """Return the subquery for the FROM clause of a source's select: all events of a type, with their promoted columns.
+    """Return the subquery for the FROM clause of a source's select: events of a type, with their promoted columns.
+
+    Without copies of other lines.
 
     Always write it with this function: a store of one workspace replaces exactly this text by a subquery over the rows
     of its workspace.
     """
-    return f"(SELECT * FROM event_rows WHERE event_type = {literal(event_type)})"
+    return f"(SELECT * FROM event_rows WHERE event_type = {literal(event_type)} AND copied IS NULL)"
+
+
+def copies() -> list[Copies]:
+    """Return how the copies of lines are known, of all sources that have some. Raises InvalidSource."""
+    return [views.copies for _, views in _all() if views.copies is not None]
 
 
 def promoted() -> list[PromotedColumn]:
@@ -233,6 +254,8 @@ def _keyed() -> Iterator[tuple[tuple[str, tuple[str, ...], SourceViews], tuple[S
 
 def _check_promoted(connection: duckdb.DuckDBPyConnection, source: Source, views: SourceViews) -> None:
     names: set[str] = set()
+    if views.copies is not None and views.copies.line not in views.promoted:
+        raise InvalidSource(f"source {source.name!r}: the column of its copies is not among its promoted columns")
     for column in views.promoted:
         its_column = f"source {source.name!r}: its promoted column {column.column!r}"
         if column.event_type not in source.event_types:
@@ -245,6 +268,12 @@ def _check_promoted(connection: duckdb.DuckDBPyConnection, source: Source, views
             connection.execute(f"SELECT NULL AS {ident(column.column)}")
         except (duckdb.Error, UnicodeEncodeError) as error:
             raise InvalidSource(f"{its_column} is refused by DuckDB: {error}") from error
+    if views.copies is not None:
+        columns = ", ".join(f"NULL::{column.kind} AS {ident(column.column)}" for column in views.promoted)
+        try:
+            connection.execute(f"SELECT ({views.copies.fork})::BOOLEAN FROM (SELECT {columns})")
+        except duckdb.Error as error:
+            raise InvalidSource(f"source {source.name!r}: the mark of its copies is refused: {error}") from error
 
 
 _A_PAYLOAD = "(SELECT '{}'::JSON AS payload)"
@@ -272,7 +301,7 @@ def _check_select(
         # A store of one workspace has the promoted columns that views mention, by their quoted names.
         mentioned = [column for column in views.promoted if ident(column.column).lower() in select.lower()]
         for promoted in (views.promoted, mentioned):
-            types = CONTENT | POSITION | {ident(column.column): column.kind for column in promoted}
+            types = CONTENT | POSITION | COPIED | {ident(column.column): column.kind for column in promoted}
             connection.execute(f"CREATE TABLE {rows} ({', '.join(f'{name} {kind}' for name, kind in types.items())})")
             described = connection.execute(f"DESCRIBE {_in_parentheses(own)}").fetchall()
             connection.execute(f"DROP TABLE {rows}")

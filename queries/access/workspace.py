@@ -100,7 +100,7 @@ class Workspace:
         built_in = " ".join(text for name, text in self._definitions.items() if name in RESERVED).lower()
         # The names that the table has: what looks like one in a view may be a JSON path, such as '$."text/plain"'.
         promoted = [column for column in self._promoted() if column.lower() in built_in]
-        columns = [*schema.CONTENT, *schema.POSITION, *promoted]
+        columns = [*schema.CONTENT, *schema.POSITION, *schema.COPIED, *promoted]
         return {
             self._internal("event_rows"): self._rows_of("event_rows", columns=columns),
             self._internal("rejected"): self._nothing_of("rejected"),

@@ -84,6 +84,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     agent: str | None
     project: str | None
     summary: str | None
+    title: str | None
+    title_source: str | None
     llm_calls: int
     tool_calls: int
     tool_failures: int

@@ -13,6 +13,7 @@ import pytest
 from eventlog.indexer import carry_over, comparison
 from eventlog.indexer.load import loader
 from eventlog.indexer.views import projections
+from eventlog.indexer.views.claude_code.lines import COPIES
 from tests.conftest import PROJECT
 
 MODULES = {
@@ -27,6 +28,7 @@ _VIEWS = re.compile(r"eventlog\.indexer\.views\.(?!typed$)")
 _DEFINITIONS = frozenset({"view", "_view"})
 
 _STAGED = f"(SELECT 's' AS s, 0 AS o, 1 AS n, NULL::JSON AS x, NULL::STRUCT({loader._ENVELOPE_STRUCT}) AS e)"
+_COPIES = {"event_type": "'claude_code'", "line": '"claude_code/line"', "fork": COPIES.fork}
 #: Samples for the parts of a statement that depend on the batch.
 _PARTS = {
     "loader.CREATE_BATCH_OF_STAGED": {"rows": _STAGED},
@@ -45,6 +47,9 @@ _PARTS = {
     "typed.SELECT_OF_SAMPLE": {"columns": "avg(strlen(payload ->> '/n'))", "rows": "events", "event_type": "'t'"},
     "typed.ADD_COLUMN": {"column": '"t/n"', "kind": "BIGINT"},
     "typed.INSERT_ROWS": {"columns": "*", "texts": "*", "rows": "events"},
+    "copies.CREATE_ARRIVED": _COPIES,
+    "copies.ANY_SHARED": _COPIES,
+    "copies.UPDATE_COPIED": _COPIES,
     "comparison.CREATE_LIMITS": {"rows": "(SELECT 's' AS segment, 1 AS upto)"},
 }
 
@@ -71,7 +76,8 @@ def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("USE memory")
         projections.create(connection)
         for statement in (
-            STATEMENTS["loader.CREATE_BATCH"], loader.CREATE_INDEXED, loader.CREATE_CONTENDED, loader.CREATE_VERSIONS,
+            STATEMENTS["copies.CREATE_ARRIVED"], STATEMENTS["loader.CREATE_BATCH"],
+            loader.CREATE_INDEXED, loader.CREATE_CONTENDED, loader.CREATE_VERSIONS,
             STATEMENTS["carry_over.CREATE_GONE_OF_RELEASED"], carry_over.CREATE_DIFFERING, carry_over.CREATE_LACKING,
             carry_over.CREATE_RENAMED, STATEMENTS["comparison.CREATE_LIMITS"],
         ):  # fmt: skip

@@ -1,0 +1,96 @@
+"""Lines that a program copied: a fork, or a session that is resumed, begins with the lines of another one.
+
+A source says by which column a line and its copies are known, and which lines say themselves that they are copies
+(`Copies` of eventlog.indexer.views.sources). Of the lines with one mark, one is the original; the others are `copied`,
+and stand in the view `copies` instead of `events`. The original is, in this order:
+
+1. one that does not say that it is a copy;
+2. that of the older session. A session is as old as the first line that it shares with no other; one that shares all
+   of its lines has not gone on since they were copied, and is the oldest;
+3. the one that stands first in the log.
+
+Copies have the time and the text of the original, so no line alone shows which it is. All marks of a source are looked
+at again when a batch brings a line that is there already, or any line of a session that shares some: so the result
+depends on the log alone, not on the order in which it was indexed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import duckdb
+
+from eventlog.indexer.sql import ident, literal
+from eventlog.indexer.views import sources
+from eventlog.indexer.views.sources import Copies
+
+
+def mark(connection: duckdb.DuckDBPyConnection, since: Mapping[str, int], event_types: frozenset[str]) -> None:
+    """Mark copies, after rows were stored: those of these types, in each segment from an offset on."""
+    for rule in sources.copies():
+        if rule.event_type in event_types:
+            parts = _parts(rule)
+            connection.execute(CREATE_ARRIVED.format(**parts), [list(since), list(since.values())])
+            if connection.execute(ANY_SHARED.format(**parts)).fetchone() is not None:
+                connection.execute(UPDATE_COPIED.format(**parts))
+
+
+def mark_all(connection: duckdb.DuckDBPyConnection, event_types: Collection[str] | None = None) -> None:
+    """Mark all copies anew, of these types or of all; after rows were stored again at their earlier positions."""
+    for rule in sources.copies():
+        if event_types is None or rule.event_type in event_types:
+            connection.execute(UPDATE_COPIED.format(**_parts(rule)))
+
+
+def _parts(rule: Copies) -> dict[str, str]:
+    return {
+        "event_type": literal(rule.event_type),
+        "line": ident(rule.line.column),
+        "fork": rule.fork,
+    }
+
+
+# -- statements ------------------------------------------------------------------------------
+
+# `{event_type}`, `{line}` and `{fork}` are those of a rule. Temporary table: `arrived`, lines that a batch has brought.
+
+CREATE_ARRIVED = """
+CREATE OR REPLACE TEMP TABLE arrived AS
+SELECT workspace, session_id, {line} AS line
+FROM event_rows JOIN (SELECT unnest(?::VARCHAR[]) AS name, unnest(?::BIGINT[]) AS start) AS since
+  ON segment = since.name AND line_offset >= since.start
+WHERE event_type = {event_type} AND {line} IS NOT NULL
+"""
+_SAME_LINE = "arrived.line = rows.{line} AND arrived.workspace IS NOT DISTINCT FROM rows.workspace"
+ANY_SHARED = f"""
+WITH sharing AS (
+    SELECT DISTINCT workspace, session_id FROM event_rows rows
+    WHERE {{line}} IN (SELECT {{line}} FROM event_rows WHERE copied AND event_type = {{event_type}})
+)
+SELECT 1 WHERE EXISTS (
+    SELECT 1 FROM event_rows rows SEMI JOIN arrived ON {_SAME_LINE}
+    WHERE event_type = {{event_type}} GROUP BY workspace, {{line}} HAVING count(*) > 1
+) OR EXISTS (
+    SELECT 1 FROM arrived JOIN sharing ON arrived.session_id IS NOT DISTINCT FROM sharing.session_id
+        AND arrived.workspace IS NOT DISTINCT FROM sharing.workspace
+)
+"""
+UPDATE_COPIED = """
+WITH lines AS (
+    SELECT rowid AS id, workspace, session_id, {line} AS line, coalesce(({fork})::BOOLEAN, false) AS fork,
+           timestamp, segment, line_offset, count(*) OVER (PARTITION BY workspace, {line}) AS times
+    FROM event_rows WHERE event_type = {event_type} AND {line} IS NOT NULL
+), ages AS (
+    SELECT workspace, session_id, min(timestamp) FILTER (times = 1 AND timestamp > 'epoch') AS began
+    FROM lines GROUP BY workspace, session_id
+), ranked AS (
+    SELECT id, row_number() OVER (
+               PARTITION BY lines.workspace, line ORDER BY fork, began NULLS FIRST, segment, line_offset
+           ) AS position
+    FROM lines JOIN ages
+      ON ages.session_id IS NOT DISTINCT FROM lines.session_id AND ages.workspace IS NOT DISTINCT FROM lines.workspace
+    WHERE times > 1
+)
+UPDATE event_rows SET copied = CASE WHEN position > 1 THEN true END FROM ranked
+WHERE event_rows.rowid = ranked.id AND copied IS DISTINCT FROM CASE WHEN position > 1 THEN true END
+"""

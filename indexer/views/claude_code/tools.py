@@ -1,0 +1,63 @@
+"""Calls of tools in Claude Code's transcripts.
+
+A call is a block of an answer, and its result a block of a later line. Ids of Anthropic's tools are unique; others are
+used again in each turn (`Bash:0`), so a result belongs to the last call with its id before it, in its conversation. A
+call without a result was interrupted, or is not done: whether it went well is not known.
+"""
+
+from __future__ import annotations
+
+from eventlog.indexer.sql import literal
+from eventlog.indexer.views.claude_code.calls import messages
+from eventlog.indexer.views.claude_code.lines import LINES, TYPE
+from eventlog.indexer.views.claude_code.subagents import SUBAGENTS, join_subagents, subagent_of
+
+_BLOCKS = f"""
+    SELECT * EXCLUDE message, unnest(
+        CASE WHEN json_type(message, '$.content') = 'ARRAY' THEN (message -> 'content')::JSON[] END) AS block
+    FROM ({messages(LINES, "payload -> '/message' AS message", "payload -> '/data/message/message'")})
+"""
+
+# `turn` counts how many answers have used an id so far. An answer has several lines, and may be there twice: within a
+# `progress` line, and in a file of its own.
+TOOL_CALLS = f"""
+WITH RECURSIVE {SUBAGENTS}, blocks AS (
+    SELECT workspace, session_id, agent_id, line, before, run_id, parent_event_id, agent, timestamp, segment,
+           line_offset, event_id, coalesce(message_id, event_id::VARCHAR) AS message_id, block,
+           block ->> 'type' = 'tool_use' AS is_call,
+           coalesce(block ->> 'id', block ->> 'tool_use_id') AS tool_call_id
+    FROM ({_BLOCKS}) WHERE block ->> 'type' IN ('tool_use', 'tool_result')
+), scoped AS (
+    SELECT *, CASE WHEN starts_with(tool_call_id, 'toolu_') OR length(tool_call_id) >= 20 THEN ''
+                   ELSE concat_ws(chr(10), session_id, agent_id) END AS scope
+    FROM blocks
+), marked AS (
+    SELECT *, is_call AND scope <> '' AND row_number() OVER (
+                  PARTITION BY workspace, scope, tool_call_id, is_call, message_id
+                  ORDER BY timestamp, segment, line_offset) = 1 AS begins
+    FROM scoped
+), turns AS (
+    SELECT *, CASE WHEN scope = '' THEN 1 ELSE greatest(1, count(*) FILTER (begins) OVER (
+                  PARTITION BY workspace, scope, tool_call_id ORDER BY timestamp, segment, line_offset
+                  ROWS UNBOUNDED PRECEDING)) END AS turn
+    FROM marked
+), numbered AS (
+    SELECT *, row_number() OVER (PARTITION BY workspace, scope, tool_call_id, turn, is_call
+                                 ORDER BY timestamp, segment, line_offset) AS position
+    FROM turns
+), results AS (
+    SELECT workspace, scope, tool_call_id, turn, timestamp AS finished, block -> 'content' AS output,
+           coalesce(TRY_CAST(block ->> 'is_error' AS BOOLEAN), false) AS failed
+    FROM numbered WHERE NOT is_call AND position = 1
+), calls AS (
+    SELECT * FROM numbered WHERE is_call AND position = 1
+)
+SELECT calls.tool_call_id, run_id, session_id, parent_event_id, {subagent_of("calls")} AS subagent_id,
+       calls.workspace, agent, {literal(TYPE)} AS source, block ->> 'name' AS tool, block -> 'input' AS input, output,
+       calls.timestamp, finished, date_sub('millisecond', calls.timestamp, finished)::DOUBLE AS duration_ms,
+       NOT failed AS ok, NULL::VARCHAR AS error_type, event_id
+FROM calls {join_subagents("calls")}
+LEFT JOIN results
+  ON results.tool_call_id = calls.tool_call_id AND results.scope = calls.scope AND results.turn = calls.turn
+ AND results.workspace IS NOT DISTINCT FROM calls.workspace
+"""
