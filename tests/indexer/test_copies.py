@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -60,7 +59,7 @@ class Log(NamedTuple):
         Importer(recorder, ClaudeCode(workspace=workspace)).run(path)
         recorder.shutdown()
 
-    def index(self) -> None:
+    def catch_up(self) -> None:
         Indexer(self.root).catch_up()
 
     def owners(self) -> dict[str, str]:
@@ -69,7 +68,7 @@ class Log(NamedTuple):
         assert len(rows) == len({row[0] for row in rows})
         return {str(row[0]): str(row[1]) for row in rows}
 
-    def copies(self) -> int:
+    def count_copies(self) -> int:
         return int(ReadStore(self.root).sql("SELECT count(*) FROM copies").rows[0][0])
 
 
@@ -101,9 +100,9 @@ def test_a_fork_leaves_lines_with_the_original(log: Log, way: str, first: str) -
     fork = log.add(session_id(2), [line(1, number) | WAYS[way] for number in range(2)] + [line(2, 5)])
     for path in (original, fork) if first == "original" else (fork, original):
         log.take(path)
-        log.index()
+        log.catch_up()
     assert log.owners() == owners_of({1: [0, 1], 2: [5]})
-    assert log.copies() == (0 if way == "byte for byte" else 2)
+    assert log.count_copies() == (0 if way == "byte for byte" else 2)
     replay(log.root)
     assert log.owners() == owners_of({1: [0, 1], 2: [5]})
 
@@ -116,10 +115,10 @@ def test_an_original_that_goes_on_after_the_fork_keeps_its_lines_by_the_mark(log
             [line(1, number) | WAYS["with a new session id, and marked"] for number in (0, 1)] + [line(2, 5)],
         )
     )
-    log.index()
+    log.catch_up()
     assert log.owners() == owners_of({2: [0, 1, 5]})  # as far as is known
     log.take(log.add(session_id(1), [line(1, number) for number in (0, 1, 9)]))
-    log.index()
+    log.catch_up()
     assert log.owners() == owners_of({1: [0, 1, 9], 2: [5]})
 
 
@@ -128,7 +127,7 @@ def test_the_older_of_two_forks_has_the_lines_of_an_original_that_is_gone(log: L
     for session, own in ((2, 8), (3, 5)):
         copied = [line(1, number) | MARKED | {"sessionId": session_id(session)} for number in range(2)]
         log.take(log.add(session_id(session), [*copied, line(session, own)]))
-    log.index()
+    log.catch_up()
     assert log.owners() == owners_of({3: [0, 1, 5], 2: [8]})
 
 
@@ -136,13 +135,13 @@ def test_a_line_that_comes_later_decides_who_is_older(log: Log) -> None:
     """In a batch without a single copied line."""
     log.take(log.add(session_id(1), [line(1, 0), line(1, 1)]))
     log.take(log.add(session_id(2), [line(2, 0), line(2, 1)]))
-    log.index()
+    log.catch_up()
     assert log.owners() == owners_of({1: [0, 1]})  # the first in the log
     log.take(log.add(session_id(1), [line(1, 0), line(1, 1), line(1, 9)]))
-    log.index()
+    log.catch_up()
     assert log.owners() == owners_of({1: [9], 2: [0, 1]})  # session 2 has not gone on
     log.take(log.add(session_id(2), [line(2, 0), line(2, 1), line(2, 12)]))
-    log.index()
+    log.catch_up()
     assert log.owners() == owners_of({1: [0, 1, 9], 2: [12]})
 
 
@@ -151,18 +150,18 @@ def test_workspaces_share_no_lines(log: Log) -> None:
     path = log.add(session_id(1), [line(1, 0), line(1, 1)])
     for workspace in ("a", "b"):
         log.take(path, workspace)
-    log.index()
+    log.catch_up()
     rows = ReadStore(log.root).sql(f"SELECT workspace, count(*) {LINES} GROUP BY 1 ORDER BY 1").rows
     assert rows == [("a", 2), ("b", 2)]
     assert len(ReadStore(log.root, workspace="a").sql(f"SELECT event_id {LINES}").rows) == 2
-    assert log.copies() == 0
+    assert log.count_copies() == 0
 
 
 def test_a_store_of_one_workspace_does_not_see_copies_either(log: Log) -> None:
     """Its views are made over its own rows."""
     log.take(log.add(session_id(1), [line(1, 0)]), "a")
     log.take(log.add(session_id(2), [line(1, 0) | MARKED | {"sessionId": session_id(2)}, line(2, 5)]), "a")
-    log.index()
+    log.catch_up()
     store = ReadStore(log.root, workspace="a")
     assert store.sql("SELECT session_id, events FROM sessions ORDER BY 1").rows == [
         (session_id(1), 1),
@@ -175,7 +174,7 @@ def test_a_search_finds_a_line_once(log: Log) -> None:
     """With the session that wrote it."""
     log.take(log.add(session_id(1), [line(1, 0)]))
     log.take(log.add(session_id(2), [line(1, 0) | {"sessionId": session_id(2)}, line(2, 5)]))
-    log.index()
+    log.catch_up()
     (hit,) = ReadStore(log.root).search("word0x").hits
     assert hit.session_id == session_id(1)
 
@@ -225,10 +224,6 @@ def histories(draw: st.DrawFn) -> History:
     return History(by_name, draw(st.permutations(names)), owners_of(owners))
 
 
-def _parts(draw: Iterator[bool], order: list[str]) -> Iterator[tuple[str, bool]]:
-    yield from zip(order, draw, strict=False)
-
-
 @settings(max_examples=15, deadline=None)
 @given(history=histories(), indexed=st.lists(st.booleans(), min_size=7, max_size=7))
 def test_any_history_gives_each_line_to_who_wrote_it(
@@ -240,7 +235,7 @@ def test_any_history_gives_each_line_to_who_wrote_it(
     for name, index in zip(history.order, indexed, strict=False):
         log.take(log.add(name, history.files[name]))
         if index:
-            log.index()
-    log.index()
+            log.catch_up()
+    log.catch_up()
     assert log.owners() == history.owners
     assert verify(log.root).equal

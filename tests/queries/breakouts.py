@@ -214,7 +214,7 @@ ANSWERED = {
     "a cast in an aggregate": ("SELECT sum((payload ->> 'n')::INT)::INT FROM events", [(3,)]),
     "a cast in a filter": ("SELECT count(*) FILTER (run_id::INT = 7) FROM events", [(2,)]),
     "a cast in a window": ("SELECT sum(run_id::INT) OVER ()::INT FROM events LIMIT 1", [(14,)]),
-    "a cast in QUALIFY": ("SELECT 1 FROM events QUALIFY row_number() OVER (ORDER BY run_id::INT) = 1", [(1,)]),
+    "a cast in QUALIFY": ("SELECT 1 FROM events QUALIFY dense_rank() OVER (ORDER BY run_id::INT) = 1", [(1,)] * 2),
     "a cast in a join": ("SELECT count(*) FROM events a JOIN events b ON a.run_id::INT = b.run_id::INT", [(4,)]),
     "a cast joined with numbers": ("SELECT count(*) FROM events JOIN range(10) r(i) ON run_id = i", [(2,)]),
     "a cast in a semi join": ("SELECT count(*) FROM events WHERE run_id::INT IN (SELECT * FROM range(10))", [(2,)]),
