@@ -5,8 +5,9 @@ A source says by which column a line and its copies are known, and which lines s
 and stand in the view `copies` instead of `events`. The original is, in this order:
 
 1. one that does not say that it is a copy;
-2. that of the older session. A session is as old as the first line that it shares with no other; one that shares all
-   of its lines has not gone on since they were copied, and is the oldest;
+2. that of the older session. A session is as old as the first line that no other has, unless as a copy that says so.
+   One that shares all of its lines has not gone on since they were copied, and is older than the others; of several,
+   the one that ended first;
 3. the one that stands first in the log.
 
 Copies have the time and the text of the original, so no line alone shows which it is. All marks of a source are looked
@@ -78,14 +79,17 @@ SELECT 1 WHERE EXISTS (
 UPDATE_COPIED = """
 WITH lines AS (
     SELECT rowid AS id, workspace, session_id, {line} AS line, coalesce(({fork})::BOOLEAN, false) AS fork,
-           timestamp, segment, line_offset, count(*) OVER (PARTITION BY workspace, {line}) AS times
+           timestamp, segment, line_offset, count(*) OVER of_line AS times,
+           count(*) FILTER (NOT coalesce(({fork})::BOOLEAN, false)) OVER of_line AS unmarked
     FROM event_rows WHERE event_type = {event_type} AND {line} IS NOT NULL
+    WINDOW of_line AS (PARTITION BY workspace, {line})
 ), ages AS (
-    SELECT workspace, session_id, min(timestamp) FILTER (times = 1 AND timestamp > 'epoch') AS began
+    SELECT workspace, session_id, max(timestamp) AS ended,
+           min(timestamp) FILTER (NOT fork AND unmarked = 1 AND timestamp > 'epoch') AS began
     FROM lines GROUP BY workspace, session_id
 ), ranked AS (
     SELECT id, row_number() OVER (
-               PARTITION BY lines.workspace, line ORDER BY fork, began NULLS FIRST, segment, line_offset
+               PARTITION BY lines.workspace, line ORDER BY fork, began NULLS FIRST, ended, segment, line_offset
            ) AS position
     FROM lines JOIN ages
       ON ages.session_id IS NOT DISTINCT FROM lines.session_id AND ages.workspace IS NOT DISTINCT FROM lines.workspace
