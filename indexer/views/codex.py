@@ -410,8 +410,8 @@ WITH {_LINEAGE}, lines AS (
     FROM said GROUP BY workspace, session_id
 )
 SELECT workspace, session_id, project, coalesce(thread_name, prompt) AS title,
-       CASE WHEN thread_name IS NOT NULL THEN 'thread_name'
-            WHEN prompt IS NOT NULL THEN 'first_prompt' END AS title_source
+       CASE WHEN thread_name IS NOT NULL THEN 'name'
+            WHEN prompt IS NOT NULL THEN 'prompt' END AS title_source
 FROM titles
 """
 

@@ -278,7 +278,10 @@ WITH calls AS (
            {_amount("searches", "web_search_usd")} AS searches_usd,
            {_SAVED} AS saved_usd,
            CASE WHEN has_counts AND usage_problem IS NULL
-                THEN input_usd + cache_read_usd + cache_write_usd + output_usd + request_usd + searches_usd
+                THEN coalesce(
+                    input_usd + cache_read_usd + cache_write_usd + output_usd + request_usd + searches_usd,
+                    -- a call that failed before it was counted costs nothing, whatever the model
+                    CASE WHEN input_total + output_tokens + searches = 0 THEN 0 END::{USD})
                 END AS computed,
            reported IS NULL AND computed IS NOT NULL AS is_computed
     FROM rated

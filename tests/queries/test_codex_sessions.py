@@ -167,12 +167,12 @@ def test_messages_are_there_once(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (TALK, ("yes", "first_prompt")),
+        (TALK, ("yes", "prompt")),
         ([*TALK, event("10:00:09", "thread_name_updated", thread_name="Kilns"),
-          event("10:00:10", "thread_name_updated", thread_name="Two  kilns")], ("Two kilns", "thread_name")),
-        ([*WRAPPED, said("10:00:03", "user", "only an item")], ("only an item", "first_prompt")),
+          event("10:00:10", "thread_name_updated", thread_name="Two  kilns")], ("Two kilns", "name")),
+        ([*WRAPPED, said("10:00:03", "user", "only an item")], ("only an item", "prompt")),
         (WRAPPED, (None, None)),
-        ([said("10:00:03", "user", "x" * 400)], ("x" * 200, "first_prompt")),
+        ([said("10:00:03", "user", "x" * 400)], ("x" * 200, "prompt")),
     ],
 )  # fmt: skip
 def test_titles(root: Path, tmp_path: Path, lines: list[Line], expected: tuple[str | None, str | None]) -> None:
