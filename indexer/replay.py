@@ -197,11 +197,13 @@ def _compared(root: str | Path, progress: Progress | None, timeout_s: float) -> 
         marks = checkpoint.read(connection)
     with _work_file(root, timeout_s) as path, _new_index(path) as connection:
         limits = {name: mark.indexed_offset for name, mark in marks.items()}
-        _build(connection, root, {name: limits[name] for name, mark in marks.items() if not mark.released}, progress)
+        of_log = {name: limits[name] for name, mark in marks.items() if not mark.released}
+        _, unreadable = _build(connection, root, of_log, progress)
+        missed = of_log.keys() - checkpoint.read(connection).keys() - unreadable.keys()
         with lock.fair_lock(root, exclusive=True, timeout_s=timeout_s):
             with _live_attached(connection, root):
                 carry_released(connection, limits)
-                has_moved = _has_moved(connection, marks)
+                has_moved = _has_moved(connection, marks) or _is_any_back(root, missed)
             replayed = _finish(connection)
             if live != replayed and has_moved:
                 return None
@@ -216,6 +218,11 @@ def _has_moved(connection: duckdb.DuckDBPyConnection, marks: Mapping[str, checkp
     if any(now.get(name) != mark.released for name, mark in marks.items()):
         return True
     return any(versions.MARK in name and name not in marks for name in now)
+
+
+def _is_any_back(root: str | Path, missed: Collection[str]) -> bool:
+    """Return whether the log has segments that were missing while it was read: pruned and restored in between."""
+    return any(segment.name in missed for segment in layout.list_log(root).segments)
 
 
 @contextmanager

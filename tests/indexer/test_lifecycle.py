@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import resource
@@ -255,6 +256,38 @@ def test_verify_compares_the_bytes_that_are_indexed_and_no_others(root: Path) ->
         file.write(line(2))
     segment(root, line(3))
     assert replay.verify(root).equal
+
+
+def test_a_segment_that_is_pruned_and_restored_while_verify_reads_is_no_difference(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the log before and after, but not when its turn comes: verify compares once more."""
+    path, build, turns = segment(root, line(1), line(2)), replay._build, itertools.count()
+    segment(root, line(3))
+    index(root)
+
+    def without(*arguments: Any) -> Any:
+        if next(turns):
+            return build(*arguments)
+        path.rename(root / "away")
+        try:
+            return build(*arguments)
+        finally:
+            (root / "away").rename(path)
+
+    monkeypatch.setattr(replay, "_build", without)
+    assert replay.verify(root).equal
+    assert next(turns) == 2
+
+
+def test_a_segment_that_is_gone_for_good_is_a_difference(root: Path) -> None:
+    """Somebody has deleted it, and the index does not know yet."""
+    path = segment(root, line(1))
+    segment(root, line(3))
+    index(root)
+    path.unlink()
+    verified = replay.verify(root)
+    assert (verified.live.events, verified.replayed.events) == (2, 1)
 
 
 # -- crashes ---------------------------------------------------------------------------------
