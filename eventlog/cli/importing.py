@@ -25,6 +25,7 @@ from eventlog.importers.sources import Format, Source
 from eventlog.record.recorder import Recorder
 
 _FOLLOW_S = 0.5
+_SHOWN_MAX = 20
 
 
 class ImportGroup(click.Group):
@@ -131,7 +132,7 @@ def _command(source: Source) -> click.Command:
     ) -> None:
         files = _Files(source, paths, following=following)
         files.check()
-        _import(root, source.format(workspace=workspace, agent=agent), files.find, following)
+        _import(root, source.format(workspace=workspace, agent=agent), files.find, following, files.unreadable)
 
     return command
 
@@ -149,11 +150,15 @@ class _Files:
         self._following = following
         self._recognition = Recognition(source)
         self._passed_over: set[Path] = set()
+        #: Messages about folders that could not be read when the files were looked for last.
+        self.unreadable: list[str] = []
 
     def check(self) -> None:
         """Raise ImportFailed where nothing can be imported: there are no files, or only those of another source."""
         files = self._all()
         if not files and not self._following:
+            if self.unreadable:
+                raise ImportFailed(self.unreadable[0])
             where = ", ".join(map(str, self._paths))
             raise ImportFailed(f"no {self._source.noun}s ({self._source.patterns[0]}) under {where}")
         others = [(path, other) for path in files if (other := self._recognition.other(path)) is not None]
@@ -178,13 +183,20 @@ class _Files:
         return own
 
     def _all(self) -> list[Path]:
+        self.unreadable.clear()
         there = [path for path in self._paths if path.exists()]
-        if self._following or (self._by_default and there):
-            return self._source.find(there)
-        return self._source.find(self._paths)
+        paths = there if self._following or (self._by_default and there) else self._paths
+        return self._source.find(paths, self.unreadable)
 
 
-def _import(root: str | None, format_: Format, find: Callable[[], list[Path]], following: bool) -> None:
+def _import(
+    root: str | None,
+    format_: Format,
+    find: Callable[[], list[Path]],
+    following: bool,
+    unreadable: Sequence[str] = (),
+) -> None:
+    """Import what `find` finds; `unreadable` has messages about folders, after it was called."""
     _warn_of_sources()
     settings = config.load(**({} if root is None else {"root": root}), strict=True)
     if settings.mode is config.Mode.OFF:
@@ -195,14 +207,14 @@ def _import(root: str | None, format_: Format, find: Callable[[], list[Path]], f
         if following:
             _follow(importer, find)
         else:
-            _import_once(importer, find())
+            _import_once(importer, find(), unreadable)
     finally:
         recorder.shutdown()
 
 
-def _import_once(importer: Importer, paths: list[Path]) -> None:
+def _import_once(importer: Importer, paths: list[Path], unreadable: Sequence[str]) -> None:
     total = Imported()
-    failures: list[str] = []
+    failures = list(unreadable)
     with click.progressbar(paths, file=sys.stderr, label="importing", hidden=not sys.stderr.isatty()) as bar:
         for path in bar:
             try:
@@ -213,7 +225,11 @@ def _import_once(importer: Importer, paths: list[Path]) -> None:
     if total.rejected and total.rejected == total.events:
         raise ImportFailed("not one line could be imported; check the options, and that it is the right file")
     if failures:
-        raise ImportFailed(f"{len(failures)} of {len(paths)} files failed; the first: {failures[0]}")
+        for failure in failures[:_SHOWN_MAX]:
+            say(printable(failure))
+        failed = counted(len(failures), "file or folder", "files or folders")
+        more = f", of which {_SHOWN_MAX} are named" if len(failures) > _SHOWN_MAX else ""
+        raise ImportFailed(f"{failed} failed{more}; the rest is done")
 
 
 def _follow(importer: Importer, find: Callable[[], list[Path]]) -> None:

@@ -161,16 +161,24 @@ def _moment(line: _Line) -> str:
     return timestamps.UNKNOWN
 
 
-def default_folder() -> Path:
-    """Return where Claude Code keeps its transcripts on this machine."""
-    base = os.environ.get("CLAUDE_CONFIG_DIR")
-    return (Path(base) if base else Path.home() / ".claude") / "projects"
+def default_folders() -> list[Path]:
+    """Return where Claude Code keeps its transcripts on this machine.
+
+    CLAUDE_CONFIG_DIR may name several folders, with commas between. Without it there are two: later versions write to
+    that of the XDG specification.
+    """
+    configured = [part.strip() for part in os.environ.get("CLAUDE_CONFIG_DIR", "").split(",")]
+    bases = [Path(part).expanduser() for part in configured if part]
+    if not bases:
+        xdg = os.environ.get("XDG_CONFIG_HOME")
+        bases = [Path.home() / ".claude", (Path(xdg) if xdg else Path.home() / ".config") / "claude"]
+    return [base / "projects" for base in bases]
 
 
 SOURCE = Source(
     name=EVENT_TYPE,
     command="claude-code",
-    help="""Import Claude Code transcripts; by default all of ~/.claude/projects.
+    help="""Import Claude Code transcripts; by default all of ~/.claude and ~/.config/claude.
 
     The index then has views over them: llm_calls, tool_calls, sessions, messages.
 
@@ -181,7 +189,7 @@ SOURCE = Source(
     """,
     event_types=(EVENT_TYPE,),
     format=ClaudeCode,
-    default_folders=lambda: [default_folder()],
+    default_folders=default_folders,
     recognises=lambda line: "sessionId" in line and ("uuid" in line or "leafUuid" in line or "messageId" in line),
     patterns=("*.jsonl", "*.jsonl.gz", "*.jsonl.zst"),
     noun="transcript",

@@ -28,6 +28,7 @@ import msgspec
 from eventlog.errors import ImportFailed, InvalidSource
 from eventlog.format import control, schemas
 from eventlog.format.envelope import Envelope
+from eventlog.importers import discovery
 
 T = TypeVar("T")
 
@@ -97,16 +98,17 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     views: str | None = None
     version: int = 1
 
-    def find(self, paths: Sequence[Path]) -> list[Path]:
+    def find(self, paths: Sequence[Path], unreadable: list[str] | None = None) -> list[Path]:
         """Return this source's files under some files and folders, sorted.
 
-        Raises ImportFailed for a path that is neither.
+        Adds a message to `unreadable` for each folder that cannot be read. Raises ImportFailed for a path that is
+        neither a file nor a folder.
         """
         files: set[Path] = set()
+        problems = [] if unreadable is None else unreadable
         for path in paths:
             if path.is_dir():
-                for pattern in self.patterns:
-                    files.update(file for file in path.rglob(pattern) if file.is_file())
+                files.update(discovery.files_below(path, self.patterns, problems))
             elif path.is_file():
                 files.add(path)
             else:
