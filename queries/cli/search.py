@@ -40,6 +40,10 @@ def search(
       eventlog search '"exit code 1"' pytest --type tool_call
     """
     result = context.store().search(" ".join(text), event_types=event_types, agent=agent, since=since, limit=limit)
+    undated = counted(result.undated, "more event")
+    if result.undated and not context.as_json:
+        has = "has" if result.undated == 1 else "have"
+        say(f"{undated} may match and {has} no time; without --since they are shown")
     if not result.hits and not context.as_json:
         say(f"no event has all of: {printable(', '.join(result.words))} (eventlog index indexes new events)")
         return
@@ -59,7 +63,8 @@ def _lines(result: SearchResult, context: Context) -> Iterator[str]:
         where = [hit.event_type, hit.agent, f"run {hit.run_id}" if hit.run_id else None]
         if not hit.run_id and hit.session_id:
             where.append(f"session {hit.session_id}")
-        line = printable("  ".join([context.time(hit.timestamp), hit.event_id, *filter(None, where)]))
+        when = "no time" if hit.timestamp is None else context.time(hit.timestamp)
+        line = printable("  ".join([when, hit.event_id, *filter(None, where)]))
         yield line if width is None else cells.cut(line, width)
         yield f"  {_snippet(hit, None if width is None else width - 2)}"
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +47,20 @@ _BEFORE_CHARS = 50
 _SPACES = re.compile(r"\s+")
 
 
+#: The time of an event whose own time is not known (docs/format.md).
+_UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
     """An event with all words, for instance in the field `output_messages.0.content`. A higher score is better.
 
-    `marks` are the words in the snippet, as (start, end) in characters.
+    `timestamp` is None where the event's own line has no time. `marks` are the words in the snippet, as (start, end)
+    in characters.
     """
 
     event_id: str
     event_type: str
-    timestamp: datetime
+    timestamp: datetime | None
     run_id: str | None
     session_id: str | None
     workspace: str | None
@@ -70,13 +75,15 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     """The best hits, best first, and the number of events with all words.
 
     `cut` is true if there were too many candidates, and only the newest were scored. `matches` then counts
-    candidates; in some of them, a word may only be part of a field's name.
+    candidates; in some of them, a word may only be part of a field's name. `undated` counts events that may match and
+    were left out since they have no time, where a time was asked for.
     """
 
     words: list[str]
     hits: list[Hit]
     matches: int
     cut: bool
+    undated: int = 0
 
 
 class _Candidate(msgspec.Struct, frozen=True):
@@ -101,6 +108,7 @@ class _Statistics(msgspec.Struct, frozen=True):
     matches_by_word: list[int]
     #: Whether all blobs were read.
     has_all_blobs: bool
+    undated: int
 
 
 def search(
@@ -135,17 +143,25 @@ def search(
         hit = _hit(candidate, payload, words, statistics)
         if hit is not None:
             hits.append(hit)
-    hits.sort(key=lambda hit: (-hit.score, -hit.timestamp.timestamp(), hit.event_id, hit.workspace or ""))
+    hits.sort(key=_best_first)
     cut = statistics.matches > read or not statistics.has_all_blobs
-    return SearchResult(words=words, hits=hits[:limit], matches=statistics.matches if cut else len(hits), cut=cut)
+    matches = statistics.matches if cut else len(hits)
+    return SearchResult(words=words, hits=hits[:limit], matches=matches, cut=cut, undated=statistics.undated)
+
+
+def _best_first(hit: Hit) -> tuple[float, float, str, str]:
+    when = 0.0 if hit.timestamp is None else hit.timestamp.timestamp()
+    return -hit.score, -when, hit.event_id, hit.workspace or ""
 
 
 # -- the scan --------------------------------------------------------------------------------
 
-#: Which events are searched, besides their types.
+#: Which events are searched, besides their types. Those without a time are found, to be counted.
 _FILTER = """
-    ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR timestamp >= $since::TIMESTAMP)
+    ($agent::VARCHAR IS NULL OR agent = $agent)
+    AND ($since::TIMESTAMP IS NULL OR timestamp >= $since::TIMESTAMP OR timestamp = 'epoch')
 """
+_IS_LEFT_OUT = "$since::TIMESTAMP IS NOT NULL AND timestamp = 'epoch' AND $since::TIMESTAMP > 'epoch'"
 _OF_TYPES = "event_type IN (SELECT unnest($types::VARCHAR[]))"
 _OF_ALL_TYPES = f"event_type NOT IN {_UNSEARCHED}"
 _HAS_BLOBS = "SELECT 1 FROM search_in_blobs LIMIT 1"
@@ -154,15 +170,15 @@ _WITH_BLOBS = "events LEFT JOIN search_in_blobs USING (segment, line_offset)"
 _SCAN = """
     CREATE OR REPLACE TEMP TABLE search_matches AS
     SELECT * FROM (
-        SELECT event_id, segment, line_offset, timestamp, line_length, {tests}
+        SELECT event_id, segment, line_offset, timestamp, line_length, {left_out} AS left_out, {tests}
         FROM (SELECT *, {text} AS text FROM {source} WHERE {events})
     ) WHERE {any_word}
 """
-_COUNTS = "SELECT {counts} FROM search_matches"
+_COUNTS = "SELECT {counts}, count(*) FILTER (left_out AND {all_words}) FROM search_matches"
 _CANDIDATES = f"""
     WITH newest AS (
         SELECT event_id, segment, line_offset, sum(line_length) OVER newest_first AS bytes
-        FROM search_matches WHERE {{all_words}}
+        FROM search_matches WHERE {{all_words}} AND NOT left_out
         WINDOW newest_first AS (ORDER BY timestamp DESC, event_id, segment, line_offset ROWS UNBOUNDED PRECEDING)
         ORDER BY timestamp DESC, event_id, segment, line_offset LIMIT $candidates_max
     )
@@ -205,16 +221,18 @@ def _scan(
         _SCAN.format(
             tests=", ".join(f"{test} AS {flag}" for test, flag in zip(tests, flags, strict=True)),
             text=terms.folded_in_sql("payload::VARCHAR", words), source=source, events=events, any_word=any_word,
+            left_out=_IS_LEFT_OUT,
         ),
         params,
     )  # fmt: skip
-    counts = ", ".join(f"count(*) FILTER ({flag})" for flag in [all_words, *flags])
-    ((matches, *matches_by_word),) = connection.execute(_COUNTS.format(counts=counts)).fetchall()
+    counts = ", ".join(f"count(*) FILTER ({flag} AND NOT left_out)" for flag in [all_words, *flags])
+    statement = _COUNTS.format(counts=counts, all_words=all_words)
+    ((matches, *matches_by_word, undated),) = connection.execute(statement).fetchall()
     limits = {"candidates_max": CANDIDATES_MAX, "bytes_max": READ_MAX_BYTES}
     candidates = rows_as(_Candidate, connection.execute(_CANDIDATES.format(all_words=all_words), limits))
     totals = sandbox.execute(connection, _TOTALS.format(events=events), filter_params)
     ((count, mean_length),) = totals.fetchall()
-    return candidates, _Statistics(count, mean_length or 1.0, matches, matches_by_word, has_all_blobs)
+    return candidates, _Statistics(count, mean_length or 1.0, matches, matches_by_word, has_all_blobs, undated)
 
 
 def _test(number: int, word: str) -> tuple[str, dict[str, str]]:
@@ -247,7 +265,8 @@ def _hit(candidate: _Candidate, payload: bytes, words: list[str], statistics: _S
     snippet, marks = excerpt(best.text, lowered, words)
     return Hit(
         event_id=candidate.event_id, event_type=candidate.event_type,
-        timestamp=candidate.timestamp, run_id=candidate.run_id, session_id=candidate.session_id,
+        timestamp=None if candidate.timestamp == _UNDATED else candidate.timestamp,
+        run_id=candidate.run_id, session_id=candidate.session_id,
         workspace=candidate.workspace, agent=candidate.agent, score=round(score, 6), field=best.path,
         snippet=snippet, marks=marks,
     )  # fmt: skip

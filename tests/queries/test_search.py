@@ -229,6 +229,20 @@ def test_the_command(root: Path, run: Run) -> None:
     assert nothing.stderr == "no event has all of: nothing, such (eventlog index indexes new events)\n"
 
 
+def test_what_has_no_time_is_not_of_1970(root: Path, run: Run) -> None:
+    """It is shown without one, and where a time is asked for, the answer says that it is left out."""
+    unknown = "1970-01-01T00:00:00.000000Z"
+    segment(root, line(1, payload={"title": "shelf"}, timestamp=unknown), line(2, payload={"title": "shelf"}))
+    index(root)
+    hits = ReadStore(root).search("shelf").hits
+    assert sorted(hit.timestamp is None for hit in hits) == [False, True]
+    result = ReadStore(root).search("shelf", since=at(-(10**7)))
+    assert (len(result.hits), result.matches, result.undated) == (1, 1, 1)
+    assert "no time" in run("search", "shelf").stdout
+    done = run("search", "shelf", "--since", "2020-01-01")
+    assert done.stderr == "1 more event may match and has no time; without --since they are shown\n"
+
+
 def test_control_characters_do_no_harm(root: Path, run: Run) -> None:
     """In a snippet, and in the name of a field."""
     with Story(root) as story:
