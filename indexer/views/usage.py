@@ -78,6 +78,7 @@ def with_advice(calls: str) -> str:
                advised.{TOKENS[-1]} AS {TOKENS[-1]}, NULL AS stop_reason,
                coalesce(advised.service_tier, nullif(service_tier, {literal(FAST)})) AS service_tier,
                advised.raw_usage AS raw_usage, advised.usage_problem AS usage_problem, NULL AS web_searches,
+               NULL AS output_chars, NULL AS latency_ms,
                CASE WHEN reported_cost_usd IS NOT NULL THEN 0 END AS reported_cost_usd
            )
     FROM (

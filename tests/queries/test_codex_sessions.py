@@ -201,8 +201,8 @@ def test_what_a_fork_copies_is_not_said_again(root: Path, tmp_path: Path) -> Non
     ]
     assert [row[0] for row in store.sql("SELECT session_id FROM tool_calls").rows] == [PARENT]
     assert titles(root) == {
-        PARENT: ("yes", "first_prompt", "/home/ada/engine"),
-        CHILD: ("another way", "first_prompt", "/b"),
+        PARENT: ("yes", "prompt", "/home/ada/engine"),
+        CHILD: ("another way", "prompt", "/b"),
     }
 
 

@@ -14,7 +14,9 @@ The rules come from looking at real transcripts:
 
 from __future__ import annotations
 
+from eventlog.format.usage_dialects import TOKENS
 from eventlog.indexer.sql import literal
+from eventlog.indexer.views import usage
 from eventlog.indexer.views.claude_code.lines import (
     LINES,
     OF_LINE,
@@ -29,6 +31,7 @@ from eventlog.indexer.views.claude_code.subagents import SUBAGENTS, join_subagen
 from eventlog.indexer.views.providers import provider_of
 
 _ENVELOPE = "event_id, timestamp, segment, line_offset, run_id, session_id, parent_event_id, workspace, agent"
+_USAGE_COLUMNS = ", ".join(f"{value} AS {name}" for name, value in usage.columns("reading").items())
 _COMMON = f"{_ENVELOPE}, line, before, chars, seldom, {part('/cwd')} AS cwd"
 
 
@@ -63,8 +66,8 @@ WITH RECURSIVE lines AS MATERIALIZED (
     SELECT * EXCLUDE (message_id),
            coalesce(message_id, event_id::VARCHAR) AS message_id,
            TRY_CAST({seldom("cost_usd")} AS DECIMAL(38,18)) AS cost_usd,
-           TRY_CAST({seldom("duration_ms")} AS DOUBLE) AS duration_ms
-    FROM ({messages("lines", "usage_of_line AS raw_usage", "usage_of_progress")})
+           TRY_CAST({seldom("duration_ms")} AS DOUBLE) AS duration_ms, {_USAGE_COLUMNS}
+    FROM ({messages("lines", "reading, usage_of_line AS raw_usage", "reading, usage_of_progress")})
     WHERE role = 'assistant' AND model IS NOT NULL AND model <> '<synthetic>'
 ), scoped AS (
     SELECT *, CASE WHEN starts_with(message_id, 'msg_') OR length(message_id) >= 20 THEN ''
@@ -94,9 +97,7 @@ WITH RECURSIVE lines AS MATERIALIZED (
 ), answers AS (
     SELECT message_id, first_request_id AS request_id, run_id, first_session_id AS session_id, parent_event_id,
            first_agent_id AS agent_id, line, before, cwd, workspace, agent, model, stop_reason,
-           -- Anthropic's fast mode is a speed beside the tier, and has prices of its own as tiers have
-           CASE WHEN speed = 'fast' THEN 'fast' ELSE service_tier END AS service_tier,
-           input_tokens, cache_read, cache_write, written_5m, written_1h, output, raw_usage, output_chars,
+           {", ".join(usage.columns("reading"))}, raw_usage, output_chars,
            true AS ok, NULL::VARCHAR AS error_type, reported_cost_usd, latency_ms,
            first_timestamp AS timestamp, last_timestamp, event_id
     FROM ranked WHERE position = 1
@@ -106,22 +107,18 @@ WITH RECURSIVE lines AS MATERIALIZED (
     SELECT event_id::VARCHAR AS message_id, request_id, run_id, session_id, parent_event_id, agent_id, line, before,
            cwd, workspace, agent, false AS ok, error_type, timestamp, timestamp AS last_timestamp, event_id
     FROM ({_FAILED})
-)
+), complete AS (
 SELECT message_id, request_id, run_id, calls.session_id, parent_event_id, {subagent_of("calls")} AS subagent_id,
        calls.workspace, agent, {literal(TYPE)} AS source,
        coalesce(project, {project_of("cwd")}) AS project, {provider_of("model", "message_id")} AS provider,
        model,
-       coalesce(TRY_CAST(input_tokens AS BIGINT), 0) AS uncached_input_tokens,
-       coalesce(TRY_CAST(cache_read AS BIGINT), 0) AS cache_read_tokens,
-       -- without the split by lifetime, a cache write has the default one of 5 minutes
-       coalesce(TRY_CAST(written_5m AS BIGINT),
-                TRY(TRY_CAST(cache_write AS BIGINT) - coalesce(TRY_CAST(written_1h AS BIGINT), 0)), 0)
-           AS cache_write_5m_tokens,
-       coalesce(TRY_CAST(written_1h AS BIGINT), 0) AS cache_write_1h_tokens,
-       coalesce(TRY_CAST(output AS BIGINT), 0) AS output_tokens,
+       {", ".join(f"coalesce({name}, 0) AS {name}" for name in TOKENS[:-1])}, {TOKENS[-1]},
+       usage_problem, web_searches, inference_geo, advice,
        stop_reason, service_tier, raw_usage, output_chars::BIGINT AS output_chars, latency_ms, ok, error_type,
        reported_cost_usd, timestamp, last_timestamp, event_id
 FROM calls {join_subagents("calls")}
 LEFT JOIN projects ON projects.session_id = calls.session_id
   AND projects.workspace IS NOT DISTINCT FROM calls.workspace
+)
+{usage.with_advice("complete")}
 """

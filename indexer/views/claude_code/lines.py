@@ -7,6 +7,7 @@ better rule improves the past as well.
 from __future__ import annotations
 
 from eventlog.indexer.sql import ident, literals
+from eventlog.indexer.views import usage
 from eventlog.indexer.views.promoted import PromotedColumn
 from eventlog.indexer.views.sources import Copies, rows_of
 
@@ -17,14 +18,6 @@ _OF_MESSAGE = {
     "message_id": "/id",
     "model": "/model",
     "stop_reason": "/stop_reason",
-    "input_tokens": "/usage/input_tokens",
-    "cache_read": "/usage/cache_read_input_tokens",
-    "cache_write": "/usage/cache_creation_input_tokens",
-    "written_5m": "/usage/cache_creation/ephemeral_5m_input_tokens",
-    "written_1h": "/usage/cache_creation/ephemeral_1h_input_tokens",
-    "output": "/usage/output_tokens",
-    "speed": "/usage/speed",
-    "service_tier": "/usage/service_tier",
 }
 #: Where they stand in a line. What a subagent said is a line within a line.
 OF_LINE = {
@@ -64,6 +57,14 @@ _SELDOM_POINTERS = list(_SELDOM.values())
 #: texts cost DuckDB more to store than one.
 PARTS = PromotedColumn(
     TYPE, "parts", "VARCHAR", f"to_json(json_extract_string(payload, [{literals(_POINTERS)}]))::VARCHAR"
+)
+#: The reading of a line's usage object. Only lines that have one are taken apart again for it.
+USAGE = usage.promoted(
+    TYPE,
+    "usage",
+    """CASE WHEN contains(payload::VARCHAR, '"usage"') THEN list_transform(
+        [json_extract(payload, ['/type', '/message/usage', '/data/message/message/usage'])],
+        lambda x: CASE WHEN x[1] = '"progress"' THEN x[3] ELSE x[2] END)[1] END""",
 )
 SELDOM = PromotedColumn(
     TYPE,
@@ -136,7 +137,7 @@ PROMPT = PromotedColumn(
           AND coalesce(payload ->> '/isCompactSummary', 'false') = 'false'
          THEN nullif(regexp_extract(trim({_PROMPT}), '^[^<\\[\\s][\\s\\S]{{0,{PROMPT_MAX_CHARS - 1}}}'), '') END""",
 )
-PROMOTED = (PARTS, SELDOM, LINE, BEFORE, CHARS, PROMPT)
+PROMOTED = (PARTS, USAGE, SELDOM, LINE, BEFORE, CHARS, PROMPT)
 
 ROWS = rows_of(TYPE)
 #: All lines, with their parts as lists.
@@ -144,7 +145,7 @@ LINES = f"""(
     SELECT * EXCLUDE ({", ".join(ident(column.column) for column in PROMOTED)}),
            {ident(PARTS.column)}::JSON::VARCHAR[] AS parts, {ident(SELDOM.column)}::JSON::VARCHAR[] AS seldom,
            {ident(LINE.column)} AS line, {ident(BEFORE.column)} AS before, {ident(CHARS.column)} AS chars,
-           {ident(PROMPT.column)} AS prompt
+           {ident(PROMPT.column)} AS prompt, {ident(USAGE.column)}::JSON::VARCHAR[] AS reading
     FROM {ROWS}
 )"""
 
