@@ -469,7 +469,9 @@ def test_when_there_is_nothing(root: Path, run: Run) -> None:
         assert run(command, "--json").stdout == "[]\n"
     done = run("show", "nope")
     assert (done.returncode, done.stderr) == (
-        2, "error: there is no run or session 'nope'; try: eventlog runs, or: eventlog sessions\n",
+        2,
+        "error: there is no run, session or request 'nope'; "
+        "try: eventlog runs, eventlog sessions or eventlog requests\n",
     )  # fmt: skip
     done = run("diff", "a", "b")
     assert (done.returncode, done.stderr.startswith("error: there is no run 'a'")) == (2, True)
@@ -538,7 +540,7 @@ def test_a_store_of_one_workspace_sees_nothing_else(root: Path, run: Run) -> Non
     with pytest.raises(QueryFailed, match="there is no run 'nightly-8'"):
         ours.diff("nightly-7", "nightly-8")
     assert "secret" not in run("show", "nightly-7", "--verbose", "--workspace", "w").stdout
-    assert "there is no run or session" in run("show", secret, "--workspace", "w").stderr
+    assert "there is no run, session or request" in run("show", secret, "--workspace", "w").stderr
 
 
 # -- odd events ------------------------------------------------------------------------------
