@@ -27,6 +27,7 @@ from eventlog.indexer.indexer import Indexer
 from eventlog.indexer.retention import prune
 from eventlog.log import layout
 from eventlog.log.pruned import Pruned
+from eventlog.log.sealed_or_pruned import SEAL_EVENT
 from eventlog.maintenance import sealing, verification
 from eventlog.queries.store import ReadStore
 from eventlog.record.recorder import Recorder
@@ -225,7 +226,7 @@ def _forged_seal(plan: Plan, root: Path) -> int:
         "size_bytes": 1, "sha256": "aa", "lines": 1, "torn_bytes": 0, "first_event_id": None, "last_event_id": None,
         "check_lines": 1, "checks": "",
     }  # fmt: skip
-    _forge(root, sealing.SEAL_EVENT, seal)
+    _forge(root, SEAL_EVENT, seal)
     made = sealing.seal(root)
     Plan.check(before is not None and made[0].number == before.number + 1, f"the chain goes on at {made[0].number}")
     found = verification.verify(root, head=before).findings

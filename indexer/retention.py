@@ -38,12 +38,13 @@ from eventlog.log.chains import Chains, Link
 from eventlog.log.fingerprint import sha256
 from eventlog.log.layout import SegmentFile
 from eventlog.log.pruned import PRUNED_EVENT, Pruned, read_pruned
+from eventlog.log.sealed_or_pruned import SEAL_EVENT
 from eventlog.log.segment import remove_if_finished
 from eventlog.log.writer import Writer
 from eventlog.maintenance.backup_log import BACKED_UP_EVENT
 from eventlog.maintenance.backup_lookup import BackupLookup
 from eventlog.maintenance.lock import maintenance
-from eventlog.maintenance.sealing import SEAL_EVENT, read_chain, seal_held
+from eventlog.maintenance.sealing import read_chain, seal_held
 
 #: Event types that are never pruned: the log's records about itself, and the state of importers, views, prices and
 #: alert rules. They are small.

@@ -24,8 +24,8 @@ from typing import NamedTuple
 from eventlog.log import layout
 from eventlog.log.layout import Listing, SegmentFile, SkippedEntry
 from eventlog.log.pruned import PRUNED_EVENT
+from eventlog.log.sealed_or_pruned import SEAL_EVENT
 from eventlog.log.segment import is_owned
-from eventlog.maintenance.sealing import SEAL_EVENT
 
 #: Thorough sweeps take at most one part in this many of the time.
 _SHARE = 200

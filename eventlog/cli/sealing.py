@@ -13,6 +13,7 @@ from eventlog.cli.text import counted, printable
 from eventlog.errors import MissingExtra, QueryFailed
 from eventlog.format import envelope
 from eventlog.log import blobs, chains
+from eventlog.log.sealed_or_pruned import SEAL_EVENT
 from eventlog.maintenance import archiving, sealing, verification
 
 _TYPES = click.option(
@@ -42,7 +43,7 @@ def seal(event_types: tuple[str, ...], root: str | None) -> None:
     folder = existing_root(root)
     with progress_bar("sealing") as progress:
         made = sealing.seal(folder, _checked(event_types), progress=progress)
-    data = [seal for seal in made if seal.segment_type != sealing.SEAL_EVENT]
+    data = [seal for seal in made if seal.segment_type != SEAL_EVENT]
     size_bytes = sum(seal.size_bytes for seal in data)
     nothing_new = "" if data else "; every segment that no program is writing is sealed already"
     tell(f"sealed {counted(len(data), 'segment')}, {size_bytes:,} bytes{nothing_new}")

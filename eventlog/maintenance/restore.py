@@ -36,6 +36,7 @@ from eventlog.errors import BackupFailed, MaintenanceBusy, ObjectUnreadable
 from eventlog.log import layout, zst
 from eventlog.log.content import Digests, digests
 from eventlog.log.pruned import PRUNED_EVENT, read_pruned
+from eventlog.log.sealed_or_pruned import SEAL_EVENT
 from eventlog.log.segment import is_owned, name_file, protect_restored, replace_if_finished, sync_folder
 from eventlog.maintenance import blob_copies, manifest, sealing
 from eventlog.maintenance.backup import Progress
@@ -44,7 +45,7 @@ from eventlog.maintenance.manifest import Entry
 from eventlog.process import forks, root_files
 
 #: Restored first: these events say which bytes other segments have.
-_FIRST = frozenset({sealing.SEAL_EVENT, PRUNED_EVENT})
+_FIRST = frozenset({SEAL_EVENT, PRUNED_EVENT})
 
 
 class Restored(msgspec.Struct):

@@ -43,12 +43,12 @@ from eventlog.log.content import digests
 from eventlog.log.fingerprint import fingerprint
 from eventlog.log.layout import SegmentFile
 from eventlog.log.pruned import is_account_of, read_pruned
+from eventlog.log.sealed_or_pruned import SEAL_EVENT
 from eventlog.log.segment import is_owned
 from eventlog.log.writer import Writer
 from eventlog.maintenance.lock import maintenance
 from eventlog.process import forks
 
-SEAL_EVENT = "segment_sealed"
 _LOCK_TRIES, _LOCK_RETRY_S = 3, 0.01
 
 

@@ -28,8 +28,9 @@ from eventlog.log.chains import Chains, Fork, Head, Link
 from eventlog.log.content import Digests, digests
 from eventlog.log.fingerprint import first_difference
 from eventlog.log.pruned import accounts_of, read_pruned
+from eventlog.log.sealed_or_pruned import SEAL_EVENT
 from eventlog.log.segment import is_owned, is_restored
-from eventlog.maintenance.sealing import SEAL_EVENT, read_chain, whole_seal, without_strays
+from eventlog.maintenance.sealing import read_chain, whole_seal, without_strays
 
 _STRAY = "a seal that belongs to no chain and names nothing that is or was here: not counted"
 

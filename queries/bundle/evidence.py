@@ -13,6 +13,7 @@ from eventlog.errors import MissingExtra, SegmentUnreadable
 from eventlog.log import layout, line_tree, reader, zst
 from eventlog.log.chains import Chains, Link
 from eventlog.log.layout import SegmentFile
+from eventlog.log.sealed_or_pruned import SEAL_EVENT
 from eventlog.maintenance import sealing
 
 NOT_SEALED = "the segment is not sealed yet; run eventlog seal and export again"
@@ -132,7 +133,7 @@ class Seals:
         Besides these: the seals of the segments that they stand in, and with `chain` all seals from the first of them
         to the newest. Raises SegmentUnreadable where the line of a seal is gone.
         """
-        files = {file.name: file for file in layout.list_type(self._root, sealing.SEAL_EVENT)}
+        files = {file.name: file for file in layout.list_type(self._root, SEAL_EVENT)}
         waiting = list(needed)
         if chain and waiting:
             first = min(link.seal.number for link in waiting)

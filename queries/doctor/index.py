@@ -20,6 +20,7 @@ from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
 from eventlog.queries.doctor.snapshot import RootSnapshot
 from eventlog.queries.text.units import size
+from eventlog.record.drops import DROPPED_EVENT
 
 _WAIT_S = 3.0
 _QUERY_S = 5.0
@@ -28,7 +29,6 @@ _BEHIND_BYTES = 256 * 1024**2
 _LARGE_BYTES = 256 * 1024**2
 _BAD_PART = 0.01
 _RECENT = datetime.timedelta(days=7)
-_DROPPED_EVENT = "events_dropped"
 _LOCK_FILES = ("index.turn", "index.gate")
 _IDS_MAX = 3
 _COUNTS = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)"
@@ -105,7 +105,7 @@ def _facts(root: Path) -> _Facts:
     with IndexReader(root, wait_s=_WAIT_S).trusted(timeout_s=_QUERY_S) as connection:
         ((events, quarantined),) = connection.execute(_COUNTS).fetchall()
         segments = connection.execute(_SEGMENTS).fetchall()
-        special = connection.execute(_SPECIAL, [ALARM_EVENT, _DROPPED_EVENT]).fetchall()
+        special = connection.execute(_SPECIAL, [ALARM_EVENT, DROPPED_EVENT]).fetchall()
         ((count, ids, last),) = connection.execute(_STARTED_AGAIN).fetchall()
     return _Facts(
         events,
@@ -190,11 +190,11 @@ def _special(snapshot: RootSnapshot, facts: _Facts) -> Iterator[Finding]:
             f"last at {last:%Y-%m-%d %H:%M} UTC",
             f"{_payloads(ALARM_EVENT)} says where",
         )
-    if _DROPPED_EVENT in facts.special:
-        _, total, last = facts.special[_DROPPED_EVENT]
+    if DROPPED_EVENT in facts.special:
+        _, total, last = facts.special[DROPPED_EVENT]
         yield (warning if now - last < _RECENT else note)(
             f"{total or 0:,} events could not be written and are lost, last reported at {last:%Y-%m-%d %H:%M} UTC",
-            f"{_payloads(_DROPPED_EVENT)} says which and why",
+            f"{_payloads(DROPPED_EVENT)} says which and why",
         )
 
 

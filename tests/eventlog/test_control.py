@@ -27,7 +27,7 @@ from eventlog.indexer.alarm import ALARM_EVENT
 from eventlog.indexer.policies import RETENTION_EVENT
 from eventlog.log import reader
 from eventlog.log.pruned import PRUNED_EVENT
-from eventlog.maintenance import sealing
+from eventlog.log.sealed_or_pruned import SEAL_EVENT
 from eventlog.maintenance.backup_log import BACKED_UP_EVENT
 from eventlog.record import drops
 from eventlog.record.recorder import Recorder
@@ -65,7 +65,7 @@ def test_the_list_in_the_docs_is_the_one_in_the_code() -> None:
 def test_each_type_that_a_reader_acts_on_is_in_the_list() -> None:
     """Names of events that modules read back; a new one has to be entered."""
     acted_on = {
-        sealing.SEAL_EVENT, PRUNED_EVENT, BACKED_UP_EVENT, drops.DROPPED_EVENT, schemas.SCHEMA_EVENT,
+        SEAL_EVENT, PRUNED_EVENT, BACKED_UP_EVENT, drops.DROPPED_EVENT, schemas.SCHEMA_EVENT,
         ALARM_EVENT, CHECKPOINT_EVENT, REJECTED_EVENT, RETENTION_EVENT, "price_set", *alerts.ALERT_TYPES,
     }  # fmt: skip
     assert acted_on == WRITERS.keys()

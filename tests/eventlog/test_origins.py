@@ -17,6 +17,7 @@ from eventlog.errors import WriteFailed
 from eventlog.indexer.retention import prune
 from eventlog.log import layout, origin
 from eventlog.log.chains import Chains, Head
+from eventlog.log.sealed_or_pruned import SEAL_EVENT
 from eventlog.maintenance import sealing, verification
 from eventlog.maintenance.archiving import archive_sealed
 from eventlog.maintenance.backup import backup
@@ -239,7 +240,7 @@ def test_a_seal_missing_in_one_chain_is_found_beside_the_others(tmp_path: Path) 
         for each in read_chain(a)
         if each.seal.origin == origin.read(b) and each.seal.number == 3
     )
-    (a / "log" / sealing.SEAL_EVENT / f"{place}.jsonl").unlink()
+    (a / "log" / SEAL_EVENT / f"{place}.jsonl").unlink()
     found = whats(a)
     assert any(f"the seal before this one is missing (number {number}" in what for what in found)
     assert all("re-made" not in what for what in found)

@@ -22,6 +22,7 @@ from eventlog.format import envelope
 from eventlog.format.control import Role
 from eventlog.log import fingerprint, layout, reader
 from eventlog.log.chains import Head, Link, Seal
+from eventlog.log.sealed_or_pruned import SEAL_EVENT
 from eventlog.maintenance import sealing, verification
 from eventlog.maintenance.archiving import archive_sealed
 from eventlog.maintenance.lock import maintenance
@@ -54,7 +55,7 @@ def found(root: Path, head: Head | None = None) -> list[tuple[str, int, str]]:
 
 
 def seal_segments(root: Path) -> list[Path]:
-    return sorted((root / "log" / sealing.SEAL_EVENT).iterdir())
+    return sorted((root / "log" / SEAL_EVENT).iterdir())
 
 
 # -- sealing ---------------------------------------------------------------------------
@@ -130,7 +131,7 @@ def test_a_segment_that_one_root_seals_twice_has_one_id(root: Path, tmp_path: Pa
 
     def id_of_seal(folder: Path) -> str:
         seal(folder)
-        return envelope.decode(next(reader.read_log(folder, [sealing.SEAL_EVENT])).data).envelope.event_id
+        return envelope.decode(next(reader.read_log(folder, [SEAL_EVENT])).data).envelope.event_id
 
     first = id_of_seal(root)
     for each in seal_segments(root):
@@ -363,7 +364,7 @@ def test_any_changed_byte_anywhere_is_found_exactly(root: Path) -> None:
 def edit_seal(root: Path, number: int, edit: Callable[[list[bytes], int], None]) -> tuple[str, int]:
     """Edit the segment that holds a seal; return that segment and the offset of the seal's line."""
     link = next(link for link in read_chain(root) if link.seal.number == number)
-    path = root / "log" / sealing.SEAL_EVENT / f"{link.seal_segment}.jsonl"
+    path = root / "log" / SEAL_EVENT / f"{link.seal_segment}.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     edit(lines, next(i for i, each in enumerate(lines) if json.loads(each)["payload"]["number"] == number))
     forced(path, b"".join(lines))
@@ -451,7 +452,7 @@ def test_a_segment_sealed_a_second_time_is_found(root: Path) -> None:
         **msgspec.structs.asdict(fingerprint.fingerprint(paths["b"])),
     )
     recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-    recorder.emit(sealing.SEAL_EVENT, again)
+    recorder.emit(SEAL_EVENT, again)
     recorder.shutdown()
     findings = found(root)
     assert any(each[:2] == (paths["b"].stem, 777) for each in findings)
@@ -475,7 +476,7 @@ def test_a_damaged_archive_of_seals_is_a_finding_and_the_rest_is_compared(root: 
     """Verify is for damaged logs: it does not fall over one. Sealing does, rather than begin a second chain."""
     paths = sealed_root(root)
     change_a_byte(paths)
-    archive_sealed(root, [sealing.SEAL_EVENT])
+    archive_sealed(root, [SEAL_EVENT])
     damaged = next(path for path in seal_segments(root) if path.suffix == ".zst")
     data = bytearray(damaged.read_bytes())
     data[18:] = b"\xff" * len(data[18:])  # behind the header that says the size
