@@ -138,7 +138,7 @@ def merge_copied_roots(plan: Plan) -> str:
             shutil.rmtree(each.path)
     return (
         f"{did:,} steps with {copies} copies and {merges} merges: no finding but the bytes that were changed; "
-        f"{forks} merges of two logs with one origin were told as forks"
+        f"{forks} merges of two logs with one origin were reported as forks"
     )
 
 

@@ -82,7 +82,7 @@ def disk_full(plan: Plan) -> str:
         plan.check(told == lost, f"{lost} events were lost, events_dropped tells of {told}")
         oracle.judge(root, acked)
     return (
-        f"{rounds} times full: {tried:,} emitted = {len(acked):,} acknowledged + {lost:,} lost, each told; "
+        f"{rounds} times full: {tried:,} emitted = {len(acked):,} acknowledged + {lost:,} dropped, each reported; "
         f"no line fused; all writers back within {slowest:.1f} s; {failed} runs of the indexer failed, no row lost"
     )
 

@@ -71,7 +71,7 @@ def failing_calls(plan: Plan) -> str:
     rows = oracle.judge(merged, acked)
     return (
         f"{runs:,} producers, {failed:,} calls failed, {len(acked):,} acknowledged, {rows:,} rows, "
-        f"{lost:,} counted as lost and told; 0 lost in silence, 0 twice, 0 raised"
+        f"{lost:,} dropped and reported; 0 lost in silence, 0 twice, 0 raised"
     )
 
 

@@ -134,6 +134,6 @@ def raise_everywhere(plan: Plan) -> str:
     plan.check(told_of == lost, f"{lost} were lost, and {told_of} are told of")
     oracle.judge(root, [])
     return (
-        f"{rounds:,} calls: {emitted:,} recorded, {lost:,} lost and told, {refused:,} refused, "
+        f"{rounds:,} calls: {emitted:,} recorded, {lost:,} dropped and reported, {refused:,} refused, "
         f"{background:,} errors of threads in the background, which went on; 0 raised"
     )

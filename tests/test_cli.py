@@ -254,14 +254,13 @@ def test_importing_on_the_command_line(run: Run, tmp_path: Path) -> None:
     """What was new, what was not, what could not be read, and what looks like the time."""
     done = run("import", "claude-code", str(transcripts.FOLDER))
     assert (
-        done.stdout
-        == "3 files: 22 new events, 3 lines kept for quarantine (the first: not JSON: Input data was truncated)\n"
+        done.stdout == "3 files: 22 new events, 3 lines in quarantine (the first: not JSON: Input data was truncated)\n"
     )
     assert run("import", "claude-code", str(transcripts.FOLDER)).stdout.startswith("3 files: 0 new events, ")
     path = tmp_path / "app.jsonl"
     path.write_text('{"ts": 1588316522.5, "kind": "LogIn"}\n')
     done = run("import", "jsonl", str(path), "--type-field", "kind")
-    assert done.stdout == "1 file: 1 new events\n"
+    assert done.stdout == "1 file: 1 new event\n"
     assert done.stderr == "no --time-field: the events carry no time (1970); app.jsonl seems to have one in 'ts'\n"
     run("import", "jsonl", str(path), "--type", "app", "--time-field", "ts", "--workspace", "w", "--agent", "a")
     event = json.loads(run("tail", "app").stdout)
@@ -543,7 +542,7 @@ def test_an_import_of_which_nothing_comes_is_an_error(run: Run, tmp_path: Path) 
     path = tmp_path / "f.jsonl"
     path.write_text('{"at": "2026-01-01"}\n' * 2)
     done = run("import", "jsonl", str(path), "--type", "t", "--time-field", "ta")
-    assert done.stdout == "1 file: 0 new events, 2 lines kept for quarantine (the first: there is no time field 'ta')\n"
+    assert done.stdout == "1 file: 0 new events, 2 lines in quarantine (the first: there is no time field 'ta')\n"
     assert done.stderr == "error: not one line could be imported; check the options, and that it is the right file\n"
     assert done.returncode == 1
     assert "there is no type field 'kind'" in run("import", "jsonl", str(path), "--type-field", "kind").stdout

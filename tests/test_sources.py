@@ -261,7 +261,7 @@ def test_a_second_import_appends_nothing(
         file.write(json.dumps({"kind": "ask", "chat": "c2", "text": "Still there?"}) + "\n")
     capsys.readouterr()
     import_and_index(root, chats)
-    assert re.match(r"2 files: 1 new events, [\d,]+ bytes imported before\n", capsys.readouterr().out)
+    assert re.match(r"2 files: 1 new event, [\d,]+ bytes imported before\n", capsys.readouterr().out)
 
 
 def test_the_command_of_a_source_is_listed(toy: Source, capsys: pytest.CaptureFixture[str]) -> None:

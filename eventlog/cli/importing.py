@@ -244,10 +244,10 @@ def _follow(importer: Importer, find: Callable[[], list[Path]]) -> None:
 
 def _report(done: Imported) -> None:
     skipped = f", {done.skipped_bytes:,} bytes imported before" if done.skipped_bytes else ""
-    rejected = f", {done.rejected:,} lines kept for quarantine (the first: {done.reason})" if done.rejected else ""
+    rejected = f", {counted(done.rejected, 'line')} in quarantine (the first: {done.reason})" if done.rejected else ""
     files = "1 file" if done.sources == 1 else f"{done.sources:,} files"
     later = f", {counted(done.unfinished, 'unfinished last line')} left for the next import" if done.unfinished else ""
-    tell(f"{files}: {done.events - done.rejected:,} new events{rejected}{skipped}{later}")
+    tell(f"{files}: {counted(done.events - done.rejected, 'new event')}{rejected}{skipped}{later}")
     for foreign, count in sorted(done.renamed.items()):
         named = foreign_types.imported(foreign)
         tell(f"{counted(count, 'line')} of type {foreign}: that is a name of eventlog's own, now {named}")

@@ -59,7 +59,7 @@ class Imported(msgspec.Struct):
     """What an import did.
 
     `lines` counts all that were read, `events` what was appended to the log, and `rejected`
-    those of them that only keep a line for quarantine; `reason` is that of the first. `unfinished` counts
+    those of them that only hold a line for quarantine; `reason` is that of the first. `unfinished` counts
     last lines that have no end yet, and are left for the next import. `renamed` counts
     events by their foreign type, where that is a name of eventlog's own (`foreign_types.imported`).
     """
@@ -184,7 +184,7 @@ class Importer:
     def _events(
         self, record: Record, line: SourceLine, source: str, occurrence: int
     ) -> tuple[list[tuple[str, bytes]], str | None]:
-        """Return (event type, line) of each event of a record, and why if it is kept for quarantine only."""
+        """Return (event type, line) of each event of a record, and why if it only holds a line for quarantine."""
         reason = record.reason
         if reason is None:
             try:

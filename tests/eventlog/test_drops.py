@@ -1,4 +1,4 @@
-"""A log that cannot be written: the agent goes on, and every lost event is counted and told."""
+"""A log that cannot be written: the agent goes on, and every drop is counted and reported."""
 
 from __future__ import annotations
 

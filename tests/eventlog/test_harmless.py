@@ -170,7 +170,7 @@ def test_a_value_that_fails_costs_nothing_but_itself(case: str, root: Path) -> N
 
 @pytest.mark.parametrize("kind", RAISED)
 def test_what_an_iterable_gave_before_it_failed_is_recorded(kind: type[BaseException], root: Path) -> None:
-    """Its failure is counted as one loss, and told."""
+    """Its failure is counted as one drop, and reported."""
     if kind is StopIteration:
         pytest.skip("a generator turns it into a RuntimeError")
     obs.configure(root=root)

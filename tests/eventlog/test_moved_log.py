@@ -1,6 +1,6 @@
 """A log that somebody moves, deletes or cuts under its writer, and descriptors that somebody closes.
 
-What is emitted from then on is in the log that readers see, or counted as lost and told.
+What is emitted from then on is in the log that readers see, or counted as a drop and reported.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ DISASTERS: dict[str, Callable[[Path], object]] = {
     "somebody has written half a line behind it": _written_to,
     "the segment is cut inside a line": lambda root: os.truncate(_segment(root), 20),
 }
-#: A link that readers do not follow: nothing can be written there, which is counted and told.
+#: A link that readers do not follow: nothing can be written there, which is counted and reported.
 NOT_WRITABLE = {"the folder is moved, and a link is there"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "synced in the background": {"sync_interval_s": 0.02},
