@@ -93,7 +93,7 @@ class _Layout:
 
     def _bar_of(self, node: Node) -> str:
         assert self._start is not None
-        return bars.span(
+        return bars.between(
             _part(node.started, self._start, self._span_s), _part(node.finished, self._start, self._span_s), self._bar
         )
 

@@ -10,7 +10,7 @@ _SPARKS = "▁▂▃▄▅▆▇█"
 _SPARK_COLUMNS = 30
 
 
-def span(start: float, end: float, columns: int) -> str:
+def between(start: float, end: float, columns: int) -> str:
     """Return a bar from one part of a width to another (0 to 1), filled up to `columns`; it is never quite empty.
 
     Ends are drawn in eighths of a column; beginnings, for which there are no such characters, in whole ones.

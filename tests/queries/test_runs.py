@@ -278,7 +278,7 @@ def test_ids_may_be_shortened(root: Path) -> None:
 ])  # fmt: skip
 def test_bars(start: float, end: float, drawn: str) -> None:
     """From a part to a part, never empty, never too wide."""
-    assert bars.span(start, end, 4) == drawn
+    assert bars.between(start, end, 4) == drawn
 
 
 @pytest.mark.parametrize("width", [10, 24, 40, 60, 80, 120, 200])
