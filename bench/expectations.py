@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench.case import Outcome
-from bench.figures import digits, in_words
+from bench.figures import figure, in_words
 
 
 class Row(NamedTuple):
@@ -51,12 +51,12 @@ def table(outcomes: Sequence[Outcome]) -> str:
     lines += [f"| {row.action} | {_time(by_claim.get((row.case, row.claim)))} |" for row in ROWS]
     for row in SHARES:
         value = _value(by_claim.get((row.case, row.claim)))
-        lines.append(f"| {row.action} | {'–' if value is None else f'{digits(100 * value)} %'} | |")
+        lines.append(f"| {row.action} | {'–' if value is None else figure(100 * value, '%')} | |")
     for row in IDLE:
         outcome = by_claim.get((row.case, row.claim))
         value = _value(outcome)
-        figure = "–" if outcome is None or value is None else f"{digits(value)} {outcome.claim.unit}"
-        lines.append(f"| {row.action} | {figure} | |")
+        share = "–" if outcome is None or value is None else figure(value, outcome.claim.unit)
+        lines.append(f"| {row.action} | {share} | |")
     return "\n".join(lines)
 
 

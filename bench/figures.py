@@ -27,7 +27,12 @@ def in_words(value: float, unit: str) -> str:
     for size, name in scales.get(unit, ()):
         if value >= size:
             return f"{digits(value / size)} {name}"
-    return f"{digits(value)} {unit}".strip()
+    return figure(value, unit)
+
+
+def figure(value: float, unit: str) -> str:
+    """Return a number and its unit: `2.5 ×`, `0.633% of a core`."""
+    return f"{digits(value)}{'' if unit.startswith('%') else ' '}{unit}".strip()
 
 
 def digits(value: float) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 from bench.case import Claim, Outcome
-from bench.figures import digits
+from bench.figures import digits, figure
 
 WIDTH = 1000
 _LABELS, _BARS = 490, 340
@@ -82,13 +82,13 @@ def _bar(outcome: Outcome, value: float, y: int) -> list[str]:
     length = max(2.0, place(share) * _BARS)
     label = f"{claim.what} | {claim.against}" if claim.against else claim.what
     sign = "≥" if claim.at_least else "≤"
-    figure = f"{digits(value)} {claim.unit} ({sign} {digits(claim.limit)})"
+    measured = f"{figure(value, claim.unit)} ({sign} {digits(claim.limit)})"
     middle = y + _ROW - 8
     return [
         _text(_LABELS - 10, middle, label if len(label) <= 72 else label[:71] + "…", anchor="end"),
         f'<rect class="{outcome.verdict}" x="{_LABELS}" y="{y + 3}" width="{length:.1f}" height="{_ROW - 8}" rx="2">'
-        f"<title>{escape(label)}: {escape(figure)}, {outcome.verdict}</title></rect>",
-        _text(_LABELS + _BARS + 10, middle, figure, "quiet" if outcome.verdict == "met" else "missed"),
+        f"<title>{escape(label)}: {escape(measured)}, {outcome.verdict}</title></rect>",
+        _text(_LABELS + _BARS + 10, middle, measured, "quiet" if outcome.verdict == "met" else "missed"),
     ]
 
 

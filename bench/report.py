@@ -9,7 +9,7 @@ import msgspec
 
 from bench import expectations, picture
 from bench.case import Claim, Outcome
-from bench.figures import digits
+from bench.figures import figure
 from bench.machine import Machine
 from bench.measure import PROJECT
 
@@ -34,11 +34,11 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
 def target(claim: Claim) -> str:
     """Return a target as text: ≤ 0.5 ×, ≥ 20 ×, ≤ 250 ms."""
-    return f"{'≥' if claim.at_least else '≤'} {digits(claim.limit)} {claim.unit}"
+    return f"{'≥' if claim.at_least else '≤'} {figure(claim.limit, claim.unit)}"
 
 
 def _figure(outcome: Outcome) -> str:
-    return "" if outcome.value is None else f"{digits(outcome.value)} {outcome.claim.unit}"
+    return "" if outcome.value is None else figure(outcome.value, outcome.claim.unit)
 
 
 def verdict(outcome: Outcome) -> str:

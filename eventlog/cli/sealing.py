@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from eventlog.cli.main import EXIT_FAILED, existing_root, progress_bar, root_option, say, tell, tell_json
-from eventlog.cli.text import counted, printable
+from eventlog.cli.text import counted, percent, printable
 from eventlog.errors import MissingExtra, QueryFailed
 from eventlog.format import envelope
 from eventlog.log import blobs, chains
@@ -162,7 +162,7 @@ def archive(event_types: tuple[str, ...], level: int, root: str | None) -> int:
         done = archiving.archive_sealed(folder, _checked(event_types), level=level, progress=progress)
     for reason in done.refused:
         say(f"not archived: {reason}")
-    ratio = f" ({done.bytes_after / done.bytes_before:.0%})" if done.bytes_before else ""
+    ratio = f" ({percent(done.bytes_after, done.bytes_before)})" if done.bytes_before else ""
     tell(
         f"archived {counted(done.segments, 'segment')}: {done.bytes_before:,} bytes are now {done.bytes_after:,}{ratio}"
         if done.segments

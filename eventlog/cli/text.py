@@ -1,4 +1,4 @@
-"""Making text harmless for a terminal, and for a program behind a pipe. Needs no click."""
+"""Text for people: harmless for a terminal and for a program behind a pipe; counts and percentages. Needs no click."""
 
 from __future__ import annotations
 
@@ -40,3 +40,20 @@ def _escaped(match: re.Match[str]) -> str:
 def counted(count: int, noun: str, plural: str = "") -> str:
     """Return a count and its noun: `1 segment`, `1,200 segments`; `plural` is for nouns that do not end in an s."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return a share as a percentage: `31.7%`, halves up; below 0.1% with one digit that is not zero: `0.02%`.
+
+    It reads as 0 or 100 only where it is exactly that: 1,999 of 2,000 is `99.9%`. `part` is 0 or more, `whole` more.
+    """
+    places = 1
+    while 0 < part * 10 ** (places + 2) < whole:
+        places += 1
+    scale: int = 10**places
+    steps = (200 * part * scale + whole) // (2 * whole)
+    if steps == 100 * scale and part != whole:
+        steps += -1 if part < whole else 1
+    full, rest = divmod(steps, scale)
+    decimals = f"{rest:0{places}}"
+    return f"{full:,}.{decimals if places == 1 else decimals.rstrip('0')}%"

@@ -1,7 +1,7 @@
 """Checking a backup: reading its objects again, all of them or a share, and comparing their hashes.
 
 All objects lie on a ring, each at the hash of its key. A run reads those of its share, beginning where the
-last run ended: ten runs of 10 % read every object, whatever was added in the meantime.
+last run ended: ten runs of 10% read every object, whatever was added in the meantime.
 
     verified/position.json    where the next run begins; 0 if it is missing or damaged
 

@@ -130,7 +130,7 @@ class Finished(NamedTuple):
     max_age_s: float = SEGMENT_MAX_AGE_S
 
     def holds(self, file: SegmentFile) -> bool:
-        """Say whether a segment is finished: 90 % full, too old or torn, and owned by nobody."""
+        """Say whether a segment is finished: 90% full, too old or torn, and owned by nobody."""
         now_s = time.time()
         # Times in the future are ignored, not waited for: a clock was wrong.
         times_s = (layout.created_s(file.name) or 0, file.mtime_ns / 1e9)

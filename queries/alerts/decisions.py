@@ -25,7 +25,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     A history.RuleState is how the rule stands between checks: nothing is measured there, so it has no value, and does
     not know that a cooldown keeps a condition that holds from firing. The columns that both have are equal.
     `value` is decimal text in the unit of the kind: USD, a share, ms, seconds of silence, or rows. `condition` is text:
-    `cost over 5.00 USD in 1h`. `error` says why a rule is failing.
+    `cost over $5.00 in 1h`. `error` says why a rule is failing.
     """
 
     workspace: str | None

@@ -322,7 +322,7 @@ def _cost_reading(rule: Rule, row: _Row) -> Reading:
     value = cost if cost is not None else Decimal(0)
     if definition.kind == "budget":
         holds = value * 100 >= threshold * (definition.at_percent or Decimal(100))
-        detail = "; ".join(filter(None, (f"{units.percent(value / threshold)} of the budget", detail)))
+        detail = "; ".join(filter(None, (f"{units.percentage(value, threshold)} of the budget", detail)))
     else:
         holds = value > threshold
     return Reading(holds=holds, value=value, samples=priced, detail=detail)

@@ -19,7 +19,7 @@ VIEWS = ("alert_rules", "alerts", "alert_deliveries")
 class RuleState(msgspec.Struct, frozen=True, kw_only=True):
     """A rule and its state, as it is shown: ok, firing, snoozed, failing or removed. Times are UTC.
 
-    `since` is when the state began, None for ok and snoozed. `condition` is text: `cost over 5.00 USD in 1h`.
+    `since` is when the state began, None for ok and snoozed. `condition` is text: `cost over $5.00 in 1h`.
     `problem` says why it is failing. `channels` are labels without secrets, such as `env:SLACK_URL`. `firings` counts
     those since the rule was set.
     """

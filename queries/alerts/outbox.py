@@ -181,7 +181,7 @@ def message_of(due: Due) -> delivery.Message:
         "kind": due.kind,
         "value": rules.value_text(due.kind, due.value),
         "threshold": None if due.threshold is None else units.plain(due.threshold),
-        "window": None if due.window_s is None else units.span(due.window_s),
+        "window": None if due.window_s is None else units.as_option(due.window_s),
         "samples": due.samples,
         "workspace": due.workspace,
         "agent": due.agent,

@@ -50,6 +50,7 @@ SQL_TIMEOUT_S, SQL_TIMEOUT_S_MAX = 5.0, 60.0
 PERCENTILE = 95.0
 BUDGET_USD_MIN = Decimal("0.000001")
 DECIMALS_MAX = 30
+_MS = Decimal("0.001")
 _DEFAULTS = AlertRuleSet(name="", kind="")
 _decoder = msgspec.json.Decoder(AlertRuleSet)
 
@@ -129,7 +130,7 @@ def _check_threshold(rule: AlertRuleSet) -> None:
     if rule.kind == "budget" and threshold == 0:
         raise QueryFailed("a budget of 0 is always spent; give a threshold above it")
     if rule.kind == "budget" and threshold < BUDGET_USD_MIN:
-        raise QueryFailed(f"a budget of {threshold} USD is too small; {BUDGET_USD_MIN} USD is the least")
+        raise QueryFailed(f"a budget of {units.usd(threshold)} is too small; {units.usd(BUDGET_USD_MIN)} is the least")
 
 
 def _check_ranges(rule: AlertRuleSet) -> None:
@@ -159,14 +160,14 @@ def _check_decimals(field: str, amount: Decimal) -> None:
 
 
 def condition(rule: AlertRuleSet) -> str:
-    """Return the condition of a rule in words, such as `cost over 5.00 USD in 1h (agent planner)`."""
+    """Return the condition of a rule in words, such as `cost over $5.00 in 1h (agent planner)`."""
     threshold = rule.threshold if rule.threshold is not None else Decimal(0)
     of = (rule.of or "llm_calls").replace("_", " ")
-    window = units.span(rule.window_s)
+    window = units.as_option(rule.window_s)
     words = {
-        "cost": f"cost over {units.dollars(threshold)} in {window}",
-        "budget": f"{units.plain(rule.at_percent or Decimal(100))} % of {units.dollars(threshold)} spent in {window}",
-        "error_rate": f"over {units.percent(threshold)} of {of} failed in {window}",
+        "cost": f"cost over {units.usd(threshold)} in {window}",
+        "budget": f"{units.plain(rule.at_percent or Decimal(100))}% of {units.usd(threshold)} spent in {window}",
+        "error_rate": f"over {units.plain(threshold * 100)}% of {of} failed in {window}",
         "latency": f"p{rule.percentile or PERCENTILE:g} of {of} over {units.plain(threshold)} ms in {window}",
         "heartbeat": f"no heartbeat in {window}",
         "sql": "SELECT has rows",
@@ -176,20 +177,20 @@ def condition(rule: AlertRuleSet) -> str:
 
 
 def value_text(kind: str, value: Decimal | None) -> str:
-    """Return a measured value with the unit of its kind: `7.25 USD`, `5 %`, `2600 ms`, `90 s`, `2 rows`."""
+    """Return a measured value with the unit of its kind: `$7.25`, `5.0%`, `2600 ms`, `90 s`, `2 rows`."""
     if value is None:
         return ""
     if kind in ("cost", "budget"):
-        return units.dollars(value)
+        return units.usd(value)
     if kind == "error_rate":
-        return units.percent(value)
+        return units.percentage(value)
     if kind == "heartbeat":
-        return f"{units.plain(units.rounded(value, '0.001'))} s"
+        return f"{units.plain(units.rounded(value, _MS))} s"
     return f"{units.plain(value)} {'ms' if kind == 'latency' else 'row' if value == 1 else 'rows'}"
 
 
 def summary(rule: AlertRuleSet, value: Decimal | None) -> str:
-    """Return the headline of a firing, such as `spend: 7.25 USD; cost over 5.00 USD in 1h`."""
+    """Return the headline of a firing, such as `spend: $7.25; cost over $5.00 in 1h`."""
     text = value_text(rule.kind, value)
     if rule.kind == "heartbeat":
         return f"{rule.name}: {condition(rule)}" + (f"; the last was {text} ago" if text else "")

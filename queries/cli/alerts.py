@@ -396,7 +396,7 @@ def watch_(every_s: float, limit: str, root: str | None) -> None:
         reported.clear()
         reported.update(news)
 
-    say(f"checking {folder} every {units.span(every_s)}; stop with Ctrl-C")
+    say(f"checking {folder} every {units.as_option(every_s)}; stop with Ctrl-C")
     watch(
         folder,
         stop,

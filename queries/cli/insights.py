@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from eventlog.cli.main import say
-from eventlog.cli.text import printable
+from eventlog.cli.text import percent, printable
 from eventlog.queries.cli import options
 from eventlog.queries.cli.options import Context
 from eventlog.queries.insights.findings import LOOP_TIMES, Growth, Insights
@@ -122,8 +122,9 @@ def _resent(found: Insights) -> list[str]:
     resent = found.resent
     if resent is None:
         return []
+    share = percent(resent.resent_tokens, resent.input_tokens)
     return [
-        f"{resent.share:.0%} of {resent.input_tokens:,} tokens ({resent.resent_tokens:,}; "
+        f"{share} of {resent.input_tokens:,} tokens ({resent.resent_tokens:,}; "
         f"{resent.cached_tokens:,} read from a cache)"
     ]
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from eventlog.cli.main import tell_json
+from eventlog.cli.text import percent
 from eventlog.queries.access.selection import Result
 from eventlog.queries.cli import options, render
 from eventlog.queries.cli.options import Context
@@ -89,7 +90,7 @@ def _row(each: Metrics, bucket: Bucket) -> dict[str, Any]:
         "agent": each.agent,
         "model": each.model,
         "runs": f"{each.runs:,}",
-        "success": None if each.success_rate is None else f"{each.success_rate:.1%}",
+        "success": _success(each),
         "calls": f"{each.llm_calls:,}",
         "failed": f"{each.llm_failures:,}",
         "tokens in": f"{sum(tokens):,}",
@@ -106,6 +107,11 @@ def _row(each: Metrics, bucket: Bucket) -> dict[str, Any]:
 
 
 _NOTHING = Percentiles(0, -1, -1, -1)
+
+
+def _success(each: Metrics) -> str | None:
+    judged = each.runs_ok + each.runs_error + each.runs_abandoned
+    return percent(each.runs_ok, judged) if judged else None
 
 
 def _ms(value: float) -> str | None:

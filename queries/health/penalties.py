@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog.cli.text import counted
+from eventlog.cli.text import counted, percent
 from eventlog.queries.health import evidence
 from eventlog.queries.health.evidence import STUCK_TIMES
 from eventlog.queries.text import units
@@ -68,7 +68,7 @@ def _failures(
         rate = Fraction(failed, count)
         by_count = sorted((row["types"] or {}).items(), key=lambda item: (-item[1], item[0]))
         named = ", ".join(f"{error_type} {times}" for error_type, times in by_count[:3])
-        words = f"{failed:,} of {counted(count, thing)} failed ({float(rate):.1%})"
+        words = f"{failed:,} of {counted(count, thing)} failed ({percent(failed, count)})"
         return points_max * _share(rate, free, full), f"{words}: {named}" if named else words
 
     return judge
@@ -116,8 +116,9 @@ def _heartbeat(row: Row) -> Judgement:
 
 def _drops(row: Row) -> Judgement:
     dropped, recorded = row["dropped"], row["events"]
-    share = Fraction(dropped, dropped + recorded)
-    return 5 + 15 * _share(share, "0", "0.01"), f"{counted(dropped, 'event')} lost ({float(share):.2%}): {row['cause']}"
+    total = dropped + recorded
+    words = f"{counted(dropped, 'event')} lost ({percent(dropped, total)}): {row['cause']}"
+    return 5 + 15 * _share(Fraction(dropped, total), "0", "0.01"), words
 
 
 def _stuck_runs(row: Row) -> Judgement:

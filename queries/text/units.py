@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 
+from eventlog.cli.text import percent
+
+#: A cost has 38 digits at most, and a share of a budget is a million times as much.
+_DIGITS = 60
+_ONE = Decimal(1)
+#: Amounts are rounded to these: from a dollar on, and below. Still smaller ones have up to nine decimals.
+_CENT, _SMALL_USD, _LEAST_USD = Decimal("0.01"), Decimal("0.0001"), Decimal("0.000000001")
+
 
 def size(count: int) -> str:
     """Return a number of bytes in a unit that people read: `512 B`, `1.5 KiB`."""
@@ -16,18 +24,18 @@ def size(count: int) -> str:
 
 
 def usd(amount: Decimal | None) -> str:
-    """Return an amount of money in cents, below a dollar with two more digits: `$12.50`, `$0.0312`.
+    """Return an amount of money in cents, below a dollar with two more digits: `$12.50`, `$0.0312`. Halves go up.
 
-    None is a dash, which is not the same as `$0.00`; and what is not zero never reads as zero: `under $0.0001`.
+    None is a dash, which is not the same as `$0.00`; and what is not zero never reads as zero: `$0.000012`.
     """
     if amount is None:
         return "–"
     sign, size_ = ("-", -amount) if amount < 0 else ("", amount)
-    if 0 < size_ < Decimal("0.0001"):
-        return f"{sign}under $0.0001"
-    places = Decimal("0.01") if size_ >= 1 or not size_ else Decimal("0.0001")
-    with localcontext(prec=50):
-        return f"{sign}${size_.quantize(places, rounding=ROUND_HALF_UP):,}"
+    if 0 < size_ < _SMALL_USD:
+        if size_ < _LEAST_USD:
+            return f"{sign}under ${plain(_LEAST_USD)}"
+        return f"{sign}${plain(rounded(size_, _LEAST_USD))}"
+    return f"{sign}${rounded(size_, _CENT if size_ >= 1 or not size_ else _SMALL_USD):,}"
 
 
 def tokens(count: int) -> str:
@@ -60,9 +68,6 @@ def duration(ms: float | None) -> str:
 
 # -- exact texts, for alert rules and the events that they write --------------------------------
 
-#: A cost has 38 digits at most, and a share of a budget is a million times as much.
-_DIGITS = 60
-
 
 def plain(amount: Decimal) -> str:
     """Return an amount without an exponent and without trailing zeros: `12.5`."""
@@ -70,26 +75,20 @@ def plain(amount: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def rounded(amount: Decimal, places: str) -> Decimal:
-    """Round an amount of up to 60 digits to decimal places, such as `"0.01"`."""
+def rounded(amount: Decimal, step: Decimal) -> Decimal:
+    """Round an amount of up to 60 digits to a decimal place, such as `Decimal("0.01")`, halves away from zero."""
     with localcontext(prec=_DIGITS):
-        return amount.quantize(Decimal(places))
+        return amount.quantize(step, rounding=ROUND_HALF_UP)
 
 
-def dollars(amount: Decimal) -> str:
-    """Return an amount of money with its currency: `7.25 USD`; below a cent with up to nine decimals."""
-    if amount and abs(amount) < Decimal("0.01"):
-        return f"{plain(rounded(amount, '1e-9'))} USD"
-    return f"{rounded(amount, '0.01'):,} USD"
+def percentage(share: Decimal, of: Decimal = _ONE) -> str:
+    """Return a share as a percentage (see `text.percent`): `20.0%` for 0.2, and for 2 of 10."""
+    (part, per_part), (whole, per_whole) = share.as_integer_ratio(), of.as_integer_ratio()
+    return percent(part * per_whole, whole * per_part)
 
 
-def percent(share: Decimal) -> str:
-    """Return a share of 1 as a percentage: `5 %` for 0.05."""
-    return f"{plain(rounded(share * 100, '0.01'))} %"
-
-
-def span(seconds: float) -> str:
-    """Return a length of time in its largest whole unit, as options take it: `90s`, `15m`, `2h`, `7d`."""
+def as_option(seconds: float) -> str:
+    """Return a duration in its largest whole unit, as options take it: `90s`, `15m`, `2h`, `7d`."""
     for unit, unit_s in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= unit_s and seconds % unit_s == 0:
             return f"{seconds / unit_s:.0f}{unit}"

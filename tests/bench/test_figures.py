@@ -26,7 +26,7 @@ def test_percentiles_are_values_that_were_measured() -> None:
         (0.0, "s", "0 s"),
         (1536 * 1024, "B", "1.5 MiB"),
         (12, "B", "12 B"),
-        (0.4567, "% of a core", "0.457 % of a core"),
+        (0.4567, "% of a core", "0.457% of a core"),
     ],
 )
 def test_figures_in_words(value: float, unit: str, words: str) -> None:

@@ -120,6 +120,13 @@ CASES: dict[str, tuple[str, list[Told], int | None, str, dict[str, Any]]] = {
         "tool_errors", tools(20, failed=7), 5, "7 of 20 tool calls failed (35.0%): (unknown) 7",
         {"calls": 20, "failed": 7},
     ),
+    "seven points and a half of calls": (  # 20 × (17/160 − 0.02) / 0.23
+        "call_errors", calls(160, hours_ago=3, failed=17), 8, "17 of 160 model calls failed (10.6%): Timeout 17",
+        {"calls": 160, "failed": 17},
+    ),
+    "one run of 3,000 failed": (
+        "run_errors", runs(3000, hours_ago=2, failed=1), 0, "1 of 3,000 runs failed (0.03%): Oops 1", {"failed": 1},
+    ),
     "slower": (
         "latency", calls(40, hours_ago=48, latency_ms=1000.0) + calls(20, hours_ago=2, latency_ms=2125.0), 8,
         "p95 2,125 ms, 1,000 ms before (×2.12)",
@@ -188,11 +195,11 @@ CASES: dict[str, tuple[str, list[Told], int | None, str, dict[str, Any]]] = {
     ),
     "events lost": (
         "drops", [dropped(2, 1, **WHO), *tools(1598)], 7,
-        "2 events lost (0.12%): No space left on device", {"dropped": 2, "reports": 1, "events": 1599},
+        "2 events lost (0.1%): No space left on device", {"dropped": 2, "reports": 1, "events": 1599},
     ),
     "many events lost": (
         "drops", [dropped(50, 1, **WHO), *tools(10)], 20,
-        "50 events lost (81.97%): No space left on device", {"dropped": 50},
+        "50 events lost (82.0%): No space left on device", {"dropped": 50},
     ),
     "a run given up": (
         "stuck_runs", [*runs(19, hours_ago=3), *run_of("lost", ago(hours=2), None)], 10,

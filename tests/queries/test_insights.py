@@ -234,7 +234,7 @@ def test_the_command(root: Path, run: Run) -> None:
     shown = run("insights", "nightly-7", "--utc").stdout
     assert shown.startswith("run nightly-7: 2 model calls, 4 tool calls\n\nrepeated: the same tool")
     assert f'      3  search  {{"n":1,"q":"shelf"}}   1.4 s     12 B  {ids["search0"]}\n' in shown
-    assert "  47% of 4,300 tokens (2,000; 2,000 read from a cache)\n" in shown
+    assert "  46.5% of 4,300 tokens (2,000; 2,000 read from a cache)\n" in shown
     whole: dict[str, Any] = msgspec.json.decode(run("insights", "nightly-7", "--json").stdout)
     assert whole["loops"][0]["times"] == 3
     with Story(root, run_id="empty") as story:

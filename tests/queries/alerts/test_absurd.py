@@ -58,12 +58,12 @@ def test_rules_with_absurd_numbers_fail_alone(root: Path) -> None:
     )
     done = checked(root)
     assert failing(done) == {
-        "tiny": "a budget of 1E-30 USD is too small; 0.000001 USD is the least",
+        "tiny": "a budget of under $0.000000001 is too small; $0.000001 is the least",
         "nan": "a budget fires at 0 to 100 percent, not at NaN",
         "long": "threshold 1E-999999 has more than 30 decimals",
     }
     firing = {each.name: each.detail for each in done.rules if each.state == "firing"}
-    assert firing == {"least": "100000000 % of the budget", "cost": None}
+    assert firing == {"least": "100,000,000.0% of the budget", "cost": None}
 
 
 def test_a_rule_that_cannot_be_measured_is_found_among_the_others(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

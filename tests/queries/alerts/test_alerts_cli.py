@@ -28,23 +28,23 @@ def test_the_way_of_an_alert_on_the_command_line(run: Run, root: Path, channel: 
         "alerts", "add", "spend", "--kind", "cost", "--threshold", "5", "--window", "1h", "--severity", "critical",
         "--to", "env:HOOK", HOOK=channel.url,
     )  # fmt: skip
-    assert (added.returncode, added.stdout, added.stderr) == (0, "spend: cost over 5.00 USD in 1h\n", "")
+    assert (added.returncode, added.stdout, added.stderr) == (0, "spend: cost over $5.00 in 1h\n", "")
     quiet = run("alerts", "check")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "1 rule: 1 ok\n", "")
     spend(root, "7.25")
     fired = run("alerts", "check", HOOK=channel.url)
     assert (fired.returncode, fired.stderr) == (1, "")
     assert fired.stdout.splitlines() == [
-        "fired     critical  spend: 7.25 USD; cost over 5.00 USD in 1h",
+        "fired     critical  spend: $7.25; cost over $5.00 in 1h",
         "delivered spend to env:HOOK",
         "1 rule: 1 firing",
     ]
-    assert channel.facts()["value"] == "7.25 USD"
+    assert channel.facts()["value"] == "$7.25"
     answer = json.loads(run("alerts", "check", "--json").stdout)
     assert (answer["fired"], answer["deliveries"], answer["rules"][0]["value"]) == ([], [], "7.25")
     listed = run("alerts", "list")
     assert "firing" in listed.stdout
-    assert "cost over 5.00 USD in 1h" in listed.stdout
+    assert "cost over $5.00 in 1h" in listed.stdout
     (past,) = json.loads(run("alerts", "list", "--history", "--json").stdout)
     assert (past["name"], past["state"], past["value"], past["delivered"]) == ("spend", "open", "7.25", ["env:HOOK"])
     assert run("alerts", "list", "--dead").stderr == "none\n"
@@ -58,7 +58,7 @@ def test_the_way_of_an_alert_on_the_command_line(run: Run, root: Path, channel: 
     assert run("alerts", "list").stderr == "none\n"
     assert "removed" in run("alerts", "list", "--all").stdout
     history = run("alerts", "list", "--history", "--utc").stdout
-    assert "spend: 7.25 USD; cost over 5.00 USD in 1h" in history
+    assert "spend: $7.25; cost over $5.00 in 1h" in history
     assert "removed" in history
 
 

@@ -349,7 +349,7 @@ def test_the_command_says_what_is_not_allowed(root: Path, run: Run) -> None:
     assert run("emit", "alert_rule_set", json.dumps(definition)).returncode == 0
     done = run("alerts", "check")
     assert done.returncode == 1
-    assert "fired     warning   r: 7.00 USD" in done.stdout
+    assert "fired     warning   r: $7.00" in done.stdout
     assert "not allowed here: alerts.toml does not name 127.0.0.1:9" in done.stdout
     assert "s3cr3t" not in done.stdout + done.stderr
     assert "not allowed here" in run("alerts", "list", "--dead").stdout

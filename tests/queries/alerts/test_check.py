@@ -48,7 +48,7 @@ def test_a_rule_fires_once_and_is_resolved(root: Path) -> None:
     assert states(done) == {"spend": "firing"}
     assert not done.is_quiet
     assert [(each.name, each.severity, each.summary) for each in done.fired] == [
-        ("spend", "critical", "spend: 5.00 USD; cost over 5.00 USD in 1h")
+        ("spend", "critical", "spend: $5.00; cost over $5.00 in 1h")
     ]
     again = checked(root, 60)
     assert (states(again), again.fired, again.resolved) == ({"spend": "firing"}, [], [])
@@ -72,7 +72,7 @@ def test_a_rule_fires_once_and_is_resolved(root: Path) -> None:
         "rule_id": ReadStore(root).alert_rules()[0].rule_id,
         "kind": "cost",
         "severity": "critical",
-        "summary": "spend: 5.00 USD; cost over 5.00 USD in 1h",
+        "summary": "spend: $5.00; cost over $5.00 in 1h",
         "value": "5.000000000001",
         "threshold": "5",
         "samples": 1,
@@ -160,13 +160,13 @@ def test_the_history_of_a_removed_rule_stays(root: Path, channel: Channel) -> No
     assert history(root) == [("spend", "resolved", at(0), at(5), "removed")]
     (firing,) = ReadStore(root).alerts()
     assert (firing.summary, firing.value, len(firing.delivered)) == (
-        "spend: 2.00 USD; cost over 1.00 USD in 1h",
+        "spend: $2.00; cost over $1.00 in 1h",
         "2",
         1,
     )
     (listed,) = ReadStore(root).alert_rules()
     assert (listed.state, listed.removed, listed.note, listed.condition) == (
-        "removed", at(5), "ask Ada", "cost over 1.00 USD in 1h",
+        "removed", at(5), "ask Ada", "cost over $1.00 in 1h",
     )  # fmt: skip
     with pytest.raises(QueryFailed, match="there is no rule 'spend'; there is none"):
         changes.remove(root, "spend")

@@ -38,13 +38,13 @@ def test_a_firing_is_delivered_once_and_says_all_that_there_is_to_say(root: Path
     for seconds in (1, 3600, 7200):
         assert attempts(checked(root, seconds)) == []
     (message,) = channel.received
-    assert message["title"] == "[critical] spend: 7.25 USD; cost over 5.00 USD in 1h"
+    assert message["title"] == "[critical] spend: $7.25; cost over $5.00 in 1h"
     assert message["type"] == "failure"
     assert channel.facts() == {
         "rule": "spend",
         "severity": "critical",
         "kind": "cost",
-        "value": "7.25 USD",
+        "value": "$7.25",
         "threshold": "5",
         "window": "1h",
         "samples": "1",

@@ -68,7 +68,7 @@ def test_a_call_without_a_price_is_said_and_not_counted_as_nothing(root: Path) -
 
 
 def test_a_budget_fires_at_a_part_of_it(root: Path) -> None:
-    """At 80 percent of 10 USD, exactly."""
+    """At 80% of $10, exactly."""
     emit(root, (-5, call("8"), {}))
     readings = read(
         root,
@@ -77,7 +77,7 @@ def test_a_budget_fires_at_a_part_of_it(root: Path) -> None:
         rule("whole", "budget", "8"),
     )
     assert [each.holds for each in readings] == [True, False, True]
-    assert readings[0].detail == "80 % of the budget"
+    assert readings[0].detail == "80.0% of the budget"
 
 
 def test_an_error_rate_is_of_model_calls_tool_calls_or_runs(root: Path) -> None:
@@ -362,7 +362,10 @@ REFUSED: dict[str, tuple[AlertRuleSet, str]] = {
     "a negative threshold": (rule("r", "cost", "-1"), "threshold -1 is out of range"),
     "a share above one": (rule("r", "error_rate", "5"), "can never be exceeded"),
     "a budget of nothing": (rule("r", "budget", "0"), "a budget of 0 is always spent"),
-    "a budget of next to nothing": (rule("r", "budget", "1e-30"), "a budget of 1E-30 USD is too small; 0.000001 USD"),
+    "a budget of next to nothing": (
+        rule("r", "budget", "1e-30"),
+        r"too small; \$0\.000001 is the least",
+    ),
     "a threshold of many decimals": (rule("r", "cost", "1e-31"), "threshold 1E-31 has more than 30 decimals"),
     "no percent": (rule("r", "budget", "1", at_percent=Decimal("NaN")), "a budget fires at 0 to 100 percent"),
     "no window": (rule("r", "cost", "1", window_s=0.0), "a window is 1 s to 366 days"),
@@ -398,13 +401,13 @@ def test_a_rule_in_words() -> None:
             rule("r", "sql", sql="SELECT 1"),
         )
     ] == [
-        "cost over 5.00 USD in 1h (agent a, model m)",
-        "80 % of 1,500.50 USD spent in 30d",
-        "over 5 % of tool calls failed in 15m",
+        "cost over $5.00 in 1h (agent a, model m)",
+        "80% of $1,500.50 spent in 30d",
+        "over 5% of tool calls failed in 15m",
         "p99.9 of llm calls over 2500 ms in 90s",
         "no heartbeat in 2m (agent a)",
         "SELECT has rows",
     ]
-    assert units.dollars(Decimal("0.000012")) == "0.000012 USD"
-    assert units.dollars(Decimal("9" * 29)) == "99,999,999,999,999,999,999,999,999,999.00 USD"
+    assert units.usd(Decimal("0.000012")) == "$0.000012"
+    assert units.usd(Decimal("9" * 29)) == "$99,999,999,999,999,999,999,999,999,999.00"
     assert timedelta(seconds=1) == at(1) - NOW
