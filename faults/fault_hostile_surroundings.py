@@ -218,7 +218,6 @@ _READ = """
 import os, sys
 # First, since whoever is nobody may not read this program.
 import encodings.idna, eventlog.cli.tail, eventlog.indexer.cli, eventlog.queries.cli.sql, eventlog.queries.cli.render
-import rich.console, rich.table
 from eventlog.cli.main import run
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(run(sys.argv[1:]))

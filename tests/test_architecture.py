@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "queries": {"duckdb", "msgspec"},
 }
 #: Command-line modules may also use these.
-COMMAND_LINE = {"click", "rich"}
+COMMAND_LINE = {"click"}
 #: And these the one module that asks them.
 ALONE = {
     "queries/cost/prices.py": {"genai_prices"},
@@ -113,7 +113,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 
 @pytest.mark.parametrize("module", PATHS)
 def test_imports_run_one_way(module: str) -> None:
-    """eventlog ← indexer ← queries, and from room to room below; click and rich only where commands are."""
+    """eventlog ← indexer ← queries, and from room to room below; click only where commands are."""
     path = PATHS[module]
     names = imported(path)
     own = {name for name in names if name.split(".")[0] == "eventlog"}
@@ -339,14 +339,14 @@ def test_the_emit_command_does_not_load_the_index_side() -> None:
 
 
 def test_a_query_loads_nothing_but_what_answers_it(root: Path) -> None:
-    """Loading takes longer than most queries: no terminal, no drawing; and nothing that only the indexer needs."""
+    """Loading takes longer than most queries: nothing that only the indexer needs."""
     program = f"""
         import contextlib, io, sys
         from eventlog.cli.main import run
         with contextlib.redirect_stdout(io.StringIO()) as answer:
             assert run(["sql", "SELECT 1 AS one", "--root", {str(root)!r}]) == 0
         assert "one" in answer.getvalue()
-        print(*sorted({{"rich", "watchfiles", "asyncio", "eventlog.indexer.indexer"}} & set(sys.modules)))
+        print(*sorted({{"watchfiles", "asyncio", "eventlog.indexer.indexer"}} & set(sys.modules)))
     """
     Recorder(Config(root=str(root), strict=True)).emit("t")
     Indexer(root).catch_up()
