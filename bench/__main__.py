@@ -27,9 +27,9 @@ def main(names: tuple[str, ...], scale: float, rounds: int, seed: int, listing: 
     """Measure eventlog and what people would use instead."""
     known = discover()
     if listing:
-        for each in known.values():
-            for claim in each.claims:
-                click.echo(f"{each.name:20} {claim.what} | {claim.against} | {report.target(claim)}")
+        for benchmark in known.values():
+            for claim in benchmark.claims:
+                click.echo(f"{benchmark.name:20} {claim.what} | {claim.against} | {report.target(claim)}")
         return
     unknown = set(names) - set(known)
     if unknown:
@@ -46,7 +46,7 @@ def main(names: tuple[str, ...], scale: float, rounds: int, seed: int, listing: 
         for outcome in run(known[name], scale=scale, rounds=rounds, data=data):
             outcomes.append(outcome)
             click.echo(report.line(outcome))
-    found = report.Results(
+    results = report.Results(
         machine=describe(data.work, npm_versions()),
         seed=seed,
         scale=scale,
@@ -54,10 +54,10 @@ def main(names: tuple[str, ...], scale: float, rounds: int, seed: int, listing: 
         took_s=round(time.monotonic() - started),
         outcomes=outcomes,
     )
-    click.echo(f"\n{report.header(found)}\n")
-    click.echo(report.plain_table(found))
+    click.echo(f"\n{report.header(results)}\n")
+    click.echo(report.plain_table(results))
     if writing:
-        report.write(found)
+        report.write(results)
         click.echo(f"wrote {', '.join(report.WRITTEN)}")
     sys.exit(any(outcome.verdict == "failed" for outcome in outcomes))
 

@@ -60,7 +60,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
         return in_words(self.value, self.unit) + note + peak
 
 
-class Found(NamedTuple):
+class Measurement(NamedTuple):
     """The result of one claim; or, with `skipped`, the reason why there is none."""
 
     claim: str
@@ -114,7 +114,7 @@ class Bench:
         return path
 
 
-Measure = Callable[[Bench], Iterator[Found]]
+Measure = Callable[[Bench], Iterator[Measurement]]
 
 
 class Case(NamedTuple):
@@ -149,17 +149,19 @@ def discover() -> dict[str, Case]:
     return CASES
 
 
-def compare(claim: str, ours: Sequence[Sample], peer: Sequence[Sample], *, per: float = 1, note: str = "") -> Found:
+def compare(
+    claim: str, ours: Sequence[Sample], peer: Sequence[Sample], *, per: float = 1, note: str = ""
+) -> Measurement:
     """Compare two sides by the medians of their times, each divided by `per`."""
     mine, theirs = timed(ours, per=per), timed(peer, per=per)
-    return Found(claim, mine.value / theirs.value, mine, theirs, _with_rounds(note, len(ours)))
+    return Measurement(claim, mine.value / theirs.value, mine, theirs, _with_rounds(note, len(ours)))
 
 
 def timed(samples: Sequence[Sample], *, per: float = 1, note: str = "") -> Side:
     """Measure one side from process start to end; return seconds and peak memory."""
     times = [sample.elapsed_s / per for sample in samples]
     return Side(
-        value=median(times), unit="s", samples=times, peak_bytes=max(each.peak_bytes for each in samples), note=note
+        value=median(times), unit="s", samples=times, peak_bytes=max(sample.peak_bytes for sample in samples), note=note
     )
 
 
@@ -176,8 +178,8 @@ def run(chosen: Case, *, scale: float, rounds: int, data: Data) -> Iterator[Outc
     verdict, reason = "failed", "the case ended without a word about it"
     with tempfile.TemporaryDirectory(prefix=f"{chosen.name}-", dir=data.work, ignore_cleanup_errors=True) as folder:
         try:
-            for found in chosen.measure(Bench(scale=scale, rounds=rounds, data=data, folder=Path(folder))):
-                yield _outcome(chosen, waiting.pop(found.claim), found, time.monotonic() - started)
+            for measured in chosen.measure(Bench(scale=scale, rounds=rounds, data=data, folder=Path(folder))):
+                yield _outcome(chosen, waiting.pop(measured.claim), measured, time.monotonic() - started)
                 started = time.monotonic()
         except Skipped as skipped:
             verdict, reason = "skipped", str(skipped)
@@ -195,24 +197,24 @@ def _without_paths(text: str) -> str:
     return re.sub(r"/[^\s'\"]*/(?=[^\s/])", "…/", text)
 
 
-def _outcome(chosen: Case, claim: Claim, found: Found, took_s: float) -> Outcome:
-    if found.value is None:
+def _outcome(chosen: Case, claim: Claim, measured: Measurement, took_s: float) -> Outcome:
+    if measured.value is None:
         return Outcome(
             case=chosen.name,
             claim=claim,
             verdict="skipped",
-            reason=_without_paths(found.skipped),
-            ours=found.ours,
-            peer=found.peer,
+            reason=_without_paths(measured.skipped),
+            ours=measured.ours,
+            peer=measured.peer,
             took_s=round(took_s, 1),
         )
     return Outcome(
         case=chosen.name,
         claim=claim,
-        verdict="met" if claim.is_met(found.value) else "missed",
-        value=found.value,
-        ours=found.ours,
-        peer=found.peer,
-        note=found.note,
+        verdict="met" if claim.is_met(measured.value) else "missed",
+        value=measured.value,
+        ours=measured.ours,
+        peer=measured.peer,
+        note=measured.note,
         took_s=round(took_s, 1),
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from bench import emitters
-from bench.case import Bench, Claim, Found, Side, Skipped, case
+from bench.case import Bench, Claim, Measurement, Side, Skipped, case
 from bench.figures import in_words, median
 from bench.machine import file_system
 from bench.measure import ChildFailed, Sample, call, interleave
@@ -35,9 +35,9 @@ def _side(samples: Sequence[Sample]) -> Side:
     )
 
 
-def _found(claim: str, ours: Sequence[Sample], peer: Sequence[Sample]) -> Found:
+def _compared(claim: str, ours: Sequence[Sample], peer: Sequence[Sample]) -> Measurement:
     mine, theirs = _side(ours), _side(peer)
-    return Found(claim, mine.value / theirs.value, mine, theirs)
+    return Measurement(claim, mine.value / theirs.value, mine, theirs)
 
 
 def _why_not(side: Callable[[], Sample], modules: tuple[str, ...]) -> str | None:
@@ -67,7 +67,7 @@ def _into(bench: Bench, emitter: Callable[..., object], **arguments: Any) -> Cal
         for name, (peer, limit, _, _) in _PEERS.items()
     )
 )
-def emit(bench: Bench) -> Iterator[Found]:
+def emit(bench: Bench) -> Iterator[Measurement]:
     """Mean time of one call, in a process that does nothing else; policy `written`. Every side
     hands each event to the kernel before the call returns, and the lines are counted afterwards."""
     events = bench.times(20_000, at_least=1000)
@@ -79,14 +79,14 @@ def emit(bench: Bench) -> Iterator[Found]:
         if reason is None:
             sides[name] = side
         else:
-            yield Found(name, skipped=reason)
+            yield Measurement(name, skipped=reason)
     taken = interleave(bench.rounds, sides, warm=0)
     for name in filter(sides.__contains__, _PEERS):
-        yield _found(name, taken["ours"], taken[name])
+        yield _compared(name, taken["ours"], taken[name])
 
 
 @case(Claim(name="bare", what="emit_many, batches of 100", against="os.write of the same batch", limit=2.5))
-def emit_many(bench: Bench) -> Iterator[Found]:
+def emit_many(bench: Bench) -> Iterator[Measurement]:
     """Mean time of one batch of a hundred typed events with context, made, checked, encoded and
     written; the other side writes the very bytes, made beforehand, with one call."""
     batches = bench.times(400, at_least=50)
@@ -95,11 +95,11 @@ def emit_many(bench: Bench) -> Iterator[Found]:
         "bare": _into(bench, emitters.many_with_bare_write, batches=batches),
     }
     taken = interleave(bench.rounds, sides)
-    yield _found("bare", taken["ours"], taken["bare"])
+    yield _compared("bare", taken["ours"], taken["bare"])
 
 
 @case(Claim(name="fdatasync", what="synced emit, 16 threads", against="write + fdatasync per event", limit=0.2))
-def emit_synced(bench: Bench) -> Iterator[Found]:
+def emit_synced(bench: Bench) -> Iterator[Measurement]:
     """Time per event that survives a power cut, with 16 threads emitting at once, on a disk. The
     other side appends the same lines to one file and syncs after each."""
     kind = file_system(bench.folder)
@@ -111,4 +111,4 @@ def emit_synced(bench: Bench) -> Iterator[Found]:
         "fdatasync": _into(bench, emitters.synced_with_fdatasync, events=events),
     }
     taken = interleave(bench.rounds, sides)
-    yield _found("fdatasync", taken["ours"], taken["fdatasync"])
+    yield _compared("fdatasync", taken["ours"], taken["fdatasync"])

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from bench import live
-from bench.case import Bench, Claim, Found, Side, Skipped, case
+from bench.case import Bench, Claim, Measurement, Side, Skipped, case
 from bench.figures import median, percentile
 from bench.measure import Child, call, call_command, eventlog, run
 
@@ -24,7 +24,7 @@ _PATIENCE_S = 30.0
     Claim(name="p50", what="emit returned → row seen, p50, 1,000 events/s", against="", limit=50, unit="ms"),
     Claim(name="p99", what="emit returned → row seen, p99, 1,000 events/s", against="", limit=250, unit="ms"),
 )
-def freshness(bench: Bench) -> Iterator[Found]:
+def freshness(bench: Bench) -> Iterator[Measurement]:
     """Four producers emit 1,000 events a second together for a minute, `eventlog index --watch` runs
     beside them, and a reader asks ReadStore again and again. An event is as fresh as the first read
     that has it; the time of the reading itself counts."""
@@ -53,9 +53,9 @@ def freshness(bench: Bench) -> Iterator[Found]:
             child.kill()
     waits_ms = sorted(_waits_ms(returned, seen))
     for claim, share in (("p50", 0.5), ("p99", 0.99)):
-        found = percentile(waits_ms, share)
+        wait_ms = percentile(waits_ms, share)
         note = f"{len(waits_ms):,} events, {len(seen):,} reads"
-        yield Found(claim, found, Side(value=found / 1000, unit="s"), note=note)
+        yield Measurement(claim, wait_ms, Side(value=wait_ms / 1000, unit="s"), note=note)
 
 
 def _value(child: Child) -> Any:
@@ -85,7 +85,7 @@ def _waits_ms(returned: dict[str, list[int]], seen: list[tuple[int, dict[str, in
 
 
 @case(Claim(name="time", what="index a batch of 1,000 events, index of 10M rows", against="of 100k rows", limit=1.15))
-def growth(bench: Bench) -> Iterator[Found]:
+def growth(bench: Bench) -> Iterator[Measurement]:
     """The same batches, one after the other into both indexes, by indexers that stay, in one process."""
     roots = {}
     sizes = {"small": bench.times(100_000, at_least=1000), "large": bench.times(10_000_000, at_least=10_000)}
@@ -102,14 +102,14 @@ def growth(bench: Bench) -> Iterator[Found]:
     small, large = (
         Side(value=median(taken[name]), unit="s", samples=taken[name], note=f"{sizes[name]:,} rows") for name in sizes
     )
-    yield Found("time", large.value / small.value, large, small, f"{len(taken['large'])} batches")
+    yield Measurement("time", large.value / small.value, large, small, f"{len(taken['large'])} batches")
 
 
 @case(
     Claim(name="cpu", what="eventlog index --watch, nothing to do", against="", limit=1, unit="% of a core"),
     Claim(name="memory", what="memory of eventlog index --watch", against="", limit=150, unit="MB"),
 )
-def idle(bench: Bench) -> Iterator[Found]:
+def idle(bench: Bench) -> Iterator[Measurement]:
     """On a log of 100,000 events that is fully indexed: processor time over half a minute, and the
     memory that is resident at its end."""
     if not sys.platform.startswith("linux"):
@@ -128,8 +128,8 @@ def idle(bench: Bench) -> Iterator[Found]:
         child.stop()
     finally:
         child.kill()
-    yield Found("cpu", share, note=f"{seconds:g} s")
-    yield Found("memory", memory / 1e6)
+    yield Measurement("cpu", share, note=f"{seconds:g} s")
+    yield Measurement("memory", memory / 1e6)
 
 
 def _processor_s(pid: int) -> float:

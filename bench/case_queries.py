@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from bench import asking, engines
-from bench.case import Bench, Claim, Found, Side, case, compare
+from bench.case import Bench, Claim, Measurement, Side, case, compare
 from bench.figures import median
 from bench.measure import Command, call, eventlog, interleave, run
 
@@ -35,7 +35,7 @@ def _side(seconds: Sequence[float]) -> Side:
         for way, (against, limit) in _WAYS.items()
     )
 )  # fmt: skip
-def aggregates(bench: Bench) -> Iterator[Found]:
+def aggregates(bench: Bench) -> Iterator[Measurement]:
     """A typed view, the same question by JSON extraction from `events` in the same file, and SQLite
     with the envelope in columns, the payload as text, an index on (event_type, timestamp), ANALYZE,
     and a cache that holds it all. Open connections, warm, in one process, in turn; all answers are equal."""
@@ -50,7 +50,7 @@ def aggregates(bench: Bench) -> Iterator[Found]:
         typed = _side(seconds["typed"])
         for way in _WAYS:
             peer = _side(seconds[way])
-            yield Found(f"{question}-{way}", peer.value / typed.value, typed, peer, bench.sized(events, _ASKED))
+            yield Measurement(f"{question}-{way}", peer.value / typed.value, typed, peer, bench.sized(events, _ASKED))
 
 
 _QUERY = "SELECT event_type, count(*) AS events FROM events GROUP BY ALL ORDER BY ALL"
@@ -61,7 +61,7 @@ _PROGRAM = (
 
 
 @case(Claim(name="time", what="eventlog sql, small answer, 5M events", against="python -c with duckdb", limit=1.3))
-def sql_in_the_shell(bench: Bench) -> Iterator[Found]:
+def sql_in_the_shell(bench: Bench) -> Iterator[Measurement]:
     """From the start of the process to its end: `eventlog sql`, which waits for its turn, opens the
     index read-only, hardens it and prints a table, against a fresh interpreter that imports duckdb,
     opens the same file and prints the same rows."""

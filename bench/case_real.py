@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 from bench import real, sessions
-from bench.case import Bench, Claim, Found, Side, case, compare
+from bench.case import Bench, Claim, Measurement, Side, case, compare
 from bench.case_replay import beside_read_json
 from bench.data import log_bytes
 from bench.figures import in_words
@@ -19,7 +19,7 @@ from bench.measure import Sample, eventlog, interleave, run
         for name in real.IMPORTS
     )
 )
-def replay_real(bench: Bench) -> Iterator[Found]:
+def replay_real(bench: Bench) -> Iterator[Measurement]:
     """The replay of real files, imported beforehand, as that of generated ones; with a process each,
     small files measure how fast the two start."""
     for name in real.IMPORTS:
@@ -29,7 +29,7 @@ def replay_real(bench: Bench) -> Iterator[Found]:
 
 
 @case(Claim(name="time", what="import and index Claude Code sessions", against="agentsview sync", limit=0.5))
-def import_claude_code(bench: Bench) -> Iterator[Found]:
+def import_claude_code(bench: Bench) -> Iterator[Measurement]:
     """From nothing: `eventlog import claude-code` and then `eventlog index`, against agentsview, with an
     empty home and data folder, the same sessions, no daemon (its own advice for a single run), no telemetry, and
     without the Python wrapper around its Go program."""
@@ -49,7 +49,7 @@ def import_claude_code(bench: Bench) -> Iterator[Found]:
 
 
 @case(Claim(name="time", what="eventlog cost daily", against="ccusage daily --offline", limit=1.0))
-def cost_daily(bench: Bench) -> Iterator[Found]:
+def cost_daily(bench: Bench) -> Iterator[Measurement]:
     """From the shell, over an index of the sessions, against ccusage, which reads the sessions
     themselves; its native program, without the Node.js wrapper around it. The round that does not count has looked
     up the prices of the models, which are kept for the next time."""
@@ -68,7 +68,7 @@ def cost_daily(bench: Bench) -> Iterator[Found]:
     Claim(name="index", what="index of real files", against="bytes of the log", limit=0.25),
     Claim(name="archive", what="archived segments of real files", against="bytes of the log", limit=0.15),
 )
-def sizes(bench: Bench) -> Iterator[Found]:
+def sizes(bench: Bench) -> Iterator[Measurement]:
     """All data sets in one log: the index file after `eventlog index`, and all segments after
     `eventlog seal` and `eventlog archive`, beside the lines as they were written."""
     root = bench.folder / "root"
@@ -85,5 +85,5 @@ def sizes(bench: Bench) -> Iterator[Found]:
     yield _share("archive", archived, raw)
 
 
-def _share(claim: str, size: int, raw: int) -> Found:
-    return Found(claim, size / raw, Side(value=size, unit="B"), Side(value=raw, unit="B"))
+def _share(claim: str, size: int, raw: int) -> Measurement:
+    return Measurement(claim, size / raw, Side(value=size, unit="B"), Side(value=raw, unit="B"))

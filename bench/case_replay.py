@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench import engines
-from bench.case import Bench, Claim, Found, Side, case, compare
+from bench.case import Bench, Claim, Measurement, Side, case, compare
 from bench.data import read_through
 from bench.measure import Sample, call, eventlog, interleave, run
 
@@ -34,14 +34,14 @@ def beside_read_json(bench: Bench, root: Path, rounds: int) -> dict[str, list[Sa
     return interleave(rounds, {"ours": lambda: replay(bench, root), "duckdb": read_json}, warm=0)
 
 
-def _replay(bench: Bench, events: int) -> Iterator[Found]:
+def _replay(bench: Bench, events: int) -> Iterator[Measurement]:
     scaled = bench.times(events, at_least=1000)
     root = bench.data.root(bench.folder / "root", scaled)
     taken = beside_read_json(bench, root, bench.rounds)
-    found = compare("time", taken["ours"], taken["duckdb"], note=bench.sized(scaled, events))
-    yield found
+    took = compare("time", taken["ours"], taken["duckdb"], note=bench.sized(scaled, events))
+    yield took
     peak = max(sample.peak_bytes for sample in taken["ours"]) / 1024**3
-    yield Found("memory", peak, _only_peak(taken["ours"]), _only_peak(taken["duckdb"]))
+    yield Measurement("memory", peak, _only_peak(taken["ours"]), _only_peak(taken["duckdb"]))
 
 
 def _only_peak(samples: list[Sample]) -> Side:
@@ -57,7 +57,7 @@ def _claims(words: str) -> tuple[Claim, Claim]:
 
 
 @case(*_claims("1M events"))
-def replay_1m(bench: Bench) -> Iterator[Found]:
+def replay_1m(bench: Bench) -> Iterator[Measurement]:
     """`eventlog replay` against DuckDB's own reader of JSON into a new file, checkpoint included, with
     the same columns and types, the payload as JSON, and default settings. A process each, files warm.
     DuckDB checks no line, keeps no offsets and removes no duplicates."""
@@ -65,13 +65,13 @@ def replay_1m(bench: Bench) -> Iterator[Found]:
 
 
 @case(*_claims("5M events"))
-def replay_5m(bench: Bench) -> Iterator[Found]:
+def replay_5m(bench: Bench) -> Iterator[Measurement]:
     """The same with five times as much."""
     yield from _replay(bench, 5_000_000)
 
 
 @case(Claim(name="time", what="catch up on 1M events", against="replay of the same", limit=1.3))
-def catch_up(bench: Bench) -> Iterator[Found]:
+def catch_up(bench: Bench) -> Iterator[Measurement]:
     """`eventlog index` on a log of 2M events of which the index has the earlier half, against
     `eventlog replay` of a log that holds the later half only: time per event."""
     events = bench.times(_BEHIND, at_least=1000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from bench.case import Bench, Claim, Found, case, compare
+from bench.case import Bench, Claim, Measurement, case, compare
 from bench.measure import eventlog, interleave, run
 
 _AGAINST = "python -c 'import logging, json'"
@@ -29,7 +29,7 @@ _EXPECTED = {"eventlog", "msgspec", "typing_extensions"}  # the last by msgspec,
         limit=0, unit="",
     ),
 )  # fmt: skip
-def start(bench: Bench) -> Iterator[Found]:
+def start(bench: Bench) -> Iterator[Measurement]:
     """Fresh interpreters, from start to end, compiled modules and files warm."""
     root = bench.folder / "root"
     taken = interleave(
@@ -44,4 +44,4 @@ def start(bench: Bench) -> Iterator[Found]:
     yield compare("emit", taken["emit"], taken["peer"])
     loaded = set(run([sys.executable, "-c", _LOADED], bench.home).said.decode().split())
     more = sorted(loaded - _EXPECTED)
-    yield Found("modules", len(more), note=", ".join(more))
+    yield Measurement("modules", len(more), note=", ".join(more))

@@ -60,21 +60,21 @@ def samples(seed: int) -> list[Fields]:
     ]
 
 
-def time_each(record: Callable[[Any], object], each: list[Any], events: int) -> Timings:
+def time_each(record: Callable[[Any], object], inputs: list[Any], events: int) -> Timings:
     """Call `record` repeatedly; return mean and p99 of a call in seconds, without the cost of timing."""
     for number in range(_WARM):
-        record(each[number % len(each)])
-    taken = _durations_ns(record, each, events)
-    empty_ns = median(_durations_ns(lambda _: None, each, min(events, 2000)))
+        record(inputs[number % len(inputs)])
+    taken = _durations_ns(record, inputs, events)
+    empty_ns = median(_durations_ns(lambda _: None, inputs, min(events, 2000)))
     mean_ns, p99_ns = sum(taken) / len(taken), percentile(taken, 0.99)
     return {"mean": (mean_ns - empty_ns) / 1e9, "p99": (p99_ns - empty_ns) / 1e9}
 
 
-def _durations_ns(record: Callable[[Any], object], each: list[Any], events: int) -> list[int]:
+def _durations_ns(record: Callable[[Any], object], inputs: list[Any], events: int) -> list[int]:
     clock = time.perf_counter_ns
     taken = []
     for number in range(events):
-        sample = each[number % len(each)]
+        sample = inputs[number % len(inputs)]
         started = clock()
         record(sample)
         taken.append(clock() - started)
@@ -83,9 +83,9 @@ def _durations_ns(record: Callable[[Any], object], each: list[Any], events: int)
 
 def _check_lines(path: Path, events: int) -> None:
     """Check that the timed events were written."""
-    found = path.read_bytes().count(b"\n")
-    if found != events + _WARM:
-        raise RuntimeError(f"{found} lines were written, not {events + _WARM}")
+    lines = path.read_bytes().count(b"\n")
+    if lines != events + _WARM:
+        raise RuntimeError(f"{lines} lines were written, not {events + _WARM}")
 
 
 def _only_segment(folder: str) -> Path:
@@ -100,10 +100,10 @@ def with_eventlog(folder: str, events: int, seed: int) -> Timings:
 
     obs.configure(root=folder)
     with obs.context(**CONTEXT):
-        found = time_each(lambda fields: obs.emit(LlmCall(**fields)), samples(seed), events)
+        timings = time_each(lambda fields: obs.emit(LlmCall(**fields)), samples(seed), events)
     obs.shutdown()
     _check_lines(_only_segment(folder), events)
-    return found
+    return timings
 
 
 def with_structlog(folder: str, events: int, seed: int) -> Timings:
@@ -127,9 +127,9 @@ def with_structlog(folder: str, events: int, seed: int) -> Timings:
         )
         logger = structlog.get_logger().bind()
         with structlog.contextvars.bound_contextvars(**CONTEXT):
-            found = time_each(lambda fields: logger.info("llm_call", **fields), samples(seed), events)
+            timings = time_each(lambda fields: logger.info("llm_call", **fields), samples(seed), events)
         _check_lines(path, events)
-    return found
+    return timings
 
 
 _context: contextvars.ContextVar[Fields] = contextvars.ContextVar("context")
@@ -167,9 +167,9 @@ def with_logging(folder: str, events: int, seed: int) -> Timings:
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
     _context.set(CONTEXT)
-    found = time_each(lambda fields: logger.info("llm_call", extra={"fields": fields}), samples(seed), events)
+    timings = time_each(lambda fields: logger.info("llm_call", extra={"fields": fields}), samples(seed), events)
     _check_lines(path, events)
-    return found
+    return timings
 
 
 def with_loguru(folder: str, events: int, seed: int) -> Timings:
@@ -180,9 +180,9 @@ def with_loguru(folder: str, events: int, seed: int) -> Timings:
     logger.remove()
     logger.add(path, serialize=True, format="{message}", backtrace=False, diagnose=False)
     with logger.contextualize(**CONTEXT):
-        found = time_each(lambda fields: logger.info("llm_call", **fields), samples(seed), events)
+        timings = time_each(lambda fields: logger.info("llm_call", **fields), samples(seed), events)
     _check_lines(path, events)
-    return found
+    return timings
 
 
 def with_sqlite(folder: str, events: int, seed: int) -> Timings:
@@ -200,12 +200,12 @@ def with_sqlite(folder: str, events: int, seed: int) -> Timings:
         row = (str(uuid.uuid4()), "llm_call", now, *CONTEXT.values(), json.dumps(fields))
         connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
-    found = time_each(record, samples(seed), events)
+    timings = time_each(record, samples(seed), events)
     (rows,) = connection.execute("SELECT count(*) FROM events").fetchone()
     if rows != events + _WARM:
         raise RuntimeError(f"{rows} rows were written, not {events + _WARM}")
     connection.close()
-    return found
+    return timings
 
 
 def with_spans(folder: str, events: int, seed: int) -> Timings:
@@ -224,10 +224,10 @@ def with_spans(folder: str, events: int, seed: int) -> Timings:
             with tracer.start_as_current_span("llm_call", attributes={**CONTEXT, **fields}):
                 pass
 
-        found = time_each(record, samples(seed), events)
+        timings = time_each(record, samples(seed), events)
         provider.shutdown()
         _check_lines(path, events)
-    return found
+    return timings
 
 
 def with_log_records(folder: str, events: int, seed: int) -> Timings:
@@ -246,10 +246,10 @@ def with_log_records(folder: str, events: int, seed: int) -> Timings:
         def record(fields: Fields) -> None:
             logger.emit(LogRecord(timestamp=time.time_ns(), body="llm_call", attributes={**CONTEXT, **fields}))
 
-        found = time_each(record, samples(seed), events)
+        timings = time_each(record, samples(seed), events)
         provider.shutdown()
         _check_lines(path, events)
-    return found
+    return timings
 
 
 def lines_of_eventlog(folder: str, seed: int) -> list[bytes]:
@@ -269,10 +269,10 @@ def with_bare_write(folder: str, events: int, seed: int) -> Timings:
     lines = lines_of_eventlog(folder, seed)
     path = Path(folder) / "bare.jsonl"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    found = time_each(lambda line: os.write(fd, line), lines, events)
+    timings = time_each(lambda line: os.write(fd, line), lines, events)
     os.close(fd)
     _check_lines(path, events)
-    return found
+    return timings
 
 
 # -- batches ----------------------------------------------------------------------------------
@@ -286,22 +286,22 @@ def many_with_eventlog(folder: str, batches: int, seed: int) -> Timings:
     from eventlog.format.builtin import LlmCall
 
     fields = samples(seed)
-    each = [fields[at : at + BATCH] for at in range(0, len(fields), BATCH)]
+    inputs = [fields[at : at + BATCH] for at in range(0, len(fields), BATCH)]
     obs.configure(root=folder)
     with obs.context(**CONTEXT):
-        found = time_each(lambda batch: obs.emit_many([LlmCall(**fields) for fields in batch]), each, batches)
+        timings = time_each(lambda batch: obs.emit_many([LlmCall(**fields) for fields in batch]), inputs, batches)
     obs.shutdown()
-    return found
+    return timings
 
 
 def many_with_bare_write(folder: str, batches: int, seed: int) -> Timings:
     """The kernel alone: one os.write of the same hundred lines, encoded beforehand."""
     lines = lines_of_eventlog(folder, seed)
-    each = [b"".join(lines[at : at + BATCH]) for at in range(0, len(lines), BATCH)]
+    inputs = [b"".join(lines[at : at + BATCH]) for at in range(0, len(lines), BATCH)]
     fd = os.open(Path(folder) / "bare.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    found = time_each(lambda batch: os.write(fd, batch), each, batches)
+    timings = time_each(lambda batch: os.write(fd, batch), inputs, batches)
     os.close(fd)
-    return found
+    return timings
 
 
 # -- durable -----------------------------------------------------------------------------------
@@ -309,7 +309,7 @@ def many_with_bare_write(folder: str, batches: int, seed: int) -> Timings:
 THREADS = 16
 
 
-def _time_threads(record: Callable[[Any], object], each: list[Any], events: int) -> Timings:
+def _time_threads(record: Callable[[Any], object], inputs: list[Any], events: int) -> Timings:
     """Let all threads record their share at the same time; return the time per event."""
     share = events // THREADS
     ready = threading.Barrier(THREADS + 1)
@@ -317,12 +317,12 @@ def _time_threads(record: Callable[[Any], object], each: list[Any], events: int)
     def work() -> None:
         ready.wait()
         for number in range(share):
-            record(each[number % len(each)])
+            record(inputs[number % len(inputs)])
 
     threads = [threading.Thread(target=work) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
-    record(each[0])
+    record(inputs[0])
     ready.wait()
     started = time.perf_counter()
     for thread in threads:
@@ -336,12 +336,12 @@ def synced_with_eventlog(folder: str, events: int, seed: int) -> Timings:
     from eventlog.format.builtin import LlmCall
 
     obs.configure(root=folder, durability="synced")
-    found = _time_threads(lambda fields: obs.emit(LlmCall(**fields), **CONTEXT), samples(seed), events)
+    timings = _time_threads(lambda fields: obs.emit(LlmCall(**fields), **CONTEXT), samples(seed), events)
     obs.shutdown()
     lines = _only_segment(folder).read_bytes().count(b"\n")
     if lines != events // THREADS * THREADS + 1:
         raise RuntimeError(f"{lines} lines were written, not {events}")
-    return found
+    return timings
 
 
 def synced_with_fdatasync(folder: str, events: int, seed: int) -> Timings:
@@ -353,6 +353,6 @@ def synced_with_fdatasync(folder: str, events: int, seed: int) -> Timings:
         os.write(fd, line)
         os.fdatasync(fd)
 
-    found = _time_threads(record, lines, events)
+    timings = _time_threads(record, lines, events)
     os.close(fd)
-    return found
+    return timings

@@ -65,10 +65,10 @@ def load_with_sqlite(log: str, path: str) -> int:
         for file in sorted(Path(log).glob("*/*.jsonl")):
             with file.open("rb") as lines:
                 for line in lines:
-                    found = decoder.decode(line)
+                    event = decoder.decode(line)
                     yield (
-                        *(getattr(found, name) for name in COLUMNS if name != "payload"),
-                        bytes(found.payload).decode(),
+                        *(getattr(event, name) for name in COLUMNS if name != "payload"),
+                        bytes(event.payload).decode(),
                     )
 
     connection = sqlite3.connect(path)

@@ -248,19 +248,19 @@ PARTS: dict[tuple[str, ...], Part] = {
 
 def measure(benches: Iterator[Bench], parts: Mapping[tuple[str, ...], Part] = PARTS) -> dict[str, Measured]:
     """Return the seconds of each part and of its other side; or the reason why they cannot be measured here."""
-    found: dict[str, Measured] = {}
+    figures: dict[str, Measured] = {}
     for (names, part), bench in zip(parts.items(), benches, strict=False):
         try:
-            found |= part(bench)
+            figures |= part(bench)
         except Skipped as skipped:
-            found |= dict.fromkeys(names, f"skipped: {skipped}")
-    return found
+            figures |= dict.fromkeys(names, f"skipped: {skipped}")
+    return figures
 
 
-def table(found: Mapping[str, Measured]) -> str:
+def table(figures: Mapping[str, Measured]) -> str:
     """Return the figures as a table."""
     rows = ["| the least | | against | | ratio | asked of the whole |", "| --- | ---: | --- | ---: | ---: | ---: |"]
-    for name, measured in found.items():
+    for name, measured in figures.items():
         floor = _FLOORS[name]
         asked = f"≥ {digits(floor.target)} × faster" if floor.faster else f"≤ {digits(floor.target)} ×"
         if isinstance(measured, str):

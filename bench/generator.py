@@ -82,7 +82,7 @@ def generate(root: Path, events: int, seed: int, *, processes: int | None = None
     else:
         with ProcessPoolExecutor(workers) as pool:
             waiting = [pool.submit(write_shard, root, seed, number, count) for number, count in shards]
-            sizes = [each.result() for each in waiting]
+            sizes = [shard.result() for shard in waiting]
     return Made(events, sum(sizes), time.monotonic() - started)
 
 
@@ -117,7 +117,7 @@ def write_shard(root: Path, seed: int, number: int, events: int) -> int:
 
 def schema_lines() -> list[bytes]:
     """Return the events with which a producer declares the schemas of its payloads."""
-    return [envelope.encode(schemas.schema_envelope(schemas.of_struct(each))) for each in EVENTS]
+    return [envelope.encode(schemas.schema_envelope(schemas.of_struct(event))) for event in EVENTS]
 
 
 def _lines(rng: random.Random, start_us: int, events: int) -> Iterator[tuple[bytes, bytes]]:

@@ -73,10 +73,10 @@ def batch_least(folder: str, batches: int, seed: int) -> Timings:
 
     encode = msgspec.json.Encoder().encode
     fields = emitters.samples(seed)
-    each = [fields[at : at + BATCH] for at in range(0, len(fields), BATCH)]
+    inputs = [fields[at : at + BATCH] for at in range(0, len(fields), BATCH)]
     fd = os.open(Path(folder) / "least.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     return emitters.time_each(
-        lambda batch: os.write(fd, b"\n".join([encode(LlmCall(**fields)) for fields in batch])), each, batches
+        lambda batch: os.write(fd, b"\n".join([encode(LlmCall(**fields)) for fields in batch])), inputs, batches
     )
 
 
@@ -89,8 +89,8 @@ def sync_least(folder: str, events: int, seed: int) -> Timings:
         os.write(fd, line * THREADS)
         os.fdatasync(fd)
 
-    found = emitters.time_each(record, lines, events // THREADS)
-    return {name: value / THREADS for name, value in found.items()}
+    timings = emitters.time_each(record, lines, events // THREADS)
+    return {name: value / THREADS for name, value in timings.items()}
 
 
 def load_compressed(log: str, path: str) -> int:
@@ -119,8 +119,8 @@ def write_sessions(sessions: str, path: str) -> int:
 
     lines = 0
     with open(path, "wb") as file:
-        for each in sorted(Path(sessions).rglob("*.jsonl")):
-            for line in each.read_bytes().splitlines(keepends=True):
+        for session in sorted(Path(sessions).rglob("*.jsonl")):
+            for line in session.read_bytes().splitlines(keepends=True):
                 with contextlib.suppress(msgspec.DecodeError):  # some are cut, as real ones are
                     msgspec.json.decode(line)
                 file.write(b'{"event_id":"%b","payload":%b}' % (hashlib.sha256(line).hexdigest().encode(), line))

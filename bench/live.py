@@ -60,8 +60,8 @@ def index_in_turn(small: str, large: str, lines: str, batches: int, batch_events
     roots = {"small": Path(small), "large": Path(large)}
     indexers = {name: Indexer(root) for name, root in roots.items()}
     appenders = {name: _Appender(root) for name, root in roots.items()}
-    for each in indexers.values():
-        each.catch_up()
+    for indexer in indexers.values():
+        indexer.catch_up()
     taken: dict[str, list[float]] = {name: [] for name in roots}
     for number, batch in enumerate(islice(_batches(Path(lines), batch_events), batches)):
         for name in roots if number % 2 else reversed(list(roots)):

@@ -72,9 +72,9 @@ def file_system(path: Path) -> str | None:
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     except OSError:
         return None
-    found: dict[str, str] = {}
+    types: dict[str, str] = {}
     for line in mounts:
         before, _, after = line.partition(" - ")
-        found[before.split()[4]] = after.split()[0]
+        types[before.split()[4]] = after.split()[0]
     path = path.resolve()
-    return next((found[str(each)] for each in (path, *path.parents) if str(each) in found), None)
+    return next((types[str(folder)] for folder in (path, *path.parents) if str(folder) in types), None)

@@ -37,8 +37,8 @@ def ccusage() -> Path | str:
 
 def versions() -> dict[str, str]:
     """Return the versions of the installed programs."""
-    found = _installed("ccusage")
-    return {"ccusage": found} if found else {}
+    version = _installed("ccusage")
+    return {"ccusage": version} if version else {}
 
 
 def _installed(name: str) -> str | None:

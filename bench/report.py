@@ -74,18 +74,18 @@ def line(outcome: Outcome) -> str:
     return f"{outcome.took_s:6.1f} s  {outcome.case}: {what} | {against}{figure}; {met}"
 
 
-def header(found: Results) -> str:
+def header(results: Results) -> str:
     """Return text about the machine and the method."""
-    size = "full size" if found.scale == 1 else f"scale {found.scale:g}: too small for conclusions"
+    size = "full size" if results.scale == 1 else f"scale {results.scale:g}: too small for conclusions"
     return (
-        f"{found.machine.words()}. Seed {found.seed}, {size}, medians of {found.rounds} rounds or more; "
+        f"{results.machine.words()}. Seed {results.seed}, {size}, medians of {results.rounds} rounds or more; "
         "memory is the peak of the whole process."
     )
 
 
-def plain_table(found: Results) -> str:
+def plain_table(results: Results) -> str:
     """Return the table for a terminal."""
-    rows = [COLUMNS, *map(row, found.outcomes)]
+    rows = [COLUMNS, *map(row, results.outcomes)]
     widths = [max(len(cells[place]) for cells in rows) for place in range(len(COLUMNS) - 1)]
     return "\n".join(
         "  ".join([*(cell.ljust(width) for cell, width in zip(cells[:-1], widths, strict=True)), cells[-1]]).rstrip()
@@ -99,21 +99,21 @@ def markdown_table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |" for cells in rows)
 
 
-def write(found: Results, project: Path = PROJECT) -> None:
+def write(results: Results, project: Path = PROJECT) -> None:
     """Write the figures, the picture, and both pages between their markers."""
-    pretty = msgspec.json.format(msgspec.json.encode(found), indent=1)
+    pretty = msgspec.json.format(msgspec.json.encode(results), indent=1)
     (project / RESULTS).write_bytes(pretty + b"\n")
-    (project / PICTURE).write_text(picture.draw(found.outcomes))
-    for page, text in pages(found).items():
+    (project / PICTURE).write_text(picture.draw(results.outcomes))
+    for page, text in pages(results).items():
         before, _, rest = (project / page).read_text().partition(_BEGIN)
         _, _, after = rest.partition(_END)
         (project / page).write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}")
 
 
-def pages(found: Results) -> dict[str, str]:
+def pages(results: Results) -> dict[str, str]:
     """Return the text between the markers of each page."""
     picture_line = "![Each figure against its target](bench.svg)"
     return {
-        PAGE: f"{picture_line}\n\n{header(found)}\n\n{markdown_table(found.outcomes)}",
-        EXPECTED: f"{expectations.table(found.outcomes)}\n\nMeasured on {header(found)}",
+        PAGE: f"{picture_line}\n\n{header(results)}\n\n{markdown_table(results.outcomes)}",
+        EXPECTED: f"{expectations.table(results.outcomes)}\n\nMeasured on {header(results)}",
     }

@@ -38,10 +38,10 @@ def agentsview(bench: Bench) -> Callable[[], Sample]:
 
 def _agentsview() -> Path:
     """Return the Go program inside the Python package."""
-    found = importlib.util.find_spec("agentsview")
-    if found is None or found.origin is None:
+    package = importlib.util.find_spec("agentsview")
+    if package is None or package.origin is None:
         raise Skipped("agentsview is not installed; try: make bench")
-    program = Path(found.origin).parent / "bin" / "agentsview"
+    program = Path(package.origin).parent / "bin" / "agentsview"
     program.chmod(0o755)  # its wrapper would
     return program
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.case import MODULES, Bench, Case, Claim, Found, Outcome, Skipped, discover, run
+from bench.case import MODULES, Bench, Case, Claim, Measurement, Outcome, Skipped, discover, run
 from bench.data import Data, InUse
 from bench.measure import PROJECT
 
@@ -63,18 +63,18 @@ def outcomes_of(measure: object, data: Data) -> dict[str, tuple[str, str]]:
     return {outcome.claim.name: (outcome.verdict, outcome.reason) for outcome in found}
 
 
-def _skip(bench: Bench) -> Iterator[Found]:
-    yield Found("first", 0.5)
+def _skip(bench: Bench) -> Iterator[Measurement]:
+    yield Measurement("first", 0.5)
     raise Skipped("npm is not installed")
 
 
-def _fail(bench: Bench) -> Iterator[Found]:
-    yield Found("first", 1.5)
+def _fail(bench: Bench) -> Iterator[Measurement]:
+    yield Measurement("first", 1.5)
     raise RuntimeError("cannot read /home/somebody/secret/file.txt")
 
 
-def _leave_out(bench: Bench) -> Iterator[Found]:
-    yield Found("first", skipped="loguru is not installed")
+def _leave_out(bench: Bench) -> Iterator[Measurement]:
+    yield Measurement("first", skipped="loguru is not installed")
 
 
 def test_claims_are_skipped_with_a_reason(data: Data) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.case import Claim, Found, compare
+from bench.case import Claim, Measurement, compare
 from bench.figures import digits, in_words, median, percentile
 from bench.measure import Sample
 
@@ -58,4 +58,4 @@ def test_targets_have_two_directions() -> None:
     at_least = Claim(name="b", what="", against="", limit=20, at_least=True)
     assert [at_most.is_met(value) for value in (0.4, 0.5, 0.6)] == [True, True, False]
     assert [at_least.is_met(value) for value in (19, 20, 21)] == [False, True, True]
-    assert Found("a").value is None
+    assert Measurement("a").value is None
