@@ -98,78 +98,78 @@ def monthly(context: Context, **options: Any) -> None:
 
 def _print(period: Period, context: Context, *, by: By | None, since: datetime | None, until: datetime | None) -> None:
     store = context.store()
-    found = store.cost.report(period, by=by, since=since, until=until)
+    report = store.cost.report(period, by=by, since=since, until=until)
     workspaces = None if store.workspace is None else (None, store.workspace)
     for text in clock.warnings(store.root, ["price_set"], workspaces=workspaces):
         say(f"warning: {text}")
     if context.as_json:
-        tell_json(found)
+        tell_json(report)
         return
-    if not found.rows:
+    if not report.rows:
         say("no such model calls are indexed; try: eventlog index")
     else:
         elastic = () if by is None else (by,)
-        render.fitted(_table(found), _RANKS, elastic=elastic)
-        click.echo("\n".join(_plot(found)))
-    for line in _remarks(found):
+        render.fitted(_table(report), _RANKS, elastic=elastic)
+        click.echo("\n".join(_plot(report)))
+    for line in _remarks(report):
         click.echo(line)
 
 
-def _table(found: CostReport) -> Result:
-    assert found.period is not None
-    with_unpriced = bool(found.total.unpriced_calls)
-    columns = [found.period, *([found.by] if found.by else []), "calls", "tokens", "cost", "cache savings"]
-    names = _names(found.rows)
+def _table(report: CostReport) -> Result:
+    assert report.period is not None
+    with_unpriced = bool(report.total.unpriced_calls)
+    columns = [report.period, *([report.by] if report.by else []), "calls", "tokens", "cost", "cache savings"]
+    names = _names(report.rows)
     rows = [
-        _cells(each, _label(found.period, each), name if found.by else None)
-        for each, name in zip(found.rows, names, strict=True)
+        _cells(sums, _label(report.period, sums), name if report.by else None)
+        for sums, name in zip(report.rows, names, strict=True)
     ]
-    rows.append(_cells(found.total, "total", "" if found.by else None))
+    rows.append(_cells(report.total, "total", "" if report.by else None))
     if with_unpriced:
         columns.append("unpriced calls")
         rows = [
-            (*row, f"{each.unpriced_calls:,}" if each.unpriced_calls else "")
-            for row, each in zip(rows, [*found.rows, found.total], strict=True)
+            (*row, f"{sums.unpriced_calls:,}" if sums.unpriced_calls else "")
+            for row, sums in zip(rows, [*report.rows, report.total], strict=True)
         ]
-    kinds = ["VARCHAR" if name in (found.period, found.by) else "DECIMAL" for name in columns]
+    kinds = ["VARCHAR" if name in (report.period, report.by) else "DECIMAL" for name in columns]
     return Result(list(columns), kinds, rows, cut=False)
 
 
 def _names(rows: Sequence[Cost | Repriced]) -> list[str]:
     """Return the names of groups, with their workspace where these are of several: "s-1 (acme)"."""
-    with_workspace = len({each.group_workspace for each in rows}) > 1
+    with_workspace = len({row.group_workspace for row in rows}) > 1
     return [
-        f"{each.group or '(none)'}{f' ({each.group_workspace})' if with_workspace and each.group_workspace else ''}"
-        for each in rows
+        f"{row.group or '(none)'}{f' ({row.group_workspace})' if with_workspace and row.group_workspace else ''}"
+        for row in rows
     ]
 
 
-def _cells(each: Cost, label: str, group: str | None) -> tuple[str, ...]:
+def _cells(sums: Cost, label: str, group: str | None) -> tuple[str, ...]:
     named = [] if group is None else [group]
     total = (
-        each.uncached_input_tokens
-        + each.cache_read_tokens
-        + each.cache_write_5m_tokens
-        + each.cache_write_1h_tokens
-        + each.output_tokens
+        sums.uncached_input_tokens
+        + sums.cache_read_tokens
+        + sums.cache_write_5m_tokens
+        + sums.cache_write_1h_tokens
+        + sums.output_tokens
     )
     return (
-        label, *named, f"{each.calls:,}", units.tokens(total), units.usd(each.cost_usd),
-        units.usd(each.cache_savings_usd),
+        label, *named, f"{sums.calls:,}", units.tokens(total), units.usd(sums.cost_usd),
+        units.usd(sums.cache_savings_usd),
     )  # fmt: skip
 
 
-def _label(period: Period, each: Cost) -> str:
-    return each.start.strftime(_FORMATS[period]) if each.start else ""
+def _label(period: Period, sums: Cost) -> str:
+    return sums.start.strftime(_FORMATS[period]) if sums.start else ""
 
 
-def _plot(found: CostReport) -> Iterator[str]:
+def _plot(report: CostReport) -> Iterator[str]:
     """Yield a bar for each period, as wide as the terminal allows."""
-    assert found.period is not None
+    assert report.period is not None
     per_period: dict[str, Decimal] = {}
-    for each in found.rows:
-        label = _label(found.period, each)
-        per_period[label] = per_period.get(label, Decimal(0)) + (each.cost_usd or 0)
+    for sums in report.rows:
+        label = _label(report.period, sums)
+        per_period[label] = per_period.get(label, Decimal(0)) + (sums.cost_usd or 0)
     most = max(per_period.values())
     if len(per_period) < 2 or most <= 0:
         return
@@ -181,21 +181,21 @@ def _plot(found: CostReport) -> Iterator[str]:
         yield f"{label}  {bars.length(amount / most, chars):{chars}}  {amounts[label]:>{beside - 4 - len(label)}}"
 
 
-def _remarks(found: CostReport) -> Iterator[str]:
-    today = found.today
+def _remarks(report: CostReport) -> Iterator[str]:
+    today = report.today
     if today.calls:
         yield (
             f"today ({today.day:%Y-%m-%d} UTC): {units.usd(today.cost_usd)} in {counted(today.calls, 'call')}, "
             f"{units.usd(today.usd_per_hour)} an hour, {units.usd(today.projected_usd)} by midnight at this rate"
         )
-    if found.unpriced:
-        calls = counted(found.total.unpriced_calls, "call")
-        yield f"{calls} {'has' if found.total.unpriced_calls == 1 else 'have'} no price, and so no place in these sums:"
-        for each in found.unpriced:
-            yield from _advice(each)
-    if found.total.cut_short_calls:
-        yield _cut_short(found.total)
-    for note in found.notes:
+    if report.unpriced:
+        calls, verb = report.total.unpriced_calls, "has" if report.total.unpriced_calls == 1 else "have"
+        yield f"{counted(calls, 'call')} {verb} no price, and so no place in these sums:"
+        for unpriced in report.unpriced:
+            yield from _advice(unpriced)
+    if report.total.cut_short_calls:
+        yield _cut_short(report.total)
+    for note in report.notes:
         yield f"note: {printable(note)}"
 
 
@@ -209,29 +209,29 @@ def _cut_short(total: Cost) -> str:
     )
 
 
-def _advice(each: Unpriced) -> Iterator[str]:
+def _advice(unpriced: Unpriced) -> Iterator[str]:
     """Yield what has no price, and the command that gives it one."""
-    tier = each.service_tier and f"tier {each.service_tier}"
-    place = each.inference_geo and f"inference in {each.inference_geo}"
-    names = ", ".join(filter(None, (each.provider, tier, place)))
-    who = f"{each.model or '(no model)'}{f' ({names})' if names else ''}"
-    searches = f"{counted(each.web_searches, 'web search', 'web searches')}, " if each.web_searches else ""
-    days = dict.fromkeys(f"{day:%Y-%m-%d}" for day in (each.first, each.last))
+    tier = unpriced.service_tier and f"tier {unpriced.service_tier}"
+    place = unpriced.inference_geo and f"inference in {unpriced.inference_geo}"
+    names = ", ".join(filter(None, (unpriced.provider, tier, place)))
+    who = f"{unpriced.model or '(no model)'}{f' ({names})' if names else ''}"
+    searches = f"{counted(unpriced.web_searches, 'web search', 'web searches')}, " if unpriced.web_searches else ""
+    days = dict.fromkeys(f"{day:%Y-%m-%d}" for day in (unpriced.first, unpriced.last))
     yield (
-        f"  {printable(who)}: {counted(each.calls, 'call')}, {units.tokens(each.tokens)} tokens, "
-        f"{searches}{' to '.join(days)}; {printable(each.because)}"
+        f"  {printable(who)}: {counted(unpriced.calls, 'call')}, {units.tokens(unpriced.tokens)} tokens, "
+        f"{searches}{' to '.join(days)}; {printable(unpriced.because)}"
     )
-    if each.model is None or not each.can_be_set:
+    if unpriced.model is None or not unpriced.can_be_set:
         return
     price = {
-        "model": each.model,
-        "provider_name": each.provider,
-        "service_tier": each.service_tier,
-        "inference_geo": each.inference_geo,
-        "effective_from": timestamps.to_text(each.first),
+        "model": unpriced.model,
+        "provider_name": unpriced.provider,
+        "service_tier": unpriced.service_tier,
+        "inference_geo": unpriced.inference_geo,
+        "effective_from": timestamps.to_text(unpriced.first),
         "input_usd_per_mtok": "…",
         "output_usd_per_mtok": "…",
-        "web_search_usd": "…" if each.web_searches else None,
+        "web_search_usd": "…" if unpriced.web_searches else None,
     }
     text = msgspec.json.encode({name: value for name, value in price.items() if value}).decode()
     yield f"    → eventlog emit price_set {shlex.quote(printable(text))}"
@@ -258,18 +258,25 @@ def recompute(context: Context, as_of: str, by: By, since: datetime | None, unti
     """
     at = when(as_of)
     assert at is not None
-    found = context.store().cost.recomputed(at, by=by, since=since, until=until)
+    recomputed = context.store().cost.recomputed(at, by=by, since=since, until=until)
     if context.as_json:
-        tell_json(found)
+        tell_json(recomputed)
         return
-    columns = [by, "calls", "at their time", f"as of {found.as_of:%Y-%m-%d %H:%M}Z", "difference", "unpriced calls"]
-    rows = [_repriced(each, name) for each, name in zip(found.rows, _names(found.rows), strict=True)]
-    rows.append(_repriced(found.total, "total"))
+    columns = [
+        by,
+        "calls",
+        "at their time",
+        f"as of {recomputed.as_of:%Y-%m-%d %H:%M}Z",
+        "difference",
+        "unpriced calls",
+    ]
+    rows = [_repriced(repriced, name) for repriced, name in zip(recomputed.rows, _names(recomputed.rows), strict=True)]
+    rows.append(_repriced(recomputed.total, "total"))
     kinds = ["VARCHAR", *["DECIMAL"] * 4, "VARCHAR"]
-    every = [*found.rows, found.total]
+    every = [*recomputed.rows, recomputed.total]
     for name, amounts in (
-        ("newly priced", [each.newly_priced_usd for each in every]),
-        ("no longer priced", [each.no_longer_priced_usd for each in every]),
+        ("newly priced", [repriced.newly_priced_usd for repriced in every]),
+        ("no longer priced", [repriced.no_longer_priced_usd for repriced in every]),
     ):
         if any(amount is not None for amount in amounts):
             columns.append(name)
@@ -278,14 +285,15 @@ def recompute(context: Context, as_of: str, by: By, since: datetime | None, unti
                 (*row, "" if amount is None else units.usd(amount)) for row, amount in zip(rows, amounts, strict=True)
             ]
     render.fitted(Result(columns, kinds, rows, cut=False), {"unpriced calls": 3, "calls": 4}, elastic=(by,))
-    for note in found.notes:
+    for note in recomputed.notes:
         click.echo(f"note: {printable(note)}")
 
 
-def _repriced(each: Repriced, label: str) -> tuple[str, ...]:
-    unpriced = (each.old_unpriced_calls, each.new_unpriced_calls)
+def _repriced(repriced: Repriced, label: str) -> tuple[str, ...]:
+    unpriced = (repriced.old_unpriced_calls, repriced.new_unpriced_calls)
     return (
-        label, f"{each.calls:,}", units.usd(each.old_usd), units.usd(each.new_usd), units.usd(each.difference_usd),
+        label, f"{repriced.calls:,}", units.usd(repriced.old_usd), units.usd(repriced.new_usd),
+        units.usd(repriced.difference_usd),
         f"{unpriced[0]:,} → {unpriced[1]:,}" if any(unpriced) else "",
     )  # fmt: skip
 
@@ -303,32 +311,32 @@ def prices(context: Context, model: str | None) -> None:
       eventlog cost prices
       eventlog cost prices opus --json
     """
-    found, notes = context.store().cost.prices(model)
+    in_use, notes = context.store().cost.prices(model)
     if context.as_json:
-        tell_json({"prices": found, "notes": notes})
+        tell_json({"prices": in_use, "notes": notes})
         return
-    if not found:
+    if not in_use:
         raise QueryFailed("no such model is in use; try: eventlog cost prices")
     columns = [
         "model", "band", "from", "until", "input", "cache read", "write 5m", "write 1h", "output", "web search",
         "matched", "version",
     ]  # fmt: skip
     kinds = [*["VARCHAR"] * 4, *["DECIMAL"] * 6, "VARCHAR", "VARCHAR"]
-    render.table(Result(columns, kinds, [_price(each) for each in found], cut=False))
+    render.table(Result(columns, kinds, [_price(price) for price in in_use], cut=False))
     for note in notes:
         click.echo(f"note: {printable(note)}")
 
 
-def _price(each: PriceInUse) -> tuple[str, ...]:
+def _price(price: PriceInUse) -> tuple[str, ...]:
     names = (
-        each.model or "(no model)",
-        each.provider and f"({each.provider})",
-        each.workspace and f"in {each.workspace}",
+        price.model or "(no model)",
+        price.provider and f"({price.provider})",
+        price.workspace and f"in {price.workspace}",
     )
     name = " ".join(filter(None, names))
-    if each.rate is None:
-        return (name, rates.band_name(each.service_tier, each.inference_geo), *[""] * 8, "no price", "")
-    rate = each.rate
+    if price.rate is None:
+        return (name, rates.band_name(price.service_tier, price.inference_geo), *[""] * 8, "no price", "")
+    rate = price.rate
     amounts = (rate.input, rate.cache_read, rate.cache_write_5m, rate.cache_write_1h, rate.output, rate.web_search)
     return (
         name, rate.band, _date(rate.valid_from), _date(rate.valid_until),

@@ -28,25 +28,25 @@ def insights(context: Context, run_or_session: str) -> None:
     Example:
       eventlog insights nightly-7
     """
-    found = context.store().insights(run_or_session)
-    if not found.llm_calls and not found.tool_calls and not context.as_json:
+    findings = context.store().insights(run_or_session)
+    if not findings.llm_calls and not findings.tool_calls and not context.as_json:
         say("it has no calls of models or tools")
         return
-    context.show(found, lambda: _lines(found, context))
-    if found.cut and not context.as_json:
+    context.show(findings, lambda: _lines(findings, context))
+    if findings.cut and not context.as_json:
         say("it has more calls than are examined; these findings are about the first ones")
 
 
-def _lines(found: Insights, context: Context) -> Iterator[str]:
-    kind, name = ("run", found.run_id) if found.run_id is not None else ("session", found.session_id)
-    lines = [printable(f"{kind} {name}: {found.llm_calls:,} model calls, {found.tool_calls:,} tool calls")]
+def _lines(findings: Insights, context: Context) -> Iterator[str]:
+    kind, name = ("run", findings.run_id) if findings.run_id is not None else ("session", findings.session_id)
+    lines = [printable(f"{kind} {name}: {findings.llm_calls:,} model calls, {findings.tool_calls:,} tool calls")]
     for title, part in (
-        ("repeated: the same tool with the same arguments", _repeated(found)),
-        ("retries: failed, and tried again at once", _retries(found)),
-        (f"loops: the same calls {LOOP_TIMES} or more times in a row", _loops(found, context)),
-        ("context: input tokens per call", _growth(found.growth)),
-        ("re-sent: input that had been sent before", _resent(found)),
-        ("gaps: nothing was going on", _gaps(found, context)),
+        ("repeated: the same tool with the same arguments", _repeated(findings)),
+        ("retries: failed, and tried again at once", _retries(findings)),
+        (f"loops: the same calls {LOOP_TIMES} or more times in a row", _loops(findings, context)),
+        ("context: input tokens per call", _growth(findings.growth)),
+        ("re-sent: input that had been sent before", _resent(findings)),
+        ("gaps: nothing was going on", _gaps(findings, context)),
     ):
         lines += ["", title if part else f"{title.partition(':')[0]}: none", *(f"  {line}" for line in part)]
     width = tables.width_limit()
@@ -57,13 +57,13 @@ def _listed(rows: Sequence[tuple[str, ...]], *columns: Column) -> list[str]:
     return tables.listed(rows, *columns, indent=2) if rows else []
 
 
-def _repeated(found: Insights) -> list[str]:
+def _repeated(findings: Insights) -> list[str]:
     rows = [
         (
-            f"{each.times:,}", each.tool, each.arguments, duration(each.wasted_ms), size(each.wasted_result_bytes),
-            each.event_ids[0],
+            f"{repeated.times:,}", repeated.tool, repeated.arguments, duration(repeated.wasted_ms),
+            size(repeated.wasted_result_bytes), repeated.event_ids[0],
         )
-        for each in found.repeated
+        for repeated in findings.repeated
     ]  # fmt: skip
     return _listed(
         rows, Column("times", number=True), Column("tool"), Column("arguments", elastic=True),
@@ -74,13 +74,13 @@ def _repeated(found: Insights) -> list[str]:
 _ENDS = {True: "ok", False: "failed", None: "unknown"}
 
 
-def _retries(found: Insights) -> list[str]:
+def _retries(findings: Insights) -> list[str]:
     rows = [
         (
-            f"{each.attempts:,}", each.kind, each.name, each.arguments, _ENDS[each.succeeded],
-            duration(each.wasted_ms), each.event_ids[0],
+            f"{retry.attempts:,}", retry.kind, retry.name, retry.arguments, _ENDS[retry.succeeded],
+            duration(retry.wasted_ms), retry.event_ids[0],
         )
-        for each in found.retries
+        for retry in findings.retries
     ]  # fmt: skip
     return _listed(
         rows, Column("attempts", number=True), Column("kind", rank=2), Column("name"),
@@ -89,13 +89,13 @@ def _retries(found: Insights) -> list[str]:
     )  # fmt: skip
 
 
-def _loops(found: Insights, context: Context) -> list[str]:
+def _loops(findings: Insights, context: Context) -> list[str]:
     rows = [
         (
-            f"{each.times:,}", " → ".join(each.tools), context.time(each.started),
-            duration((each.finished - each.started).total_seconds() * 1000), each.event_ids[0],
+            f"{loop.times:,}", " → ".join(loop.tools), context.time(loop.started),
+            duration((loop.finished - loop.started).total_seconds() * 1000), loop.event_ids[0],
         )
-        for each in found.loops
+        for loop in findings.loops
     ]  # fmt: skip
     return _listed(
         rows, Column("times", number=True), Column("tools", elastic=True), Column("began", rank=2),
@@ -103,13 +103,13 @@ def _loops(found: Insights, context: Context) -> list[str]:
     )  # fmt: skip
 
 
-def _growth(found: Sequence[Growth]) -> list[str]:
+def _growth(conversations: Sequence[Growth]) -> list[str]:
     rows = [
         (
-            each.context or "main", f"{each.calls:,}", f"{each.first:,}", f"{each.last:,}", f"{each.largest:,}",
-            f"{each.slope:+,.0f}", bars.spark(each.series),
+            growth.context or "main", f"{growth.calls:,}", f"{growth.first:,}", f"{growth.last:,}",
+            f"{growth.largest:,}", f"{growth.slope:+,.0f}", bars.spark(growth.series),
         )
-        for each in found
+        for growth in conversations
     ]  # fmt: skip
     return _listed(
         rows, Column("conversation", elastic=True), Column("calls", number=True), Column("first", number=True),
@@ -118,8 +118,8 @@ def _growth(found: Sequence[Growth]) -> list[str]:
     )  # fmt: skip
 
 
-def _resent(found: Insights) -> list[str]:
-    resent = found.resent
+def _resent(findings: Insights) -> list[str]:
+    resent = findings.resent
     if resent is None:
         return []
     share = percent(resent.resent_tokens, resent.input_tokens)
@@ -129,13 +129,13 @@ def _resent(found: Insights) -> list[str]:
     ]
 
 
-def _gaps(found: Insights, context: Context) -> list[str]:
+def _gaps(findings: Insights, context: Context) -> list[str]:
     rows = [
         (
-            duration(each.seconds * 1000), context.time(each.started),
-            context.time(each.finished), each.before_event_id,
+            duration(gap.seconds * 1000), context.time(gap.started),
+            context.time(gap.finished), gap.before_event_id,
         )
-        for each in found.gaps
+        for gap in findings.gaps
     ]  # fmt: skip
     return _listed(
         rows, Column("for", number=True), Column("from"), Column("to"), Column("before", rank=1)

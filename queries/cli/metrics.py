@@ -49,12 +49,12 @@ def metrics(
       eventlog metrics hourly --since 24h --by agent --by model
     """
     bucket = _BUCKETS[every]
-    found = context.store().metrics(bucket, by, since=since, until=until, agent=agent)
+    buckets = context.store().metrics(bucket, by, since=since, until=until, agent=agent)
     if context.as_json:
-        tell_json(found)
+        tell_json(buckets)
         return
-    columns = {"start": "VARCHAR"} | dict.fromkeys((each for each in GROUPS if each in by), "VARCHAR") | _COLUMNS
-    rows = [tuple(_row(each, bucket)[name] for name in columns) for each in found]
+    columns = {"start": "VARCHAR"} | dict.fromkeys((group for group in GROUPS if group in by), "VARCHAR") | _COLUMNS
+    rows = [tuple(_row(figures, bucket)[name] for name in columns) for figures in buckets]
     elastic = ("most frequent errors", *GROUPS)
     render.fitted(Result(list(columns), list(columns.values()), rows, cut=False), _RANKS, elastic=elastic)
 
@@ -76,42 +76,42 @@ _RANKS = {
 }  # fmt: skip
 
 
-def _row(each: Metrics, bucket: Bucket) -> dict[str, Any]:
-    latency = each.latency_ms or _NOTHING
+def _row(figures: Metrics, bucket: Bucket) -> dict[str, Any]:
+    latency = figures.latency_ms or _NOTHING
     tokens = (
-        each.uncached_input_tokens,
-        each.cache_read_tokens,
-        each.cache_write_5m_tokens,
-        each.cache_write_1h_tokens,
+        figures.uncached_input_tokens,
+        figures.cache_read_tokens,
+        figures.cache_write_5m_tokens,
+        figures.cache_write_1h_tokens,
     )
     return {
-        "start": _start(each.start, bucket),
-        "workspace": each.workspace,
-        "agent": each.agent,
-        "model": each.model,
-        "runs": f"{each.runs:,}",
-        "success": _success(each),
-        "calls": f"{each.llm_calls:,}",
-        "failed": f"{each.llm_failures:,}",
+        "start": _start(figures.start, bucket),
+        "workspace": figures.workspace,
+        "agent": figures.agent,
+        "model": figures.model,
+        "runs": f"{figures.runs:,}",
+        "success": _success(figures),
+        "calls": f"{figures.llm_calls:,}",
+        "failed": f"{figures.llm_failures:,}",
         "tokens in": f"{sum(tokens):,}",
-        "tokens out": f"{each.output_tokens:,}",
-        "cost": f"{units.usd(each.cost_usd)}{'+' if each.unpriced_calls else ''}" if each.llm_calls else None,
+        "tokens out": f"{figures.output_tokens:,}",
+        "cost": f"{units.usd(figures.cost_usd)}{'+' if figures.unpriced_calls else ''}" if figures.llm_calls else None,
         "p50 ms": _ms(latency.p50),
         "p95 ms": _ms(latency.p95),
         "p99 ms": _ms(latency.p99),
-        "first token ms": _ms((each.ttft_ms or _NOTHING).p95),
-        "tools": f"{each.tool_calls:,}",
-        "tools failed": f"{each.tool_failures:,}",
-        "most frequent errors": _errors(each),
+        "first token ms": _ms((figures.ttft_ms or _NOTHING).p95),
+        "tools": f"{figures.tool_calls:,}",
+        "tools failed": f"{figures.tool_failures:,}",
+        "most frequent errors": _errors(figures),
     }
 
 
 _NOTHING = Percentiles(0, -1, -1, -1)
 
 
-def _success(each: Metrics) -> str | None:
-    judged = each.runs_ok + each.runs_error + each.runs_abandoned
-    return percent(each.runs_ok, judged) if judged else None
+def _success(figures: Metrics) -> str | None:
+    judged = figures.runs_ok + figures.runs_error + figures.runs_abandoned
+    return percent(figures.runs_ok, judged) if judged else None
 
 
 def _ms(value: float) -> str | None:
@@ -122,9 +122,12 @@ def _start(start: datetime, bucket: Bucket) -> str:
     return f"{start:%Y-%m-%d}" if bucket == "day" else f"{start:%Y-%m-%d %H:%M}Z"
 
 
-def _errors(each: Metrics) -> str:
+def _errors(figures: Metrics) -> str:
     """The most frequent failure of each kind."""
-    kinds = {"run": each.run_errors, "call": each.llm_errors, "tool": each.tool_errors, "logged": each.logged_errors}
+    kinds = {
+        "run": figures.run_errors, "call": figures.llm_errors,
+        "tool": figures.tool_errors, "logged": figures.logged_errors,
+    }  # fmt: skip
     return ", ".join(
         f"{kind} {error_type} ×{count}"
         for kind, types in kinds.items()

@@ -119,33 +119,33 @@ def status(as_json: bool, root: str | None) -> None:
       eventlog status
       eventlog status --json | jq .lag_bytes
     """
-    found = look(existing_root(root))
+    state = look(existing_root(root))
     if as_json:
-        tell_json(found)
+        tell_json(state)
         return
-    tell("\n".join(f"{name:12} {value}" for name, value in _lines(found)))
+    tell("\n".join(f"{name:12} {value}" for name, value in _lines(state)))
 
 
-def _lines(found: Status) -> list[tuple[str, str]]:
+def _lines(state: Status) -> list[tuple[str, str]]:
     def number(value: int | None) -> str:
         return "unknown" if value is None else f"{value:,}"
 
     index = {"none": "none; try: eventlog index", "busy": "busy; held by another process"}.get(
-        found.index, found.index if found.index != "ok" else size(found.index_bytes)
+        state.index, state.index if state.index != "ok" else size(state.index_bytes)
     )
     lag = "unknown"
-    if found.lag_bytes is not None:
-        lag = "none" if not found.lag_bytes else f"{size(found.lag_bytes)}, {found.lag_s:,.1f} s"
+    if state.lag_bytes is not None:
+        lag = "none" if not state.lag_bytes else f"{size(state.lag_bytes)}, {state.lag_s:,.1f} s"
     lines = [
-        ("root", found.root),
-        ("segments", f"{found.segments:,} ({size(found.log_bytes)})"),
+        ("root", state.root),
+        ("segments", f"{state.segments:,} ({size(state.log_bytes)})"),
         ("index", index),
-        ("events", number(found.events)),
-        ("rows", number(found.rows)),
-        ("quarantined", number(found.quarantined)),
-        ("dropped", number(found.dropped)),
-        ("alarms", number(found.alarms)),
+        ("events", number(state.events)),
+        ("rows", number(state.rows)),
+        ("quarantined", number(state.quarantined)),
+        ("dropped", number(state.dropped)),
+        ("alarms", number(state.alarms)),
         ("lag", lag),
-        ("held by", ", ".join(found.held_by) or "nobody"),
+        ("held by", ", ".join(state.held_by) or "nobody"),
     ]
-    return lines + [("left alone", oddity) for oddity in found.oddities]
+    return lines + [("left alone", oddity) for oddity in state.oddities]
