@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from eventlog.queries.runs.tree import Tree
+from eventlog.queries.text.units import usd
 
 _ERRORS_MAX = 100
 
@@ -53,14 +55,14 @@ def _counted(names: Any) -> dict[str, int]:
 def text(facts: Mapping[str, Any]) -> str:
     """Return the summary for people."""
     what, about = facts["what"], facts["facts"] or {}
-    cost = facts["cost_usd"]
+    cost = "not known" if facts["cost_usd"] is None else usd(Decimal(facts["cost_usd"]))
     unpriced = f" ({facts['calls_without_a_price']} calls without a price)" if facts["calls_without_a_price"] else ""
     lines = [
         f"{what['kind']} {what['id']}" + (f" of the workspace {what['workspace']}" if what["workspace"] else ""),
         *(f"{name}: {about[name]}" for name in ("name", "status", "agent", "task", "error_message") if about.get(name)),
         f"from {facts['started']} to {facts['finished']}",
         f"tokens: {facts['input_tokens']:,} in, {facts['output_tokens']:,} out",
-        f"cost: {'not known' if cost is None else f'{cost} USD'}{unpriced}, at the prices of the day of the export",
+        f"cost: {cost}{unpriced}, at the prices of the day of the export",
         *_table("events", facts["events_by_type"]),
         *_table("models", facts["models"]),
         *_table("tools", facts["tools"]),
