@@ -221,7 +221,7 @@ def test_too_many_calls_are_said(root: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_neither_a_run_nor_a_session(root: Path) -> None:
     """Says where to look."""
     nightly(root)
-    with pytest.raises(QueryFailed, match=r"^there is no run or session 'x'; try: eventlog runs"):
+    with pytest.raises(QueryFailed, match=r"^there is no run, session or request 'x'; try: eventlog runs"):
         ReadStore(root).insights("x")
 
 
