@@ -173,7 +173,8 @@ SELECT run_id, name, task, workspace, agent, session_id,
        CASE WHEN open THEN {_OUTCOME} ELSE status END AS status, {_OUTCOME} AS outcome,
        coalesce(started, {_before("duration_ms", "finished")}) AS started,
        finished, last_event, abandoned_at,
-       CASE WHEN NOT open THEN coalesce(duration_ms, greatest(date_sub('microsecond', started, finished), 0) * 0.001)
+       CASE WHEN NOT open THEN coalesce(duration_ms, CASE WHEN started > finished THEN 0
+                                                          ELSE date_sub('microsecond', started, finished) * 0.001 END)
            END AS duration_ms,
        CASE WHEN NOT open THEN error_type END AS error_type,
        CASE WHEN NOT open THEN error_message END AS error_message,

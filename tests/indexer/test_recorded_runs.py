@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import eventlog as obs
+from eventlog.config import Config
+from eventlog.record.recorder import Recorder
 from tests.eventlog.runs import in_child
 from tests.indexer.support import index, rows
 
@@ -123,3 +125,12 @@ def test_a_run_knows_what_its_calls_cost_by_list_prices(root: Path) -> None:
         assert (run.stats().cost_usd, run.stats().unpriced_calls) == (Decimal("0.060625"), 0)
         run.llm_call(output_tokens=4)
     assert (run.stats().cost_usd, run.stats().unpriced_calls) == (Decimal("0.060625"), 1)
+
+
+def test_a_run_of_which_only_the_end_is_known_has_no_duration(root: Path) -> None:
+    """Not 0 ms: that would be the fastest of all."""
+    recorder = Recorder(Config(root=str(root), strict=True))
+    recorder.emit("run_finished", {"status": "ok"}, run_id="r")
+    recorder.shutdown()
+    index(root)
+    assert rows(root, "SELECT started, duration_ms, outcome FROM runs") == [(None, None, "ok")]
