@@ -191,7 +191,7 @@ STUCK_RUNS = f"""
                    OVER of_agent AS longest_ms,
                count(*) FILTER (finished < {{now}}) OVER of_agent AS finished_before
         FROM runs
-        WHERE coalesce(finished, abandoned_at, last_event) >= {{before}} AND coalesce(started, finished) < {{now}}
+        WHERE coalesce(finished, abandoned_at, last_event) >= {{before}} AND coalesce(finished, started) < {{now}}
         WINDOW of_agent AS (PARTITION BY workspace, agent)
     )
     WHERE CASE outcome WHEN 'running' THEN true
