@@ -1,0 +1,7 @@
+"""A second count of everything, from the raw lines of the log: it shares no code with the product.
+
+    <root>/log/*/*.jsonl ── log.py ──→ events ──→ runs, calls, tools, sessions, costs, metrics
+
+The rules are those of docs/schema.md, docs/metrics.md and docs/cost.md, written down again with dictionaries and loops.
+The modules import the standard library alone, which `test_independence.py` sees to.
+"""
