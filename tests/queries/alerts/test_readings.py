@@ -252,7 +252,7 @@ def test_sql_fires_when_it_has_rows(root: Path) -> None:
     done = checked(root)
     assert states(done) == {"some": "firing", "none": "ok"}
     none, some = done.rules
-    assert (some.value, some.detail) == ("2", 'agent = a, usd = "1.000000000000"')
+    assert (some.value, some.detail) == ("2", 'agent = a, usd = "1.000000000000000000"')
     assert none.value == "0"
 
 
