@@ -98,12 +98,14 @@ def account(root: Path, store: ReadStore) -> None:
     placed = store.sql(
         """
         SELECT segment, line_offset, line_length FROM events
+        UNION SELECT segment, line_offset, line_length FROM copies
         UNION SELECT segment, line_offset, length FROM quarantine
         """,
         row_limit=_MAX_ROWS,
     ).rows
     lengths = {(segment, offset): length for segment, offset, length in placed}
-    known = {str(row[0]) for row in store.sql("SELECT event_id FROM events", row_limit=_MAX_ROWS).rows}
+    ids = "SELECT event_id FROM events UNION SELECT event_id FROM copies"
+    known = {str(row[0]) for row in store.sql(ids, row_limit=_MAX_ROWS).rows}
     for segment in layout.list_log(root).segments:
         end = 0
         for line in reader.read_lines(segment.path):

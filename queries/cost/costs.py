@@ -280,8 +280,8 @@ WITH calls AS (
            CASE WHEN has_counts AND usage_problem IS NULL
                 THEN coalesce(
                     input_usd + cache_read_usd + cache_write_usd + output_usd + request_usd + searches_usd,
-                    -- a call that failed before it was counted costs nothing, whatever the model
-                    CASE WHEN input_total + output_tokens + searches = 0 THEN 0 END::{USD})
+                    -- a call that failed before anything was counted, or a model answered, costs nothing
+                    CASE WHEN model IS NULL AND input_total + output_tokens + searches = 0 THEN 0 END::{USD})
                 END AS computed,
            reported IS NULL AND computed IS NOT NULL AS is_computed
     FROM rated
