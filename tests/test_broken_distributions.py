@@ -54,7 +54,7 @@ def test_a_distribution_that_cannot_be_read_is_left_out_and_named(case: str, roo
     )
     assert done.returncode == 0, done.stderr
     names, (left_out,) = json.loads(done.stdout)
-    assert names == ["claude_code", "toy"]
+    assert names == ["claude_code", "codex", "toy"]
     assert left_out.startswith(f"the entry points of {package} are left out: they cannot be read: ")
     root.mkdir()
     indexed = subprocess.run(
