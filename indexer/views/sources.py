@@ -196,9 +196,11 @@ def sessions() -> str:
 _NO_SESSIONS = (
     f"SELECT {', '.join(f'NULL::{kind} AS {name}' for name, kind in COLUMNS['sessions'].items())} WHERE false"
 )
+#: A session without a title is called by its project.
 _SESSIONS_OF_SOURCES = """
-SELECT workspace, session_id, min(project) AS project, max(summary) AS summary, max(title) AS title,
-       max(title_source) AS title_source
+SELECT workspace, session_id, min(project) AS project, max(summary) AS summary,
+       coalesce(max(title), min(project)) AS title,
+       coalesce(max(title_source), CASE WHEN min(project) IS NOT NULL THEN 'project' END) AS title_source
 FROM ({rows}) GROUP BY ALL
 """
 

@@ -109,7 +109,7 @@ def _session_lines(found: list[Session], context: Context) -> list[str]:
             duration(None if session.duration_s is None else session.duration_s * 1000), session.agent or "",
             f"{session.events:,}", f"{session.llm_calls:,}",
             _with_failures(session.tool_calls, session.tool_failures), f"{session.input_tokens:,}",
-            f"{session.output_tokens:,}", ", ".join(session.models), session.title or session.project or "",
+            f"{session.output_tokens:,}", ", ".join(session.models), session.title or "",
         )
         for session in found
     ]  # fmt: skip

@@ -76,24 +76,29 @@ def _title(told: list[Event], summary: str | None) -> dict[str, Any]:
     person = [event.payload.get("customTitle") for event in as_written if event.payload.get("type") == "custom-title"]
     model = [event.payload.get("aiTitle") for event in as_written if event.payload.get("type") == "ai-title"]
     prompts = [asked for event in told if (asked := prompt(event.payload)) is not None]
+    folders = [cwd for event in told if (cwd := text(event.payload.get("cwd")))]
+    project = folders[0].split(_WORKTREES)[0] if folders else None
     candidates = {
         "person": next(filter(None, reversed(person)), None),
         "model": next(filter(None, reversed(model)), None),
         "summary": summary,
-        "prompt": next(iter(prompts), None),
+        "prompt": next((asked for asked in prompts if not asked.startswith("/")), next(iter(prompts), None)),
+        "project": project,
     }
     source = next((name for name, title in candidates.items() if title is not None), None)
-    folders = [cwd for event in told if (cwd := text(event.payload.get("cwd")))]
     return {
         "summary": summary,
         "title": candidates[source] if source else None,
         "title_source": source,
-        "project": folders[0].split(_WORKTREES)[0] if folders else None,
+        "project": project,
     }
 
 
 def prompt(payload: dict[str, Any]) -> str | None:
-    """What a person asked; not what Claude Code wrote in the person's name, which begins with a tag or a bracket."""
+    """What a person asked, or the command that they gave, with its arguments.
+
+    Not what Claude Code wrote in the person's name, which begins with another tag or a bracket.
+    """
     if payload.get("type") != "user" or any(
         payload.get(name) is True for name in ("isMeta", "isSidechain", "isCompactSummary")
     ):
@@ -105,4 +110,7 @@ def prompt(payload: dict[str, Any]) -> str | None:
             return None
         content = next((block.get("text") for block in blocks if block.get("type") == "text"), None)
     asked = (text(content) or "").strip(" ")
+    if asked.startswith("<command-"):
+        parts = (asked.partition(f"<command-{part}>")[2].partition("<")[0] for part in ("name", "args"))
+        asked = " ".join(filter(None, (part.strip(" ") for part in parts)))
     return None if not asked or asked[0] in "<[" or asked[0].isspace() else asked[:TITLE_CHARS]

@@ -18,7 +18,7 @@ from eventlog.indexer.indexer import Indexer
 from eventlog.queries.store import ReadStore
 from eventlog.record.recorder import Recorder
 from fixtures.transcripts import FOLDER
-from tests.conftest import REAL_DATA
+from tests.conftest import PROJECT, REAL_DATA
 from tests.recount import log, sessions, transcripts
 from tests.recount.calls import llm_calls, tool_calls
 from tests.recount.product import check, load_shuffled
@@ -83,18 +83,31 @@ def test_odd_transcripts_are_odd(root: Path, tmp_path: Path) -> None:
 @pytest.mark.realdata
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real transcripts: ../shared/data/claude-code is not there")
 def test_real_transcripts(root: Path, tmp_path: Path) -> None:
-    """All values; no session that no line names; a title for each session in which somebody asked something."""
+    """All values; no session that no line names; a title for each session."""
     import_into(root, SOURCE.find([REAL]))
     Indexer(root).catch_up()
     in_order = check(root)
-    named, titled = set(), set()
-    for event in log.without_copies(log.read(root)):
-        named.add(event.payload.get("sessionId"))
-        if event.event_type == "claude_code" and sessions.prompt(event.payload) is not None:
-            titled.add(event.payload["sessionId"])
-    found = dict(ReadStore(root).sql("SELECT session_id, title FROM sessions").rows)
+    named = {event.payload.get("sessionId") for event in log.without_copies(log.read(root))}
+    store = ReadStore(root)
+    found = dict(store.sql("SELECT session_id, title FROM sessions").rows)
     assert found.keys() <= named
-    assert [session for session in titled if found[session] is None] == []
+    assert [session for session, title in found.items() if title is None] == []
+    _figures_of_the_cost_page(store)
     shuffled = tmp_path / "shuffled"
     load_shuffled(root, shuffled, 1, at_once=30)
     assert ReadStore(shuffled).digest() == in_order
+
+
+def _figures_of_the_cost_page(store: ReadStore) -> None:
+    """What docs/cost.md says of these transcripts: calls that look cut short, and others."""
+    page = (PROJECT / "docs/cost.md").read_text()
+    ((calls, short),) = store.sql("SELECT count(*), count(*) FILTER (cut_short) FROM llm_costs").rows
+    assert f"of {calls:,} calls in public transcripts\n{short:,} ({short / calls:.0%}) report" in page
+    query = """
+        SELECT count(*), median(output_chars / output_tokens), quantile_cont(output_chars / output_tokens, [0.1, 0.9])
+        FROM llm_calls WHERE stop_reason IS NOT NULL AND output_chars >= 500
+    """
+    ((answers, median, (low, high)),) = store.sql(query).rows
+    words = " ".join(page.split())
+    assert f"The {answers} answers of 500 characters and more with a stop reason in these transcripts" in words
+    assert f"have {median:.1f} characters per token, 80% of them {low:.1f} to {high:.1f}" in words

@@ -124,8 +124,10 @@ _PROMPT = """CASE json_type(payload -> '/message/content')
     WHEN 'ARRAY' THEN [
         block ->> 'text' FOR block IN (payload -> '/message/content')::JSON[] IF block ->> 'type' = 'text'][1]
     END"""
-#: The beginning of what a person asked. Tags and brackets begin what Claude Code itself put there: commands and their
-#: output, reminders, `[Request interrupted by user]`.
+_COMMAND = """concat_ws(' ', nullif(regexp_extract(said, '<command-name>([^<]*)', 1), ''),
+                        nullif(trim(regexp_extract(said, '<command-args>([^<]*)', 1)), ''))"""
+#: The beginning of what a person asked, or the command that they gave: `/init`, with its arguments. Other tags, and
+#: brackets, begin what Claude Code itself put there: outputs, reminders, `[Request interrupted by user]`.
 PROMPT = PromotedColumn(
     TYPE,
     "prompt",
@@ -135,7 +137,9 @@ PROMPT = PromotedColumn(
           AND coalesce(payload ->> '/isMeta', 'false') = 'false'
           AND coalesce(payload ->> '/isSidechain', 'false') = 'false'
           AND coalesce(payload ->> '/isCompactSummary', 'false') = 'false'
-         THEN nullif(regexp_extract(trim({_PROMPT}), '^[^<\\[\\s][\\s\\S]{{0,{PROMPT_MAX_CHARS - 1}}}'), '') END""",
+         THEN [nullif(regexp_extract(CASE WHEN starts_with(said, '<command-') THEN {_COMMAND} ELSE said END,
+                                     '^[^<\\[\\s][\\s\\S]{{0,{PROMPT_MAX_CHARS - 1}}}'), '')
+               FOR said IN [trim({_PROMPT})]][1] END""",
 )
 PROMOTED = (PARTS, USAGE, SELDOM, LINE, BEFORE, CHARS, PROMPT)
 

@@ -1,8 +1,9 @@
 """Sessions in Claude Code's transcripts: their projects and their titles.
 
 A session is called, in this order, by the last title that a person gave it, the last one that a model gave it, the
-summary whose last line (its leaf) is one of its own, or the first thing that a person asked. A summary may lie in the
-file of another session: older versions wrote it into the next one.
+summary whose last line (its leaf) is one of its own, or the first thing that a person asked; a command (`/init`) only
+where nothing else was asked. A summary may lie in the file of another session: older versions wrote it into the next
+one.
 
 Its project is the folder where it was begun, wherever its shell has gone since. A worktree that Claude Code made for
 itself belongs to the repository around it.
@@ -49,7 +50,8 @@ WITH {PROJECTS}, lines AS (
     SELECT workspace, session_id,
            arg_max({seldom("custom_title")}, {_AS_WRITTEN}) FILTER (kind = 'custom-title') AS custom_title,
            arg_max({seldom("ai_title")}, {_AS_WRITTEN}) FILTER (kind = 'ai-title') AS ai_title,
-           arg_min(prompt, {_IN_ORDER}) AS prompt
+           coalesce(arg_min(prompt, {_IN_ORDER}) FILTER (NOT starts_with(prompt, '/')),
+                    arg_min(prompt, {_IN_ORDER})) AS prompt
     FROM lines WHERE session_id IS NOT NULL GROUP BY workspace, session_id
 )
 SELECT titled.workspace, titled.session_id, project, summary,
