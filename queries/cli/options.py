@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -22,7 +22,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import click
 import msgspec
 
-from eventlog.cli.main import existing_root, moment, root_option, tell_json
+from eventlog.cli.main import existing_root, moment, root_option, say, tell_json
 from eventlog.format import timestamps
 from eventlog.format.envelope import AUDIT_LEVELS
 from eventlog.queries.store import ReadStore
@@ -62,6 +62,20 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             tell_json(answer)
         else:
             page("\n".join(lines()))
+
+    def show_list(
+        self, items: Sequence[object], lines: Callable[[], Iterable[str]], *, noun: str, limit: int, if_none: str
+    ) -> None:
+        """Print a list as `show` does; say where the limit cut it, or, for people, why there is nothing.
+
+        `noun` is what the items are, as `runs`; `if_none` says what to try: `record one with obs.run(…)`.
+        """
+        if not items and not self.as_json:
+            say(f"no such {noun}; {if_none}, then run: eventlog index")
+            return
+        self.show(items, lines)
+        if len(items) == limit and not self.as_json:
+            say(f"only {limit:,} {noun} are shown; --limit shows more")
 
 
 _last: ReadStore | None = None

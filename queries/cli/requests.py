@@ -6,7 +6,6 @@ from datetime import datetime
 
 import click
 
-from eventlog.cli.main import say
 from eventlog.cli.text import counted, printable
 from eventlog.queries.cli import options
 from eventlog.queries.cli.options import Context
@@ -31,12 +30,8 @@ def requests(context: Context, agent: str | None, since: datetime | None, limit:
       eventlog requests --since 24h
     """
     found = context.store().requests.list(agent=agent, since=since, limit=limit)
-    if not found and not context.as_json:
-        say("no such requests; record one with obs.request(…), then run: eventlog index")
-        return
-    context.show(found, lambda: _lines(found, context))
-    if len(found) == limit and not context.as_json:
-        say(f"only {limit:,} requests are shown; --limit shows more")
+    if_none = "record one with obs.request(…)"
+    context.show_list(found, lambda: _lines(found, context), noun="requests", limit=limit, if_none=if_none)
 
 
 def _lines(found: list[Request], context: Context) -> list[str]:

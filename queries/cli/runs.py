@@ -10,7 +10,6 @@ from uuid import UUID
 import click
 import msgspec
 
-from eventlog.cli.main import say
 from eventlog.cli.text import printable
 from eventlog.format import payloads
 from eventlog.indexer.views.definitions import Outcome
@@ -45,12 +44,8 @@ def runs(context: Context, agent: str | None, status: str | None, since: datetim
       eventlog runs --status error --json | jq -r '.[].run_id'
     """
     found = context.store().runs.list(agent=agent, status=status, since=since, limit=limit)
-    if not found and not context.as_json:
-        say("no such runs; record one with obs.run(…), then run: eventlog index")
-        return
-    context.show(found, lambda: _run_lines(found, context))
-    if len(found) == limit and not context.as_json:
-        say(f"only {limit:,} runs are shown; --limit shows more")
+    if_none = "record one with obs.run(…)"
+    context.show_list(found, lambda: _run_lines(found, context), noun="runs", limit=limit, if_none=if_none)
 
 
 def _run_lines(found: list[Run], context: Context) -> list[str]:
@@ -94,12 +89,8 @@ def sessions(context: Context, agent: str | None, since: datetime | None, limit:
       eventlog sessions --since 7d
     """
     found = context.store().sessions.list(agent=agent, since=since, limit=limit)
-    if not found and not context.as_json:
-        say("no such sessions; import some (eventlog import --help lists the sources), then run: eventlog index")
-        return
-    context.show(found, lambda: _session_lines(found, context))
-    if len(found) == limit and not context.as_json:
-        say(f"only {limit:,} sessions are shown; --limit shows more")
+    if_none = "import some (eventlog import --help lists the sources)"
+    context.show_list(found, lambda: _session_lines(found, context), noun="sessions", limit=limit, if_none=if_none)
 
 
 def _session_lines(found: list[Session], context: Context) -> list[str]:
