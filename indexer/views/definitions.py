@@ -36,6 +36,24 @@ def tool_ok(ok: str, error_type: str) -> str:
     return f"(coalesce({ok}, true) AND {error_type} IS NULL)"
 
 
+#: SQL for whether a recorded tool call went well, over `event_rows`.
+RECORDED_TOOL_OK = tool_ok('"tool_call/ok"', '"tool_call/error_type"')
+_SUMS = ", ".join(
+    f'coalesce(sum("llm_call/{name}"), 0) AS {name}'
+    for name in (
+        "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
+    )
+)  # fmt: skip
+#: The columns that count what recorded events of a run or of a request did, for a SELECT over `event_rows`.
+RECORDED_COUNTS = f"""count(*) FILTER (event_type = 'step') AS steps,
+           count(*) FILTER (event_type = 'llm_call') AS llm_calls,
+           count(*) FILTER (event_type = 'llm_call' AND "llm_call/error_type" IS NOT NULL) AS llm_failures,
+           count(*) FILTER (event_type = 'tool_call') AS tool_calls,
+           count(*) FILTER (event_type = 'tool_call' AND NOT {RECORDED_TOOL_OK}) AS tool_failures,
+           count(*) FILTER (event_type = 'error') AS errors,
+           {_SUMS}"""
+
+
 def is_open(last_started: str, finished: str, starts: str, ends: str) -> str:
     """Return SQL for whether a run is open, from its last start and end, and the numbers of its starts and ends.
 

@@ -86,14 +86,13 @@ SELECT coalesce(payload ->> 'response_id', event_id::VARCHAR) AS message_id, req
 FROM event_rows WHERE event_type = 'llm_call'
 """
 
-_TOOL_OK = definitions.tool_ok('"tool_call/ok"', '"tool_call/error_type"')
 
 TOOL_CALLS = f"""
 SELECT payload ->> 'tool_call_id' AS tool_call_id, run_id, session_id, parent_event_id,
        NULL::VARCHAR AS subagent_id, workspace, agent, 'tool_call' AS source, "tool_call/tool_name" AS tool,
        payload -> 'arguments' AS input, payload -> 'result' AS output,
        coalesce({_before('"tool_call/duration_ms"')}, timestamp) AS timestamp, timestamp AS finished,
-       {_finite('"tool_call/duration_ms"')} AS duration_ms, {_TOOL_OK} AS ok,
+       {_finite('"tool_call/duration_ms"')} AS duration_ms, {definitions.RECORDED_TOOL_OK} AS ok,
        "tool_call/error_type" AS error_type, event_id
 FROM event_rows WHERE event_type = 'tool_call'
 """
@@ -106,13 +105,6 @@ SELECT event_id, run_id, parent_event_id, session_id, workspace, agent, "step/na
        payload ->> 'error_message' AS error_message
 FROM event_rows WHERE event_type = 'step'
 """
-
-_SUMS = ",\n           ".join(
-    f'coalesce(sum("llm_call/{name}"), 0) AS {name}'
-    for name in (
-        "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
-    )
-)  # fmt: skip
 
 _OUTCOME = definitions.outcome("now() AT TIME ZONE 'UTC'")
 
@@ -144,14 +136,8 @@ WITH begun AS (
 ), done AS (
     SELECT workspace, run_id, count(*) AS events, max(timestamp) AS last_event,
            max(timestamp) FILTER (timestamp <= {HORIZON}) AS last_word,
-           count(*) FILTER (event_type = 'step') AS steps,
-           count(*) FILTER (event_type = 'llm_call') AS llm_calls,
-           count(*) FILTER (event_type = 'llm_call' AND "llm_call/error_type" IS NOT NULL) AS llm_failures,
-           count(*) FILTER (event_type = 'tool_call') AS tool_calls,
-           count(*) FILTER (event_type = 'tool_call' AND NOT {_TOOL_OK}) AS tool_failures,
-           count(*) FILTER (event_type = 'error') AS errors,
            max("heartbeat/interval_s") FILTER ("heartbeat/interval_s" BETWEEN 0 AND {_HEARTBEAT_MAX_S}) AS interval_s,
-           {_SUMS}
+           {definitions.RECORDED_COUNTS}
     FROM event_rows WHERE run_id IS NOT NULL GROUP BY workspace, run_id
 ), known AS (
     SELECT coalesce(begun.run_id, ended.run_id) AS run_id, coalesce(begun.workspace, ended.workspace) AS workspace,

@@ -11,13 +11,6 @@ from eventlog.importers import sources
 from eventlog.indexer.sql import literals
 from eventlog.indexer.views import definitions
 
-_SUMS = ",\n           ".join(
-    f'coalesce(sum("llm_call/{name}"), 0) AS {name}'
-    for name in (
-        "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
-    )
-)  # fmt: skip
-_TOOL_OK = definitions.tool_ok('"tool_call/ok"', '"tool_call/error_type"')
 _DURATION = "TRY_CAST(payload ->> 'duration_ms' AS DOUBLE)"
 # A field that the last `request` event does not have (`arg_max_null`) is not taken from an earlier one.
 _REQUESTS = f"""
@@ -37,14 +30,8 @@ WITH answered AS (
            arg_min(agent, (timestamp, event_id)) AS agent,
            list(DISTINCT run_id ORDER BY run_id) FILTER (run_id IS NOT NULL) AS run_ids,
            max(list_position([{literals(AUDIT_LEVELS)}], audit_level)) AS level,
-           count(*) FILTER (event_type = 'step') AS steps,
-           count(*) FILTER (event_type = 'llm_call') AS llm_calls,
-           count(*) FILTER (event_type = 'llm_call' AND "llm_call/error_type" IS NOT NULL) AS llm_failures,
-           count(*) FILTER (event_type = 'tool_call') AS tool_calls,
-           count(*) FILTER (event_type = 'tool_call' AND NOT {_TOOL_OK}) AS tool_failures,
-           count(*) FILTER (event_type = 'error') AS errors,
            count(*) FILTER (event_type = 'decision_trace') AS decisions,
-           {_SUMS}
+           {definitions.RECORDED_COUNTS}
     FROM event_rows WHERE request_id IS NOT NULL AND event_type NOT IN ({{imported}}) GROUP BY workspace, request_id
 )
 SELECT told.request_id, name, told.workspace, session_id, agent, coalesce(run_ids, []) AS run_ids, status, first, last,
