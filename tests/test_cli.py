@@ -306,7 +306,8 @@ ERRORS: dict[str, tuple[list[str], int, str]] = {
     ),
     "no transcripts": (
         ["import", "claude-code"], 1,
-        "error: {home}/.claude/projects does not exist; name a transcript or a folder of them\n",
+        "error: there is no {home}/.claude/projects or {home}/.config/claude/projects; "
+        "name a transcript or a folder of them\n",
     ),
     "neither type nor field": (
         ["import", "jsonl", "x.jsonl"], 2,

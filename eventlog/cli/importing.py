@@ -185,8 +185,10 @@ class _Files:
     def _all(self) -> list[Path]:
         self.unreadable.clear()
         there = [path for path in self._paths if path.exists()]
-        paths = there if self._following or (self._by_default and there) else self._paths
-        return self._source.find(paths, self.unreadable)
+        if self._by_default and not there and not self._following:
+            places = " or ".join(map(str, self._paths))
+            raise ImportFailed(f"there is no {places}; name a {self._source.noun} or a folder of them")
+        return self._source.find(there if self._following or self._by_default else self._paths, self.unreadable)
 
 
 def _import(

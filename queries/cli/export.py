@@ -72,13 +72,15 @@ def types(
 @export.command()
 @click.argument("id_", metavar="RUN|SESSION|REQUEST")
 @click.option("--chain", is_flag=True, help="All seals up to the newest: any later head proves the bundle.")
-@options.output_option
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file; by default named after the id."
+)
 @options.reading()
 def bundle(context: Context, id_: str, chain: bool, output: Path | None) -> None:
     """Write all lines of a run, session or request as evidence.
 
     It is one ZIP file: the lines as they stand in the log, the seals that prove them, a summary, and a program that
-    verifies all of it and needs nothing else. Nothing is redacted. Without --output the file is named after the id.
+    verifies all of it and needs nothing else. Nothing is redacted.
 
     \b
     Example:

@@ -63,7 +63,8 @@ def test_without_a_path_all_rollouts_are_imported(
     """Those in use and the archived ones, of CODEX_HOME, else of ~/.codex; other files there are none."""
     assert imported(root) == 1
     assert capsys.readouterr().err == (
-        f"error: {Path.home()}/.codex/sessions does not exist; name a rollout or a folder of them\n"
+        f"error: there is no {Path.home()}/.codex/sessions or {Path.home()}/.codex/archived_sessions; "
+        "name a rollout or a folder of them\n"
     )
     write(Path.home() / ".codex/archived_sessions" / NAME, LINES)
     assert imported(root) == 0
