@@ -170,7 +170,7 @@ _LINEAGE = f"""
 marks AS MATERIALIZED ({_MARKS}),
 counts AS MATERIALIZED (
     SELECT *, {_counts("total_token_usage")} AS total, {_counts("last_token_usage")} AS last
-    FROM marks WHERE kind = '{_COUNT}' AND json_type(usage) <> 'NULL'
+    FROM marks WHERE kind = {literal(_COUNT)} AND json_type(usage) <> 'NULL'
 ), metas AS (
     SELECT workspace, session_id, list_sort(list(DISTINCT meta_id) FILTER (meta_id <> session_id)) AS others,
            arg_min(struct_pack(moment, began, forked_from, parent, spawned_by, own_from, base_to), {_AT}) AS own
@@ -252,7 +252,7 @@ WITH {_LINEAGE}, carried AS (
                       THEN provider END IGNORE NULLS) OVER so_far AS provider,
            last_value(CASE WHEN kind = 'turn_context' THEN coalesce(service_tier, '') END IGNORE NULLS)
                OVER so_far AS tier,
-           count(*) FILTER (kind = '{_SEARCH}' AND action = 'search') OVER so_far AS searches,
+           count(*) FILTER (kind = {literal(_SEARCH)} AND action = 'search') OVER so_far AS searches,
            arg_min(CASE WHEN kind IN ('session_meta', 'turn_context') THEN cwd END, {_AT}) OVER ({_OF_SESSION})
                AS project
     FROM marks WINDOW so_far AS {_SO_FAR}

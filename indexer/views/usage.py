@@ -90,8 +90,10 @@ def with_advice(calls: str) -> str:
 
 
 _ADVISED = literal(
-    '[{"model":"VARCHAR",' + "".join(f'"{name}":"BIGINT",' for name in TOKENS)
-    + '"service_tier":"VARCHAR","usage_problem":"VARCHAR","raw_usage":"JSON"}]'
+    msgspec.json.encode([
+        {"model": "VARCHAR", **dict.fromkeys(TOKENS, "BIGINT"), "service_tier": "VARCHAR",
+         "usage_problem": "VARCHAR", "raw_usage": "JSON"}
+    ]).decode()
 )  # fmt: skip
 
 # -- values ----------------------------------------------------------------------------------
@@ -221,14 +223,15 @@ def _text(value: str) -> str:
 
 
 def _odd_text(path: Path, value: str) -> str:
-    return f"CASE WHEN {value}[1] <> '\"' THEN '{'.'.join(path)}: ' || {_shown(value)} END"
+    said = literal(".".join(path) + ": ")
+    return f"CASE WHEN {value}[1] <> '\"' THEN {said} || {_shown(value)} END"
 
 
 # -- counts ----------------------------------------------------------------------------------
 
 
 def _struct(fields: dict[str, str]) -> str:
-    return "{" + ", ".join(f"'{name}': {value}" for name, value in fields.items()) + "}"
+    return "{" + ", ".join(f"{literal(name)}: {value}" for name, value in fields.items()) + "}"
 
 
 def _parts(c: str, includes: str) -> str:
@@ -275,7 +278,7 @@ def _tokens(s: str, w: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return literal(f'"{text}"')
+    return literal(msgspec.json.encode(text).decode())
 
 
 def _entry() -> str:

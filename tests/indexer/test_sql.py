@@ -16,8 +16,8 @@ from tests.conftest import PROJECT
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 AWKWARD = ("it's", "''", "'", 'size "', '""', "a\0b", "\0", "a\r\nb", "\\n", "é\u2028数😀", "/*", "--", "$1 ?", "{}%s")
-#: Quotes for a shell are none for SQL.
-NOT_SQL = {"queries/doctor/settings.py": "pip install --upgrade '"}
+#: Quotes for a shell, or for a word that somebody used, are none for SQL.
+NOT_SQL = {"queries/doctor/settings.py": "pip install --upgrade '", "queries/cli/waterfall.py": ' ("'}
 QUOTES = ("'", '"')
 
 

@@ -11,6 +11,7 @@ itself belongs to the repository around it.
 
 from __future__ import annotations
 
+from eventlog.indexer.sql import literal
 from eventlog.indexer.views.claude_code.lines import LINES, part, seldom
 
 _IN_ORDER = "(timestamp, segment, line_offset)"
@@ -21,7 +22,7 @@ _WORKTREE = r"/\.claude/worktrees/[^/]+(/.*)?$"
 
 def project_of(folder: str) -> str:
     """Return SQL for the project that a folder belongs to."""
-    return f"regexp_replace({folder}, '{_WORKTREE}', '')"
+    return f"regexp_replace({folder}, {literal(_WORKTREE)}, '')"
 
 
 #: A WITH clause for the folder in which each session was begun.
