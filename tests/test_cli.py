@@ -29,6 +29,7 @@ LEAVES = [
     ("replay",),
     ("status",),
     ("doctor",),
+    ("trust",),
     ("runs",),
     ("show",),
     ("sessions",),
@@ -418,7 +419,7 @@ def test_a_bad_setting(run: Run) -> None:
 
 @pytest.mark.parametrize("command", LEAVES)
 def test_every_command_has_help_with_an_example(run: Run, command: tuple[str, ...]) -> None:
-    """And --root, but for a bundle, which is verified without one."""
+    """And --root, but for what has to do with none: a bundle, and trust in a folder."""
     for flag in ("--help", "-h"):
         done = run(*command, flag)
         assert done.returncode == 0
@@ -427,7 +428,7 @@ def test_every_command_has_help_with_an_example(run: Run, command: tuple[str, ..
             or f"eventlog {' '.join(command)}" in done.stdout
         )
         assert "Example:" in done.stdout
-        assert ("--root" in done.stdout) == (command != ("export", "verify"))
+        assert ("--root" in done.stdout) == (command not in (("export", "verify"), ("trust",)))
 
 
 def test_the_list_of_commands_is_complete(run: Run) -> None:

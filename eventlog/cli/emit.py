@@ -11,8 +11,7 @@ from typing import Any, get_args
 import click
 import msgspec
 
-from eventlog import config
-from eventlog.cli.main import root_option, say
+from eventlog.cli.main import configured, root_option, say
 from eventlog.errors import EventlogError, InvalidEvent
 from eventlog.format import control, envelope
 from eventlog.format.control import Role
@@ -49,7 +48,7 @@ def emit(event_type: str, payload: str, root: str | None, **fields: Any) -> int:
     """
     if payload == "-" and fields["event_id"] is not None:
         raise click.UsageError("--event-id is for one event; with '-' each line is another")
-    settings = config.load(**({} if root is None else {"root": root}), strict=True)
+    settings = configured(root, strict=True)
     recorder = Recorder(settings, role=Role.OPERATOR)
     envelope_fields = {name: value for name, value in fields.items() if value is not None}
     if payload != "-":

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from eventlog import config
-from eventlog.cli.main import root_option, say, tell
+from eventlog.cli.main import configured, root_option, say, tell
 from eventlog.cli.text import counted, printable
 from eventlog.errors import ConfigError, ImportFailed
 from eventlog.format.control import Role
@@ -200,7 +200,7 @@ def _import(
 ) -> None:
     """Import what `find` finds; `unreadable` has messages about folders, after it was called."""
     _warn_of_sources()
-    settings = config.load(**({} if root is None else {"root": root}), strict=True)
+    settings = configured(root, strict=True)
     if settings.mode is config.Mode.OFF:
         raise ConfigError("eventlog is turned off (mode off, or an empty EVENTLOG_DIR); turn it on to import")
     recorder = Recorder(settings, role=Role.MAINTENANCE)

@@ -13,6 +13,7 @@ DuckDB to load, and this package imports nothing from the packages above it.
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import io
 import os
@@ -31,6 +32,7 @@ import msgspec
 import eventlog
 from eventlog import config
 from eventlog.cli.text import harmless_json, printable_lines
+from eventlog.config import Config
 from eventlog.errors import (
     AlertsBusy,
     BrokenInstallation,
@@ -56,6 +58,7 @@ COMMANDS = {
     "replay": ("eventlog.indexer.cli", "replay", "index"),
     "status": ("eventlog.queries.cli.sql", "status", "index"),
     "doctor": ("eventlog.queries.cli.doctor", "doctor", "cli"),
+    "trust": ("eventlog.cli.trust", "trust", "cli"),
     "runs": ("eventlog.queries.cli.runs", "runs", "index"),
     "show": ("eventlog.queries.cli.runs", "show", "index"),
     "sessions": ("eventlog.queries.cli.runs", "sessions", "index"),
@@ -136,8 +139,8 @@ def root(context: click.Context) -> None:
     """The flight recorder for AI agents and edge programs.
 
     Events are lines of JSON in a folder; the index over them is a DuckDB file that can be
-    deleted at any time (except in mode db_only). Both live under --root, else the root of
-    eventlog.toml, else $EVENTLOG_DIR, else ~/.local/state/eventlog.
+    deleted at any time (except in mode db_only). Both live under --root, else $EVENTLOG_DIR, else
+    the root of your settings file, else ~/.local/state/eventlog.
 
     \b
     Example:
@@ -163,14 +166,22 @@ def root_option(command: F) -> F:
     )
 
 
+def configured(root_option: str | None, **code: Any) -> Config:
+    """Return the settings of a command; say what of the project's file does not count. Raises ConfigError."""
+    found = config.resolve(code=code if root_option is None else {"root": root_option, **code})
+    for message in found.left_out:
+        _say_once(message)
+    return found.checked()
+
+
 def resolve_root(root_option: str | None) -> str:
     """Return the root that a command works on: --root, else as configured. Raises ConfigError if eventlog is off."""
-    settings = config.load(**({} if root_option is None else {"root": root_option}))
-    if not settings.root:
+    folder = configured(root_option).root
+    if not folder:
         raise ConfigError(
             "EVENTLOG_DIR is empty, which turns eventlog off; give --root DIR to look at a log all the same"
         )
-    return settings.root
+    return folder
 
 
 def existing_root(root_option: str | None) -> str:
@@ -216,6 +227,11 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 def say(message: str) -> None:
     """Print a message that is not the command's output, to standard error."""
     click.echo(printable_lines(message), err=True)
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    say(f"note: {message}")
 
 
 def tell(text: str) -> None:

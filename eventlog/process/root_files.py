@@ -27,9 +27,13 @@ _KINDS = (
 def kind_of(path: Path) -> str | None:
     """Return what stands at a path instead of a regular file, such as `a FIFO`; None for a regular or missing file."""
     try:
-        mode = path.lstat().st_mode
+        return kind_of_mode(path.lstat().st_mode)
     except OSError:
         return None
+
+
+def kind_of_mode(mode: int) -> str | None:
+    """Return what a mode of `stat` says, such as `a FIFO`; None for a regular file."""
     return next((name for is_kind, name in _KINDS if is_kind(mode)), None)
 
 

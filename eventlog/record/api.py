@@ -36,6 +36,8 @@ _recorder: Recorder | None = None
 _sinks: list[Sink] = []
 _redactor: Redactor | None = None
 _lock = threading.RLock()
+#: What was said of settings files.
+_said: set[str] = set()
 
 
 def recorder() -> Recorder:
@@ -47,10 +49,11 @@ def recorder() -> Recorder:
         return _recorder
     with _lock:
         if _recorder is None:
-            settings, problem = _config.load_for_agent()
-            if problem:
-                _say(f"{problem}; going on with the defaults under {settings.root or 'no root: nothing is recorded'}")
-            made = _install(Recorder(settings))
+            found = _config.for_agent()
+            for problem in found.problems:
+                _say(f"{problem}; going on without it under {found.config.root or 'no root: nothing is recorded'}")
+            _say_once(found.left_out)
+            made = _install(Recorder(found.config))
             try:
                 _start_indexer(made)
             except STOPS:
@@ -60,15 +63,23 @@ def recorder() -> Recorder:
         return _recorder  # type: ignore[return-value]  # set by _install, which mypy cannot see
 
 
-def _say(message: str) -> None:
+def _say(message: str, level: int = logging.ERROR) -> None:
     if sys.is_finalizing():  # a thread that never runs again may hold a lock of the logging module
         return
     try:
-        _logger.error(message)
+        _logger.log(level, message)
     except STOPS:
         raise
     except BaseException:  # noqa: BLE001 - the agent's own handler or filter
         return
+
+
+def _say_once(left_out: list[str]) -> None:
+    """Log what of a project's file does not count. `configure` may be called again and again."""
+    for message in left_out:
+        if message not in _said:
+            _said.add(message)
+            _say(message, logging.WARNING)
 
 
 def harmless(function: Callable[P, R]) -> Callable[P, R | None]:
@@ -105,7 +116,9 @@ def configure(**settings: Any) -> None:
     """
     if "redactor" in settings:
         redact_with(settings.pop("redactor"))
-    made = Recorder(_config.load(**settings))
+    found = _config.resolve(code=settings)
+    made = Recorder(found.checked())
+    _say_once(found.left_out)
     with _lock:
         before = _recorder
         if before is not None:

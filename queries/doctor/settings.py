@@ -10,14 +10,12 @@ from importlib import metadata, util
 from pathlib import Path
 
 from eventlog import config, installation
-from eventlog.config import Config, Mode
-from eventlog.errors import ConfigError
+from eventlog.config import Mode
 from eventlog.importers import sources
 from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
 from eventlog.version import __version__
 
-_PREFIX, _FILE, _ROOT = "EVENTLOG_", "EVENTLOG_CONFIG", "EVENTLOG_DIR"
-_NO_FILE = {_FILE: os.devnull}
+_TRUST = "a project's file may set workspace and agent; for the rest, look into it, and run: eventlog trust"
 
 #: Package → its oldest supported version, what it is for, and what to install.
 _PARTS = {
@@ -33,69 +31,39 @@ def resolve_root(root: str | None) -> tuple[Path | None, list[Finding]]:
 
     `root` is the one of the command line.
     """
-    code = {} if root is None else {"root": root}
-    findings = [problem(str(error), "correct it: commands refuse to run, and an agent goes on with the defaults")
-             for error in _errors()]  # fmt: skip
-    settings = _as_an_agent_would(root) if findings else config.load(**code)
+    resolved = config.resolve(code={} if root is None else {"root": root})
+    settings, origins = resolved.config, resolved.origins
+    findings = [
+        problem(text, "correct it: commands refuse to run, and an agent goes on without it")
+        for text in resolved.problems
+    ]
+    findings += [warning(text, _TRUST) for text in resolved.left_out]
+    findings += [
+        ok(_settings_of(name, origins), Path(name)) for name in sorted(set(origins.values())) if _is_file(name)
+    ]
     if not settings.root:
-        findings.append(
-            note(
-                "eventlog is turned off here: nothing is recorded",
-                f"set {_ROOT} (it is empty), or give --root DIR to look at a log all the same",
-            )
-        )
+        findings.append(_off(origins.get("root", "")))
         return None, findings
-    layer, overruled = _layer(root, bool(findings))
-    if overruled is not None:
-        findings.append(
-            warning(
-                f"{_ROOT} is {overruled}, but {_file_name()} says {settings.root}, which is stronger",
-                "take one of them away",
-            )
-        )
     if settings.mode is Mode.OFF:
-        findings.append(note("mode is off: nothing is recorded", "choose another mode if events are wanted"))
-    findings.append(ok(f"root {settings.root}, from {layer}; mode {settings.mode.value}", Path(settings.root)))
+        advice = f"it comes from {origins['mode']}; choose another mode if events are wanted"
+        findings.append(note("mode is off: nothing is recorded", advice))
+    origin = "--root" if root is not None else origins["root"]
+    findings.append(ok(f"root {settings.root}, from {origin}; mode {settings.mode.value}", Path(settings.root)))
     return Path(settings.root), findings
 
 
-def _errors() -> Iterator[ConfigError]:
-    """Yield the errors of all variables; `config.load` alone would stop at the first."""
-    for variable in sorted(os.environ):
-        if variable.startswith(_PREFIX) and variable != _FILE:
-            yield from _error({**_NO_FILE, variable: os.environ[variable]})
-    yield from _error({_FILE: os.environ[_FILE]} if _FILE in os.environ else {})
+def _off(origin: str) -> Finding:
+    cause = f"the root of {origin}" if _is_file(origin) else "EVENTLOG_DIR"
+    advice = f"set {cause} (it is empty), or give --root DIR to look at a log all the same"
+    return note("eventlog is turned off here: nothing is recorded", advice)
 
 
-def _error(environ: dict[str, str]) -> Iterator[ConfigError]:
-    try:
-        config.load(environ)
-    except ConfigError as error:
-        yield error
+def _is_file(origin: str) -> bool:
+    return os.sep in origin
 
 
-def _as_an_agent_would(root: str | None) -> Config:
-    if root is not None:
-        return config.load(_NO_FILE, root=root)
-    return config.load_for_agent()[0]
-
-
-def _layer(root: str | None, broken: bool) -> tuple[str, str | None]:
-    """Return where the root comes from, and the root of another setting that it overrides, if any."""
-    environment = os.environ.get(_ROOT)
-    if root is not None:
-        return "--root", None
-    if not broken:
-        without = {name: text for name, text in os.environ.items() if name != _ROOT}
-        from_file = config.load(without).root
-        if from_file != config.load({**without, **_NO_FILE}).root:
-            other = config.load({**_NO_FILE, _ROOT: environment}).root if environment else None
-            return _file_name(), other if other != from_file else None
-    return (_ROOT if environment else "the default"), None
-
-
-def _file_name() -> str:
-    return os.environ.get(_FILE) or "eventlog.toml"
+def _settings_of(path: str, origins: dict[str, str]) -> str:
+    return f"{path} sets {', '.join(name for name, origin in origins.items() if origin == path)}"
 
 
 def versions() -> Iterator[Finding]:

@@ -1,8 +1,10 @@
-"""Settings: three places, one order, no unknown names."""
+"""Settings: four places, one order, no unknown names."""
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,62 @@ import pytest
 
 import eventlog as obs
 from eventlog import config
-from eventlog.config import Mode
+from eventlog.config import Config, Mode, trust
+from eventlog.durability import Durability
 from eventlog.errors import ConfigError
 
+#: Each setting: a value for each place, as the environment has it, and the same as Config has it.
+VALUES: dict[str, list[tuple[str, Any, Any]]] = {
+    "root": [(path, path, path) for path in ("/1", "/2", "/3", "/4")],
+    "mode": [(mode.value, mode.value, mode) for mode in (Mode.DUAL, Mode.DB_ONLY, Mode.OFF, Mode.DUAL)],
+    "segment_max_bytes": [(str(size), size, size) for size in (5001, 5002, 5003, 5004)],
+    "segment_max_age_s": [(str(age), age, age) for age in (1.5, 2.5, 3.5, 4.5)],
+    "durability": [("synced", "synced", Durability.SYNCED), ("written", "written", Durability.WRITTEN)] * 2,
+    "sync_interval_s": [(str(age), age, age) for age in (1.5, 2.5, 3.5, 4.5)],
+    "workspace": [(name, name, name) for name in "abcd"],
+    "agent": [(name, name, name) for name in "abcd"],
+    "strict": [("true", True, True), ("false", False, False)] * 2,
+    "redact": [("false", False, False), ("true", True, True)] * 2,
+    "blob_min_bytes": [(str(size), size, size) for size in (5001, 5002, 5003, 5004)],
+}
+DEFAULTS = Config(root="")
+#: The places, the strongest first.
+PLACES = ("code", "environment", "user", "project")
 
-def test_the_environment_is_weaker_than_the_file_and_the_file_than_code(tmp_path: Path) -> None:
-    """Each setting on its own."""
-    Path("eventlog.toml").write_text('workspace = "file"\nagent = "file"\n')
-    environ = {"EVENTLOG_WORKSPACE": "env", "EVENTLOG_AGENT": "env", "EVENTLOG_MODE": "off", "EVENTLOG_DIR": "/e"}
-    found = config.load(environ, agent="code")
-    assert (found.mode, found.root, found.workspace, found.agent) == (Mode.OFF, "/e", "file", "code")
+
+def set_in(places: Iterable[str], name: str) -> tuple[dict[str, str], dict[str, Any]]:
+    """Set a setting in some places, to another value in each; return the environment and what code sets."""
+    values = dict(zip(PLACES, VALUES[name], strict=True))
+    for place, path in (("user", Path(".config/eventlog/eventlog.toml")), ("project", Path("eventlog.toml"))):
+        if place in places:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{name} = {json.dumps(values[place][1])}\n")
+    environ = {config._VARIABLES[name]: values["environment"][0]} if "environment" in places else {}
+    return environ, {name: values["code"][1]} if "code" in places else {}
+
+
+@pytest.mark.parametrize("trusted", [False, True], ids=["stranger", "trusted"])
+@pytest.mark.parametrize("weakest", range(len(PLACES)), ids=PLACES)
+@pytest.mark.parametrize("strongest", range(len(PLACES)), ids=PLACES)
+@pytest.mark.parametrize("name", VALUES)
+def test_the_strongest_place_wins(name: str, strongest: int, weakest: int, trusted: bool) -> None:
+    """Code, environment, the user's file, the project's file; of the last one names only, unless it is trusted."""
+    places = PLACES[strongest : weakest + 1]
+    environ, code = set_in(places, name)
+    if trusted and Path("eventlog.toml").exists():
+        trust.add({}, Path.cwd(), Path("eventlog.toml").read_bytes())
+    counts = [place for place in places if place != "project" or trusted or name in ("workspace", "agent")]
+    resolved = config.resolve(environ, code)
+    by_default = str(Path.home() / ".local/state/eventlog") if name == "root" else getattr(DEFAULTS, name)
+    expected = VALUES[name][PLACES.index(counts[0])][2] if counts else by_default
+    assert getattr(resolved.config, name) == expected
+    assert resolved.problems == []
+    assert bool(resolved.left_out) == ("project" in places and "project" not in counts)
+
+
+def test_the_table_of_values_has_every_setting() -> None:
+    """But for the one that only code sets."""
+    assert {*VALUES, "operator"} == set(Config.__struct_fields__)
 
 
 def test_the_root_by_default_and_by_xdg() -> None:
@@ -30,17 +78,25 @@ def test_the_root_by_default_and_by_xdg() -> None:
     assert config.load({"EVENTLOG_DIR": "~/log"}).root == str(Path.home() / "log")
 
 
+def user_file() -> Path:
+    """The user's own file, whose folder is there."""
+    path = Path.home() / ".config/eventlog/eventlog.toml"
+    path.parent.mkdir(parents=True)
+    return path
+
+
 @pytest.mark.parametrize(
     ("toml", "code", "mode", "root"),
     [
         ("", {}, Mode.OFF, ""),
         ('root = "/file"\nmode = "file_only"', {}, Mode.OFF, ""),
+        ("", {"mode": "dual"}, Mode.OFF, ""),
         ("", {"root": "/code"}, Mode.FILE_ONLY, "/code"),
     ],
 )
 def test_an_empty_eventlog_dir_turns_emitting_off(toml: str, code: dict[str, Any], mode: Mode, root: str) -> None:
     """It is the switch of whoever starts the program: only a root in code is stronger."""
-    Path("eventlog.toml").write_text(toml)
+    user_file().write_text(toml)
     found = config.load({"EVENTLOG_DIR": ""}, **code)
     assert (found.mode, found.root) == (mode, root)
 
@@ -67,8 +123,9 @@ def test_all_settings_from_the_environment() -> None:
         ({"EVENTLOG_SEGMENT_MAX_BYTES": "many"}, "", {}, "EVENTLOG_SEGMENT_MAX_BYTES='many' is not a number"),
         ({"EVENTLOG_SEGMENT_MAX_BYTES": "1"}, "", {}, "`int` >= 4096"),
         ({"EVENTLOG_STRICT": "perhaps"}, "", {}, "neither true nor false"),
-        ({}, "wrokspace = 'x'", {}, "unknown setting 'wrokspace' in eventlog.toml; did you mean workspace?"),
+        ({}, "wrokspace = 'x'", {}, ".config/eventlog/eventlog.toml; did you mean workspace?"),
         ({}, "mode = ", {}, "eventlog.toml cannot be read as TOML"),
+        ({}, "operator = true", {}, "this can be set in code only"),
         ({}, "strict = 1", {}, "Expected `bool`, got `int`"),
         ({"EVENTLOG_CONFIG": "/nowhere.toml"}, "", {}, "names /nowhere.toml, which does not exist"),
         ({}, "", {"rooot": "x"}, "unknown setting 'rooot' in configure(); did you mean root?"),
@@ -78,7 +135,7 @@ def test_what_is_wrong_is_named_with_the_nearest_right_thing(
     environ: dict[str, str], toml: str, code: dict[str, Any], reason: str
 ) -> None:
     """The place, the key, and a suggestion."""
-    Path("eventlog.toml").write_text(toml)
+    user_file().write_text(toml)
     with pytest.raises(ConfigError) as caught:
         config.load(environ, **code)
     assert reason in str(caught.value)
@@ -111,6 +168,7 @@ def test_configure_takes_effect_at_once_and_can_be_repeated(tmp_path: Path) -> N
     ("environ", "toml", "root"),
     [
         ({}, "rot = 'x'", "home/.local/state/eventlog"),
+        ({}, "root = '../other'\nrot = 'x'", "home/.config/other"),
         ({"XDG_STATE_HOME": "xdg", "EVENTLOG_MODUS": "x"}, "", "home/xdg/eventlog"),
         ({"EVENTLOG_DIR": "dir", "EVENTLOG_MODE": "fast"}, "", "home/dir"),
         ({"EVENTLOG_MODE": "off", "EVENTLOG_MODUS": "x"}, "", None),
@@ -121,7 +179,7 @@ def test_a_broken_configuration_keeps_where_and_whether_to_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], toml: str, root: str | None
 ) -> None:
     """Nothing is raised into the agent, whatever the mistake."""
-    Path("eventlog.toml").write_text(toml)
+    user_file().write_text(toml)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     assert (obs.emit("t") is not None) == (root is not None)

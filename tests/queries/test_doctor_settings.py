@@ -24,20 +24,34 @@ def of(check: str, findings: list[Finding]) -> list[tuple[str, str]]:
 
 
 def test_where_the_root_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default, the environment, the file, the command line; the file is stronger than the environment."""
+    """The default, the user's file, the environment, the command line: each stronger than the one before."""
     a, b, c = (str(tmp_path / name) for name in "abc")
     default = f"{os.environ['HOME']}/.local/state/eventlog"
     assert of("settings", diagnose()) == [("ok", f"root {default}, from the default; mode file_only")]
-    monkeypatch.setenv("EVENTLOG_DIR", a)
-    assert of("settings", diagnose()) == [("ok", f"root {a}, from EVENTLOG_DIR; mode file_only")]
-    Path("eventlog.toml").write_text(f"root = '{b}'\n")
+    user = Path.home() / ".config/eventlog/eventlog.toml"
+    user.parent.mkdir(parents=True)
+    user.write_text(f"root = '{b}'\nagent = 'a'\n")
     assert of("settings", diagnose()) == [
-        ("warning", f"EVENTLOG_DIR is {a}, but eventlog.toml says {b}, which is stronger"),
-        ("ok", f"root {b}, from eventlog.toml; mode file_only"),
+        ("ok", f"{user} sets root, agent"),
+        ("ok", f"root {b}, from {user}; mode file_only"),
     ]
-    monkeypatch.delenv("EVENTLOG_DIR")
-    assert of("settings", diagnose()) == [("ok", f"root {b}, from eventlog.toml; mode file_only")]
-    assert of("settings", diagnose(c)) == [("ok", f"root {c}, from --root; mode file_only")]
+    monkeypatch.setenv("EVENTLOG_DIR", a)
+    assert of("settings", diagnose()) == [
+        ("ok", f"{user} sets agent"),
+        ("ok", f"root {a}, from EVENTLOG_DIR; mode file_only"),
+    ]
+    assert of("settings", diagnose(c))[1:] == [("ok", f"root {c}, from --root; mode file_only")]
+
+
+def test_what_a_projects_file_may_not_set() -> None:
+    """And what it does set."""
+    Path("eventlog.toml").write_text("mode = 'off'\nagent = 'a'\n")
+    path = Path.cwd() / "eventlog.toml"
+    left_out, sets, root = of("settings", diagnose())
+    assert left_out[0] == "warning"
+    assert left_out[1].startswith(f"{path} comes with the project and may only name things: mode left out")
+    assert sets == ("ok", f"{path} sets agent")
+    assert root[1].endswith("from the default; mode file_only")
 
 
 def test_eventlog_turned_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -57,11 +71,13 @@ def test_all_that_is_wrong_with_the_settings(root: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("EVENTLOG_DIR", str(root))
     monkeypatch.setenv("EVENTLOG_MODUS", "x")
     monkeypatch.setenv("EVENTLOG_STRICT", "perhaps")
-    Path("eventlog.toml").write_text("roof = 'x'\n")
+    user = Path.home() / ".config/eventlog/eventlog.toml"
+    user.parent.mkdir(parents=True)
+    user.write_text("roof = 'x'\n")
     assert of("settings", diagnose()) == [
         ("problem", "unknown environment variable EVENTLOG_MODUS; did you mean EVENTLOG_MODE?"),
         ("problem", "EVENTLOG_STRICT='perhaps' is neither true nor false"),
-        ("problem", "unknown setting 'roof' in eventlog.toml; did you mean root?"),
+        ("problem", f"unknown setting 'roof' in {user}; did you mean root?"),
         ("ok", f"root {root}, from EVENTLOG_DIR; mode file_only"),
     ]
 
