@@ -204,26 +204,23 @@ def _import(
     if settings.mode is config.Mode.OFF:
         raise ConfigError("eventlog is turned off (mode off, or an empty EVENTLOG_DIR); turn it on to import")
     recorder = Recorder(settings, role=Role.MAINTENANCE)
-    importer = Importer(recorder, format_)
     try:
-        if following:
-            _follow(importer, find)
-        else:
-            _import_once(importer, find(), unreadable)
+        with Importer(recorder, format_) as importer:
+            if following:
+                _follow(importer, find)
+            else:
+                _import_once(importer, find(), unreadable)
     finally:
         recorder.shutdown()
 
 
 def _import_once(importer: Importer, paths: list[Path], unreadable: Sequence[str]) -> None:
-    total = Imported()
-    failures = list(unreadable)
+    total = Imported(failures=list(unreadable))
     with click.progressbar(paths, file=sys.stderr, label="importing", hidden=not sys.stderr.isatty()) as bar:
         for path in bar:
-            try:
-                total.add(importer.run(path))
-            except ImportFailed as error:
-                failures.append(str(error))
+            total.add(importer.run(path))
     _report(total)
+    failures = total.failures
     if total.rejected and total.rejected == total.events:
         raise ImportFailed("not one line could be imported; check the options, and that it is the right file")
     if failures:

@@ -1,67 +1,54 @@
-"""Importing a source: from where it was left, once more from the start if it was rewritten.
+"""Importing foreign files: each of their records becomes events, and each event is appended to the log once.
 
-The id of an imported event is derived from what the source says, not from where: from an
-id field if there is one, else from the record's bytes and how many times the same bytes
-stood in this source before. So a file that is imported again, in another order, after it
-grew or was rewritten, gives the same events. The offset is only a saving, kept as an
-`import_checkpoint` event and believed only if the bytes before it still hash to the same.
+    file ──identity──→ source ──position──→ lines ──format──→ envelopes ──→ log
+
+The id of an imported event is derived from what its source says, not from when it was read: from an id field if there
+is one, else from the record's bytes and how often the same bytes stood in this source before. So a file that is
+imported again, in another order, after it grew, moved, or was rewritten, gives the same events; and what was imported
+is not appended again (eventlog.importers.positions).
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import os
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from stat import S_ISREG
+from typing import NamedTuple
 
 import msgspec
 
 from eventlog.errors import ImportFailed, InvalidEvent
 from eventlog.format import control, envelope, ids, timestamps
 from eventlog.format.envelope import Envelope
-from eventlog.importers import foreign_types
-from eventlog.importers.records import (
-    Record,
-    SourceFile,
-    SourceLine,
-    is_compressed,
-    open_source,
-    path_name,
-    read_lines,
-    skip,
-    split_records,
-)
+from eventlog.importers import checkpoints, foreign_types
+from eventlog.importers.content import Content, file_of
+from eventlog.importers.followed import Followed
+from eventlog.importers.identity import Part, parts_of_log, parts_of_session
+from eventlog.importers.positions import Count, Position, Positions, digest_of
+from eventlog.importers.reading import Reading
+from eventlog.importers.records import Record, path_name, split_records
 from eventlog.importers.sources import Format
-from eventlog.log import blob_store, reader
+from eventlog.log import blob_store
 from eventlog.record.recorder import Recorder
 
-CHECKPOINT_EVENT = "import_checkpoint"
 REJECTED_EVENT = "import_rejected"
 
 _BATCH_BYTES = 1024 * 1024
 _RAW_KEPT_BYTES = 64 * 1024
-#: Sources whose state is kept in memory while following; of the others, the log knows it.
-_FOLLOWED_MAX = 64
-
-
-class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """Payload of `import_checkpoint`: a source was imported up to `offset` (uncompressed bytes)."""
-
-    importer: str
-    source: str
-    offset: int
-    prefix_hash: str
+#: How often a followed source that grows gets a checkpoint.
+_CHECKPOINT_S = 60.0
 
 
 class Imported(msgspec.Struct):
     """What an import did.
 
-    `lines` counts all that were read, `events` what was appended to the log, and `rejected`
-    those of them that only hold a line for quarantine; `reason` is that of the first. `unfinished` counts
-    last lines that have no end yet, and are left for the next import. `renamed` counts
-    events by their foreign type, where that is a name of eventlog's own (`foreign_types.imported`).
+    `lines` counts all that were read, `events` what was appended to the log, and `rejected` those of them that only
+    hold a line for quarantine; `reason` is that of the first. `unfinished` counts last lines that have no end yet, and
+    are left for the next import. `renamed` counts events by their foreign type, where that is a name of eventlog's own
+    (`foreign_types.imported`). `failures` says which files could not be read to their end, and why.
     """
 
     sources: int = 0
@@ -71,120 +58,216 @@ class Imported(msgspec.Struct):
     skipped_bytes: int = 0
     unfinished: int = 0
     reason: str | None = None
-    renamed: dict[str, int] = msgspec.field(default_factory=dict)
+    renamed: Counter[str] = msgspec.field(default_factory=Counter)
+    failures: list[str] = msgspec.field(default_factory=list)
 
     def add(self, other: Imported) -> None:
         """Add another count to this one."""
         for name in ("sources", "lines", "events", "rejected", "skipped_bytes", "unfinished"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.reason = self.reason or other.reason
-        for foreign, count in other.renamed.items():
-            self.rename(foreign, count)
+        self.renamed.update(other.renamed)
+        self.failures += other.failures
 
-    def rename(self, foreign: str, count: int = 1) -> None:
-        """Count events whose foreign type is a name of eventlog's own."""
-        self.renamed[foreign] = self.renamed.get(foreign, 0) + count
+    def count(self, event_type: str, reason: str | None) -> None:
+        """Count an event that was appended; `reason` says why if it only holds a line for quarantine."""
+        self.events += 1
+        self.rejected += reason is not None
+        self.reason = self.reason or reason
+        foreign = foreign_types.renamed_from(event_type)
+        if foreign is not None:
+            self.renamed[foreign] += 1
 
 
 class Importer:
     """Imports sources of one format through one recorder, which should be strict, and of the maintenance role.
 
-    That is for checkpoints and rejected lines: what the format makes of a line is never a control event.
+    That is for checkpoints and rejected lines: what the format makes of a line is never a control event. Close it, or
+    use it in a with block.
     """
 
     def __init__(self, recorder: Recorder, format_: Format) -> None:
+        """Raises ImportFailed where the positions of earlier imports can be neither read nor made."""
         self._recorder = recorder
         self._format = format_
-        self._known = _read_checkpoints(recorder.config.root, format_.key)
-        self._open: dict[Path, _Source] = {}
+        root = recorder.config.root
+        self._positions = Positions(root, format_.key, checkpoints.read(root, format_.key))
+        #: When the sources that have no checkpoint of where they are got their last one, by their ids.
+        self._unlogged: dict[int, float] = {}
+        self._followed = Followed()
+
+    def __enter__(self) -> Importer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        self._followed.close()
+        self._positions.close()
 
     def run(self, path: Path, *, following: bool = False) -> Imported:
-        """Import what is new in a source. Raises ImportFailed, WriteFailed.
+        """Import what is new in a file. Raises WriteFailed, and ImportFailed where no file can be imported.
 
-        A last line without a newline is left for later unless it is a complete JSON object: somebody
-        may be writing it. What is compressed has no later.
+        A last line without a newline is left for later unless it is a complete JSON object: somebody may be writing
+        it. What is compressed has no later.
         """
-        source = self._open.get(path)
-        if source is None or not source.fits():
-            source = _Source(path, self._known.get(path_name(path), {}))
-            self._open[path] = source
+        done = Imported(sources=1)
+        if self._is_unchanged(path, done):
+            return done
         try:
-            return self._run(path, source, following=following)
-        except BaseException:
-            # What was read may not have been written: forget how far that was, and let the
-            # next run begin at the last checkpoint.
-            del self._open[path]
-            raise
-
-    def _run(self, path: Path, source: _Source, *, following: bool) -> Imported:
-        done = Imported(sources=1, skipped_bytes=source.offset)
-        batch = _Batch(self._recorder)
-        name = self._format.source_name(path)
-        with batch, open_source(path) as file:
-            for line in source.lines(file):
-                records = split_records(line)
-                if not line.terminated and not is_compressed(path) and not all(map(_is_whole, records)):
-                    done.unfinished = 1
-                    break
-                done.lines += 1
-                for record in records:
-                    occurrence = source.count(record.data)
-                    events, reason = self._events(record, line, name, occurrence)
-                    for event_type, encoded in events:
-                        batch.add(event_type, encoded)
-                        if (foreign := foreign_types.renamed_from(event_type)) is not None:
-                            done.rename(foreign)
-                    done.events += len(events)
-                    done.rejected += reason is not None
-                    done.reason = done.reason or reason
-                source.move(line)
-        if not following:
-            self._let_go(path)
-        elif len(self._open) > _FOLLOWED_MAX:
-            self._let_go(next(iter(self._open)))
+            content = Content(path)
+        except ImportFailed as error:
+            done.failures.append(str(error))
+            return done
+        contents, is_held = [content], False
+        try:
+            parts = self._parts(content, replaced=self._followed.was_replaced(path))
+            contents = [part.content for part in parts]
+            for part in parts:
+                self._read(part, done, following=following)
+            if following and not content.compressed:
+                self._followed.hold(content, parts[-1].position.id)
+                is_held = True
+        finally:
+            for each in contents:
+                if not (is_held and each is content):
+                    each.close()
         return done
 
-    def _let_go(self, path: Path) -> None:
-        """Forget a source. If it grows, its checkpoint says where to go on."""
-        self.checkpoint(path)
-        del self._open[path]
-
-    def checkpoint(self, path: Path) -> None:
-        """Log how far a source was imported, unless the log says so already."""
-        source = self._open.get(path)
-        if source is None or source.offset == 0:
-            return
-        found = Checkpoint(
-            importer=self._format.key,
-            source=path_name(path),
-            offset=source.offset,
-            prefix_hash=source.hash.hexdigest(),
-        )
-        known = self._known.setdefault(found.source, {})
-        if known.get(found.offset) == found.prefix_hash:
-            return
-        known[found.offset] = found.prefix_hash
-        payload = envelope.encode_payload(found)
-        self._recorder.record(
-            [
-                Envelope(
-                    event_id=ids.derived_id(0, CHECKPOINT_EVENT, bytes(payload)),
-                    event_type=CHECKPOINT_EVENT,
-                    timestamp=timestamps.UNKNOWN,
-                    payload=payload,
-                )
-            ]
-        )
+    def rest(self) -> Imported:
+        """Import what was written to followed files after they were renamed or removed. Raises WriteFailed."""
+        done = Imported()
+        for content, number in self._followed.leaving():
+            with self._positions.step():
+                part = self._begun(Part(content, self._positions.get(number)))
+            before = done.events
+            self._read(part, done, following=True)
+            done.sources += done.events > before
+        return done
 
     def checkpoint_all(self) -> None:
         """Log how far every source was imported; for the end of following."""
-        for path in self._open:
-            self.checkpoint(path)
+        for number in list(self._unlogged):
+            with self._positions.step():
+                position = self._positions.get(number)
+                self._checkpoint(position)
+                self._positions.save(position)
 
-    def _events(
-        self, record: Record, line: SourceLine, source: str, occurrence: int
-    ) -> tuple[list[tuple[str, bytes]], str | None]:
-        """Return (event type, line) of each event of a record, and why if it only holds a line for quarantine."""
+    # -- one file --------------------------------------------------------------------------
+
+    def _is_unchanged(self, path: Path, done: Imported) -> bool:
+        """Say whether all of a file was imported, and it has not changed since."""
+        file = file_of(path)
+        if file is None:
+            return False
+        stat, name = path.stat(), path_name(path)
+        for position in self._positions.in_file(file):
+            is_same = (position.path, position.size, position.changed_ns) == (name, stat.st_size, stat.st_mtime_ns)
+            if is_same and position.begun_ns is None:
+                done.skipped_bytes += position.offset
+                return True
+        return False
+
+    def _parts(self, content: Content, *, replaced: bool) -> list[Part]:
+        """Return what is to be read for a file, with the positions from which on."""
+        base = self._format.source_name(content.path)
+        with self._positions.step():
+            # Formats that were written for an earlier version do not say it.
+            if getattr(self._format, "rotates", False):
+                parts = list(parts_of_log(content, base, self._positions, replaced=replaced))
+            else:
+                parts = list(parts_of_session(content, base, self._positions))
+            return [self._begun(part) for part in parts]
+
+    def _begun(self, part: Part) -> Part:
+        """Note that lines are appended from now on; return the part with the moment of an import that was cut off."""
+        position = part.position
+        if part.again:
+            self._positions.read_again(position)
+            position.offset, position.head_bytes, position.head = 0, 0, ""
+            position.tail = position.prefix_hash = None
+            position.counted = True
+        cut_off_ns, position.begun_ns = position.begun_ns, position.begun_ns or time.time_ns()
+        self._positions.save(position)
+        return part._replace(cut_off_ns=cut_off_ns)
+
+    def _read(self, part: Part, done: Imported, *, following: bool) -> None:
+        """Read a source from its position to its end, in steps."""
+        root, reading = self._recorder.config.root, None
+        logged = set() if part.cut_off_ns is None else checkpoints.ids_since(root, part.cut_off_ns)
+        done.skipped_bytes += part.position.offset
+        while reading is None or not reading.ended:
+            with self._positions.step():
+                position = self._positions.get(part.position.id)
+                if not position.counted:
+                    self._count_before(part.content, position)
+                if reading is None or reading.offset != position.offset:
+                    reading = Reading(part.content, position.offset)
+                self._step(reading, position, logged, done)
+                self._note(reading, position, following=following)
+                self._positions.save(position)
+        if reading.failure is not None:
+            done.failures.append(reading.failure)
+        done.unfinished += reading.unfinished
+
+    def _step(self, reading: Reading, position: Position, logged: set[str], done: Imported) -> None:
+        """Append what is new in the next lines of a source."""
+        lines = reading.next()
+        digests = {record: digest_of(record.data) for line in lines for record in line.records}
+        counts = self._positions.counts(position, set(digests.values()))
+        batch = _Batch(self._recorder)
+        for line in lines:
+            done.lines += 1
+            for record in line.records:
+                count = counts.setdefault(digests[record], Count())
+                occurrence = count.passed
+                count.passed += line.terminated  # a line that has no end yet comes by again
+                if occurrence < count.imported:
+                    continue
+                count.imported = occurrence + 1
+                events, reason = self._events(record, line.length, position.name, occurrence)
+                for each in events:
+                    if each.event_id not in logged:
+                        batch.add(each)
+                        done.count(each.event_type, reason)
+        batch.write()
+        self._positions.count(position, counts)
+        reading.move(position)
+
+    def _count_before(self, content: Content, position: Position) -> None:
+        """Count the records before a position that only the log knows of."""
+        counts: dict[int, Count] = {}
+        for line in content.lines(0):
+            if line.end - line.terminated > position.offset:
+                break
+            for record in split_records(line):
+                count = counts.setdefault(digest_of(record.data), Count())
+                count.imported = count.passed = count.passed + 1
+        self._positions.count(position, counts)
+        position.counted = True
+
+    def _note(self, reading: Reading, position: Position, *, following: bool) -> None:
+        """Note what is known of a file after a step, and log it now and then."""
+        is_read = reading.ended and reading.failure is None
+        position.size, position.changed_ns = reading.content.version if is_read else (None, None)
+        position.begun_ns = None if reading.ended else time.time_ns()
+        since = self._unlogged.setdefault(position.id, time.monotonic())
+        if reading.ended and (not following or time.monotonic() - since > _CHECKPOINT_S):
+            self._checkpoint(position)
+
+    def _checkpoint(self, position: Position) -> None:
+        self._unlogged.pop(position.id, None)
+        made = checkpoints.of(position, self._format.key)
+        if position.offset > 0 and made.event_id != position.checkpoint:
+            self._recorder.record([made])
+            position.checkpoint, position.checkpoint_offset = made.event_id, position.offset
+
+    # -- one record ------------------------------------------------------------------------
+
+    def _events(self, record: Record, length: int, source: str, occurrence: int) -> tuple[list[_Made], str | None]:
+        """Return the events of a record, and why if it only holds a line for quarantine."""
         reason = record.reason
         if reason is None:
             try:
@@ -196,21 +279,24 @@ class Importer:
                 reason = "not a JSON object"
             except (ValueError, RecursionError) as error:
                 reason = f"not JSON: {error}"
-        rejected = _rejected(self._format, source, record.data, line.length, occurrence, reason)
-        return [(REJECTED_EVENT, envelope.encode(rejected))], reason
+        rejected = _rejected(self._format, source, record.data, length, occurrence, reason)
+        return [_Made(rejected.event_id, REJECTED_EVENT, envelope.encode(rejected))], reason
 
 
-def _encoded(made: Envelope, data: bytes) -> tuple[str, bytes]:
-    """Return the type and the line of an event that a record gave. Raises InvalidEvent for a control event."""
+class _Made(NamedTuple):
+    """An event of a record, as it is appended."""
+
+    event_id: str
+    event_type: str
+    line: bytes
+
+
+def _encoded(made: Envelope, data: bytes) -> _Made:
+    """Return the line of an event that a record gave. Raises InvalidEvent for a control event."""
     control.check(made.event_type, control.Role.AGENT)
     if blob_store.may_have_lookalikes(data):  # a foreign line cannot refer to one of our chunks
         made = msgspec.structs.replace(made, payload=msgspec.Raw(blob_store.escape_lookalikes(bytes(made.payload))))
-    return made.event_type, envelope.encode(made)
-
-
-def _is_whole(record: Record) -> bool:
-    """Say whether nothing that is still to come can belong to the record: it is an object, closed."""
-    return record.reason is None and record.data.startswith(b"{")
+    return _Made(made.event_id, made.event_type, envelope.encode(made))
 
 
 class _Batch:
@@ -221,15 +307,9 @@ class _Batch:
         self._lines: dict[str, list[bytes]] = {}
         self._size = 0
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        self.write()  # what was read before an error, too
-
-    def add(self, event_type: str, line: bytes) -> None:
-        self._lines.setdefault(event_type, []).append(line)
-        self._size += len(line)
+    def add(self, made: _Made) -> None:
+        self._lines.setdefault(made.event_type, []).append(made.line)
+        self._size += len(made.line)
         if self._size >= _BATCH_BYTES:
             self.write()
 
@@ -238,100 +318,6 @@ class _Batch:
             self._recorder.record_lines(event_type, lines)
         self._lines.clear()
         self._size = 0
-
-
-class _Source:
-    """Where the import of one file stands: offset, hash of all before it, repeated records."""
-
-    def __init__(self, path: Path, known: dict[int, str]) -> None:
-        self.path = path
-        self._reset()
-        self._terminated = True
-        for offset in sorted(known, reverse=True):
-            if self._skip_to(offset, known[offset]):
-                break
-            self._reset()
-
-    def _reset(self) -> None:
-        self.offset = 0
-        self.hash = hashlib.blake2b(digest_size=16)
-        self._tail = b""
-        self._inode: int | None = None
-        self._seen: set[bytes] = set()
-        self._repeats: dict[bytes, int] = {}
-
-    def fits(self) -> bool:
-        """Say whether the file still is what was read: not replaced, cut, or rewritten."""
-        if is_compressed(self.path):
-            return False
-        try:
-            with self.path.open("rb") as file:
-                stat = os.fstat(file.fileno())
-                if stat.st_ino != self._inode or stat.st_size < self.offset:
-                    return False
-                file.seek(self.offset - len(self._tail))
-                return file.read(len(self._tail)) == self._tail and self._continues(file)
-        except OSError:
-            return False
-
-    def lines(self, file: SourceFile) -> Iterator[SourceLine]:
-        """Yield the lines behind the offset."""
-        if not is_compressed(self.path):
-            self._inode = os.fstat(file.fileno()).st_ino
-        skip(file, self.offset)
-        yield from read_lines(self.path, file, self.offset)
-
-    def move(self, line: SourceLine) -> None:
-        """Account for a line that was imported."""
-        data = line.data + b"\n" if line.terminated else line.data
-        self.hash.update(data)
-        self._tail = (self._tail + data)[-256:] if len(data) < 256 else data[-256:]
-        if line.length > len(line.data):  # a cut line: the tail is not what precedes the offset
-            self._tail = b""
-        self.offset = line.end
-        self._terminated = line.terminated
-
-    def count(self, record: bytes) -> int:
-        """Return how often the same bytes came before in this source."""
-        key = hashlib.blake2b(record, digest_size=12).digest()
-        if key not in self._seen:
-            self._seen.add(key)
-            return 0
-        self._repeats[key] = self._repeats.get(key, 0) + 1
-        return self._repeats[key]
-
-    def _skip_to(self, offset: int, prefix_hash: str) -> bool:
-        """Read up to a checkpoint, counting records on the way; False where the hash differs."""
-        with open_source(self.path) as file:
-            for line in read_lines(self.path, file, 0):
-                if line.end > offset and not (line.end == offset + 1 and line.terminated):
-                    return False
-                at_mark = line._replace(end=offset, terminated=False) if line.end == offset + 1 else line
-                for record in split_records(line):
-                    self.count(record.data)
-                self.move(at_mark)
-                if self.offset == offset:
-                    if not is_compressed(self.path):
-                        self._inode = os.fstat(file.fileno()).st_ino
-                    return self.hash.hexdigest() == prefix_hash
-        return False
-
-    def _continues(self, file: SourceFile) -> bool:
-        """Behind a line that had no newline, only a newline means that it was complete."""
-        return self._terminated or file.read(1) in (b"", b"\n")
-
-
-def _read_checkpoints(root: str, importer: str) -> dict[str, dict[int, str]]:
-    """Return offset → hash by source, from the log."""
-    found: dict[str, dict[int, str]] = {}
-    for _, event in reader.read_events(root, CHECKPOINT_EVENT):
-        try:
-            mark = msgspec.json.decode(event.payload, type=Checkpoint)
-        except msgspec.MsgspecError:
-            continue  # a damaged checkpoint costs a second reading, nothing else
-        if mark.importer == importer:
-            found.setdefault(mark.source, {})[mark.offset] = mark.prefix_hash
-    return found
 
 
 def _rejected(format_: Format, source: str, data: bytes, length: int, occurrence: int, reason: str) -> Envelope:
@@ -371,16 +357,15 @@ def follow(
     looked_at: dict[Path, tuple[int, int, int]] = {}
     try:
         while True:
-            round_ = Imported()
+            round_ = importer.rest()
             for path in find():
                 signature = _signature(path)
                 if signature is None or looked_at.get(path) == signature:
                     continue
                 looked_at[path] = signature
-                try:
-                    round_.add(importer.run(path, following=True))
-                except ImportFailed as error:
-                    say(str(error))
+                round_.add(importer.run(path, following=True))
+            for failure in round_.failures:
+                say(failure)
             yield round_
             if not wait():
                 return

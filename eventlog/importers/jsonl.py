@@ -31,6 +31,9 @@ class Jsonl:
     eventlog's own.
     """
 
+    #: Other content may come under a name: a log is rotated.
+    rotates = True
+
     def __init__(
         self,
         *,

@@ -80,6 +80,11 @@ def skip(file: SourceFile, offset: int) -> None:
         offset -= len(block)
 
 
+def is_damage(error: Exception) -> bool:
+    """Say whether an error of reading a source is due to what is in it, or to the disk."""
+    return isinstance(error, (OSError, EOFError, ValueError, zlib.error)) or is_zstd_error(error)
+
+
 def read_lines(path: Path, file: SourceFile, offset: int) -> Iterator[SourceLine]:
     """Yield lines from the current position of `file`, which is `offset`. Raises ImportFailed.
 
@@ -90,10 +95,8 @@ def read_lines(path: Path, file: SourceFile, offset: int) -> Iterator[SourceLine
     while True:
         try:
             block = file.read1(_BLOCK_BYTES)  # what there is: a damaged archive is read up to the damage
-        except (OSError, EOFError, ValueError) as error:
-            raise ImportFailed(f"{path}: damaged after byte {offset:,} (uncompressed): {error}") from error
         except Exception as error:
-            if not (is_zstd_error(error) or isinstance(error, zlib.error)):
+            if not is_damage(error):
                 raise
             raise ImportFailed(f"{path}: damaged after byte {offset:,} (uncompressed): {error}") from error
         if not block:

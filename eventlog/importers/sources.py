@@ -43,7 +43,11 @@ _TAKEN_COMMANDS = frozenset({"jsonl"})
 
 
 class Format(Protocol):
-    """How records of a foreign file become envelopes."""
+    """How records of a foreign file become envelopes.
+
+    One that also has `rotates = True` reads logs: other content under the same name is another source then, and not
+    the same one written anew (eventlog.importers.identity).
+    """
 
     #: The importer's name and all options that change the envelopes: an import with other options begins anew.
     #: No two sets of options have one key. Example: `claude_code workspace=acme agent=`.

@@ -1,0 +1,215 @@
+"""Which source a file is: one that is known, under this name or another, or a new one.
+
+A *session* is what its name says, wherever its file lies: one whose beginning changed was written anew, and is read
+again. A *log* is some content under a name: it is rotated, and then the same name stands for other content, while what
+was read goes on under another name (`app.log.1`, `app.log-20260105.gz`) or, where its writer copies and cuts it, in a
+copy. Equal lines of two such contents are two events; a line of one content is one, under whatever name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from eventlog.errors import ImportFailed
+from eventlog.importers.content import COMPARED_BYTES, Content, file_of, fingerprint
+from eventlog.importers.positions import Count, Position, Positions, digest_of
+from eventlog.importers.records import split_records
+
+_FAMILY_MAX = 200
+#: Of how many records of a file it is asked whether they are known, to tell an edited file from a new log.
+_COMPARED_RECORDS = 100
+
+
+class Part(NamedTuple):
+    """Something to read: content, and the position of its source.
+
+    `again`: it is to be read from the start. `cut_off_ns`: since when an import that was cut off may have appended.
+    """
+
+    content: Content
+    position: Position
+    again: bool = False
+    cut_off_ns: int | None = None
+
+
+def parts_of_session(content: Content, base: str, positions: Positions) -> Iterator[Part]:
+    """Yield what to read for a file of a session, which its format calls `base`."""
+    here = [each for each in positions.at(content.name) if each.base in (base, "")]
+    moved = [] if here else [each for each in positions.called(base) if not os.path.exists(each.path)]
+    position = next(iter(here or moved), None)
+    if position is None:
+        yield Part(content, positions.add(_new(content, base, base)))
+    else:
+        yield Part(content, _found(position, content, base), again=not content.continues(position))
+
+
+def parts_of_log(content: Content, base: str, positions: Positions, *, replaced: bool) -> Iterator[Part]:
+    """Yield what to read for a log that its format calls `base`: first the rest of what stood under its name before.
+
+    `replaced`: the file that was followed under this path is another one. Close the contents.
+    """
+    for position in positions.in_file(content.file):
+        is_renamed = position.path != content.name
+        if (is_renamed or position.offset >= COMPARED_BYTES) and content.continues(position):
+            yield Part(content, _found(position, content, base))
+            return
+    here, namesakes = positions.at(content.name), positions.called(base)
+    if not here and not namesakes:
+        moved = _moved_here(content, positions)
+        yield Part(content, _found(moved, content, base) if moved else positions.add(_new(content, base, base)))
+        return
+    newest = (here or namesakes)[0]
+    former = _renamed(newest, content) if here else None
+    if former is None and here and 0 < newest.offset < COMPARED_BYTES:  # so short that another log may have begun so
+        former = _copied(newest, content, positions, is_other=True)
+    if former is None:
+        for position in (*here, *namesakes):
+            if content.continues(position):
+                yield Part(content, _found(position, content, base))
+                return
+        former = _copied(newest, content, positions) if here else None
+    if former is not None:
+        yield Part(former, _found(newest, former, newest.base))
+        for between in _between(former, content, positions):
+            yield Part(between, positions.add(_new(between, base, positions.next_name(base))))
+    elif not _is_shorter(content, newest, replaced=replaced) and _is_mostly_known(content, newest, positions):
+        yield Part(content, _found(newest, content, base), again=True)
+        return
+    yield Part(content, positions.add(_new(content, base, positions.next_name(base))))
+
+
+def _new(content: Content, base: str, name: str) -> Position:
+    return Position(source=content.name, base=base, name=name, path=content.name, file=content.file)
+
+
+def _found(position: Position, content: Content, base: str) -> Position:
+    position.path, position.file = content.name, content.file
+    if not position.base:  # from a log of an earlier version, where a source had one content
+        position.base = position.name = base
+    return position
+
+
+def _renamed(position: Position, content: Content) -> Content | None:
+    """Return the file of a position under its new name, if it stands beside the one that has taken its name."""
+    if position.file is None or position.file == content.file:
+        return None
+    for path in _family(Path(content.name)):
+        if file_of(path) == position.file and (found := _continuing(path, position)):
+            return found
+    return None
+
+
+def _copied(position: Position, content: Content, positions: Positions, *, is_other: bool = False) -> Content | None:
+    """Return a file beside this one that has the content of a position: a copy, or a compressed one.
+
+    With `is_other`, only if that went on in another way than this one.
+    """
+    for path in _family(Path(content.name)):
+        found = _continuing(path, position)
+        if found is None:
+            continue
+        has_gone_on = not is_other or content.file != position.file or not content.begins_with(found)
+        if has_gone_on and not _is_another(found, position, positions):
+            return found
+        found.close()
+    return None
+
+
+def _is_another(content: Content, position: Position, positions: Positions) -> bool:
+    """Say whether some content is known as that of another source, of which it has more."""
+    others = [each for each in positions.in_file(content.file) if content.continues(each)]
+    known = next(iter(others), None) or _moved_here(content, positions)
+    return known is not None and known.id != position.id
+
+
+def _continuing(path: Path, position: Position) -> Content | None:
+    try:
+        found = Content(path)
+    except ImportFailed:
+        return None
+    if found.continues(position):
+        return found
+    found.close()
+    return None
+
+
+def _between(former: Content, content: Content, positions: Positions) -> Iterator[Content]:
+    """Yield the contents that had the name of a log after one and before another, oldest first."""
+    for path in reversed(_family(Path(content.name))):
+        if not path.name.startswith(Path(content.name).name):
+            continue
+        try:
+            found = Content(path)
+        except ImportFailed:
+            continue
+        is_between = former.version[1] < found.version[1] and found.file not in (former.file, content.file)
+        if is_between and not positions.in_file(found.file) and _moved_here(found, positions) is None:
+            yield found
+        else:
+            found.close()
+
+
+def _family(path: Path) -> list[Path]:
+    """Return the other files in a log's folder that are called like it, newest first: `app.log.1`, `app-1.log.gz`."""
+    stems = tuple(path.name.split(".")[0] + each for each in ".-_")
+    found = []
+    try:
+        with os.scandir(path.parent) as entries:
+            for entry in entries:
+                is_like = entry.name.startswith((path.name, *stems)) and entry.name != path.name
+                if is_like and entry.is_file(follow_symlinks=False):
+                    found.append((entry.stat().st_mtime_ns, entry.path))
+    except OSError:
+        return []
+    return [Path(name) for _, name in sorted(found, reverse=True)[:_FAMILY_MAX]]
+
+
+def _moved_here(content: Content, positions: Positions) -> Position | None:
+    """Return the source whose content this is, where it no longer is where it was.
+
+    Many files have the same few bytes at their beginning: these count beside the place where the content was only.
+    """
+    try:
+        beginning = content.beginning()
+    except ImportFailed:
+        return None
+    for size in sorted(positions.head_sizes(), reverse=True):
+        for position in positions.beginning_with(size, fingerprint(beginning[:size])):
+            is_near = size == COMPARED_BYTES or _is_called_like(Path(content.name), Path(position.path))
+            if is_near and not _is_still_there(position) and content.continues(position):
+                return position
+    return None
+
+
+def _is_called_like(path: Path, other: Path) -> bool:
+    return path.parent == other.parent and path.name.split(".")[0] == other.name.split(".")[0]
+
+
+def _is_still_there(position: Position) -> bool:
+    found = _continuing(Path(position.path), position)
+    if found is not None:
+        found.close()
+    return found is not None
+
+
+def _is_shorter(content: Content, position: Position, *, replaced: bool) -> bool:
+    """Say whether a log was cut off, or begun anew under its name: it has less than what was read."""
+    is_same_file = content.file == position.file or replaced
+    return is_same_file and content.before(position.offset) is None
+
+
+def _is_mostly_known(content: Content, position: Position, positions: Positions) -> bool:
+    """Say whether a file holds the records of a source, so that somebody has edited it."""
+    digests: list[int] = []
+    try:
+        for line in content.lines(0):
+            digests += [digest_of(record.data) for record in split_records(line)]
+            if len(digests) >= _COMPARED_RECORDS:
+                break
+    except ImportFailed:
+        pass
+    counts = positions.counts(position, digests)
+    return sum(counts.get(digest, Count()).imported > 0 for digest in digests) * 2 > len(digests)
