@@ -21,7 +21,7 @@ from eventlog.format.control import RECORDED, WRITERS, Role
 from eventlog.format.envelope import Envelope
 from eventlog.importers import foreign_types, sources
 from eventlog.importers.claude_code import ClaudeCode
-from eventlog.importers.engine import Importer
+from eventlog.importers.engine import importing
 from eventlog.importers.jsonl import Jsonl
 from eventlog.indexer.indexer import Indexer
 from eventlog.indexer.retention import prune
@@ -167,10 +167,11 @@ def _through_importers(plan: Plan, root: Path) -> int:
         for name in plan.rng.sample(names, len(names))
     ]
     source.write_text("".join(json.dumps(each) + "\n" for each in lines))
-    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-    done = Importer(recorder, Jsonl(type_field="type")).run(source)
-    Importer(recorder, ClaudeCode()).run(source)
-    recorder.shutdown()
+    settings = Config(root=str(root), strict=True)
+    with importing(settings, Jsonl(type_field="type")) as importer:
+        done = importer.run(source)
+    with importing(settings, ClaudeCode()) as importer:
+        importer.run(source)
     for name in names:
         with contextlib.suppress(EventlogError):
             Jsonl(type_=name)

@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventlog.config import Config
-from eventlog.format.control import Role
 from eventlog.importers.claude_code import ClaudeCode
-from eventlog.importers.engine import Importer
+from eventlog.importers.engine import importing
 from eventlog.importers.jsonl import Jsonl
 from eventlog.importers.sources import Format
 from eventlog.indexer.indexer import Indexer
@@ -92,9 +91,8 @@ class _Town:
             ClaudeCode(workspace=name),
             Jsonl(type_="foreign", id_field="uuid", time_field="ts", workspace=name),
         ]
-        recorder = Recorder(Config(root=str(self.root), strict=True), role=Role.MAINTENANCE)
-        Importer(recorder, self.rng.choice(formats)).run(self.rng.choice(self.files))
-        recorder.shutdown()
+        with importing(Config(root=str(self.root), strict=True), self.rng.choice(formats)) as importer:
+            importer.run(self.rng.choice(self.files))
 
     def index(self, name: str) -> None:
         Indexer(self.root).catch_up()
@@ -120,9 +118,9 @@ class _Town:
         elif way == 1:
             path = self.plan.folder / f"forged{self.rng.getrandbits(64)}.jsonl"
             path.write_text(raw + "\n")
-            recorder = Recorder(Config(root=str(self.root), strict=True), role=Role.MAINTENANCE)
-            Importer(recorder, Jsonl(type_="foreign", workspace=name)).run(path)
-            recorder.shutdown()
+            settings = Config(root=str(self.root), strict=True)
+            with importing(settings, Jsonl(type_="foreign", workspace=name)) as importer:
+                importer.run(path)
         else:
             self.write_line(name, raw)
 

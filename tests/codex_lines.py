@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from eventlog.config import Config
-from eventlog.format.control import Role
 from eventlog.importers.codex import Codex
-from eventlog.importers.engine import Importer
+from eventlog.importers.engine import importing
 from eventlog.indexer.indexer import Indexer
 from eventlog.queries.store import ReadStore
-from eventlog.record.recorder import Recorder
 
 #: UUIDs of version 7: those of sessions and turns begin with the time, here the minute.
 PARENT = "01900000-0000-7000-8000-00000000000a"
@@ -76,11 +74,9 @@ def write(path: Path, lines: Iterable[Line]) -> Path:
 
 
 def import_files(root: Path, *paths: Path, workspace: str | None = None) -> None:
-    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-    importer = Importer(recorder, Codex(workspace=workspace))
-    for path in paths:
-        importer.run(path)
-    recorder.shutdown()
+    with importing(Config(root=str(root), strict=True), Codex(workspace=workspace)) as importer:
+        for path in paths:
+            importer.run(path)
 
 
 def store_of(root: Path, folder: Path, *rollouts: Iterable[Line]) -> ReadStore:

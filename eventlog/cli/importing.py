@@ -15,14 +15,12 @@ from eventlog import config
 from eventlog.cli.main import configured, root_option, say, tell
 from eventlog.cli.text import counted, printable
 from eventlog.errors import ConfigError, ImportFailed
-from eventlog.format.control import Role
 from eventlog.importers import foreign_types, sources
-from eventlog.importers.engine import Imported, Importer, follow
+from eventlog.importers.engine import Imported, Importer, follow, importing
 from eventlog.importers.jsonl import Jsonl, guess_time_field
 from eventlog.importers.recognition import Recognition, hint
 from eventlog.importers.records import is_compressed, open_source
 from eventlog.importers.sources import Format, Source
-from eventlog.record.recorder import Recorder
 
 _FOLLOW_S = 0.5
 _SHOWN_MAX = 20
@@ -203,15 +201,11 @@ def _import(
     settings = configured(root, strict=True)
     if settings.mode is config.Mode.OFF:
         raise ConfigError("eventlog is turned off (mode off, or an empty EVENTLOG_DIR); turn it on to import")
-    recorder = Recorder(settings, role=Role.MAINTENANCE)
-    try:
-        with Importer(recorder, format_) as importer:
-            if following:
-                _follow(importer, find)
-            else:
-                _import_once(importer, find(), unreadable)
-    finally:
-        recorder.shutdown()
+    with importing(settings, format_) as importer:
+        if following:
+            _follow(importer, find)
+        else:
+            _import_once(importer, find(), unreadable)
 
 
 def _import_once(importer: Importer, paths: list[Path], unreadable: Sequence[str]) -> None:

@@ -14,12 +14,14 @@ import base64
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
 
 import msgspec
 
+from eventlog.config import Config
 from eventlog.errors import ImportFailed, InvalidEvent
 from eventlog.format import control, envelope, ids, timestamps
 from eventlog.format.envelope import Envelope
@@ -341,6 +343,20 @@ def _rejected(format_: Format, source: str, data: bytes, length: int, occurrence
         agent=format_.agent,
         payload=envelope.encode_payload(payload),
     )
+
+
+@contextmanager
+def importing(settings: Config, format_: Format) -> Iterator[Importer]:
+    """Yield an importer into a root, with a recorder of its own, and close both. `settings` should be strict.
+
+    Raises ImportFailed where the positions of earlier imports can be neither read nor made.
+    """
+    recorder = Recorder(settings, role=control.Role.MAINTENANCE)
+    try:
+        with Importer(recorder, format_) as importer:
+            yield importer
+    finally:
+        recorder.shutdown()
 
 
 def follow(

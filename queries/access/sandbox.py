@@ -23,7 +23,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -261,9 +261,10 @@ def time_limit(
 
     def expire() -> None:
         expired.set()
-        connection.interrupt()
-        while not over.wait(_AGAIN_S):  # an interruption between two statements stops neither
+        with suppress(duckdb.ConnectionException):  # closed in the meantime, by whoever had it
             connection.interrupt()
+            while not over.wait(_AGAIN_S):  # an interruption between two statements stops neither
+                connection.interrupt()
 
     timers = [threading.Timer(timeout_s, expire)]
     if on_stuck is not None:

@@ -187,27 +187,27 @@ def may_hold_secret(channel: str) -> bool:
 def redacted(text: str, url: str) -> str:
     """Return a text with the parts of a URL that may be secret replaced by `…`, however they are encoded in it.
 
-    The scheme, the host and port of a webhook, and the names of options stay. A part of one or two characters is
+    The host and port of a webhook, and the names of options stay, unless a part is the same word. A part of one or two characters is
     replaced only where it stands alone.
     """
     text = text.replace(url, label(url))
-    public = {scheme(url), *_OPTIONS, *SERVICES.get(scheme(url), ())}
     spellings = {spelling for part in _parts(url) for spelling in _spellings(part)}
     for spelling in sorted(spellings, key=lambda spelling: (-len(spelling), spelling)):
-        if spelling.lower() not in public:
-            pattern = re.escape(spelling)
-            if len(spelling) < 3:
-                pattern = rf"(?<![^\W_]){pattern}(?![^\W_])"
-            text = re.sub(pattern, "…", text, flags=re.IGNORECASE)
+        pattern = re.escape(spelling)
+        if len(spelling) < 3:
+            pattern = rf"(?<![^\W_]){pattern}(?![^\W_])"
+        text = re.sub(pattern, "…", text, flags=re.IGNORECASE)
     return text
 
 
 def _parts(url: str) -> set[str]:
-    """Return the parts of a URL between its delimiters, split finely and coarsely."""
+    """Return the parts of a URL between its delimiters, split finely and coarsely; without the names of options."""
     rest = url.partition("://")[2]
     match = _webhook(url)
     if match is not None:
         rest = f"{match['user'] or ''}/{match['rest'] or ''}"
+    options = _OPTIONS | SERVICES.get(scheme(url), frozenset())
+    rest = re.sub(rf"(?<=[?&;])(?:{'|'.join(sorted(options))})(?==)", "", rest, flags=re.IGNORECASE)
     return {
         part for signs in (r"[/?&=#;]+", r"[/:@?&=#,;]+", r"[/:@?&=#,;+]+") for part in re.split(signs, rest) if part
     }

@@ -21,7 +21,8 @@ from eventlog.errors import ConfigError, InvalidEvent
 from eventlog.format import alerts, builtin, envelope, ids, schemas, timestamps
 from eventlog.format.control import RECORDED, WRITERS, Role
 from eventlog.importers import claude_code, foreign_types, sources
-from eventlog.importers.engine import CHECKPOINT_EVENT, REJECTED_EVENT, Importer
+from eventlog.importers.checkpoints import CHECKPOINT_EVENT
+from eventlog.importers.engine import REJECTED_EVENT, importing
 from eventlog.importers.jsonl import Jsonl
 from eventlog.indexer.alarm import ALARM_EVENT
 from eventlog.indexer.policies import RETENTION_EVENT
@@ -229,9 +230,8 @@ def test_the_command_emits_operator_events(root: Path, run: Run) -> None:
 def import_(root: Path, tmp_path: Path, *types: str) -> dict[str, int]:
     source = tmp_path / "foreign.jsonl"
     source.write_text("".join(json.dumps({"type": each, "keep_days": 0}) + "\n" for each in types))
-    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-    done = Importer(recorder, Jsonl(type_field="type")).run(source)
-    recorder.shutdown()
+    with importing(Config(root=str(root), strict=True), Jsonl(type_field="type")) as importer:
+        done = importer.run(source)
     return done.renamed
 
 
@@ -288,9 +288,8 @@ def test_a_transcript_stays_a_transcript(root: Path, tmp_path: Path) -> None:
     """Whatever its lines call themselves."""
     source = tmp_path / "session.jsonl"
     source.write_text('{"type": "price_set", "event_type": "retention_set", "keep_days": 0}\n')
-    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-    Importer(recorder, claude_code.ClaudeCode()).run(source)
-    recorder.shutdown()
+    with importing(Config(root=str(root), strict=True), claude_code.ClaudeCode()) as importer:
+        importer.run(source)
     assert written(root) == {"claude_code"}
 
 

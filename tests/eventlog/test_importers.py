@@ -9,8 +9,8 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from eventlog.errors import ImportFailed, InvalidEvent, WriteFailed
 from eventlog.format import timestamps
 from eventlog.format.control import Role
 from eventlog.importers.claude_code import SOURCE, ClaudeCode
-from eventlog.importers.engine import Imported, Importer, follow
+from eventlog.importers.engine import Imported, Importer, follow, importing
 from eventlog.importers.jsonl import Jsonl, guess_time_field
 from eventlog.importers.sources import Format
 from eventlog.record.recorder import Recorder
@@ -39,14 +39,8 @@ def import_(root: Path, *paths: Path, format_: Format | None = None) -> Imported
     return total
 
 
-@contextmanager
-def importer_of(root: Path, format_: Format | None = None) -> Iterator[Importer]:
-    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-    try:
-        with Importer(recorder, format_ or ClaudeCode()) as importer:
-            yield importer
-    finally:
-        recorder.shutdown()
+def importer_of(root: Path, format_: Format | None = None) -> AbstractContextManager[Importer]:
+    return importing(Config(root=str(root), strict=True), format_ or ClaudeCode())
 
 
 def events(root: Path, event_type: str) -> list[dict[str, Any]]:

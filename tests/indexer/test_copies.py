@@ -12,13 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventlog.config import Config
-from eventlog.format.control import Role
 from eventlog.importers.claude_code import ClaudeCode
-from eventlog.importers.engine import Importer
+from eventlog.importers.engine import importing
 from eventlog.indexer.indexer import Indexer
 from eventlog.indexer.replay import replay, verify
 from eventlog.queries.store import ReadStore
-from eventlog.record.recorder import Recorder
 
 Line = dict[str, Any]
 LINES = "FROM events WHERE event_type = 'claude_code'"
@@ -55,9 +53,8 @@ class Log(NamedTuple):
         return path
 
     def take(self, path: Path, workspace: str | None = None) -> None:
-        recorder = Recorder(Config(root=str(self.root), strict=True), role=Role.MAINTENANCE)
-        Importer(recorder, ClaudeCode(workspace=workspace)).run(path)
-        recorder.shutdown()
+        with importing(Config(root=str(self.root), strict=True), ClaudeCode(workspace=workspace)) as importer:
+            importer.run(path)
 
     def catch_up(self) -> None:
         Indexer(self.root).catch_up()

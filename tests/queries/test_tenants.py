@@ -12,8 +12,7 @@ import pytest
 
 from eventlog.config import Config
 from eventlog.errors import BlobUnreadable, QueryFailed
-from eventlog.format.control import Role
-from eventlog.importers.engine import Importer
+from eventlog.importers.engine import importing
 from eventlog.importers.jsonl import Jsonl
 from eventlog.log import blobs
 from eventlog.maintenance.verification import verify
@@ -95,9 +94,8 @@ def test_a_field_that_looks_like_a_reference_is_none(root: Path, tmp_path: Path,
         emitted(root, msgspec.Raw(raw.encode()), "a")
     else:
         (tmp_path / "f.jsonl").write_text(raw + "\n")
-        recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-        Importer(recorder, Jsonl(type_="note", workspace="a")).run(tmp_path / "f.jsonl")
-        recorder.shutdown()
+        with importing(Config(root=str(root), strict=True), Jsonl(type_="note", workspace="a")) as importer:
+            importer.run(tmp_path / "f.jsonl")
     index(root)
     (event,) = (each for each in ReadStore(root, workspace="a").events().events if "q" in each.data())
     assert event.data() == json.loads(raw)

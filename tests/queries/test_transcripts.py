@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pytest
 from eventlog.config import Config
 from eventlog.format.control import Role
 from eventlog.importers.claude_code import SOURCE, ClaudeCode
-from eventlog.importers.engine import Importer
+from eventlog.importers.engine import importing
 from eventlog.importers.jsonl import Jsonl
 from eventlog.indexer import replay
 from eventlog.indexer.indexer import Indexer
@@ -37,11 +38,9 @@ PER_MODEL = f"SELECT model, count(*), {', '.join(f'sum({name})::BIGINT' for name
 
 
 def import_all(root: Path, paths: list[Path], workspace: str | None = None) -> None:
-    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-    importer = Importer(recorder, ClaudeCode(workspace=workspace))
-    for path in paths:
-        importer.run(path)
-    recorder.shutdown()
+    with importing(Config(root=str(root), strict=True), ClaudeCode(workspace=workspace)) as importer:
+        for path in paths:
+            importer.run(path)
 
 
 def per_model(store: ReadStore) -> dict[str, tuple[int, ...]]:
@@ -356,15 +355,11 @@ def _import_under_fire(root: Path, paths: list[Path], *, seed: int) -> None:
                 [sys.executable, "-m", "eventlog", "index", "--watch", "--root", str(root)], cwd=PROJECT,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            recorder = Recorder(
-                Config(root=str(root), strict=True, segment_max_bytes=random_.choice([5000, 10**6])),
-                role=Role.MAINTENANCE,
-            )
-            importer = Importer(recorder, ClaudeCode())
-            importer._known.clear()
-            for path in shuffled[start : start + max(len(paths) // 3, 1)]:
-                importer.run(path)
-            recorder.shutdown()
+            shutil.rmtree(root / "log" / "import_checkpoint", ignore_errors=True)  # so that all is appended again
+            settings = Config(root=str(root), strict=True, segment_max_bytes=random_.choice([5000, 10**6]))
+            with importing(settings, ClaudeCode()) as importer:
+                for path in shuffled[start : start + max(len(paths) // 3, 1)]:
+                    importer.run(path)
             time.sleep(random_.uniform(0.2, 0.8))
             process.kill()
             process.wait()
@@ -387,11 +382,9 @@ def test_real_jsonl_is_imported_whole(root: Path, real_data: Path, name: str) ->
     paths = sorted((real_data / name).glob("*.jsonl"))
     lines = [line for path in paths for line in path.read_bytes().splitlines() if line.strip()]
     for _ in range(2):
-        recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-        importer = Importer(recorder, Jsonl(**options))
-        for path in paths:
-            importer.run(path)
-        recorder.shutdown()
+        with importing(Config(root=str(root), strict=True), Jsonl(**options)) as importer:
+            for path in paths:
+                importer.run(path)
     Indexer(root).catch_up()
     store = ReadStore(root)
     rows = store.sql("SELECT payload FROM events WHERE event_type NOT LIKE 'import_%'", row_limit=10**6).rows

@@ -13,11 +13,9 @@ import pytest
 from eventlog.config import Config
 from eventlog.errors import QueryFailed
 from eventlog.format import ids
-from eventlog.format.control import Role
 from eventlog.importers.claude_code import ClaudeCode
-from eventlog.importers.engine import Importer
+from eventlog.importers.engine import importing
 from eventlog.queries.store import ReadStore
-from eventlog.record.recorder import Recorder
 from fixtures import transcripts
 from tests.conftest import Run
 from tests.indexer.support import index, line, segment
@@ -166,11 +164,10 @@ def test_commands_ask_which_is_meant(both: ReadStore, run: Run) -> None:
 
 def test_a_session_that_was_imported_for_two_workspaces(root: Path) -> None:
     """Has the same calls, tools and messages in both: no line of one is taken for a copy of the other's."""
-    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     for workspace in WORKSPACES:
-        for path in sorted(transcripts.FOLDER.rglob("*.jsonl")):
-            Importer(recorder, ClaudeCode(workspace=workspace)).run(path)
-    recorder.shutdown()
+        with importing(Config(root=str(root), strict=True), ClaudeCode(workspace=workspace)) as importer:
+            for path in sorted(transcripts.FOLDER.rglob("*.jsonl")):
+                importer.run(path)
     index(root)
     stores = [ReadStore(root, workspace=name) for name in WORKSPACES]
     for view, columns in {

@@ -12,7 +12,7 @@ import pytest
 from eventlog.config import Config
 from eventlog.format.control import Role
 from eventlog.importers.claude_code import SOURCE, ClaudeCode
-from eventlog.importers.engine import Importer
+from eventlog.importers.engine import importing
 from eventlog.indexer import replay
 from eventlog.indexer.indexer import Indexer
 from eventlog.queries.store import ReadStore
@@ -36,9 +36,8 @@ def import_into(root: Path, paths: list[Path], workspaces: tuple[str | None, ...
     """Import each file into a segment of its own, so that they can be loaded in any order."""
     for workspace in workspaces:
         for path in paths:
-            recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-            Importer(recorder, ClaudeCode(workspace=workspace)).run(path)
-            recorder.shutdown()
+            with importing(Config(root=str(root), strict=True), ClaudeCode(workspace=workspace)) as importer:
+                importer.run(path)
     recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
     for model in MODELS:
         recorder.emit("price_set", {"model": model} | PRICE)

@@ -9,11 +9,9 @@ import pytest
 
 from eventlog.config import Config
 from eventlog.format import builtin
-from eventlog.format.control import Role
 from eventlog.importers.claude_code import SOURCE, ClaudeCode
-from eventlog.importers.engine import Importer
+from eventlog.importers.engine import importing
 from eventlog.queries.store import ReadStore
-from eventlog.record.recorder import Recorder
 from fixtures import transcripts
 from tests.queries.alerts.support import add, checked, emit, rule, states
 
@@ -43,11 +41,9 @@ def test_a_run_id_may_be_in_two_workspaces(root: Path, bad: str) -> None:
 def test_what_was_imported_into_two_workspaces_costs_each_of_them(root: Path) -> None:
     """The same messages: the rule of each reads what the cost report of each says, and one over all the sum of both."""
     for workspace in ("a", "b"):
-        recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-        importer = Importer(recorder, ClaudeCode(workspace=workspace))
-        for path in SOURCE.find([transcripts.FOLDER]):
-            importer.run(path)
-        recorder.shutdown()
+        with importing(Config(root=str(root), strict=True), ClaudeCode(workspace=workspace)) as importer:
+            for path in SOURCE.find([transcripts.FOLDER]):
+                importer.run(path)
     year = {"window_s": 366 * 86400.0}
     for scope in SCOPES:
         add(root, rule(f"cost {scope}", "cost", "0.01", **year), workspace=scope)
