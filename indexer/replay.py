@@ -323,8 +323,9 @@ def _has_segments(root: str | Path) -> bool:
 
 
 def _finish(connection: duckdb.DuckDBPyConnection) -> Digest:
-    """Create the views of typed events, and return the digest of the new index."""
+    """Create the views that depend on what is in the new index, and return its digest."""
     connection.begin()
+    projections.read_sources(connection)
     typed.create_views(connection)
     connection.commit()
     return engine.within_memory(connection, partial(digest, connection))

@@ -107,14 +107,15 @@ FROM events GROUP BY event_type
 _VIEW = re.compile(r"""CREATE VIEW \w+ AS SELECT \* FROM "system"\.main\.query\('((?:[^']|'')*)'\);""")
 
 
-def view(name: str, query: str) -> str:
-    """Return the CREATE VIEW statement for `query`.
+def view(name: str, query: str, *, replace: bool = False) -> str:
+    """Return the CREATE VIEW statement for `query`; with `replace`, for a view that is there already.
 
     DuckDB stores a view as a parse tree, which every batch and every query would read, and every batch would write.
     This view stores `query` as a text, which DuckDB parses when the view is queried (docs/decisions/0022).
     """
     # The full name, since a user may have a macro called `query`.
-    return f"CREATE VIEW {name} WITH (DEFER_BINDING) AS FROM system.main.query({literal(query.strip())})"
+    create = "CREATE OR REPLACE VIEW" if replace else "CREATE VIEW"
+    return f"{create} {name} WITH (DEFER_BINDING) AS FROM system.main.query({literal(query.strip())})"
 
 
 def query_of(definition: str) -> str | None:

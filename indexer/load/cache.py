@@ -6,10 +6,11 @@ the larger the index is, the longer that takes (docs/decisions/0021).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Collection, Iterable, Set
 
 import duckdb
 
+from eventlog.importers import sources
 from eventlog.indexer.index import checkpoint
 from eventlog.indexer.index.checkpoint import Checkpoint
 from eventlog.indexer.views import typed
@@ -32,6 +33,8 @@ class IndexCache:
         self._promoted: list[PromotedColumn] | None = None
         #: The CREATE VIEW statements of typed events, by event type.
         self.views: dict[str, str] = {}
+        #: Event types of sources that the views read.
+        self._sources: set[str] = set()
         #: `_ids` holds each id of the index that is higher than this. None: not known.
         self._floor: str | None = None
         self._ids: set[str] = set()
@@ -62,8 +65,15 @@ class IndexCache:
         self._promoted = None
 
     def forget_views(self) -> None:
-        """Create the views of typed events again: their creation was rolled back."""
+        """Create views again: their creation was rolled back."""
         self.views = {}
+        self._sources = set()
+
+    def unread_sources(self, event_types: Collection[str]) -> set[str]:
+        """Return those of the event types that are of sources and were not asked for before."""
+        new = set(event_types).intersection(sources.event_types()) - self._sources
+        self._sources |= new
+        return new
 
     def lacks(self, connection: duckdb.DuckDBPyConnection, ids: Set[str], lowest: str) -> bool:
         """Return whether the index certainly has none of these ids. `lowest` is the lowest; all are in lower case."""

@@ -35,7 +35,7 @@ from eventlog.indexer.load.bulk import BlockBuffer
 from eventlog.indexer.load.cache import IndexCache
 from eventlog.indexer.load.staging import as_csv, as_table
 from eventlog.indexer.sql import literal
-from eventlog.indexer.views import typed
+from eventlog.indexer.views import projections, typed
 from eventlog.log.reader import Line
 
 _RAW_MAX_BYTES = 64 * 1024
@@ -129,6 +129,9 @@ def store(connection: duckdb.DuckDBPyConnection, blocks: BlockBuffer, staged: St
         marks = (cache.checkpoints.get(name) for name in blocks.events.keys() | staged.events.keys())
         event_types -= {mark.event_type for mark in marks if mark is not None and mark.events}
         sample = partial(_sample, blocks)
+        new = cache.unread_sources(event_types)
+        if new:
+            projections.read_sources(connection, new)
         if event_types and typed.prepare(connection, event_types, sample):
             cache.forget_columns()
             typed.create_views(connection, cache.views)

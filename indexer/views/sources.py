@@ -9,7 +9,7 @@ could not be filled.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
 import duckdb
@@ -181,14 +181,17 @@ def promoted() -> list[PromotedColumn]:
     return [column for _, views in _all() for column in views.promoted]
 
 
-def united(view: str, recorded: str) -> str:
-    """Return the query of a view: the selects of all sources and that of recorded events. Raises InvalidSource."""
-    return " UNION ALL BY NAME ".join(map(_in_parentheses, [recorded, *_selects(view)]))
+def united(view: str, recorded: str, present: Collection[str]) -> str:
+    """Return the query of a view: that of recorded events, and the selects of sources. Raises InvalidSource.
+
+    Of those sources that have one of the event types `present`.
+    """
+    return " UNION ALL BY NAME ".join(map(_in_parentheses, [recorded, *_selects(view, present)]))
 
 
-def sessions() -> str:
+def sessions(present: Collection[str]) -> str:
     """Return a query with one row per workspace and session that a source says something of. Raises InvalidSource."""
-    rows = " UNION ALL BY NAME ".join(map(_in_parentheses, [_NO_SESSIONS, *_selects("sessions")]))
+    rows = " UNION ALL BY NAME ".join(map(_in_parentheses, [_NO_SESSIONS, *_selects("sessions", present)]))
     return _SESSIONS_OF_SOURCES.format(rows=rows)
 
 
@@ -209,8 +212,11 @@ def _in_parentheses(select: str) -> str:
     return f"FROM (\n{select}\n)"  # the select may end in a comment
 
 
-def _selects(view: str) -> Iterator[str]:
-    return (select for _, views in _all() if (select := getattr(views, view)) is not None)
+def _selects(view: str, present: Collection[str]) -> Iterator[str]:
+    for source, views in _all():
+        select = getattr(views, view)
+        if select is not None and not set(present).isdisjoint(source.event_types):
+            yield select
 
 
 def _all() -> list[tuple[Source, SourceViews]]:

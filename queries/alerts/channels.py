@@ -187,8 +187,8 @@ def may_hold_secret(channel: str) -> bool:
 def redacted(text: str, url: str) -> str:
     """Return a text with the parts of a URL that may be secret replaced by `…`, however they are encoded in it.
 
-    The host and port of a webhook, and the names of options stay, unless a part is the same word. A part of one or two characters is
-    replaced only where it stands alone.
+    The host and port of a webhook, and the names of options stay, unless a part is the same word. A part of one or two
+    characters is replaced only where it stands alone.
     """
     text = text.replace(url, label(url))
     spellings = {spelling for part in _parts(url) for spelling in _spellings(part)}

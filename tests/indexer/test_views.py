@@ -13,20 +13,25 @@ from hypothesis import strategies as st
 from eventlog.config import Config
 from eventlog.format.builtin import RunFinished, RunStarted, Step
 from eventlog.format.schemas import RESERVED
+from eventlog.importers import sources
+from eventlog.indexer import replay
 from eventlog.indexer.index import index_file
 from eventlog.indexer.index.schema import query_of, view
+from eventlog.indexer.indexer import Indexer
 from eventlog.indexer.views import projections
 from eventlog.record.recorder import Recorder
-from tests.indexer.support import index
+from tests.indexer.support import index, line, segment
 
 OURS = [*projections.views(), "quarantine", "event_types"]
 
 
 @pytest.fixture(scope="module")
 def empty_index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of an index without events."""
+    """The file of an index without events, of which the views read all sources."""
     root = tmp_path_factory.mktemp("root")
     index(root)
+    with duckdb.connect(str(index_file.index_path(root))) as connection:
+        projections.read_sources(connection, sources.event_types())
     return index_file.index_path(root)
 
 
@@ -63,8 +68,9 @@ def test_what_duckdb_says_of_a_view_gives_back_its_query(empty_index: Path, name
         made = query_of(definition)
         assert made is not None
         assert connection.execute(made).fetchall() == []
-    if name in projections.views():
-        assert made == projections.views()[name].strip()
+    full = projections.views(sources.event_types())
+    if name in full:
+        assert made == full[name].strip()
 
 
 def test_a_part_that_wants_one_type_wants_nothing_else(empty_index: Path) -> None:
@@ -84,6 +90,33 @@ _OF_ONE_TYPE = re.compile(
     r"WHERE\s+(event_type\s*=\s*'[a-z_]+'(?:[^()]|\([^()]*\))*?)(?=\)|\b(?:GROUP|ORDER|UNION|WINDOW|LIMIT)\b|$)",
     re.DOTALL,
 )
+
+
+def _read(root: Path) -> set[str]:
+    """The event types of sources that the calls of models are read from."""
+    with duckdb.connect(str(index_file.index_path(root)), read_only=True) as connection:
+        ((definition,),) = connection.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'llm_calls'").fetchall()
+    query = query_of(definition) or ""
+    return {each for each in sources.event_types() if f"event_type = '{each}'" in query}
+
+
+def test_views_read_a_source_from_its_first_event_on(tmp_path: Path) -> None:
+    """Whether an indexer goes on or is another one, and after a replay, of what only the index has as well."""
+    kept = segment(tmp_path, line(1))
+    index(tmp_path)
+    assert _read(tmp_path) == set()
+    gone = segment(tmp_path, line(2, "codex"), event_type="codex")
+    index(tmp_path)
+    assert _read(tmp_path) == {"codex"}
+    indexer = Indexer(tmp_path)
+    indexer.catch_up()
+    segment(tmp_path, line(3, "claude_code"), event_type="claude_code")
+    indexer.catch_up()
+    assert _read(tmp_path) == {"claude_code", "codex"}
+    gone.unlink()
+    replay.replay(tmp_path)
+    assert _read(tmp_path) == {"claude_code", "codex"}
+    assert kept.exists()
 
 
 def test_no_event_type_has_the_name_of_a_view() -> None:
