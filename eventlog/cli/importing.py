@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import inspect
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import click
@@ -15,15 +17,17 @@ from eventlog import config
 from eventlog.cli.main import configured, root_option, say, tell
 from eventlog.cli.text import counted, printable
 from eventlog.errors import ConfigError, ImportFailed
-from eventlog.importers import foreign_types, sources
+from eventlog.importers import discovery, foreign_types, pipe, sources
 from eventlog.importers.engine import Imported, Importer, follow, importing
 from eventlog.importers.jsonl import Jsonl, guess_time_field
 from eventlog.importers.recognition import Recognition, hint
-from eventlog.importers.records import is_compressed, open_source
+from eventlog.importers.records import open_source
 from eventlog.importers.sources import Format, Source
 
 _FOLLOW_S = 0.5
 _SHOWN_MAX = 20
+#: The files of a folder that `import jsonl` reads, rotated and compressed ones as well.
+_LINES = ("*.jsonl", "*.jsonl.*", "*.ndjson", "*.ndjson.*", "*.json", "*.json.*", "*.log", "*.log.*", "*.log-*")
 
 
 class ImportGroup(click.Group):
@@ -59,7 +63,7 @@ def import_() -> None:
 
 
 @import_.command(name="jsonl")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--type", "type_", metavar="T", help="The event type of all lines.")
 @click.option("--type-field", metavar="F", help="The field that holds the type; PushEvent becomes push_event.")
 @click.option("--time-field", metavar="F", help="The field that holds the time: ISO 8601, or epoch s, ms, us or ns.")
@@ -70,7 +74,7 @@ def import_() -> None:
 @click.option("--follow", "following", is_flag=True, help="Go on as the files grow.")
 @root_option
 def jsonl(
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
     following: bool,
     root: str | None,
     type_: str | None,
@@ -82,6 +86,9 @@ def jsonl(
     agent: str | None,
 ) -> None:
     """Import JSON lines, plain, .gz or .zst; each object becomes a payload as it stands.
+
+    FILE may be a folder, a pattern in quotes, whose new files are found while following,
+    or - for standard input.
 
     Fields may be dotted paths. Without an id field, an event is its bytes, its file and how
     often the same bytes came before. A type that is a name of eventlog's own, such as price_set,
@@ -102,14 +109,47 @@ def jsonl(
         workspace=workspace,
         agent=agent,
     )
-    if following and any(is_compressed(path) for path in files):
-        raise click.UsageError("a compressed file cannot be followed")
-    missing = [path for path in files if not path.is_file()]
-    if missing and not following:
-        raise ImportFailed(f"{missing[0]} is not a file; nothing was imported")
+    if pipe.NAME in files:
+        if following or len(files) > 1:
+            raise click.UsageError("- is standard input: it is read to its end, and alone")
+        with _importing(root, format_) as importer:
+            _finish(importer.run_pipe(sys.stdin.buffer))  # type: ignore[arg-type]  # typeshed: BinaryIO
+        return
+    named = _Named(files)
+    if not following:
+        named.check()
     if time_field is None:
-        _hint_time_field(files)
-    _import(root, format_, lambda: list(files), following)
+        _hint_time_field(named.find())
+    _import(root, format_, named.find, following, named.unreadable)
+
+
+class _Named:
+    """Files that are named by paths, folders, and patterns in quotes, which are matched again and again."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        #: Messages about folders that could not be read when the files were looked for last.
+        self.unreadable: list[str] = []
+
+    def check(self) -> None:
+        """Raise ImportFailed where a name stands for no file."""
+        for name in self._names:
+            if not self._of(name):
+                what = f"no {', '.join(_LINES)} in" if Path(name).is_dir() else "there is no file"
+                raise ImportFailed(f"{what} {name}; nothing was imported")
+
+    def find(self) -> list[Path]:
+        """Return the files that there are, each once, in the order of their names."""
+        self.unreadable.clear()
+        return list(dict.fromkeys(path for name in self._names for path in self._of(name)))
+
+    def _of(self, name: str) -> list[Path]:
+        path = Path(name)
+        if path.is_dir():
+            return sorted(discovery.files_below(path, _LINES, self.unreadable))
+        if path.exists() or not glob.has_magic(name):
+            return [path] if path.is_file() else []
+        return sorted(found for each in glob.iglob(name, recursive=True) if (found := Path(each)).is_file())
 
 
 def _warn_of_sources() -> None:
@@ -197,15 +237,19 @@ def _import(
     unreadable: Sequence[str] = (),
 ) -> None:
     """Import what `find` finds; `unreadable` has messages about folders, after it was called."""
-    _warn_of_sources()
-    settings = configured(root, strict=True)
-    if settings.mode is config.Mode.OFF:
-        raise ConfigError("eventlog is turned off (mode off, or an empty EVENTLOG_DIR); turn it on to import")
-    with importing(settings, format_) as importer:
+    with _importing(root, format_) as importer:
         if following:
             _follow(importer, find)
         else:
             _import_once(importer, find(), unreadable)
+
+
+def _importing(root: str | None, format_: Format) -> AbstractContextManager[Importer]:
+    _warn_of_sources()
+    settings = configured(root, strict=True)
+    if settings.mode is config.Mode.OFF:
+        raise ConfigError("eventlog is turned off (mode off, or an empty EVENTLOG_DIR); turn it on to import")
+    return importing(settings, format_)
 
 
 def _import_once(importer: Importer, paths: list[Path], unreadable: Sequence[str]) -> None:
@@ -213,6 +257,11 @@ def _import_once(importer: Importer, paths: list[Path], unreadable: Sequence[str
     with click.progressbar(paths, file=sys.stderr, label="importing", hidden=not sys.stderr.isatty()) as bar:
         for path in bar:
             total.add(importer.run(path))
+    _finish(total)
+
+
+def _finish(total: Imported) -> None:
+    """Report what was imported. Raises ImportFailed where some of it was not."""
     _report(total)
     failures = total.failures
     if total.rejected and total.rejected == total.events:
@@ -246,7 +295,7 @@ def _report(done: Imported) -> None:
         tell(f"{counted(count, 'line')} of type {foreign}: that is a name of eventlog's own, now {named}")
 
 
-def _hint_time_field(files: tuple[Path, ...]) -> None:
+def _hint_time_field(files: list[Path]) -> None:
     for path in files[:1]:
         if path.is_file():
             with open_source(path) as file:

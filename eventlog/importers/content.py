@@ -66,6 +66,10 @@ class Content:
         before, self.version = self.version, (stat.st_size, stat.st_mtime_ns)
         return before != self.version
 
+    def is_waiting(self) -> bool:
+        """Say whether the next line may take its time. A file's do not."""
+        return False
+
     def lines(self, offset: int) -> Iterator[SourceLine]:
         """Yield the lines behind an offset, in uncompressed bytes. Raises ImportFailed."""
         file = self._from_start()

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
 from typing import NamedTuple
@@ -28,9 +29,10 @@ from eventlog.format.envelope import Envelope
 from eventlog.importers import checkpoints, foreign_types
 from eventlog.importers.content import Content, file_of
 from eventlog.importers.followed import Followed
-from eventlog.importers.identity import Part, parts_of_log, parts_of_session
+from eventlog.importers.identity import Part, part_of_pipe, parts_of_log, parts_of_session
+from eventlog.importers.pipe import Pipe
 from eventlog.importers.positions import Count, Position, Positions, digest_of
-from eventlog.importers.reading import Reading
+from eventlog.importers.reading import Line, Reading
 from eventlog.importers.records import Record, path_name, split_records
 from eventlog.importers.sources import Format
 from eventlog.log import blob_store
@@ -138,6 +140,15 @@ class Importer:
                     each.close()
         return done
 
+    def run_pipe(self, file: BufferedReader) -> Imported:
+        """Import what another program writes to us, as it comes, until it ends. Raises WriteFailed, ImportFailed."""
+        done = Imported(sources=1)
+        pipe = Pipe(file)
+        with self._positions.step():
+            part = self._begun(part_of_pipe(pipe, self._format.source_name(pipe.path), self._positions))
+        self._read(part, done, following=False)
+        return done
+
     def rest(self) -> Imported:
         """Import what was written to followed files after they were renamed or removed. Raises WriteFailed."""
         done = Imported()
@@ -197,26 +208,30 @@ class Importer:
 
     def _read(self, part: Part, done: Imported, *, following: bool) -> None:
         """Read a source from its position to its end, in steps."""
-        root, reading = self._recorder.config.root, None
+        root, number = self._recorder.config.root, part.position.id
         logged = set() if part.cut_off_ns is None else checkpoints.ids_since(root, part.cut_off_ns)
         done.skipped_bytes += part.position.offset
-        while reading is None or not reading.ended:
+        if not part.position.counted:
             with self._positions.step():
-                position = self._positions.get(part.position.id)
-                if not position.counted:
-                    self._count_before(part.content, position)
-                if reading is None or reading.offset != position.offset:
+                self._count_before(part.content, part.position)
+        reading = Reading(part.content, part.position.offset)
+        while not reading.ended:
+            lines = reading.next()
+            with self._positions.step():
+                position = self._positions.get(number)
+                if position.offset != reading.offset:  # another import went on with it meanwhile
                     reading = Reading(part.content, position.offset)
-                self._step(reading, position, logged, done)
+                    continue
+                self._append(lines, position, logged, done)
+                reading.move(position)
                 self._note(reading, position, following=following)
                 self._positions.save(position)
         if reading.failure is not None:
             done.failures.append(reading.failure)
         done.unfinished += reading.unfinished
 
-    def _step(self, reading: Reading, position: Position, logged: set[str], done: Imported) -> None:
-        """Append what is new in the next lines of a source."""
-        lines = reading.next()
+    def _append(self, lines: list[Line], position: Position, logged: set[str], done: Imported) -> None:
+        """Append what is new in lines of a source."""
         digests = {record: digest_of(record.data) for line in lines for record in line.records}
         counts = self._positions.counts(position, set(digests.values()))
         batch = _Batch(self._recorder)
@@ -236,7 +251,6 @@ class Importer:
                         done.count(each.event_type, reason)
         batch.write()
         self._positions.count(position, counts)
-        reading.move(position)
 
     def _count_before(self, content: Content, position: Position) -> None:
         """Count the records before a position that only the log knows of."""
@@ -249,6 +263,7 @@ class Importer:
                 count.imported = count.passed = count.passed + 1
         self._positions.count(position, counts)
         position.counted = True
+        self._positions.save(position)
 
     def _note(self, reading: Reading, position: Position, *, following: bool) -> None:
         """Note what is known of a file after a step, and log it now and then."""

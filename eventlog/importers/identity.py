@@ -81,6 +81,16 @@ def parts_of_log(content: Content, base: str, positions: Positions, *, replaced:
     yield Part(content, positions.add(_new(content, base, positions.next_name(base))))
 
 
+def part_of_pipe(content: Content, base: str, positions: Positions) -> Part:
+    """Return what to read for standard input: it is known again by its first 4 KiB, and new with less than that."""
+    first = content.beginning()
+    if len(first) == COMPARED_BYTES:
+        for position in positions.beginning_with(COMPARED_BYTES, fingerprint(first)):
+            if position.base == base:
+                return Part(content, position, again=True)
+    return Part(content, positions.add(_new(content, base, positions.next_name(base))))
+
+
 def _new(content: Content, base: str, name: str) -> Position:
     return Position(source=content.name, base=base, name=name, path=content.name, file=content.file)
 

@@ -11,7 +11,7 @@ import msgspec
 from eventlog.errors import InvalidEvent
 from eventlog.format import envelope, ids, timestamps
 from eventlog.format.envelope import Envelope
-from eventlog.importers import foreign_types
+from eventlog.importers import foreign_types, pipe
 from eventlog.importers.records import importer_parts, path_name
 
 Fields = dict[str, msgspec.Raw]
@@ -63,6 +63,8 @@ class Jsonl:
 
         The path, because two devices' files may hold equal lines that are not the same event.
         """
+        if path == Path(pipe.NAME):
+            return self._source or pipe.NAME
         return self._source or path_name(path).removesuffix(".zst").removesuffix(".gz")
 
     def envelopes(self, data: bytes, source: str, occurrence: int) -> list[Envelope]:

@@ -56,7 +56,7 @@ class Reading:
                 lines.append(Line(records, line.length, line.terminated))
                 self._taken.append(line)
                 size += line.length
-                if size >= _STEP_BYTES:
+                if size >= _STEP_BYTES or self.content.is_waiting():
                     return lines
         except ImportFailed as error:
             self.failure = str(error)
