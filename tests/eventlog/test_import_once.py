@@ -245,6 +245,22 @@ def test_another_import_is_waited_for_within_a_bound(
     other.close()
 
 
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not count what a process reads")
+def test_of_a_known_file_only_what_is_new_is_read(root: Path, tmp_path: Path) -> None:
+    """However long it is already."""
+
+    def read_bytes() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    log = tmp_path / "app.log"
+    log.write_text("".join(f'{{"n":{number},"text":"{"x" * 1000}"}}\n' for number in range(8000)))
+    _import(root, log)
+    _write(log, *range(50), mode="a")
+    before = read_bytes()
+    assert _import(root, log).events == 50
+    assert read_bytes() - before < 1_000_000
+
+
 # -- following -------------------------------------------------------------------------------
 
 
