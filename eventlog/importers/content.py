@@ -6,6 +6,7 @@ another name after its rotation, and compressed after that.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ class Content:
     `file` says which one it is (`2049:131`, device and inode), also when it is renamed. `version` is its
     size and when it was changed, in ns, as of its opening.
     """
+
+    can_be_read_again = True
 
     def __init__(self, path: Path) -> None:
         """Open a file. Raises ImportFailed."""
@@ -88,13 +91,14 @@ class Content:
 
     def prefix_hash(self, offset: int) -> str | None:
         """Return the hash of all bytes before an offset, as earlier versions logged it; None where it ends before."""
-        file, found = self._from_start(), hashlib.blake2b(digest_size=16)
-        while offset > 0:
-            block = file.read(min(offset, _BLOCK_BYTES))
-            if not block:
-                return None
-            found.update(block)
-            offset -= len(block)
+        found = hashlib.blake2b(digest_size=16)
+        with open_source(self.path) as file:
+            while offset > 0:
+                block = file.read(min(offset, _BLOCK_BYTES))
+                if not block:
+                    return None
+                found.update(block)
+                offset -= len(block)
         return found.hexdigest()
 
     def continues(self, position: Position) -> bool:
@@ -109,6 +113,13 @@ class Content:
             return False
         return position.tail is None or fingerprint(before) == position.tail
 
+    def recognise_in(self, position: Position) -> None:
+        """Note in a position the first bytes by which the content is known again."""
+        if position.head_bytes < COMPARED_BYTES:
+            with contextlib.suppress(ImportFailed):  # a damaged archive; its import says so
+                head = self.beginning()
+                position.head_bytes, position.head = len(head), fingerprint(head)
+
     def begins_with(self, other: Content) -> bool:
         """Say whether all of some other content is at the beginning of this one. Raises ImportFailed."""
         offset = 0
@@ -119,10 +130,13 @@ class Content:
         return True
 
     def _read(self, offset: int, size: int) -> bytes:
-        file = self._from_start()
+        """Return some bytes, whatever `lines` is reading meanwhile."""
         try:
-            skip(file, offset)
-            return file.read(size)
+            if not self.compressed:
+                return os.pread(self._file.fileno(), size, offset)
+            with open_source(self.path) as file:
+                skip(file, offset)
+                return file.read(size)
         except Exception as error:
             if not is_damage(error):
                 raise

@@ -214,18 +214,24 @@ class Importer:
         if not part.position.counted:
             with self._positions.step():
                 self._count_before(part.content, part.position)
-        reading = Reading(part.content, part.position.offset)
-        while not reading.ended:
-            lines = reading.next()
+        reading, lines = Reading(part.content, part.position.offset), None
+        while lines is not None or not reading.ended:
+            if lines is None:
+                lines = reading.next()
             with self._positions.step():
                 position = self._positions.get(number)
-                if position.offset != reading.offset:  # another import went on with it meanwhile
-                    reading = Reading(part.content, position.offset)
+                if position.offset != reading.offset and part.content.can_be_read_again:
+                    reading, lines = Reading(part.content, position.offset), None  # another import went on with it
+                    continue
+                if position.begun_ns is None:  # and ended
+                    position.begun_ns = time.time_ns()
+                    self._positions.save(position)
                     continue
                 self._append(lines, position, logged, done)
                 reading.move(position)
                 self._note(reading, position, following=following)
                 self._positions.save(position)
+                lines = None
         if reading.failure is not None:
             done.failures.append(reading.failure)
         done.unfinished += reading.unfinished

@@ -51,6 +51,13 @@ def parts_of_log(content: Content, base: str, positions: Positions, *, replaced:
 
     `replaced`: the file that was followed under this path is another one. Close the contents.
     """
+    for position in positions.cut_off(base):
+        if position.path != content.name and (rest := _found_again(position, content)) is not None:
+            yield Part(rest, _found(position, rest, base))
+    yield from _parts_of_log(content, base, positions, replaced=replaced)
+
+
+def _parts_of_log(content: Content, base: str, positions: Positions, *, replaced: bool) -> Iterator[Part]:
     for position in positions.in_file(content.file):
         is_renamed = position.path != content.name
         if (is_renamed or position.offset >= COMPARED_BYTES) and content.continues(position):
@@ -92,7 +99,9 @@ def part_of_pipe(content: Content, base: str, positions: Positions) -> Part:
 
 
 def _new(content: Content, base: str, name: str) -> Position:
-    return Position(source=content.name, base=base, name=name, path=content.name, file=content.file)
+    position = Position(source=content.name, base=base, name=name, path=content.name, file=content.file)
+    content.recognise_in(position)
+    return position
 
 
 def _found(position: Position, content: Content, base: str) -> Position:
@@ -110,6 +119,12 @@ def _renamed(position: Position, content: Content) -> Content | None:
         if file_of(path) == position.file and (found := _continuing(path, position)):
             return found
     return None
+
+
+def _found_again(position: Position, content: Content) -> Content | None:
+    """Return the file of a position where it was found last, else beside a log, under a name that it has by now."""
+    others = (_continuing(path, position) for path in _family(Path(content.name)))
+    return _continuing(Path(position.path), position) or next(filter(None, others), None)
 
 
 def _copied(position: Position, content: Content, positions: Positions, *, is_other: bool = False) -> Content | None:

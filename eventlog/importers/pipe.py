@@ -19,6 +19,8 @@ _READY_S = 0.2
 class Pipe(Content):
     """What another program writes to us. Its first bytes are read when it is opened, to know it again by."""
 
+    can_be_read_again = False
+
     def __init__(self, file: io.BufferedReader) -> None:
         self.path, self.name, self.file = Path(NAME), NAME, NAME
         self.compressed = True  # it has no later either

@@ -63,7 +63,7 @@ class Position(msgspec.Struct, kw_only=True):
     path        where it was found last: `/var/log/app.log.1`
     file        its device and inode then: `2049:131`
     size, changed_ns  of the file, when all of it had been read; None where there is more to read
-    head_bytes, head  how many of its first bytes have this hash
+    head_bytes, head  how many of its first bytes have this hash, those behind the offset as well
     offset      where the next line begins, in uncompressed bytes
     tail        the hash of the bytes before the offset; None where it is not known
     counted     whether the records before the offset are counted
@@ -169,6 +169,10 @@ class Positions:
     def called(self, base: str) -> list[Position]:
         """Return the sources that their format calls so, newest first."""
         return self._select("base = ?", base)
+
+    def cut_off(self, base: str) -> list[Position]:
+        """Return the sources that their format calls so, and of which an import was cut off, newest first."""
+        return self._select("base = ? AND begun_ns IS NOT NULL", base)
 
     def in_file(self, file: str) -> list[Position]:
         """Return the sources that were found in a file last, newest first."""

@@ -34,12 +34,11 @@ class Reading:
         self.offset = offset
         self.ended = self.unfinished = False
         self.failure: str | None = None
-        self._head, self._tail = b"", bytearray()
+        self._tail = bytearray()
         self._lines = self._behind(offset)
         self._taken: list[SourceLine] = []
 
     def _behind(self, offset: int) -> Iterator[SourceLine]:
-        self._head = self.content.beginning()[:offset]
         self._tail += self.content.before(offset) or b""
         yield from self.content.lines(offset)
 
@@ -68,8 +67,6 @@ class Reading:
         for line in self._taken:
             if not line.terminated:
                 break
-            if len(self._head) < COMPARED_BYTES:
-                self._head = (self._head + line.data[:COMPARED_BYTES] + b"\n")[:COMPARED_BYTES]
             if line.length == len(line.data):
                 self._tail += line.data
                 self._tail += b"\n"
@@ -80,7 +77,7 @@ class Reading:
                 del self._tail[:-COMPARED_BYTES]
         del self._tail[:-COMPARED_BYTES]
         position.offset, position.prefix_hash = self.offset, None
-        position.head_bytes, position.head = len(self._head), fingerprint(self._head)
+        self.content.recognise_in(position)
         has_tail = len(self._tail) == min(COMPARED_BYTES, self.offset)
         position.tail = fingerprint(bytes(self._tail)) if has_tail else None
 
