@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import inspect
 import signal
@@ -21,7 +22,7 @@ from eventlog.importers import discovery, foreign_types, pipe, sources
 from eventlog.importers.engine import Imported, Importer, follow, importing
 from eventlog.importers.jsonl import Jsonl, guess_time_field
 from eventlog.importers.recognition import Recognition, hint
-from eventlog.importers.records import open_source
+from eventlog.importers.records import open_source, read_lines, split_records
 from eventlog.importers.sources import Format, Source
 
 _FOLLOW_S = 0.5
@@ -85,7 +86,7 @@ def jsonl(
     workspace: str | None,
     agent: str | None,
 ) -> None:
-    """Import JSON lines, plain, .gz or .zst; each object becomes a payload as it stands.
+    """Import JSON lines, plain or compressed; each object becomes a payload as it stands.
 
     FILE may be a folder, a pattern in quotes, whose new files are found while following,
     or - for standard input.
@@ -297,8 +298,15 @@ def _report(done: Imported) -> None:
 
 def _hint_time_field(files: list[Path]) -> None:
     for path in files[:1]:
-        if path.is_file():
-            with open_source(path) as file:
-                name = guess_time_field(file.readline(1024 * 1024))
-            if name is not None:
-                say(f"no --time-field: the events carry no time (1970); {path.name} seems to have one in {name!r}")
+        name = _first_time_field(path) if path.is_file() else None
+        if name is not None:
+            say(f"no --time-field: the events carry no time (1970); {path.name} seems to have one in {name!r}")
+
+
+def _first_time_field(path: Path) -> str | None:
+    """Return the name of a field of the first record that looks like its time. What is damaged, the import says."""
+    with contextlib.suppress(ImportFailed), open_source(path) as file:
+        for line in read_lines(path, file, 0):
+            for record in split_records(line):
+                return guess_time_field(record.data)
+    return None

@@ -22,6 +22,7 @@ import msgspec
 from eventlog.errors import ImportFailed
 from eventlog.format import ids, timestamps
 from eventlog.format.envelope import Envelope, encode_fields
+from eventlog.importers import compression
 from eventlog.importers.records import importer_parts, open_source, path_name, read_lines, split_records
 from eventlog.importers.sources import Source
 
@@ -66,7 +67,7 @@ class ClaudeCode:
     def source_name(self, path: Path) -> str:
         """The session that the file is called by: a copied or moved transcript is the same one."""
         plain = Path(path_name(path))
-        stem = plain.name.removesuffix(".zst").removesuffix(".gz").removesuffix(".jsonl")
+        stem = compression.plain_name(plain.name).removesuffix(".jsonl")
         name = next(iter(_UUID.findall(stem)), stem)
         if name not in self._sessions or self._sessions[name].named is None:
             self._sessions[name] = _Sessions(_named_session(path, name), _standing_for(plain, name))
@@ -191,7 +192,7 @@ SOURCE = Source(
     format=ClaudeCode,
     default_folders=default_folders,
     recognises=lambda line: "sessionId" in line and ("uuid" in line or "leafUuid" in line or "messageId" in line),
-    patterns=("*.jsonl", "*.jsonl.gz", "*.jsonl.zst"),
+    patterns=("*.jsonl", *(f"*.jsonl{ending}" for ending in compression.ENDINGS)),
     noun="transcript",
     views="eventlog.indexer.views.claude_code:VIEWS",
 )

@@ -20,12 +20,12 @@ import msgspec
 from eventlog.errors import ImportFailed
 from eventlog.format import ids, timestamps
 from eventlog.format.envelope import Envelope, encode_fields
+from eventlog.importers.compression import ENDINGS, of_name, plain_name
 from eventlog.importers.records import importer_parts, open_source, path_name, read_lines, split_records
 from eventlog.importers.sources import Source
 
 EVENT_TYPE = "codex"
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_COMPRESSED = (".zst", ".gz")
 _LINE_TYPES = frozenset({"session_meta", "turn_context", "response_item", "event_msg", "compacted"})
 #: Files beside the rollouts: prompts of all sessions, and names of sessions.
 _OTHER_FILES = frozenset({"history.jsonl", "session_index.jsonl"})
@@ -51,7 +51,7 @@ class Codex:
 
     def source_name(self, path: Path) -> str:
         """The session's id, by the file's first line, else by its name: a moved or archived rollout is the same one."""
-        stem = _plain_name(Path(path_name(path))).removesuffix(".jsonl")
+        stem = plain_name(Path(path_name(path)).name).removesuffix(".jsonl")
         named = _ID.findall(stem)
         return _session_of(path) or (named[-1] if named else stem)
 
@@ -103,11 +103,6 @@ def _session_of(path: Path) -> str | None:
     return None
 
 
-def _plain_name(path: Path) -> str:
-    """Return the name of a rollout, without the ending of its compression."""
-    return path.stem if path.suffix in _COMPRESSED else path.name
-
-
 def default_folders() -> list[Path]:
     """Return where Codex keeps its rollouts on this machine: those in use, and archived ones."""
     base = os.environ.get("CODEX_HOME")
@@ -122,13 +117,13 @@ def without_copies(paths: Sequence[Path]) -> list[Path]:
     from one to the other; where both are, the one in use has gone on.
     """
     there = set(paths)
-    in_use = {(home, _plain_name(path)) for path in paths if (home := _home_of(path, "sessions")) is not None}
+    in_use = {(home, plain_name(path.name)) for path in paths if (home := _home_of(path, "sessions")) is not None}
     return [
         path
         for path in paths
         if path.name not in _OTHER_FILES
-        and (_home_of(path, "archived_sessions"), _plain_name(path)) not in in_use
-        and not (path.suffix in _COMPRESSED and path.with_suffix("") in there)
+        and (_home_of(path, "archived_sessions"), plain_name(path.name)) not in in_use
+        and not (of_name(path.name) and path.with_suffix("") in there)
     ]
 
 
@@ -157,7 +152,7 @@ SOURCE = Source(
     event_types=(EVENT_TYPE,),
     format=Codex,
     default_folders=default_folders,
-    patterns=("*.jsonl", "*.jsonl.gz", "*.jsonl.zst"),
+    patterns=("*.jsonl", *(f"*.jsonl{ending}" for ending in ENDINGS)),
     noun="rollout",
     recognises=recognises,
     without_copies=without_copies,

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from eventlog.errors import ImportFailed
+from eventlog.importers import compression
 from eventlog.importers.positions import Position
 from eventlog.importers.records import (
     SourceFile,
     SourceLine,
     is_compressed,
-    is_damage,
     open_source,
     path_name,
     read_lines,
@@ -138,7 +138,7 @@ class Content:
                 skip(file, offset)
                 return file.read(size)
         except Exception as error:
-            if not is_damage(error):
+            if not compression.is_damage(error):
                 raise
             raise ImportFailed(f"{self.path}: damaged before byte {offset + size:,} (uncompressed): {error}") from error
 

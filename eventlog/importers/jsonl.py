@@ -11,7 +11,7 @@ import msgspec
 from eventlog.errors import InvalidEvent
 from eventlog.format import envelope, ids, timestamps
 from eventlog.format.envelope import Envelope
-from eventlog.importers import foreign_types, pipe
+from eventlog.importers import compression, foreign_types, pipe
 from eventlog.importers.records import importer_parts, path_name
 
 Fields = dict[str, msgspec.Raw]
@@ -65,7 +65,7 @@ class Jsonl:
         """
         if path == Path(pipe.NAME):
             return self._source or pipe.NAME
-        return self._source or path_name(path).removesuffix(".zst").removesuffix(".gz")
+        return self._source or compression.plain_name(path_name(path))
 
     def envelopes(self, data: bytes, source: str, occurrence: int) -> list[Envelope]:
         """Return the one event of a line."""

@@ -1,4 +1,4 @@
-"""Records of a foreign file: plain, .gz or .zst, growing or finished, well formed or not.
+"""Records of a foreign file: plain or compressed, growing or finished, well formed or not.
 
 Traps that real files hold, each with a test: several records glued on one line, no final
 newline, empty lines, bytes that are not UTF-8, a byte order mark, lines without end.
@@ -6,23 +6,22 @@ newline, empty lines, bytes that are not UTF-8, a byte order mark, lines without
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import msgspec
 
-from eventlog.errors import ImportFailed
+from eventlog.errors import ImportFailed, MissingExtra
 from eventlog.format.envelope import MAX_LINE_BYTES
-from eventlog.log.zst import is_zstd_error, open_zst
+from eventlog.importers import compression
 
 SourceFile = io.BufferedReader
-_BLOCK_BYTES = 1024 * 1024
+#: Small, since what a block of a damaged archive holds before the damage is lost.
+_BLOCK_BYTES = 64 * 1024
 _syntax = msgspec.json.Decoder(msgspec.Raw)
 _BOM = b"\xef\xbb\xbf"
 
@@ -41,15 +40,13 @@ class SourceLine(NamedTuple):
 
 
 def open_source(path: Path) -> SourceFile:
-    """Open a source for reading, decompressed by its ending. Raises ImportFailed."""
+    """Open a source for reading, decompressed where it is compressed. Raises ImportFailed."""
     try:
-        if path.suffix == ".gz":
-            return cast("SourceFile", gzip.open(path, "rb"))
-        if path.suffix == ".zst":
-            return open_zst(path)
-        return path.open("rb")
+        return compression.open_(path)
     except OSError as error:
         raise ImportFailed(f"{path}: cannot be opened: {error.strerror or error}") from error
+    except (MissingExtra, ImportError) as error:
+        raise ImportFailed(f"{path}: cannot be decompressed: {error}") from error
 
 
 def path_name(path: Path) -> str:
@@ -68,7 +65,10 @@ def importer_parts(agent: str | None) -> tuple[str, str]:
 
 def is_compressed(path: Path) -> bool:
     """Say whether a source is read through a decompressor (and so cannot be followed)."""
-    return path.suffix in (".gz", ".zst")
+    try:
+        return compression.of_file(path) is not None
+    except OSError:
+        return compression.of_name(path.name) is not None
 
 
 def skip(file: SourceFile, offset: int) -> None:
@@ -78,11 +78,6 @@ def skip(file: SourceFile, offset: int) -> None:
         return
     while offset > 0 and (block := file.read(min(offset, _BLOCK_BYTES))):
         offset -= len(block)
-
-
-def is_damage(error: Exception) -> bool:
-    """Say whether an error of reading a source is due to what is in it, or to the disk."""
-    return isinstance(error, (OSError, EOFError, ValueError, zlib.error)) or is_zstd_error(error)
 
 
 def read_lines(path: Path, file: SourceFile, offset: int) -> Iterator[SourceLine]:
@@ -96,7 +91,7 @@ def read_lines(path: Path, file: SourceFile, offset: int) -> Iterator[SourceLine
         try:
             block = file.read1(_BLOCK_BYTES)  # what there is: a damaged archive is read up to the damage
         except Exception as error:
-            if not is_damage(error):
+            if not compression.is_damage(error):
                 raise
             raise ImportFailed(f"{path}: damaged after byte {offset:,} (uncompressed): {error}") from error
         if not block:

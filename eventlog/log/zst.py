@@ -21,16 +21,18 @@ import functools
 import importlib
 import io
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self, cast
+from typing import Any, BinaryIO, Protocol, Self, cast
 
 from eventlog.errors import MissingExtra
 
 SUFFIX = ".zst"
 BLOCK_BYTES = 1024 * 1024
 _MAGIC = b"\x28\xb5\x2f\xfd"
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 
 
 class SegmentBytes(Protocol):
@@ -89,15 +91,19 @@ def frame_content_size(header: bytes) -> int | None:
     """Return Frame_Content_Size from the first 18 bytes of a zstd frame (RFC 8878, section 3.1.1.1), or None."""
     if header[:4] != _MAGIC or len(header) < 6:
         return None
-    descriptor = header[4]
+    start, end = _content_size_field(header[4])
+    field = header[start:end]
+    if not field or len(field) < end - start:
+        return None
+    return int.from_bytes(field, "little") + (256 if len(field) == 2 else 0)
+
+
+def _content_size_field(descriptor: int) -> tuple[int, int]:
+    """Return start and end of Frame_Content_Size in a frame; it is the last field of the header, and may be empty."""
     single_segment = descriptor >> 5 & 1
     dictionary_bytes = (0, 1, 2, 4)[descriptor & 3]
-    size_bytes = (single_segment, 2, 4, 8)[descriptor >> 6]
     start = 5 + (not single_segment) + dictionary_bytes
-    field = header[start : start + size_bytes]
-    if not size_bytes or len(field) < size_bytes:
-        return None
-    return int.from_bytes(field, "little") + (256 if size_bytes == 2 else 0)
+    return start, start + (single_segment, 2, 4, 8)[descriptor >> 6]
 
 
 class _Plain:
@@ -125,7 +131,6 @@ class _Archived:
         if path.is_symlink():
             raise OSError(errno.ELOOP, "a symbolic link, not followed", str(path))
         self._path = path
-        self._size = content_size(path)
         self._stream: io.BufferedReader | None = open_zst(path)
         self._start = 0
         self._buffer = bytearray()
@@ -147,17 +152,13 @@ class _Archived:
     def _read(self) -> bytes:
         assert self._stream is not None
         try:
-            block = self._stream.read(BLOCK_BYTES)
+            return self._stream.read(BLOCK_BYTES)
         except (OSError, EOFError) as error:
             raise self._damaged(error) from error
         except Exception as error:
             if not is_zstd_error(error):
                 raise
             raise self._damaged(error) from error
-        # zstandard reports the end of a truncated file as a regular end.
-        if not block and self._size is not None and self._start + len(self._buffer) < self._size:
-            raise self._damaged("it ends early")
-        return block
 
     def _damaged(self, reason: object) -> OSError:
         return OSError(errno.EIO, f"damaged archive: {reason}", str(self._path))
@@ -238,8 +239,73 @@ def open_zst(path: Path) -> io.BufferedReader:
     modern, library = _zstd(f"reading {path.name}")
     if modern:
         return cast("io.BufferedReader", library.open(path, "rb"))
-    reader = library.ZstdDecompressor().stream_reader(path.open("rb"), read_across_frames=True, closefd=True)
-    return io.BufferedReader(reader)
+    file, new = path.open("rb"), library.ZstdDecompressor().decompressobj
+    return io.BufferedReader(BlockFile(file, _content(file, new)))
+
+
+def _content(file: BinaryIO, new: Callable[[], Any]) -> Iterator[bytes]:
+    """Yield the content of a zstd file, block by block (RFC 8878, section 3.1); `new` makes a decompressor of a frame.
+
+    zstandard's own reader takes a file that was cut off for one that ends. Raises EOFError, after what there is.
+    """
+    while magic := file.read(4):
+        if _SKIPPABLE.match(magic):
+            _read(file, int.from_bytes(_read(file, 4), "little"))
+            continue
+        frame = new()
+        yield frame.decompress(magic)  # refuses what is no frame
+        descriptor = _read(file, 1)
+        yield frame.decompress(descriptor + _read(file, _content_size_field(descriptor[0])[1] - 5))
+        is_last = False
+        while not is_last:
+            head = _read(file, 3)
+            bits = int.from_bytes(head, "little")
+            is_last, is_run = bool(bits & 1), bits >> 1 & 3 == 1
+            length = 1 if is_run else bits >> 3  # a run has its byte once
+            block = file.read(length)
+            yield frame.decompress(head + block)
+            if len(block) < length:
+                raise _cut_off()
+        if descriptor[0] >> 2 & 1:
+            yield frame.decompress(_read(file, 4))  # compares the checksum
+
+
+def _read(file: BinaryIO, length: int) -> bytes:
+    data = file.read(length)
+    if len(data) < length:
+        raise _cut_off()
+    return data
+
+
+def _cut_off() -> EOFError:
+    return EOFError("it ends inside of a frame")
+
+
+class BlockFile(io.RawIOBase):
+    """Blocks of bytes as a file; it closes the one that they come from."""
+
+    def __init__(self, source: BinaryIO, blocks: Iterator[bytes]) -> None:
+        self._source = source
+        self._blocks = blocks
+        self._block = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._block:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._block = block
+        taken = self._block[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._block = self._block[len(taken) :]
+        return len(taken)
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
 
 
 def is_zstd_error(error: Exception) -> bool:
