@@ -67,7 +67,15 @@ def import_() -> None:
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--type", "type_", metavar="T", help="The event type of all lines.")
 @click.option("--type-field", metavar="F", help="The field that holds the type; PushEvent becomes push_event.")
-@click.option("--time-field", metavar="F", help="The field that holds the time: ISO 8601, or epoch s, ms, us or ns.")
+@click.option("--time-field", metavar="F", help="The field that holds the time: ISO 8601, or a number of one reading.")
+@click.option(
+    "--time-format",
+    metavar="F",
+    help="How it is written: s, ms, us, ns, iso, dotnet, filetime, webkit, or as %d/%m/%Y.",
+)
+@click.option(
+    "--time-zone", metavar="Z", help="The zone of times without an offset, such as Europe/Berlin; UTC, if not given."
+)
 @click.option("--id-field", metavar="F", help="The field that identifies an event.")
 @click.option("--source", metavar="NAME", help="What identifies the file; its full path, if not given.")
 @click.option("--workspace", help="Import into this workspace.")
@@ -81,6 +89,8 @@ def jsonl(
     type_: str | None,
     type_field: str | None,
     time_field: str | None,
+    time_format: str | None,
+    time_zone: str | None,
     id_field: str | None,
     source: str | None,
     workspace: str | None,
@@ -101,10 +111,14 @@ def jsonl(
     """
     if (type_ is None) == (type_field is None):
         raise click.UsageError("give either --type T or --type-field F")
+    if time_field is None and (time_format or time_zone):
+        raise click.UsageError("--time-format and --time-zone are for a --time-field F")
     format_ = Jsonl(
         type_=type_,
         type_field=type_field,
         time_field=time_field,
+        time_format=time_format,
+        time_zone=time_zone,
         id_field=id_field,
         source=source,
         workspace=workspace,

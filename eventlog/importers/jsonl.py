@@ -11,8 +11,10 @@ import msgspec
 from eventlog.errors import InvalidEvent
 from eventlog.format import envelope, ids, timestamps
 from eventlog.format.envelope import Envelope
+from eventlog.format.foreign_times import Times
 from eventlog.importers import compression, foreign_types, pipe
 from eventlog.importers.records import importer_parts, path_name
+from eventlog.process.guards import shown
 
 Fields = dict[str, msgspec.Raw]
 _fields = msgspec.json.Decoder(Fields)
@@ -27,8 +29,8 @@ class Jsonl:
 
     `type_` names the event type, or `type_field` the field whose value does (`PushEvent`
     becomes `push_event`, and a name of eventlog's own `imported.<name>`, see eventlog.importers.foreign_types).
-    Fields are named as they stand, or as a dotted path. Raises InvalidEvent for a `type_` that is a name of
-    eventlog's own.
+    Fields are named as they stand, or as a dotted path. `time_format` and `time_zone` are those of
+    eventlog.format.foreign_times.Times. Raises InvalidEvent for a `type_` that is a name of eventlog's own.
     """
 
     #: Other content may come under a name: a log is rotated.
@@ -44,6 +46,8 @@ class Jsonl:
         source: str | None = None,
         workspace: str | None = None,
         agent: str | None = None,
+        time_format: str | None = None,
+        time_zone: str | None = None,
     ) -> None:
         if (type_ is None) == (type_field is None):
             raise InvalidEvent("give either an event type or the field that holds it")
@@ -55,7 +59,12 @@ class Jsonl:
         envelope.encode_fields({"workspace": workspace, "agent": agent})
         self.workspace = workspace
         self.agent = agent or None
-        options = (type_, type_field, time_field, id_field, source, workspace, self.agent)
+        self._times = Times(time_format, time_zone)
+        options = [type_, type_field, time_field, id_field, source, workspace, self.agent]
+        if time_format is not None or time_zone is not None:  # the key of earlier imports stays what it was
+            if time_field is None:
+                raise InvalidEvent("a time format or a time zone is for a time field; name it")
+            options += [time_format, time_zone]
         self.key = f"jsonl {msgspec.json.encode(options).decode()}"
 
     def source_name(self, path: Path) -> str:
@@ -104,10 +113,11 @@ class Jsonl:
         value = _pick(fields, self._time_field)
         if value is None:
             raise InvalidEvent(f"there is no time field {self._time_field!r}")
-        found = timestamps.from_foreign(value)
-        if found is None:
-            raise InvalidEvent(f"time field {self._time_field!r} holds {str(value)[:80]!r}, which is not a time")
-        return timestamps.to_text(found)
+        try:
+            return timestamps.to_text(self._times.read(value))
+        except ValueError as error:
+            held = f"time field {self._time_field!r} holds {shown(value)}"
+            raise InvalidEvent(f"{held}, which cannot be read as a time: {error}") from None
 
 
 def guess_time_field(line: bytes) -> str | None:
