@@ -17,14 +17,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import accumulate
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
 from eventlog.errors import InvalidEvent
-from eventlog.format import payloads, timestamps
+from eventlog.format import json_text, payloads, timestamps
 from eventlog.process.guards import shown
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
@@ -103,7 +103,19 @@ class Decoded(NamedTuple):
     extra: dict[str, msgspec.Raw] | None
 
 
-_encoder = msgspec.json.Encoder()
+#: How a value of a subclass becomes one of the class, by its own code as little as possible.
+_PLAIN: dict[type, Callable[[Any], Any]] = {str: str.__str__, int: int.__int__, float: float.__float__}
+
+
+def _builtin(value: object) -> Any:
+    """Return a text or a number of a subclass, such as numpy.float64, as what it is; for the encoder."""
+    for kind, plain in _PLAIN.items():
+        if issubclass(type(value), kind) and not isinstance(value, bool):  # True as a name
+            return plain(value)
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_builtin)
 _strict = msgspec.json.Decoder(_Strict)
 _lenient = msgspec.json.Decoder(Envelope)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -157,25 +169,59 @@ def payload_json(payload: object) -> bytes:
 def struct_json(payload: object) -> bytes:
     """Like `payload_json`, for a Struct that is not `array_like`, which encodes to an object. Raises InvalidEvent."""
     try:
-        data = _encoder.encode(payload)
+        data = _encoded(payload)
     except RecursionError:
         raise InvalidEvent("payload is nested too deep, or contains itself; flatten it") from None
-    except UnicodeEncodeError as error:
-        raise InvalidEvent(f"payload holds text that is not Unicode (a lone surrogate): {error}") from None
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
         raise InvalidEvent(f"payload cannot be written as JSON: {error}") from None
     if _NEWLINE in data:
         raise InvalidEvent("payload holds raw JSON with a newline in it; re-encode it on one line")
     if not data.isascii():
         _refuse_not_utf8(data)
+    if _BACKSLASH in data and json_text.may_have_halves(data):  # in raw JSON: the encoder writes none
+        data = json_text.without_halves(data)
     if data.rfind(b"null") >= 0:  # msgspec writes NaN and infinities as null, so only then check for them
         check_json(data)
-        plain = msgspec.to_builtins(payload)
-        if plain != msgspec.json.decode(data):  # if equal, each null is a None; comparing is faster than walking
-            _refuse_non_finite(plain, "payload")
+        _check_nulls(payload, data)
     if len(data) > MAX_LINE_BYTES:  # before anything else is done with it
         check_limits(data)
     return data
+
+
+def _encoded(payload: object) -> bytes:
+    try:
+        return _encoder.encode(payload)
+    except UnicodeEncodeError:  # half of a surrogate pair: it costs the character
+        return _encoder.encode(_whole(_builtins(payload)))
+
+
+def _whole(value: Any) -> Any:
+    """Return builtin objects without half characters in their texts."""
+    if isinstance(value, str):
+        return json_text.whole(value)
+    if isinstance(value, dict):
+        return {_whole(name): _whole(item) for name, item in value.items()}
+    return [_whole(item) for item in value] if isinstance(value, list | tuple | set | frozenset) else value
+
+
+def _builtins(payload: object) -> Any:
+    """Return a payload that can be encoded as builtin objects: what `_encoder` takes, this takes."""
+    return msgspec.to_builtins(payload, str_keys=True, enc_hook=_builtin_or_raw)
+
+
+def _builtin_or_raw(value: object) -> Any:
+    return payloads.decode(value) if isinstance(value, msgspec.Raw) else _builtin(value)
+
+
+def _check_nulls(payload: object, data: bytes) -> None:
+    """Refuse a payload of which `data` was made if a null in it was a number that is none."""
+    try:
+        plain = _builtins(payload)
+        if plain == msgspec.json.decode(data):  # each null is a None; comparing is faster than walking
+            return
+    except msgspec.MsgspecError:
+        pass  # raw JSON may hold a number beyond a float
+    _refuse_non_finite(plain, "payload")
 
 
 def check_json(data: bytes) -> None:
@@ -199,6 +245,8 @@ def _checked_raw(raw: msgspec.Raw) -> bytes:
         raise InvalidEvent("raw payload holds a newline; re-encode it on one line")
     try:
         data.decode()
+        if json_text.may_have_halves(data):
+            data = json_text.without_halves(data)
         _fields.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEvent(f"raw payload is not a JSON object: {error}") from None

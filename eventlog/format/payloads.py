@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from eventlog.format import json_text
+
 #: Longer integers stay text: reading them is slow, and Python refuses more than 4,300 digits.
 _INTEGER_CHARS_MAX = 1000
 
@@ -15,16 +17,21 @@ _INTEGER_CHARS_MAX = 1000
 def decode(payload: bytes | msgspec.Raw) -> Any:
     """Return JSON as plain Python objects that can be encoded again. Never raises.
 
-    A number beyond a float, or an integer of over 1,000 digits, becomes its text. A payload that is nested too deep,
-    or contains half of a surrogate pair, becomes one text.
+    Of a name that an object repeats, the first counts, as in SQL. A number beyond a float, or an integer of over 1,000
+    digits, becomes its text. A payload that is nested too deep becomes one text.
     """
     data = bytes(payload)
     try:
-        return msgspec.json.decode(data)
-    except (msgspec.MsgspecError, RecursionError):
+        value = msgspec.json.decode(data)
+        if not json_text.may_repeat(data, msgspec.json.encode(value)):
+            return value
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         pass  # the slower parser below may read it
     try:
-        value = json.loads(data, parse_float=_float, parse_int=_integer, parse_constant=str)
+        value = json.loads(
+            json_text.without_halves(data).decode(),
+            object_pairs_hook=json_text.first_of_each, parse_float=_float, parse_int=_integer, parse_constant=str,
+        )  # fmt: skip
         msgspec.json.encode(value)
     except (ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         return data.decode(errors="replace")

@@ -23,13 +23,12 @@ from pathlib import Path
 import msgspec
 
 from eventlog.errors import WriteFailed
-from eventlog.format import envelope
+from eventlog.format import envelope, json_text
 from eventlog.log.blobs import (
     DAMAGED,
     MARK,
     NotAFile,
     Reference,
-    decode_fields,
     folder_of,
     looks_like_reference,
     open_regular,
@@ -93,7 +92,7 @@ class BlobStore:
             return payload
         envelope.check_limits(payload)
         changed = {}
-        fields = decode_fields(payload)
+        fields = json_text.members(payload)
         header = owner_header(workspace) if large else b""
         for name, raw in fields.items():
             value = bytes(raw)
@@ -238,7 +237,7 @@ def escape_lookalikes(payload: bytes) -> bytes:
     """Return a JSON payload that refers to no chunks, with each field that looks like a reference escaped."""
     if not may_have_lookalikes(payload):
         return payload
-    fields = decode_fields(payload)
+    fields = json_text.members(payload)
     changed = {name: _escaped(bytes(raw)) for name, raw in fields.items() if looks_like_reference(bytes(raw))}
     return msgspec.json.encode(fields | changed) if changed else payload
 

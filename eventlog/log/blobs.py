@@ -43,7 +43,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from eventlog.errors import BlobUnreadable
-from eventlog.format import envelope
+from eventlog.format import envelope, json_text
 
 FOLDER = "blobs"
 DAMAGED = "damaged"
@@ -86,7 +86,6 @@ class Blob(NamedTuple):
     size: int
 
 
-decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_reference = msgspec.json.Decoder(Reference).decode
 _decode_escaped = msgspec.json.Decoder(_Escaped).decode
 _decode_any = msgspec.json.Decoder(msgspec.Raw).decode
@@ -132,7 +131,7 @@ class Resolver:
         if MARK not in payload:
             return payload
         self._left_bytes = envelope.MAX_LINE_BYTES  # no payload was longer when it was emitted
-        fields = decode_fields(payload)
+        fields = json_text.members(payload)
         resolved = {name: msgspec.Raw(self._value(bytes(raw), workspace, marked)) for name, raw in fields.items()}
         return msgspec.json.encode(resolved)
 
@@ -148,7 +147,7 @@ class Resolver:
     def _resolved(self, value: bytes, workspace: str | None) -> bytes:
         if not looks_like_reference(value):
             return value
-        fields = decode_fields(value)
+        fields = json_text.members(value)
         if len(fields) != 1:
             return value
         inner = bytes(fields["$blob"])
@@ -185,10 +184,10 @@ class Resolver:
 def references(payload: bytes) -> set[str]:
     """Return the hashes of the chunks that a payload refers to. Raises msgspec.MsgspecError if it is no JSON object."""
     digests: set[str] = set()
-    for raw in decode_fields(payload).values():
+    for raw in json_text.members(payload).values():
         if looks_like_reference(bytes(raw)):
             with contextlib.suppress(msgspec.MsgspecError):
-                digests.update(_decode_reference(bytes(decode_fields(raw)["$blob"])).sha256)
+                digests.update(_decode_reference(bytes(json_text.members(raw)["$blob"])).sha256)
     return digests
 
 

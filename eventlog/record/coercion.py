@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from msgspec import NODEFAULT
 
-from eventlog.format import envelope
+from eventlog.format import envelope, json_text
 from eventlog.record import sdk_objects
 
 #: The part of a line for payload fields: the rest is for the envelope, and for marks of redacted values.
@@ -146,7 +146,7 @@ class _Coercer:
 
     def _part_by_part(self, value: Any, around: tuple[int, ...]) -> Any:
         if isinstance(value, str):
-            return _unicode(value)
+            return json_text.whole(value)
         inside = (*around, id(value))
         if isinstance(value, Mapping):
             return dict(self._parts(list(value.items()), inside))
@@ -167,7 +167,7 @@ class _Coercer:
             yield self._name(name), self.recordable(value, inside)
 
     def _name(self, name: object) -> str:
-        return _unicode(name) if isinstance(name, str) else text(name)
+        return json_text.whole(name) if isinstance(name, str) else text(name)
 
     def _offered(self, value: object) -> Any:
         """Return plain data for an object that the encoder cannot encode. Never raises, so that its neighbours stay."""
@@ -182,11 +182,6 @@ class _Coercer:
             return text(value)
 
 
-def _unicode(value: str) -> str:
-    """Return a text without the lone surrogates that JSON cannot hold."""
-    return value.encode("utf-8", "backslashreplace").decode()
-
-
 def text(value: object, max_chars: int = _TEXT_MAX_CHARS) -> str:
     """Return a string, or the repr of another value, cut to `max_chars`. Never raises."""
     try:
@@ -196,7 +191,7 @@ def text(value: object, max_chars: int = _TEXT_MAX_CHARS) -> str:
     cut = shown[:max_chars]
     if len(cut) < len(shown):
         cut += f"… ({len(shown):,} characters, cut)"
-    return _unicode(cut)
+    return json_text.whole(cut)
 
 
 def _fits(value: object, kind: Any) -> bool:

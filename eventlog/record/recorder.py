@@ -24,7 +24,7 @@ import msgspec
 from eventlog.config import Config, Mode
 from eventlog.durability import Durability
 from eventlog.errors import EventlogError, InvalidEvent, WriteFailed, WritingSuspended
-from eventlog.format import control, envelope, ids, schemas, timestamps
+from eventlog.format import control, envelope, ids, json_text, schemas, timestamps
 from eventlog.format.envelope import Envelope
 from eventlog.log import blobs
 from eventlog.log.blob_store import BlobStore
@@ -332,7 +332,14 @@ class Recorder:
     def _encoded(self, version: int, options: Mapping[str, Any]) -> bytes:
         defaults = {"workspace": self._workspace, "agent": self._agent, "schema_version": version}
         settings = {**defaults, **correlation.current().values, **options}
-        return envelope.encode_fields({name: value for name, value in settings.items() if value is not None})
+        given = {name: value for name, value in settings.items() if value is not None}
+        try:
+            return envelope.encode_fields(given)
+        except InvalidEvent:
+            mended = {name: _mended(name, value) for name, value in given.items()}
+            if mended == given:
+                raise
+            return envelope.encode_fields(mended)
 
     def _with_options(self, event_type: str, version: int, options: dict[str, Any]) -> tuple[str, str, bytes]:
         """Return event id, timestamp and encoded fields when the caller passes some of them. Raises InvalidEvent."""
@@ -542,6 +549,11 @@ class Recorder:
             raise
         except BaseException:  # noqa: BLE001 - the agent's own handler, filter or clock
             return
+
+
+def _mended(name: str, value: object) -> object:
+    """Return an envelope field without half characters. Not of a workspace: two of them would become one."""
+    return json_text.whole(value) if type(value) is str and name != "workspace" else value
 
 
 def _event_time(moment: object) -> str:

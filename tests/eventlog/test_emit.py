@@ -79,7 +79,6 @@ REFUSED: dict[str, tuple[str, object, str]] = {
     "not ASCII": ("é", {}, "is refused"),
     "NaN": ("t", {"a": {"b": [0.0, math.nan]}}, "payload.a.b[1] is nan"),
     "infinity": ("t", {"a": math.inf}, "payload.a is inf"),
-    "lone surrogate": ("t", {"a": "\ud800"}, "not Unicode"),
     "raw newline": ("t", msgspec.Raw(b'{"a":\n1}'), "newline"),
     "nested raw newline": ("t", {"a": msgspec.Raw(b"[1,\n2]")}, "newline"),
     "nested raw nonsense": ("t", {"a": msgspec.Raw(b"nonsense")}, "payload is not JSON"),
@@ -147,7 +146,7 @@ def test_a_dead_disk_costs_events_but_no_exception(tmp_path: Path) -> None:
         ({"run": "x"}, "unknown envelope field 'run'"),
         ({"run_id": 7}, "Expected `str | null`, got `int`"),
         ({"run_id": "x" * 10_001}, "length <= 10000"),
-        ({"run_id": "\ud800"}, "lone surrogate"),
+        ({"workspace": "\ud800"}, "lone surrogate"),
         ({"cycle": "3"}, "Expected `int | null`, got `str`"),
         ({"cycle": 2**64}, "envelope is not valid"),
         ({"audit_level": "loud"}, "Invalid enum value 'loud'"),
@@ -168,7 +167,7 @@ def test_a_bad_envelope_field_is_refused(recorder: Recorder, fields: dict[str, A
     assert reason in str(caught.value)
 
 
-@pytest.mark.parametrize("value", [7, "x" * 10_001, "\ud800"])
+@pytest.mark.parametrize("value", [7, "x" * 10_001])
 def test_a_bad_context_field_is_refused_each_time(recorder: Recorder, root: Path, value: Any) -> None:
     """Fields of a context are encoded once, and good ones only."""
     with obs.context(run_id=value):

@@ -75,7 +75,7 @@ class Nasty:
         ("%d", ("x",), "%d ('x',)"),
         ("%s", (Nasty(),), "%s (<Nasty instance at "),
         (Nasty(), (), "<Nasty instance at "),
-        ("\ud800", (), "\\ud800"),
+        ("\ud800", (), "\ufffd"),
     ],
     ids=["arguments that do not fit", "an argument that fails", "a message that fails", "a lone surrogate"],
 )

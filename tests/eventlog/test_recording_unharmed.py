@@ -82,7 +82,7 @@ ODD: dict[str, tuple[Callable[[], Any], Callable[[Any], bool]]] = {
     "a dataclass that cannot be read": (lambda: [1, Half("\ud800", [])], lambda found: found == [1, "<Half>"]),
     "not a number": (lambda: math.nan, lambda found: found == "nan"),
     "not a number inside": (lambda: {"x": math.inf, "y": 1}, lambda found: found == {"x": None, "y": 1}),
-    "a lone surrogate": (lambda: "a\ud800b", lambda found: found == "a\\ud800b"),
+    "a lone surrogate": (lambda: "a\ud800b", lambda found: found == "a\ufffdb"),
     "a cycle": (cyclic, lambda found: found == ["[[[[[[[...]]]]]]]"]),
     "too deep": (deep, lambda found: json.dumps(found).startswith("[" * 64 + '"[[[')),
     "too long": (lambda: "x" * 17_000_000, lambda found: found == "x" * 100_000 + "… (17,000,000 characters, cut)"),
@@ -146,13 +146,13 @@ def test_what_stands_beside_an_odd_value_stays(captured: MemorySink) -> None:
     )
     data = only(captured, "tool_call").data()
     assert data["arguments"] == {
-        "messages": [{"role": "user", "content": "a\\ud800"}, {"role": "tool", "content": "<Refusing>"}], "n": 1,
+        "messages": [{"role": "user", "content": "a\ufffd"}, {"role": "tool", "content": "<Refusing>"}], "n": 1,
     }  # fmt: skip
     cycle, keys, answer, kept, nested = data["result"]
     assert cycle["q"] == "question"
     assert cycle["self"].startswith("{'q': 'question', 'self': {")
-    assert keys == {"(1, 2)": {"text": "a\\ud800", "n": 1}, "ok\\udfff": True}
-    assert answer == {"text": "b\\ud800", "parts": [1, {"text": "hi"}]}
+    assert keys == {"(1, 2)": {"text": "a\ufffd", "n": 1}, "ok\ufffd": True}
+    assert answer == {"text": "b\ufffd", "parts": [1, {"text": "hi"}]}
     assert kept == numbers
     assert json.dumps(nested).count("[") > 64
 
@@ -184,7 +184,7 @@ def test_mending_is_bounded(captured: MemorySink) -> None:
     assert time.monotonic() - began < 20
     found = only(captured, "tool_call").data()["result"]
     assert found[0][0].startswith("<object object")
-    assert found[0][1] == "\\ud800"
+    assert found[0][1] == "\ufffd"
     assert re.fullmatch(r"… \([\d,]+ more\)", found[-1])
     assert len(found) < 100_000
 
@@ -204,7 +204,7 @@ def test_a_value_of_the_wrong_type_moves_to_the_attributes(captured: MemorySink)
         run.message(3, "c")  # type: ignore[arg-type]
     started = only(captured, "run_started")
     assert started.data()["name"] == "5"
-    assert (started.agent, started.workspace, len(started.session_id or "")) == ("<class 'object'>", "\\ud800", 1000)
+    assert (started.agent, started.workspace, len(started.session_id or "")) == ("<class 'object'>", "\ufffd", 1000)
     assert only(captured, "llm_call").data() == {
         "request_model": "m",
         "attributes": {"a": 1, "latency_ms": "fast", "output_tokens": "many"},

@@ -75,7 +75,6 @@ def test_raw_json_in_a_struct_is_checked_too(root: Path, recorder: Recorder) -> 
         ({"prompt": msgspec.Raw(b"[" * 100_000 + b"]" * 100_000)}, "asked: maximum recursion depth exceeded"),
         ({"prompt": msgspec.Raw(b"[1,\n2]")}, "newline"),
         ({"prompt": msgspec.Raw(b'"\xff"')}, "not UTF-8"),
-        ({"prompt": "\ud800"}, "lone surrogate"),
         ({"prompt": [{"score": math.inf}]}, r"payload.prompt\[0\].score is inf"),
         ({"prompt": {1j: 1}}, "cannot be written as JSON"),
     ],
