@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import os
@@ -61,6 +62,8 @@ def emit(event_type: str, payload: str, root: str | None, **fields: Any) -> int:
     number = 0
     while line := stdin.readline(envelope.MAX_LINE_BYTES + 1):
         number += 1
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         if not line.strip():
             continue
         try:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventlog.errors import ImportFailed
-from eventlog.format import ids, timestamps
+from eventlog.format import ids, json_text, payloads, timestamps
 from eventlog.format.envelope import Envelope, encode_fields
 from eventlog.importers import compression
 from eventlog.importers.records import importer_parts, open_source, path_name, read_lines, split_records
@@ -39,7 +39,7 @@ class _Line(msgspec.Struct):
     timestamp: Any = None
     sessionId: Any = None  # noqa: N815 - their name
     requestId: Any = None  # noqa: N815
-    snapshot: Any = None
+    snapshot: msgspec.Raw = msgspec.Raw(b"null")
     uuid: Any = None
     leafUuid: Any = None  # noqa: N815
     messageId: Any = None  # noqa: N815
@@ -79,7 +79,7 @@ class ClaudeCode:
         Its id depends on the session and the bytes, not on the file: a fork begins with lines of another session,
         byte for byte. Where a line has a uuid, its second occurrence is a copy as well.
         """
-        line = self._decode(data)
+        line = self._decode(json_text.once(data))
         moment = _moment(line)
         session = _text(line.sessionId) or self._session_of_file(source, line)
         nth = 0 if _text(line.uuid) else occurrence
@@ -134,7 +134,7 @@ def _standing_for(path: Path, name: str) -> str:
 
 def _session_of(data: bytes) -> str | None:
     try:
-        return _text(_decode_line(data).sessionId)
+        return _text(_decode_line(json_text.once(data)).sessionId)
     except (ValueError, RecursionError):
         return None
 
@@ -154,8 +154,7 @@ def _moment(line: _Line) -> str:
 
     Not the neighbours' time: a rewritten file has other neighbours, and the id depends on it.
     """
-    snapshot = line.snapshot if isinstance(line.snapshot, dict) else {}
-    for value in (line.timestamp, snapshot.get("timestamp")):
+    for value in (line.timestamp, payloads.fields(line.snapshot).get("timestamp")):
         found = timestamps.from_foreign(value)
         if found is not None:
             return timestamps.to_text(found)

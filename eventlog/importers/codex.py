@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from eventlog.errors import ImportFailed
-from eventlog.format import ids, timestamps
+from eventlog.format import ids, json_text, payloads, timestamps
 from eventlog.format.envelope import Envelope, encode_fields
 from eventlog.importers.compression import ENDINGS, of_name, plain_name
 from eventlog.importers.records import importer_parts, open_source, path_name, read_lines, split_records
@@ -36,7 +36,7 @@ class _Line(msgspec.Struct):
 
     timestamp: Any = None
     type: Any = None
-    payload: Any = None
+    payload: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Codex:
@@ -57,7 +57,7 @@ class Codex:
 
     def envelopes(self, data: bytes, source: str, occurrence: int) -> list[Envelope]:
         """Return the one event of a line."""
-        line = self._decode(data)
+        line = self._decode(json_text.once(data))
         moment = timestamps.from_foreign(line.timestamp)
         timestamp = timestamps.UNKNOWN if moment is None else timestamps.to_text(moment)
         made = Envelope(
@@ -76,12 +76,11 @@ class Codex:
         return [made]
 
 
-def _turn_of(payload: Any) -> str | None:
+def _turn_of(payload: msgspec.Raw) -> str | None:
     """Return the id of the turn that a line names: in a turn, Codex does what one prompt asks for."""
-    if not isinstance(payload, dict):
-        return None
-    inner = payload.get("metadata")
-    for turn in (payload.get("turn_id"), inner.get("turn_id") if isinstance(inner, dict) else None):
+    fields = payloads.fields(payload)
+    inner = fields.get("metadata")
+    for turn in (fields.get("turn_id"), inner.get("turn_id") if isinstance(inner, dict) else None):
         if isinstance(turn, str) and turn:
             return turn
     return None
@@ -93,11 +92,9 @@ def _session_of(path: Path) -> str | None:
         with open_source(path) as file:
             for line in read_lines(path, file, 0):
                 for record in split_records(line):
-                    first = msgspec.json.decode(record.data, type=_Line)
-                    if first.type == "session_meta" and isinstance(first.payload, dict):
-                        session = first.payload.get("id")
-                        return session if isinstance(session, str) and session else None
-                    return None
+                    first = msgspec.json.decode(json_text.once(record.data), type=_Line)
+                    session = payloads.fields(first.payload).get("id") if first.type == "session_meta" else None
+                    return session if isinstance(session, str) and session else None
     except (ImportFailed, ValueError, RecursionError):  # the import itself says what is damaged
         return None
     return None

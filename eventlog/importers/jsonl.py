@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from eventlog.errors import InvalidEvent
-from eventlog.format import envelope, ids, timestamps
+from eventlog.format import envelope, ids, json_text, payloads, timestamps
 from eventlog.format.envelope import Envelope
 from eventlog.format.foreign_times import Times
 from eventlog.importers import compression, foreign_types, pipe
@@ -17,7 +17,6 @@ from eventlog.importers.records import importer_parts, path_name
 from eventlog.process.guards import shown
 
 Fields = dict[str, msgspec.Raw]
-_fields = msgspec.json.Decoder(Fields)
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _ODD = re.compile(r"[^a-z0-9_.-]+")
 #: Names that often hold the time, in the order in which they are suggested.
@@ -78,7 +77,7 @@ class Jsonl:
 
     def envelopes(self, data: bytes, source: str, occurrence: int) -> list[Envelope]:
         """Return the one event of a line."""
-        fields = _fields.decode(data)
+        fields = json_text.members(data)
         event_type = self._type or self._event_type(fields)
         moment = self._moment(fields)
         made = Envelope(
@@ -103,7 +102,7 @@ class Jsonl:
 
     def _key(self, fields: Fields, data: bytes, source: str, occurrence: int) -> tuple[str | bytes, ...]:
         value = _pick(fields, self._id_field)
-        if value is None:
+        if not _identifies(value):
             return "content", source, data, str(occurrence)
         return "id", msgspec.json.encode(value)
 
@@ -138,13 +137,20 @@ def _pick(fields: Fields, name: str | None) -> Any:
         return None
     try:
         if name in fields:
-            return msgspec.json.decode(fields[name])
+            return payloads.decode(fields[name])
         *path, last = name.split(".")
         for part in path:
-            fields = _fields.decode(fields[part])
-        return msgspec.json.decode(fields[last])
+            fields = json_text.members(bytes(fields[part]))
+        return payloads.decode(fields[last])
     except (KeyError, ValueError, RecursionError):
         return None
+
+
+def _identifies(value: object) -> bool:
+    """Say whether a value can be an id: empty ones, true and false would make one event of many."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    return not isinstance(value, bool) and (bool(value) or value == 0)
 
 
 def _as_event_type(value: object) -> str:

@@ -1,7 +1,8 @@
 """Records of a foreign file: plain or compressed, growing or finished, well formed or not.
 
 Traps that real files hold, each with a test: several records glued on one line, no final
-newline, empty lines, bytes that are not UTF-8, a byte order mark, lines without end.
+newline, empty lines, bytes that are not UTF-8, a byte order mark, lines without end, zeros from a
+power cut, halves of characters, UTF-16.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from eventlog.errors import ImportFailed, MissingExtra
+from eventlog.format import json_text
 from eventlog.format.envelope import MAX_LINE_BYTES
 from eventlog.importers import compression
 
@@ -24,12 +27,25 @@ SourceFile = io.BufferedReader
 _BLOCK_BYTES = 64 * 1024
 _syntax = msgspec.json.Decoder(msgspec.Raw)
 _BOM = b"\xef\xbb\xbf"
+_ZEROS = re.compile(rb"\0+")
+#: The first byte of half a character, where a program has written it as if it was one.
+_HALF_BYTE = b"\xed"
+_NO_NUMBER = re.compile(rb"[:\[,]\s*[+-]?(?:NaN|nan|Infinity|inf)\b")
+#: How texts in other encodings begin, by the names that iconv has for them. JSON in UTF-8 has no zeros.
+_ENCODINGS = {
+    "UTF-32": re.compile(rb"\xff\xfe\0\0|\0\0\xfe\xff"),
+    "UTF-16": re.compile(rb"\xff\xfe|\xfe\xff"),
+    "UTF-32LE": re.compile(rb"(?:[^\0\n]\0\0\0){4}"),
+    "UTF-32BE": re.compile(rb"(?:\0\0\0[^\0\n]){4}"),
+    "UTF-16LE": re.compile(rb"(?:[^\0\n]\0){4}"),
+    "UTF-16BE": re.compile(rb"(?:\0[^\0\n]){4}"),
+}
 
 
 class SourceLine(NamedTuple):
     """A line of a source, without its newline; `end` is where the next one begins.
 
-    `length` is more than `len(data)` where the line is over the limit and was cut.
+    `length` is more than `len(data)` where the line is over the limit and was cut, or began with too many zeros.
     `terminated` is false for a last line that has no newline (yet).
     """
 
@@ -83,38 +99,62 @@ def skip(file: SourceFile, offset: int) -> None:
 def read_lines(path: Path, file: SourceFile, offset: int) -> Iterator[SourceLine]:
     """Yield lines from the current position of `file`, which is `offset`. Raises ImportFailed.
 
-    Memory is bounded: of a line over the limit only the first part is kept.
+    Memory is bounded: of a line over the limit only the first part is kept, without zeros in front.
     """
     rest = bytearray()
     dropped = 0
-    while True:
-        try:
-            block = file.read1(_BLOCK_BYTES)  # what there is: a damaged archive is read up to the damage
-        except Exception as error:
-            if not compression.is_damage(error):
-                raise
-            raise ImportFailed(f"{path}: damaged after byte {offset:,} (uncompressed): {error}") from error
-        if not block:
-            break
+    is_first = offset == 0
+    while block := _read_block(path, file, offset):
+        if is_first:
+            _refuse_encoding(path, block)
+            is_first = False
         *complete, last = block.split(b"\n")
         for part in complete:
             rest += part
+            dropped += _bound(rest)
             length = len(rest) + dropped
             offset += length + 1
-            yield SourceLine(bytes(rest[: MAX_LINE_BYTES + 1]), length, offset, True)
+            yield SourceLine(bytes(rest), length, offset, True)
             rest.clear()
             dropped = 0
         rest += last
-        if len(rest) > MAX_LINE_BYTES + 1:
-            dropped += len(rest) - (MAX_LINE_BYTES + 1)
-            del rest[MAX_LINE_BYTES + 1 :]
-    if rest:
+        dropped += _bound(rest)
+    if rest or dropped:
         length = len(rest) + dropped
         yield SourceLine(bytes(rest), length, offset + length, False)
 
 
+def _read_block(path: Path, file: SourceFile, offset: int) -> bytes:
+    try:
+        return file.read1(_BLOCK_BYTES)  # what there is: a damaged archive is read up to the damage
+    except Exception as error:
+        if not compression.is_damage(error):
+            raise
+        raise ImportFailed(f"{path}: damaged after byte {offset:,} (uncompressed): {error}") from error
+
+
+def _bound(line: bytearray) -> int:
+    """Cut a line that is over the limit, first the zeros in front; return by how many bytes."""
+    length = len(line)
+    if length > MAX_LINE_BYTES + 1:
+        if not line[0]:
+            del line[: length - len(line.lstrip(b"\0"))]
+        del line[MAX_LINE_BYTES + 1 :]
+    return length - len(line)
+
+
+def _refuse_encoding(path: Path, first: bytes) -> None:
+    """Raise ImportFailed if a file begins as text in another encoding does: each of its lines would be rejected."""
+    name = next((name for name, begins in _ENCODINGS.items() if begins.match(first)), None)
+    if name is not None:
+        raise ImportFailed(f"{path}: this is {name}, not UTF-8; convert it first: iconv -f {name} -t UTF-8 FILE > NEW")
+
+
 class Record(NamedTuple):
-    """One JSON value as it stands in the file, or what could not be read, with a reason."""
+    """One JSON value as it stands in the file, or what could not be read, with a reason.
+
+    Half characters, which no parser takes, are U+FFFD (eventlog.format.json_text).
+    """
 
     data: bytes
     reason: str | None
@@ -122,13 +162,24 @@ class Record(NamedTuple):
 
 def split_records(line: SourceLine) -> list[Record]:
     """Take a line apart into its records; usually one, several where they were glued."""
-    data = line.data.removeprefix(_BOM).strip()
-    if line.length > MAX_LINE_BYTES:
-        return [Record(data, f"line of {line.length:,} bytes is over the limit of {MAX_LINE_BYTES:,}")]
-    if not data:
-        return []
+    if len(line.data) > MAX_LINE_BYTES:
+        reason = f"line of {line.length:,} bytes is over the limit of {MAX_LINE_BYTES:,}"
+        return [Record(line.data.removeprefix(_BOM).strip(), reason)]
+    data = line.data.removeprefix(_BOM).strip().strip(b"\0").strip()
+    if data:
+        return _records(data)
+    if line.data.strip() or line.length > len(line.data):
+        return [
+            Record(line.data, f"only zeros, {line.length:,} of them, as a power cut leaves for what was not written")
+        ]
+    return []
+
+
+def _records(data: bytes) -> list[Record]:
     whole = _record(data)
-    return [whole] if whole.reason is None else _unglue(whole)
+    if whole.reason is None:
+        return [whole]
+    return _between_zeros(whole) or _unglue(whole) or [whole]
 
 
 def _record(data: bytes) -> Record:
@@ -136,19 +187,54 @@ def _record(data: bytes) -> Record:
     try:
         data.decode()
         _syntax.decode(data)
-    except UnicodeDecodeError as error:
-        return Record(data, f"not UTF-8: {error.reason} at byte {error.start}")
     except (ValueError, RecursionError) as error:
-        return Record(data, f"not JSON: {error}")
+        mended = _without_halves(data)
+        return Record(data, _reason(data, error)) if mended is None else Record(mended, None)
     return Record(data, None)
+
+
+def _without_halves(data: bytes) -> bytes | None:
+    """Return what is JSON but for half characters, with U+FFFD for each; None for anything else."""
+    if not (json_text.may_have_halves(data) or _HALF_BYTE in data):
+        return None
+    try:
+        mended = json_text.without_halves(data)
+        _syntax.decode(mended)
+    except (ValueError, RecursionError):
+        return None
+    return mended
+
+
+def _reason(data: bytes, error: Exception) -> str:
+    for name, begins in _ENCODINGS.items():
+        if begins.match(data):
+            return f"not JSON: this is {name}, not UTF-8; convert the file: iconv -f {name} -t UTF-8"
+    if isinstance(error, UnicodeDecodeError):
+        advice = "convert the file, as by iconv -f WINDOWS-1252 -t UTF-8, if it is in another encoding"
+        return f"not UTF-8: {error.reason} at byte {error.start}; {advice}"
+    if _NO_NUMBER.search(data):
+        return f"not JSON: {error}; JSON has no NaN and no Infinity"
+    return f"not JSON: {error}"
+
+
+def _between_zeros(whole: Record) -> list[Record]:
+    """Take apart what stands between zeros, where there is a record in it; JSON itself has none.
+
+    After a power cut they stand for what was not written: the end of one record, and the beginning of another.
+    """
+    parts = [part for each in _ZEROS.split(whole.data) if (part := each.strip())]
+    if len(parts) == 1 or not any(part.startswith(b"{") and part.endswith(b"}") for part in parts):
+        return []
+    records = [record for part in parts for record in _records(part)]
+    return records if any(record.reason is None and record.data.startswith(b"{") for record in records) else []
 
 
 def _unglue(whole: Record) -> list[Record]:
     """Split `{…}{…}`. What stands behind the last readable record is kept as unreadable."""
     try:
-        text = whole.data.decode()
+        text = whole.data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        return [whole]
+        return []
     decoder = json.JSONDecoder(parse_int=str, parse_float=str)  # numbers may be of any length
     records, position = [], 0
     while position < len(text):
@@ -159,10 +245,10 @@ def _unglue(whole: Record) -> list[Record]:
         # Python's parser is the more lenient one: judge each part again.
         records.append(_record(text[position:end].encode("utf-8", "surrogatepass")))
         position = end
-        while position < len(text) and text[position].isspace():
+        while position < len(text) and (text[position].isspace() or text[position] == "\ufeff"):
             position += 1
     if len(records) < 2 or not all(each.data.startswith(b"{") for each in records):
-        return [whole]
+        return []
     if position < len(text):
-        records.append(Record(text[position:].encode(), whole.reason))
+        records.append(Record(text[position:].encode("utf-8", "surrogatepass"), whole.reason))
     return records

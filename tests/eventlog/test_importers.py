@@ -284,7 +284,6 @@ def test_a_damaged_archive_says_so(root: Path, tmp_path: Path, name: str) -> Non
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "not UTF-8": (b'{"a":"\xff"}', "not UTF-8"),
     "NUL": (b'{"a":"\0"}', "malformed"),
-    "lone surrogate": (b'{"a":"\\ud800"}', "truncated"),
     "deep": (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "recursion"),
     "rather deep": (b'{"a":' + b"[" * 300 + b"]" * 300 + b"}", "nested deeper"),
     "NaN": (b'{"a":NaN}', "malformed"),
@@ -486,7 +485,7 @@ def test_following_many_files_keeps_few_in_memory(root: Path, tmp_path: Path, mo
     assert said[0].startswith(f"{damaged}: damaged")
 
 
-@pytest.mark.parametrize("bad", ['{"a":NaN}', '{"a":"\\ud800"}', '{"a":' + "[" * 2000 + "]" * 2000 + "}"])
+@pytest.mark.parametrize("bad", ['{"a":NaN}', '{"a":' + "[" * 2000 + "]" * 2000 + "}"])
 def test_a_bad_record_glued_to_a_good_one(root: Path, tmp_path: Path, bad: str) -> None:
     """Python's own parser takes apart what msgspec would not; each part is judged by itself."""
     path = tmp_path / "f.jsonl"
