@@ -77,6 +77,9 @@ def import_() -> None:
     "--time-zone", metavar="Z", help="The zone of times without an offset, such as Europe/Berlin; UTC, if not given."
 )
 @click.option("--id-field", metavar="F", help="The field that identifies an event.")
+@click.option(
+    "--unwrap", metavar="F", help="The field whose text is the event as JSON: log, in the logs of containers."
+)
 @click.option("--source", metavar="NAME", help="What identifies the file; its full path, if not given.")
 @click.option("--workspace", help="Import into this workspace.")
 @click.option("--agent", help="Attribute to this agent.")
@@ -92,11 +95,12 @@ def jsonl(
     time_format: str | None,
     time_zone: str | None,
     id_field: str | None,
+    unwrap: str | None,
     source: str | None,
     workspace: str | None,
     agent: str | None,
 ) -> None:
-    """Import JSON lines, plain or compressed; each object becomes a payload as it stands.
+    """Import JSON lines, or an array of objects, plain or compressed; each object becomes a payload.
 
     FILE may be a folder, a pattern in quotes, whose new files are found while following,
     or - for standard input.
@@ -120,6 +124,7 @@ def jsonl(
         time_format=time_format,
         time_zone=time_zone,
         id_field=id_field,
+        unwrap=unwrap,
         source=source,
         workspace=workspace,
         agent=agent,

@@ -13,7 +13,7 @@ from eventlog.format import envelope, ids, json_text, payloads, timestamps
 from eventlog.format.envelope import Envelope
 from eventlog.format.foreign_times import Times
 from eventlog.importers import compression, foreign_types, pipe
-from eventlog.importers.records import importer_parts, path_name
+from eventlog.importers.records import SourceLine, importer_parts, path_name, split_records
 from eventlog.process.guards import shown
 
 Fields = dict[str, msgspec.Raw]
@@ -30,6 +30,9 @@ class Jsonl:
     becomes `push_event`, and a name of eventlog's own `imported.<name>`, see eventlog.importers.foreign_types).
     Fields are named as they stand, or as a dotted path. `time_format` and `time_zone` are those of
     eventlog.format.foreign_times.Times. Raises InvalidEvent for a `type_` that is a name of eventlog's own.
+
+    `unwrap` names a field whose text is JSON, an object, which becomes the payload in place of the line around it, as
+    container logs have it. Other fields are looked up in both, first in the object. A line without one stays as it is.
     """
 
     #: Other content may come under a name: a log is rotated.
@@ -47,6 +50,7 @@ class Jsonl:
         agent: str | None = None,
         time_format: str | None = None,
         time_zone: str | None = None,
+        unwrap: str | None = None,
     ) -> None:
         if (type_ is None) == (type_field is None):
             raise InvalidEvent("give either an event type or the field that holds it")
@@ -59,11 +63,14 @@ class Jsonl:
         self.workspace = workspace
         self.agent = agent or None
         self._times = Times(time_format, time_zone)
-        options = [type_, type_field, time_field, id_field, source, workspace, self.agent]
+        options: list[object] = [type_, type_field, time_field, id_field, source, workspace, self.agent]
         if time_format is not None or time_zone is not None:  # the key of earlier imports stays what it was
             if time_field is None:
                 raise InvalidEvent("a time format or a time zone is for a time field; name it")
             options += [time_format, time_zone]
+        self._unwrap = unwrap
+        if unwrap is not None:
+            options.append({"unwrap": unwrap})
         self.key = f"jsonl {msgspec.json.encode(options).decode()}"
 
     def source_name(self, path: Path) -> str:
@@ -77,7 +84,9 @@ class Jsonl:
 
     def envelopes(self, data: bytes, source: str, occurrence: int) -> list[Envelope]:
         """Return the one event of a line."""
-        fields = json_text.members(data)
+        fields, payload = json_text.members(data), data
+        if self._unwrap is not None and (inner := _json_in(_pick(fields, self._unwrap))) is not None:
+            fields, payload = fields | json_text.members(inner), inner
         event_type = self._type or self._event_type(fields)
         moment = self._moment(fields)
         made = Envelope(
@@ -90,7 +99,7 @@ class Jsonl:
             timestamp=moment,
             workspace=self.workspace,
             agent=self.agent,
-            payload=msgspec.Raw(data),
+            payload=msgspec.Raw(payload),
         )  # fmt: skip
         return [made]
 
@@ -144,6 +153,14 @@ def _pick(fields: Fields, name: str | None) -> Any:
         return payloads.decode(fields[last])
     except (KeyError, ValueError, RecursionError):
         return None
+
+
+def _json_in(value: object) -> bytes | None:
+    """Return the JSON object that a field holds, as text or as it is, on one line; None if it holds none."""
+    text = value.encode() if isinstance(value, str) else msgspec.json.encode(value)
+    records = split_records(SourceLine(text, len(text), len(text), True))
+    is_object = len(records) == 1 and records[0].reason is None and records[0].data.startswith(b"{")
+    return records[0].data if is_object else None
 
 
 def _identifies(value: object) -> bool:

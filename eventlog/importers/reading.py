@@ -68,8 +68,7 @@ class Reading:
             if not line.terminated:
                 break
             if line.length == len(line.data):
-                self._tail += line.data
-                self._tail += b"\n"
+                self._tail += line.data + line.ending
             else:  # a line over the limit, of which the end was not kept
                 self._tail.clear()
             self.offset = line.end

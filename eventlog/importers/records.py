@@ -20,13 +20,17 @@ import msgspec
 from eventlog.errors import ImportFailed, MissingExtra
 from eventlog.format import json_text
 from eventlog.format.envelope import MAX_LINE_BYTES
-from eventlog.importers import compression
+from eventlog.importers import compression, values
 
 SourceFile = io.BufferedReader
 #: Small, since what a block of a damaged archive holds before the damage is lost.
 _BLOCK_BYTES = 64 * 1024
 _syntax = msgspec.json.Decoder(msgspec.Raw)
 _BOM = b"\xef\xbb\xbf"
+#: Of more zeros than a line may have, all but one of these stay: a file is known again by its first bytes.
+_MANY_ZEROS = bytes(4097)
+_TAR, _TAR_AT = b"ustar", 257
+_BLANK = b" \t\r\n\v\f\0"
 _ZEROS = re.compile(rb"\0+")
 #: The first byte of half a character, where a program has written it as if it was one.
 _HALF_BYTE = b"\xed"
@@ -46,13 +50,15 @@ class SourceLine(NamedTuple):
     """A line of a source, without its newline; `end` is where the next one begins.
 
     `length` is more than `len(data)` where the line is over the limit and was cut, or began with too many zeros.
-    `terminated` is false for a last line that has no newline (yet).
+    `terminated` is false for a last line that has no newline (yet). `ending` is empty where the file is no JSON lines:
+    then a line is an object, with the separators before it (eventlog.importers.values).
     """
 
     data: bytes
     length: int
     end: int
     terminated: bool
+    ending: bytes = b"\n"
 
 
 def open_source(path: Path) -> SourceFile:
@@ -99,15 +105,18 @@ def skip(file: SourceFile, offset: int) -> None:
 def read_lines(path: Path, file: SourceFile, offset: int) -> Iterator[SourceLine]:
     """Yield lines from the current position of `file`, which is `offset`. Raises ImportFailed.
 
-    Memory is bounded: of a line over the limit only the first part is kept, without zeros in front.
+    Memory is bounded: of a line over the limit only the first part is kept, with few zeros in front.
     """
+    first = _read_block(path, file, offset)
+    if offset == 0:
+        _refuse_kind(path, first)
+    if values.begins(first.removeprefix(_BOM)):
+        yield from _read_values(path, file, offset, first)
+        return
     rest = bytearray()
     dropped = 0
-    is_first = offset == 0
-    while block := _read_block(path, file, offset):
-        if is_first:
-            _refuse_encoding(path, block)
-            is_first = False
+    block = first
+    while block:
         *complete, last = block.split(b"\n")
         for part in complete:
             rest += part
@@ -119,9 +128,25 @@ def read_lines(path: Path, file: SourceFile, offset: int) -> Iterator[SourceLine
             dropped = 0
         rest += last
         dropped += _bound(rest)
-    if rest or dropped:
+        block = _read_block(path, file, offset)
+    if rest:
         length = len(rest) + dropped
         yield SourceLine(bytes(rest), length, offset + length, False)
+
+
+def _read_values(path: Path, file: SourceFile, offset: int, first: bytes) -> Iterator[SourceLine]:
+    """Yield the objects of a file that is no JSON lines as if each was a line; its end is that of the object."""
+    end = offset
+
+    def blocks() -> Iterator[bytes]:
+        block = first
+        while block:
+            yield block
+            block = _read_block(path, file, end)
+
+    for piece in values.pieces(blocks()):
+        end += piece.length
+        yield SourceLine(piece.data, piece.length, end, piece.is_whole, b"")
 
 
 def _read_block(path: Path, file: SourceFile, offset: int) -> bytes:
@@ -134,17 +159,19 @@ def _read_block(path: Path, file: SourceFile, offset: int) -> bytes:
 
 
 def _bound(line: bytearray) -> int:
-    """Cut a line that is over the limit, first the zeros in front; return by how many bytes."""
+    """Cut a line that is over the limit, first the zeros in front, but some; return by how many bytes."""
     length = len(line)
     if length > MAX_LINE_BYTES + 1:
-        if not line[0]:
-            del line[: length - len(line.lstrip(b"\0"))]
+        if line.startswith(_MANY_ZEROS):
+            del line[len(_MANY_ZEROS) - 1 : length - len(line.lstrip(b"\0"))]
         del line[MAX_LINE_BYTES + 1 :]
     return length - len(line)
 
 
-def _refuse_encoding(path: Path, first: bytes) -> None:
-    """Raise ImportFailed if a file begins as text in another encoding does: each of its lines would be rejected."""
+def _refuse_kind(path: Path, first: bytes) -> None:
+    """Raise ImportFailed for a tar archive, and for text in another encoding: each of its lines would be rejected."""
+    if first[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
+        raise ImportFailed(f"{path}: this is a tar archive; unpack it first")
     name = next((name for name, begins in _ENCODINGS.items() if begins.match(first)), None)
     if name is not None:
         raise ImportFailed(f"{path}: this is {name}, not UTF-8; convert it first: iconv -f {name} -t UTF-8 FILE > NEW")
@@ -165,13 +192,13 @@ def split_records(line: SourceLine) -> list[Record]:
     if len(line.data) > MAX_LINE_BYTES:
         reason = f"line of {line.length:,} bytes is over the limit of {MAX_LINE_BYTES:,}"
         return [Record(line.data.removeprefix(_BOM).strip(), reason)]
-    data = line.data.removeprefix(_BOM).strip().strip(b"\0").strip()
+    blank = _BLANK if line.ending else values.BETWEEN
+    data = line.data.strip(blank).removeprefix(_BOM).strip(blank)
     if data:
         return _records(data)
-    if line.data.strip() or line.length > len(line.data):
-        return [
-            Record(line.data, f"only zeros, {line.length:,} of them, as a power cut leaves for what was not written")
-        ]
+    if b"\0" in line.data:
+        reason = f"only zeros, {line.length:,} of them, as a power cut leaves for what was not written"
+        return [Record(line.data, reason)]
     return []
 
 
@@ -189,8 +216,12 @@ def _record(data: bytes) -> Record:
         _syntax.decode(data)
     except (ValueError, RecursionError) as error:
         mended = _without_halves(data)
-        return Record(data, _reason(data, error)) if mended is None else Record(mended, None)
-    return Record(data, None)
+        return Record(data, _reason(data, error)) if mended is None else Record(_on_one_line(mended), None)
+    return Record(_on_one_line(data), None)
+
+
+def _on_one_line(data: bytes) -> bytes:
+    return msgspec.json.format(data, indent=-1) if b"\n" in data else data
 
 
 def _without_halves(data: bytes) -> bytes | None:

@@ -9,6 +9,7 @@ import lzma
 import os
 import random
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +91,18 @@ def test_what_is_cut_off_is_read_up_to_the_cut(tmp_path: Path, packed: str, cut:
     assert count >= whole_parts * len(LINES) + blocks_lost
 
 
+def test_of_a_zst_file_all_that_was_flushed_is_read(tmp_path: Path) -> None:
+    """To the last line before the cut, also of what the decompressor still held back."""
+    file, path = io.BytesIO(), tmp_path / "f.zst"
+    with zstandard.ZstdCompressor().stream_writer(file, closefd=False) as writer:
+        for start in range(0, 2500, 500):
+            writer.write(b"".join(line + b"\n" for line in LINES[start : start + 500]))
+            writer.flush(zstandard.FLUSH_BLOCK)
+        path.write_bytes(file.getvalue())
+    count, error = read(path)
+    assert (count, "damaged" in (error or "")) == (2500, True)
+
+
 @pytest.mark.parametrize("damage", ["its first byte", "no compression"])
 @pytest.mark.parametrize("packed", PACKS)
 def test_what_is_damaged_behind_a_whole_part(tmp_path: Path, packed: str, damage: str) -> None:
@@ -135,6 +148,16 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, content: bytes, what: st
     path.write_bytes(content)
     with pytest.raises(ImportFailed, match=what):
         open_source(path)
+
+
+def test_a_compressed_tar_archive_is_named(tmp_path: Path) -> None:
+    """As it is by what is in it, not by its name."""
+    path, packed = tmp_path / "logs.gz", io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("a.jsonl"))
+    path.write_bytes(packed.getvalue())
+    with open_source(path) as file, pytest.raises(ImportFailed, match="this is a tar archive; unpack it first"):
+        next(read_lines(path, file, 0))
 
 
 def test_a_missing_library_is_the_fault_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
