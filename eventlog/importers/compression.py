@@ -71,7 +71,7 @@ _UNREADABLE = (
 
 def of_file(path: Path) -> Compression | None:
     """Return how a file is compressed, by its first bytes, else by its name; None where it is plain. Raises OSError."""
-    return _of_bytes(_first_bytes(path)) or of_name(path.name)
+    return of_bytes(_first_bytes(path)) or of_name(path.name)
 
 
 def of_name(name: str) -> Compression | None:
@@ -91,7 +91,7 @@ def open_(path: Path) -> io.BufferedReader:
     for magic, what in _UNREADABLE:
         if magic.match(first):
             raise ImportFailed(f"{path}: this is {what}")
-    found, named = _of_bytes(first), of_name(path.name)
+    found, named = of_bytes(first), of_name(path.name)
     if found is not None:
         return found.open(path)
     if named is not None and first:
@@ -113,7 +113,8 @@ def _first_bytes(path: Path) -> bytes:
         return file.read(_FIRST_BYTES)
 
 
-def _of_bytes(first: bytes) -> Compression | None:
+def of_bytes(first: bytes) -> Compression | None:
+    """Return the compression of content that begins so; None where it is plain."""
     return next((each for each in COMPRESSIONS if each.magic.match(first)), None)
 
 

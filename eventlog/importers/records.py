@@ -169,7 +169,10 @@ def _bound(line: bytearray) -> int:
 
 
 def _refuse_kind(path: Path, first: bytes) -> None:
-    """Raise ImportFailed for a tar archive, and for text in another encoding: each of its lines would be rejected."""
+    """Raise ImportFailed for what is no text in UTF-8, but is known: each of its lines would be rejected."""
+    packed = compression.of_bytes(first)
+    if packed is not None:  # through a pipe, or compressed twice
+        raise ImportFailed(f"{path}: this is compressed with {packed.name}; decompress it first")
     if first[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         raise ImportFailed(f"{path}: this is a tar archive; unpack it first")
     name = next((name for name, begins in _ENCODINGS.items() if begins.match(first)), None)

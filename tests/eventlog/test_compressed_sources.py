@@ -150,6 +150,14 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, content: bytes, what: st
         open_source(path)
 
 
+def test_what_is_compressed_twice_is_named(tmp_path: Path) -> None:
+    """As what comes compressed through a pipe."""
+    path = tmp_path / "f.gz"
+    path.write_bytes(gzip.compress(PACKS["zstd"](DATA)))
+    with open_source(path) as file, pytest.raises(ImportFailed, match="compressed with zstd; decompress it first"):
+        next(read_lines(path, file, 0))
+
+
 def test_a_compressed_tar_archive_is_named(tmp_path: Path) -> None:
     """As it is by what is in it, not by its name."""
     path, packed = tmp_path / "logs.gz", io.BytesIO()
