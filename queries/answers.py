@@ -262,16 +262,23 @@ class RequestAnswers(_Answers):
                 raise lookup.request_not_found(request_id)
             return tree.request_tree(connection, request)
 
-    def list(self, *, agent: str | None = None, since: datetime | None = None, limit: int = 50) -> list[Request]:
+    def list(
+        self,
+        *,
+        agent: str | None = None,
+        since: datetime | None = None,
+        audit_level: AuditLevel | None = None,
+        limit: int = 50,
+    ) -> list[Request]:
         """Return requests, the one with the newest event first: `[Request(request_id="req-7", decisions=2, …), …]`.
 
         `cost_usd` is that of their model calls in USD, without the `unpriced` ones. `since` is compared with their
-        newest event. `limit` is 1 to 10,000.
+        newest event, `audit_level` is the least of their own. `limit` is 1 to 10,000.
         """
         from eventlog.queries.runs import requests
 
         with self._connection(_RUNS) as connection:
-            return requests.list_requests(connection, agent=agent, since=since, limit=limit)
+            return requests.list_requests(connection, agent=agent, since=since, audit_level=audit_level, limit=limit)
 
     __call__ = list
 
@@ -286,19 +293,21 @@ class SearchAnswers(_Answers):
         event_types: Iterable[str] = (),
         agent: str | None = None,
         since: datetime | None = None,
+        audit_level: AuditLevel | None = None,
         limit: int = 20,
     ) -> SearchResult:
         """Return the events that hold all words and "phrases" of a query, in any case, the best first.
 
         `.hits` are at most `limit` (1 to 1,000), with a snippet and the marks of the words in it (offsets in
-        characters); `.matches` counts all events. Raises QueryFailed for a query without words.
+        characters); `.matches` counts all events. `audit_level` is the least of the events. Raises QueryFailed for a query without words.
         """
         from eventlog.queries.search import search
 
         with self._connection(_EVENTS) as connection:
             return search.search(
-                connection, self._reader.root, query, event_types=event_types, agent=agent, since=since, limit=limit
-            )
+                connection, self._reader.root, query, event_types=event_types, agent=agent, since=since,
+                audit_level=audit_level, limit=limit,
+            )  # fmt: skip
 
 
 class InsightAnswers(_Answers):

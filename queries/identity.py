@@ -1,4 +1,4 @@
-"""How queries name a run, a session, a request or an event: by its id and its workspace.
+"""How queries name a run, a session, a request or an event: by its id and its workspace; and which levels of audit.
 
 Workspaces may share ids.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Literal, NamedTuple
 
-from eventlog.errors import QueryFailed
+from eventlog.errors import InvalidEvent, QueryFailed
+from eventlog.format import envelope
+from eventlog.format.envelope import AuditLevel
 
 _NAMED_MAX = 5
 
@@ -55,6 +57,14 @@ def chosen(entity: str, workspaces: Collection[str | None]) -> str | None:
             "choose one with --workspace"
         )
     return names[0]
+
+
+def levels(least: AuditLevel | None) -> list[AuditLevel] | None:
+    """Return the audit levels from the least on; None, which is all, for None. Raises QueryFailed for another word."""
+    try:
+        return None if least is None else list(envelope.levels_from(least))
+    except InvalidEvent as error:
+        raise QueryFailed(str(error)) from None
 
 
 def names(one_or_more: str | Iterable[str]) -> list[str]:

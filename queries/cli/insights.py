@@ -22,7 +22,7 @@ from eventlog.queries.text.units import duration, size
 def insights(context: Context, run_or_session: str) -> None:
     """Show loops and waste of a run or a session.
 
-    Repeated identical tool calls, retries, loops, how the context grew, what was sent again, and gaps.
+    Repeated identical tool calls, retries, loops, how the context grew, what was sent again, gaps, and calls by step.
 
     \b
     Example:
@@ -47,6 +47,7 @@ def _lines(findings: Insights, context: Context) -> Iterator[str]:
         ("context: input tokens per call", _growth(findings.growth)),
         ("re-sent: input that had been sent before", _resent(findings)),
         ("gaps: nothing was going on", _gaps(findings, context)),
+        ("steps: the calls in each", _by_step(findings)),
     ):
         lines += ["", title if part else f"{title.partition(':')[0]}: none", *(f"  {line}" for line in part)]
     width = tables.width_limit()
@@ -55,6 +56,22 @@ def _lines(findings: Insights, context: Context) -> Iterator[str]:
 
 def _listed(rows: Sequence[tuple[str, ...]], *columns: Column) -> list[str]:
     return tables.listed(rows, *columns, indent=2) if rows else []
+
+
+def _by_step(findings: Insights) -> list[str]:
+    rows = [
+        (
+            "(none)" if step.step is None else step.step, f"{step.times:,}" if step.times else "",
+            f"{step.llm_calls:,}", f"{step.tool_calls:,}", f"{step.failures:,}" if step.failures else "",
+            f"{step.input_tokens:,}", f"{step.output_tokens:,}",
+        )
+        for step in findings.by_step
+    ]  # fmt: skip
+    return _listed(
+        rows, Column("step", elastic=True), Column("times", number=True, rank=2), Column("calls", number=True),
+        Column("tools", number=True), Column("failed", number=True, rank=1),
+        Column("tokens in", number=True, rank=3), Column("out", number=True, rank=3),
+    )  # fmt: skip
 
 
 def _repeated(findings: Insights) -> list[str]:

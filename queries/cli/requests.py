@@ -7,6 +7,7 @@ from datetime import datetime
 import click
 
 from eventlog.cli.text import counted, printable
+from eventlog.format.envelope import AUDIT_LEVELS, AuditLevel
 from eventlog.queries.cli import options
 from eventlog.queries.cli.options import Context
 from eventlog.queries.runs.requests import Request
@@ -18,9 +19,12 @@ from eventlog.queries.text.units import duration, usd
 @click.command()
 @options.agent_option
 @options.since_option
+@click.option("--audit-level", type=click.Choice(AUDIT_LEVELS), help="Only requests of this level, or of a higher one.")
 @options.limit_option(50)
 @options.reading(utc=True)
-def requests(context: Context, agent: str | None, since: datetime | None, limit: int) -> None:
+def requests(
+    context: Context, agent: str | None, since: datetime | None, audit_level: AuditLevel | None, limit: int
+) -> None:
     """List requests, newest first.
 
     A request is what recorded events name as their request_id, whatever runs they are in.
@@ -28,8 +32,9 @@ def requests(context: Context, agent: str | None, since: datetime | None, limit:
     \b
     Example:
       eventlog requests --since 24h
+      eventlog requests --audit-level export --json
     """
-    found = context.store().requests.list(agent=agent, since=since, limit=limit)
+    found = context.store().requests.list(agent=agent, since=since, audit_level=audit_level, limit=limit)
     if_none = "record one with obs.request(…)"
     context.show_list(found, lambda: _lines(found, context), noun="requests", limit=limit, if_none=if_none)
 

@@ -9,6 +9,7 @@ import click
 
 from eventlog.cli.main import say
 from eventlog.cli.text import counted, printable
+from eventlog.format.envelope import AuditLevel
 from eventlog.queries.cli import options
 from eventlog.queries.cli.options import Context
 from eventlog.queries.search.search import CANDIDATES_MAX, Hit, SearchResult
@@ -20,6 +21,7 @@ from eventlog.queries.text import cells, tables
 @click.option("--type", "event_types", metavar="TYPE", multiple=True, help="Of this event type; may be repeated.")
 @options.agent_option
 @options.since_option
+@options.audit_level_option
 @options.limit_option(20)
 @options.reading(utc=True)
 def search(
@@ -28,6 +30,7 @@ def search(
     event_types: tuple[str, ...],
     agent: str | None,
     since: datetime | None,
+    audit_level: AuditLevel | None,
     limit: int,
 ) -> None:
     """Find events by words: in prompts, responses, tool calls, messages, errors, transcripts.
@@ -39,7 +42,9 @@ def search(
       eventlog search rate limit --since 24h
       eventlog search '"exit code 1"' pytest --type tool_call
     """
-    result = context.store().search(" ".join(text), event_types=event_types, agent=agent, since=since, limit=limit)
+    result = context.store().search(
+        " ".join(text), event_types=event_types, agent=agent, since=since, audit_level=audit_level, limit=limit
+    )
     undated = counted(result.undated, "more event")
     if result.undated and not context.as_json:
         has = "has" if result.undated == 1 else "have"

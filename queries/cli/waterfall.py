@@ -1,7 +1,7 @@
 """A tree as lines for a terminal: what, when and for how long (as a bar), tokens, cost.
 
 The bars share one scale, from the first beginning to the last end. A line never is wider than it may be:
-where the terminal is narrow, first the bar goes, then the cost, then the tokens.
+where the terminal is narrow, first the calls inside a step go, then the bar, then the cost, then the tokens.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ LINES_MAX = 2_000
 WIDTH_MIN = 24
 _DEPTH_MAX = 12
 _BAR_MIN, _BAR_MAX = 10, 60
+#: The calls inside a step are shown where the bar keeps this width.
+_BAR_BESIDE_CALLS = 36
 _LABEL_MIN = 24
 _ARGUMENT_CHARS = 30
 _MARKS = {"llm_call": "◆", "tool_call": "▸", "error": "✗", "message": "“", "step": ""}
@@ -77,6 +79,9 @@ class _Layout:
         self._costs = costs if left - _taken(costs) >= fixed else 0
         left -= _taken(self._costs)
         has_bar = self._span_s > 0 and left - _taken(_BAR_MIN) >= fixed
+        inside = max((len(_inside(node)) for node in tree.nodes), default=0)
+        self._inside = inside if left - _taken(inside) - _taken(_BAR_BESIDE_CALLS) >= wanted else 0
+        left -= _taken(self._inside)
         self._bar = min(max(left - 2 - wanted, _BAR_MIN), _BAR_MAX) if has_bar else 0
         self._label = min(wanted, left - _taken(self._bar))
 
@@ -85,6 +90,8 @@ class _Layout:
         if self._bar:
             parts.append(self._bar_of(node))
         parts.append(cells.right(duration(node.duration_ms), self._duration))
+        if self._inside:
+            parts.append(cells.left(_inside(node), self._inside))
         if self._tokens:
             parts.append(cells.right(_tokens(node), self._tokens))
         if self._costs:
@@ -158,6 +165,14 @@ def _brief(argument: str) -> str:
         return argument
     is_path = "/" in argument and not any(each.isspace() for each in argument)
     return f"…{argument[1 - _ARGUMENT_CHARS :]}" if is_path else f"{argument[: _ARGUMENT_CHARS - 1]}…"
+
+
+def _inside(node: Node) -> str:
+    """Return the calls inside a step, a turn or a cycle, and how many of them failed: `3◆ 12▸ 1✗`."""
+    if node.event_type == "llm_call":
+        return ""
+    counts = ((node.llm_calls, "◆"), (node.tool_calls, "▸"), (node.failures, "✗"))
+    return " ".join(f"{count:,}{mark}" for count, mark in counts if count)
 
 
 def _tokens(node: Node) -> str:

@@ -23,7 +23,7 @@ from eventlog.format.envelope import AuditLevel
 from eventlog.indexer.index import schema
 from eventlog.indexer.sql import literal
 from eventlog.log import blobs, layout, reader
-from eventlog.queries.identity import chosen, names
+from eventlog.queries.identity import chosen, levels, names
 
 Bucket = Literal["minute", "hour", "day", "week", "month"]
 Moment = datetime | str
@@ -183,7 +183,7 @@ def _conditions(
         params.append(types)
     if audit_level is not None:
         conditions.append("audit_level IN (SELECT unnest(?))")
-        params.append(_levels(audit_level))
+        params.append(levels(audit_level))
     for sign, moment in ((">=", since), ("<", until)):
         if moment is not None:
             conditions.append(f"timestamp {sign} ?::TIMESTAMP")
@@ -195,13 +195,6 @@ def _conditions(
         conditions.append(f"{name} = ?::{schema.CONTENT[name]}")
         params.append(_uuid(str(value)) if name == "event_id" else value)
     return conditions, params
-
-
-def _levels(least: AuditLevel) -> list[AuditLevel]:
-    try:
-        return list(envelope.levels_from(least))
-    except InvalidEvent as error:
-        raise QueryFailed(str(error)) from None
 
 
 def _moment(moment: Moment) -> str:

@@ -1,4 +1,4 @@
-"""The model and tool calls of a run or a session, as the insights need them."""
+"""The model calls, tool calls and steps of a run or a session, as the insights need them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class ModelCall(msgspec.Struct, frozen=True, kw_only=True):
     cache_read_tokens: int
     output_tokens: int
     ok: bool | None
+    parent_event_id: str | None = None
 
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,14 +47,24 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     finished: datetime
     duration_ms: float
     ok: bool | None
+    parent_event_id: str | None = None
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A recorded step."""
+
+    event_id: str
+    parent_event_id: str | None
+    name: str
 
 
 class Calls(msgspec.Struct, frozen=True):
-    """Calls in order of time. `cut` is true if there were more than CALLS_MAX of either kind."""
+    """Calls in order of time, and steps. `cut` is true if there were more than CALLS_MAX of any kind."""
 
     model_calls: list[ModelCall]
     tool_calls: list[ToolCall]
     cut: bool
+    steps: list[Step] = []
 
 
 _MODEL_CALLS = f"""
@@ -64,15 +75,20 @@ _MODEL_CALLS = f"""
            last_timestamp AS finished,
            coalesce(uncached_input_tokens, 0)::HUGEINT + coalesce(cache_read_tokens, 0)
                + coalesce(cache_write_5m_tokens, 0) + coalesce(cache_write_1h_tokens, 0) AS input_tokens,
-           cache_read_tokens, output_tokens, ok
+           cache_read_tokens, output_tokens, ok, parent_event_id::VARCHAR AS parent_event_id
     FROM llm_calls WHERE {{scope}} ORDER BY last_timestamp, llm_calls.event_id LIMIT $limit
 """
 _TOOL_CALLS = f"""
     SELECT event_id::VARCHAR AS event_id, coalesce(tool, '') AS tool, coalesce(input::VARCHAR, '') AS arguments,
            coalesce(TRY_CAST(output ->> '/$blob/bytes' AS BIGINT), strlen(output::VARCHAR), 0) AS result_bytes,
            timestamp AS started, coalesce(finished, timestamp) AS finished,
-           CASE WHEN duration_ms BETWEEN 0 AND {MS_MAX:.0f} THEN duration_ms ELSE 0 END AS duration_ms, ok
+           CASE WHEN duration_ms BETWEEN 0 AND {MS_MAX:.0f} THEN duration_ms ELSE 0 END AS duration_ms, ok,
+           parent_event_id::VARCHAR AS parent_event_id
     FROM tool_calls WHERE {{scope}} ORDER BY timestamp, tool_call_id, tool_calls.event_id LIMIT $limit
+"""
+_STEPS = """
+    SELECT event_id::VARCHAR AS event_id, parent_event_id::VARCHAR AS parent_event_id, coalesce(name, '') AS name
+    FROM steps WHERE {scope} ORDER BY started, steps.event_id LIMIT $limit
 """
 
 
@@ -82,8 +98,9 @@ def read_calls(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Calls:
     model_calls = rows_as(ModelCall, connection.execute(scope.within(_MODEL_CALLS), params))
     rows = rows_as_dicts(connection.execute(scope.within(_TOOL_CALLS), params))
     tool_calls = [ToolCall(**row | {"arguments": canonical(row["arguments"])}) for row in rows]
-    cut = len(model_calls) > CALLS_MAX or len(tool_calls) > CALLS_MAX
-    return Calls(model_calls[:CALLS_MAX], tool_calls[:CALLS_MAX], cut)
+    steps = rows_as(Step, connection.execute(scope.within(_STEPS), params))
+    cut = any(len(found) > CALLS_MAX for found in (model_calls, tool_calls, steps))
+    return Calls(model_calls[:CALLS_MAX], tool_calls[:CALLS_MAX], cut, steps[:CALLS_MAX])
 
 
 def canonical(arguments: str) -> str:

@@ -1,6 +1,9 @@
-"""Insights into calls: repetition, retries, loops, growth of the context, re-sent tokens, gaps.
+"""Insights into calls: by step, repetition, retries, loops, growth of the context, re-sent tokens, gaps.
 
 Definitions, so that the numbers can be checked:
+
+**By step**: a call is one of the innermost step around it. Steps of one name are counted together, and calls outside of
+all steps are counted, too: so the calls add up.
 
 **Repeated**: calls of one tool with equal arguments. The first call is work; the time and the bytes of the others are
 counted as waste. (Something outside the log may have changed between them, and made them useful.)
@@ -23,6 +26,7 @@ shortened, all that is left counts as re-sent.)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from statistics import linear_regression
@@ -30,7 +34,7 @@ from typing import TypeVar
 
 import msgspec
 
-from eventlog.queries.insights.calls import Calls, ModelCall, ToolCall
+from eventlog.queries.insights.calls import Calls, ModelCall, Step, ToolCall
 
 LOOP_TIMES = 3
 _LOOP_LENGTH_MAX = 20
@@ -40,6 +44,21 @@ _ARGUMENTS_CHARS = 200
 _SERIES_MAX = 200
 _GAPS = 5
 _GAP_MIN_S = 1.0
+
+
+class StepCalls(msgspec.Struct, frozen=True, kw_only=True):
+    """The calls in the steps of one name, of which there are `times`; None for calls outside of all steps (0 times).
+
+    `failures` counts the calls that failed.
+    """
+
+    step: str | None
+    times: int
+    llm_calls: int
+    tool_calls: int
+    failures: int
+    input_tokens: int
+    output_tokens: int
 
 
 class Repeated(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,13 +132,14 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 class Insights(msgspec.Struct, frozen=True, kw_only=True):
     """The insights into a run or a session. Each list begins with the most important entry, and has 20 at most.
 
-    `cut` is true if there were more than `calls.CALLS_MAX` calls of a kind, and only the first were analysed.
+    `by_step` is empty where there are no steps. `cut` is true if there were more than `calls.CALLS_MAX` calls of a kind, and only the first were analysed.
     """
 
     run_id: str | None
     session_id: str | None
     llm_calls: int
     tool_calls: int
+    by_step: list[StepCalls]
     repeated: list[Repeated]
     retries: list[Retry]
     loops: list[Loop]
@@ -137,6 +157,7 @@ def insights(calls: Calls, *, run_id: str | None = None, session_id: str | None 
         session_id=session_id,
         llm_calls=len(calls.model_calls),
         tool_calls=len(calls.tool_calls),
+        by_step=by_step(calls)[:_LISTED_MAX],
         repeated=repeated(calls.tool_calls)[:_LISTED_MAX],
         retries=retries(calls.tool_calls, conversations)[:_LISTED_MAX],
         loops=loops(calls.tool_calls)[:_LISTED_MAX],
@@ -154,6 +175,45 @@ def _conversations(calls: Iterable[ModelCall]) -> Iterator[list[ModelCall]]:
         by_context.setdefault(call.context, []).append(call)
     for context in sorted(by_context, key=lambda context: (context != "", -len(by_context[context]), context)):
         yield by_context[context]
+
+
+# -- steps -----------------------------------------------------------------------------------
+
+
+def by_step(calls: Calls) -> list[StepCalls]:
+    """Return the calls in the steps of each name, most calls first; without steps an empty list."""
+    if not calls.steps:
+        return []
+    steps = {step.event_id: step for step in calls.steps}
+    parents = {each.event_id: each.parent_event_id for each in (*calls.model_calls, *calls.tool_calls, *calls.steps)}
+    inside: dict[str | None, list[ModelCall | ToolCall]] = {}
+    for call in (*calls.model_calls, *calls.tool_calls):
+        inside.setdefault(_step_around(call, steps, parents), []).append(call)
+    times = Counter(step.name for step in calls.steps)
+    found = [_step_calls(name, times[name] if name is not None else 0, each) for name, each in inside.items()]
+    return sorted(found, key=lambda each: (-each.llm_calls - each.tool_calls, each.step is None, each.step or ""))
+
+
+def _step_around(call: ModelCall | ToolCall, steps: dict[str, Step], parents: dict[str, str | None]) -> str | None:
+    """Return the name of the innermost step around a call; None outside of all. Parents may form a cycle."""
+    seen: set[str] = set()
+    current = call.parent_event_id
+    while current is not None and current not in seen:
+        if current in steps:
+            return steps[current].name
+        seen.add(current)
+        current = parents.get(current)
+    return None
+
+
+def _step_calls(name: str | None, times: int, calls: Sequence[ModelCall | ToolCall]) -> StepCalls:
+    model_calls = [call for call in calls if isinstance(call, ModelCall)]
+    return StepCalls(
+        step=name, times=times, llm_calls=len(model_calls), tool_calls=len(calls) - len(model_calls),
+        failures=sum(call.ok is False for call in calls),
+        input_tokens=sum(call.input_tokens for call in model_calls),
+        output_tokens=sum(call.output_tokens for call in model_calls),
+    )  # fmt: skip
 
 
 # -- tools -----------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from decimal import Decimal
 import duckdb
 import msgspec
 
+from eventlog.format.envelope import AuditLevel
 from eventlog.format.timestamps import naive_utc
 from eventlog.queries.access import sandbox
-from eventlog.queries.identity import Scope
+from eventlog.queries.identity import Scope, levels
 from eventlog.queries.rows import rows_as_dicts
 from eventlog.queries.runs import lookup
 
@@ -74,6 +75,7 @@ _COLUMNS = ", ".join(
 _LIST_REQUESTS = f"""
     SELECT {_COLUMNS} FROM requests
     WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR last >= $since::TIMESTAMP)
+      AND ($levels::VARCHAR[] IS NULL OR list_contains($levels::VARCHAR[], audit_level))
     ORDER BY last DESC NULLS LAST, request_id, workspace NULLS FIRST LIMIT $limit
 """
 _ONE_REQUEST = f"""
@@ -100,13 +102,20 @@ def list_requests(
     *,
     agent: str | None = None,
     since: datetime | None = None,
+    audit_level: AuditLevel | None = None,
     limit: int = 50,
 ) -> list[Request]:
     """List requests, the one with the latest event first: those with an event at `since` or later.
 
-    Raises QueryFailed for a limit that is not 1 to LIMIT_MAX.
+    With `audit_level`, those whose own level, the highest of their events, is at least that. Raises QueryFailed for an
+    unknown level, and for a limit that is not 1 to LIMIT_MAX.
     """
-    params = {"agent": agent, "since": since and naive_utc(since), "limit": lookup.checked_limit(limit)}
+    params = {
+        "agent": agent,
+        "since": since and naive_utc(since),
+        "levels": levels(audit_level),
+        "limit": lookup.checked_limit(limit),
+    }
     rows = rows_as_dicts(sandbox.execute(connection, _LIST_REQUESTS, params))
     return _with_costs(connection, [Request(**row) for row in rows])
 

@@ -15,17 +15,18 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
 from eventlog.format import payloads
+from eventlog.format.envelope import AuditLevel
 from eventlog.format.timestamps import naive_utc
 from eventlog.log import blobs
 from eventlog.queries.access import sandbox
-from eventlog.queries.identity import names
+from eventlog.queries.identity import levels, names
 from eventlog.queries.rows import rows_as
 from eventlog.queries.search import blob_search, terms
 
@@ -119,18 +120,20 @@ def search(
     event_types: Iterable[str] = (),
     agent: str | None = None,
     since: datetime | None = None,
+    audit_level: AuditLevel | None = None,
     limit: int = 20,
 ) -> SearchResult:
     """Return the events that have all words of a query, the best first.
 
     A query is words and phrases, such as `timeout "exit code 1"`, in any case. Without `event_types`, all but
-    eventlog's own are searched. Raises QueryFailed for a query without words or with too many of them, and for a limit
+    eventlog's own are searched; `audit_level` is the least. Raises QueryFailed for a query without words or with too many of them, and for a limit
     that is not 1 to LIMIT_MAX.
     """
     if not 1 <= limit <= LIMIT_MAX:
         raise QueryFailed(f"limit {limit} is out of range: 1 to {LIMIT_MAX:,}")
     words = terms.parse(query)
-    candidates, statistics = _scan(connection, root, words, event_types=event_types, agent=agent, since=since)
+    filters = _Filters(names(event_types), agent, since and naive_utc(since), levels(audit_level))
+    candidates, statistics = _scan(connection, root, words, filters)
     resolver = blobs.Resolver(root)
     hits: list[Hit] = []
     read = whole_bytes = 0
@@ -156,9 +159,20 @@ def _best_first(hit: Hit) -> tuple[float, float, str, str]:
 
 # -- the scan --------------------------------------------------------------------------------
 
+
+class _Filters(NamedTuple):
+    """Which events are searched: of these types (none: of all but eventlog's own), of an agent, from a time on, …"""
+
+    types: list[str]
+    agent: str | None
+    since: datetime | None
+    levels: list[AuditLevel] | None
+
+
 #: Which events are searched, besides their types. Those without a time are found, to be counted.
 _FILTER = """
     ($agent::VARCHAR IS NULL OR agent = $agent)
+    AND ($levels::VARCHAR[] IS NULL OR list_contains($levels::VARCHAR[], audit_level))
     AND ($since::TIMESTAMP IS NULL OR timestamp >= $since::TIMESTAMP OR timestamp = 'epoch')
 """
 _IS_LEFT_OUT = "$since::TIMESTAMP IS NOT NULL AND timestamp = 'epoch' AND $since::TIMESTAMP > 'epoch'"
@@ -193,17 +207,13 @@ def _scan(
     connection: duckdb.DuckDBPyConnection,
     root: Path,
     words: list[str],
-    *,
-    event_types: Iterable[str],
-    agent: str | None,
-    since: datetime | None,
+    filters: _Filters,
 ) -> tuple[list[_Candidate], _Statistics]:
     """Return the newest events whose JSON may have all words, and the numbers that the scores need."""
-    types = names(event_types)
-    events = f"{_OF_TYPES if types else _OF_ALL_TYPES} AND {_FILTER}"
-    filter_params: dict[str, Any] = {"agent": agent, "since": since and naive_utc(since)}
-    if types:
-        filter_params["types"] = types
+    events = f"{_OF_TYPES if filters.types else _OF_ALL_TYPES} AND {_FILTER}"
+    filter_params: dict[str, Any] = filters._asdict()
+    if not filters.types:
+        del filter_params["types"]
     tests, params = [], filter_params
     for number, word in enumerate(words):
         test, word_params = _test(number, word)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from eventlog.errors import QueryFailed
 from eventlog.format import builtin
 from eventlog.queries.insights import calls, findings
-from eventlog.queries.insights.calls import ModelCall, ToolCall
+from eventlog.queries.insights.calls import ModelCall, Step, ToolCall
 from eventlog.queries.insights.findings import Growth, Loop, Repeated, Resent, Retry
 from eventlog.queries.store import ReadStore
 from eventlog.queries.text.bars import spark
@@ -41,6 +41,41 @@ def model(number: int, size: int, *, cached: int = 0, context: str = "", ok: boo
         event_id=f"m{number}", context=context, model=name, started=at(number), finished=at(number + 0.25),
         input_tokens=size, cache_read_tokens=cached, output_tokens=1, ok=ok,
     )  # fmt: skip
+
+
+# -- steps -----------------------------------------------------------------------------------
+
+
+def test_calls_by_step(root: Path) -> None:
+    """Each call is one of the innermost step around it, also through a tool call; the calls add up."""
+    with Story(root, run_id="r") as story:
+        plan = [story.tell(n, builtin.Step(name="plan")) for n in (1, 2, 3)]
+        act = story.tell(4, builtin.Step(name="act"), parent_event_id=plan[0])
+        tool_id = story.tell(5, builtin.ToolCall(tool_name="t", ok=False), parent_event_id=act)
+        story.tell(6, builtin.LlmCall(request_model="m", uncached_input_tokens=10), parent_event_id=tool_id)
+        story.tell(7, builtin.LlmCall(request_model="m", output_tokens=5), parent_event_id=plan[1])
+        story.tell(8, builtin.LlmCall(request_model="m", cache_read_tokens=7, error_type="E"), parent_event_id=plan[0])
+        story.tell(9, builtin.ToolCall(tool_name="t"))
+    found = ReadStore(root).insights("r")
+    assert [msgspec.structs.astuple(each) for each in found.by_step] == [
+        ("act", 1, 1, 1, 1, 10, 0), ("plan", 3, 2, 0, 1, 7, 5), (None, 0, 0, 1, 0, 0, 0),
+    ]  # fmt: skip
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=12), st.lists(st.integers(0, 12), max_size=4))
+def test_calls_by_step_add_up_whatever_the_parents_are(calls_: list[tuple[bool, int]], steps: list[int]) -> None:
+    """Chains, cycles, parents that are not there."""
+    made = [model(n, 1) if is_model else tool(n, "t") for n, (is_model, _) in enumerate(calls_)]
+    ids = [each.event_id for each in made] + [f"s{n}" for n in range(len(steps))] + ["gone"]
+    parent = {each.event_id: ids[where % len(ids)] for each, (_, where) in zip(made, calls_, strict=True)}
+    placed = [msgspec.structs.replace(each, parent_event_id=parent[each.event_id]) for each in made]
+    found = findings.by_step(calls.Calls(
+        [each for each in placed if isinstance(each, ModelCall)],
+        [each for each in placed if isinstance(each, ToolCall)], False,
+        [Step(event_id=f"s{n}", parent_event_id=ids[where % len(ids)], name=f"n{n % 2}")
+         for n, where in enumerate(steps)],
+    ))  # fmt: skip
+    assert sum(each.llm_calls + each.tool_calls for each in found) == (len(made) if steps else 0)
 
 
 # -- tools -----------------------------------------------------------------------------------
@@ -235,6 +270,12 @@ def test_the_command(root: Path, run: Run) -> None:
     assert shown.startswith("run nightly-7: 2 model calls, 4 tool calls\n\nrepeated: the same tool")
     assert f'      3  search  {{"n":1,"q":"shelf"}}   1.4 s     12 B  {ids["search0"]}\n' in shown
     assert "  46.5% of 4,300 tokens (2,000; 2,000 read from a cache)\n" in shown
+    assert shown.endswith(
+        "steps: the calls in each\n"
+        "  step      times  calls  tools  failed  tokens in  out\n"
+        "  (none)               1      3       2      2,000   90\n"
+        "  retrieve      1      1      1              2,300   40\n"
+    )
     whole: dict[str, Any] = msgspec.json.decode(run("insights", "nightly-7", "--json").stdout)
     assert whole["loops"][0]["times"] == 3
     with Story(root, run_id="empty") as story:

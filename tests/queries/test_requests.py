@@ -170,15 +170,24 @@ def test_grouping_loses_no_node_and_no_call(places: list[tuple[int | None, int |
 
 @pytest.mark.parametrize(("least", "found"), [("turn", ["s", "t", "x"]), ("session", ["s", "x"]), ("export", ["x"])])
 def test_events_of_a_level_or_a_higher_one(least: Any, found: list[str], root: Path, run: Run) -> None:
-    """In `events` and `counts`, in `export` and in `tail`."""
+    """In `events`, `counts`, `search` and `requests`, in `export` and in `tail`."""
     record(
         root,
-        *((at(n), "note", {"payload": {"n": level[0].replace("e", "x")}, "audit_level": level})
+        *((at(n), "note", {"payload": {"n": level[0].replace("e", "x"), "word": "shelf"}, "audit_level": level,
+                           "request_id": level})
           for n, level in enumerate(("session", "turn", "export"))),
     )  # fmt: skip
     store = ReadStore(root)
     assert [event.data()["n"] for event in store.events(audit_level=least).events] == found
     assert [count.events for count in store.counts(audit_level=least)] == [len(found)]
+    assert sorted(hit.event_id for hit in store.search("shelf", audit_level=least).hits) == sorted(
+        event.event_id for event in store.events(audit_level=least).events
+    )
+    levels = {"s": "session", "t": "turn", "x": "export"}
+    assert [each.request_id for each in store.requests(audit_level=least)] == [levels[n] for n in reversed(found)]
+    for command in (("search", "shelf"), ("requests",)):
+        told = json.loads(run(*command, "--audit-level", least, "--json").stdout)
+        assert len(told["hits"] if isinstance(told, dict) else told) == len(found)
     exported = run("export", "note", "--format", "jsonl", "--audit-level", least).stdout.splitlines()
     tailed = run("tail", "--audit-level", least).stdout.splitlines()
     assert [json.loads(line)["payload"]["n"] for line in exported] == found
@@ -190,3 +199,7 @@ def test_an_unknown_level_is_refused(root: Path) -> None:
     record(root, (at(0), "note", {}))
     with pytest.raises(QueryFailed, match="unknown audit level 'all'; use one of turn, session, export"):
         ReadStore(root).events(audit_level="all")  # type: ignore[arg-type]  # as text from outside may be
+    with pytest.raises(QueryFailed, match="unknown audit level 'all'; use one of turn, session, export"):
+        ReadStore(root).search("word", audit_level="all")  # type: ignore[arg-type]
+    with pytest.raises(QueryFailed, match="unknown audit level 'all'; use one of turn, session, export"):
+        ReadStore(root).requests(audit_level="all")  # type: ignore[arg-type]

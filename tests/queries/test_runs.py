@@ -299,6 +299,19 @@ def test_no_line_is_wider_than_the_terminal(root: Path, width: int) -> None:
     assert all(each.isprintable() for each in drawn)
 
 
+def test_a_wide_terminal_shows_the_calls_in_each_step(root: Path) -> None:
+    """Beside steps and turns, not beside calls; where it is narrow the bar needs the place."""
+    nightly(root)
+    found_ = ReadStore(root).run("nightly-7")
+    wide, narrow = (
+        waterfall.lines(found_, width, style=lambda text, _: text, usd=lambda cost: f"${cost:,.2f}")
+        for width in (120, 80)
+    )
+    assert [line.split("7.0 s")[1].split()[:2] for line in wide if line.startswith("retrieve")] == [["1◆", "1▸"]]
+    assert sum("1▸" in line for line in wide) == 1
+    assert not any("1▸" in line for line in narrow)
+
+
 # -- one event -------------------------------------------------------------------------------
 
 
