@@ -299,7 +299,8 @@ class SearchAnswers(_Answers):
         """Return the events that hold all words and "phrases" of a query, in any case, the best first.
 
         `.hits` are at most `limit` (1 to 1,000), with a snippet and the marks of the words in it (offsets in
-        characters); `.matches` counts all events. `audit_level` is the least of the events. Raises QueryFailed for a query without words.
+        characters); `.matches` counts all events. `audit_level` is the least of the events. Raises QueryFailed for a
+        query without words.
         """
         from eventlog.queries.search import search
 

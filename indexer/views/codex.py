@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from eventlog.indexer.sql import ident, literal, literals
 from eventlog.indexer.views.promoted import PromotedColumn
-from eventlog.indexer.views.sources import SourceViews, rows_of
+from eventlog.indexer.views.sources import CopiedLines, SourceViews, rows_of
 
 _TYPE = "codex"
 
@@ -93,6 +93,10 @@ TEXT = PromotedColumn(
 )
 
 
+#: Copies, too: without those of a fork's ancestor nobody knows where its own counts begin.
+_ROWS = rows_of(_TYPE, with_copies=True)
+
+
 def _lines(*kinds: str) -> str:
     """Return the subquery for lines of some kinds, with their parts as columns."""
     parts = ", ".join(f"parts[{number}] AS {name}" for number, name in enumerate(_NAMES, 1))
@@ -101,7 +105,7 @@ def _lines(*kinds: str) -> str:
                payload, kind, usage, head, {parts}
         FROM (SELECT *, {ident(KIND.column)} AS kind, {ident(USAGE.column)} AS usage, {ident(TEXT.column)} AS head,
                      {ident(PARTS.column)}::JSON::VARCHAR[] AS parts
-              FROM {rows_of(_TYPE)} WHERE {ident(KIND.column)} IN ({literals(kinds)}))
+              FROM {_ROWS} WHERE {ident(KIND.column)} IN ({literals(kinds)}))
     )"""
 
 
@@ -219,7 +223,8 @@ counts AS MATERIALIZED (
 ), lineage AS (
     SELECT forked.workspace, forked.session_id, ancestor, copied_to,
            coalesce(own_turns.own_from, CASE WHEN copied_to IS NULL THEN other_from END) AS own_at,
-           parents.session_id IS NULL AND own_turns.own_from IS NULL AS doubtful
+           parents.session_id IS NOT NULL AS has_parent,
+           NOT has_parent AND own_turns.own_from IS NULL AS doubtful
     FROM forked
     LEFT JOIN parents ON {_same("forked", "parents")}
     LEFT JOIN own_turns ON {_same("forked", "own_turns")}
@@ -445,8 +450,32 @@ QUALIFY is_item OR row_number() OVER (PARTITION BY workspace, session_id, speake
                    > count(*) FILTER (is_item) OVER (PARTITION BY workspace, session_id, speaker, digest)
 """
 
+# What a fork has copied, where its parent is there. The line that begins a rollout is its own.
+_COPIES = CopiedLines(
+    _TYPE,
+    f"""
+WITH {_LINEAGE}, lines AS (
+    {_in_order(f"(SELECT workspace, session_id, event_id, timestamp, segment, line_offset FROM {_ROWS})")}
+), firsts AS (
+    SELECT workspace, event_id FROM marks WHERE kind = 'session_meta' AND meta_id = session_id
+)
+SELECT lines.workspace, lines.event_id
+FROM lines JOIN lineage ON {_same("lines", "lineage")}
+ANTI JOIN firsts ON {_same("lines", "firsts", "event_id", "event_id")}
+WHERE has_parent AND {_COPIED}
+""",
+    f"""
+WITH metas AS ({_lines("session_meta")}), forked AS (
+    SELECT DISTINCT workspace, session_id FROM metas WHERE meta_id <> session_id OR forked_from IS NOT NULL
+)
+SELECT metas.workspace, metas.session_id, unnest([meta_id, forked_from, parent, spawned_by]) AS ancestor
+FROM metas JOIN forked ON {_same("metas", "forked")}
+""",
+)
+
 VIEWS = SourceViews(
     promoted=(KIND, PARTS, USAGE, TEXT),
+    copies=_COPIES,
     llm_calls=_LLM_CALLS,
     tool_calls=_TOOL_CALLS,
     sessions=_SESSIONS,

@@ -133,6 +133,19 @@ class Copies(NamedTuple):
     fork: str
 
 
+class CopiedLines(NamedTuple):
+    """How copies are known where no line has a mark of its own: by a select over the lines of one event type.
+
+    `lines` gives workspace and event_id of each copy. `forks` gives workspace, session_id and ancestor for each session
+    that may have copies and each session that these may be of, rather too many than too few: `lines` is asked with the
+    lines of a fork and its ancestors alone. Both take rows from `rows_of(event_type, with_copies=True)`.
+    """
+
+    event_type: str
+    lines: str
+    forks: str
+
+
 class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
     """The reading half of a source. A select is None where the source has nothing of the kind.
 
@@ -149,7 +162,7 @@ class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     promoted: tuple[PromotedColumn, ...] = ()
-    copies: Copies | None = None
+    copies: Copies | CopiedLines | None = None
     llm_calls: str | None = None
     tool_calls: str | None = None
     sessions: str | None = None
@@ -160,18 +173,19 @@ class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.structs.force_setattr(self, "promoted", tuple(PromotedColumn(*column) for column in self.promoted))
 
 
-def rows_of(event_type: str) -> str:
+def rows_of(event_type: str, *, with_copies: bool = False) -> str:
     """Return the subquery for the FROM clause of a source's select: events of a type, with their promoted columns.
 
-    Without copies of other lines.
+    Without copies of other lines, unless they are asked for.
 
     Always write it with this function: a store of one workspace replaces exactly this text by a subquery over the rows
     of its workspace.
     """
-    return f"(SELECT * FROM event_rows WHERE event_type = {literal(event_type)} AND copied IS NULL)"
+    originals = "" if with_copies else " AND copied IS NULL"
+    return f"(SELECT * FROM event_rows WHERE event_type = {literal(event_type)}{originals})"
 
 
-def copies() -> list[Copies]:
+def copies() -> list[Copies | CopiedLines]:
     """Return how the copies of lines are known, of all sources that have some. Raises InvalidSource."""
     return [views.copies for _, views in _all() if views.copies is not None]
 
@@ -252,7 +266,15 @@ def check() -> None:
             for view in COLUMNS:
                 select = getattr(views, view)
                 if select is not None:
-                    _check_select(connection, source, views, view, select)
+                    its_select = f"source {source.name!r}: its select for {view}"
+                    for columns in _described(connection, source, views, its_select, select):
+                        _check_columns(its_select, view, columns)
+            if isinstance(views.copies, CopiedLines):
+                for part, needed in (("lines", _OF_LINE), ("forks", _OF_FORK)):
+                    its_select = f"source {source.name!r}: its select for {part} of copies"
+                    for columns in _described(connection, source, views, its_select, getattr(views.copies, part)):
+                        if columns != needed:
+                            raise InvalidSource(f"{its_select} is to have the columns {', '.join(needed)} alone")
             _checked.add(key)
 
 
@@ -262,7 +284,7 @@ def _keyed() -> Iterator[tuple[tuple[str, tuple[str, ...], SourceViews], tuple[S
 
 def _check_promoted(connection: duckdb.DuckDBPyConnection, source: Source, views: SourceViews) -> None:
     names: set[str] = set()
-    if views.copies is not None and views.copies.line not in views.promoted:
+    if isinstance(views.copies, Copies) and views.copies.line not in views.promoted:
         raise InvalidSource(f"source {source.name!r}: the column of its copies is not among its promoted columns")
     for column in views.promoted:
         its_column = f"source {source.name!r}: its promoted column {column.column!r}"
@@ -276,7 +298,7 @@ def _check_promoted(connection: duckdb.DuckDBPyConnection, source: Source, views
             connection.execute(f"SELECT NULL AS {ident(column.column)}")
         except (duckdb.Error, UnicodeEncodeError) as error:
             raise InvalidSource(f"{its_column} is refused by DuckDB: {error}") from error
-    if views.copies is not None:
+    if isinstance(views.copies, Copies):
         columns = ", ".join(f"NULL::{column.kind} AS {ident(column.column)}" for column in views.promoted)
         try:
             connection.execute(f"SELECT ({views.copies.fork})::BOOLEAN FROM (SELECT {columns})")
@@ -287,15 +309,20 @@ def _check_promoted(connection: duckdb.DuckDBPyConnection, source: Source, views
 _A_PAYLOAD = "(SELECT '{}'::JSON AS payload)"
 
 
-def _check_select(
-    connection: duckdb.DuckDBPyConnection, source: Source, views: SourceViews, view: str, select: str
-) -> None:
-    """Describe a select as the views use it, over the columns of a whole index and over those of one workspace."""
-    its_select = f"source {source.name!r}: its select for {view}"
+_OF_LINE = {"workspace": "VARCHAR", "event_id": "UUID"}
+_OF_FORK = {"workspace": "VARCHAR", "session_id": "VARCHAR", "ancestor": "VARCHAR"}
+
+
+def _described(
+    connection: duckdb.DuckDBPyConnection, source: Source, views: SourceViews, its_select: str, select: str
+) -> Iterator[dict[str, str]]:
+    """Yield the columns of a select as views use it: over those of a whole index, and over those of one workspace."""
     rows = f"rows_{os.urandom(8).hex()}"  # in the place of `event_rows`, which a select may not name
     own = select
     for event_type in source.event_types:
-        own = own.replace(rows_of(event_type), rows_of(event_type).replace("event_rows", rows))
+        for with_copies in (False, True):
+            its_rows = rows_of(event_type, with_copies=with_copies)
+            own = own.replace(its_rows, its_rows.replace("event_rows", rows))
     try:
         ((text,),) = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [own]).fetchall()
         tree = msgspec.json.decode(text)
@@ -313,7 +340,7 @@ def _check_select(
             connection.execute(f"CREATE TABLE {rows} ({', '.join(f'{name} {kind}' for name, kind in types.items())})")
             described = connection.execute(f"DESCRIBE {_in_parentheses(own)}").fetchall()
             connection.execute(f"DROP TABLE {rows}")
-            _check_columns(its_select, view, {name: kind for name, kind, *_ in described})
+            yield {name: kind for name, kind, *_ in described}
     except duckdb.Error as error:
         raise InvalidSource(f"{its_select} is refused by DuckDB: {error}") from error
 

@@ -132,7 +132,8 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 class Insights(msgspec.Struct, frozen=True, kw_only=True):
     """The insights into a run or a session. Each list begins with the most important entry, and has 20 at most.
 
-    `by_step` is empty where there are no steps. `cut` is true if there were more than `calls.CALLS_MAX` calls of a kind, and only the first were analysed.
+    `by_step` is empty where there are no steps. `cut` is true if there were more than `calls.CALLS_MAX` calls of a
+    kind, and only the first were analysed.
     """
 
     run_id: str | None

@@ -126,8 +126,8 @@ def search(
     """Return the events that have all words of a query, the best first.
 
     A query is words and phrases, such as `timeout "exit code 1"`, in any case. Without `event_types`, all but
-    eventlog's own are searched; `audit_level` is the least. Raises QueryFailed for a query without words or with too many of them, and for a limit
-    that is not 1 to LIMIT_MAX.
+    eventlog's own are searched; `audit_level` is the least. Raises QueryFailed for a query without words or with too
+    many of them, and for a limit that is not 1 to LIMIT_MAX.
     """
     if not 1 <= limit <= LIMIT_MAX:
         raise QueryFailed(f"limit {limit} is out of range: 1 to {LIMIT_MAX:,}")
