@@ -1,7 +1,8 @@
 """Light totals of a run or a step, in the process that records it.
 
 They count only what this process has recorded, and cost a few additions per event. The index has the
-complete numbers (`runs`, `llm_costs`).
+complete numbers (`runs`, `llm_costs`). A call has the price that it has there, but for `price_set` events, which only the
+index knows, and for a time of its own: here it has the prices of the moment at which it was recorded.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -27,6 +28,10 @@ _MODELS_MAX = 1_000
 #: Larger values are mistakes, and must not spoil the sums: 31 years; the number of digits that the index can store.
 _LATENCY_MAX_MS = 1e12
 _DIGITS_MAX = 20
+#: A larger amount that was reported for one call is none (eventlog.queries.cost.costs).
+_REPORTED_MAX_USD = 9_999_999_999
+#: So many digits that no sum of costs is rounded.
+_EXACT = Context(prec=60)
 
 _logger = logging.getLogger("eventlog")
 
@@ -35,8 +40,9 @@ class RunStats(msgspec.Struct, frozen=True, kw_only=True):
     """Totals of a run so far. Encodes as JSON with msgspec; `msgspec.to_builtins` makes a dict of it.
 
     `models` are names. Token counts are split as in `llm_call`. `cost_usd` is the sum of the costs that
-    providers reported and, where the price list is installed, of the other calls at list prices. It does not
-    include the `unpriced_calls`, and is None if no call has a price.
+    providers reported and, where the price list is installed, of the other calls at list prices: tokens, web searches,
+    place of inference and tier, as `eventlog cost` counts them. Prices that were set (`price_set`) are not known here.
+    It does not include the `unpriced_calls`, and is None if no call has a price.
     """
 
     run_id: str
@@ -78,6 +84,8 @@ class _Call(msgspec.Struct, frozen=True):
     at: datetime
     tokens: dict[str, int]
     service_tier: str | None
+    inference_geo: str | None
+    failed: bool
 
 
 Price = Callable[..., Decimal | None]
@@ -140,16 +148,23 @@ class Totals:
         if isinstance(event.latency_ms, int | float) and 0 <= event.latency_ms <= _LATENCY_MAX_MS:
             self._latency_ms += event.latency_ms
         cost = decimal(event.cost_usd)
-        if cost is not None:
-            self._cost_usd += cost
-            self._priced += 1
+        if cost is not None and 0 <= cost <= _REPORTED_MAX_USD:
+            self._add_cost(cost)
         elif event.usage_problem is not None:
             self._unpriced += 1
-        elif tokens:
-            tokens.pop("reasoning_tokens", None)  # a part of the output
-            self._pending.append(_Call(model, event.provider_name, datetime.now(UTC), tokens, event.service_tier))
-        elif event.error_type is None:
-            self._unpriced += 1  # a call that failed without tokens costs nothing, so it is not unpriced
+        else:
+            if isinstance(event.web_searches, int):
+                tokens["web_searches"] = event.web_searches
+            self._pending.append(
+                _Call(
+                    model, event.provider_name, datetime.now(UTC), tokens, event.service_tier, event.inference_geo,
+                    event.error_type is not None,
+                )
+            )  # fmt: skip
+
+    def _add_cost(self, cost: Decimal) -> None:
+        self._cost_usd = _EXACT.add(self._cost_usd, cost)
+        self._priced += 1
 
     def _price_pending(self) -> None:
         with self._pricing:
@@ -159,8 +174,8 @@ class Totals:
             costs = [_cost(price, call) for call in pending] if price else [None] * len(pending)
             priced = [cost for cost in costs if cost is not None]
             with self._lock:
-                self._cost_usd += sum(priced)
-                self._priced += len(priced)
+                for cost in priced:
+                    self._add_cost(cost)
                 self._unpriced += len(costs) - len(priced)
 
     def stats(self, run_id: str, name: str, duration_ms: float) -> RunStats:
@@ -208,6 +223,11 @@ def _price_function() -> Price | None:
 
 def _cost(price: Price, call: _Call) -> Decimal | None:
     try:
-        return decimal(price(call.model, call.provider, call.at, call.tokens, service_tier=call.service_tier))
+        return decimal(
+            price(
+                call.model, call.provider, call.at, call.tokens, service_tier=call.service_tier,
+                inference_geo=call.inference_geo, failed=call.failed,
+            )
+        )  # fmt: skip
     except Exception:  # noqa: BLE001 - as above
         return None

@@ -84,24 +84,29 @@ Lookup = Callable[[Key], list[Rate]]
 
 
 def price_of_call(
-    model: str,
+    model: str | None,
     provider: str | None,
     at: datetime,
     tokens: Mapping[str, int],
     service_tier: str | None = None,
     inference_geo: str | None = None,
+    *,
+    failed: bool = False,
 ) -> Decimal | None:
-    """Return the cost of one call by the library's prices, in USD; None if it has no price or no tokens.
+    """Return the cost of one call by the library's prices, in USD; None if it has no price.
 
     `tokens` are named as in `llm_calls`, such as `{"uncached_input_tokens": 812, "output_tokens": 64,
-    "web_searches": 1}`. `at` without a zone is UTC. Without the extra `prices` no call has a price. `price_set` events
-    are ignored: only the index has them.
+    "web_searches": 1}`. `at` without a zone is UTC. A call without tokens has a price only if it `failed`. Without the
+    extra `prices` no call has a price. It is the rule of `llm_costs`, but for `price_set` events: only the index has
+    them.
     """
     counts = {name: count or 0 for name, count in tokens.items()}
     cached = ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
     input_tokens = sum(counts.get(name, 0) for name in ("uncached_input_tokens", *cached))
-    if not any(counts.values()):
+    if not input_tokens + counts.get("output_tokens", 0) and not failed:
         return None
+    if model is None and not any(counts.values()):
+        return Decimal(0)
     try:
         candidates = library_rates(Key(None, provider, model, service_tier, inference_geo))
     except MissingExtra:

@@ -95,7 +95,7 @@ class Rate(msgspec.Struct, frozen=True, kw_only=True):
         as 0.
         """
         output = tokens.get("output_tokens", 0)
-        reasoning = min(tokens.get("reasoning_tokens", 0), output)
+        reasoning = max(min(tokens.get("reasoning_tokens", 0), output), 0)
         parts = (
             (tokens.get("uncached_input_tokens", 0), self.input),
             (tokens.get("cache_read_tokens", 0), self.cache_read),

@@ -474,7 +474,7 @@ def test_totals_add_up_what_the_run_recorded(captured: MemorySink) -> None:
         "run_id": run.id, "name": "r", "duration_ms": stats.duration_ms, "models": ["a", "b"], "steps": 3,
         "step_failures": 2, "llm_calls": 42, "llm_failures": 1, "tool_calls": 2, "tool_failures": 1, "errors": 1,
         "uncached_input_tokens": 80, "cache_read_tokens": 5, "cache_write_5m_tokens": 0, "cache_write_1h_tokens": 0,
-        "output_tokens": 120, "reasoning_tokens": 0, "cost_usd": "0.42", "unpriced_calls": 0,
+        "output_tokens": 120, "reasoning_tokens": 0, "cost_usd": "0.42", "unpriced_calls": 1,
     }  # fmt: skip
     assert inner.stats().tool_calls == 1
 
@@ -532,8 +532,8 @@ PRICES = """
     from decimal import Decimal
     module = types.ModuleType("eventlog.queries.cost.prices")
     asked = []
-    def price_of_call(model, provider, at, tokens, service_tier=None):
-        asked.append((model, provider, at.utcoffset().total_seconds(), tokens, service_tier))
+    def price_of_call(model, provider, at, tokens, service_tier=None, inference_geo=None, *, failed=False):
+        asked.append((model, provider, at.utcoffset().total_seconds(), tokens, service_tier, inference_geo, failed))
         if model == "broken": raise RuntimeError("no")
         return Decimal(tokens["output_tokens"]) / 1000 if model == "known" else None
     module.price_of_call = price_of_call
@@ -543,12 +543,14 @@ PRICES = """
     import eventlog as obs
     with obs.run("r") as run:
         for model in ("known", "known", "unknown", "broken"):
-            run.llm_call(request_model=model, provider_name="p", output_tokens=7, reasoning_tokens=2, service_tier="s")
+            run.llm_call(request_model=model, provider_name="p", output_tokens=7, reasoning_tokens=2, service_tier="s",
+                         inference_geo="us", web_searches=3)
         run.llm_call(request_model="known", output_tokens=1, cost_usd="0.5")
     stats = run.stats()
     assert (stats.cost_usd, stats.unpriced_calls) == (Decimal("0.514"), 2), stats
     assert run.stats() == stats
-    assert asked[0] == ("known", "p", 0.0, {"output_tokens": 7}, "s"), asked
+    tokens = {"output_tokens": 7, "reasoning_tokens": 2, "web_searches": 3}
+    assert asked[0] == ("known", "p", 0.0, tokens, "s", "us", False), asked
     assert len(asked) == 4
 """
 

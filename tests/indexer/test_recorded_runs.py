@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import random
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import eventlog as obs
 from eventlog.config import Config
+from eventlog.queries.store import ReadStore
 from eventlog.record.recorder import Recorder
 from tests.eventlog.runs import in_child
 from tests.indexer.support import index, rows
@@ -125,6 +128,34 @@ def test_a_run_knows_what_its_calls_cost_by_list_prices(root: Path) -> None:
         assert (run.stats().cost_usd, run.stats().unpriced_calls) == (Decimal("0.060625"), 0)
         run.llm_call(output_tokens=4)
     assert (run.stats().cost_usd, run.stats().unpriced_calls) == (Decimal("0.060625"), 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_prices_its_calls_as_the_index_does(root: Path, seed: int) -> None:
+    """Whatever a price depends on: tier, place, web searches, reasoning, what was reported, what failed."""
+    pytest.importorskip("genai_prices")
+    chance = random.Random(seed)
+    counts = ("uncached_input_tokens", "cache_read_tokens", "cache_write_1h_tokens", "output_tokens", "web_searches")
+    obs.configure(root=root, strict=True)
+    with obs.run("r") as run:
+        for _ in range(60):
+            fields: dict[str, Any] = {
+                "request_model": chance.choice(["claude-opus-4-8", "gpt-5", "sonar-deep-research", "nobody", None]),
+                "provider_name": chance.choice(["anthropic", None]),
+                "service_tier": chance.choice(["standard", "batch", "fast", "mystery", None]),
+                "inference_geo": chance.choice(["us", " US", "eu", "global", "", None]),
+                "cost_usd": chance.choice([None, None, None, "0.000000000000000001", "-1", "9999999999", "99999999999"]),
+                "error_type": chance.choice([None, None, "Overloaded"]),
+                "usage_problem": chance.choice([None, None, None, "odd"]),
+                "reasoning_tokens": chance.choice([None, 3, 10**9, -1]),
+                **{name: chance.choice([None, 0, 7, 300_000, -1, 10**12]) for name in counts},
+            }
+            run.llm_call(**fields)
+    stats = run.stats()
+    index(root)
+    ((cost, unpriced),) = ReadStore(root).sql("SELECT sum(cost_usd), count(*) - count(cost_usd) FROM llm_costs").rows
+    assert (stats.cost_usd, stats.unpriced_calls) == (cost, unpriced)
+    assert 0 < unpriced < 60
 
 
 def test_a_run_of_which_only_the_end_is_known_has_no_duration(root: Path) -> None:
