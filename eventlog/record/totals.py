@@ -1,8 +1,8 @@
 """Light totals of a run or a step, in the process that records it.
 
 They count only what this process has recorded, and cost a few additions per event. The index has the
-complete numbers (`runs`, `llm_costs`). A call has the price that it has there, but for `price_set` events, which only the
-index knows, and for a time of its own: here it has the prices of the moment at which it was recorded.
+complete numbers (`runs`, `llm_costs`). A call has the price that it has there, but for `price_set` events, which only
+the index knows, and for a time of its own: here it has the prices of the moment at which it was recorded.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from __future__ import annotations
 from eventlog.indexer.sql import literal
 from eventlog.indexer.views.ordering import ORDER, recorded
 
-_AMOUNT = "DECIMAL(38,12)"
+#: As many decimals as a cost has (eventlog.queries.cost.costs).
+_AMOUNT = "DECIMAL(38,18)"
 
 
 def _field(name: str, kind: str = "VARCHAR", payload: str = "payload") -> str:

@@ -346,7 +346,7 @@ def _error_reading(rule: Rule, row: _Row) -> Reading:
     enough = calls >= max(rule.definition.min_samples, 1)
     return Reading(
         holds=enough and failures > _threshold(rule) * calls,
-        value=(Decimal(failures) / calls).quantize(_SHARE) if calls else None,
+        value=units.rounded(Decimal(failures) / calls, _SHARE) if calls else None,
         samples=calls,
         detail=f"{failures:,} of {calls:,} failed" if calls else None,
     )
@@ -361,7 +361,7 @@ def _measure_latency(connection: duckdb.DuckDBPyConnection, rules: Sequence[Rule
         value = Decimal(repr(latencies[percentiles.index(_percentile(rule))])) if calls else None
         return Reading(
             holds=value is not None and calls >= max(rule.definition.min_samples, 1) and value > _threshold(rule),
-            value=None if value is None else value.quantize(_MS),
+            value=None if value is None else units.rounded(value, _MS),
             samples=calls,
             detail=f"of {calls:,}" if calls else None,
         )

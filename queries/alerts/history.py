@@ -129,7 +129,7 @@ def _rule_state(rule: rules.Rule, now: datetime) -> RuleState:
     )
 
 
-# An amount has twelve decimals in the index.
+# An amount has 18 decimals in the index.
 FIRINGS = """
     WITH deliveries AS (
         SELECT workspace, firing_id, list(channel ORDER BY channel) FILTER (state = 'delivered') AS delivered,

@@ -144,7 +144,9 @@ def test_a_run_prices_its_calls_as_the_index_does(root: Path, seed: int) -> None
                 "provider_name": chance.choice(["anthropic", None]),
                 "service_tier": chance.choice(["standard", "batch", "fast", "mystery", None]),
                 "inference_geo": chance.choice(["us", " US", "eu", "global", "", None]),
-                "cost_usd": chance.choice([None, None, None, "0.000000000000000001", "-1", "9999999999", "99999999999"]),
+                "cost_usd": chance.choice(
+                    [None, None, None, "0.000000000000000001", "-1", "9999999999", "99999999999"]
+                ),
                 "error_type": chance.choice([None, None, "Overloaded"]),
                 "usage_problem": chance.choice([None, None, None, "odd"]),
                 "reasoning_tokens": chance.choice([None, 3, 10**9, -1]),
