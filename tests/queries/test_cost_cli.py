@@ -62,6 +62,43 @@ def test_costs_per_day_by_agent(run: Run, root: Path) -> None:
     assert bars[4].startswith("    → eventlog emit price_set ")
 
 
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ((4_000,), "1 call looks cut short: its output tokens are too few for what it wrote; those missing are in no "
+                   "sum, which cost about $0.0333 more (docs/cost.md, Exact)"),
+        ((4_000, 4_000), "2 calls look cut short: their output tokens are too few for what they wrote; those missing "
+                         "are in no sum, which cost about $0.0666 more (docs/cost.md, Exact)"),
+        ((7,), None),
+    ],
+)  # fmt: skip
+def test_calls_that_look_cut_short_are_said(
+    run: Run, tmp_path: Path, answers: tuple[int, ...], said: str | None
+) -> None:
+    """One token of output for so many characters, without a stop reason: (4,000 / 3 - 1) tokens at $25 per million."""
+    pytest.importorskip("genai_prices")
+    path = tmp_path / "s.jsonl"
+    path.write_text("".join(json.dumps(_answer(number, chars)) + "\n" for number, chars in enumerate(answers)))
+    assert run("import", "claude-code", str(path)).returncode == 0
+    run("index")
+    told = [line for line in run("cost").stdout.splitlines() if "cut short" in line]
+    assert told == ([] if said is None else [said])
+    total = json.loads(run("cost", "--json").stdout)["total"]
+    assert total["cut_short_calls"] == (0 if said is None else len(answers))
+
+
+def _answer(number: int, chars: int) -> dict[str, object]:
+    """A line of Claude Code whose usage is that of a line in mid-stream."""
+    message = {
+        "id": f"msg_{number:020}", "role": "assistant", "model": "claude-opus-4-5-20251101", "stop_reason": None,
+        "content": [{"type": "text", "text": "x" * chars}], "usage": {"input_tokens": 3, "output_tokens": 1},
+    }  # fmt: skip
+    return {
+        "type": "assistant", "sessionId": "s", "uuid": f"00000000-aaaa-4aaa-8aaa-{number:012}",
+        "timestamp": "2026-03-01T10:00:00.000Z", "requestId": f"req_{number:020}", "message": message,
+    }  # fmt: skip
+
+
 def test_the_command_that_is_proposed_gives_the_price(run: Run, root: Path) -> None:
     """With amounts in place of the dots, it works as it stands, from the first call on."""
     recorded(root, call("2026-03-03T12:00:00Z", "it's", 2_000_000, provider_name="local", service_tier="turbo"))

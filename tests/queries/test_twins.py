@@ -171,9 +171,10 @@ def test_a_session_that_was_imported_for_two_workspaces(root: Path) -> None:
     index(root)
     stores = [ReadStore(root, workspace=name) for name in WORKSPACES]
     for view, columns in {
-        "llm_calls": "message_id, request_id, model, output_tokens, timestamp",
-        "tool_calls": "tool_call_id, tool, output, timestamp, finished, ok",
-        "messages": "role, text, timestamp",
+        "llm_calls": "session_id, subagent_id, message_id, request_id, model, output_tokens, timestamp",
+        "tool_calls": "session_id, subagent_id, tool_call_id, tool, output, timestamp, finished, ok",
+        "messages": "session_id, subagent_id, role, text, timestamp",
+        "sessions": "session_id, events, first, last, title, title_source, project",
     }.items():
         a, b = (each.sql(f"SELECT {columns} FROM {view} ORDER BY ALL").rows for each in stores)
         assert a == b != [], view

@@ -19,7 +19,11 @@ MS_MAX = 10**12
 
 
 class LlmCall(NamedTuple):
-    """A call of a model. `tokens` are those of TOKENS; `reported` is the cost in USD that somebody reported."""
+    """A call of a model. `tokens` are those of TOKENS; `reported` is the cost in USD that somebody reported.
+
+    `searches` are searches of the web, `place` is where the model ran, `problem` is what was not understood of its
+    usage.
+    """
 
     message_id: str
     workspace: str | None
@@ -40,6 +44,10 @@ class LlmCall(NamedTuple):
     reported: Decimal | None
     timestamp: datetime
     last_timestamp: datetime
+    searches: int = 0
+    place: str | None = None
+    problem: str | None = None
+    event_id: str = ""
 
 
 class ToolCall(NamedTuple):
@@ -114,6 +122,10 @@ def _recorded_call(event: Event) -> LlmCall:
         reported=_decimal(payload.get("cost_usd")),
         timestamp=event.timestamp,
         last_timestamp=event.timestamp,
+        searches=whole(payload.get("web_searches")) or 0,
+        place=text(payload.get("inference_geo")),
+        problem=text(payload.get("usage_problem")),
+        event_id=event.event_id,
     )
 
 
@@ -232,6 +244,8 @@ def _answer(message_id: str, lines: list[Said], inline: dict[tuple[str, int], st
         reported=max((each for each in reported if each is not None), default=None),
         timestamp=lines[0].event.timestamp,
         last_timestamp=lines[-1].event.timestamp,
+        searches=whole(nested(usage, "server_tool_use", "web_search_requests")) or 0,
+        place=text(usage.get("inference_geo")),
     )
 
 

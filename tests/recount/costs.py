@@ -1,4 +1,4 @@
-"""What calls cost at prices that were set: docs/cost.md, without the price list of a library."""
+"""What calls cost at prices that were set, with fees: docs/cost.md, without the price list of a library."""
 
 from __future__ import annotations
 
@@ -19,15 +19,22 @@ def cost(call: LlmCall, price_events: Iterable[Event]) -> Decimal | None:
     """What a call cost in USD, exactly; None where that is not known."""
     if call.reported is not None and 0 <= call.reported <= REPORTED_MAX:
         return call.reported
-    if not any(call.tokens) and not call.ok:
+    counts = (*call.tokens, call.searches)
+    if call.problem is not None or not all(0 <= count < TOKENS_BELOW for count in counts):
+        return None
+    if call.ok and not any(call.tokens):
+        return None
+    if call.model is None and not any(counts):
         return Decimal(0)
     price = max((each for each in price_events if _fits(each, call)), key=_rank, default=None)
-    usable = any(call.tokens) and all(0 <= count < TOKENS_BELOW for count in call.tokens)
-    if price is None or not usable:
+    if price is None:
+        return None
+    search = text(price.payload.get("web_search_usd"))
+    if call.searches and search is None:
         return None
     with localcontext() as context:
         context.prec = 60
-        total = Decimal(0)
+        total = call.searches * Decimal(search or 0)
         for count, rate in zip(call.tokens, _rates(price.payload), strict=True):
             if count and rate is None:
                 return None
@@ -45,6 +52,7 @@ def _fits(event: Event, call: LlmCall) -> bool:
         and call.model.lower().startswith(price["model"].lower())
         and price.get("provider_name") in (None, call.provider)
         and price.get("service_tier") in (None, call.tier)
+        and (price.get("inference_geo") is None or _place(price["inference_geo"]) == _place(call.place))
         and (_moment(since) if since else event.timestamp) <= call.timestamp
         and (not until or call.timestamp < _moment(until))
     )
@@ -58,9 +66,16 @@ def _rank(event: Event) -> tuple[Any, ...]:
         len(price["model"]),
         price.get("provider_name") is not None,
         price.get("service_tier") is not None,
+        price.get("inference_geo") is not None,
         _moment(since) if since else event.timestamp,
         event.order,
     )
+
+
+def _place(value: str | None) -> str:
+    """The place of inference; "" where it changes no price."""
+    name = (value or "").strip().lower()
+    return "" if name in ("global", "not_available") else name
 
 
 def _moment(value: str) -> datetime:

@@ -22,9 +22,15 @@ STATUSES = ("ok", "ok", "error", "cancelled", "timeout", "running", "")
 DURATIONS: tuple[Any, ...] = (0, 12, 0.125, 1500.5, 86_400_000, -5, 1.78e15, 1e300, None)
 COUNTS: tuple[Any, ...] = (0, 1, 17, 4096, 10**9, 10**11, 10**12, None)
 ERROR_TYPES: tuple[Any, ...] = (None, None, None, "TimeoutError", "", "builtins.ValueError")
+PLACES = (None, None, "us", "EU", " eu", "Global", "", "not_available")
+LEVELS = (None, None, None, "turn", "session", "export")
 LONG_AGO = datetime(2025, 3, 1, 22, 0)
 PRICES: tuple[tuple[str | None, dict[str, Any]], ...] = (
-    (None, {"model": "acme", "input_usd_per_mtok": "0.3", "output_usd_per_mtok": "1.700000000001"}),
+    (None, {"model": "acme", "input_usd_per_mtok": "0.3", "output_usd_per_mtok": "1.700000000001",
+            "web_search_usd": "0.012500000001"}),
+    (None, {"model": "acme", "input_usd_per_mtok": "4", "output_usd_per_mtok": "5", "inference_geo": "EU"}),
+    (None, {"model": "acme", "input_usd_per_mtok": "6", "output_usd_per_mtok": "7", "inference_geo": "global",
+            "service_tier": "batch", "web_search_usd": "1"}),
     (None, {"model": "ACME-1-m", "input_usd_per_mtok": "0.1", "output_usd_per_mtok": "0.4", "service_tier": "batch"}),
     (None, {"model": "claude", "input_usd_per_mtok": "5", "output_usd_per_mtok": "25", "cache_read_usd_per_mtok": "0.5",
             "cache_write_5m_usd_per_mtok": "6.25", "cache_write_1h_usd_per_mtok": "10"}),
@@ -104,7 +110,9 @@ def _write_run(log: _Log, run_id: str) -> None:
         at = log.random.choices((end, datetime(1970, 1, 1), datetime(1, 1, 1), end - timedelta(days=1)), (40, 2, 1, 2))[
             0
         ]
-        _write_event(log, at, envelope | {"run_id": draw((run_id, run_id, run_id, None))})
+        named = {"request_id": draw((None, "q1", "q2", f"q of {run_id}")), "audit_level": draw(LEVELS)}
+        kept = {name: value for name, value in named.items() if value is not None}
+        _write_event(log, at, envelope | {"run_id": draw((run_id, run_id, run_id, None))} | kept)
     if log.random.random() < 0.8:
         payload = {"status": draw(STATUSES), "duration_ms": draw(DURATIONS), "error_type": draw(ERROR_TYPES)}
         log.emit("run_finished", end + timedelta(seconds=draw((1, 1, 1, -7200))), payload, **envelope)
@@ -112,7 +120,8 @@ def _write_run(log: _Log, run_id: str) -> None:
 
 def _write_event(log: _Log, at: datetime, envelope: dict[str, Any]) -> None:
     draw = log.random.choice
-    kind = draw(("llm_call", "llm_call", "tool_call", "tool_call", "step", "error", "heartbeat", "message"))
+    kinds = ("llm_call", "llm_call", "llm_call", "tool_call", "tool_call", "tool_call", "step", "error", "heartbeat")
+    kind = draw((*kinds, "message", "request", "decision_trace"))
     error_type, duration = draw(ERROR_TYPES), draw(DURATIONS)
     payloads: dict[str, dict[str, Any]] = {
         "llm_call": {
@@ -130,6 +139,9 @@ def _write_event(log: _Log, at: datetime, envelope: dict[str, Any]) -> None:
             "time_to_first_token_ms": draw(DURATIONS),
             "cost_usd": draw((None, None, None, "0", "0.000000000000000001", "12.5", "-1", "10000000000")),
             "error_type": error_type,
+            "web_searches": draw((None, None, None, 0, 1, 7, 10**12, -1)),
+            "inference_geo": draw(PLACES),
+            "usage_problem": draw((None,) * 9 + ("odd",)),
         },
         "tool_call": {
             "tool_name": draw(("search", "shell", None)),
@@ -142,5 +154,12 @@ def _write_event(log: _Log, at: datetime, envelope: dict[str, Any]) -> None:
         "error": {"error_type": error_type, "error_message": "it broke"},
         "heartbeat": {"status": "running", "interval_s": draw((None, 30, 3600, -1, 1e300))},
         "message": {"role": "user", "content": "go on"},
+        "request": {
+            "name": draw((None, "chat")),
+            "status": draw(STATUSES),
+            "duration_ms": duration,
+            "error_type": error_type,
+        },
+        "decision_trace": {"question": "which?"},
     }
     log.emit(kind, at, payloads[kind], **envelope)

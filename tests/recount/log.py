@@ -26,6 +26,8 @@ class Event(NamedTuple):
     session_id: str | None
     payload: dict[str, Any]
     place: tuple[str, int]
+    request_id: str | None = None
+    audit_level: str = "turn"
 
     @property
     def order(self) -> tuple[datetime, tuple[str, int]]:
@@ -66,6 +68,8 @@ def _event(raw: bytes, folder: str, place: tuple[str, int]) -> Event | None:
         session_id=line.get("session_id"),
         payload=line["payload"],
         place=place,
+        request_id=line.get("request_id"),
+        audit_level=line.get("audit_level") or "turn",
     )
 
 

@@ -15,10 +15,14 @@ import msgspec
 
 from eventlog.indexer.index.digest import Digest
 from eventlog.indexer.indexer import Indexer
+from eventlog.queries.access.reader import IndexReader
+from eventlog.queries.alerts import evaluate
+from eventlog.queries.alerts import rules as rule_sets
 from eventlog.queries.metrics.aggregates import Bucket, Group, Percentiles
 from eventlog.queries.runs.lookup import Run
 from eventlog.queries.store import ReadStore
-from tests.recount import costs, health, log, metrics, runs, sessions
+from tests.queries.alerts.support import NOW, add, rule
+from tests.recount import alerts, costs, health, log, metrics, requests, runs, sessions
 from tests.recount.calls import TOKENS, llm_calls, tool_calls
 
 #: Metrics are asked for all in one, and by all that they can be grouped by.
@@ -45,6 +49,7 @@ def check(root: Path) -> Digest:
     _check_events(store, events)
     _check_runs(store, runs.runs(events, present, present))
     _check_sessions(store, sessions.sessions(events))
+    _check_requests(store, requests.requests(events))
     _check_calls(store, events)
     for bucket, by in GROUPINGS:
         _check_metrics(store, events, bucket, by, now)
@@ -59,6 +64,68 @@ def check_health(root: Path) -> None:
     for window, ago in WINDOWS.items():
         at = last - ago
         _check_health(store, health.health(events, at, window, present), at, window)
+
+
+#: Rules of each kind: where they hold, and where they do not; by agent, by model, of each thing that is measured.
+RULES: tuple[dict[str, Any], ...] = (
+    {"kind": "cost", "threshold": "0"},
+    {"kind": "cost", "threshold": "12.5", "agent": "planner", "window_s": 7200.0},
+    {"kind": "cost", "threshold": "0.000001", "model": "acme"},
+    {"kind": "budget", "threshold": "25", "at_percent": 50},
+    *({"kind": "error_rate", "threshold": limit, "of": of, "min_samples": least}
+      for of in ("llm_calls", "tool_calls", "runs") for limit, least in (("0", 1), ("0.25", 3))),
+    {"kind": "error_rate", "threshold": "0.1", "agent": "planner", "model": "claude"},
+    *({"kind": "latency", "threshold": "12", "of": of, "percentile": percentile, "window_s": 10_800.0}
+      for of in ("llm_calls", "tool_calls", "runs") for percentile in (50.0, 95.0)),
+    {"kind": "heartbeat", "window_s": 600.0},
+    {"kind": "heartbeat", "agent": "planner"},
+    {"kind": "heartbeat", "agent": "nobody"},
+)  # fmt: skip
+#: Long before the events of the tests.
+_RULES_SET = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+def check_alerts(root: Path, workspaces: Iterable[str | None], *, every: timedelta = timedelta(minutes=37)) -> int:
+    """Compare what rules read, hour by hour; return how often one held. Sets the rules, which are events, too."""
+    for workspace in workspaces:
+        definitions = [
+            rule(
+                f"r{number}",
+                **{name: Decimal(value) if name == "at_percent" else value for name, value in each.items()},
+            )
+            for number, each in enumerate(RULES)
+        ]
+        add(root, *definitions, seconds=(_RULES_SET - NOW).total_seconds(), workspace=workspace)
+    events = log.without_copies(log.read(root))
+    present = datetime.now(UTC).replace(tzinfo=None)
+    last = max(event.timestamp for event in events if event.event_type == "llm_call")
+    held = 0
+    for step in range(4):
+        held += _check_readings(root, events, last - step * every, present)
+    return held
+
+
+def _check_readings(root: Path, events: list[log.Event], now: datetime, present: datetime) -> int:
+    with IndexReader(root).trusted() as connection:
+        found = rule_sets.read(connection, now.replace(tzinfo=UTC))
+    readings = evaluate.measure(root, found, now.replace(tzinfo=UTC), limit_s=60)
+    ours = [
+        alerts.reading(
+            [event for event in events if each.workspace is None or _is_seen(event, each.workspace)],
+            RULES[int(each.name[1:])], _RULES_SET.replace(tzinfo=None), now, present,
+        )
+        for each in found
+    ]  # fmt: skip
+    theirs = [alerts.Reading(bool(each.holds), each.value, each.samples) for each in readings]
+    assert [each.error for each in readings if each.error] == []
+    named = [(each.workspace, RULES[int(each.name[1:])]) for each in found]
+    assert [pair for pair in zip(named, ours, theirs, strict=True) if pair[1] != pair[2]] == []
+    return sum(each.holds for each in ours)
+
+
+def _is_seen(event: log.Event, workspace: str) -> bool:
+    """Whether a store of a workspace sees an event: its own, and prices for all."""
+    return event.workspace == workspace or (event.event_type == "price_set" and event.workspace is None)
 
 
 def load_shuffled(root: Path, other: Path, seed: int, *, at_once: int = 12) -> None:
@@ -133,6 +200,13 @@ def _check_runs(store: ReadStore, counted: dict[runs.Key, dict[str, Any]]) -> No
 def _check_sessions(store: ReadStore, counted: dict[sessions.Key, dict[str, Any]]) -> None:
     found = {
         (each.workspace, each.session_id): _naive(msgspec.structs.asdict(each)) for each in store.sessions(limit=10_000)
+    }
+    assert _differences(counted, found) == []
+
+
+def _check_requests(store: ReadStore, counted: dict[requests.Key, dict[str, Any]]) -> None:
+    found = {
+        (each.workspace, each.request_id): _naive(msgspec.structs.asdict(each)) for each in store.requests(limit=10_000)
     }
     assert _differences(counted, found) == []
 

@@ -49,10 +49,6 @@ def _run(told: list[Event], now: datetime, present: datetime) -> dict[str, Any]:
         status, duration = "ok" if given is None else given, own
         if own is None and began is not None:
             duration = max((ends[-1].timestamp - began) / timedelta(milliseconds=1), 0.0)
-    kinds = Counter(event.event_type for event in told)
-    llm = [event.payload for event in told if event.event_type == "llm_call"]
-    tools = [event.payload for event in told if event.event_type == "tool_call"]
-    sums = [sum(counts) for counts in zip(*map(counts_of, llm), strict=True)] or [0] * len(TOKENS)
     return {
         "status": status,
         "outcome": status if is_open or status in ("ok", "cancelled") else "error",
@@ -64,6 +60,18 @@ def _run(told: list[Event], now: datetime, present: datetime) -> dict[str, Any]:
         "abandoned_at": given_up_at,
         "duration_ms": duration,
         "error_type": text(last.get("error_type")),
+        "starts": len(starts) or None,
+        **counted(told),
+    }
+
+
+def counted(told: list[Event]) -> dict[str, int]:
+    """What events say was done: steps, calls, failures, tokens."""
+    kinds = Counter(event.event_type for event in told)
+    llm = [event.payload for event in told if event.event_type == "llm_call"]
+    tools = [event.payload for event in told if event.event_type == "tool_call"]
+    sums = [sum(counts) for counts in zip(*map(counts_of, llm), strict=True)] or [0] * len(TOKENS)
+    return {
         "events": len(told),
         "steps": kinds["step"],
         "llm_calls": len(llm),
@@ -71,7 +79,6 @@ def _run(told: list[Event], now: datetime, present: datetime) -> dict[str, Any]:
         "tool_calls": len(tools),
         "tool_failures": sum(map(tool_failed, tools)),
         "errors": kinds["error"],
-        "starts": len(starts) or None,
         **{f"{name}_tokens": total for name, total in zip(TOKENS, sums, strict=True)},
     }
 

@@ -39,8 +39,8 @@ def import_into(root: Path, paths: list[Path], workspaces: tuple[str | None, ...
             with importing(Config(root=str(root), strict=True), ClaudeCode(workspace=workspace)) as importer:
                 importer.run(path)
     recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-    for model in MODELS:
-        recorder.emit("price_set", {"model": model} | PRICE)
+    for model in MODELS:  # a search has a price with one of the sellers, and none with the other
+        recorder.emit("price_set", {"model": model} | PRICE | ({"web_search_usd": "0.01"} if model == "claude" else {}))
     recorder.shutdown()
 
 

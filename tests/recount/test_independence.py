@@ -17,6 +17,7 @@ ALLOWED = {
     "datetime",
     "decimal",
     "fractions",
+    "genai_prices",
     "json",
     "pathlib",
     "random",
@@ -38,7 +39,7 @@ def imported(source: str) -> set[str]:
 
 @pytest.mark.parametrize("name", COUNTING)
 def test_it_imports_the_standard_library_and_itself(name: str) -> None:
-    """Nothing of eventlog, indexer or queries, not even through a helper of other tests."""
+    """And the price list. Nothing of eventlog, indexer or queries, not even through a helper of other tests."""
     source = (FOLDER / name).read_text()
     others = {module for module in imported(source) if module.split(".")[0] not in ALLOWED}
     assert {module for module in others if not module.startswith("tests.recount.")} == set()
@@ -52,4 +53,7 @@ def test_the_guard_sees_what_is_imported() -> None:
     assert imported("import eventlog.x\ndef f():\n    from indexer import y\nfrom . import z") == {
         "eventlog.x", "indexer", ".",
     }  # fmt: skip
-    assert {"log.py", "runs.py", "calls.py", "sessions.py", "costs.py", "metrics.py", "health.py"} <= set(COUNTING)
+    assert {
+        "log.py", "runs.py", "calls.py", "sessions.py", "costs.py", "metrics.py", "health.py", "requests.py",
+        "alerts.py", "rollouts.py", "library.py",
+    } <= set(COUNTING)  # fmt: skip

@@ -18,8 +18,9 @@ from eventlog.indexer.indexer import Indexer
 from eventlog.queries.demo.scenario import Scenario, write
 from eventlog.queries.store import ReadStore
 from eventlog.record.recorder import Recorder
-from tests.recount import hostile, log, runs
-from tests.recount.product import check, check_health, load_shuffled
+from tests.recount import costs, hostile, log, requests, runs
+from tests.recount.calls import llm_calls
+from tests.recount.product import RULES, check, check_alerts, check_health, load_shuffled
 
 
 def test_the_demo(root: Path) -> None:
@@ -49,6 +50,15 @@ def test_odd_values(root: Path, tmp_path: Path, seed: int) -> None:
     assert ReadStore(shuffled).digest() == in_order
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_what_alert_rules_read(root: Path, seed: int) -> None:
+    """Rules of each kind, for all workspaces and for one of them, at four moments; and some hold, and some do not."""
+    hostile.write(root, seed, runs=30)
+    Indexer(root).catch_up()
+    held = check_alerts(root, (None, "acme"))
+    assert 20 < held < 4 * 2 * len(RULES)
+
+
 def test_odd_values_are_odd(root: Path) -> None:
     """The generator makes what it is for: each kind of trouble is there, so that equality says something."""
     hostile.write(root, 1)
@@ -67,6 +77,14 @@ def test_odd_values_are_odd(root: Path) -> None:
     assert any(each is not None and each < 0 for each in durations)
     assert any(each is not None and each > 10**12 for each in durations)
     assert {event.timestamp.year for event in events} == {1, 1970, 2025}
+    asked = requests.requests(events)
+    assert {each["status"] for each in asked.values()} >= {None, "ok", "error"}
+    assert {each["audit_level"] for each in asked.values()} == {"turn", "session", "export"}
+    calls = llm_calls(events)
+    prices = [event for event in events if event.event_type == "price_set"]
+    priced = [call for call in calls if costs.cost(call, prices) is not None and call.reported is None]
+    assert any(call.searches for call in priced)
+    assert len({(call.place or "").strip().lower() for call in priced}) > 3
 
 
 def test_a_difference_is_found(root: Path) -> None:

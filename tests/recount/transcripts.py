@@ -136,7 +136,14 @@ class _Program:
             "output_tokens": output,
             "service_tier": "standard",
         }
-        return usage | ({"cache_creation": split} if self.random.random() < 0.8 else {})
+        searches = self.random.choice((None, None, None, 0, 2))
+        place = self.random.choice((None, None, "not_available", "us"))
+        return (
+            usage
+            | ({"cache_creation": split} if self.random.random() < 0.8 else {})
+            | ({} if searches is None else {"server_tool_use": {"web_search_requests": searches}})
+            | ({} if place is None else {"inference_geo": place})
+        )
 
     def result(self, tool: str, **where: Any) -> None:
         for _ in range(self.random.choice((0, 1, 1, 1, 2))):
