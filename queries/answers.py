@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -337,17 +337,19 @@ class CostAnswers(_Answers):
         since: datetime | None = None,
         until: datetime | None = None,
         now: datetime | None = None,
+        zone: tzinfo | None = UTC,
     ) -> CostReport:
-        """Sum up costs per period of UTC time (day, week, month; None for one sum), and per group with `by`.
+        """Sum up costs per period (day, week, month; None for one sum), and per group with `by`.
 
         `.rows` are in order of time, then cost; amounts are Decimals of USD, None where nothing has a price:
         `store.costs("month").total.cost_usd` is `Decimal("12.5")`. Calls without a price are in no sum, but in
-        `.unpriced`. `now` is the moment for `.today`. Raises QueryFailed for an unknown period or group.
+        `.unpriced`. `now` is the moment for `.today`. Days are those of `zone`, such as `ZoneInfo("Europe/Berlin")`;
+        None is the zone of this machine. Raises QueryFailed for an unknown period or group.
         """
         from eventlog.queries.cost import report
 
         with self._connection(_COSTS) as connection:
-            return report.report(connection, period=period, by=by, since=since, until=until, now=now)
+            return report.report(connection, period=period, by=by, since=since, until=until, now=now, zone=zone)
 
     def by(self, group: By, *, since: datetime | None = None, until: datetime | None = None) -> list[Cost]:
         """Return one row of costs per model, provider, agent, workspace, session, run or project, dearest first.
@@ -397,17 +399,19 @@ class MetricAnswers(_Answers):
         until: datetime | None = None,
         agent: str | None = None,
         now: datetime | None = None,
+        zone: tzinfo | None = UTC,
     ) -> list[aggregates.Metrics]:
-        """Count runs, calls, errors, tokens, cost (USD) and latencies (ms) per day or hour of UTC, in order of time.
+        """Count runs, calls, errors, tokens, cost (USD) and latencies (ms) per day or hour, in order of time.
 
         `by` holds any of workspace, agent and model. Only what is at `since` or later and before `until` counts, also
         where they cut a bucket; buckets without events are left out. `now` (the present by default) decides which
-        open runs are abandoned. Raises QueryFailed for an unknown bucket or group.
+        open runs are abandoned. Days and hours are those of `zone`; None is the zone of this machine. Raises
+        QueryFailed for an unknown bucket or group.
         """
         from eventlog.queries.metrics import aggregates
 
         with self._connection(_METRICS) as connection:
-            return aggregates.metrics(connection, bucket, by, since=since, until=until, agent=agent, now=now)
+            return aggregates.metrics(connection, bucket, by, since=since, until=until, agent=agent, now=now, zone=zone)
 
 
 class HealthAnswers(_Answers):

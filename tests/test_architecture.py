@@ -51,7 +51,7 @@ ROOMS = (
     ("eventlog.indexer.views",),
     ("eventlog.indexer.load",),
     ("eventlog.indexer",),
-    ("eventlog.queries.identity", "eventlog.queries.rows"),
+    ("eventlog.queries.identity", "eventlog.queries.rows", "eventlog.queries.zones"),
     ("eventlog.queries.text",),
     ("eventlog.queries.access",),
     (

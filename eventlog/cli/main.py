@@ -22,7 +22,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -192,15 +192,18 @@ def existing_root(root_option: str | None) -> str:
     return folder
 
 
-def moment(text: str | None) -> str | None:
-    """Return a time, or an age like `2h`, in the format of events' timestamps; None for None. Raises QueryFailed."""
+def moment(text: str | None, zone: tzinfo | None = None) -> str | None:
+    """Return a time, or an age like `2h`, in the format of events' timestamps; None for None. Raises QueryFailed.
+
+    A time that names no zone is of `zone`, by default that of this machine, in which commands show times.
+    """
     if text is None:
         return None
     age_s = timestamps.age_s(text)
     try:
         if age_s is not None:
             return timestamps.to_text(datetime.fromtimestamp(time.time(), UTC) - timedelta(seconds=age_s))
-        return timestamps.to_text(timestamps.parse(text))
+        return timestamps.to_text(timestamps.read(text, zone))
     except (ValueError, OverflowError):
         raise QueryFailed(f"{text!r} is not a time; use ISO 8601 or an age like 90s, 15m, 2h, 7d") from None
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import heapq
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, tzinfo
 from typing import NamedTuple
 
 import click
@@ -14,7 +16,7 @@ from eventlog.cli.text import harmless_json, printable
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.format import envelope, timestamps
 from eventlog.format.envelope import AUDIT_LEVELS, AuditLevel, Envelope
-from eventlog.log import layout, reader
+from eventlog.log import layout, reader, times
 from eventlog.log.reader import Located
 
 _PREVIEW_CHARS = 100
@@ -64,6 +66,7 @@ class _Entry(NamedTuple):
     default=AUDIT_LEVELS[0],
     help="Only events of this level, or of a higher one.",
 )
+@click.option("--utc", is_flag=True, help="Times in UTC instead of the local zone; also those of --since and --until.")
 @click.option("--json", "as_json", is_flag=True, help="Print whole lines as logged (the default when piped).")
 @root_option
 def tail(
@@ -74,6 +77,7 @@ def tail(
     lines: int | None,
     workspace: str | None,
     audit_level: AuditLevel,
+    utc: bool,
     as_json: bool,
     root: str | None,
 ) -> None:
@@ -90,10 +94,12 @@ def tail(
     for name in event_types:
         envelope.check_event_type(name)
     types = event_types or None
-    wanted = _Wanted(moment(since), moment(until), workspace, envelope.levels_from(audit_level))
+    zone = UTC if utc else None
+    wanted = _Wanted(moment(since, zone), moment(until, zone), workspace, envelope.levels_from(audit_level))
     if wanted.start is not None and wanted.end is not None and wanted.start >= wanted.end:
         raise QueryFailed(f"--since {since} is not before --until {until}; nothing can match")
-    show = _show_pretty if sys.stdout.isatty() and not as_json else _show_json
+    is_pretty = sys.stdout.isatty() and not as_json
+    show = functools.partial(_show_pretty, zone=zone) if is_pretty else _show_json
     follower = reader.Follower(folder, types) if follow else None
     count = lines if lines is not None else None if since or until else 10
     segments = layout.list_log(folder, types).segments
@@ -104,7 +110,8 @@ def tail(
         there = ", ".join(sorted({file.event_type for file in layout.list_log(folder).segments})) or "none"
         others = "" if workspace is not None else f"; there are: {there}"
         say(f"no events of type {', '.join(types)}{others}")
-    for entry in _select(segments, wanted, count):
+    latest = times.latest_sealed(folder, segments)
+    for entry in _select(segments, latest, wanted, count):
         show(entry)
     if follower is not None:
         sys.stdout.flush()
@@ -115,27 +122,30 @@ def tail(
                 sys.stdout.flush()
 
 
-def _select(segments: list[layout.SegmentFile], wanted: _Wanted, count: int | None) -> Iterator[_Entry]:
+def _select(
+    segments: list[layout.SegmentFile], latest: Mapping[str, str], wanted: _Wanted, count: int | None
+) -> list[_Entry]:
     """Return entries sorted by time: all in a range, or the newest `count`.
 
-    Without a range it reads only the last lines of each segment, not the whole log.
+    Without a range it reads only the last lines of each segment, not the whole log. `latest` has timestamps that no
+    event of a segment is later than. (The time of a file says nothing: events may be stamped ahead of the clock, and
+    files may be copied.)
     """
-    segments = sorted(segments, key=lambda file: file.mtime_ns, reverse=True)
-    if wanted.start is not None:
-        # A line is written after its event happened: a file that was last written before holds nothing newer.
-        since_ns = timestamps.to_us(timestamps.parse(wanted.start)) * 1000 - 1_000_000_000
-        segments = [file for file in segments if file.mtime_ns >= since_ns]
+    if count == 0:
+        return []
     newest: list[_Entry] = []
-    for segment in segments:
+    for segment in sorted(segments, key=lambda file: file.mtime_ns, reverse=True):
+        is_full = count is not None and len(newest) >= count
+        start = max(wanted.start or "", newest[0].timestamp if is_full else "")
+        if segment.name in latest and latest[segment.name] < start:
+            continue
         if count is not None and wanted.start is None and wanted.end is None:
-            if len(newest) >= count and (not count or timestamps.from_ns(segment.mtime_ns) < newest[0].timestamp):
-                break
             entries: Iterable[_Entry] = _last_entries(segment, count, wanted)
         else:
-            entries = (entry for located in _all_lines(segment) if (entry := _entry(located, wanted)))
+            entries = (entry for located in _lines_from(segment, start) if (entry := _entry(located, wanted)))
         for entry in entries:
             (heapq.heappush if count is None or len(newest) < count else heapq.heappushpop)(newest, entry)
-    return iter(sorted(newest) if count != 0 else [])
+    return sorted(newest)
 
 
 def _last_entries(segment: layout.SegmentFile, count: int, wanted: _Wanted) -> list[_Entry]:
@@ -149,9 +159,12 @@ def _last_entries(segment: layout.SegmentFile, count: int, wanted: _Wanted) -> l
         asked *= 4
 
 
-def _all_lines(segment: layout.SegmentFile) -> Iterator[Located]:
-    for line in reader.read_lines(segment.path, end=segment.size):
-        yield Located(segment.event_type, segment.name, line.offset, line.data)
+def _lines_from(segment: layout.SegmentFile, start: str) -> Iterator[Located]:
+    """Yield the lines of a segment, without blocks of which none has this timestamp or a later one."""
+    for block in reader.read_blocks(segment.path, end=segment.size):
+        if times.may_reach(block.data, start):
+            for line in block.lines():
+                yield Located(segment.event_type, segment.name, line.offset, line.data)
 
 
 def _entry(located: Located, wanted: _Wanted) -> _Entry | None:
@@ -169,13 +182,14 @@ def _show_json(entry: _Entry) -> None:
     sys.stdout.buffer.write(harmless_json(entry.line) + b"\n")
 
 
-def _show_pretty(entry: _Entry) -> None:
+def _show_pretty(entry: _Entry, *, zone: tzinfo | None) -> None:
     event = entry.event
     payload = bytes(event.payload).decode(errors="replace")
     if len(payload) > _PREVIEW_CHARS:
         payload = payload[:_PREVIEW_CHARS] + "…"
     who = printable(" ".join(part for part in (event.agent, event.run_id or event.session_id) if part))
     click.echo(
-        f"{click.style(event.timestamp, dim=True)}  {click.style(event.event_type, fg='cyan')}"
+        f"{click.style(timestamps.shown(timestamps.parse(event.timestamp), zone, timespec='microseconds'), dim=True)}"
+        f"  {click.style(event.event_type, fg='cyan')}"
         f"{'  ' + click.style(who, fg='green') if who else ''}  {printable(payload)}"
     )

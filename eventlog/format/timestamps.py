@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from eventlog.format import iso8601
 
@@ -47,13 +47,55 @@ def utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-def local(moment: datetime) -> datetime:
-    """Return a time in the zone of this machine; in UTC where that zone has no such time: the calendar ends there."""
+def in_zone(moment: datetime, zone: tzinfo | None = None) -> datetime:
+    """Return a time in a zone, by default that of this machine; in UTC where the calendar of the zone ends before."""
     moment = utc(moment)
     try:
-        return moment.astimezone()
-    except (OverflowError, ValueError):
+        return moment.astimezone(zone)
+    except (OverflowError, ValueError, OSError):
         return moment
+
+
+def shown(moment: datetime, zone: tzinfo | None = None, *, timespec: str = "seconds") -> str:
+    """Return a time for people, in a zone, by default that of this machine: `2026-01-31 12:00:00`, in UTC with a Z.
+
+    Where the clocks go back, an hour comes twice: its times have their offset, so that `read` understands each.
+    """
+    there = in_zone(moment, zone)
+    if zone is not UTC and _comes_twice(there, zone):
+        return there.isoformat(sep=" ", timespec=timespec)
+    return there.replace(tzinfo=None).isoformat(sep=" ", timespec=timespec) + ("Z" if zone is UTC else "")
+
+
+def _comes_twice(there: datetime, zone: tzinfo | None) -> bool:
+    clock = there.replace(tzinfo=None)
+    try:
+        first, second = (
+            (clock.replace(fold=fold).astimezone() if zone is None else clock.replace(fold=fold, tzinfo=zone))
+            for fold in (0, 1)
+        )
+        return first.utcoffset() != second.utcoffset()
+    except (OverflowError, ValueError, OSError):
+        return False
+
+
+#: What stands between a time and its zone in what other programs print: `2026-01-31 12:00 +0100`, `… UTC`.
+_BEFORE_ZONE = re.compile(r"\s+(?=(?:[+-][0-9]{2}:?[0-9]{2}|Z|UTC)$)")
+
+
+def read(text: str, zone: tzinfo | None = None) -> datetime:
+    """Read a time that a person wrote, in UTC: one that names no zone is of this one, by default of this machine.
+
+    Raises ValueError and OverflowError.
+    """
+    joined = _BEFORE_ZONE.sub("", text.strip().upper())
+    moment = datetime.fromisoformat(f"{joined[:-3]}Z" if joined.endswith("UTC") else joined)
+    if moment.tzinfo is None:
+        try:
+            moment = moment.astimezone() if zone is None else moment.replace(tzinfo=zone)
+        except OSError as error:  # the calendar of this machine ends before
+            raise ValueError(str(error)) from None
+    return utc(moment)
 
 
 def naive_utc(moment: datetime) -> datetime:

@@ -24,7 +24,8 @@ class Seal(Fingerprint, frozen=True, kw_only=True):
     """Payload of `segment_sealed`: the fingerprint of a segment, and its position in the chain.
 
     `previous` is the SHA-256, in hex, of the line (without its newline) of seal `number` - 1; None for seal 1.
-    `origin` is None for seals of versions without origins.
+    `origin` is None for seals of versions without origins. No event of the segment is later than `latest_timestamp`;
+    None where that is not known.
     """
 
     number: Annotated[int, msgspec.Meta(ge=1, le=NUMBER_MAX)]
@@ -34,6 +35,7 @@ class Seal(Fingerprint, frozen=True, kw_only=True):
     first_event_id: str | None
     last_event_id: str | None
     origin: Id | None = None
+    latest_timestamp: str | None = None
 
 
 class Link(NamedTuple):

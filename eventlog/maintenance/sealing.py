@@ -37,7 +37,7 @@ from eventlog.config import SEGMENT_MAX_AGE_S, SEGMENT_MAX_BYTES
 from eventlog.errors import InvalidEvent, MissingExtra, SegmentUnreadable
 from eventlog.format import envelope, ids, timestamps
 from eventlog.format.envelope import Envelope
-from eventlog.log import clock, layout, origin, reader, zst
+from eventlog.log import clock, layout, origin, reader, times, zst
 from eventlog.log.chains import Chains, Head, Link, Seal
 from eventlog.log.content import digests
 from eventlog.log.fingerprint import fingerprint
@@ -243,6 +243,7 @@ class _Chain:
             first_event_id=first,
             last_event_id=last,
             origin=self._origin,
+            latest_timestamp=times.latest(file),
             **msgspec.structs.asdict(fingerprint(file.path)),
         )
         line = envelope.encode(_envelope(made, written_ns))

@@ -249,7 +249,7 @@ def _cell(value: Any, context: Context) -> str:
 @alerts.command()
 @click.argument("name", metavar="NAME")
 @click.option("--for", "for_s", type=SPAN, help="For this long from now; 0s ends a snooze.")
-@click.option("--until", metavar="T", help="Until T: ISO 8601; UTC if it names no zone.")
+@click.option("--until", metavar="T", help="Until T: ISO 8601; of the local zone if it names none.")
 @click.option("--note", help="Why.")
 @_WORKSPACE
 @root_option
@@ -270,7 +270,7 @@ def snooze(
     end = options.when(until) or datetime.now(UTC) + timedelta(seconds=for_s or 0)
     changes.snooze(existing_root(root), name, end, workspace=workspace, note=note)
     ended = end <= datetime.now(UTC)
-    tell(f"{name}: not snoozed" if ended else f"{name}: snoozed until {options.shown(end, utc=False)}")
+    tell(f"{name}: not snoozed" if ended else f"{name}: snoozed until {options.shown(end)}")
 
 
 @alerts.command()
@@ -352,7 +352,7 @@ def _news(result: Checked) -> Iterable[str]:
         if attempt.ok:
             yield f"delivered {to}"
         else:
-            then = f"again at {options.shown(attempt.retry_at, utc=False)}" if attempt.retry_at else "given up"
+            then = f"again at {options.shown(attempt.retry_at)}" if attempt.retry_at else "given up"
             yield f"not delivered: {to}, attempt {attempt.attempt}: {attempt.reason}; {then}"
     if result.note:
         yield f"{counted(result.undelivered, 'message')} not delivered: {result.note}"

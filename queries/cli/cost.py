@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -20,7 +20,7 @@ from eventlog.format import timestamps
 from eventlog.log import clock
 from eventlog.queries.access.selection import Result
 from eventlog.queries.cli import render
-from eventlog.queries.cli.options import Context, reading, since_option, until_option, when
+from eventlog.queries.cli.options import Context, reading, since_option, until_option
 from eventlog.queries.cost import rates
 from eventlog.queries.cost.report import GROUPS, By, Cost, CostReport, Period, PriceInUse, Repriced, Unpriced
 from eventlog.queries.text import bars, units
@@ -44,7 +44,7 @@ class Daily(click.Group):
 
 @click.group(cls=Daily)
 def cost() -> None:
-    """What model calls cost: per day, week or month.
+    """What model calls cost: per day, week or month of the local zone, or of another one.
 
     The default is `daily`. Each call has the price that was in force at its time, from genai-prices and from
     `price_set` events (docs/cost.md). Calls without a price are in no sum; they are listed below.
@@ -57,13 +57,13 @@ def cost() -> None:
 
 
 def _summing(command: Callable[..., None]) -> Callable[..., None]:
-    return _by_option(since_option(until_option(reading()(command))))
+    return _by_option(since_option(until_option(reading(time_zone=True)(command))))
 
 
 @cost.command()
 @_summing
 def daily(context: Context, **options: Any) -> None:
-    """Sum up costs per day (UTC).
+    """Sum up costs per day.
 
     \b
     Example:
@@ -75,7 +75,7 @@ def daily(context: Context, **options: Any) -> None:
 @cost.command()
 @_summing
 def weekly(context: Context, **options: Any) -> None:
-    """Sum up costs per week (UTC, from Monday).
+    """Sum up costs per week, from Monday.
 
     \b
     Example:
@@ -87,7 +87,7 @@ def weekly(context: Context, **options: Any) -> None:
 @cost.command()
 @_summing
 def monthly(context: Context, **options: Any) -> None:
-    """Sum up costs per month (UTC).
+    """Sum up costs per month.
 
     \b
     Example:
@@ -98,7 +98,7 @@ def monthly(context: Context, **options: Any) -> None:
 
 def _print(period: Period, context: Context, *, by: By | None, since: datetime | None, until: datetime | None) -> None:
     store = context.store()
-    report = store.cost.report(period, by=by, since=since, until=until)
+    report = store.cost.report(period, by=by, since=since, until=until, zone=context.zone)
     workspaces = None if store.workspace is None else (None, store.workspace)
     for text in clock.warnings(store.root, ["price_set"], workspaces=workspaces):
         say(f"warning: {text}")
@@ -111,7 +111,7 @@ def _print(period: Period, context: Context, *, by: By | None, since: datetime |
         elastic = () if by is None else (by,)
         render.fitted(_table(report), _RANKS, elastic=elastic)
         click.echo("\n".join(_plot(report)))
-    for line in _remarks(report):
+    for line in _remarks(report, context):
         click.echo(line)
 
 
@@ -181,18 +181,19 @@ def _plot(report: CostReport) -> Iterator[str]:
         yield f"{label}  {bars.length(amount / most, chars):{chars}}  {amounts[label]:>{beside - 4 - len(label)}}"
 
 
-def _remarks(report: CostReport) -> Iterator[str]:
+def _remarks(report: CostReport, context: Context) -> Iterator[str]:
     today = report.today
     if today.calls:
         yield (
-            f"today ({today.day:%Y-%m-%d} UTC): {units.usd(today.cost_usd)} in {counted(today.calls, 'call')}, "
+            f"today ({today.day:%Y-%m-%d}{' UTC' if context.zone is UTC else ''}): "
+            f"{units.usd(today.cost_usd)} in {counted(today.calls, 'call')}, "
             f"{units.usd(today.usd_per_hour)} an hour, {units.usd(today.projected_usd)} by midnight at this rate"
         )
     if report.unpriced:
         calls, verb = report.total.unpriced_calls, "has" if report.total.unpriced_calls == 1 else "have"
         yield f"{counted(calls, 'call')} {verb} no price, and so no place in these sums:"
         for unpriced in report.unpriced:
-            yield from _advice(unpriced)
+            yield from _advice(unpriced, context)
     if report.total.cut_short_calls:
         yield _cut_short(report.total)
     for note in report.notes:
@@ -209,14 +210,15 @@ def _cut_short(total: Cost) -> str:
     )
 
 
-def _advice(unpriced: Unpriced) -> Iterator[str]:
+def _advice(unpriced: Unpriced, context: Context) -> Iterator[str]:
     """Yield what has no price, and the command that gives it one."""
     tier = unpriced.service_tier and f"tier {unpriced.service_tier}"
     place = unpriced.inference_geo and f"inference in {unpriced.inference_geo}"
     names = ", ".join(filter(None, (unpriced.provider, tier, place)))
     who = f"{unpriced.model or '(no model)'}{f' ({names})' if names else ''}"
     searches = f"{counted(unpriced.web_searches, 'web search', 'web searches')}, " if unpriced.web_searches else ""
-    days = dict.fromkeys(f"{day:%Y-%m-%d}" for day in (unpriced.first, unpriced.last))
+    times = (timestamps.in_zone(moment, context.zone) for moment in (unpriced.first, unpriced.last))
+    days = dict.fromkeys(f"{moment:%Y-%m-%d}" for moment in times)
     yield (
         f"  {printable(who)}: {counted(unpriced.calls, 'call')}, {units.tokens(unpriced.tokens)} tokens, "
         f"{searches}{' to '.join(days)}; {printable(unpriced.because)}"
@@ -245,8 +247,8 @@ def _advice(unpriced: Unpriced) -> Iterator[str]:
 @click.option("--by", type=click.Choice(GROUPS), default="model", show_default=True, help="One row for each of these.")
 @since_option
 @until_option
-@reading()
-def recompute(context: Context, as_of: str, by: By, since: datetime | None, until: datetime | None) -> None:
+@reading(utc=True)
+def recompute(context: Context, as_of: datetime, by: By, since: datetime | None, until: datetime | None) -> None:
     """Price past calls at the prices of one moment.
 
     Shows both, and the difference. Nothing is changed; to correct past prices, emit a `price_set` event with an
@@ -256,9 +258,7 @@ def recompute(context: Context, as_of: str, by: By, since: datetime | None, unti
     Example:
       eventlog cost recompute --as-of 2026-07-01
     """
-    at = when(as_of)
-    assert at is not None
-    recomputed = context.store().cost.recomputed(at, by=by, since=since, until=until)
+    recomputed = context.store().cost.recomputed(as_of, by=by, since=since, until=until)
     if context.as_json:
         tell_json(recomputed)
         return
@@ -266,7 +266,7 @@ def recompute(context: Context, as_of: str, by: By, since: datetime | None, unti
         by,
         "calls",
         "at their time",
-        f"as of {recomputed.as_of:%Y-%m-%d %H:%M}Z",
+        f"as of {timestamps.shown(recomputed.as_of, context.zone, timespec='minutes')}",
         "difference",
         "unpriced calls",
     ]
@@ -318,8 +318,8 @@ def prices(context: Context, model: str | None) -> None:
     if not in_use:
         raise QueryFailed("no such model is in use; try: eventlog cost prices")
     columns = [
-        "model", "band", "from", "until", "input", "cache read", "write 5m", "write 1h", "output", "web search",
-        "matched", "version",
+        "model", "band", "from (UTC)", "until (UTC)", "input", "cache read", "write 5m", "write 1h", "output",
+        "web search", "matched", "version",
     ]  # fmt: skip
     kinds = [*["VARCHAR"] * 4, *["DECIMAL"] * 6, "VARCHAR", "VARCHAR"]
     render.table(Result(columns, kinds, [_price(price) for price in in_use], cut=False))

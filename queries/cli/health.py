@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import click
 
@@ -23,8 +23,8 @@ _COLOURS = {"A": "green", "B": "green", "C": "yellow", "D": "yellow", "F": "red"
 @click.option("--verbose", is_flag=True, help="All checks, also those without a penalty, with the SQL of each.")
 @click.option("--window", default="24h", show_default=True, metavar="AGE", help="The time that is scored.")
 @click.option("--at", metavar="T", help="As of T, ISO 8601 or an age, instead of now.")
-@options.reading()
-def health(context: Context, agent: str | None, verbose: bool, window: str, at: str | None) -> None:
+@options.reading(utc=True)
+def health(context: Context, agent: str | None, verbose: bool, window: str, at: datetime | None) -> None:
     """Score each agent, 0 to 100, and say what took points off.
 
     The last 24 hours are scored, and compared with the seven days before. docs/health.md has the
@@ -38,20 +38,20 @@ def health(context: Context, agent: str | None, verbose: bool, window: str, at: 
     window_s = timestamps.age_s(window)
     if window_s is None:
         raise QueryFailed(f"{window!r} is not a length of time; use one like 90m, 24h, 7d")
-    found = context.store().health(agent, now=options.when(at), window=timedelta(seconds=window_s))
+    found = context.store().health(agent, now=at, window=timedelta(seconds=window_s))
     if agent is not None and not found:
         raise QueryFailed(f"no event names the agent {agent!r}; all agents: eventlog health")
-    context.show(found, lambda: _lines(found, verbose) if found else ["no agents"])
+    context.show(found, lambda: _lines(found, verbose, context) if found else ["no agents"])
 
 
-def _lines(found: list[Health], verbose: bool) -> Iterator[str]:
+def _lines(found: list[Health], verbose: bool, context: Context) -> Iterator[str]:
     names = [_name(each) for each in found]
     width = max(map(len, names))
     for name, each in zip(names, found, strict=True):
         score = "  –  no data" if each.score is None else f"{each.score:3}  {each.grade}"
         last = ""
         if each.score is None and each.last_event is not None:
-            last = f", last event {options.shown(each.last_event, utc=True)}"
+            last = f", last event {context.time(each.last_event)}"
         yield f"{name:{width}}  {click.style(score, fg=_COLOURS[each.grade])}{last}"
         for penalty in each.penalties:
             if verbose or penalty.points:

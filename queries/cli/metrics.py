@@ -9,6 +9,7 @@ import click
 
 from eventlog.cli.main import tell_json
 from eventlog.cli.text import percent
+from eventlog.format import timestamps
 from eventlog.queries.access.selection import Result
 from eventlog.queries.cli import options, render
 from eventlog.queries.cli.options import Context
@@ -29,7 +30,7 @@ _BUCKETS: dict[str, Bucket] = {"daily": "day", "hourly": "hour"}
 @click.option("--agent", metavar="A", help="Only this agent.")
 @options.since_option
 @options.until_option
-@options.reading()
+@options.reading(time_zone=True)
 def metrics(
     context: Context,
     every: str,
@@ -38,7 +39,7 @@ def metrics(
     since: datetime | None,
     until: datetime | None,
 ) -> None:
-    """Show runs, calls, errors, tokens, cost and latencies per day or hour of UTC.
+    """Show runs, calls, errors, tokens, cost and latencies per day or hour of the local zone.
 
     Counted from the events each time, so late events are in the right bucket. --json has
     more: errors by type, p50 and p99 of everything, tokens by kind.
@@ -49,12 +50,12 @@ def metrics(
       eventlog metrics hourly --since 24h --by agent --by model
     """
     bucket = _BUCKETS[every]
-    buckets = context.store().metrics(bucket, by, since=since, until=until, agent=agent)
+    buckets = context.store().metrics(bucket, by, since=since, until=until, agent=agent, zone=context.zone)
     if context.as_json:
         tell_json(buckets)
         return
     columns = {"start": "VARCHAR"} | dict.fromkeys((group for group in GROUPS if group in by), "VARCHAR") | _COLUMNS
-    rows = [tuple(_row(figures, bucket)[name] for name in columns) for figures in buckets]
+    rows = [tuple(_row(figures, bucket, context)[name] for name in columns) for figures in buckets]
     elastic = ("most frequent errors", *GROUPS)
     render.fitted(Result(list(columns), list(columns.values()), rows, cut=False), _RANKS, elastic=elastic)
 
@@ -76,7 +77,7 @@ _RANKS = {
 }  # fmt: skip
 
 
-def _row(figures: Metrics, bucket: Bucket) -> dict[str, Any]:
+def _row(figures: Metrics, bucket: Bucket, context: Context) -> dict[str, Any]:
     latency = figures.latency_ms or _NOTHING
     tokens = (
         figures.uncached_input_tokens,
@@ -85,7 +86,7 @@ def _row(figures: Metrics, bucket: Bucket) -> dict[str, Any]:
         figures.cache_write_1h_tokens,
     )
     return {
-        "start": _start(figures.start, bucket),
+        "start": _start(figures.start, bucket, context),
         "workspace": figures.workspace,
         "agent": figures.agent,
         "model": figures.model,
@@ -118,8 +119,8 @@ def _ms(value: float) -> str | None:
     return None if value < 0 else f"{value:,.0f}"
 
 
-def _start(start: datetime, bucket: Bucket) -> str:
-    return f"{start:%Y-%m-%d}" if bucket == "day" else f"{start:%Y-%m-%d %H:%M}Z"
+def _start(start: datetime, bucket: Bucket, context: Context) -> str:
+    return f"{start:%Y-%m-%d}" if bucket == "day" else timestamps.shown(start, context.zone, timespec="minutes")
 
 
 def _errors(figures: Metrics) -> str:

@@ -15,7 +15,7 @@ import functools
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -25,6 +25,7 @@ import msgspec
 from eventlog.cli.main import existing_root, moment, root_option, say, tell_json
 from eventlog.format import timestamps
 from eventlog.format.envelope import AUDIT_LEVELS
+from eventlog.queries import zones
 from eventlog.queries.store import ReadStore
 
 P = ParamSpec("P")
@@ -33,13 +34,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What the options say that all reading commands share: `root` as it was given, if it was; `wait_s` in seconds."""
+    """What the options say that all reading commands share: `root` as it was given, if it was; `wait_s` in seconds.
+
+    Times are shown and read in `zone`; None is the zone of this machine.
+    """
 
     root: str | None
     workspace: str | None
     wait_s: float
     as_json: bool
-    utc: bool
+    zone: tzinfo | None
 
     def store(self, **limits: Any) -> ReadStore:
         """Return the store that these options name, with further limits of a ReadStore, such as `timeout_s`.
@@ -54,7 +58,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     def time(self, moment: datetime | None) -> str:
         """Return a time for people, in the zone that was asked for; "" for None."""
-        return shown(moment, utc=self.utc)
+        return shown(moment, self.zone)
 
     def show(self, answer: object, lines: Callable[[], Iterable[str]]) -> None:
         """Print an answer as JSON if that was asked for, else its lines, page by page in a terminal."""
@@ -84,20 +88,24 @@ _last: ReadStore | None = None
 # -- options ---------------------------------------------------------------------------------
 
 
-def when(text: str | None) -> datetime | None:
-    """Return the moment that a text names (ISO 8601, or an age like `2h`), in UTC. Raises QueryFailed."""
-    parsed = moment(text)
+def when(text: str | None, zone: tzinfo | None = None) -> datetime | None:
+    """Return the moment that a text names (ISO 8601, or an age like `2h`), in UTC. Raises QueryFailed.
+
+    One that names no zone is of `zone`, by default that of this machine.
+    """
+    parsed = moment(text, zone)
     return None if parsed is None else datetime.fromisoformat(parsed)
 
 
-def _moment_option(name: str, help_: str) -> Callable[[F], F]:
-    return click.option(name, metavar="T", callback=lambda _, __, text: when(text), help=help_)
-
-
-utc_option = click.option("--utc", is_flag=True, help="Times in UTC instead of the local zone.")
+#: Parameters that `reading` turns from texts into moments, in the zone in which the command shows times.
+_MOMENTS = ("since", "until", "as_of", "at")
+_utc_option = click.option("--utc", is_flag=True, help="Times in UTC instead of the local zone.")
+_zone_option = click.option(
+    "--time-zone", metavar="ZONE", help="Times in this zone, such as Europe/Berlin, instead of the local one."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-since_option = _moment_option("--since", "From T on: ISO 8601, or an age like 90s, 15m, 2h, 7d.")
-until_option = _moment_option("--until", "Before T.")
+since_option = click.option("--since", metavar="T", help="From T on: ISO 8601, or an age like 90s, 15m, 2h, 7d.")
+until_option = click.option("--until", metavar="T", help="Before T.")
 agent_option = click.option("--agent", metavar="A", help="Of this agent.")
 audit_level_option = click.option(
     "--audit-level", type=click.Choice(AUDIT_LEVELS), help="Only events of this level, or of a higher one."
@@ -135,36 +143,45 @@ def limit_option(default: int) -> Callable[[F], F]:
 
 
 def reading(
-    *, json: bool = True, utc: bool = False
+    *, json: bool = True, utc: bool = False, time_zone: bool = False
 ) -> Callable[[Callable[Concatenate[Context, P], R]], Callable[P, R]]:
     """Add the options that all reading commands share; the command gets them as a Context, its first argument.
 
-    They are --workspace, --wait and --root; --json unless `json` is False, and --utc with `utc`.
+    They are --workspace, --wait and --root; --json unless `json` is False, --utc with `utc`, and both --utc and
+    --time-zone with `time_zone`. Times that options name become datetimes.
     """
 
     def decorate(command: Callable[Concatenate[Context, P], R]) -> Callable[P, R]:
         @functools.wraps(command)
         def run(*arguments: P.args, **parameters: P.kwargs) -> R:
-            shared: dict[str, Any] = {"as_json": False, "utc": False}
-            shared |= {name: parameters.pop(name) for name in Context.__struct_fields__ if name in parameters}
-            return command(Context(**shared), *arguments, **parameters)
+            given: dict[str, Any] = dict(parameters)
+            zone = _zone(given.pop("utc", False), given.pop("time_zone", None))
+            shared: dict[str, Any] = {"as_json": False, "zone": zone}
+            shared |= {name: given.pop(name) for name in Context.__struct_fields__ if name in given}
+            given |= {name: when(given[name], zone) for name in _MOMENTS if name in given}
+            return command(Context(**shared), *arguments, **given)  # type: ignore[arg-type]  # its own, and no others
 
         decorated: Callable[..., R] = _workspace_option(_wait_option(root_option(run)))
         decorated = json_option(decorated) if json else decorated
-        return utc_option(decorated) if utc else decorated
+        decorated = _zone_option(decorated) if time_zone else decorated
+        return _utc_option(decorated) if utc or time_zone else decorated
 
     return decorate
+
+
+def _zone(utc: bool, name: str | None) -> tzinfo | None:
+    """Return the zone that was asked for; None is that of this machine. Raises QueryFailed for an unknown one."""
+    if utc and name is not None:
+        raise click.UsageError("use either --utc or --time-zone")
+    return UTC if utc else None if name is None else zones.named(name)
 
 
 # -- output ----------------------------------------------------------------------------------
 
 
-def shown(time: datetime | None, *, utc: bool) -> str:
-    """Return a time for people, to the second: in the local zone, or in UTC with a Z."""
-    if time is None:
-        return ""
-    moment_ = timestamps.utc(time)
-    return f"{moment_:%Y-%m-%d %H:%M:%S}Z" if utc else f"{timestamps.local(moment_):%Y-%m-%d %H:%M:%S}"
+def shown(time: datetime | None, zone: tzinfo | None = None) -> str:
+    """Return a time for people, to the second, in a zone, by default that of this machine; "" for None."""
+    return "" if time is None else timestamps.shown(time, zone)
 
 
 def page(text: str) -> None:

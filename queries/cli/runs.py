@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from eventlog.cli.text import printable
-from eventlog.format import payloads
+from eventlog.format import payloads, timestamps
 from eventlog.indexer.views.definitions import Outcome
 from eventlog.queries.cli import options, requests, verbose, waterfall
 from eventlog.queries.cli.options import Context
@@ -236,7 +236,7 @@ def _event_lines(shown: _Shown, context: Context) -> list[str]:
 
 def _exactly(moment: datetime, context: Context) -> str:
     """Return a time to the microsecond, as the log has it."""
-    return f"{context.time(moment).removesuffix('Z')}.{moment.microsecond:06}{'Z' if context.utc else ''}"
+    return timestamps.shown(moment, context.zone, timespec="microseconds")
 
 
 def _yes_no(known: bool | None) -> str:

@@ -1,12 +1,12 @@
 """Cost reports: sums per period and group, unpriced calls, the running day, and the same calls at other prices.
 
-DuckDB sums up decimals, so sums are exact in any grouping. Days, weeks (from Monday) and months are those of UTC; a
-call belongs to the one of its timestamp.
+DuckDB sums up decimals, so sums are exact in any grouping. Days, weeks (from Monday) and months are those of a time
+zone, UTC unless another one is asked for; a call belongs to the one of its timestamp.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal, localcontext
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from eventlog.errors import QueryFailed
 from eventlog.format.timestamps import naive_utc, utc
 from eventlog.importers import sources
 from eventlog.indexer.sql import literal, literals
+from eventlog.queries import zones
 from eventlog.queries.cost import costs, rates
 from eventlog.queries.cost.costs import COSTS, USD, ResolvedRates
 from eventlog.queries.cost.rates import Key, Rate
@@ -46,7 +47,7 @@ _AMOUNTS = (
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """The cost of some calls, in USD. `start` (UTC) is None without periods; `group` is None without groups.
+    """The cost of some calls, in USD. `start` is None without periods; `group` is None without groups.
 
     `cost_usd` is the sum over the calls that have a price, None if none has; `unpriced_calls` are not in it. The
     amounts by kind, such as `input_cost_usd`, are of calls whose cost was computed, not reported as one amount.
@@ -100,7 +101,7 @@ class Unpriced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Burn(msgspec.Struct, frozen=True, kw_only=True):
-    """The cost of the running UTC day so far, and projected to its end at the same rate.
+    """The cost of the running day so far, and projected to its end at the same rate. `day` is its start.
 
     A call that is dated later, by a clock that ran ahead, is not in it.
     """
@@ -174,36 +175,41 @@ def report(
     since: datetime | None = None,
     until: datetime | None = None,
     now: datetime | None = None,
+    zone: tzinfo | None = UTC,
 ) -> CostReport:
     """Sum up the cost of the calls from `since`, included, to `until`, excluded.
 
-    `now` is the time that the running day is computed for. Raises QueryFailed for an unknown period or group.
+    `now` is the time that the running day is computed for. Days are those of `zone`; None is that of this machine.
+    Raises QueryFailed for an unknown period or group.
     """
     if period is not None and period not in PERIODS:
         raise QueryFailed(f"unknown period {period!r}; use one of {', '.join(PERIODS)}")
     _check_group(by)
     moment = naive_utc(now or datetime.now(UTC))
-    today = datetime(moment.year, moment.month, moment.day)
+    today = zones.day_of(moment, zone)
     calls, resolved = _resolved(connection)
     connection.execute(
-        _CREATE_CELLS.format(costs=costs.subquery(connection, resolved, calls=calls)),
+        _CREATE_CELLS.format(
+            start="NULL::TIMESTAMP" if period is None else zones.bucket(period, "timestamp", zone),
+            costs=costs.subquery(connection, resolved, calls=calls),
+        ),
         {
             **_bounds(by, since, until),
-            "period": period,
-            "today": today,
+            "today": naive_utc(today[0]),
             "now": moment,
         },
     )
     sums: dict[str, list[Cost]] = {"row": [], "total": [], "today": []}
     for row in rows_as_dicts(connection.execute(_SUMS)):
-        sums[row.pop("grouping")].append(Cost(**_plain_values(row)))
+        start = None if period is None or row["start"] is None else zones.started(period, row["start"], zone)
+        sums[row.pop("grouping")].append(Cost(**_plain_values(row) | {"start": start}))
     (total,), (spent,) = (sums[grouping] or [_NO_CALLS] for grouping in ("total", "today"))
     return CostReport(
         period=period,
         by=by,
         rows=sums["row"],
         total=total,
-        today=_burn(spent, today, moment),
+        today=_burn(spent, today, utc(moment)),
         unpriced=rows_as(Unpriced, connection.execute(_UNPRICED)) if total.unpriced_calls else [],
         notes=resolved.notes,
     )
@@ -264,7 +270,7 @@ _IN_TIME = """
 """
 _CREATE_CELLS = f"""
     CREATE OR REPLACE TEMP TABLE cost_cells AS
-    SELECT CASE WHEN $period::VARCHAR IS NOT NULL THEN date_trunc($period::VARCHAR, timestamp)::TIMESTAMP END AS start,
+    SELECT {{start}} AS start,
            {_GROUP} AS "group", {_GROUP_WORKSPACE} AS group_workspace, provider, model, service_tier,
            {costs.GEO} AS inference_geo, cost_source, unpriced_because,
            {_IN_TIME} AS asked, timestamp >= $today::TIMESTAMP AND timestamp <= $now::TIMESTAMP AS today,
@@ -358,20 +364,22 @@ def _plain_values(row: dict[str, Any]) -> dict[str, Any]:
     return {name: _plain(value) if isinstance(value, Decimal) else value for name, value in row.items()}
 
 
-def _burn(spent: Cost, day: datetime, now: datetime) -> Burn:
-    elapsed_s = max((now - day).total_seconds(), 1.0)
+def _burn(spent: Cost, day: tuple[datetime, datetime], now: datetime) -> Burn:
+    start, end = day
+    elapsed_s = max((now - start).total_seconds(), 1.0)
+    whole_s = (end.astimezone(UTC) - start.astimezone(UTC)).total_seconds()  # where clocks change, not 24 hours
     cost = spent.cost_usd or Decimal(0)
     with localcontext(prec=50):
         per_second = cost / Decimal(str(elapsed_s))
         micros = Decimal("0.000001")
         return Burn(
-            day=utc(day),
+            day=start,
             calls=spent.calls,
             unpriced_calls=spent.unpriced_calls,
             cost_usd=cost,
             elapsed_s=elapsed_s,
             usd_per_hour=_plain((per_second * 3600).quantize(micros)),
-            projected_usd=_plain((per_second * 86_400).quantize(micros)),
+            projected_usd=_plain((per_second * Decimal(whole_s)).quantize(micros)),
         )
 
 

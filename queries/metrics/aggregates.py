@@ -1,4 +1,4 @@
-"""Metrics: runs, model and tool calls, errors, tokens, cost and latencies per hour or day of UTC.
+"""Metrics: runs, model and tool calls, errors, tokens, cost and latencies per hour or day.
 
     runs, llm_costs, tool_calls, events ── one row each per bucket and group ──→ one row per bucket and group
 
@@ -14,7 +14,7 @@ So everything is in exactly one row, and the rows of any grouping add up to the 
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
@@ -26,6 +26,7 @@ from eventlog.format.timestamps import MS_MAX, naive_utc
 from eventlog.indexer.sql import literal
 from eventlog.indexer.views import definitions
 from eventlog.indexer.views.definitions import FAILED, NOBODY_IS_GONE
+from eventlog.queries import zones
 from eventlog.queries.cost import costs
 from eventlog.queries.identity import names
 from eventlog.queries.rows import rows_as_dicts
@@ -56,7 +57,7 @@ class Percentiles(msgspec.Struct, frozen=True):
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """The metrics of one group in the bucket that begins at `start` (UTC).
+    """The metrics of one group in the bucket that begins at `start`.
 
     `workspace`, `agent` and `model` are None if the events have none, or if the metrics are not grouped by them. Each
     run is in one of `runs_ok`, `_error`, `_cancelled`, `_abandoned` and `_running`; `success_rate` is
@@ -109,8 +110,11 @@ def metrics(
     until: datetime | None = None,
     agent: str | None = None,
     now: datetime | None = None,
+    zone: tzinfo | None = UTC,
 ) -> list[Metrics]:
     """Return metrics per bucket and group, sorted by both; empty buckets are left out.
+
+    Days and hours are those of `zone`; None is that of this machine.
 
     Counted is what happened at `since` or later and before `until`, also if these are inside a bucket. Times without a
     zone are UTC. Open runs are abandoned or not as of `now`: at the present, also if their process is gone. Raises
@@ -124,7 +128,6 @@ def metrics(
         raise QueryFailed(f"cannot group by {', '.join(sorted(unknown))}; use {', '.join(GROUPS)}")
     costs.provide(connection)
     params = {
-        "bucket": bucket,
         "since": since and naive_utc(since),
         "until": until and naive_utc(until),
         "agent": agent,
@@ -132,10 +135,11 @@ def metrics(
         "limit": ROWS_MAX + 1,
     } | {f"by_{group}": group in groups for group in GROUPS}
     gone = owners.gone(connection) if now is None else NOBODY_IS_GONE
-    rows = rows_as_dicts(connection.execute(_METRICS.replace("{gone}", gone), params))
+    start = zones.bucket(bucket, "moment", zone)
+    rows = rows_as_dicts(connection.execute(_METRICS.replace("{gone}", gone).replace("{start}", start), params))
     if len(rows) > ROWS_MAX:
         raise QueryFailed(f"there are more than {ROWS_MAX:,} rows; narrow it by a later `since`, or by fewer groups")
-    return [_metrics(row) for row in rows]
+    return [_metrics(row | {"start": zones.started(bucket, row["start"], zone)}) for row in rows]
 
 
 # -- SQL -----------------------------------------------------------------------------------
@@ -203,7 +207,7 @@ _COUNTS = {name for name in _COLUMNS if Metrics.__annotations__[name] == "int"}
 
 
 _KEYS = [
-    "date_trunc($bucket::VARCHAR, moment)::TIMESTAMP AS start",
+    "{start} AS start",
     *(f"CASE WHEN $by_{group}::BOOLEAN THEN {group} END AS {group}" for group in GROUPS),
 ]
 _PER_SOURCE = [
