@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import duckdb
 import msgspec
 
 from eventlog.errors import MissingExtra, QueryFailed
-from eventlog.indexer.sql import ident, literal
-from eventlog.queries.access import isolation, sandbox
+from eventlog.indexer.sql import literal
+from eventlog.queries.access import fitting, isolation, sandbox
 from eventlog.queries.access.reader import IndexReader
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
@@ -28,9 +27,6 @@ _FORMATS: dict[str, str] = {
 }
 # The statement stands in lines of its own: it may end with a comment.
 _COPY = "COPY (SELECT * FROM (\n{statement}\n){limit}) TO {path} ({format}, USE_TMP_FILE false)"
-_WHOLE_VALUE = "CAST({column} AS DECIMAL(38,0)) AS {column}"
-_REPLACED = "SELECT * REPLACE ({replaced}) FROM (\n{statement}\n)"
-_FINITE_VALUE = "CASE WHEN isfinite({column}) THEN {column} END AS {column}"
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -46,10 +42,19 @@ class Result(msgspec.Struct, frozen=True):
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
 
 
-def rows(reader: IndexReader, query: str, params: Params | None, *, row_limit: int, timeout_s: float | None) -> Result:
+def rows(
+    reader: IndexReader,
+    query: str,
+    params: Params | None,
+    *,
+    row_limit: int,
+    timeout_s: float | None,
+    exact: bool = False,
+) -> Result:
     """Run a query in this process and return at most `row_limit` of its rows. Raises QueryFailed."""
     with reader.untrusted(query, timeout_s=timeout_s) as (connection, statement):
-        cursor = sandbox.execute(connection, statement, params)
+        asked = fitting.fit(connection, statement, params, "rows").statement if exact else statement
+        cursor = sandbox.execute(connection, asked, params)
         described = cursor.description or []
         fetched = cursor.fetchmany(row_limit + 1)
     columns = [column[0] for column in described]
@@ -72,16 +77,23 @@ class Select:
         return f"{type(self).__name__}({self._reader.scope()})"
 
     def __call__(
-        self, query: str, params: Params | None = None, *, row_limit: int = 100_000, timeout_s: float | None = None
+        self,
+        query: str,
+        params: Params | None = None,
+        *,
+        row_limit: int = 100_000,
+        timeout_s: float | None = None,
+        exact: bool = False,
     ) -> Result:
         """Run one SELECT, with `params` for its `?` or `$name`; return at most `row_limit` rows.
 
         `store.sql("SELECT count(*) AS n FROM events").dicts()` is `[{"n": 3}]`. TIMESTAMPs are UTC without a zone.
-        `timeout_s` replaces the store's.
+        `timeout_s` replaces the store's. With `exact`, what Python has no type for is text: nanoseconds, and intervals
+        (a timedelta has no months).
         """
-        if question := self._reader.isolated("sql", timeout_s, query, params, row_limit=row_limit):
+        if question := self._reader.isolated("sql", timeout_s, query, params, row_limit=row_limit, exact=exact):
             return cast("Result", isolation.ask(question))
-        return rows(self._reader, query, params, row_limit=row_limit, timeout_s=timeout_s)
+        return rows(self._reader, query, params, row_limit=row_limit, timeout_s=timeout_s, exact=exact)
 
     def arrow(self, query: str, params: Params | None = None) -> Any:
         """Run one SELECT; return all rows as a `pyarrow.Table`. Raises MissingExtra without pyarrow."""
@@ -89,7 +101,8 @@ class Select:
         if question := self._reader.isolated("arrow", None, query, params):
             return isolation.ask(question)
         with self._reader.untrusted(query) as (connection, statement):
-            return connection.sql(statement, params=params).to_arrow_table()
+            fitted = fitting.fit(connection, statement, params, "arrow")
+            return connection.sql(fitted.statement, params=params).to_arrow_table()
 
     def pandas(self, query: str, params: Params | None = None) -> Any:
         """Run one SELECT; return all rows as a `pandas.DataFrame`. Raises MissingExtra without pandas."""
@@ -97,7 +110,12 @@ class Select:
         if question := self._reader.isolated("pandas", None, query, params):
             return isolation.ask(question)
         with self._reader.untrusted(query) as (connection, statement):
-            return sandbox.execute(connection, statement, params).df()
+            fitted = fitting.fit(connection, statement, params, "pandas")
+            frame = sandbox.execute(connection, fitted.statement, params).df()
+        for number in fitted.numbers:
+            column = frame.iloc[:, number]
+            frame.isetitem(number, type(column)(list(map(fitting.whole_numbers, column)), dtype=object))
+        return frame
 
     def copy(
         self,
@@ -126,7 +144,7 @@ class Select:
             if is_file:  # before DuckDB, which would let everybody read it
                 os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
             with self._reader.untrusted(query, timeout_s=timeout_s, may_write=part) as (connection, statement):
-                source = _storable(connection, statement, params, format_)
+                source = fitting.fit(connection, statement, params, format_).statement
                 copy = _COPY.format(statement=source, limit=limit, path=literal(str(part)), format=_FORMATS[format_])
                 ((written,),) = sandbox.execute(connection, copy, params).fetchall()
             if is_file:
@@ -137,24 +155,6 @@ class Select:
             if is_file:
                 part.unlink(missing_ok=True)
         return int(written)
-
-
-def _storable(connection: duckdb.DuckDBPyConnection, statement: str, params: Params | None, format_: Format) -> str:
-    """Return the statement with columns as a format can hold them.
-
-    In JSON, NaN and infinities are null: DuckDB would write words that are no JSON. In Parquet, sums of integers
-    (HUGEINT) are decimals: DuckDB would write a DOUBLE, and so another number above 2^53.
-    """
-    kinds, value = {
-        "json": (("DOUBLE", "FLOAT"), _FINITE_VALUE), "jsonl": (("DOUBLE", "FLOAT"), _FINITE_VALUE),
-        "parquet": (("HUGEINT", "UHUGEINT"), _WHOLE_VALUE),
-    }.get(format_, ((), ""))  # fmt: skip
-    described = sandbox.execute(connection, f"DESCRIBE {statement}", params).fetchall() if kinds else []
-    columns = [ident(row[0]) for row in described if row[1] in kinds]
-    if not columns:
-        return statement
-    replaced = ", ".join(value.format(column=name) for name in columns)
-    return _REPLACED.format(replaced=replaced, statement=statement)
 
 
 def _need(module: str, extra: str) -> None:

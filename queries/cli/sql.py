@@ -58,7 +58,7 @@ def sql(context: Context, query: str, format_: str, output: Path | None, limit: 
         return
     if output is not None:
         raise click.UsageError("--output goes with --format json, jsonl, csv or parquet")
-    result = store.sql(query, row_limit=limit or _TABLE_ROWS)
+    result = store.sql(query, row_limit=limit or _TABLE_ROWS, exact=True)
     render.table(result)
     if result.cut:
         say(f"only the first {len(result.rows):,} rows are shown; --limit shows more")
