@@ -263,16 +263,18 @@ def _test(number: int, word: str) -> tuple[str, dict[str, str]]:
 def _hit(candidate: _Candidate, payload: bytes, words: list[str], statistics: _Statistics) -> Hit | None:
     """Score a candidate; None if its texts do not have every word."""
     texts = [(text, terms.fold(text.text)) for text in terms.texts(payloads.decode(payload))]
-    counts = [sum(terms.occurrences(word, lowered) for _, lowered in texts) for word in words]
-    if not all(counts):
+    found = [[terms.occurrences(word, lowered) or text.has_number(word) for word in words] for text, lowered in texts]
+    counts = [sum(of_word) for of_word in zip(*found, strict=True)]
+    if not counts or not all(counts):
         return None
     length = _K1 * (1 - _B + _B * candidate.line_length / statistics.mean_length)
     score = sum(
         _rarity(statistics.events, matches) * count * (_K1 + 1) / (count + length)
         for count, matches in zip(counts, statistics.matches_by_word, strict=True)
     )
-    best, lowered = max(texts, key=lambda text: sum(word in text[1] for word in words))
-    snippet, marks = excerpt(best.text, lowered, words)
+    number = max(range(len(texts)), key=lambda number: sum(map(bool, found[number])))
+    best, lowered = texts[number]
+    snippet, marks = excerpt(best.text, lowered, [lowered if best.has_number(word) else word for word in words])
     return Hit(
         event_id=candidate.event_id, event_type=candidate.event_type,
         timestamp=None if candidate.timestamp == _UNDATED else candidate.timestamp,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from decimal import Context, Decimal
 from typing import Any
 
 import msgspec
@@ -22,6 +23,13 @@ _ITEM = re.compile(r'"([^"]*)"|(\S+)')
 #: Letters that `fold` treats as the same letter, besides its capital.
 _ALSO = {"σ": "ς", "ß": "ẞ"}
 _PLAIN = re.compile(r"[a-z0-9 ]*")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,4})?")
+_NUMBER_CHARS_MAX = 100
+_EXPONENT_MAX, _PLAIN_EXPONENT_MAX = 999, 25
+#: Numbers with these powers of ten are written without an exponent, by every program.
+_WRITTEN_PLAIN = range(-4, 15)
+#: So many digits that no number of a search is rounded.
+_EXACT = Context(prec=2 * _NUMBER_CHARS_MAX)
 
 
 def parse(query: str) -> list[str]:
@@ -61,14 +69,15 @@ def folded_in_sql(text: str, words: Iterable[str]) -> str:
 def in_json(word: str) -> tuple[list[str], str | None]:
     """Return how a word may be written in JSON, in lower case: as literal texts, and as a pattern (RE2) for escapes.
 
-    The pattern is None if no program escapes any character of the word. Programs may escape any other character, as
-    `\\u00e9`, and some write `\\/`. (In the index, DuckDB has rewritten the JSON with few escapes; blobs hold it as it
-    was emitted.)
+    A number may be written in several ways. The pattern is None if no program escapes any character of the word.
+    Programs may escape any other character, as `\\u00e9`, and some write `\\/`. (In the index, DuckDB has rewritten the
+    JSON with few escapes; blobs hold it as it was emitted.)
     """
     literal = msgspec.json.encode(word).decode()[1:-1].lower()
     forms = [literal]
     if "/" in word:
         forms.append(literal.replace("/", r"\/"))
+    forms += sorted(spelling for spelling in spellings(word) if literal not in spelling)
     if _PLAIN.fullmatch(word):
         return forms, None
     return forms, "".join(map(_escaped, word))
@@ -84,11 +93,44 @@ def _escaped(char: str) -> str:
     return f"(?:{'|'.join(sorted(re.escape(way.lower()) for way in ways))})"
 
 
+def number(text: str) -> Decimal | None:
+    """Return the number that a text is, however it is written: `1e22`, `1E+22`; None for any other text."""
+    return Decimal(text) if len(text) <= _NUMBER_CHARS_MAX and _NUMBER.fullmatch(text) else None
+
+
+def spellings(word: str) -> set[str]:
+    """Return how programs write the number that a word is, in lower case; an empty set for any other word.
+
+    Python writes 1e+22 and 1e-07 where DuckDB writes 1e22 and 1e-7, and others write all digits.
+    """
+    value = number(word)
+    if value is None or not value or abs(value.adjusted()) > _EXPONENT_MAX:
+        return set()
+    sign, digits, _ = value.normalize(_EXACT).as_tuple()
+    first, rest, power = digits[0], "".join(map(str, digits[1:])), value.adjusted()
+    found = set()
+    if "e" in word or power not in _WRITTEN_PLAIN:
+        mantissas = [f"{first}.{rest}"] if rest else [f"{first}", f"{first}.0"]
+        signs = ("-",) if power < 0 else ("", "+")
+        powers = [f"e{each}{abs(power):{width}}" for each in signs for width in ("", "02")]
+        found = {mantissa + written for mantissa in mantissas for written in powers}
+    if abs(power) <= _PLAIN_EXPONENT_MAX:
+        plain = format(value.normalize(_EXACT), "f")
+        found |= {plain.lstrip("-"), plain.lstrip("-") + ("" if "." in plain else ".0")}
+    return {f"-{each}" for each in found} if sign else found
+
+
 class PayloadText(msgspec.Struct, frozen=True):
-    """A text of a payload, with its path, such as `output_messages.0.content`."""
+    """A text of a payload, with its path, such as `output_messages.0.content`; `is_number` if it is a number there."""
 
     path: str
     text: str
+    is_number: bool = False
+
+    def has_number(self, word: str) -> bool:
+        """Whether it is the number that a word is, in whatever way each is written."""
+        value = number(word) if self.is_number else None
+        return value is not None and number(self.text.lower()) == value
 
 
 def texts(payload: Any) -> Iterator[PayloadText]:
@@ -103,7 +145,7 @@ def texts(payload: Any) -> Iterator[PayloadText]:
         elif isinstance(value, list):
             waiting += [(f"{path}.{index}", item) for index, item in reversed(list(enumerate(value)))]
         elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield PayloadText(path, str(value))
+            yield PayloadText(path, str(value), is_number=True)
 
 
 def occurrences(word: str, lowered: str) -> float:

@@ -289,3 +289,49 @@ def test_all_words_of_which_one_is_apart(root: Path) -> None:
     for path in (root / "blobs").glob("??/*"):
         path.unlink()
     assert found(root, "needle") == []
+
+
+# -- numbers ---------------------------------------------------------------------------------
+
+NUMBERS: dict[str, tuple[str, list[str]]] = {
+    "large": ("1e22", ["1e22", "1E+22", "1.0e22", "10000000000000000000000", "10000000000000000000000.0"]),
+    "small": ("1e-07", ["1e-7", "1E-07", "0.0000001", "1.0e-7"]),
+    "negative": ("-2.5e300", ["-2.5e300", "-2.5E+300", "-25e299"]),
+    "with zeros": ("1.50", ["1.5", "1.50", "1.500", "15e-1"]),
+    "plain": ("1250", ["1250", "1250.0", "1.25e3"]),
+    "of many digits": ("12345678901234567890", ["12345678901234567890", "1234567890123456789"]),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("is_large_field", [False, True])
+def test_a_number_is_found_however_it_is_written(root: Path, name: str, is_large_field: bool) -> None:
+    """In the log and in the search, in payloads and in large fields; another number is not."""
+    written, searched = NUMBERS[name]
+    value = f'{{"list":[{written},7.25],"text":"{"x" * 5000}"}}' if is_large_field else written
+    with Story(root, blob_min_bytes=4096) as story:
+        story.tell(0, "note", msgspec.Raw(f'{{"v":{value}}}'.encode()), agent="it")
+        story.tell(1, "note", {"v": 77777, "w": 3e-5}, agent="other")
+    store = ReadStore(root)
+    for query in searched:
+        assert [hit.agent for hit in store.search(query).hits] == ["it"], query
+    for query in ("1e21", "1e-8", "2.5e300", "9e99", "1.51"):
+        assert store.search(query).hits == [], query
+
+
+def test_a_number_that_is_found_is_shown(root: Path) -> None:
+    """As eventlog writes it, and marked."""
+    with Story(root) as story:
+        story.tell(0, "note", {"a": "text", "rate": 1e-7, "b": "more"})
+    (hit,) = ReadStore(root).search("0.0000001").hits
+    assert (hit.field, hit.snippet, hit.marks) == ("rate", "1e-07", [(0, 5)])
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False).filter(bool))
+def test_each_spelling_is_one_of_the_number(value: float) -> None:
+    """And that of Python is among them, where a number has several."""
+    text = repr(value).lower()
+    spellings = terms.spellings(text)
+    assert {terms.number(each) for each in spellings} <= {terms.number(text)}
+    assert all(terms.spellings(each) for each in spellings)
+    assert not spellings or any(text in (each, f"{each}.0") for each in spellings) or "e" not in text
