@@ -93,7 +93,11 @@ WAYS: dict[str, Callable[[Path], object]] = {
     "as they are": lambda root: None,
     "sealed": sealing.seal,
     "archived": lambda root: (sealing.seal(root), archive_sealed(root)),
-    "archived by a version whose seals say no time": lambda root: (sealing.seal(root), _forget(root), archive_sealed(root)),
+    "archived by a version whose seals say no time": lambda root: (
+        sealing.seal(root),
+        _forget(root),
+        archive_sealed(root),
+    ),
 }
 
 
