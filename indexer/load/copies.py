@@ -18,6 +18,7 @@ depends on the log alone, not on the order in which it was indexed.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import duckdb
 
@@ -28,7 +29,7 @@ from eventlog.indexer.views.sources import CopiedLines, Copies
 
 def mark(connection: duckdb.DuckDBPyConnection, since: Mapping[str, int], event_types: frozenset[str]) -> None:
     """Mark copies, after rows were stored: those of these types, in each segment from an offset on."""
-    arrived = [list(since), list(since.values())]
+    arrived: list[list[Any]] = [list(since), list(since.values())]
     for rule in sources.copies():
         if rule.event_type not in event_types:
             continue
@@ -52,9 +53,7 @@ def mark_all(connection: duckdb.DuckDBPyConnection, event_types: Collection[str]
             connection.execute(UPDATE_COPIED.format(**_parts(rule)))
 
 
-def _mark_forks(
-    connection: duckdb.DuckDBPyConnection, rule: CopiedLines, which: str, params: list[list[object]]
-) -> None:
+def _mark_forks(connection: duckdb.DuckDBPyConnection, rule: CopiedLines, which: str, params: list[list[Any]]) -> None:
     """Mark the copies of forks anew: of all, or of those that lines of a batch belong to, or to an ancestor of."""
     event_type = literal(rule.event_type)
     connection.execute(CREATE_FORKS.format(forks=rule.forks, which=which.format(event_type=event_type)), params)

@@ -91,14 +91,14 @@ def fit(connection: duckdb.DuckDBPyConnection, statement: str, params: Any, targ
         f"{expression or f'c{number}'} AS {ident(name)}"
         for number, ((name, _), expression) in enumerate(zip(columns, fitted, strict=True))
     )
-    names = ", ".join(f"c{number}" for number in range(len(columns)))
+    positions = ", ".join(f"c{number}" for number in range(len(columns)))
     is_number = [target == "pandas" and _name(_innermost(kind)) in _WHOLE_NUMBERS for _, kind in columns]
     numbers = [number for number, is_one in enumerate(is_number) if is_one]
-    return Fitted(_FITTED.format(selected=selected, statement=statement, names=names), numbers)
+    return Fitted(_FITTED.format(selected=selected, statement=statement, positions=positions), numbers)
 
 
 #: The statement stands in lines of its own: it may end with a comment.
-_FITTED = "SELECT {selected} FROM (\n{statement}\n) AS fitted({names})"
+_FITTED = "SELECT {selected} FROM (\n{statement}\n) AS fitted({positions})"
 _NO_ROWS = "SELECT * FROM (\n{statement}\n) LIMIT 0"
 
 
@@ -113,16 +113,19 @@ def _columns(connection: duckdb.DuckDBPyConnection, statement: str, params: Any)
 
 def _innermost(kind: DuckDBPyType) -> DuckDBPyType:
     """Return the type of the elements of a list of lists."""
-    while kind.id in ("list", "array"):
-        kind = kind.children[0][1]
-    return kind
+    return _innermost(_parts(kind)[0][1]) if kind.id in ("list", "array") else kind
+
+
+def _parts(kind: DuckDBPyType) -> list[tuple[str, DuckDBPyType]]:
+    """Return the types inside of a type, with their names; an array also has its size, and a decimal its digits."""
+    return [(name, part) for name, part in kind.children if isinstance(part, DuckDBPyType)]
 
 
 def _name(kind: DuckDBPyType) -> str:
     """Return the name of a type, as rules call it."""
     if kind.id == "decimal":
-        digits, decimals = (size for _, size in kind.children)
-        return "whole decimal" if digits > _FLOAT_DIGITS and not decimals else kind.id
+        sizes = dict(kind.children)
+        return "whole decimal" if int(str(sizes["precision"])) > _FLOAT_DIGITS and not sizes["scale"] else kind.id
     return kind.id
 
 
@@ -136,14 +139,14 @@ def _fitted(expression: str, kind: DuckDBPyType, rule: _Rule, depth: int = 0) ->
 
 def _list(expression: str, kind: DuckDBPyType, rule: _Rule, depth: int) -> str | None:
     element = f"e{depth}"
-    fitted = _fitted(element, kind.children[0][1], rule, depth + 1)
+    fitted = _fitted(element, _parts(kind)[0][1], rule, depth + 1)
     return None if fitted is None else f"[{fitted} FOR {element} IN {expression}]"
 
 
 def _struct(expression: str, kind: DuckDBPyType, rule: _Rule, depth: int) -> str | None:
     parts = [
         (name, part, _fitted(part, field, rule.inside(), depth))
-        for name, field in kind.children
+        for name, field in _parts(kind)
         for part in [f"struct_extract({expression}, {literal(name)})"]
     ]
     if not any(fitted for _, _, fitted in parts):
@@ -153,7 +156,7 @@ def _struct(expression: str, kind: DuckDBPyType, rule: _Rule, depth: int) -> str
 
 
 def _map(expression: str, kind: DuckDBPyType, rule: _Rule, depth: int) -> str | None:
-    (_, keys), (_, values) = kind.children
+    (_, keys), (_, values) = _parts(kind)
     element = f"e{depth}"
     sides = [_fitted(element, side, rule.inside(), depth + 1) for side in (keys, values)]
     if not any(sides):
@@ -167,7 +170,7 @@ def _map(expression: str, kind: DuckDBPyType, rule: _Rule, depth: int) -> str | 
 
 def _union(expression: str, kind: DuckDBPyType, rule: _Rule, depth: int) -> str | None:
     """A union that holds such a type is a text: only one of its types can be in a column."""
-    fits = all(_fitted(expression, member, rule.inside(), depth) is None for _, member in kind.children)
+    fits = all(_fitted(expression, member, rule.inside(), depth) is None for _, member in _parts(kind))
     return None if fits else _TEXT.format(expression)
 
 

@@ -159,7 +159,7 @@ def reading(
             shared: dict[str, Any] = {"as_json": False, "zone": zone}
             shared |= {name: given.pop(name) for name in Context.__struct_fields__ if name in given}
             given |= {name: when(given[name], zone) for name in _MOMENTS if name in given}
-            return command(Context(**shared), *arguments, **given)  # type: ignore[arg-type]  # its own, and no others
+            return command(Context(**shared), *arguments, **given)
 
         decorated: Callable[..., R] = _workspace_option(_wait_option(root_option(run)))
         decorated = json_option(decorated) if json else decorated

@@ -186,9 +186,10 @@ def by_step(calls: Calls) -> list[StepCalls]:
     if not calls.steps:
         return []
     steps = {step.event_id: step for step in calls.steps}
-    parents = {each.event_id: each.parent_event_id for each in (*calls.model_calls, *calls.tool_calls, *calls.steps)}
+    made: list[ModelCall | ToolCall] = [*calls.model_calls, *calls.tool_calls]
+    parents = {each.event_id: each.parent_event_id for each in (*made, *calls.steps)}
     inside: dict[str | None, list[ModelCall | ToolCall]] = {}
-    for call in (*calls.model_calls, *calls.tool_calls):
+    for call in made:
         inside.setdefault(_step_around(call, steps, parents), []).append(call)
     times = Counter(step.name for step in calls.steps)
     found = [_step_calls(name, times[name] if name is not None else 0, each) for name, each in inside.items()]

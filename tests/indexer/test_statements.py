@@ -11,8 +11,8 @@ import duckdb
 import pytest
 
 from eventlog.indexer import carry_over, comparison
-from eventlog.indexer.load import loader
-from eventlog.indexer.views import projections
+from eventlog.indexer.load import copies, loader
+from eventlog.indexer.views import codex, projections
 from eventlog.indexer.views.claude_code.lines import COPIES
 from tests.conftest import PROJECT
 
@@ -28,6 +28,7 @@ _VIEWS = re.compile(r"eventlog\.indexer\.views\.(?!typed$)")
 _DEFINITIONS = frozenset({"view", "_view"})
 
 _STAGED = f"(SELECT 's' AS s, 0 AS o, 1 AS n, NULL::JSON AS x, NULL::STRUCT({loader._ENVELOPE_STRUCT}) AS e)"
+CODEX = codex._COPIES
 _COPIES = {"event_type": "'claude_code'", "line": '"claude_code/line"', "fork": COPIES.fork}
 #: Samples for the parts of a statement that depend on the batch.
 _PARTS = {
@@ -50,6 +51,8 @@ _PARTS = {
     "copies.CREATE_ARRIVED": _COPIES,
     "copies.ANY_SHARED": _COPIES,
     "copies.UPDATE_COPIED": _COPIES,
+    "copies.CREATE_FORKS": {"forks": CODEX.forks, "which": copies.OF_ALL},
+    "copies.UPDATE_FORKS": {"event_type": "'codex'", "lines": CODEX.lines.replace("event_rows", "family")},
     "comparison.CREATE_LIMITS": {"rows": "(SELECT 's' AS segment, 1 AS upto)"},
 }
 
@@ -76,7 +79,7 @@ def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute("USE memory")
         projections.create(connection)
         for statement in (
-            STATEMENTS["copies.CREATE_ARRIVED"], STATEMENTS["loader.CREATE_BATCH"],
+            STATEMENTS["copies.CREATE_ARRIVED"], STATEMENTS["copies.CREATE_FORKS"], STATEMENTS["loader.CREATE_BATCH"],
             loader.CREATE_INDEXED, loader.CREATE_CONTENDED, loader.CREATE_VERSIONS,
             STATEMENTS["carry_over.CREATE_GONE_OF_RELEASED"], carry_over.CREATE_DIFFERING, carry_over.CREATE_LACKING,
             carry_over.CREATE_RENAMED, STATEMENTS["comparison.CREATE_LIMITS"],

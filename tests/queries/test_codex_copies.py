@@ -56,7 +56,7 @@ def counted(store: ReadStore, query: str) -> dict[str, int]:
     return dict(store.sql(query).rows)
 
 
-@pytest.mark.parametrize("order", permutations(ROLLOUTS))
+@pytest.mark.parametrize("order", list(permutations(ROLLOUTS)))
 @pytest.mark.parametrize("at_once", [True, False])
 def test_copies_are_apart_in_any_order(root: Path, tmp_path: Path, order: tuple[str, ...], at_once: bool) -> None:
     """Indexed at once or one by one, and after a replay; the first line of each rollout is its own."""

@@ -148,7 +148,7 @@ def exported(store: ReadStore, format_: str, folder: Path, sql: str) -> Any:
         case "jsonl":
             return json.loads(path.read_bytes())["v"]
         case "parquet":
-            text = duckdb.sql(f"SELECT v::VARCHAR, typeof(v), v FROM '{path}'").fetchall()[0]
+            text = duckdb.execute(f"SELECT v::VARCHAR, typeof(v), v FROM '{path}'").fetchall()[0]
             return text[0] if "TIMESTAMP_NS" in text[1] else text[2]
         case "arrow":
             return store.sql.arrow(query).column(0)[0].as_py()
@@ -240,13 +240,15 @@ def test_any_statement_can_be_exported(store: ReadStore, tmp_path: Path, query: 
 
 def test_a_query_that_fails_says_why(store: ReadStore, tmp_path: Path) -> None:
     """In its own words, whatever was looked at before."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
     for ask in (
-        lambda: store.copy("SELECT nope", tmp_path / "x", "parquet"), lambda: store.sql("SELECT nope", exact=True),
+        lambda: store.copy("SELECT nope", folder / "x", "parquet"), lambda: store.sql("SELECT nope", exact=True),
         lambda: store.sql.arrow("SELECT nope"),
     ):  # fmt: skip
         with pytest.raises(QueryFailed, match='column "nope" was not found'):
             ask()
-    assert list(tmp_path.iterdir()) == []
+    assert list(folder.iterdir()) == []
 
 
 def test_parameters_are_bound_in_what_is_written_otherwise(store: ReadStore, tmp_path: Path) -> None:

@@ -89,10 +89,7 @@ def check_alerts(root: Path, workspaces: Iterable[str | None], *, every: timedel
     """Compare what rules read, hour by hour; return how often one held. Sets the rules, which are events, too."""
     for workspace in workspaces:
         definitions = [
-            rule(
-                f"r{number}",
-                **{name: Decimal(value) if name == "at_percent" else value for name, value in each.items()},
-            )
+            rule(f"r{number}", **each | ({"at_percent": Decimal(each["at_percent"])} if "at_percent" in each else {}))
             for number, each in enumerate(RULES)
         ]
         add(root, *definitions, seconds=(_RULES_SET - NOW).total_seconds(), workspace=workspace)
