@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from eventlog.queries.health import score
     from eventlog.queries.insights.findings import Insights
     from eventlog.queries.metrics import aggregates
+    from eventlog.queries.quarantine import Group
     from eventlog.queries.runs.difference import Difference
     from eventlog.queries.runs.lookup import Run, Session
     from eventlog.queries.runs.requests import Request
@@ -309,6 +310,20 @@ class SearchAnswers(_Answers):
                 connection, self._reader.root, query, event_types=event_types, agent=agent, since=since,
                 audit_level=audit_level, limit=limit,
             )  # fmt: skip
+
+
+class QuarantineAnswers(_Answers):
+    """What is in quarantine: `store.quarantine()`."""
+
+    def __call__(self, *, limit: int = 50) -> list[Group]:
+        """Count the lines in quarantine by source and reason, most first: `[Group(kind="import", lines=12, …), …]`.
+
+        Each has the first and the last place. `limit` is 1 to 10,000.
+        """
+        from eventlog.queries import quarantine
+
+        with self._connection(("events", "quarantine", "conflicts")) as connection:
+            return quarantine.read_quarantine(connection, of_all=self._reader.workspace is None, limit=limit)
 
 
 class InsightAnswers(_Answers):

@@ -113,6 +113,11 @@ class ReadStore:
         return answers.SearchAnswers(self._reader)
 
     @cached_property
+    def quarantine(self) -> answers.QuarantineAnswers:
+        """Lines that are no events."""
+        return answers.QuarantineAnswers(self._reader)
+
+    @cached_property
     def insights(self) -> answers.InsightAnswers:
         """Loops and waste of a run or a session."""
         return answers.InsightAnswers(self._reader)

@@ -54,6 +54,7 @@ COMMANDS = {
     "emit": ("eventlog.cli.emit", "emit", "cli"),
     "tail": ("eventlog.cli.tail", "tail", "cli"),
     "import": ("eventlog.cli.importing", "import_", "cli"),
+    "quarantine": ("eventlog.queries.cli.quarantine", "quarantine", "index"),
     "index": ("eventlog.indexer.cli", "index", "index"),
     "replay": ("eventlog.indexer.cli", "replay", "index"),
     "status": ("eventlog.queries.cli.sql", "status", "index"),

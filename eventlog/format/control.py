@@ -37,6 +37,7 @@ WRITERS: dict[str, Role] = {
     "segments_backed_up": Role.MAINTENANCE,
     "import_checkpoint": Role.MAINTENANCE,
     "import_rejected": Role.MAINTENANCE,
+    "import_recovered": Role.MAINTENANCE,
     "alert_fired": Role.MAINTENANCE,
     "alert_resolved": Role.MAINTENANCE,
     "alert_delivered": Role.MAINTENANCE,

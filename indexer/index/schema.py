@@ -16,7 +16,7 @@ from eventlog.version import __version__
 
 #: Increase it whenever a table, a view or the meaning of a column changes: an index with another number is rebuilt from
 #: the log.
-SCHEMA_VERSION = 15
+SCHEMA_VERSION = 16
 
 #: Envelope columns, in order, with their DuckDB types. Together they are the content of an event.
 CONTENT = {
@@ -98,7 +98,12 @@ SELECT segment, line_offset, line_length,
        'import: ' || coalesce(payload ->> 'reason', 'no reason given'),
        coalesce(TRY(from_base64(payload ->> 'raw_base64')), encode(payload ->> 'raw'), encode(payload::VARCHAR)),
        event_id
-FROM events WHERE event_type = 'import_rejected'
+FROM (SELECT * FROM events WHERE event_type = 'import_rejected') AS record
+ANTI JOIN (
+    SELECT workspace, TRY_CAST(payload ->> 'rejected' AS UUID) AS recovered_id
+    FROM events WHERE event_type = 'import_recovered'
+) AS recovered
+  ON record.event_id = recovered_id AND record.workspace IS NOT DISTINCT FROM recovered.workspace
 """
 _EVENT_TYPES = """
 SELECT event_type, count(*) AS events, min(timestamp) AS first, max(timestamp) AS last

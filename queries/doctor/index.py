@@ -177,7 +177,7 @@ def _quarantine(facts: _Facts) -> Iterator[Finding]:
     level = warning if facts.quarantined > _BAD_PART * facts.events else note
     yield level(
         f"{counted(facts.quarantined, 'line')} in quarantine, beside {counted(facts.events, 'event')}",
-        'eventlog sql "SELECT reason, count(*), min(segment) FROM quarantine GROUP BY ALL" says why',
+        "eventlog quarantine list says why; what an import rejected: eventlog quarantine retry",
     )
 
 

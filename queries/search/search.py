@@ -39,6 +39,7 @@ WHOLE_MAX_BYTES = 256 * 1024 * 1024
 #: Types of eventlog's own events, which are not searched unless they are named.
 _UNSEARCHED = (
     "event_schema", "segment_sealed", "segments_backed_up", "segment_pruned", "import_checkpoint", "import_rejected",
+    "import_recovered",
     "events_dropped", "index_alarm",
 )  # fmt: skip
 #: The usual parameters of BM25: how soon repetitions of a word stop counting, and how much the length counts.

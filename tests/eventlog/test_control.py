@@ -24,6 +24,7 @@ from eventlog.importers import claude_code, foreign_types, sources
 from eventlog.importers.checkpoints import CHECKPOINT_EVENT
 from eventlog.importers.engine import REJECTED_EVENT, importing
 from eventlog.importers.jsonl import Jsonl
+from eventlog.importers.retry import RECOVERED_EVENT
 from eventlog.indexer.alarm import ALARM_EVENT
 from eventlog.indexer.policies import RETENTION_EVENT
 from eventlog.log import reader
@@ -67,7 +68,8 @@ def test_each_type_that_a_reader_acts_on_is_in_the_list() -> None:
     """Names of events that modules read back; a new one has to be entered."""
     acted_on = {
         SEAL_EVENT, PRUNED_EVENT, BACKED_UP_EVENT, drops.DROPPED_EVENT, schemas.SCHEMA_EVENT,
-        ALARM_EVENT, CHECKPOINT_EVENT, REJECTED_EVENT, RETENTION_EVENT, "price_set", *alerts.ALERT_TYPES,
+        ALARM_EVENT, CHECKPOINT_EVENT, REJECTED_EVENT, RECOVERED_EVENT, RETENTION_EVENT, "price_set",
+        *alerts.ALERT_TYPES,
     }  # fmt: skip
     assert acted_on == WRITERS.keys()
 

@@ -41,7 +41,7 @@ _PARTS = {
     "{gone}": "false", "{columns}": "in_blob0 BOOLEAN", "{values}": "unnest(?::BOOLEAN[])", "{conditions}": "true",
     "{no_price}": "'no price is known'", "{order}": "event_id",
     "{rows_max}": "7", "{start}": "NULL::TIMESTAMP", "{statement}": "SELECT 1::DOUBLE AS n",
-    "{replaced}": selection._FINITE_VALUE.format(column="n"), "{limit}": " LIMIT 7", "{path}": "'/tmp/rows'",
+    "{positions}": "c0", "{segments}": "", "{limit}": " LIMIT 7", "{path}": "'/tmp/rows'",
     "{format}": selection._FORMATS["jsonl"], "{index}": "indexed", "{table}": "event_rows", "{rows}": "event_rows",
     "{selected}": "*", "{condition}": "workspace = 'w'", "{prices}": "FROM price_events", "{names}": "'runs'",
     "{name}": "memory.main.made", "{copy}": "memory", "{event_type}": "'t'",
