@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -38,7 +39,8 @@ RECOVERED_EVENT = "import_recovered"
 _OCCURRENCES_MAX, _HASHED_MAX_BYTES = 10_000, 256 * 1024 * 1024
 _REASON_CHARS = 200
 _JSONL = "jsonl "
-_JSONL_OPTIONS = ("type_", "type_field", "time_field", "id_field", "source", "workspace", "agent")
+#: In the order in which they stand in a key. A version that adds some puts them at the end.
+_JSONL_OPTIONS = tuple(inspect.signature(Jsonl).parameters)
 
 #: Makes a format of the key of the one that rejected a record, and of the workspace and the agent of its event; None
 #: where there is no such format.
@@ -126,15 +128,15 @@ def retry(
             done.cut += 1
             continue
         try:
-            lines = _lines(format_, rejected, occurrence)
+            made = _made(format_, rejected, occurrence)
         except (InvalidEvent, ValueError, RecursionError) as error:
             reasons[str(error)[:_REASON_CHARS]] += 1
             continue
-        for event_type, line in lines:
-            recorder.record_lines(event_type, [line])
-        recorder.record([_recovered(event, format_, len(lines))])
+        for each in made:
+            recorder.record_lines(each.event_type, [each.line])
+        recorder.record([_recovered(event, format_, len(made))])
         done.recovered += 1
-        done.events += len(lines)
+        done.events += len(made)
     done.failed, done.reasons = reasons.total(), dict(reasons.most_common())
     done.unknown, done.unknown_importers = unknown.total(), sorted(unknown)
     return done
@@ -178,18 +180,18 @@ def _recovered(event: Envelope, format_: Format, events: int) -> Envelope:
     )
 
 
-def _lines(format_: Format, rejected: Rejected, occurrence: int) -> list[tuple[str, bytes]]:
-    """Return (event type, line) of each event of a record. Raises InvalidEvent, ValueError and RecursionError."""
+def _made(format_: Format, rejected: Rejected, occurrence: int) -> list[engine._Made]:
+    """Return the events of a record. Raises InvalidEvent, ValueError and RecursionError."""
     data = rejected.data or b""
-    lines: list[tuple[str, bytes]] = []
+    made: list[engine._Made] = []
     for record in split_records(SourceLine(data, len(data), len(data), True)):
         if record.reason is not None:
             raise InvalidEvent(record.reason)
-        made = format_.envelopes(record.data, rejected.source, occurrence)
-        lines += [engine._encoded(each, record.data) for each in made]
-    if not lines:
+        envelopes = format_.envelopes(record.data, rejected.source, occurrence)
+        made += [engine._encoded(each, record.data) for each in envelopes]
+    if not made:
         raise InvalidEvent(rejected.reason)
-    return lines
+    return made
 
 
 def _occurrence(event: Envelope, rejected: Rejected) -> int | None:
@@ -212,8 +214,7 @@ def known_format(key: str, workspace: str | None, agent: str | None) -> Format |
 
     Its options are those of then: a key holds all of them.
     """
-    made = jsonl_format(key) if key.startswith(_JSONL) else _format_of_source(key, workspace, agent)
-    return made if made is not None and made.key == key else None
+    return jsonl_format(key) if key.startswith(_JSONL) else _format_of_source(key, workspace, agent)
 
 
 def jsonl_format(key: str, **options: str | None) -> Jsonl | None:
@@ -225,9 +226,13 @@ def jsonl_format(key: str, **options: str | None) -> Jsonl | None:
         given = msgspec.json.decode(key.removeprefix(_JSONL), type=list[str | None])
     except msgspec.MsgspecError:
         return None
-    if not key.startswith(_JSONL) or len(given) != len(_JSONL_OPTIONS):
+    if (
+        not key.startswith(_JSONL)
+        or not 2 <= len(given) <= len(_JSONL_OPTIONS)
+        or (given[0] is None) == (given[1] is None)
+    ):
         return None
-    return Jsonl(**(dict(zip(_JSONL_OPTIONS, given, strict=True)) | options))
+    return Jsonl(**(dict(zip(_JSONL_OPTIONS, given, strict=False)) | options))
 
 
 def _format_of_source(key: str, workspace: str | None, agent: str | None) -> Format | None:

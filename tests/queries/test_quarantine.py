@@ -16,7 +16,7 @@ from eventlog.format import timestamps
 from eventlog.format.control import Role
 from eventlog.importers import retry
 from eventlog.importers.claude_code import ClaudeCode
-from eventlog.importers.engine import Importer
+from eventlog.importers.engine import importing
 from eventlog.importers.jsonl import Jsonl
 from eventlog.importers.retry import Retried
 from eventlog.importers.sources import Format
@@ -33,9 +33,8 @@ LINES = (f'{{"n":1,{AT}}}', f'{{"n":2,{AT}}}', f'{{"n":2,{AT}}}', "nonsense", '{
 
 
 def take(root: Path, path: Path, format_: Format) -> None:
-    recorder = Recorder(Config(root=str(root), strict=True), role=Role.MAINTENANCE)
-    Importer(recorder, format_).run(path)
-    recorder.shutdown()
+    with importing(Config(root=str(root), strict=True), format_) as importer:
+        importer.run(path)
 
 
 def again(root: Path, **options: Any) -> Retried:
@@ -171,7 +170,8 @@ def test_what_cannot_be_read_again_is_counted(root: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["", "jsonl ", "jsonl []", "jsonl [1,2]", 'jsonl ["a"]', "claude_code", "codex x", "\x00"]
+    "key",
+    ["", "jsonl ", "jsonl []", "jsonl [1,2]", 'jsonl ["a"]', "jsonl [null,null]", "claude_code", "codex x", "\x00"],
 )
 def test_a_key_that_is_none_has_no_format(key: str) -> None:
     """Whatever stands there."""

@@ -14,7 +14,7 @@ import pytest
 from eventlog.config import Config
 from eventlog.format.control import Role
 from eventlog.importers.codex import Codex
-from eventlog.importers.engine import Importer
+from eventlog.importers.engine import importing
 from eventlog.indexer.indexer import Indexer
 from eventlog.queries.store import ReadStore
 from eventlog.record.recorder import Recorder
@@ -47,9 +47,8 @@ def test_what_codex_used_is_counted_once(root: Path, tmp_path: Path, seed: int) 
     chance = Random(seed)
     chance.shuffle(paths)
     for path in paths:
-        writer = recorder(root)
-        Importer(writer, Codex()).run(path)
-        writer.shutdown()
+        with importing(Config(root=str(root), strict=True), Codex()) as importer:
+            importer.run(path)
         if chance.random() < 0.5:
             Indexer(root).catch_up()
     writer = recorder(root)
