@@ -209,7 +209,7 @@ def a_cut_segment(root: Path) -> Said:
 def quarantined_lines(root: Path) -> Said:
     new_segment(root, b"nonsense\n")
     Indexer(root).catch_up()
-    return "index", "warning", "1 line in quarantine, beside 4 events", "SELECT reason"
+    return "index", "warning", "1 line in quarantine, beside 4 events", "quarantine list"
 
 
 def an_alarm(root: Path) -> Said:

@@ -151,7 +151,7 @@ def test_recompute_shows_old_new_and_difference(run: Run, root: Path) -> None:
         root, price("m", "1", "1"), price("m", "3", "1", effective_from="2026-06-01T00:00:00Z"),
         call("2026-03-01", "m", 1_000_000), call("2026-03-01", "nobody", 1),
     )  # fmt: skip
-    done = run("cost", "recompute", "--as-of", "2026-07-01")
+    done = run("cost", "recompute", "--as-of", "2026-07-01", "--utc")
     assert cells(done.stdout) == [
         ["model", "calls", "at their time", "as of 2026-07-01 00:00Z", "difference", "unpriced calls"],
         ["m", "1", "$1.00", "$3.00", "$2.00", ""],

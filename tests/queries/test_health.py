@@ -446,7 +446,7 @@ def test_the_page_has_the_numbers_of_the_code() -> None:
 def test_the_command(run: Run, root: Path) -> None:
     """A line per agent and penalty; --verbose has all checks with their SQL; --json all of it."""
     record(root, *runs(10, hours_ago=2, failed=1), (ago(hours=1), "thought", {"agent": "quiet"}))
-    at = ("--at", "2026-03-09T12:00:00Z")
+    at = ("--at", "2026-03-09T12:00:00Z", "--utc")
     done = run("health", *at)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (

@@ -318,7 +318,7 @@ def test_a_workspace_has_its_own_metrics(root: Path) -> None:
 def test_the_command(run: Run, root: Path) -> None:
     """A table of days or hours, of the groups that are asked for; --json has all of it."""
     record(root, *DAY_AND_NIGHT)
-    done = run("metrics", "hourly", "--by", "agent", "--since", "2026-03-02")
+    done = run("metrics", "hourly", "--utc", "--by", "agent", "--since", "2026-03-02")
     assert (done.returncode, done.stderr) == (0, "")
     cells = [[cell.strip() for cell in each.strip("|").split("|")] for each in done.stdout.splitlines() if "|" in each]
     assert cells == [
