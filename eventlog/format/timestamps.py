@@ -79,23 +79,31 @@ def _comes_twice(there: datetime, zone: tzinfo | None) -> bool:
         return False
 
 
-#: What stands between a time and its zone in what other programs print: `2026-01-31 12:00 +0100`, `… UTC`.
-_BEFORE_ZONE = re.compile(r"\s+(?=(?:[+-][0-9]{2}:?[0-9]{2}|Z|UTC)$)")
+class _Here(tzinfo):
+    """The zone of this machine, whatever it is called."""
+
+    def utcoffset(self, moment: datetime | None) -> timedelta | None:
+        return None if moment is None else moment.replace(tzinfo=None).astimezone().utcoffset()
+
+    def dst(self, _: datetime | None) -> None:
+        return None
+
+    def tzname(self, _: datetime | None) -> None:
+        return None
+
+
+_HERE = _Here()
 
 
 def read(text: str, zone: tzinfo | None = None) -> datetime:
     """Read a time that a person wrote, in UTC: one that names no zone is of this one, by default of this machine.
 
-    Raises ValueError and OverflowError.
+    Raises ValueError.
     """
-    joined = _BEFORE_ZONE.sub("", text.strip().upper())
-    moment = datetime.fromisoformat(f"{joined[:-3]}Z" if joined.endswith("UTC") else joined)
-    if moment.tzinfo is None:
-        try:
-            moment = moment.astimezone() if zone is None else moment.replace(tzinfo=zone)
-        except OSError as error:  # the calendar of this machine ends before
-            raise ValueError(str(error)) from None
-    return utc(moment)
+    try:
+        return parse(text.upper(), _HERE if zone is None else zone)
+    except (OverflowError, OSError) as error:  # the calendar of this machine ends before
+        raise ValueError(str(error)) from None
 
 
 def naive_utc(moment: datetime) -> datetime:

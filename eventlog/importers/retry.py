@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -39,8 +38,11 @@ RECOVERED_EVENT = "import_recovered"
 _OCCURRENCES_MAX, _HASHED_MAX_BYTES = 10_000, 256 * 1024 * 1024
 _REASON_CHARS = 200
 _JSONL = "jsonl "
-#: In the order in which they stand in a key. A version that adds some puts them at the end.
-_JSONL_OPTIONS = tuple(inspect.signature(Jsonl).parameters)
+#: In the order in which they stand in a key; further ones are in an object behind them.
+_JSONL_OPTIONS = (
+    "type_", "type_field", "time_field", "id_field", "source", "workspace", "agent", "time_format", "time_zone",
+)  # fmt: skip
+_JsonlKey = list[str | dict[str, str] | None]
 
 #: Makes a format of the key of the one that rejected a record, and of the workspace and the agent of its event; None
 #: where there is no such format.
@@ -223,16 +225,16 @@ def jsonl_format(key: str, **options: str | None) -> Jsonl | None:
     Raises InvalidEvent for options that exclude each other.
     """
     try:
-        given = msgspec.json.decode(key.removeprefix(_JSONL), type=list[str | None])
+        given = msgspec.json.decode(key.removeprefix(_JSONL), type=_JsonlKey)
     except msgspec.MsgspecError:
         return None
-    if (
-        not key.startswith(_JSONL)
-        or not 2 <= len(given) <= len(_JSONL_OPTIONS)
-        or (given[0] is None) == (given[1] is None)
-    ):
+    more = given.pop() if given and isinstance(given[-1], dict) else {}
+    then: dict[str, Any] = dict(zip(_JSONL_OPTIONS, given, strict=False)) | (more if isinstance(more, dict) else {})
+    try:
+        is_known = key.startswith(_JSONL) and Jsonl(**then).key == key
+    except (TypeError, InvalidEvent):  # options that this version does not have
         return None
-    return Jsonl(**(dict(zip(_JSONL_OPTIONS, given, strict=False)) | options))
+    return Jsonl(**(then | options)) if is_known else None
 
 
 def _format_of_source(key: str, workspace: str | None, agent: str | None) -> Format | None:

@@ -76,7 +76,10 @@ def _lines(found: list[Group]) -> list[str]:
 @click.option("--type", "type_", metavar="T", help="Of JSON lines: the event type of all lines.")
 @click.option("--type-field", metavar="F", help="Of JSON lines: the field that holds the type.")
 @click.option("--time-field", metavar="F", help="Of JSON lines: the field that holds the time.")
+@click.option("--time-format", metavar="FORMAT", help="Of JSON lines: how the time is written.")
+@click.option("--time-zone", metavar="ZONE", help="Of JSON lines: the zone of times that name none.")
 @click.option("--id-field", metavar="F", help="Of JSON lines: the field that identifies an event.")
+@click.option("--unwrap", metavar="F", help="Of JSON lines: the field that holds the event as a text.")
 @click.option("--of", "source", metavar="SOURCE", help="Only what was rejected of this source, as `list` names it.")
 @options.json_option
 @root_option
@@ -84,7 +87,10 @@ def retry(
     type_: str | None,
     type_field: str | None,
     time_field: str | None,
+    time_format: str | None,
+    time_zone: str | None,
     id_field: str | None,
+    unwrap: str | None,
     source: str | None,
     as_json: bool,
     root: str | None,
@@ -101,7 +107,10 @@ def retry(
     """
     if type_ is not None and type_field is not None:
         raise click.UsageError("give either --type or --type-field")
-    given = {"type_": type_, "type_field": type_field, "time_field": time_field, "id_field": id_field}
+    given = {
+        "type_": type_, "type_field": type_field, "time_field": time_field, "id_field": id_field,
+        "time_format": time_format, "time_zone": time_zone, "unwrap": unwrap,
+    }  # fmt: skip
     others = {name: value for name, value in given.items() if value is not None}
     if type_ is not None or type_field is not None:
         others |= {"type_": type_, "type_field": type_field}  # type: ignore[dict-item]  # None is what they exclude

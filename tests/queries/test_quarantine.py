@@ -12,7 +12,6 @@ import pytest
 
 from eventlog.config import Config
 from eventlog.errors import QueryFailed
-from eventlog.format import timestamps
 from eventlog.format.control import Role
 from eventlog.importers import retry
 from eventlog.importers.claude_code import ClaudeCode
@@ -110,7 +109,7 @@ def test_after_an_upgrade_the_same_options_do(root: Path, tmp_path: Path, monkey
     path = tmp_path / "app.jsonl"
     path.write_text(f"{LINES[0]}\n")
     with monkeypatch.context() as older:
-        older.setattr(timestamps, "from_foreign", lambda _: None)
+        older.setattr(Jsonl, "envelopes", _refuse)
         take(root, path, Jsonl(type_="app", time_field="at"))
     transcript = tmp_path / "s.jsonl"
     transcript.write_text('{"type":"user","sessionId":"s","uuid":"00000000-aaaa-4aaa-8aaa-000000000001"}\n')
@@ -180,7 +179,12 @@ def test_a_key_that_is_none_has_no_format(key: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"type_": "t"}, {"type_field": "k", "time_field": "a.b", "id_field": "i", "source": "s", "workspace": "w"}],
+    [
+        {"type_": "t"},
+        {"type_": "t", "unwrap": "log"},
+        {"type_": "t", "time_field": "t", "time_zone": "Asia/Tokyo"},
+        {"type_field": "k", "time_field": "a.b", "id_field": "i", "source": "s", "workspace": "w"},
+    ],
 )
 def test_a_key_holds_all_options(options: dict[str, str]) -> None:
     """So a format can be made of it."""
