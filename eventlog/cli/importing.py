@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -20,10 +21,12 @@ from eventlog.cli.text import counted, printable
 from eventlog.errors import ConfigError, ImportFailed
 from eventlog.importers import discovery, foreign_types, pipe, sources
 from eventlog.importers.engine import Imported, Importer, follow, importing
-from eventlog.importers.jsonl import Jsonl, guess_time_field
+from eventlog.importers.jsonl import ENVELOPE_FIELDS, Jsonl, guess_time_field
 from eventlog.importers.recognition import Recognition, hint
 from eventlog.importers.records import open_source, read_lines, split_records
 from eventlog.importers.sources import Format, Source
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _FOLLOW_S = 0.5
 _SHOWN_MAX = 20
@@ -63,6 +66,13 @@ def import_() -> None:
     """
 
 
+def _envelope_field_options(command: F) -> F:
+    """Add `--run-field` and its like."""
+    for name, field in reversed(ENVELOPE_FIELDS.items()):
+        command = click.option(f"--{name}-field", metavar="F", help=f"The field that holds the {field}.")(command)
+    return command
+
+
 @import_.command(name="jsonl")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--type", "type_", metavar="T", help="The event type of all lines.")
@@ -80,6 +90,7 @@ def import_() -> None:
 @click.option(
     "--unwrap", metavar="F", help="The field whose text is the event as JSON: log, in the logs of containers."
 )
+@_envelope_field_options
 @click.option("--source", metavar="NAME", help="What identifies the file; its full path, if not given.")
 @click.option("--workspace", help="Import into this workspace.")
 @click.option("--agent", help="Attribute to this agent.")
@@ -99,6 +110,7 @@ def jsonl(
     source: str | None,
     workspace: str | None,
     agent: str | None,
+    **fields: str | None,
 ) -> None:
     """Import JSON lines, or an array of objects, plain or compressed; each object becomes a payload.
 
@@ -128,6 +140,7 @@ def jsonl(
         source=source,
         workspace=workspace,
         agent=agent,
+        fields={ENVELOPE_FIELDS[name.removesuffix("_field")]: field for name, field in fields.items() if field},
     )
     if pipe.NAME in files:
         if following or len(files) > 1:

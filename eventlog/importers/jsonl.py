@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,18 @@ _ODD = re.compile(r"[^a-z0-9_.-]+")
 TIME_FIELDS = ("timestamp", "@timestamp", "ts", "time", "created_at", "EventTime", "datetime", "date")
 
 
+#: The envelope fields that a field of the line may give, by the names of their options (`--run-field`).
+ENVELOPE_FIELDS = {
+    "run": "run_id",
+    "session": "session_id",
+    "request": "request_id",
+    "parent": "parent_event_id",
+    "turn": "turn_number",
+    "agent": "agent",
+    "workspace": "workspace",
+}
+
+
 class Jsonl:
     """A JSONL format told by options.
 
@@ -33,6 +46,9 @@ class Jsonl:
 
     `unwrap` names a field whose text is JSON, an object, which becomes the payload in place of the line around it, as
     container logs have it. Other fields are looked up in both, first in the object. A line without one stays as it is.
+
+    `fields` names, for envelope fields, the fields of the line that hold them: `{"run_id": "trace.id"}`. Where a line
+    has none, `workspace` and `agent` are those that are given here.
     """
 
     #: Other content may come under a name: a log is rotated.
@@ -51,6 +67,7 @@ class Jsonl:
         time_format: str | None = None,
         time_zone: str | None = None,
         unwrap: str | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> None:
         if (type_ is None) == (type_field is None):
             raise InvalidEvent("give either an event type or the field that holds it")
@@ -69,8 +86,12 @@ class Jsonl:
                 raise InvalidEvent("a time format or a time zone is for a time field; name it")
             options += [time_format, time_zone]
         self._unwrap = unwrap
-        if unwrap is not None:
-            options.append({"unwrap": unwrap})
+        self._envelope_fields = dict(fields or {})
+        if unknown := self._envelope_fields.keys() - ENVELOPE_FIELDS.values():
+            raise InvalidEvent(f"{min(unknown)} is no envelope field that a line can give")
+        more = {"unwrap": unwrap, "fields": self._envelope_fields}
+        if given := {name: value for name, value in more.items() if value}:
+            options.append(given)
         self.key = f"jsonl {msgspec.json.encode(options).decode()}"
 
     def source_name(self, path: Path) -> str:
@@ -89,19 +110,27 @@ class Jsonl:
             fields, payload = fields | json_text.members(inner), inner
         event_type = self._type or self._event_type(fields)
         moment = self._moment(fields)
+        shared = {"workspace": self.workspace, "agent": self.agent} | self._shared(fields)
         made = Envelope(
             event_id=ids.derived_id(
                 timestamps.to_us(timestamps.parse(moment)),
                 event_type, *importer_parts(self.agent), *self._key(fields, data, source, occurrence),
-                workspace=self.workspace,
+                workspace=shared["workspace"],
             ),
             event_type=event_type,
             timestamp=moment,
-            workspace=self.workspace,
-            agent=self.agent,
             payload=msgspec.Raw(payload),
+            **shared,
         )  # fmt: skip
         return [made]
+
+    def _shared(self, fields: Fields) -> dict[str, Any]:
+        """Return the envelope fields that a line gives. Raises InvalidEvent for a value that one cannot have."""
+        picked = ((name, field, _pick(fields, field)) for name, field in self._envelope_fields.items())
+        given = {name: _envelope_value(name, field, value) for name, field, value in picked if value not in (None, "")}
+        if given:
+            envelope.encode_fields(given)
+        return given
 
     def _event_type(self, fields: Fields) -> str:
         value = _pick(fields, self._type_field)
@@ -161,6 +190,16 @@ def _json_in(value: object) -> bytes | None:
     records = split_records(SourceLine(text, len(text), len(text), True))
     is_object = len(records) == 1 and records[0].reason is None and records[0].data.startswith(b"{")
     return records[0].data if is_object else None
+
+
+def _envelope_value(name: str, field: str, value: object) -> str | int:
+    """Return what a field of a line says as an envelope field: a text, or a number as one; of a turn, the number."""
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        if name != "turn_number":
+            return str(value)
+        if str(value).isascii() and str(value).isdigit():
+            return int(value)
+    raise InvalidEvent(f"field {field!r} holds {shown(value)}, which is no {name}")
 
 
 def _identifies(value: object) -> bool:
