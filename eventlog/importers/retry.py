@@ -42,7 +42,7 @@ _JSONL = "jsonl "
 _JSONL_OPTIONS = (
     "type_", "type_field", "time_field", "id_field", "source", "workspace", "agent", "time_format", "time_zone",
 )  # fmt: skip
-_JsonlKey = list[str | dict[str, str] | None]
+_JsonlKey = list[str | dict[str, Any] | None]
 
 #: Makes a format of the key of the one that rejected a record, and of the workspace and the agent of its event; None
 #: where there is no such format.

@@ -143,7 +143,7 @@ TWICE: list[tuple[bytes, dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("line", "fields"), TWICE)
-def test_of_a_name_that_stands_twice_the_first_counts(line: bytes, fields: dict[str, str]) -> None:
+def test_of_a_name_that_stands_twice_the_first_counts(line: bytes, fields: dict[str, Any]) -> None:
     """For the event's type, its time and its id, as for SQL. The payload stays as it is."""
     (made,) = Jsonl(**fields, time_field="at", id_field="id").envelopes(line, "s", 0)
     once = line.replace(b',"type":"two"', b"").replace(b',"at":1768480246', b"").replace(b',"id":"y"', b"")

@@ -182,11 +182,12 @@ def test_a_key_that_is_none_has_no_format(key: str) -> None:
     [
         {"type_": "t"},
         {"type_": "t", "unwrap": "log"},
+        {"type_": "t", "unwrap": "log", "fields": {"run_id": "trace.id"}},
         {"type_": "t", "time_field": "t", "time_zone": "Asia/Tokyo"},
         {"type_field": "k", "time_field": "a.b", "id_field": "i", "source": "s", "workspace": "w"},
     ],
 )
-def test_a_key_holds_all_options(options: dict[str, str]) -> None:
+def test_a_key_holds_all_options(options: dict[str, Any]) -> None:
     """So a format can be made of it."""
     made = Jsonl(**options)
     found = retry.known_format(made.key, made.workspace, made.agent)
