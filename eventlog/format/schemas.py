@@ -179,12 +179,14 @@ def _json_schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
     top = schema
     if "$ref" in schema:
         top = schema["$defs"][schema["$ref"].removeprefix("#/$defs/")]
-    # msgspec 0.22 writes `format: date-time` only for datetimes with a constraint on their time zone.
+    # msgspec names the format of a time only where the annotation says whether it has a zone.
+    formats = {inspect.DateTimeType: "date-time", inspect.TimeType: "time"}
     for field in info.fields if isinstance(info, inspect.StructType) else ():
         kinds = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
-        if any(isinstance(kind, inspect.DateTimeType) for kind in kinds):
-            part = top["properties"][field.encode_name]
-            for option in part.get("anyOf", [part]):
-                if option.get("type") == "string":
-                    option.setdefault("format", "date-time")
+        part = top["properties"][field.encode_name]
+        texts = [option for option in part.get("anyOf", [part]) if option.get("type") == "string"]
+        named = {formats[type(kind)] for kind in kinds if type(kind) in formats}
+        if len(named) == 1:
+            for option in texts:
+                option.setdefault("format", *named)
     return schema

@@ -331,14 +331,19 @@ _NAMES_OF_ENDS = " ".join(f"WHEN {literal(kind)} THEN {literal(tool)}" for kind,
 #: The exit code in the lines before a command's output: `Exit code: 1`, or `Process exited with code 1` after others.
 _EXIT_CODE = r"^(?:Exit code: |(?:Chunk ID: [^\n]*\n)?(?:Wall time: [^\n]*\n)?Process exited with code )(-?[0-9]+)"
 
+
+def _boolean(text: str) -> str:
+    return f"CASE {text} WHEN 'true' THEN true WHEN 'false' THEN false END"
+
+
 # Whether a tool succeeded: NULL where nothing says so, as of a tool that was interrupted, declined, or still runs.
 _WENT = f"""CASE
     WHEN status = 'declined' THEN NULL
-    WHEN kind = 'event_msg/exec_command_end' THEN TRY_CAST(exit_code AS BIGINT) = 0
-    WHEN kind = 'event_msg/patch_apply_end' THEN TRY_CAST(success AS BOOLEAN)
-    WHEN kind = 'event_msg/mcp_tool_call_end' THEN head IS NULL AND NOT coalesce(TRY_CAST(is_error AS BOOLEAN), false)
+    WHEN kind = 'event_msg/exec_command_end' AND regexp_full_match(exit_code, '-?[0-9]+') THEN exit_code = '0'
+    WHEN kind = 'event_msg/patch_apply_end' THEN {_boolean("success")}
+    WHEN kind = 'event_msg/mcp_tool_call_end' THEN head IS NULL AND NOT coalesce({_boolean("is_error")}, false)
     WHEN kind IN ({literals(_OUTPUTS)}) THEN coalesce(
-        TRY_CAST(success AS BOOLEAN), TRY_CAST(success_of_output AS BOOLEAN),
+        {_boolean("success")}, {_boolean("success_of_output")},
         TRY_CAST(nullif(regexp_extract(head, {literal(_EXIT_CODE)}, 1), '') AS BIGINT) = 0,
         CASE WHEN status IN ('failed', 'completed') THEN status = 'completed' END)
     WHEN status = 'failed' THEN false

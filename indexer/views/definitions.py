@@ -32,8 +32,8 @@ NOBODY_IS_GONE = "false"
 
 
 def tool_ok(ok: str, error_type: str) -> str:
-    """Return SQL for whether a recorded tool call went well, from its fields: it did unless it says otherwise."""
-    return f"(coalesce({ok}, true) AND {error_type} IS NULL)"
+    """Return SQL for whether a recorded tool call went well, from its fields; `ok` is true where the call has none."""
+    return f"({ok} AND {error_type} IS NULL)"
 
 
 #: SQL for whether a recorded tool call went well, over `event_rows`.

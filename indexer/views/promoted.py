@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from eventlog.indexer.sql import ident
 
+#: SQL for JSON that is not there.
+NOTHING = "NULL"
+
 
 class PromotedColumn(NamedTuple):
     """A column of `event_rows` that is filled from the payloads of one event type.
@@ -14,6 +17,7 @@ class PromotedColumn(NamedTuple):
     `kind` is the column's DuckDB type. The column `llm_call/latency_ms` has the field `latency_ms` of `llm_call`.
     `steps` are what the expression needs more than once: names and SQL, which may use the steps before it. A name is
     the column's own with more behind a slash (`codex/usage/values`); SQL quotes it.
+    `absent` is what counts where the payload lacks the field: SQL over `schema_version` for JSON, such as `'0'`.
     """
 
     event_type: str
@@ -21,6 +25,7 @@ class PromotedColumn(NamedTuple):
     kind: str
     expression: str | None = None
     steps: tuple[tuple[str, str], ...] = ()
+    absent: str = NOTHING
 
     @property
     def column(self) -> str:

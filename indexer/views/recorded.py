@@ -7,10 +7,11 @@ payload.
 from __future__ import annotations
 
 from eventlog.format.timestamps import MS_MAX
-from eventlog.indexer.views import definitions
+from eventlog.indexer.sql import ident, literal, literals
+from eventlog.indexer.views import definitions, usage, values
 from eventlog.indexer.views.definitions import ABANDONED_AFTER_S
 from eventlog.indexer.views.ordering import HORIZON
-from eventlog.indexer.views.promoted import PromotedColumn
+from eventlog.indexer.views.promoted import NOTHING, PromotedColumn
 
 _HEARTBEAT_MAX_S = 30 * 86_400
 
@@ -40,14 +41,35 @@ _FIELDS = {
     "heartbeat": {"interval_s": "DOUBLE"},
     "tool_call": {"tool_name": "VARCHAR", "ok": "BOOLEAN", "duration_ms": "DOUBLE", "error_type": "VARCHAR"},
 }
-PROMOTED = [
-    PromotedColumn(event_type, field, kind) for event_type, fields in _FIELDS.items() for field, kind in fields.items()
+#: What counts where an event lacks a field: a tool call went well unless it says otherwise.
+_ABSENT = {("tool_call", "ok"): "'true'"}
+
+
+def _usage_problem() -> PromotedColumn:
+    """As the call reports it, else the first count that is none, as `output_tokens: "12"`: such a call has no price."""
+    counts = [name for name, kind in _FIELDS["llm_call"].items() if kind == "BIGINT"]
+    step = "llm_call/usage_problem/json"
+    pointers = literals(map(values.pointer, ("usage_problem", *counts)))
+    problems = [values.of_json(f"{ident(step)}[1]", "VARCHAR")]
+    for number, name in enumerate(counts, start=2):
+        json = f"{ident(step)}[{number}]"
+        is_none = f"{json} <> 'null' AND ({values.of_json(json, 'BIGINT')}) IS NULL"
+        problems.append(f"CASE WHEN {is_none} THEN {literal(name + ': ')} || {usage.shown(json)} END")
+    return PromotedColumn(
+        "llm_call", "usage_problem", "VARCHAR", f"coalesce({', '.join(problems)})",
+        ((step, f"json_extract(payload, [{pointers}])::VARCHAR[]"),),
+    )  # fmt: skip
+
+
+#: A cost is rounded to 18 decimals; a quotient has more.
+_COST = PromotedColumn("llm_call", "cost_usd", "DECIMAL(38,18)", "TRY_CAST(payload ->> '/cost_usd' AS DECIMAL(38,18))")
+_COMPUTED = {column.column: column for column in (_usage_problem(), _COST)}
+_PLAIN = [
+    PromotedColumn(event_type, field, kind, absent=_ABSENT.get((event_type, field), NOTHING))
+    for event_type, fields in _FIELDS.items()
+    for field, kind in fields.items()
 ]
-
-
-def _finite(column: str) -> str:
-    """Return the SQL for a promoted number; NULL where the log has one that no DOUBLE holds, such as 1e400."""
-    return f"CASE WHEN isfinite({column}) THEN {column} END"
+PROMOTED = [_COMPUTED.get(column.column, column) for column in _PLAIN]
 
 
 #: The first time that Python and the log know; DuckDB goes on to years before Christ.
@@ -64,7 +86,7 @@ def _before(duration_ms: str, end: str = "timestamp") -> str:
     return f"CASE WHEN {duration_ms} BETWEEN 0 AND {MS_MAX:.0f} THEN CASE WHEN {start} >= {_FIRST} THEN {start} END END"
 
 
-LLM_CALLS = f"""
+LLM_CALLS = """
 SELECT coalesce(payload ->> 'response_id', event_id::VARCHAR) AS message_id, request_id, run_id, session_id,
        parent_event_id, NULL::VARCHAR AS subagent_id, workspace, agent, 'llm_call' AS source,
        NULL::VARCHAR AS project, "llm_call/provider_name" AS provider,
@@ -79,8 +101,8 @@ SELECT coalesce(payload ->> 'response_id', event_id::VARCHAR) AS message_id, req
        payload -> 'raw_usage' AS raw_usage,
        "llm_call/usage_problem" AS usage_problem, "llm_call/web_searches" AS web_searches,
        "llm_call/inference_geo" AS inference_geo, NULL::BIGINT AS output_chars,
-       {_finite('"llm_call/latency_ms"')} AS latency_ms,
-       {_finite('"llm_call/time_to_first_token_ms"')} AS ttft_ms, "llm_call/error_type" IS NULL AS ok,
+       "llm_call/latency_ms" AS latency_ms,
+       "llm_call/time_to_first_token_ms" AS ttft_ms, "llm_call/error_type" IS NULL AS ok,
        "llm_call/error_type" AS error_type, "llm_call/cost_usd" AS reported_cost_usd,
        timestamp, timestamp AS last_timestamp, event_id
 FROM event_rows WHERE event_type = 'llm_call'
@@ -92,7 +114,7 @@ SELECT payload ->> 'tool_call_id' AS tool_call_id, run_id, session_id, parent_ev
        NULL::VARCHAR AS subagent_id, workspace, agent, 'tool_call' AS source, "tool_call/tool_name" AS tool,
        payload -> 'arguments' AS input, payload -> 'result' AS output,
        coalesce({_before('"tool_call/duration_ms"')}, timestamp) AS timestamp, timestamp AS finished,
-       {_finite('"tool_call/duration_ms"')} AS duration_ms, {definitions.RECORDED_TOOL_OK} AS ok,
+       "tool_call/duration_ms" AS duration_ms, {definitions.RECORDED_TOOL_OK} AS ok,
        "tool_call/error_type" AS error_type, event_id
 FROM event_rows WHERE event_type = 'tool_call'
 """
@@ -101,7 +123,7 @@ STEPS = f"""
 SELECT event_id, run_id, parent_event_id, session_id, workspace, agent, "step/name" AS name,
        coalesce("step/kind", 'action') AS kind, coalesce({_before('"step/duration_ms"')}, timestamp) AS started,
        timestamp AS finished,
-       {_finite('"step/duration_ms"')} AS duration_ms, "step/error_type" IS NULL AS ok, "step/error_type" AS error_type,
+       "step/duration_ms" AS duration_ms, "step/error_type" IS NULL AS ok, "step/error_type" AS error_type,
        payload ->> 'error_message' AS error_message
 FROM event_rows WHERE event_type = 'step'
 """
@@ -121,13 +143,13 @@ WITH begun AS (
            arg_min(payload ->> 'parent_run_id', (timestamp, event_id)) AS parent_run_id,
            arg_max_null(payload ->> 'host', (timestamp, event_id)) AS host,
            arg_max_null(payload ->> 'boot', (timestamp, event_id)) AS boot,
-           arg_max_null(TRY_CAST(payload ->> 'pid' AS BIGINT), (timestamp, event_id)) AS pid,
+           arg_max_null({values.field("pid", "BIGINT")}, (timestamp, event_id)) AS pid,
            arg_min(event_id, (timestamp, event_id)) AS event_id
     FROM event_rows WHERE event_type = 'run_started' AND run_id IS NOT NULL GROUP BY workspace, run_id
 ), ended AS (
     SELECT workspace, run_id, count(*) AS ends, max(timestamp) AS finished,
            arg_max(coalesce("run_finished/status", 'ok'), (timestamp, event_id)) AS status,
-           arg_max_null({_finite('"run_finished/duration_ms"')}, (timestamp, event_id)) AS duration_ms,
+           arg_max_null("run_finished/duration_ms", (timestamp, event_id)) AS duration_ms,
            arg_max_null("run_finished/error_type", (timestamp, event_id)) AS error_type,
            arg_max_null(payload ->> 'error_message', (timestamp, event_id)) AS error_message,
            arg_max(agent, (timestamp, event_id)) AS agent, arg_max(session_id, (timestamp, event_id)) AS session_id,

@@ -9,15 +9,14 @@ from __future__ import annotations
 from eventlog.format.envelope import AUDIT_LEVELS
 from eventlog.importers import sources
 from eventlog.indexer.sql import literals
-from eventlog.indexer.views import definitions
+from eventlog.indexer.views import definitions, values
 
-_DURATION = "TRY_CAST(payload ->> 'duration_ms' AS DOUBLE)"
 # A field that the last `request` event does not have (`arg_max_null`) is not taken from an earlier one.
 _REQUESTS = f"""
 WITH answered AS (
     SELECT workspace, request_id, arg_max_null(payload ->> 'name', (timestamp, event_id)) AS name,
            arg_max(coalesce(payload ->> 'status', 'ok'), (timestamp, event_id)) AS status,
-           arg_max_null(CASE WHEN isfinite({_DURATION}) THEN {_DURATION} END, (timestamp, event_id)) AS duration_ms,
+           arg_max_null({values.field("duration_ms", "DOUBLE")}, (timestamp, event_id)) AS duration_ms,
            arg_max_null(payload ->> 'error_type', (timestamp, event_id)) AS error_type,
            arg_max_null(payload ->> 'error_message', (timestamp, event_id)) AS error_message,
            arg_max(event_id, (timestamp, event_id)) AS event_id

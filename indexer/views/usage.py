@@ -172,8 +172,8 @@ class _Values:
         kind, name = f"{_list(kinds, 'VARCHAR[][]')}[{d}]", f"{_list(names, 'VARCHAR[][]')}[{d}]"
         rows = f"list_zip({found}, {kind}, {q}, {c}, {name})"
         odd = f"""list_any_value(list_transform({rows}, lambda x: CASE
-            WHEN x[1] <> 'null' AND x[1][1] <> x[2] THEN split_part(x[5], '.', 1) || ': ' || {_shown("x[1]")}
-            WHEN x[3] IS NOT NULL AND x[4] IS NULL THEN x[5] || ': ' || {_shown("x[3]")} END))"""
+            WHEN x[1] <> 'null' AND x[1][1] <> x[2] THEN split_part(x[5], '.', 1) || ': ' || {shown("x[1]")}
+            WHEN x[3] IS NOT NULL AND x[4] IS NULL THEN x[5] || ': ' || {shown("x[3]")} END))"""
         # Most objects have nothing odd, which is found out without looking at each value.
         unusual = f"list_has_any(list_transform({found}, lambda x: x[1] = '{{' OR x = 'null'), [false])"
         return f"CASE WHEN list_count({q}) <> list_count({c}) OR {unusual} THEN {odd} END"
@@ -210,7 +210,7 @@ def _counts(values: str) -> str:
     return f"list_transform({values}, lambda x: {_count('x')})"
 
 
-def _shown(value: str) -> str:
+def shown(value: str) -> str:
     """Return SQL for a JSON text as it is shown in a problem."""
     return f"""CASE WHEN {value} IS NULL THEN 'null' WHEN {value}[1] = '{{' THEN 'an object'
         WHEN {value}[1] = '[' THEN 'a list' WHEN abs(TRY_CAST({value} AS DOUBLE)) > {COUNT_MAX} THEN 'a huge number'
@@ -224,7 +224,7 @@ def _text(value: str) -> str:
 
 def _odd_text(path: Path, value: str) -> str:
     said = literal(".".join(path) + ": ")
-    return f"CASE WHEN {value}[1] <> '\"' THEN {said} || {_shown(value)} END"
+    return f"CASE WHEN {value}[1] <> '\"' THEN {said} || {shown(value)} END"
 
 
 # -- counts ----------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def _entry() -> str:
         "counts": f"CASE WHEN {kind} = {_quoted(ADDED)} THEN e.t.counts END",
         "problem": f"""CASE WHEN {kind} = {_quoted(ADDED)} THEN '{ITERATIONS}.' || {problem}
             WHEN {kind} IN ({", ".join(map(_quoted, (*SUMMED, ADVISOR)))}) THEN NULL
-            ELSE '{ITERATIONS}: unknown type ' || {_shown(kind)} END""",
+            ELSE '{ITERATIONS}: unknown type ' || {shown(kind)} END""",
         "advised": f"CASE WHEN {kind} = {_quoted(ADVISOR)} THEN {_struct(advised)} END",
     }
     return _struct(added)
@@ -366,7 +366,7 @@ def _other_odd(p: str) -> str:
     rows = f"list_zip([{values}], {_list(list(places.values()), 'VARCHAR[]')}, {_list(names, 'VARCHAR[]')})"
     is_odd = f"CASE WHEN x[2] = '' THEN {_count('x[1]')} IS NULL ELSE x[1][1] <> x[2] END"
     return f"""list_any_value(list_transform({rows}, lambda x:
-        CASE WHEN x[1] IS NOT NULL AND {is_odd} THEN x[3] || ': ' || {_shown("x[1]")} END))"""
+        CASE WHEN x[1] IS NOT NULL AND {is_odd} THEN x[3] || ': ' || {shown("x[1]")} END))"""
 
 
 def _reading(u: str, p: str, d: str, t: str, odd: str, other_odd: str, e: str, k: str) -> str:
@@ -378,7 +378,7 @@ def _reading(u: str, p: str, d: str, t: str, odd: str, other_odd: str, e: str, k
     problem = f"""coalesce(
         CASE WHEN {d} IS NULL THEN 'no known count among ' || nullif({names}, '') END,
         {odd}, {t}.problem, {other_odd},
-        CASE WHEN {iterations} IS NULL THEN NULL WHEN {e} IS NULL THEN '{ITERATIONS}: ' || {_shown(iterations)}
+        CASE WHEN {iterations} IS NULL THEN NULL WHEN {e} IS NULL THEN '{ITERATIONS}: ' || {shown(iterations)}
              WHEN len({e}) >= {ITERATIONS_END} THEN '{ITERATIONS}: {ITERATIONS_END} entries or more'
              ELSE list_any_value(list_transform({e}, lambda e: e.problem)) END)"""
     is_fast = f"{_OF_CALL.at(SPEED, p)} = {_quoted(FAST)}"

@@ -133,7 +133,7 @@ HEARTBEAT = """
            date_sub('microsecond', last, {now}) / 1e6 AS silent_s
     FROM (
         SELECT *, coalesce(payload ->> 'status', '') AS status,
-               TRY_CAST(payload ->> 'interval_s' AS DOUBLE) AS interval_s
+               TRY_CAST((payload -> 'interval_s')::VARCHAR AS DOUBLE) AS interval_s
         FROM events
         WHERE event_type = 'heartbeat' AND timestamp >= {before} AND timestamp < {now}
     )

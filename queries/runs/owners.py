@@ -12,13 +12,14 @@ import os
 import duckdb
 
 from eventlog.indexer.sql import literal
+from eventlog.indexer.views import values
 from eventlog.indexer.views.definitions import NOBODY_IS_GONE
 from eventlog.record import runs as recording
 
 #: The processes of a machine and boot that started runs which did not end as often as they started. The CASE has
 #: columns of both sides of the join, so that payloads are parsed behind it: only those of such runs.
-_OWNERS = """
-    SELECT DISTINCT TRY_CAST(payload ->> 'pid' AS BIGINT) AS pid
+_OWNERS = f"""
+    SELECT DISTINCT {values.field("pid", "BIGINT")} AS pid
     FROM events JOIN (
         SELECT workspace, run_id, count(*) FILTER (event_type = 'run_started') AS starts
         FROM events WHERE event_type IN ('run_started', 'run_finished') AND run_id IS NOT NULL

@@ -22,6 +22,7 @@ import msgspec
 
 from eventlog.format import timestamps
 from eventlog.format.timestamps import utc
+from eventlog.indexer.views import values
 from eventlog.indexer.views.definitions import tool_ok
 from eventlog.queries.identity import Scope
 from eventlog.queries.runs import call_costs, lookup, owners, requests, turns
@@ -106,7 +107,7 @@ def find_tree(connection: duckdb.DuckDBPyConnection, prefix: str) -> Tree:
 #: As the views `llm_calls`, `steps` and `tool_calls` have it; an event of another type may say that it failed, too.
 _OK = f"""CASE WHEN event_type = 'error' THEN false
                 WHEN event_type IN ('llm_call', 'step') THEN payload ->> '/error_type' IS NULL
-                ELSE {tool_ok("TRY_CAST(payload ->> '/ok' AS BOOLEAN)", "(payload ->> '/error_type')")} END"""
+                ELSE {tool_ok(values.field("ok", "BOOLEAN", "'true'"), "(payload ->> '/error_type')")} END"""
 _RUN_EVENTS = f"""
     SELECT event_id::VARCHAR, event_type, parent_event_id, timestamp,
            [value[1:{_TEXT_CHARS}] FOR value IN

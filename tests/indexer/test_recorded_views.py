@@ -14,7 +14,7 @@ from eventlog.config import Config
 from eventlog.format import builtin
 from eventlog.indexer.views import definitions
 from eventlog.record.recorder import Recorder
-from tests.indexer.support import index, rows
+from tests.indexer.support import index, line, rows, segment
 
 START = datetime(2026, 3, 1, 23, 59, 50, tzinfo=UTC)
 
@@ -238,7 +238,7 @@ def test_calls_of_models_and_tools(root: Path) -> None:
 
 
 def test_a_program_may_have_its_own_event_of_that_name(root: Path) -> None:
-    """Fields of other types are read where they can be, and else are NULL in these views."""
+    """Fields of other types are NULL in these views, where they are no texts."""
     recorder = Recorder(Config(root=str(root), strict=True))
     recorder.emit("llm_call", {"model": "mine", "extra": {"a": 1}})
     recorder.record_lines(
@@ -247,5 +247,59 @@ def test_a_program_may_have_its_own_event_of_that_name(root: Path) -> None:
     )  # fmt: skip
     index(root)
     assert rows(root, "SELECT model, output_tokens, latency_ms FROM llm_calls ORDER BY timestamp") == [
-        ('{"a":1}', 0, 7.0), (None, 0, None),
+        ('{"a":1}', 0, None), (None, 0, None),
     ]  # fmt: skip
+
+
+# -- lines of other programs -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        ({}, (True, None)),
+        ({"ok": False, "duration_ms": 2}, (False, 2.0)),
+        ({"ok": "no", "duration_ms": "12e4"}, (None, None)),
+        ({"ok": "true"}, (None, None)),
+        ({"ok": 0}, (None, None)),
+        ({"ok": None, "duration_ms": None}, (None, None)),
+        ({"ok": "no", "error_type": "Refused"}, (False, None)),
+    ],
+)
+def test_a_tool_call_that_says_something_odd(root: Path, payload: dict[str, Any], expected: tuple[object, ...]) -> None:
+    """What is no boolean and no number is unknown, whatever its text reads like."""
+    segment(root, line(1, "tool_call", run_id="r", payload={"tool_name": "t"} | payload), event_type="tool_call")
+    index(root)
+    assert rows(root, "SELECT ok, duration_ms FROM tool_calls") == [expected]
+    assert rows(root, "SELECT count(*) FILTER (NOT ok) FROM tool_calls") == [(int(expected[0] is False),)]
+
+
+@pytest.mark.parametrize(
+    ("payload", "tokens", "problem"),
+    [
+        ({"output_tokens": 5}, 5, None),
+        ({"output_tokens": 5.0}, 5, None),
+        ({"output_tokens": None}, 0, None),
+        ({"output_tokens": "12"}, 0, 'output_tokens: "12"'),
+        ({"output_tokens": 1.5}, 0, "output_tokens: 1.5"),
+        ({"output_tokens": 2**63}, 0, "output_tokens: a huge number"),
+        ({"output_tokens": [1]}, 0, "output_tokens: a list"),
+        ({"output_tokens": "12", "usage_problem": "said"}, 0, "said"),
+    ],
+)
+def test_a_count_that_is_none_is_a_problem(
+    root: Path, payload: dict[str, Any], tokens: int, problem: str | None
+) -> None:
+    """It is no part of a sum, and the call says so and has no price."""
+    segment(root, line(1, "llm_call", payload={"request_model": "m"} | payload), event_type="llm_call")
+    index(root)
+    assert rows(root, "SELECT output_tokens, usage_problem FROM llm_calls") == [(tokens, problem)]
+
+
+@pytest.mark.parametrize("cost", ["0.1234567890123456789", 0.12345678901234568, "1E-7", 3])
+def test_a_cost_is_rounded_to_eighteen_decimals(root: Path, cost: str | float) -> None:
+    """A quotient has more, and is a cost all the same."""
+    segment(root, line(1, "llm_call", payload={"request_model": "m", "cost_usd": cost}), event_type="llm_call")
+    index(root)
+    ((found,),) = rows(root, "SELECT reported_cost_usd FROM llm_calls")
+    assert found == Decimal(str(cost)).quantize(Decimal(1).scaleb(-18))

@@ -23,7 +23,7 @@ MODULES = {
 }
 _BEGINNING = re.compile(r"\s*(SELECT|WITH|CREATE|INSERT|DELETE|UPDATE|DROP|COPY|ALTER)\b")
 #: Queries of views; tests/indexer/test_views.py asks them all.
-_VIEWS = re.compile(r"eventlog\.indexer\.views\.(?!typed$)")
+_VIEWS = re.compile(r"eventlog\.indexer\.views\.(?!(?:typed|fields)$)")
 #: Functions that return the definition of a view.
 _DEFINITIONS = frozenset({"view", "_view"})
 
@@ -47,7 +47,8 @@ _PARTS = {
     "carry_over.CREATE_BATCH_OF_LACKING": {"columns": loader._ALL},
     "typed.SELECT_OF_SAMPLE": {"columns": "avg(strlen(payload ->> '/n'))", "rows": "events", "event_type": "'t'"},
     "typed.ADD_COLUMN": {"column": '"t/n"', "kind": "BIGINT"},
-    "typed.INSERT_ROWS": {"columns": "*", "texts": "*", "rows": "events"},
+    "typed.COUNT_UNFIT": {"event_type": "'t'", "view": "(SELECT NULL AS unfit)"},
+    "typed.INSERT_ROWS": {"columns": "*", "values": "*", "json": "*", "rows": "events"},
     "copies.CREATE_ARRIVED": _COPIES,
     "copies.ANY_SHARED": _COPIES,
     "copies.UPDATE_COPIED": _COPIES,

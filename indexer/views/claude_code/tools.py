@@ -8,6 +8,7 @@ call without a result was interrupted, or is not done: whether it went well is n
 from __future__ import annotations
 
 from eventlog.indexer.sql import literal
+from eventlog.indexer.views import values
 from eventlog.indexer.views.claude_code.calls import messages
 from eventlog.indexer.views.claude_code.lines import LINES, TYPE
 from eventlog.indexer.views.claude_code.subagents import SUBAGENTS, join_subagents, subagent_of
@@ -47,7 +48,7 @@ WITH RECURSIVE {SUBAGENTS}, blocks AS (
     FROM turns
 ), results AS (
     SELECT workspace, scope, tool_call_id, turn, timestamp AS finished, block -> 'content' AS output,
-           coalesce(TRY_CAST(block ->> 'is_error' AS BOOLEAN), false) AS failed
+           coalesce({values.field("is_error", "BOOLEAN", payload="block")}, false) AS failed
     FROM numbered WHERE NOT is_call AND position = 1
 ), calls AS (
     SELECT * FROM numbered WHERE is_call AND position = 1
