@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import datetime
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from eventlog.cli.text import counted
-from eventlog.errors import IndexBusy, IndexFailed
+from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
 from eventlog.format.timestamps import naive_utc
 from eventlog.indexer.alarm import ALARM_EVENT
 from eventlog.indexer.index import index_file, lock
 from eventlog.indexer.index.index_file import BrokenIndex
-from eventlog.indexer.sql import literal
+from eventlog.indexer.sql import ident, literal
+from eventlog.indexer.views import typed
 from eventlog.log import layout
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.doctor.finding import Finding, note, ok, problem, several, warning
@@ -99,6 +101,7 @@ def index(snapshot: RootSnapshot) -> Iterator[Finding]:
         yield from _quarantine(facts)
         yield from _special(snapshot, facts)
         yield from _started_again(snapshot, facts)
+        yield from _unfit(snapshot.root)
 
 
 def _facts(root: Path) -> _Facts:
@@ -213,6 +216,24 @@ def _started_again(snapshot: RootSnapshot, facts: _Facts) -> Iterator[Finding]:
         "give each run an id of its own (obs.run without run_id makes one); eventlog runs shows ×2 beside them, "
         "and their steps, tokens and errors are counted as those of one run",
     )
+
+
+def _unfit(root: Path) -> Iterator[Finding]:
+    show = "SELECT unfit, count(*) FROM {} WHERE unfit IS NOT NULL GROUP BY ALL"
+    try:
+        with IndexReader(root, wait_s=_WAIT_S).trusted(timeout_s=_QUERY_S) as connection:
+            counts = typed.count_unfit(connection)
+    except (QueryFailed, IndexBusy):
+        yield note(
+            f"not looked for values that do not fit their columns: that takes more than {_QUERY_S:g} s",
+            f"eventlog sql {shlex.quote(show.format('…'))} counts those of an event type",
+        )
+        return
+    for event_type, events in counts.items():
+        yield note(
+            f"{counted(events, 'event')} of {event_type} with values that do not fit their columns, which are NULL",
+            f"eventlog sql {shlex.quote(show.format(ident(event_type)))} shows them",
+        )
 
 
 def _size(path: Path) -> int:

@@ -212,6 +212,14 @@ def quarantined_lines(root: Path) -> Said:
     return "index", "warning", "1 line in quarantine, beside 4 events", "quarantine list"
 
 
+def values_that_do_not_fit(root: Path) -> Said:
+    schema_of_t = {"properties": {"n": {"type": "integer"}}}
+    emit(root, "event_schema", {"name": "t", "version": 1, "json_schema": schema_of_t})
+    emit(root, "t", {"n": "12"})
+    Indexer(root).catch_up()
+    return "index", "note", "1 event of t with values that do not fit", 'SELECT unfit, count.* FROM "t" WHERE unfit IS'
+
+
 def an_alarm(root: Path) -> Said:
     (path,) = (root / "log/t").iterdir()
     path.write_bytes(b" " + path.read_bytes())
@@ -252,7 +260,7 @@ WITHOUT_RIGHTS = [
     many_torn_lines, many_small_segments, a_segment_of_the_future, an_event_of_the_future, a_killed_replay,
     a_broken_index_set_aside, an_unfinished_copy, a_log_of_an_index_that_is_gone, no_index, a_broken_index,
     an_index_of_another_version, an_index_from_elsewhere, an_index_that_is_behind, a_lost_segment, a_cut_segment,
-    quarantined_lines, an_alarm, an_old_alarm, lost_events, a_run_id_used_twice,
+    quarantined_lines, values_that_do_not_fit, an_alarm, an_old_alarm, lost_events, a_run_id_used_twice,
     a_run_id_used_twice_long_ago, open_to_all,
 ]  # fmt: skip
 AS_ROOT = [
