@@ -111,4 +111,4 @@ class Way(RuleBasedStateMachine):
 
 
 TestWay = Way.TestCase
-TestWay.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestWay.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)

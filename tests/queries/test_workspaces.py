@@ -523,7 +523,7 @@ def write(root: Path, events: list[tuple[int, dict[str, Any]]]) -> None:
 
 
 @given(events=_EVENTS)
-@settings(max_examples=12)
+@settings(max_examples=6)
 def test_each_workspace_is_as_if_it_were_alone(tmp_path_factory: pytest.TempPathFactory, events: list[Any]) -> None:
     """Every view of each store is what the index of a log with that workspace's events alone says."""
     numbered = [(10 + _IDS * _TYPES.index(each["event_type"]) + at % _IDS, each) for at, each in enumerate(events)]

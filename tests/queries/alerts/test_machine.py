@@ -204,7 +204,7 @@ class Histories(RuleBasedStateMachine):
         assert len(open_) == len(dict(open_))
 
 
-Histories.TestCase.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+Histories.TestCase.settings = settings(max_examples=15, stateful_step_count=30, deadline=None)
 TestHistories = Histories.TestCase
 
 
