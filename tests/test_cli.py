@@ -303,7 +303,7 @@ ERRORS: dict[str, tuple[list[str], int, str]] = {
     ),
     "a file to import that is not there": (
         ["import", "jsonl", "nowhere.jsonl", "--type", "t"], 1,
-        "error: nowhere.jsonl is not a file; nothing was imported\n",
+        "error: there is no file nowhere.jsonl; nothing was imported\n",
     ),
     "no transcripts": (
         ["import", "claude-code"], 1,
