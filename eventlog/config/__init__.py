@@ -261,8 +261,10 @@ def _user_layer(environ: Mapping[str, str], problems: list[str]) -> _Layer | Non
     named = environ.get(_FILE_VARIABLE)
     path = Path(named) if named else files.user_file(environ)
     try:
-        content = None if path is None else files.read(path, files.USER_MAX_BYTES, follow=True)
-        if path is None or content is None:
+        if path is None or (not named and files.is_out_of_reach(path)):
+            return None
+        content = files.read(path, files.USER_MAX_BYTES, follow=True)
+        if content is None:
             if named:
                 raise ConfigError(f"{_FILE_VARIABLE} names {path}, which does not exist")
             return None

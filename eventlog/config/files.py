@@ -54,6 +54,17 @@ def user_file(environ: Mapping[str, str]) -> Path | None:
     return None if folder is None else folder / NAME
 
 
+def is_out_of_reach(path: Path) -> bool:
+    """Say whether a folder above a file may not be searched, as in the home of another user that HOME still names."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def shown(path: Path) -> str:
     """Return a path for a message: one with control characters is quoted, since anybody may have named a folder."""
     return str(path) if str(path).isprintable() else repr(str(path))

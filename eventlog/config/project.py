@@ -39,7 +39,7 @@ def read(environ: Mapping[str, str], setting_names: frozenset[str]) -> Project |
     Raises nothing for what stands there.
     """
     path = files.project_file()
-    if path is None:
+    if path is None or files.is_out_of_reach(path):
         return None
     try:
         content = files.read(path, files.PROJECT_MAX_BYTES, follow=False)

@@ -55,8 +55,10 @@ def folders(environ: Mapping[str, str]) -> dict[str, Trusted]:
     Raises ConfigError if the list cannot be read, or others may write to it.
     """
     home = files.user_folder(environ)
-    content = None if home is None else files.read(home / _NAME, _MAX_BYTES, follow=True)
-    if home is None or content is None:
+    if home is None or files.is_out_of_reach(home / _NAME):
+        return {}
+    content = files.read(home / _NAME, _MAX_BYTES, follow=True)
+    if content is None:
         return {}
     path = home / _NAME
     if content.status.st_uid not in (os.geteuid(), 0) or content.status.st_mode & _OTHERS_MAY_WRITE:

@@ -239,6 +239,21 @@ def test_the_users_file_may_be_a_link_and_its_folder_the_current_one(monkeypatch
     assert (resolved().config.mode, resolved().left_out) == (Mode.DUAL, [])
 
 
+def test_a_home_that_may_not_be_searched_has_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of whoever ran `sudo -u`, say. A file that a variable names is a mistake all the same."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    Path("eventlog.toml").write_text("mode = 'off'")
+    monkeypatch.setattr(files, "is_out_of_reach", lambda _: True)
+    assert (resolved().problems, resolved().left_out) == ([], [])
+    assert trust.folders({}) == {}
+    monkeypatch.setattr(files, "_check_kind", refuse)
+    with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
+        config.load({"EVENTLOG_CONFIG": "eventlog.toml"})
+
+
 def test_nobodys_home_is_not_the_current_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder `~` in a stranger's project is not the home of a user without one; nor is a relative XDG_CONFIG_HOME."""
     for home in ("~", "xdg"):
