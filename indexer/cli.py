@@ -9,13 +9,25 @@ from collections.abc import Callable
 
 import click
 
-from eventlog.cli.main import EXIT_FAILED, existing_root, progress_bar, resolve_root, root_option, say, tell
+from eventlog.cli.main import (
+    EXIT_FAILED,
+    awaited_root,
+    existing_root,
+    existing_types,
+    progress_bar,
+    root_option,
+    say,
+    tell,
+    tell_json,
+    with_root,
+)
 from eventlog.cli.text import counted, printable
 from eventlog.errors import MissingExtra, QueryFailed
-from eventlog.format import envelope, timestamps
+from eventlog.format import timestamps
 from eventlog.indexer import replay as replaying
 from eventlog.indexer.index.index_file import DEFAULT_TIMEOUT_S
 from eventlog.indexer.indexer import Counted, Indexer
+from eventlog.indexer.summary import Summary
 from eventlog.indexer.views import sources
 from eventlog.log import clock
 
@@ -27,15 +39,20 @@ _WAIT = click.option(
     show_default=True,
     help="Seconds to wait for others to let go of the index.",
 )
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command()
 @click.option("--watch", "watching", is_flag=True, help="Keep running, and index events as they are written.")
 @click.option("--poll", is_flag=True, help="With --watch: no file notifications (network file systems).")
+@click.option("--quiet", is_flag=True, help="Print problems only.")
 @_WAIT
+@_JSON
 @root_option
-def index(watching: bool, poll: bool, wait_s: float, root: str | None) -> None:
+def index(watching: bool, poll: bool, quiet: bool, wait_s: float, as_json: bool, root: str | None) -> None:
     """Index the new events of the log.
+
+    With --watch, what was indexed is summed up now and then.
 
     \b
     Example:
@@ -44,19 +61,28 @@ def index(watching: bool, poll: bool, wait_s: float, root: str | None) -> None:
     """
     if poll and not watching:
         raise click.UsageError("--poll goes with --watch")
-    folder = resolve_root(root) if watching else existing_root(root)
+    watch = _watch() if watching else None
+    folder = awaited_root(root) if watching else existing_root(root)
     _warn_of_sources()
-    with progress_bar("rebuilding") as progress:
-        indexer = Indexer(folder, timeout_s=wait_s, say=say, progress=progress)
-        if not watching:
-            _report(indexer.catch_up())
-            return
-        watch = _watch()
-        stop = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
-        say(f"watching {folder}; stop with Ctrl-C")
-        watch(indexer, stop, poll=poll, say=say, on_batch=_report)
+
+    def report(done: Counted) -> None:
+        if not quiet:
+            _report(done, as_json=as_json)
+
+    with progress_bar("indexing") as progress:
+        indexer = Indexer(folder, timeout_s=wait_s, say=say, progress=None if watching else progress)
+        if watch is None:
+            done = indexer.catch_up(progress)
+    if watch is None:
+        report(done)
+        return
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    say(f"watching {folder}; stop with Ctrl-C")
+    summary = Summary(report)
+    watch(indexer, stop, poll=poll, say=say, on_batch=summary.add)
+    summary.close()
 
 
 def _warn_of_sources() -> None:
@@ -84,8 +110,11 @@ _AGE = click.option(
 @click.option("--type", "event_types", metavar="T", multiple=True, help="Only this event type; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Delete nothing; list what would be deleted.")
 @_WAIT
+@_JSON
 @root_option
-def prune(age: str | None, event_types: tuple[str, ...], dry_run: bool, wait_s: float, root: str | None) -> None:
+def prune(
+    age: str | None, event_types: tuple[str, ...], dry_run: bool, wait_s: float, as_json: bool, root: str | None
+) -> None:
     """Delete old segments whose content is safe elsewhere.
 
     A segment must be sealed, unchanged since then, and either indexed or backed up. Its rows stay
@@ -104,22 +133,23 @@ def prune(age: str | None, event_types: tuple[str, ...], dry_run: bool, wait_s: 
     age_s = None if age is None else timestamps.age_s(age)
     if age is not None and age_s is None:
         raise QueryFailed(f"{age!r} is not an age; use one like 90s, 15m, 2h, 30d, 4w")
-    for name in event_types:
-        envelope.check_event_type(name)
+    types = existing_types(folder, event_types)
     for text in clock.warnings(folder, ["retention_set"]):
         say(f"warning: {text}")
-    done = retention.prune(folder, age_s, event_types or None, dry_run=dry_run, timeout_s=wait_s)
+    done = retention.prune(folder, age_s, types, dry_run=dry_run, timeout_s=wait_s)
+    if as_json:
+        tell_json(done)
+        return
     for segment in done.pruned:
         homes = [*(["indexed"] if segment.indexed else []), *(f"backed up to {to}" for to in segment.backups)]
-        tell(
-            printable(f"{segment.segment_type}/{segment.segment}  {segment.size_bytes:,} bytes  {' and '.join(homes)}")
-        )
+        size = f"{done.disk_bytes[segment.segment]:,} bytes"
+        tell(printable(f"{segment.segment_type}/{segment.segment}  {size}  {' and '.join(homes)}"))
     for reason in done.retained:
         say(printable(f"kept: {reason}"))
     for problem in done.backup_problems:
         say(printable(f"not counted as a backup: {problem}"))
-    total = sum(segment.size_bytes for segment in done.pruned)
-    tell(f"{'would delete' if dry_run else 'deleted'} {counted(len(done.pruned), 'segment')}, {total:,} bytes")
+    verb, total = "would delete" if dry_run else "deleted", sum(done.disk_bytes.values())
+    tell(f"{verb} {counted(len(done.pruned), 'segment')}, {total:,} bytes on disk")
 
 
 @click.command()
@@ -165,7 +195,7 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
     with progress_bar("replaying") as progress:
         verified = replaying.verify(folder, progress=progress, timeout_s=wait_s)
     if verified.equal:
-        tell(f"equal: {verified.live.events:,} events, content hash {verified.live.content}")
+        tell(f"equal: {counted(verified.live.events, 'event')}, content hash {verified.live.content}")
         return 0
     tell("the live index differs from a replay of its log:")
     for name in verified.live.__struct_fields__:
@@ -174,11 +204,14 @@ def replay(verify: bool, wait_s: float, root: str | None) -> int:
             tell(f"  {name}: live {live}, replayed {replayed}")
     for row in verified.differences:
         tell(printable(f"  {row.event_type}/{row.segment}: byte {row.line_offset:,}: {row.reason}"))
-    tell("try: eventlog replay")
+    tell(with_root("try: eventlog replay"))
     return EXIT_FAILED
 
 
-def _report(done: Counted) -> None:
-    rejected = f", {counted(done.rejected, 'line')} to quarantine" if done.rejected else ""
-    tell(f"indexed {counted(done.events, 'event')} ({done.bytes:,} bytes){rejected}")
+def _report(done: Counted, *, as_json: bool) -> None:
+    if as_json:
+        tell_json(done)
+    else:
+        rejected = f", {counted(done.rejected, 'line')} to quarantine" if done.rejected else ""
+        tell(f"indexed {counted(done.events, 'event')} ({done.bytes:,} bytes){rejected}")
     sys.stdout.flush()

@@ -91,24 +91,25 @@ class Indexer:
         self._checked_s = 0.0
         self._may_rebuild_at_s = 0.0
 
-    def catch_up(self) -> Counted:
+    def catch_up(self, progress: Progress | None = None) -> Counted:
         """Index all lines that the log has now. Raises IndexBusy and IndexFailed.
 
-        Lines written meanwhile may wait for the next call, so this ends under steady load, too.
+        Lines written meanwhile may wait for the next call, so this ends under steady load, too. `progress` gets bytes
+        done and total, if there is much to do.
         """
-        return self._index_all(self._sweep.thorough)
+        return self._index_all(self._sweep.thorough, progress)
 
     def keep_up(self) -> Counted:
         """Like `catch_up`, but look most often only at segments that are likely to have grown."""
         return self._index_all(self._sweep.quick)
 
-    def _index_all(self, find: Callable[[], list[SegmentFile]]) -> Counted:
+    def _index_all(self, find: Callable[[], list[SegmentFile]], progress: Progress | None = None) -> Counted:
         counted = Counted()
         self._forget_if_replaced()
         waiting = in_order(find())
         while waiting or self._index_inode is None:
             try:
-                left = self._index_some(waiting, counted)
+                left = self._index_some(waiting, counted, progress)
             except duckdb.Error as error:  # most likely a full disk; the batch is rolled back
                 path, reason = index_file.index_path(self.root), index_file.reason_of(error)
                 if not self._replace_damaged(reason) and not self._rebuild_suspect(error):
@@ -120,7 +121,9 @@ class Indexer:
             waiting = in_order(self._sweep.thorough()) if left is None else left
         return counted
 
-    def _index_some(self, waiting: list[SegmentFile], counted: Counted) -> list[SegmentFile] | None:
+    def _index_some(
+        self, waiting: list[SegmentFile], counted: Counted, progress: Progress | None
+    ) -> list[SegmentFile] | None:
         """Index one batch; return the segments that are left, or None if the log has to be swept again."""
         inode = index_file.inode_of(index_file.index_path(self.root))
         try:
@@ -129,6 +132,9 @@ class Indexer:
                     self._cache.clear()
                     self._prepare(connection)
                     waiting = self._recall_if_replaced(connection, waiting)
+                total = counted.bytes + self._sweep.lag_bytes(waiting) if progress else 0
+                if progress is not None and total > _LARGE_BATCH_BYTES:
+                    progress(counted.bytes, total)
                 result = index_batch(connection, waiting, cache=self._cache) if waiting else BatchResult()
                 if self.releases:
                     self._release_segments(connection, result)

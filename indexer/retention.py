@@ -62,6 +62,8 @@ class Pruning(msgspec.Struct, frozen=True, kw_only=True):
     retained: list[str]
     #: Backups that could not be read, or whose copies are damaged or missing, one message each.
     backup_problems: list[str] = []
+    #: What each of the pruned segments took on disk, by its name: less than its lines have, where it was archived.
+    disk_bytes: dict[str, int] = {}
 
 
 def prune(
@@ -89,7 +91,7 @@ def prune(
     with contextlib.nullcontext() if dry_run else maintenance(root):
         policies = Policies(root, older_than_s)
         old = policies.old(layout.list_log(root, types).segments)
-        done = Pruning(pruned=[], retained=[], backup_problems=[])
+        done = Pruning(pruned=[], retained=[], backup_problems=[], disk_bytes={})
         seals = Chains(read_chain(root)).by_segment()
         copies, indexed = BackupLookup(root), _marks(root, timeout_s)
         files = {}
@@ -101,6 +103,7 @@ def prune(
                 done.retained.append(f"{file.event_type}/{file.name}: {verdict}")
             else:
                 done.pruned.append(verdict)
+                done.disk_bytes[file.name] = _disk_bytes(file)
                 files[file.name] = file
         done.backup_problems.extend(copies.problems)
         if done.pruned and not dry_run:
@@ -113,6 +116,7 @@ def prune(
                 for file in files.values():
                     if not _delete(file):
                         done.pruned[:] = [pruned for pruned in done.pruned if pruned.segment != file.name]
+                        done.disk_bytes.pop(file.name)
                         done.retained.append(
                             f"{file.event_type}/{file.name}: not deleted: another process holds it, or the folder "
                             "cannot be written; run the same again"
@@ -231,5 +235,12 @@ def _envelope(pruned: Pruned) -> Envelope:
 
 def _delete(file: SegmentFile) -> bool:
     """Delete a segment, and its archive if archiving was interrupted; return whether both are gone."""
-    existing = [path for path in {file.path, layout.archive_of(file.path)} if path.exists()]
-    return all(remove_if_finished(path, path.stat().st_size) for path in existing)
+    return all(remove_if_finished(path, path.stat().st_size) for path in _files_of(file))
+
+
+def _disk_bytes(file: SegmentFile) -> int:
+    return sum(path.stat().st_size for path in _files_of(file))
+
+
+def _files_of(file: SegmentFile) -> list[Path]:
+    return [path for path in {file.path, layout.archive_of(file.path)} if path.exists()]

@@ -147,6 +147,11 @@ class Sweep:
         # All complete lines are indexed. Once its owner ends, a torn tail goes to quarantine, or the file is released.
         return ((self._release and is_spooled(segment)) or not seen.complete) and not is_owned(segment.path)
 
+    def lag_bytes(self, segments: Iterable[SegmentFile]) -> int:
+        """Return about how many bytes of some segments are not indexed."""
+        sizes = ((segment.size, self._seen.get(segment.name)) for segment in segments)
+        return sum(max(size - (seen.size if seen else 0), 0) for size, seen in sizes)
+
     def _chosen(self, segments: list[SegmentFile]) -> Iterator[SegmentFile]:
         for _, group in groupby(segments, key=lambda segment: segment.event_type):
             yield from [segment for segment in group if not segment.sealed][-_NEWEST:]

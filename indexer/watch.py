@@ -41,7 +41,8 @@ def watch(
     """Index until `stop` is set, and once more after that.
 
     Errors that may pass (EventlogError, OSError) are reported by `say`, and the next sweep tries again: the log keeps
-    all events meanwhile. `poll` uses no file notifications. `on_batch` is called after each batch with new lines.
+    all events meanwhile. `poll` uses no file notifications. `on_batch` is called after each batch, also after one
+    without new lines.
     """
     sealer = None if indexer.releases else _Sealer(indexer.root, say)
     folder = layout.log_folder(indexer.root)
@@ -56,8 +57,8 @@ def watch(
                 say(f"{error}; trying again")
                 stop.wait(SWEEP_S)
             else:
+                on_batch(counted)
                 if counted.bytes:
-                    on_batch(counted)
                     # Under load more lines are there already: do not wait for their notification.
                     is_more_likely = not stop.wait(rest_s(time.monotonic() - started, counted.events))
             if sealer is not None:

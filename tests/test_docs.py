@@ -302,6 +302,8 @@ QUESTIONS = {
     "How do I add my own event type?": ("docs/recording.md#add-your-own-event-type", "@obs.event"),
     "How do I keep secrets out?": ("docs/recording.md#keep-secrets-out", "redact_with"),
     "How do I test my agent?": ("docs/recording.md#test-your-agent", "obs.capture()"),
+    "May a cloned project change my settings?": ("docs/commands.md#settings", "trust"),
+    "How do I monitor the index?": ("docs/operating.md#keep-the-index-up-to-date", "--max-lag"),
     "How do I turn it off?": ("docs/recording.md#turn-it-off-or-send-it-elsewhere", 'EVENTLOG_DIR=""'),
     "How do I write events from another language?": ("docs/format.md#a-minimal-producer", "fcntl.flock"),
     "How do I use it from pandas?": ("docs/read-store.md#pandas", "pandas.DataFrame"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from eventlog.cli.main import EXIT_FAILED, existing_root, progress_bar, resolve_root, root_option, say, tell
+from eventlog.cli.main import EXIT_FAILED, existing_root, progress_bar, resolve_root, root_option, say, tell, tell_json
 from eventlog.cli.text import counted, printable
 from eventlog.errors import ConfigError
 from eventlog.maintenance import backup as backing
@@ -18,6 +18,7 @@ from eventlog.maintenance import restore as restoring
 from eventlog.maintenance.destination import Destination, Folder, open_destination
 
 _SHOWN_FAILURES = 20
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
 
 
@@ -57,8 +58,9 @@ def _with_share(arg: str, follower: str) -> str:
     default=None,
     help="Check the backup's objects, and copy damaged ones again. With 10%: a tenth of them, in turn.",
 )
+@_JSON
 @root_option
-def backup(destination: str, dry_run: bool, share: float | None, root: str | None) -> int:
+def backup(destination: str, dry_run: bool, share: float | None, as_json: bool, root: str | None) -> int:
     """Copy new parts of the log to a folder or an S3 bucket.
 
     Each segment is read back and compared by SHA-256 before it counts. The next run continues
@@ -74,6 +76,9 @@ def backup(destination: str, dry_run: bool, share: float | None, root: str | Non
     target = _outside(open_destination(destination), folder)
     with progress_bar("backing up") as progress:
         done = backing.backup(folder, target, say=_say, progress=progress, dry_run=dry_run, check_share=share or 0.0)
+    if as_json:
+        tell_json(done)
+        return EXIT_FAILED if done.failures else 0
     verb = "would copy" if dry_run else "copied"
     tell(f"{verb} {_segments(done.copied, done.copied_bytes)} to {target.name}; {done.present:,} there already")
     if done.blobs_copied or done.blobs_present:
@@ -91,8 +96,9 @@ def backup(destination: str, dry_run: bool, share: float | None, root: str | Non
 @click.command()
 @click.argument("source", metavar="SRC")
 @click.option("--dry-run", is_flag=True, help="Print what would be restored, and change nothing.")
+@_JSON
 @root_option
-def restore(source: str, dry_run: bool, root: str | None) -> int:
+def restore(source: str, dry_run: bool, as_json: bool, root: str | None) -> int:
     """Restore the log from a backup.
 
     It works in an empty folder, and in a log that has a part of the backup. A segment that is longer in
@@ -107,6 +113,9 @@ def restore(source: str, dry_run: bool, root: str | None) -> int:
     backed_up = _outside(open_destination(source), folder)
     with progress_bar("restoring") as progress:
         done = restoring.restore(folder, backed_up, progress=progress, dry_run=dry_run)
+    if as_json:
+        tell_json(done)
+        return EXIT_FAILED if done.failures else 0
     verb = "would restore" if dry_run else "restored"
     tell(f"{verb} {_segments(done.restored, done.restored_bytes)} to {folder}; {done.present:,} there already")
     if done.blobs_restored or done.blobs_present:
@@ -128,7 +137,7 @@ def _outside(destination: Destination, root: str) -> Destination:
 
 
 def _segments(count: int, size_bytes: int) -> str:
-    return f"{counted(count, 'segment')} ({size_bytes:,} bytes)"
+    return f"{counted(count, 'segment')} ({size_bytes:,} bytes on disk)"
 
 
 def _exit_code(failures: list[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import inspect
+import re
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import click
 
 from eventlog import config
-from eventlog.cli.main import configured, root_option, say, tell
+from eventlog.cli.main import Group, configured, draws_bars, root_option, say, tell, tell_json
 from eventlog.cli.text import counted, printable
 from eventlog.errors import ConfigError, ImportFailed
 from eventlog.importers import discovery, foreign_types, pipe, sources
@@ -30,11 +31,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _FOLLOW_S = 0.5
 _SHOWN_MAX = 20
+_AS_JSON = "eventlog.import_as_json"
 #: The files of a folder that `import jsonl` reads, rotated and compressed ones as well.
 _LINES = ("*.jsonl", "*.jsonl.*", "*.ndjson", "*.ndjson.*", "*.json", "*.json.*", "*.log", "*.log.*", "*.log-*")
 
 
-class ImportGroup(click.Group):
+def _remember_json(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.meta[_AS_JSON] = value
+
+
+_json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    callback=_remember_json,
+    help="Print JSON; with --follow, a line for each round.",
+)
+
+
+class ImportGroup(Group):
     """`jsonl`, and a command for each source."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -95,6 +110,7 @@ def _envelope_field_options(command: F) -> F:
 @click.option("--workspace", help="Import into this workspace.")
 @click.option("--agent", help="Attribute to this agent.")
 @click.option("--follow", "following", is_flag=True, help="Go on as the files grow.")
+@_json_option
 @root_option
 def jsonl(
     files: tuple[str, ...],
@@ -112,10 +128,10 @@ def jsonl(
     agent: str | None,
     **fields: str | None,
 ) -> None:
-    """Import JSON lines, or an array of objects, plain or compressed; each object becomes a payload.
+    """Import JSON lines or arrays of objects.
 
-    FILE may be a folder, a pattern in quotes, whose new files are found while following,
-    or - for standard input.
+    Each object becomes a payload as it stands. Files may be compressed. FILE may be a folder, a
+    pattern in quotes, whose new files are found while following, or - for standard input.
 
     Fields may be dotted paths. Without an id field, an event is its bytes, its file and how
     often the same bytes came before. A type that is a name of eventlog's own, such as price_set,
@@ -192,11 +208,15 @@ def _warn_of_sources() -> None:
 
 
 def _command(source: Source) -> click.Command:
-    @click.command(name=source.command, help=inspect.cleandoc(source.help))
+    help_ = inspect.cleandoc(source.help)
+    first_clause = re.split(r"[;\n]", help_, maxsplit=1)[0].rstrip(".") + "."
+
+    @click.command(name=source.command, help=help_, short_help=first_clause)
     @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
     @click.option("--workspace", help="Import into this workspace.")
     @click.option("--agent", help="Attribute to this agent.")
     @click.option("--follow", "following", is_flag=True, help="Go on while sessions are being written.")
+    @_json_option
     @root_option
     def command(
         paths: tuple[Path, ...], following: bool, root: str | None, workspace: str | None, agent: str | None
@@ -287,7 +307,7 @@ def _importing(root: str | None, format_: Format) -> AbstractContextManager[Impo
 
 def _import_once(importer: Importer, paths: list[Path], unreadable: Sequence[str]) -> None:
     total = Imported(failures=list(unreadable))
-    with click.progressbar(paths, file=sys.stderr, label="importing", hidden=not sys.stderr.isatty()) as bar:
+    with click.progressbar(paths, file=sys.stderr, label="importing", hidden=not draws_bars()) as bar:
         for path in bar:
             total.add(importer.run(path))
     _finish(total)
@@ -318,11 +338,14 @@ def _follow(importer: Importer, find: Callable[[], list[Path]]) -> None:
 
 
 def _report(done: Imported) -> None:
+    if click.get_current_context().meta[_AS_JSON]:
+        tell_json(done)
+        return
     skipped = f", {done.skipped_bytes:,} bytes imported before" if done.skipped_bytes else ""
     rejected = f", {counted(done.rejected, 'line')} in quarantine (the first: {done.reason})" if done.rejected else ""
-    files = "1 file" if done.sources == 1 else f"{done.sources:,} files"
     later = f", {counted(done.unfinished, 'unfinished last line')} left for the next import" if done.unfinished else ""
-    tell(f"{files}: {counted(done.events - done.rejected, 'new event')}{rejected}{skipped}{later}")
+    new = counted(done.events - done.rejected, "new event")
+    tell(f"{counted(done.sources, 'file')}: {new}{rejected}{skipped}{later}")
     for foreign, count in sorted(done.renamed.items()):
         named = foreign_types.imported(foreign)
         tell(f"{counted(count, 'line')} of type {foreign}: that is a name of eventlog's own, now {named}")

@@ -15,8 +15,10 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-import io
 import os
+import re
+import shlex
+import stat
 import sys
 import time
 import traceback
@@ -28,6 +30,7 @@ from typing import Any, TypeVar
 
 import click
 import msgspec
+from click.shell_completion import CompletionItem
 
 import eventlog
 from eventlog import config
@@ -44,7 +47,8 @@ from eventlog.errors import (
     MissingExtra,
     QueryFailed,
 )
-from eventlog.format import timestamps
+from eventlog.format import envelope, timestamps
+from eventlog.log import layout
 from eventlog.version import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -80,12 +84,39 @@ COMMANDS = {
     "backup": ("eventlog.cli.backup", "backup", "cli"),
     "restore": ("eventlog.cli.backup", "restore", "cli"),
     "demo": ("eventlog.queries.cli.demo", "demo", "index"),
+    "completion": ("eventlog.cli.completion", "completion", "cli"),
 }
 
 EXIT_FAILED, EXIT_USAGE, EXIT_BUSY, EXIT_INTERRUPTED = 1, 2, 3, 130
+#: Asks for completion, as click has it: `bash_source` prints the script, and that sets `bash_complete`.
+COMPLETION_VARIABLE = "_EVENTLOG_COMPLETE"
+#: Options of every command, which may stand before it or behind it, with the number of their values.
+_GLOBAL_OPTIONS = {"--debug": 0, "--no-pager": 0, "--color": 1}
+_NO_PAGER = "eventlog.no_pager"
+#: More characters than any first sentence has.
+_UNCUT = 1000
+_WITHOUT_ROOT = ("trust", "demo", "completion")
+#: A command in a message that says what to try: `try: eventlog index`.
+_HINT = re.compile(
+    r"((?:^|: |, | or | and |\b(?:run|try) )eventlog (?:(?:alerts|cost|export|import|quarantine) )?([a-z-]+))(?! --root)"
+)
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A group that lists its commands with the whole first sentence of their help."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands."""
+        rows = [(name, self._short_help(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def _short_help(self, ctx: click.Context, name: str) -> str:
+        command = self.get_command(ctx, name)
+        return command.get_short_help_str(limit=_UNCUT) if command else ""
+
+
+class LazyGroup(Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -117,26 +148,34 @@ class LazyGroup(click.Group):
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise click.UsageError(error.message + hint, ctx) from None
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands; one whose dependencies are missing is listed with the extra that it needs."""
-        rows = []
-        for name in COMMANDS:
-            try:
-                command = self.get_command(ctx, name)
-                rows.append((name, command.get_short_help_str(limit=80) if command else ""))
-            except MissingExtra:
-                rows.append((name, f"(needs agent-eventlog[{COMMANDS[name][2]}])"))
-            except BrokenInstallation:
-                rows.append((name, "(some of its files are missing)"))
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+    def _short_help(self, ctx: click.Context, name: str) -> str:
+        """Return the first sentence of a command; where its dependencies are missing, the extra that it needs."""
+        try:
+            return super()._short_help(ctx, name)
+        except MissingExtra:
+            return f"(needs agent-eventlog[{COMMANDS[name][2]}])"
+        except BrokenInstallation:
+            return "(some of its files are missing)"
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a name without importing the commands: a shell waits for the answer."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(name) for name in COMMANDS if name.startswith(incomplete)]
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="eventlog")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="auto: in a terminal, unless NO_COLOR is set or TERM is dumb.",
+)
+@click.option("--no-pager", is_flag=True, help="Never show an answer page by page.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show where an error came from.")
 @click.pass_context
-def root(context: click.Context) -> None:
+def root(context: click.Context, color: str, no_pager: bool) -> None:
     """The flight recorder for AI agents and edge programs.
 
     Events are lines of JSON in a folder; the index over them is a DuckDB file that can be
@@ -148,9 +187,31 @@ def root(context: click.Context) -> None:
       eventlog emit greeting '{"text": "hello"}'
       eventlog index
       eventlog sql "SELECT * FROM event_types"
+
+    --color, --no-pager and --debug may stand behind the command as well.
     """
+    context.color = _wants_color(color)
+    context.meta[_NO_PAGER] = no_pager
     if context.invoked_subcommand != "doctor" and not hasattr(eventlog, "EventlogError"):  # doctor says more about it
         raise _broken(f"another package has removed or overwritten {Path(__file__).parents[1] / '__init__.py'}")
+
+
+def _wants_color(choice: str) -> bool | None:
+    """Return whether to colour; None: in a terminal. https://no-color.org: NO_COLOR counts unless it is empty."""
+    if choice != "auto":
+        return choice == "always"
+    return False if os.environ.get("NO_COLOR") or is_dumb() else None
+
+
+def is_dumb() -> bool:
+    """Say whether the terminal understands no escape sequences."""
+    return os.environ.get("TERM") == "dumb"
+
+
+def pages() -> bool:
+    """Say whether a long answer is shown page by page."""
+    context = click.get_current_context(silent=True)
+    return sys.stdout.isatty() and not (context and context.meta.get(_NO_PAGER))
 
 
 def _broken(fact: str) -> BrokenInstallation:
@@ -162,9 +223,27 @@ def _broken(fact: str) -> BrokenInstallation:
 
 def root_option(command: F) -> F:
     """Add --root to a command, as its parameter `root`."""
-    return click.option("--root", "root", metavar="DIR", help="Where log and index live (see eventlog --help).")(
-        command
-    )
+    return click.option(
+        "--root", "root", metavar="DIR", callback=_remember_root, help="Where log and index live (see eventlog --help)."
+    )(command)
+
+
+def _remember_root(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    global _root_of_hints
+    _root_of_hints = value
+    return value
+
+
+#: The root of the command line. Commands that messages advise to run get it as well.
+_root_of_hints: str | None = None
+
+
+def with_root(message: str) -> str:
+    """Return a message with the given --root in the commands that it advises to run."""
+    if _root_of_hints is None:
+        return message
+    option = f" --root {shlex.quote(_root_of_hints)}"
+    return _HINT.sub(lambda match: match[1] + (option if match[2] not in _WITHOUT_ROOT else ""), message)
 
 
 def configured(root_option: str | None, **code: Any) -> Config:
@@ -186,11 +265,43 @@ def resolve_root(root_option: str | None) -> str:
 
 
 def existing_root(root_option: str | None) -> str:
-    """Like `resolve_root`, for commands that read. Raises ConfigError also if the folder does not exist."""
+    """Like `resolve_root`, for commands that read. Raises ConfigError where there is no such folder to look into."""
     folder = resolve_root(root_option)
-    if not Path(folder).is_dir():
-        raise ConfigError(f"there is no folder {folder}; give --root DIR or set EVENTLOG_DIR, or emit an event first")
+    try:
+        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(
+            f"there is no folder {folder}; give --root DIR or set EVENTLOG_DIR, or emit an event first"
+        ) from None
+    except PermissionError:
+        raise ConfigError(f"{folder}: {_no_permission('a folder above it')}") from None
+    if not is_folder:
+        raise ConfigError(f"{folder} is not a folder; give --root DIR or set EVENTLOG_DIR")
+    if not os.access(folder, os.R_OK | os.X_OK, effective_ids=True):
+        raise ConfigError(f"{folder}: {_no_permission('it')}")
     return folder
+
+
+def awaited_root(root_option: str | None) -> str:
+    """Like `resolve_root`, for commands that wait for events; says where there is no such folder yet."""
+    folder = resolve_root(root_option)
+    if not os.path.lexists(folder):
+        say(f"warning: there is no folder {folder} yet; is the name right? Waiting for its first event")
+        return folder
+    return existing_root(root_option)
+
+
+def _no_permission(what: str) -> str:
+    return f"permission denied: uid {os.geteuid()} may not read {what}; run it as the owner, or give another --root"
+
+
+def existing_types(root: str, event_types: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the event types of an option, None if it was not given. Raises QueryFailed for one that the log lacks."""
+    for name in event_types:
+        if not layout.log_folder(root).joinpath(envelope.check_event_type(name)).is_dir():
+            there = sorted({file.event_type for file in layout.list_log(root).segments})
+            raise QueryFailed(f"the log has no events of type {name}; there are: {', '.join(there) or 'none'}")
+    return tuple(event_types) or None
 
 
 def moment(text: str | None, zone: tzinfo | None = None) -> str | None:
@@ -209,13 +320,18 @@ def moment(text: str | None, zone: tzinfo | None = None) -> str | None:
         raise QueryFailed(f"{text!r} is not a time; use ISO 8601 or an age like 90s, 15m, 2h, 7d") from None
 
 
+def draws_bars() -> bool:
+    """Say whether standard error is a terminal that progress can be drawn on."""
+    return sys.stderr.isatty() and not is_dumb()
+
+
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function of (bytes done, bytes in all), which draws a progress bar if standard error is a terminal."""
     bars: list[Any] = []
 
     def step(done: int, total: int) -> None:
-        if not sys.stderr.isatty():
+        if not draws_bars():
             return
         if not bars:
             bars.append(click.progressbar(length=total, label=label, file=sys.stderr, show_pos=False).__enter__())
@@ -230,7 +346,7 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
 
 def say(message: str) -> None:
     """Print a message that is not the command's output, to standard error."""
-    click.echo(printable_lines(message), err=True)
+    click.echo(printable_lines(with_root(message)), err=True)
 
 
 @functools.cache
@@ -250,19 +366,23 @@ def tell_json(answer: object) -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit code. No traceback reaches the user."""
+    instruction = os.environ.get(COMPLETION_VARIABLE)
+    if instruction:
+        return _complete(instruction)
     try:
         # Not `root.main`, which handles broken pipes and exit codes in its own way.
-        with root.make_context("eventlog", list(arguments)) as context:
+        with root.make_context("eventlog", _globals_first(arguments)) as context:
             code = root.invoke(context)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Exit as error:  # --help, --version
         return error.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        say(error.format_message())
+        return EXIT_USAGE
     except click.ClickException as error:
-        words = io.StringIO()
-        error.show(words)
-        say(words.getvalue().rstrip("\n"))
+        say(f"error: {_usage_error(error)}")
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
@@ -276,6 +396,44 @@ def run(arguments: Sequence[str]) -> int:
         return _failed(error, f"{path}{error.strerror or error}", arguments)
     except Exception as error:  # noqa: BLE001 - no traceback reaches the user; --debug shows it
         return _failed(error, f"unexpected {type(error).__name__}: {error} (--debug shows where)", arguments)
+
+
+def _complete(instruction: str) -> int:
+    """Print a completion script, or what completes the line that a shell has; nothing where that is impossible."""
+    from click import shell_completion
+
+    try:
+        return shell_completion.shell_complete(root, {}, "eventlog", COMPLETION_VARIABLE, instruction)
+    except Exception:  # noqa: BLE001 - such as a missing extra: a shell has no use for a message in the middle of a line
+        return EXIT_FAILED
+
+
+def _globals_first(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the options of every command in front; what follows `--` is left alone."""
+    first: list[str] = []
+    rest = list(arguments)
+    end = rest.index("--") if "--" in rest else len(rest)
+    at = 0
+    while at < end:
+        values = _GLOBAL_OPTIONS.get(rest[at].partition("=")[0])
+        if values is None:
+            at += 1
+            continue
+        taken = 1 if "=" in rest[at] else 1 + values
+        first += rest[at : at + taken]
+        del rest[at : at + taken]
+        end -= taken
+    return first + rest
+
+
+def _usage_error(error: click.ClickException) -> str:
+    """Return a message of click's in our style: `no such option: --frm; try: eventlog runs --help`."""
+    message = error.format_message()
+    message = message[:1].lower() + message[1:]
+    context = getattr(error, "ctx", None)
+    if context is None or message.endswith("?"):
+        return message
+    return f"{message.rstrip('.')}; try: {context.command_path} --help"
 
 
 def _reader_gone() -> int:

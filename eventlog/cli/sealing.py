@@ -8,10 +8,19 @@ from typing import Any
 import click
 import msgspec
 
-from eventlog.cli.main import EXIT_FAILED, existing_root, progress_bar, root_option, say, tell, tell_json
+from eventlog.cli.main import (
+    EXIT_FAILED,
+    existing_root,
+    existing_types,
+    progress_bar,
+    root_option,
+    say,
+    tell,
+    tell_json,
+    with_root,
+)
 from eventlog.cli.text import counted, percent, printable
 from eventlog.errors import MissingExtra, QueryFailed
-from eventlog.format import envelope
 from eventlog.log import blobs, chains
 from eventlog.log.sealed_or_pruned import SEAL_EVENT
 from eventlog.maintenance import archiving, sealing, verification
@@ -21,16 +30,23 @@ _TYPES = click.option(
 )
 
 
-def _checked(event_types: tuple[str, ...]) -> tuple[str, ...] | None:
-    for name in event_types:
-        envelope.check_event_type(name)
-    return event_types or None
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class _Sealed(msgspec.Struct, frozen=True, kw_only=True):
+    """What `eventlog seal --json` prints: the new seals of segments, their bytes, and the head of the chain."""
+
+    segments: int
+    bytes: int
+    head: str | None
+    seals: list[Any]
 
 
 @click.command()
 @_TYPES
+@_JSON
 @root_option
-def seal(event_types: tuple[str, ...], root: str | None) -> None:
+def seal(event_types: tuple[str, ...], as_json: bool, root: str | None) -> None:
     """Seal the segments that no program is writing.
 
     A sealed segment is read-only, and its hash is in a chain of seals. Store the printed head
@@ -42,12 +58,16 @@ def seal(event_types: tuple[str, ...], root: str | None) -> None:
     """
     folder = existing_root(root)
     with progress_bar("sealing") as progress:
-        made = sealing.seal(folder, _checked(event_types), progress=progress)
+        made = sealing.seal(folder, existing_types(folder, event_types), progress=progress)
     data = [seal for seal in made if seal.segment_type != SEAL_EVENT]
     size_bytes = sum(seal.size_bytes for seal in data)
+    head = sealing.head_of(folder, sealing.read_chain(folder))
+    if as_json:
+        head_text = None if head is None else str(head)
+        tell_json(_Sealed(segments=len(data), bytes=size_bytes, head=head_text, seals=list(data)))
+        return
     nothing_new = "" if data else "; every segment that no program is writing is sealed already"
     tell(f"sealed {counted(len(data), 'segment')}, {size_bytes:,} bytes{nothing_new}")
-    head = sealing.head_of(folder, sealing.read_chain(folder))
     if head is not None:
         tell(f"head {head}")
 
@@ -107,7 +127,7 @@ def _show(result: verification.Verified) -> None:
         path = f"{finding.event_type}/{finding.segment}" if finding.segment else finding.event_type
         about = "" if finding.exact else " or later" if finding.event_type == blobs.FOLDER else " or later in this line"
         tell(printable(f"{path}: byte {finding.offset:,}{about}: {finding.detail}"))
-    verdict = "all as sealed" if result.sealed_segments else "nothing to compare (try: eventlog seal)"
+    verdict = "all as sealed" if result.sealed_segments else with_root("nothing to compare (try: eventlog seal)")
     tell(
         f"{counted(result.sealed_segments, 'sealed segment')} ({result.sealed_bytes:,} bytes), "
         f"{counted(len(result.findings), 'finding') if result.findings else verdict}; "
@@ -147,8 +167,9 @@ def _show_rows(rows: Any) -> None:
 @click.command()
 @_TYPES
 @click.option("--level", default=archiving.LEVEL, type=click.IntRange(1, 19), show_default=True, help="Of zstd.")
+@_JSON
 @root_option
-def archive(event_types: tuple[str, ...], level: int, root: str | None) -> int:
+def archive(event_types: tuple[str, ...], level: int, as_json: bool, root: str | None) -> int:
     """Compress sealed segments with zstd.
 
     They stay where they are, and every command reads them as before.
@@ -159,13 +180,17 @@ def archive(event_types: tuple[str, ...], level: int, root: str | None) -> int:
     """
     folder = existing_root(root)
     with progress_bar("archiving") as progress:
-        done = archiving.archive_sealed(folder, _checked(event_types), level=level, progress=progress)
+        done = archiving.archive_sealed(folder, existing_types(folder, event_types), level=level, progress=progress)
+    if as_json:
+        tell_json(done)
+        return EXIT_FAILED if done.refused else 0
     for reason in done.refused:
         say(f"not archived: {reason}")
     ratio = f" ({percent(done.bytes_after, done.bytes_before)})" if done.bytes_before else ""
+    sizes = f"{done.bytes_before:,} bytes on disk are now {done.bytes_after:,}{ratio}"
     tell(
-        f"archived {counted(done.segments, 'segment')}: {done.bytes_before:,} bytes are now {done.bytes_after:,}{ratio}"
+        f"archived {counted(done.segments, 'segment')}: {sizes}"
         if done.segments
-        else "archived nothing: every sealed segment is archived already; to seal more, run: eventlog seal"
+        else with_root("archived nothing: every sealed segment is archived already; to seal more, run: eventlog seal")
     )
     return EXIT_FAILED if done.refused else 0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import click
 
-from eventlog.cli.main import existing_root, moment, resolve_root, root_option, say
+from eventlog.cli.main import awaited_root, existing_root, moment, root_option, say
 from eventlog.cli.text import harmless_json, printable
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.format import envelope, timestamps
@@ -90,7 +90,7 @@ def tail(
       eventlog tail llm_call tool_call --follow
       eventlog tail --since 15m | jq .payload
     """
-    folder = resolve_root(root) if follow else existing_root(root)
+    folder = awaited_root(root) if follow else existing_root(root)
     for name in event_types:
         envelope.check_event_type(name)
     types = event_types or None

@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from eventlog.cli.main import EXIT_FAILED, existing_root, resolve_root, root_option, say, tell, tell_json
+from eventlog.cli.main import EXIT_FAILED, Group, existing_root, resolve_root, root_option, say, tell, tell_json
 from eventlog.cli.text import counted, printable
 from eventlog.errors import EventlogError, MissingExtra, QueryFailed
 from eventlog.format import timestamps
@@ -40,7 +40,7 @@ _LIMIT = click.option(
     show_default=True,
     help="Time for evaluating, and again for delivering.",
 )
-_TO = "An Apprise URL, or env:NAME for one in the environment; may be repeated."
+_TO = "A webhook (https://…), an Apprise URL, or env:NAME for one in the environment; may be repeated."
 _LISTED_MAX = 1000
 _RULE_TYPES = ("alert_rule_set", "alert_rule_removed", "alert_snoozed", "alert_delivery_retried")
 
@@ -60,7 +60,7 @@ class _Span(click.ParamType[float]):
 SPAN = _Span()
 
 
-@click.group()
+@click.group(cls=Group)
 def alerts() -> None:
     """Watch cost, errors, latency, heartbeats, or any SELECT.
 
@@ -130,7 +130,7 @@ def add(
         threshold=_threshold(kind, threshold),
         at_percent=None if at_percent is None else _number(at_percent.removesuffix("%").strip(), "--at"),
         sql=query,
-        channels=list(urls),
+        channels=list(map(channels.from_web_address, urls)),
         **fields,
     )
     folder = resolve_root(root)
@@ -207,7 +207,7 @@ def list_(context: Context, past: bool, dead: bool, removed: bool) -> None:
         _show(listed, _RULE, context)
 
 
-_RULE = ("name", "workspace", "severity", "state", "since", "condition", "channels", "problem")
+_RULE = ("name", "workspace", "severity", "state", "since", "condition", "sql", "channels", "problem")
 _FIRING = (
     "fired",
     "severity",

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import msgspec
 
-from eventlog.cli.main import say, tell_json
+from eventlog.cli.main import Group, say, tell_json
 from eventlog.cli.text import counted, printable
 from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
@@ -33,7 +33,7 @@ _BAR_CHARS_MIN, _BAR_CHARS_MAX = 10, 60
 _PIPE_CHARS = 80
 
 
-class Daily(click.Group):
+class Daily(Group):
     """A group whose default command is `daily`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -44,10 +44,11 @@ class Daily(click.Group):
 
 @click.group(cls=Daily)
 def cost() -> None:
-    """What model calls cost: per day, week or month of the local zone, or of another one.
+    """What model calls cost: per day, week or month.
 
-    The default is `daily`. Each call has the price that was in force at its time, from genai-prices and from
-    `price_set` events (docs/cost.md). Calls without a price are in no sum; they are listed below.
+    Of the local zone, or of another one. The default is `daily`. Each call has the price that was in force at its
+    time, from genai-prices and from `price_set` events (docs/cost.md). Calls without a price are in no sum; they
+    are listed below.
 
     \b
     Example:
@@ -302,9 +303,10 @@ def _repriced(repriced: Repriced, label: str) -> tuple[str, ...]:
 @click.argument("model", metavar="[MODEL]", required=False)
 @reading()
 def prices(context: Context, model: str | None) -> None:
-    """Show the rates of the models in use, in USD per million tokens and per web search.
+    """Show the rates of the models in use.
 
-    With the matched name, the source of the price, and the calls that it applies to. MODEL is a part of the name.
+    In USD per million tokens and per web search, with the matched name, the source of the price, and the calls that
+    it applies to. MODEL is a part of the name.
 
     \b
     Example:

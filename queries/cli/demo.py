@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from eventlog.cli.main import say
+from eventlog.cli.text import counted
 from eventlog.config import Config
 from eventlog.errors import ConfigError
 from eventlog.indexer.indexer import Indexer
@@ -54,5 +55,5 @@ def demo(root: str, seed: int, hours: float, end: str | None) -> None:
     Indexer(folder).catch_up()
     runs = [event.fields["run_id"] for event in events if "run_id" in event.fields]
     loop = max((run for run in set(runs)), key=lambda run: (runs.count(run), run))
-    say(f"{count:,} events of {hours:g} hours in {folder}; try:")
+    say(f"{counted(count, 'event')} of {hours:g} hours in {folder}; try:")
     click.echo(_TRY.format(root=f"--root {folder}", run=runs[0], loop=loop))

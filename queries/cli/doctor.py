@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from eventlog.cli.main import EXIT_FAILED, root_option, tell_json
+from eventlog.cli.main import EXIT_FAILED, root_option, tell_json, with_root
 from eventlog.cli.text import printable
 from eventlog.queries import doctor as doctors
 from eventlog.queries.doctor.finding import Finding, Level
@@ -45,7 +45,7 @@ def _lines(findings: list[Finding]) -> Iterator[str]:
         yield f"{each.check if each.check != before else '':{width}}  {mark}  {printable(each.what)}"
         before = each.check
         if each.what_to_do is not None:
-            yield f"{'':{width + 9}}  → {printable(each.what_to_do)}"
+            yield f"{'':{width + 9}}  → {printable(with_root(each.what_to_do))}"
     counts: Counter[Level] = Counter(each.level for each in findings if each.level is not Level.OK)
     yield (
         ", ".join(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from eventlog.cli.main import EXIT_FAILED, say, tell
+from eventlog.cli.main import EXIT_FAILED, Group, say, tell
 from eventlog.cli.text import counted, printable
 from eventlog.errors import QueryFailed
 from eventlog.format import envelope
@@ -19,7 +19,7 @@ from eventlog.queries.cli.options import Context
 from eventlog.queries.cli.sql import copy_rows
 
 
-class TypesByDefault(click.Group):
+class TypesByDefault(Group):
     """A group whose default command is `types`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -30,9 +30,10 @@ class TypesByDefault(click.Group):
 
 @click.group(cls=TypesByDefault)
 def export() -> None:
-    """Write events to a file: rows of some types, or all of a run as evidence.
+    """Write events to a file.
 
-    `eventlog export TYPE...` is `eventlog export types TYPE...`.
+    The rows of some types, or all lines of a run as evidence. `eventlog export TYPE...` is `eventlog export types
+    TYPE...`.
 
     \b
     Example:

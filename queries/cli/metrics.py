@@ -39,10 +39,10 @@ def metrics(
     since: datetime | None,
     until: datetime | None,
 ) -> None:
-    """Show runs, calls, errors, tokens, cost and latencies per day or hour of the local zone.
+    """Show figures per day or hour of the local zone.
 
-    Counted from the events each time, so late events are in the right bucket. --json has
-    more: errors by type, p50 and p99 of everything, tokens by kind.
+    Runs, calls, errors, tokens, cost and latencies. Counted from the events each time, so late events are in the
+    right bucket. --json has more: errors by type, p50 and p99 of everything, tokens by kind.
 
     \b
     Example:

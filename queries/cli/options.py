@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
@@ -22,7 +21,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import click
 import msgspec
 
-from eventlog.cli.main import existing_root, moment, root_option, say, tell_json
+from eventlog.cli.main import existing_root, moment, pages, root_option, say, tell_json
+from eventlog.cli.text import counted
 from eventlog.format import timestamps
 from eventlog.format.envelope import AUDIT_LEVELS
 from eventlog.queries import zones
@@ -79,7 +79,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
             return
         self.show(items, lines)
         if len(items) == limit and not self.as_json:
-            say(f"only {limit:,} {noun} are shown; --limit shows more")
+            shown_ = counted(limit, noun.removesuffix("s"))
+            say(f"only {shown_} {'is' if limit == 1 else 'are'} shown; --limit shows more")
 
 
 _last: ReadStore | None = None
@@ -186,7 +187,7 @@ def shown(time: datetime | None, zone: tzinfo | None = None) -> str:
 
 def page(text: str) -> None:
     """Print text: in a terminal, page by page where it is longer than the screen; in a pipe as it is."""
-    if sys.stdout.isatty() and text.count("\n") + 2 > shutil.get_terminal_size().lines:
+    if pages() and text.count("\n") + 2 > shutil.get_terminal_size().lines:
         click.echo_via_pager(text + "\n")
     else:
         click.echo(text)

@@ -8,6 +8,7 @@ import click
 
 from eventlog import config
 from eventlog.cli.main import EXIT_FAILED, existing_root, root_option, say, tell, tell_json
+from eventlog.cli.main import Group as Commands
 from eventlog.cli.text import counted, printable
 from eventlog.errors import ConfigError
 from eventlog.format.control import Role
@@ -24,9 +25,9 @@ from eventlog.record.recorder import Recorder
 _REASONS_SHOWN = 5
 
 
-@click.group()
+@click.group(cls=Commands)
 def quarantine() -> None:
-    """Lines that are no events: list them, and read those again that an import rejected.
+    """List lines that are no events, or read them again.
 
     \b
     Example:
@@ -39,9 +40,9 @@ def quarantine() -> None:
 @options.limit_option(50)
 @options.reading()
 def list_(context: Context, limit: int) -> None:
-    """List why lines are in quarantine: how many of each source and reason, with the first and the last place.
+    """List why lines are in quarantine.
 
-    Numbers in reasons do not count: lines that are not UTF-8 at other bytes are one group.
+    How many of each source and reason, with the first and the last place. Numbers in reasons do not count: lines that are not UTF-8 at other bytes are one group.
 
     \b
     Example:
@@ -54,7 +55,7 @@ def list_(context: Context, limit: int) -> None:
         return
     context.show(found, lambda: _lines(found))
     if len(found) == limit and not context.as_json:
-        say(f"only {limit:,} groups are shown; --limit shows more")
+        say(f"only {counted(limit, 'group')} {'is' if limit == 1 else 'are'} shown; --limit shows more")
 
 
 def _lines(found: list[Group]) -> list[str]:
@@ -95,10 +96,10 @@ def retry(
     as_json: bool,
     root: str | None,
 ) -> int:
-    """Read again what imports rejected, and append the events that come out.
+    """Read again what imports rejected.
 
-    After an upgrade that can read it, or with other options than those of the import. The files are not needed: the log
-    has the bytes. What still cannot be read stays in quarantine.
+    What can be read now is appended to the log: after an upgrade that can read it, or with other options than those of
+    the import. The files are not needed: the log has the bytes. What still cannot be read stays in quarantine.
 
     \b
     Example:

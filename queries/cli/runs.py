@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 import msgspec
 
-from eventlog.cli.text import printable
+from eventlog.cli.text import counted, printable
 from eventlog.format import payloads, timestamps
 from eventlog.indexer.views.definitions import Outcome
 from eventlog.queries.cli import options, requests, verbose, waterfall
@@ -131,7 +131,9 @@ class _Shown(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--verbose", is_flag=True, help="Also the full prompts, responses, arguments and results.")
 @options.reading(utc=True)
 def show(context: Context, id_: str, verbose: bool) -> None:
-    """Show a run or a request as a tree over time, the calls of a session, or one event with its evidence.
+    """Show a run, session, request or event.
+
+    A run or a request as a tree over time, a session by its calls, an event with its evidence.
 
     Any unique prefix of the id of a run, session or request works; the id of an event must be complete.
 
@@ -198,7 +200,7 @@ def _verbose_lines(store: ReadStore, tree: Tree) -> Iterator[str]:
         else:
             yield from verbose.details(node, payload)
     if left_out:
-        yield f"… {left_out:,} more events, which would be too long; eventlog show EVENT shows one"
+        yield f"… {counted(left_out, 'more event')}, too long for here; eventlog show EVENT shows one"
 
 
 def _show_event(store: ReadStore, found: FoundEvent, context: Context) -> None:
@@ -251,7 +253,9 @@ def _yes_no(known: bool | None) -> str:
 @click.argument("run_b", metavar="RUN")
 @options.reading()
 def diff(context: Context, run_a: str, run_b: str) -> None:
-    """Show where two runs differ: outcome, cost, steps, tool calls, the first prompt.
+    """Show where two runs differ.
+
+    In outcome, cost, steps, tool calls, and the first prompt.
 
     \b
     Example:

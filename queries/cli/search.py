@@ -33,9 +33,10 @@ def search(
     audit_level: AuditLevel | None,
     limit: int,
 ) -> None:
-    """Find events by words: in prompts, responses, tool calls, messages, errors, transcripts.
+    """Find events by words.
 
-    All words must occur, in any case; "quoted words" must occur as a phrase. The best matches come first.
+    Prompts, responses, tool calls, messages, errors and transcripts are searched. All words must occur, in any
+    case; "quoted words" must occur as a phrase. The best matches come first.
 
     \b
     Example:

@@ -14,9 +14,10 @@ from typing import Any, get_args
 import click
 import msgspec
 
-from eventlog.cli.main import EXIT_USAGE, existing_root, root_option, say, tell, tell_json
-from eventlog.cli.text import printable_lines
+from eventlog.cli.main import EXIT_FAILED, EXIT_USAGE, existing_root, root_option, say, tell, tell_json, with_root
+from eventlog.cli.text import counted, printable_lines
 from eventlog.errors import QueryFailed
+from eventlog.format import timestamps
 from eventlog.queries.access import sandbox
 from eventlog.queries.access.selection import Format
 from eventlog.queries.cli import options, render
@@ -61,7 +62,8 @@ def sql(context: Context, query: str, format_: str, output: Path | None, limit: 
     result = store.sql(query, row_limit=limit or _TABLE_ROWS, exact=True)
     render.table(result)
     if result.cut:
-        say(f"only the first {len(result.rows):,} rows are shown; --limit shows more")
+        rows = counted(len(result.rows), "row")
+        say(f"only the first {rows} {'is' if len(result.rows) == 1 else 'are'} shown; --limit shows more")
 
 
 def _give_up(error: QueryFailed) -> None:
@@ -79,9 +81,9 @@ def copy_rows(
     with _target(output) as path:
         rows = store.copy(query, path, msgspec.convert(format_, Format), params, row_limit=limit)
     if limit is not None and rows == limit:
-        say(f"{rows:,} rows, which is the limit; there may be more (--limit)")
+        say(f"{counted(rows, 'row')}, which is the limit; there may be more (--limit)")
     if output is not None:
-        say(f"{rows:,} rows in {output}")
+        say(f"{counted(rows, 'row')} in {output}")
 
 
 @contextmanager
@@ -107,9 +109,15 @@ def _target(output: Path | None) -> Iterator[Path]:
 
 
 @click.command()
+@click.option(
+    "--max-lag",
+    "max_lag",
+    metavar="AGE",
+    help="Exit with 1 if the index is further behind: 60s, 15m; also without one.",
+)
 @options.json_option
 @root_option
-def status(as_json: bool, root: str | None) -> None:
+def status(max_lag: str | None, as_json: bool, root: str | None) -> int:
     """Show the state of log and index.
 
     What the log holds, how far the index is, and who holds it.
@@ -117,20 +125,36 @@ def status(as_json: bool, root: str | None) -> None:
     \b
     Example:
       eventlog status
+      eventlog status --max-lag 60s
       eventlog status --json | jq .lag_bytes
     """
+    max_lag_s = None if max_lag is None else timestamps.age_s(max_lag)
+    if max_lag is not None and max_lag_s is None:
+        raise QueryFailed(f"--max-lag {max_lag!r} is not a length of time; use one like 60s, 15m, 2h")
     state = look(existing_root(root))
     if as_json:
         tell_json(state)
-        return
-    tell("\n".join(f"{name:12} {value}" for name, value in _lines(state)))
+    else:
+        tell("\n".join(f"{name:12} {value}" for name, value in _lines(state)))
+    return 0 if max_lag_s is None else _late(state, max_lag_s)
+
+
+def _late(state: Status, max_lag_s: float) -> int:
+    """Return the exit code for monitoring, and say why it is not 0."""
+    if state.lag_s is None:
+        say(f"the lag is not known: index {state.index}")
+        return EXIT_FAILED
+    if state.lag_s > max_lag_s:
+        say(f"the index is {state.lag_s:,.1f} s behind, more than {max_lag_s:,g} s; try: eventlog index")
+        return EXIT_FAILED
+    return 0
 
 
 def _lines(state: Status) -> list[tuple[str, str]]:
     def number(value: int | None) -> str:
         return "unknown" if value is None else f"{value:,}"
 
-    index = {"none": "none; try: eventlog index", "busy": "busy; held by another process"}.get(
+    index = {"none": with_root("none; try: eventlog index"), "busy": "busy; held by another process"}.get(
         state.index, state.index if state.index != "ok" else size(state.index_bytes)
     )
     lag = "unknown"

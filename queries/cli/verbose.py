@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog.cli.text import printable
+from eventlog.cli.text import counted, printable
 from eventlog.queries.runs.nodes import Node
 from eventlog.queries.text.units import duration
 
@@ -71,7 +71,7 @@ def _text(name: str, text: str) -> Iterator[str]:
     yield f"   {printable(name)}:"
     yield from (f"     {row}" for row in rows)
     if len(cut) < len(text):
-        yield f"     … {len(text) - len(cut):,} more characters; eventlog show EVENT has them"
+        yield f"     … {counted(len(text) - len(cut), 'more character')}; eventlog show EVENT has them"
 
 
 def pretty(value: Any) -> str:

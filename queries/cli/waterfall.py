@@ -47,7 +47,7 @@ def lines(tree: Tree, width: int, *, style: Style, usd: Callable[[Decimal], str]
 
 def _left_out(tree: Tree, undrawn: int) -> Iterator[str]:
     if undrawn:
-        yield f"… {undrawn:,} more lines; --json has them"
+        yield f"… {counted(undrawn, 'more line')}; --json has them"
     if tree.left_out:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in tree.left_out.items())
         yield f"… not in this tree: {printable(kinds)}"

@@ -94,7 +94,7 @@ def index(snapshot: RootSnapshot) -> Iterator[Finding]:
             str(error), "eventlog index, which rebuilds an older one; a newer one needs the newer eventlog", path
         )
     else:
-        yield ok(f"{facts.events:,} events, {size(path.stat().st_size)}", path)
+        yield ok(f"{counted(facts.events, 'event')}, {size(path.stat().st_size)}", path)
         yield from _progress(snapshot, facts)
         yield from _gone(snapshot, facts)
         yield from _bulk(snapshot, facts, path)
@@ -196,7 +196,8 @@ def _special(snapshot: RootSnapshot, facts: _Facts) -> Iterator[Finding]:
     if DROPPED_EVENT in facts.special:
         _, total, last = facts.special[DROPPED_EVENT]
         yield (warning if now - last < _RECENT else note)(
-            f"{total or 0:,} events could not be written and are lost, last reported at {last:%Y-%m-%d %H:%M} UTC",
+            f"{counted(total or 0, 'event')} could not be written and {'is' if total == 1 else 'are'} lost, "
+            f"last reported at {last:%Y-%m-%d %H:%M} UTC",
             f"{_payloads(DROPPED_EVENT)} says which and why",
         )
 

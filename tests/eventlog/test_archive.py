@@ -216,7 +216,8 @@ def test_the_command_archives(root: Path, run: Callable[..., subprocess.Complete
     run("seal")
     done = run("archive", "--type", "t", "--level", "19")
     assert done.returncode == 0
-    assert done.stdout.startswith(f"archived 1 segment: {sum(len(line(n)) for n in range(50)):,} bytes are now ")
+    size = sum(len(line(n)) for n in range(50))
+    assert done.stdout.startswith(f"archived 1 segment: {size:,} bytes on disk are now ")
     newest = [json.loads(each)["payload"]["n"] for each in run("tail", "t", "-n", "3").stdout.splitlines()]
     assert newest == [47, 48, 49]
     assert archiving.LEVEL == 12

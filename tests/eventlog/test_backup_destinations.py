@@ -195,18 +195,21 @@ def test_backup_and_restore_on_the_command_line(run: Run, root: Path, tmp_path: 
     run("emit", "t", '{"n": 1}')
     size = only(root, "t").stat().st_size
     said = run("backup", place.text, "--dry-run")
-    assert said.stdout == f"would copy 1 segment ({size} bytes) to {place.text}; 0 there already\n"
+    assert said.stdout == f"would copy 1 segment ({size} bytes on disk) to {place.text}; 0 there already\n"
     said = run("backup", place.text)
-    assert (said.stdout, said.stderr) == (f"copied 1 segment ({size} bytes) to {place.text}; 0 there already\n", "")
+    assert (said.stdout, said.stderr) == (
+        f"copied 1 segment ({size} bytes on disk) to {place.text}; 0 there already\n",
+        "",
+    )
     new = tmp_path / "new"
     said = run("restore", place.text, "--root", str(new), "--dry-run")
-    assert said.stdout == f"would restore 1 segment ({size} bytes) to {new}; 0 there already\n"
+    assert said.stdout == f"would restore 1 segment ({size} bytes on disk) to {new}; 0 there already\n"
     said = run("restore", place.text, "--root", str(new))
-    assert said.stdout == f"restored 1 segment ({size} bytes) to {new}; 0 there already\n"
+    assert said.stdout == f"restored 1 segment ({size} bytes on disk) to {new}; 0 there already\n"
     assert said.stderr == f"next: eventlog replay --root {new}\n"
     only(new, "t").write_bytes(b"x" * size)
     said = run("restore", place.text, "--root", str(new))
-    assert (said.returncode, said.stdout) == (1, f"restored 0 segments (0 bytes) to {new}; 0 there already\n")
+    assert (said.returncode, said.stdout) == (1, f"restored 0 segments (0 bytes on disk) to {new}; 0 there already\n")
     name = next(path.stem for path in (new / "log/t").iterdir() if path.name != only(root, "t").name)
     assert said.stderr == (
         f"t/{only(root, 't').stem}: the log has other bytes than the backup, and they stay; "

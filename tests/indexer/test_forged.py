@@ -137,7 +137,7 @@ def test_prune_says_which_backup_it_could_not_look_at(root: Path, tmp_path: Path
     forge(root, "segments_backed_up", {"destination": str(tmp_path / "usb"), "segments": [copy]})
     done = run("prune", "--older-than", "30d")
     assert done.returncode == 0
-    assert done.stdout == "deleted 0 segments, 0 bytes\n"
+    assert done.stdout == "deleted 0 segments, 0 bytes on disk\n"
     assert "neither indexed, nor in a backup that could be looked at; try: eventlog index" in done.stderr
     assert f"not counted as a backup: {tmp_path}/usb: there is no backup" in done.stderr
 

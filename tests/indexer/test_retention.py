@@ -430,9 +430,9 @@ def test_the_command_prunes(root: Path, run: Run) -> None:
     done = run("prune", "--older-than", "30d", "--dry-run")
     assert done.stdout.splitlines()[0] == f"t/{paths[0].stem}  {paths[0].stat().st_size:,} bytes  indexed"
     total = sum(path.stat().st_size for path in paths)
-    assert done.stdout.splitlines()[-1] == f"would delete 3 segments, {total:,} bytes"
+    assert done.stdout.splitlines()[-1] == f"would delete 3 segments, {total:,} bytes on disk"
     done = run("prune", "--older-than", "4w")
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"deleted 3 segments, {total:,} bytes")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"deleted 3 segments, {total:,} bytes on disk")
     assert run("prune", "--older-than", "soon").returncode == 2
     assert run("prune").returncode == 2
 

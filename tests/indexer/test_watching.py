@@ -18,6 +18,7 @@ import pytest
 from eventlog.config import Config
 from eventlog.indexer.indexer import Counted, Indexer
 from eventlog.indexer.load import loader
+from eventlog.indexer.replay import Progress
 from eventlog.indexer.watch import rest_s, watch
 from eventlog.log import layout
 from eventlog.record.recorder import Recorder
@@ -211,9 +212,11 @@ def test_catching_up_ends_while_somebody_keeps_writing(root: Path) -> None:
     numbers = iter(range(2, 10**6))
 
     class Busy(Indexer):
-        def _index_some(self, waiting: list[layout.SegmentFile], counted: Counted) -> list[layout.SegmentFile] | None:
+        def _index_some(
+            self, waiting: list[layout.SegmentFile], counted: Counted, progress: Progress | None
+        ) -> list[layout.SegmentFile] | None:
             with path.open("ab") as file:
                 file.write(line(next(numbers)))
-            return super()._index_some(waiting, counted)
+            return super()._index_some(waiting, counted, progress)
 
     assert Busy(root).catch_up().events == 2
