@@ -36,6 +36,8 @@ RESERVED = frozenset(
     }
 )  # fmt: skip
 
+_TIME_HINT = "; pass a datetime, or ISO 8601 text with date and time: 2026-01-31T12:00:00Z"
+
 
 class EventSchema(msgspec.Struct, frozen=True, kw_only=True):
     """Payload of `event_schema`: the JSON Schema of a type's payload."""
@@ -137,7 +139,13 @@ def check(registered: Registered, data: bytes) -> None:
     try:
         decoder.decode(data)
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise InvalidEvent(f"{registered.name}: {error} ({_path(registered.struct)})") from None
+        hint = _TIME_HINT if _is_about_a_time(error) else ""
+        raise InvalidEvent(f"{registered.name}: {error} ({_path(registered.struct)}){hint}") from None
+
+
+def _is_about_a_time(error: Exception) -> bool:
+    """Say whether a value is no time. msgspec has one class for all that does not fit; here it only adds a hint."""
+    return "RFC3339 encoded" in str(error) or "Expected `datetime" in str(error)
 
 
 def _built_in_decoder(registered: Registered) -> msgspec.json.Decoder[Any]:

@@ -22,7 +22,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,6 +42,15 @@ _REFUSALS = frozenset(
         "SignatureDoesNotMatch",
         "AuthorizationHeaderMalformed",
     }
+)
+#: Any of these variables gives obstore credentials, or lets it do without.
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_METADATA_ENDPOINT",
+    "AWS_SKIP_SIGNATURE",
 )
 _STALE_S = 24 * 3600
 #: Objects travel in blocks of this size, the smallest part that S3 takes.
@@ -229,6 +238,11 @@ class Bucket:
         if self._endpoint is not None and not re.match(r"https?://[^/]", self._endpoint):
             # The error does not repeat it: it may hold a password. And obstore panics on such an address.
             raise ConfigError("AWS_ENDPOINT_URL is not an address like https://host or http://host:port")
+        if not _has_credentials(os.environ):
+            raise ConfigError(
+                f"{self.name}: there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                "and AWS_ENDPOINT_URL for a server that is not Amazon's"
+            )
         try:
             self._store = store.S3Store(
                 bucket,
@@ -307,10 +321,24 @@ class Bucket:
                 f"{self.name}: {problem} {key}: the server{where} answers {code}; "
                 "look at its free space and its own log, and run the same again"
             )
-        hint = "" if os.environ.get("AWS_ACCESS_KEY_ID") else "; AWS_ACCESS_KEY_ID is not set"
         return BackupFailed(
-            f"{self.name}: {problem} {key}{where}: {_first_line(error)}; check AWS_ENDPOINT_URL and the network{hint}"
+            f"{self.name}: {problem} {key}{where}: {_first_line(error)}; check AWS_ENDPOINT_URL and the network"
         )
+
+
+def _has_credentials(environ: Mapping[str, str]) -> bool:
+    """Say whether a request could be signed: by variables, or by the service that machines of Amazon have.
+
+    Elsewhere nobody answers at the address of that service, and asking it takes long.
+    """
+    return any(environ.get(name) for name in _CREDENTIALS) or _is_amazons_machine()
+
+
+def _is_amazons_machine() -> bool:
+    try:
+        return Path("/sys/class/dmi/id/sys_vendor").read_text().startswith("Amazon")
+    except OSError:
+        return False
 
 
 def _code(error: Exception) -> str | None:

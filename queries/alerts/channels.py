@@ -56,6 +56,13 @@ SERVICES: dict[str, frozenset[str]] = {
     "opsgenie": frozenset({"action", "alias", "apikey", "entity", "priority", "region", "tags", "to"}),
 }  # fmt: skip
 
+#: Addresses that take messages of their own form, and the services that know it.
+_WEB_ADDRESSES = {
+    "hooks.slack.com/services/": "slack",
+    "discord.com/api/webhooks/": "discord",
+    "discordapp.com/api/webhooks/": "discord",
+}
+
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z]+)://(?:(?P<user>[^@/?#\\]*)@)?(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
     r"(?::(?P<port>[0-9]{1,5}))?(?P<rest>[/?#].*)?",
@@ -82,15 +89,35 @@ def variable(channel: str) -> str | None:
     return match[1] if match else None
 
 
+def from_web_address(url: str) -> str:
+    """Return the Apprise URL of a webhook's web address, as people paste it; any other channel as it is.
+
+    `https://host/path` becomes `jsons://host/path`, and gets JSON; an address of Slack or Discord becomes theirs.
+    """
+    kind, _, rest = url.partition("://")
+    if kind.lower() not in ("http", "https"):
+        return url
+    address, _, query = rest.partition("?")
+    for prefix, service in _WEB_ADDRESSES.items():
+        if address.startswith(prefix):
+            return f"{service}://{address.removeprefix(prefix).strip('/')}"
+    fields = "&".join(f"-{field}" for field in query.split("&") if field)  # Apprise passes on what has this mark
+    return f"json{'s' if kind.lower() == 'https' else ''}://{address}" + (f"?{fields}" if fields else "")
+
+
 def normal(channel: str) -> str:
-    """Return a channel as rules have it, `env:NAME` for `$NAME`. Raises QueryFailed if it is neither that nor a URL."""
+    """Return a channel as rules have it: `env:NAME` for `$NAME`, `jsons://…` for `https://…`.
+
+    Raises QueryFailed if it is neither a variable nor a URL.
+    """
+    channel = from_web_address(channel)
     name = variable(channel)
     if name is not None:
         return f"env:{name}"
     if len(channel) > CHARS_MAX or "://" not in channel or not channel.isprintable():
         raise QueryFailed(
-            f"{label(channel)} is not a channel; use an Apprise URL such as mailto://… or json://host/path, "
-            "or env:NAME for one in the environment"
+            f"{label(channel)} is not a channel; use a webhook such as https://host/path, "
+            "an Apprise URL such as mailto://…, or env:NAME for one in the environment"
         )
     return channel
 

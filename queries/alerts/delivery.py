@@ -98,7 +98,7 @@ def _url(channel: str, environ: Mapping[str, str]) -> tuple[str | None, str | No
     name = channels.variable(channel)
     if name is None:
         return channel, None
-    url = environ.get(name, "").strip()
+    url = channels.from_web_address(environ.get(name, "").strip())
     return (url, None) if url else (None, f"the environment has no {name}")
 
 

@@ -20,8 +20,8 @@ class RuleState(msgspec.Struct, frozen=True, kw_only=True):
     """A rule and its state, as it is shown: ok, firing, snoozed, failing or removed. Times are UTC.
 
     `since` is when the state began, None for ok and snoozed. `condition` is text: `cost over $5.00 in 1h`.
-    `problem` says why it is failing. `channels` are labels without secrets, such as `env:SLACK_URL`. `firings` counts
-    those since the rule was set.
+    `sql` is the query of a rule of that kind. `problem` says why it is failing. `channels` are labels without
+    secrets, such as `env:SLACK_URL`. `firings` counts those since the rule was set.
     """
 
     workspace: str | None
@@ -39,6 +39,7 @@ class RuleState(msgspec.Struct, frozen=True, kw_only=True):
     removed: datetime | None
     snoozed_until: datetime | None
     note: str | None
+    sql: str | None
 
 
 class Firing(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +127,7 @@ def _rule_state(rule: rules.Rule, now: datetime) -> RuleState:
         removed=rule.removed_at,
         snoozed_until=standing.snoozed_until if standing.is_snoozed(now) else None,
         note=definition.note,
+        sql=definition.sql,
     )
 
 

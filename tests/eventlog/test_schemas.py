@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,25 @@ def test_values_are_checked_at_emit(root: Path, recorder: Recorder) -> None:
     with pytest.raises(obs.InvalidEvent, match=r"reading: Expected `float`, got `str` - at `\$.celsius` \(.*Reading\)"):
         recorder.emit(reading()(celsius="warm"))
     assert not (root / "log").exists()
+
+
+@pytest.mark.parametrize("at", ["yesterday", "2026-01-01", 5])
+def test_what_is_no_time_is_explained(root: Path, recorder: Recorder, at: object) -> None:
+    """Text where a datetime is expected is fine, if it is one."""
+
+    @obs.event("met")
+    class Met(msgspec.Struct):
+        at: datetime
+
+    for event in (Met(at=at), {"at": at}):  # type: ignore[arg-type]
+        with pytest.raises(obs.InvalidEvent) as caught:
+            recorder.emit(*(("met", event) if isinstance(event, dict) else (event,)))
+        assert str(caught.value).startswith("met: ")
+        assert "`$.at`" in str(caught.value)
+        assert str(caught.value).endswith(
+            "; pass a datetime, or ISO 8601 text with date and time: 2026-01-31T12:00:00Z"
+        )
+    assert recorder.emit("met", {"at": "2026-01-31T12:00:00Z"})
 
 
 def test_raw_json_in_a_struct_is_checked_too(root: Path, recorder: Recorder) -> None:

@@ -90,6 +90,18 @@ def test_every_kind_can_be_added(run: Run, root: Path) -> None:
     assert len(ReadStore(root).alert_rules()) == 6
 
 
+def test_a_web_address_gets_messages_and_a_rule_shows_its_sql(run: Run, root: Path, channel: Channel) -> None:
+    """As pasted, on the command line and in a variable."""
+    address = "http" + channel.url.removeprefix("json")
+    query = "SELECT 1 AS one"
+    done = run("alerts", "add", "always", "--kind", "sql", "--sql", query, "--to", address, "--to", "env:HOOK")
+    assert done.returncode == 0, done.stderr
+    assert query in run("alerts", "list").stdout
+    assert json.loads(run("alerts", "list", "--json").stdout)[0]["sql"] == query
+    checked = run("alerts", "check", HOOK=address)
+    assert [line.split(" to ")[0] for line in checked.stdout.splitlines()[1:3]] == ["delivered always"] * 2
+
+
 WRONG = {
     "no threshold": (["add", "r", "--kind", "cost"], "error: a rule of kind cost needs a threshold\n"),
     "no number": (["add", "r", "--kind", "cost", "--threshold", "lots"], "error: --threshold 'lots' is not a number\n"),

@@ -217,7 +217,7 @@ REFUSED = [
     "fcm://project/{file}/token?keyfile={file}", "vapid://u@example.com/t?keyfile={file}", "file://{file}",
     "script://{file}", "exec://{file}", "syslog://", "rsyslog://127.0.0.1:9", "dbus://", "kde://", "gnome://",
     "windows://", "macosx://", "glib://", "blink1://", "signal://127.0.0.1:9/+15555555555", "mqtt://127.0.0.1:9/t",
-    "amqp://127.0.0.1:9/q", "http://127.0.0.1:9/", "https://127.0.0.1:9/", "unknown://x", "://", "json:/x",
+    "amqp://127.0.0.1:9/q", "ftp://127.0.0.1:9/", "unknown://x", "://", "json:/x",
 ]  # fmt: skip
 
 
@@ -357,3 +357,23 @@ def test_the_command_says_what_is_not_allowed(root: Path, run: Run) -> None:
     assert "s3cr3t" not in done.stdout + done.stderr
     assert "not allowed here" in run("alerts", "list", "--dead").stdout
     assert "not allowed here" in run("alerts", "test", "r").stdout
+
+
+@pytest.mark.parametrize(
+    ("pasted", "channel"),
+    [
+        ("https://example.com/hook", "jsons://example.com/hook"),
+        ("HTTP://example.com:8080/hook", "json://example.com:8080/hook"),
+        ("https://me:pw@example.com", "jsons://me:pw@example.com"),
+        ("https://example.com/hook?key=a&n=1", "jsons://example.com/hook?-key=a&-n=1"),
+        ("https://hooks.slack.com/services/T0/B0/abc/", "slack://T0/B0/abc"),
+        ("https://discord.com/api/webhooks/12/abc", "discord://12/abc"),
+        ("mailto://me:pw@example.com", "mailto://me:pw@example.com"),
+        ("env:HOOK", "env:HOOK"),
+    ],
+)
+def test_a_web_address_is_a_webhook(pasted: str, channel: str) -> None:
+    """What people paste; parameters are passed on to the host."""
+    assert channels.from_web_address(pasted) == channel
+    assert channels.normal(pasted) == channel
+    assert channels.variable(channel) or channels.refusal(channel) is None
