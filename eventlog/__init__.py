@@ -44,6 +44,7 @@ from eventlog.log import blobs
 from eventlog.record.api import (
     add_sink,
     capture,
+    check,
     configure,
     emit,
     emit_many,
@@ -54,6 +55,7 @@ from eventlog.record.api import (
     shutdown,
     stats,
 )
+from eventlog.record.check import Check
 from eventlog.record.correlation import carry, context
 from eventlog.record.log_handler import LogHandler, structlog_processor
 from eventlog.record.recorder import Recorder, Stats
@@ -84,6 +86,7 @@ from eventlog.version import __version__ as __version__
 
 __all__ = [
     "BlobUnreadable",
+    "Check",
     "Config",
     "ConfigError",
     "Envelope",
@@ -114,6 +117,7 @@ __all__ = [
     "artifact",
     "capture",
     "carry",
+    "check",
     "configure",
     "context",
     "conversation_state",

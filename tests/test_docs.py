@@ -122,6 +122,13 @@ def test_the_recordings_of_the_recording_page_are_recorded(root: Path) -> None:
     assert store.sql("SELECT run_id, tool, seconds FROM tool_used").rows == [("nightly-7", "search", 0.8)]
 
 
+def test_whether_events_are_recorded_can_be_asked(root: Path) -> None:
+    """As the recording page does; and nothing is recorded by it."""
+    page = (PROJECT / "docs/recording.md").read_text()
+    assert run_python(block(page, "check"), root) == f"True None events are written under {root}\n"
+    assert not root.exists()
+
+
 def test_the_producer_of_the_format_page_is_understood(root: Path) -> None:
     """It uses nothing of eventlog."""
     program = block((PROJECT / "docs/format.md").read_text(), "producer")
@@ -302,6 +309,7 @@ QUESTIONS = {
     "How do I add my own event type?": ("docs/recording.md#add-your-own-event-type", "@obs.event"),
     "How do I keep secrets out?": ("docs/recording.md#keep-secrets-out", "redact_with"),
     "How do I test my agent?": ("docs/recording.md#test-your-agent", "obs.capture()"),
+    "Are my events recorded?": ("docs/recording.md#ask-whether-events-are-recorded", "obs.check()"),
     "May a cloned project change my settings?": ("docs/commands.md#settings", "trust"),
     "How do I monitor the index?": ("docs/operating.md#keep-the-index-up-to-date", "--max-lag"),
     "How do I turn it off?": ("docs/recording.md#turn-it-off-or-send-it-elsewhere", 'EVENTLOG_DIR=""'),

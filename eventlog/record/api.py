@@ -24,6 +24,7 @@ from eventlog.errors import ConfigError, EventlogError, MissingExtra
 from eventlog.process import forks, threads
 from eventlog.process.forks import Phase
 from eventlog.process.guards import STOPS, message_of
+from eventlog.record.check import Check, examine
 from eventlog.record.recorder import Recorder, Stats
 from eventlog.record.redaction import Redactor
 from eventlog.record.sinks import MemorySink, Sink
@@ -36,6 +37,9 @@ _recorder: Recorder | None = None
 _sinks: list[Sink] = []
 _redactor: Redactor | None = None
 _lock = threading.RLock()
+#: The settings of the recorder, and whether `configure` made it.
+_resolved: _config.Resolved | None = None
+_is_configured = False
 #: What was said of settings files.
 _said: set[str] = set()
 
@@ -53,7 +57,7 @@ def recorder() -> Recorder:
             for problem in found.problems:
                 _say(f"{problem}; going on without it under {found.config.root or 'no root: nothing is recorded'}")
             _say_once(found.left_out)
-            made = _install(Recorder(found.config))
+            made = _install(Recorder(found.config), found)
             try:
                 _start_indexer(made)
             except STOPS:
@@ -123,7 +127,7 @@ def configure(**settings: Any) -> None:
         before = _recorder
         if before is not None:
             before.shutdown()
-        _install(made)
+        _install(made, found, is_configured=True)
         _start_indexer(made)
 
 
@@ -143,8 +147,9 @@ def _start_indexer(made: Recorder) -> None:
     made.background = background.start(made.config.root, release=mode is Mode.DB_ONLY)
 
 
-def _install(made: Recorder) -> Recorder:
-    global _recorder
+def _install(made: Recorder, resolved: _config.Resolved, *, is_configured: bool = False) -> Recorder:
+    global _recorder, _resolved, _is_configured
+    _resolved, _is_configured = resolved, is_configured
     made.redactor = _redactor
     for sink in _sinks:
         made.add_sink(sink)
@@ -186,6 +191,18 @@ def flush() -> bool:
 def stats() -> Stats:
     """Return the counters of the shared recorder, such as `stats().lost`."""
     return recorder().stats()
+
+
+def check() -> Check:
+    """Return whether `emit` would record an event now, and if not, why. Nothing is recorded, created or configured.
+
+    It looks at the settings, at the breaker that suspends writing, and by a probe at the folder and the disk. A
+    segment that is open already may take lines where a new one could not be made.
+    """
+    made, resolved = _recorder, _resolved
+    if made is None or resolved is None:
+        return examine(_config.for_agent(), is_configured=False, suspended=None, captured=False)
+    return examine(resolved, is_configured=_is_configured, suspended=made.suspended_by, captured=made.is_capturing)
 
 
 def shutdown() -> None:

@@ -411,6 +411,16 @@ class Recorder:
         for sink in self._sinks:
             self.guard(sink, "write", event_type, data)
 
+    @property
+    def suspended_by(self) -> str | None:
+        """Why writes keep failing, while writing is suspended; else None."""
+        return self._breaker.cause if self._breaker.is_open else None
+
+    @property
+    def is_capturing(self) -> bool:
+        """Whether events stay in memory (see `capture`)."""
+        return self._log is not self._writer
+
     # -- sinks -------------------------------------------------------------------------
 
     def add_sink(self, sink: Sink) -> None:
