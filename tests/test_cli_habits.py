@@ -196,6 +196,9 @@ def test_hints_repeat_the_root_that_was_given(run: Run, tmp_path: Path) -> None:
     assert "eventlog index\n" in run("runs").stderr or "there is no folder" in run("runs").stderr
     run("index", "--root", root)
     assert run("show", "x", "--root", root).stderr.count(f"--root '{root}'") == 3
+    run("backup", str(tmp_path / "backup"), "--root", root)
+    new = str(tmp_path / "new root")
+    assert run("restore", str(tmp_path / "backup"), "--root", new).stderr == f"next: eventlog replay --root '{new}'\n"
 
 
 @contextmanager
@@ -238,8 +241,10 @@ def test_what_maintenance_did_as_json(run: Run, tmp_path: Path) -> None:
     assert (sealed["segments"], sealed["head"].partition(":")[0]) == (2, str(len(sealed["seals"]) + 1))
     archived = json.loads(run("archive", "--json").stdout)
     assert archived["bytes_after"] < archived["bytes_before"]
+    would = json.loads(run("backup", str(tmp_path / "backup"), "--json", "--dry-run").stdout)
     copied = json.loads(run("backup", str(tmp_path / "backup"), "--json").stdout)
-    assert copied["copied_bytes"] > 0
+    assert would["copied_bytes"] == copied["copied_bytes"]
+    assert copied["copied_bytes"] < archived["bytes_before"]
     assert copied["failures"] == []
     run("index")
     pruned = json.loads(run("prune", "--older-than", "0s", "--type", "t", "--json").stdout)

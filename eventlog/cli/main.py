@@ -98,7 +98,8 @@ _UNCUT = 1000
 _WITHOUT_ROOT = ("trust", "demo", "completion")
 #: A command in a message that says what to try: `try: eventlog index`.
 _HINT = re.compile(
-    r"((?:^|: |, | or | and |\b(?:run|try) )eventlog (?:(?:alerts|cost|export|import|quarantine) )?([a-z-]+))(?! --root)"
+    r"((?:^|: |, | or | and |\b(?:run|try) )eventlog (?:(?:alerts|cost|export|import|quarantine) )?([a-z-]+))"
+    r"(?![a-z-]| --root)"
 )
 
 

@@ -57,7 +57,7 @@ Say = Callable[[str], None]
 
 
 class Done(msgspec.Struct):
-    """What a backup did: counts of segments, and sizes in bytes. `failures` has a message for each failure."""
+    """What a backup did: counts of segments, and sizes in bytes on disk. `failures` has a message for each failure."""
 
     copied: int = 0
     copied_bytes: int = 0
@@ -126,7 +126,8 @@ def backup(
             run.copy_blobs(segment, extents[segment.name].size)
             for entry in catalog.copies(segment.event_type, segment.name):
                 catalog.bad.pop(entry.key, None)
-        done.copied, done.copied_bytes = len(missing), total
+        done.copied = len(missing)
+        done.copied_bytes = sum(_disk_bytes(segment, extents[segment.name]) for segment in missing)
         _finish(done, run, check, dry_run=True)
         return done
     try:
@@ -159,6 +160,14 @@ def _say_damaged(destination: Destination, catalog: BackupCatalog, copier: Copie
         say(message)
     if len(messages) > _SHOWN_MAX:
         say(f"… and {len(messages) - _SHOWN_MAX:,} more")
+
+
+def _disk_bytes(segment: SegmentFile, extent: Extent) -> int:
+    """Return what a copy of a segment takes: of an archived one, the compressed bytes."""
+    try:
+        return segment.path.stat().st_size if segment.archived else extent.size
+    except OSError:  # deleted meanwhile
+        return extent.size
 
 
 def _listed(
@@ -277,7 +286,7 @@ class _Run:
             self._done.failures.append(_unreadable(segment, error))
         else:
             self._done.copied += 1
-            self._done.copied_bytes += entry.size_bytes
+            self._done.copied_bytes += entry.stored_bytes
             self.copied.add(segment.name)
             self.entries[segment.name] = entry
             self._add(entry)

@@ -42,7 +42,8 @@ def quarantine() -> None:
 def list_(context: Context, limit: int) -> None:
     """List why lines are in quarantine.
 
-    How many of each source and reason, with the first and the last place. Numbers in reasons do not count: lines that are not UTF-8 at other bytes are one group.
+    How many of each source and reason, with the first and the last place. Numbers in reasons do not count:
+    lines that are not UTF-8 at other bytes are one group.
 
     \b
     Example:
