@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -20,6 +20,7 @@ from eventlog.format.control import Role
 from eventlog.importers.claude_code import SOURCE, ClaudeCode
 from eventlog.importers.engine import importing
 from eventlog.importers.jsonl import Jsonl
+from eventlog.importers.positions import FILE_NAME
 from eventlog.indexer import replay
 from eventlog.indexer.indexer import Indexer
 from eventlog.queries.store import ReadStore
@@ -355,9 +356,11 @@ def _import_under_fire(root: Path, paths: list[Path], *, seed: int) -> None:
                 [sys.executable, "-m", "eventlog", "index", "--watch", "--root", str(root)], cwd=PROJECT,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip
-            shutil.rmtree(root / "log" / "import_checkpoint", ignore_errors=True)  # so that all is appended again
+            for path in root.glob(FILE_NAME + "*"):  # so that all is appended again
+                path.unlink()
             settings = Config(root=str(root), strict=True, segment_max_bytes=random_.choice([5000, 10**6]))
-            with importing(settings, ClaudeCode()) as importer:
+            no_checkpoints = mock.patch("eventlog.importers.checkpoints.read", return_value=[])
+            with no_checkpoints, importing(settings, ClaudeCode()) as importer:
                 for path in shuffled[start : start + max(len(paths) // 3, 1)]:
                     importer.run(path)
             time.sleep(random_.uniform(0.2, 0.8))
