@@ -105,6 +105,7 @@ def _envelope_field_options(command: F) -> F:
 @click.option(
     "--unwrap", metavar="F", help="The field whose text is the event as JSON: log, in the logs of containers."
 )
+@click.option("--records", metavar="F", help="The field whose list holds the events: Records, in CloudTrail's files.")
 @_envelope_field_options
 @click.option("--source", metavar="NAME", help="What identifies the file; its full path, if not given.")
 @click.option("--workspace", help="Import into this workspace.")
@@ -123,6 +124,7 @@ def jsonl(
     time_zone: str | None,
     id_field: str | None,
     unwrap: str | None,
+    records: str | None,
     source: str | None,
     workspace: str | None,
     agent: str | None,
@@ -153,6 +155,7 @@ def jsonl(
         time_zone=time_zone,
         id_field=id_field,
         unwrap=unwrap,
+        records=records,
         source=source,
         workspace=workspace,
         agent=agent,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from eventlog.importers.records import SourceLine, importer_parts, path_name, sp
 from eventlog.process.guards import shown
 
 Fields = dict[str, msgspec.Raw]
+_list = msgspec.json.Decoder(list[msgspec.Raw])
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _ODD = re.compile(r"[^a-z0-9_.-]+")
 #: Names that often hold the time, in the order in which they are suggested.
@@ -47,6 +49,9 @@ class Jsonl:
     `unwrap` names a field whose text is JSON, an object, which becomes the payload in place of the line around it, as
     container logs have it. Other fields are looked up in both, first in the object. A line without one stays as it is.
 
+    `records` names a field that holds a list of objects, as `{"Records": […]}` of cloud services does: each of them is
+    an event. A line without such a list is one event.
+
     `fields` names, for envelope fields, the fields of the line that hold them: `{"run_id": "trace.id"}`. Where a line
     has none, `workspace` and `agent` are those that are given here.
     """
@@ -68,6 +73,7 @@ class Jsonl:
         time_zone: str | None = None,
         unwrap: str | None = None,
         fields: Mapping[str, str] | None = None,
+        records: str | None = None,
     ) -> None:
         if (type_ is None) == (type_field is None):
             raise InvalidEvent("give either an event type or the field that holds it")
@@ -89,7 +95,8 @@ class Jsonl:
         self._envelope_fields = dict(fields or {})
         if unknown := self._envelope_fields.keys() - ENVELOPE_FIELDS.values():
             raise InvalidEvent(f"{min(unknown)} is no envelope field that a line can give")
-        more = {"unwrap": unwrap, "fields": self._envelope_fields}
+        self._records = records
+        more = {"unwrap": unwrap, "fields": self._envelope_fields, "records": records}
         if given := {name: value for name, value in more.items() if value}:
             options.append(given)
         self.key = f"jsonl {msgspec.json.encode(options).decode()}"
@@ -104,14 +111,36 @@ class Jsonl:
         return self._source or compression.plain_name(path_name(path))
 
     def envelopes(self, data: bytes, source: str, occurrence: int) -> list[Envelope]:
-        """Return the one event of a line."""
+        """Return the one event of a line, or those of the list that it holds."""
+        records = self._records_of(data)
+        if records is None:
+            return [self._envelope(data, source, str(occurrence))]
+        made, seen = [], Counter[bytes]()
+        for number, record in enumerate(records, start=1):
+            try:
+                made.append(self._envelope(record, source, f"{occurrence}.{seen[record]}"))
+            except (InvalidEvent, ValueError, RecursionError) as error:
+                raise InvalidEvent(f"record {number:,} of {len(records):,} in {self._records!r}: {error}") from None
+            seen[record] += 1
+        return made
+
+    def _records_of(self, data: bytes) -> list[bytes] | None:
+        if self._records is None:
+            return None
+        try:
+            held = _member(json_text.members(data), self._records)
+            return None if held is None else [bytes(each) for each in _list.decode(held)]
+        except msgspec.MsgspecError:  # no list
+            return None
+
+    def _envelope(self, data: bytes, source: str, occurrence: str) -> Envelope:
         fields, payload = json_text.members(data), data
         if self._unwrap is not None and (inner := _json_in(_pick(fields, self._unwrap))) is not None:
             fields, payload = fields | json_text.members(inner), inner
         event_type = self._type or self._event_type(fields)
         moment = self._moment(fields)
         shared = {"workspace": self.workspace, "agent": self.agent} | self._shared(fields)
-        made = Envelope(
+        return Envelope(
             event_id=ids.derived_id(
                 timestamps.to_us(timestamps.parse(moment)),
                 event_type, *importer_parts(self.agent), *self._key(fields, data, source, occurrence),
@@ -122,7 +151,6 @@ class Jsonl:
             payload=msgspec.Raw(payload),
             **shared,
         )  # fmt: skip
-        return [made]
 
     def _shared(self, fields: Fields) -> dict[str, Any]:
         """Return the envelope fields that a line gives. Raises InvalidEvent for a value that one cannot have."""
@@ -138,10 +166,10 @@ class Jsonl:
             raise InvalidEvent(f"there is no type field {self._type_field!r}")
         return _as_event_type(value)
 
-    def _key(self, fields: Fields, data: bytes, source: str, occurrence: int) -> tuple[str | bytes, ...]:
+    def _key(self, fields: Fields, data: bytes, source: str, occurrence: str) -> tuple[str | bytes, ...]:
         value = _pick(fields, self._id_field)
         if not _identifies(value):
-            return "content", source, data, str(occurrence)
+            return "content", source, data, occurrence
         return "id", msgspec.json.encode(value)
 
     def _moment(self, fields: Fields) -> str:
@@ -171,17 +199,23 @@ def _pick(fields: Fields, name: str | None) -> Any:
 
     Only the field is made into an object: what else the line holds may be of any size.
     """
-    if name is None:
-        return None
     try:
-        if name in fields:
-            return payloads.decode(fields[name])
-        *path, last = name.split(".")
-        for part in path:
-            fields = json_text.members(bytes(fields[part]))
-        return payloads.decode(fields[last])
-    except (KeyError, ValueError, RecursionError):
+        found = _member(fields, name)
+        return None if found is None else payloads.decode(found)
+    except (ValueError, RecursionError):
         return None
+
+
+def _member(fields: Fields, name: str | None) -> msgspec.Raw | None:
+    """Return a field as it stands. Raises ValueError, RecursionError."""
+    if name is None or name in fields:
+        return None if name is None else fields[name]
+    *path, last = name.split(".")
+    for part in path:
+        if part not in fields:
+            return None
+        fields = json_text.members(bytes(fields[part]))
+    return fields.get(last)
 
 
 def _json_in(value: object) -> bytes | None:

@@ -63,12 +63,45 @@ def test_fields_are_part_of_the_key_where_there_are_any() -> None:
     """With others, an import begins anew; keys of earlier imports stay."""
     keys = [
         Jsonl(type_="t", **options).key
-        for options in ({}, {"unwrap": "log"}, {"fields": {"run_id": "r"}}, {"fields": {"agent": "r"}})
+        for options in (
+            {},
+            {"unwrap": "log"},
+            {"fields": {"run_id": "r"}},
+            {"fields": {"agent": "r"}},
+            {"records": "r"},
+        )
     ]
-    assert len(set(keys)) == 4
+    assert len(set(keys)) == 5
     assert keys[0] == 'jsonl ["t",null,null,null,null,null,null]'
     with pytest.raises(InvalidEvent, match="no envelope field"):
         Jsonl(type_="t", fields={"event_id": "id"})
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (b'{"Records":[{"n":1},{"n":2},{"n":1}]}', [{"n": 1}, {"n": 2}, {"n": 1}]),
+        (b'{"Records":[]}', []),
+        (b'{"Records":"none"}', [{"Records": "none"}]),
+        (b'{"n":3}', [{"n": 3}]),
+    ],
+)
+def test_a_list_in_a_line_is_so_many_events(line: bytes, expected: list[Any]) -> None:
+    """Each with an id of its own, the same each time; another occurrence of the line is others."""
+    format_ = Jsonl(type_="t", records="Records")
+    made, again, other = (format_.envelopes(line, "s", occurrence) for occurrence in (0, 0, 1))
+    assert [json.loads(bytes(each.payload)) for each in made] == expected
+    assert made == again
+    assert len({each.event_id for each in (*made, *other)}) == 2 * len(expected)
+
+
+def test_of_a_list_with_a_bad_record_it_is_said_which(tmp_path: Path) -> None:
+    """The whole line goes to quarantine: it can be tried again."""
+    format_ = Jsonl(type_="t", records="all.records", time_field="ts")
+    with pytest.raises(InvalidEvent, match=r"record 2 of 2 in 'all\.records': there is no time field 'ts'"):
+        format_.envelopes(b'{"all":{"records":[{"ts":1768480245},{}]}}', "s", 0)
+    with pytest.raises(InvalidEvent, match="record 1 of 1"):
+        format_.envelopes(b'{"all":{"records":[7]}}', "s", 0)
 
 
 def test_the_command(root: Path, run: Run, tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_a_key_that_is_none_has_no_format(key: str) -> None:
     [
         {"type_": "t"},
         {"type_": "t", "unwrap": "log"},
-        {"type_": "t", "unwrap": "log", "fields": {"run_id": "trace.id"}},
+        {"type_": "t", "unwrap": "log", "fields": {"run_id": "trace.id"}, "records": "Records"},
         {"type_": "t", "time_field": "t", "time_zone": "Asia/Tokyo"},
         {"type_field": "k", "time_field": "a.b", "id_field": "i", "source": "s", "workspace": "w"},
     ],
