@@ -55,7 +55,19 @@ class Watcher:
 def watching(root: Path, *options: str, prefix: Sequence[str] = ()) -> Iterator[Watcher]:
     """Run it for the length of the block; `prefix` is a command that runs it."""
     out, err = root.parent / f"{root.name}.watch.out", root.parent / f"{root.name}.watch.err"
-    command = [*prefix, sys.executable, "-m", "eventlog", "index", "--watch", "--root", str(root), *options]
+    command = [
+        *prefix,
+        sys.executable,
+        "-m",
+        "eventlog",
+        "index",
+        "--watch",
+        "--every",
+        "0",
+        "--root",
+        str(root),
+        *options,
+    ]
     with out.open("wb") as to_out, err.open("wb") as to_err:
         process = subprocess.Popen(command, stdout=to_out, stderr=to_err)
     try:

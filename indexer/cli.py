@@ -27,7 +27,7 @@ from eventlog.format import timestamps
 from eventlog.indexer import replay as replaying
 from eventlog.indexer.index.index_file import DEFAULT_TIMEOUT_S
 from eventlog.indexer.indexer import Counted, Indexer
-from eventlog.indexer.summary import Summary
+from eventlog.indexer.summary import EVERY_S, Summary
 from eventlog.indexer.views import sources
 from eventlog.log import clock
 
@@ -46,10 +46,20 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--watch", "watching", is_flag=True, help="Keep running, and index events as they are written.")
 @click.option("--poll", is_flag=True, help="With --watch: no file notifications (network file systems).")
 @click.option("--quiet", is_flag=True, help="Print problems only.")
+@click.option(
+    "--every",
+    "every_s",
+    default=EVERY_S,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="With --watch: seconds between two reports; 0 reports each batch.",
+)
 @_WAIT
 @_JSON
 @root_option
-def index(watching: bool, poll: bool, quiet: bool, wait_s: float, as_json: bool, root: str | None) -> None:
+def index(
+    watching: bool, poll: bool, quiet: bool, every_s: float, wait_s: float, as_json: bool, root: str | None
+) -> None:
     """Index the new events of the log.
 
     With --watch, what was indexed is summed up now and then.
@@ -80,7 +90,7 @@ def index(watching: bool, poll: bool, quiet: bool, wait_s: float, as_json: bool,
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     say(f"watching {folder}; stop with Ctrl-C")
-    summary = Summary(report)
+    summary = Summary(report, every_s=every_s)
     watch(indexer, stop, poll=poll, say=say, on_batch=summary.add)
     summary.close()
 

@@ -7,19 +7,26 @@ from collections.abc import Callable
 
 from eventlog.indexer.indexer import Counted
 
-#: At most one report in this time.
+#: At most one report in this time, if nothing else is asked for.
 EVERY_S = 10.0
 
 
 class Summary:
-    """Adds up batches, and reports the sum: the first batch at once, later ones every EVERY_S seconds.
+    """Adds up batches, and reports the sum: the first batch at once, later ones every `every_s` seconds.
 
     `add` is called for each batch, also for one without new lines; then what is left is reported in time. `close`
     reports the rest.
     """
 
-    def __init__(self, report: Callable[[Counted], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        report: Callable[[Counted], None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        every_s: float = EVERY_S,
+    ) -> None:
         self._report = report
+        self._every_s = every_s
         self._clock = clock
         self._sum = Counted()
         self._next_s = clock()
@@ -35,6 +42,6 @@ class Summary:
     def close(self) -> None:
         """Report what was not reported yet, if anything."""
         if self._sum.bytes:
-            self._next_s = self._clock() + EVERY_S
+            self._next_s = self._clock() + self._every_s
             done, self._sum = self._sum, Counted()
             self._report(done)

@@ -43,8 +43,14 @@ def bucket(unit: str, moment: str, zone: tzinfo | None) -> str:
     return f"{start} - {offset}" if unit == "hour" else start
 
 
-def started(unit: str, start: datetime, zone: tzinfo | None) -> datetime:
-    """Return the start that `bucket` has computed as a time with its zone."""
+def started(unit: str, start: datetime | str, zone: tzinfo | None) -> datetime:
+    """Return the start that `bucket` has computed as a time with its zone.
+
+    DuckDB gives texts for what Python has no time for: `0001-12-31 (BC)` begins with the year 1 here, and what comes
+    after the year 9999 with its end.
+    """
+    if not isinstance(start, datetime):
+        return (datetime.min if "BC" in start else datetime.max).replace(tzinfo=UTC)
     if zone is UTC or unit == "hour":
         return timestamps.in_zone(start.replace(tzinfo=UTC), zone)
     return _local(start.replace(tzinfo=None), zone)

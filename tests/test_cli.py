@@ -25,6 +25,8 @@ LEAVES = [
     ("tail",),
     ("import", "jsonl"),
     ("import", "claude-code"),
+    ("quarantine", "list"),
+    ("quarantine", "retry"),
     ("index",),
     ("replay",),
     ("status",),

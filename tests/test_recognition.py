@@ -54,7 +54,7 @@ def test_a_file_of_another_program_is_refused_by_name(
     path = write(tmp_path / "logs" / "a.jsonl", *lines)
     for given in (path, path.parent):
         assert command(["import", name, str(given), "--root", str(root)]) == 1
-        assert capsys.readouterr().err == f"error: nothing was imported; {path}: {advice} {given}\n"
+        assert capsys.readouterr().err == f"error: nothing was imported; {path}: {advice} --root {root} {given}\n"
     assert not (root / "log").exists()
 
 
@@ -77,7 +77,7 @@ def test_in_a_mixed_folder_files_of_others_are_passed_over(
     assert command(["import", "claude-code", str(folder), "--root", str(root)]) == 0
     assert capsys.readouterr().err == (
         f"2 files of another program passed over; {folder / 'a.jsonl'}: "
-        f"this looks like Toy; try: eventlog import toy {folder / 'a.jsonl'}\n"
+        f"this looks like Toy; try: eventlog import toy --root {root} {folder / 'a.jsonl'}\n"
     )
     assert [msgspec.json.decode(event.payload) for _, event in read_events(root, "claude_code")] == [CLAUDE]
 

@@ -35,9 +35,9 @@ def once(data: bytes) -> bytes:
     return msgspec.json.encode(_first_members(data.decode()))
 
 
-def members(data: bytes) -> dict[str, msgspec.Raw]:
+def members(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
     """Return the members of a JSON object, of a repeated one the first. Raises ValueError, RecursionError."""
-    return _fields.decode(once(data))
+    return _fields.decode(once(bytes(data)))
 
 
 def may_repeat(data: bytes, encoded: bytes) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -220,20 +219,19 @@ def _started_again(snapshot: RootSnapshot, facts: _Facts) -> Iterator[Finding]:
 
 
 def _unfit(root: Path) -> Iterator[Finding]:
-    show = "SELECT unfit, count(*) FROM {} WHERE unfit IS NOT NULL GROUP BY ALL"
     try:
         with IndexReader(root, wait_s=_WAIT_S).trusted(timeout_s=_QUERY_S) as connection:
             counts = typed.count_unfit(connection)
     except (QueryFailed, IndexBusy):
         yield note(
             f"not looked for values that do not fit their columns: that takes more than {_QUERY_S:g} s",
-            f"eventlog sql {shlex.quote(show.format('…'))} counts those of an event type",
+            "eventlog sql 'SELECT unfit, count(*) FROM … GROUP BY ALL' counts those of a type",
         )
         return
     for event_type, events in counts.items():
         yield note(
             f"{counted(events, 'event')} of {event_type} with values that do not fit their columns, which are NULL",
-            f"eventlog sql {shlex.quote(show.format(ident(event_type)))} shows them",
+            f"eventlog sql 'SELECT unfit, count(*) FROM {ident(event_type)} GROUP BY ALL' shows them",
         )
 
 

@@ -299,4 +299,4 @@ def test_a_backup_without_a_destination_is_a_usage_error(run: Run) -> None:
     for arguments in (["backup"], ["backup", "--verify"]):
         done = run(*arguments)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "Missing argument 'DEST'" in done.stderr
+        assert "missing argument 'DEST'" in done.stderr

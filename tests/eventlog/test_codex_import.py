@@ -123,12 +123,13 @@ def test_rollouts_are_refused_by_other_sources_and_others_by_codex(
     transcript = write(tmp_path / "claude/b.jsonl", [{"type": "user", "uuid": "u", "sessionId": "s", "message": {}}])
     assert command(["import", "claude-code", str(rollout.parent), "--root", str(root)]) == 1
     assert capsys.readouterr().err == (
-        f"error: nothing was imported; {rollout}: this looks like Codex; try: eventlog import codex {rollout.parent}\n"
+        f"error: nothing was imported; {rollout}: this looks like Codex; "
+        f"try: eventlog import codex --root {root} {rollout.parent}\n"
     )
     assert imported(root, transcript) == 1
     assert capsys.readouterr().err == (
         f"error: nothing was imported; {transcript}: this looks like Claude Code; "
-        f"try: eventlog import claude-code {transcript}\n"
+        f"try: eventlog import claude-code --root {root} {transcript}\n"
     )
     assert imported(root, tmp_path) == 0
     assert sessions(root) == [PARENT] * 3

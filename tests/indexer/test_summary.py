@@ -40,3 +40,12 @@ def test_what_is_left_is_reported_without_new_lines() -> None:
     now_s = EVERY_S
     summary.add(Counted())
     assert reports == [1, 2]
+
+
+def test_each_batch_is_reported_if_that_is_asked_for() -> None:
+    """By `--every 0`."""
+    reports: list[int] = []
+    summary = Summary(lambda done: reports.append(done.events), clock=lambda: 0.0, every_s=0)
+    for events in (1, 2, 3):
+        summary.add(Counted(events=events, bytes=1))
+    assert reports == [1, 2, 3]

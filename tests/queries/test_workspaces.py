@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from eventlog.config import Config
 from eventlog.errors import IndexBusy, QueryFailed
 from eventlog.format import ids
+from eventlog.importers import sources
 from eventlog.indexer.index import index_file
 from eventlog.indexer.views import projections
 from eventlog.queries.access import checked_versions, confinement, functions, workspace
@@ -263,6 +264,8 @@ def test_the_fence_is_looked_at_in_a_plan(store: ReadStore, monkeypatch: pytest.
 )  # fmt: skip
 def test_views_of_a_type_scan_that_type_only(store: ReadStore, view: str, event_type: str) -> None:
     """Below the fence: otherwise they would read the payloads of all types."""
+    with duckdb.connect(str(index_file.index_path(store.root))) as connection:
+        projections.read_sources(connection, sources.event_types())
     with IndexReader(store.root, workspace="mine").trusted(views=[view]) as connection:
         ((_, plan),) = connection.execute(f"EXPLAIN (FORMAT json) FROM {view}").fetchall()
     assert re.search(

@@ -89,6 +89,12 @@ def tool_failed(payload: dict[str, Any]) -> bool:
     return payload.get("ok") is False or text(payload.get("error_type")) is not None
 
 
+def _tool_ok(payload: dict[str, Any]) -> bool | None:
+    """None where `ok` is there and neither true nor false."""
+    ok = payload.get("ok", True)
+    return False if tool_failed(payload) else True if ok is True else None
+
+
 def started(timestamp: datetime, duration_ms: float | None) -> datetime:
     """The start of what was written at its end; the end, where a duration is impossible: negative, or over 30 years."""
     if duration_ms is None or not 0 <= duration_ms <= MS_MAX:
@@ -149,7 +155,7 @@ def _recorded_tool(event: Event) -> ToolCall:
         timestamp=started(event.timestamp, duration),
         finished=event.timestamp,
         duration_ms=duration,
-        ok=not tool_failed(payload),
+        ok=_tool_ok(payload),
         error_type=text(payload.get("error_type")),
     )
 
