@@ -225,13 +225,14 @@ def _unfit(root: Path) -> Iterator[Finding]:
     except (QueryFailed, IndexBusy):
         yield note(
             f"not looked for values that do not fit their columns: that takes more than {_QUERY_S:g} s",
-            "eventlog sql 'SELECT unfit, count(*) FROM … GROUP BY ALL' counts those of a type",
+            "eventlog sql 'SELECT unfit, count(*) FROM … WHERE unfit IS NOT NULL GROUP BY ALL' counts those of a type",
         )
         return
     for event_type, events in counts.items():
         yield note(
             f"{counted(events, 'event')} of {event_type} with values that do not fit their columns, which are NULL",
-            f"eventlog sql 'SELECT unfit, count(*) FROM {ident(event_type)} GROUP BY ALL' shows them",
+            f"eventlog sql 'SELECT unfit, count(*) FROM {ident(event_type)} "
+            "WHERE unfit IS NOT NULL GROUP BY ALL' shows them",
         )
 
 
