@@ -9,8 +9,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,32 +80,40 @@ def import_() -> None:
     """
 
 
-def _envelope_field_options(command: F) -> F:
-    """Add `--run-field` and its like."""
-    for name, field in reversed(ENVELOPE_FIELDS.items()):
-        command = click.option(f"--{name}-field", metavar="F", help=f"The field that holds the {field}.")(command)
+def jsonl_options(command: F) -> F:
+    """Add the options that say how a JSON line is read; the command gets them for `jsonl_arguments`."""
+    for name, metavar, help_ in reversed(_JSONL_OPTIONS):
+        command = click.option(name, metavar=metavar, help=help_)(command)
     return command
+
+
+_JSONL_OPTIONS = (
+    ("--type", "T", "The event type of all lines."),
+    ("--type-field", "F", "The field that holds the type; PushEvent becomes push_event."),
+    ("--time-field", "F", "The field that holds the time: ISO 8601, or a number of one reading."),
+    ("--time-format", "F", "How it is written: s, ms, us, ns, iso, dotnet, filetime, webkit, or as %d/%m/%Y."),
+    ("--time-zone", "Z", "The zone of times without an offset, such as Europe/Berlin; UTC, if not given."),
+    ("--id-field", "F", "The field that identifies an event."),
+    ("--unwrap", "F", "The field whose text is the event as JSON: log, in the logs of containers."),
+    ("--records", "F", "The field whose list holds the events: Records, in CloudTrail's files."),
+    *((f"--{name}-field", "F", f"The field that holds the {field}.") for name, field in ENVELOPE_FIELDS.items()),
+)
+
+
+def jsonl_arguments(options: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return the arguments of Jsonl for the options that were given. Raises click.UsageError."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    fields = {field: given.pop(f"{name}_field", None) for name, field in ENVELOPE_FIELDS.items()}
+    if fields := {field: name for field, name in fields.items() if name is not None}:
+        given["fields"] = fields
+    if "type" in given and "type_field" in given:
+        raise click.UsageError("give either --type T or --type-field F")
+    return {"type_" if name == "type" else name: value for name, value in given.items()}
 
 
 @import_.command(name="jsonl")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--type", "type_", metavar="T", help="The event type of all lines.")
-@click.option("--type-field", metavar="F", help="The field that holds the type; PushEvent becomes push_event.")
-@click.option("--time-field", metavar="F", help="The field that holds the time: ISO 8601, or a number of one reading.")
-@click.option(
-    "--time-format",
-    metavar="F",
-    help="How it is written: s, ms, us, ns, iso, dotnet, filetime, webkit, or as %d/%m/%Y.",
-)
-@click.option(
-    "--time-zone", metavar="Z", help="The zone of times without an offset, such as Europe/Berlin; UTC, if not given."
-)
-@click.option("--id-field", metavar="F", help="The field that identifies an event.")
-@click.option(
-    "--unwrap", metavar="F", help="The field whose text is the event as JSON: log, in the logs of containers."
-)
-@click.option("--records", metavar="F", help="The field whose list holds the events: Records, in CloudTrail's files.")
-@_envelope_field_options
+@jsonl_options
 @click.option("--source", metavar="NAME", help="What identifies the file; its full path, if not given.")
 @click.option("--workspace", help="Import into this workspace.")
 @click.option("--agent", help="Attribute to this agent.")
@@ -117,18 +124,10 @@ def jsonl(
     files: tuple[str, ...],
     following: bool,
     root: str | None,
-    type_: str | None,
-    type_field: str | None,
-    time_field: str | None,
-    time_format: str | None,
-    time_zone: str | None,
-    id_field: str | None,
-    unwrap: str | None,
-    records: str | None,
     source: str | None,
     workspace: str | None,
     agent: str | None,
-    **fields: str | None,
+    **options: str | None,
 ) -> None:
     """Import JSON lines or arrays of objects.
 
@@ -143,34 +142,22 @@ def jsonl(
     Example:
       eventlog import jsonl events.jsonl --type-field type --time-field created_at --id-field id
     """
-    if (type_ is None) == (type_field is None):
+    given = jsonl_arguments(options)
+    if not {"type_", "type_field"} & given.keys():
         raise click.UsageError("give either --type T or --type-field F")
-    if time_field is None and (time_format or time_zone):
+    if "time_field" not in given and {"time_format", "time_zone"} & given.keys():
         raise click.UsageError("--time-format and --time-zone are for a --time-field F")
-    format_ = Jsonl(
-        type_=type_,
-        type_field=type_field,
-        time_field=time_field,
-        time_format=time_format,
-        time_zone=time_zone,
-        id_field=id_field,
-        unwrap=unwrap,
-        records=records,
-        source=source,
-        workspace=workspace,
-        agent=agent,
-        fields={ENVELOPE_FIELDS[name.removesuffix("_field")]: field for name, field in fields.items() if field},
-    )
+    format_ = Jsonl(source=source, workspace=workspace, agent=agent, **given)
     if pipe.NAME in files:
         if following or len(files) > 1:
             raise click.UsageError("- is standard input: it is read to its end, and alone")
-        with _importing(root, format_) as importer:
+        with importing(import_settings(root), format_) as importer:
             _finish(importer.run_pipe(sys.stdin.buffer))  # type: ignore[arg-type]  # typeshed: BinaryIO
         return
     named = _Named(files)
     if not following:
         named.check()
-    if time_field is None:
+    if "time_field" not in given:
         _hint_time_field(named.find())
     _import(root, format_, named.find, following, named.unreadable)
 
@@ -293,19 +280,20 @@ def _import(
     unreadable: Sequence[str] = (),
 ) -> None:
     """Import what `find` finds; `unreadable` has messages about folders, after it was called."""
-    with _importing(root, format_) as importer:
+    with importing(import_settings(root), format_) as importer:
         if following:
             _follow(importer, find)
         else:
             _import_once(importer, find(), unreadable)
 
 
-def _importing(root: str | None, format_: Format) -> AbstractContextManager[Importer]:
+def import_settings(root: str | None) -> config.Config:
+    """Return the settings to import with. Raises ConfigError where eventlog is turned off."""
     _warn_of_sources()
     settings = configured(root, strict=True)
     if settings.mode is config.Mode.OFF:
         raise ConfigError("eventlog is turned off (mode off, or an empty EVENTLOG_DIR); turn it on to import")
-    return importing(settings, format_)
+    return settings
 
 
 def _import_once(importer: Importer, paths: list[Path], unreadable: Sequence[str]) -> None:

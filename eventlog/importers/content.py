@@ -50,7 +50,7 @@ class Content:
         except OSError as error:
             self._file.close()
             raise ImportFailed(f"{path}: cannot be read: {error.strerror or error}") from error
-        self.file = f"{stat.st_dev}:{stat.st_ino}"
+        self.file = id_of(stat)
         self.version = stat.st_size, stat.st_mtime_ns
 
     def __enter__(self) -> Content:
@@ -156,10 +156,14 @@ def fingerprint(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
+def id_of(stat: os.stat_result) -> str:
+    """Return which file it is, by its device and inode: `2049:131`."""
+    return f"{stat.st_dev}:{stat.st_ino}"
+
+
 def file_of(path: Path | str) -> str | None:
     """Return which file stands at a path, as `2049:131`; None where there is none."""
     try:
-        stat = os.stat(path)
+        return id_of(os.stat(path))
     except OSError:
         return None
-    return f"{stat.st_dev}:{stat.st_ino}"

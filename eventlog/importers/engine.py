@@ -10,7 +10,6 @@ is not appended again (eventlog.importers.positions).
 
 from __future__ import annotations
 
-import base64
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,30 +17,24 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
-from typing import NamedTuple
 
 import msgspec
 
 from eventlog.config import Config
-from eventlog.errors import ImportFailed, InvalidEvent
-from eventlog.format import control, envelope, ids, timestamps
-from eventlog.format.envelope import Envelope
-from eventlog.importers import checkpoints, foreign_types
-from eventlog.importers.content import Content, file_of
+from eventlog.errors import ImportFailed
+from eventlog.format import control
+from eventlog.importers import checkpoints, events, foreign_types
+from eventlog.importers.content import Content, id_of
 from eventlog.importers.followed import Followed
 from eventlog.importers.identity import Part, part_of_pipe, parts_of_log, parts_of_session
 from eventlog.importers.pipe import Pipe
 from eventlog.importers.positions import Count, Position, Positions, digest_of
 from eventlog.importers.reading import Line, Reading
-from eventlog.importers.records import Record, path_name, split_records
+from eventlog.importers.records import path_name, split_records
 from eventlog.importers.sources import Format
-from eventlog.log import blob_store
 from eventlog.record.recorder import Recorder
 
-REJECTED_EVENT = "import_rejected"
-
 _BATCH_BYTES = 1024 * 1024
-_RAW_KEPT_BYTES = 64 * 1024
 #: How often a followed source that grows gets a checkpoint.
 _CHECKPOINT_S = 60.0
 
@@ -172,12 +165,13 @@ class Importer:
 
     def _is_unchanged(self, path: Path, done: Imported) -> bool:
         """Say whether all of a file was imported, and it has not changed since."""
-        file = file_of(path)
-        if file is None:
+        try:
+            stat = path.stat()
+        except OSError:
             return False
-        stat, name = path.stat(), path_name(path)
-        for position in self._positions.in_file(file):
-            is_same = (position.path, position.size, position.changed_ns) == (name, stat.st_size, stat.st_mtime_ns)
+        now = path_name(path), stat.st_size, stat.st_mtime_ns
+        for position in self._positions.in_file(id_of(stat)):
+            is_same = (position.path, position.size, position.changed_ns) == now
             if is_same and position.begun_ns is None:
                 done.skipped_bytes += position.offset
                 return True
@@ -212,8 +206,7 @@ class Importer:
         logged = set() if part.cut_off_ns is None else checkpoints.ids_since(root, part.cut_off_ns)
         done.skipped_bytes += part.position.offset
         if not part.position.counted:
-            with self._positions.step():
-                self._count_before(part.content, part.position)
+            self._count_before(part.content, number)
         reading, lines = Reading(part.content, part.position.offset), None
         while lines is not None or not reading.ended:
             if lines is None:
@@ -250,26 +243,30 @@ class Importer:
                 if occurrence < count.imported:
                     continue
                 count.imported = occurrence + 1
-                events, reason = self._events(record, line.length, position.name, occurrence)
-                for each in events:
+                made, reason = events.of_record(self._format, record, line.length, position.name, occurrence)
+                for each in made:
                     if each.event_id not in logged:
                         batch.add(each)
                         done.count(each.event_type, reason)
         batch.write()
         self._positions.count(position, counts)
 
-    def _count_before(self, content: Content, position: Position) -> None:
+    def _count_before(self, content: Content, number: int) -> None:
         """Count the records before a position that only the log knows of."""
-        counts: dict[int, Count] = {}
-        for line in content.lines(0):
-            if line.end - line.terminated > position.offset:
-                break
-            for record in split_records(line):
-                count = counts.setdefault(digest_of(record.data), Count())
-                count.imported = count.passed = count.passed + 1
-        self._positions.count(position, counts)
-        position.counted = True
-        self._positions.save(position)
+        with self._positions.step():
+            position = self._positions.get(number)
+            if position.counted:  # another import has done it
+                return
+            counts: dict[int, Count] = {}
+            for line in content.lines(0):
+                if line.end - line.terminated > position.offset:
+                    break
+                for record in split_records(line):
+                    count = counts.setdefault(digest_of(record.data), Count())
+                    count.imported = count.passed = count.passed + 1
+            self._positions.count(position, counts)
+            position.counted = True
+            self._positions.save(position)
 
     def _note(self, reading: Reading, position: Position, *, following: bool) -> None:
         """Note what is known of a file after a step, and log it now and then."""
@@ -287,40 +284,6 @@ class Importer:
             self._recorder.record([made])
             position.checkpoint, position.checkpoint_offset = made.event_id, position.offset
 
-    # -- one record ------------------------------------------------------------------------
-
-    def _events(self, record: Record, length: int, source: str, occurrence: int) -> tuple[list[_Made], str | None]:
-        """Return the events of a record, and why if it only holds a line for quarantine."""
-        reason = record.reason
-        if reason is None:
-            try:
-                made = self._format.envelopes(record.data, source, occurrence)
-                return [_encoded(each, record.data) for each in made], None
-            except InvalidEvent as error:
-                reason = str(error)
-            except msgspec.ValidationError:
-                reason = "not a JSON object"
-            except (ValueError, RecursionError) as error:
-                reason = f"not JSON: {error}"
-        rejected = _rejected(self._format, source, record.data, length, occurrence, reason)
-        return [_Made(rejected.event_id, REJECTED_EVENT, envelope.encode(rejected))], reason
-
-
-class _Made(NamedTuple):
-    """An event of a record, as it is appended."""
-
-    event_id: str
-    event_type: str
-    line: bytes
-
-
-def _encoded(made: Envelope, data: bytes) -> _Made:
-    """Return the line of an event that a record gave. Raises InvalidEvent for a control event."""
-    control.check(made.event_type, control.Role.AGENT)
-    if blob_store.may_have_lookalikes(data):  # a foreign line cannot refer to one of our chunks
-        made = msgspec.structs.replace(made, payload=msgspec.Raw(blob_store.escape_lookalikes(bytes(made.payload))))
-    return _Made(made.event_id, made.event_type, envelope.encode(made))
-
 
 class _Batch:
     """Gathers lines per event type, to write them in few calls."""
@@ -330,7 +293,7 @@ class _Batch:
         self._lines: dict[str, list[bytes]] = {}
         self._size = 0
 
-    def add(self, made: _Made) -> None:
+    def add(self, made: events.Made) -> None:
         self._lines.setdefault(made.event_type, []).append(made.line)
         self._size += len(made.line)
         if self._size >= _BATCH_BYTES:
@@ -341,29 +304,6 @@ class _Batch:
             self._recorder.record_lines(event_type, lines)
         self._lines.clear()
         self._size = 0
-
-
-def _rejected(format_: Format, source: str, data: bytes, length: int, occurrence: int, reason: str) -> Envelope:
-    """Make the event that keeps a foreign record which is none, verbatim."""
-    importer = format_.key
-    kept: dict[str, str]
-    try:
-        kept = {"raw": data.decode()}
-    except UnicodeDecodeError:
-        kept = {"raw_base64": base64.b64encode(data).decode()}
-    if len(data) > envelope.MAX_LINE_BYTES // 8:  # escaping may cost six bytes for one
-        kept = {"raw_base64": base64.b64encode(data[:_RAW_KEPT_BYTES]).decode()}
-    payload = {"importer": importer, "source": source, "reason": reason[:1000], "length": length, **kept}
-    return Envelope(
-        event_id=ids.derived_id(
-            0, REJECTED_EVENT, importer, source, data, str(occurrence), workspace=format_.workspace
-        ),
-        event_type=REJECTED_EVENT,
-        timestamp=timestamps.UNKNOWN,
-        workspace=format_.workspace,
-        agent=format_.agent,
-        payload=envelope.encode_payload(payload),
-    )
 
 
 @contextmanager

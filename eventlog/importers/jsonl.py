@@ -26,6 +26,9 @@ _ODD = re.compile(r"[^a-z0-9_.-]+")
 TIME_FIELDS = ("timestamp", "@timestamp", "ts", "time", "created_at", "EventTime", "datetime", "date")
 
 
+_KEY = "jsonl "
+#: The options in the order in which they stand in a key; further ones are in an object behind them.
+_IN_KEY = ("type_", "type_field", "time_field", "id_field", "source", "workspace", "agent", "time_format", "time_zone")
 #: The envelope fields that a field of the line may give, by the names of their options (`--run-field`).
 ENVELOPE_FIELDS = {
     "run": "run_id",
@@ -86,8 +89,9 @@ class Jsonl:
         self.workspace = workspace
         self.agent = agent or None
         self._times = Times(time_format, time_zone)
+        # The key of earlier imports stays what it was: options that came later are there only where they are given.
         options: list[object] = [type_, type_field, time_field, id_field, source, workspace, self.agent]
-        if time_format is not None or time_zone is not None:  # the key of earlier imports stays what it was
+        if time_format is not None or time_zone is not None:
             if time_field is None:
                 raise InvalidEvent("a time format or a time zone is for a time field; name it")
             options += [time_format, time_zone]
@@ -99,7 +103,22 @@ class Jsonl:
         more = {"unwrap": unwrap, "fields": self._envelope_fields, "records": records}
         if given := {name: value for name, value in more.items() if value}:
             options.append(given)
-        self.key = f"jsonl {msgspec.json.encode(options).decode()}"
+        self.key = _KEY + msgspec.json.encode(options).decode()
+
+    @classmethod
+    def of_key(cls, key: str, **changed: Any) -> Jsonl | None:
+        """Return the format with this key, but for some options, such as `time_field`; None for another key.
+
+        Raises InvalidEvent for options that exclude each other.
+        """
+        try:
+            given = msgspec.json.decode(key.removeprefix(_KEY), type=list[str | dict[str, Any] | None])
+            more = given.pop() if given and isinstance(given[-1], dict) else None
+            options: dict[str, Any] = dict(zip(_IN_KEY, given, strict=False)) | (more if isinstance(more, dict) else {})
+            is_known = key.startswith(_KEY) and cls(**options).key == key
+        except (msgspec.MsgspecError, TypeError, InvalidEvent):  # of another importer, or of another version
+            return None
+        return cls(**(options | changed)) if is_known else None
 
     def source_name(self, path: Path) -> str:
         """The given name, else the file's full path without an ending for compression.

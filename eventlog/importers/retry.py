@@ -13,20 +13,18 @@ The ids of the events are those of an import of the file: they hold how often th
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from eventlog.errors import InvalidEvent
 from eventlog.format import envelope, ids, timestamps
 from eventlog.format.envelope import Envelope
-from eventlog.importers import engine, sources
-from eventlog.importers.engine import REJECTED_EVENT
+from eventlog.importers import events, sources
+from eventlog.importers.events import REJECTED_EVENT, Made, Rejected
 from eventlog.importers.jsonl import Jsonl
 from eventlog.importers.records import SourceLine, split_records
 from eventlog.importers.sources import Format
@@ -37,47 +35,9 @@ RECOVERED_EVENT = "import_recovered"
 #: Of records with the same bytes in one file, so many are told apart.
 _OCCURRENCES_MAX, _HASHED_MAX_BYTES = 10_000, 256 * 1024 * 1024
 _REASON_CHARS = 200
-_JSONL = "jsonl "
-#: In the order in which they stand in a key; further ones are in an object behind them.
-_JSONL_OPTIONS = (
-    "type_", "type_field", "time_field", "id_field", "source", "workspace", "agent", "time_format", "time_zone",
-)  # fmt: skip
-_JsonlKey = list[str | dict[str, Any] | None]
-
 #: Makes a format of the key of the one that rejected a record, and of the workspace and the agent of its event; None
 #: where there is no such format.
 FormatOf = Callable[[str, str | None, str | None], Format | None]
-
-
-class Rejected(msgspec.Struct, frozen=True):
-    """Payload of `import_rejected`: a record as it stood in its source, or the first part of a long one.
-
-    `length` is that of its line, in bytes.
-    """
-
-    importer: str
-    source: str
-    reason: str = ""
-    length: int = 0
-    raw: str | None = None
-    raw_base64: str | None = None
-    occurrence: int | None = None
-
-    @property
-    def data(self) -> bytes | None:
-        """The bytes of the record; None where they are not there."""
-        try:
-            if self.raw is not None:
-                return self.raw.encode()
-            return None if self.raw_base64 is None else base64.b64decode(self.raw_base64, validate=True)
-        except (binascii.Error, ValueError):
-            return None
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether the log has only the beginning of the record."""
-        data = self.data
-        return data is None or (self.raw is None and len(data) == engine._RAW_KEPT_BYTES < self.length)
 
 
 class Retried(msgspec.Struct):
@@ -170,7 +130,7 @@ def _recovered_before(root: str) -> Iterator[tuple[Envelope, str]]:
             continue
 
 
-def _recovered(event: Envelope, format_: Format, events: int) -> Envelope:
+def _recovered(event: Envelope, format_: Format, made: int) -> Envelope:
     """Return the event that says that a rejected record has become events."""
     return Envelope(
         event_id=ids.derived_id(0, RECOVERED_EVENT, event.event_id, workspace=event.workspace),
@@ -178,19 +138,18 @@ def _recovered(event: Envelope, format_: Format, events: int) -> Envelope:
         timestamp=timestamps.UNKNOWN,
         workspace=event.workspace,
         agent=event.agent,
-        payload=envelope.encode_payload({"rejected": event.event_id, "importer": format_.key, "events": events}),
+        payload=envelope.encode_payload({"rejected": event.event_id, "importer": format_.key, "events": made}),
     )
 
 
-def _made(format_: Format, rejected: Rejected, occurrence: int) -> list[engine._Made]:
+def _made(format_: Format, rejected: Rejected, occurrence: int) -> list[Made]:
     """Return the events of a record. Raises InvalidEvent, ValueError and RecursionError."""
     data = rejected.data or b""
-    made: list[engine._Made] = []
+    made: list[Made] = []
     for record in split_records(SourceLine(data, len(data), len(data), True)):
         if record.reason is not None:
             raise InvalidEvent(record.reason)
-        envelopes = format_.envelopes(record.data, rejected.source, occurrence)
-        made += [engine._encoded(each, record.data) for each in envelopes]
+        made += events.of_format(format_, record.data, rejected.source, occurrence)
     if not made:
         raise InvalidEvent(rejected.reason)
     return made
@@ -198,12 +157,11 @@ def _made(format_: Format, rejected: Rejected, occurrence: int) -> list[engine._
 
 def _occurrence(event: Envelope, rejected: Rejected) -> int | None:
     """Return how often the bytes of a record came before in its source; None where the log has not all of them."""
-    if rejected.is_cut or rejected.occurrence is not None:
-        return None if rejected.is_cut else rejected.occurrence
-    data = rejected.data or b""
-    key = (rejected.importer, rejected.source, data)
+    data = rejected.data
+    if data is None or rejected.is_cut:
+        return None
     for occurrence in range(min(_OCCURRENCES_MAX, _HASHED_MAX_BYTES // (len(data) + 1))):
-        if ids.derived_id(0, REJECTED_EVENT, *key, str(occurrence), workspace=event.workspace) == event.event_id:
+        if events.rejected_id(rejected, data, occurrence, event.workspace) == event.event_id:
             return occurrence
     return None
 
@@ -216,25 +174,7 @@ def known_format(key: str, workspace: str | None, agent: str | None) -> Format |
 
     Its options are those of then: a key holds all of them.
     """
-    return jsonl_format(key) if key.startswith(_JSONL) else _format_of_source(key, workspace, agent)
-
-
-def jsonl_format(key: str, **options: str | None) -> Jsonl | None:
-    """Return the JSON lines format with this key, but for some options, such as `time_field`; None for another key.
-
-    Raises InvalidEvent for options that exclude each other.
-    """
-    try:
-        given = msgspec.json.decode(key.removeprefix(_JSONL), type=_JsonlKey)
-    except msgspec.MsgspecError:
-        return None
-    more = given.pop() if given and isinstance(given[-1], dict) else {}
-    then: dict[str, Any] = dict(zip(_JSONL_OPTIONS, given, strict=False)) | (more if isinstance(more, dict) else {})
-    try:
-        is_known = key.startswith(_JSONL) and Jsonl(**then).key == key
-    except (TypeError, InvalidEvent):  # options that this version does not have
-        return None
-    return Jsonl(**(then | options)) if is_known else None
+    return Jsonl.of_key(key) or _format_of_source(key, workspace, agent)
 
 
 def _format_of_source(key: str, workspace: str | None, agent: str | None) -> Format | None:

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import click
 
-from eventlog import config
+from eventlog.cli.importing import import_settings, jsonl_arguments, jsonl_options
 from eventlog.cli.main import EXIT_FAILED, existing_root, root_option, say, tell, tell_json
 from eventlog.cli.main import Group as Commands
 from eventlog.cli.text import counted, printable
-from eventlog.errors import ConfigError
 from eventlog.format.control import Role
 from eventlog.importers import retry as rejected_records
-from eventlog.importers.retry import Rejected, Retried
+from eventlog.importers.events import Rejected
+from eventlog.importers.jsonl import Jsonl
+from eventlog.importers.retry import Retried
 from eventlog.importers.sources import Format
 from eventlog.queries.cli import options
 from eventlog.queries.cli.options import Context
@@ -75,58 +76,34 @@ def _lines(found: list[Group]) -> list[str]:
 
 
 @quarantine.command()
-@click.option("--type", "type_", metavar="T", help="Of JSON lines: the event type of all lines.")
-@click.option("--type-field", metavar="F", help="Of JSON lines: the field that holds the type.")
-@click.option("--time-field", metavar="F", help="Of JSON lines: the field that holds the time.")
-@click.option("--time-format", metavar="FORMAT", help="Of JSON lines: how the time is written.")
-@click.option("--time-zone", metavar="ZONE", help="Of JSON lines: the zone of times that name none.")
-@click.option("--id-field", metavar="F", help="Of JSON lines: the field that identifies an event.")
-@click.option("--unwrap", metavar="F", help="Of JSON lines: the field that holds the event as a text.")
+@jsonl_options
 @click.option("--of", "source", metavar="SOURCE", help="Only what was rejected of this source, as `list` names it.")
 @options.json_option
 @root_option
-def retry(
-    type_: str | None,
-    type_field: str | None,
-    time_field: str | None,
-    time_format: str | None,
-    time_zone: str | None,
-    id_field: str | None,
-    unwrap: str | None,
-    source: str | None,
-    as_json: bool,
-    root: str | None,
-) -> int:
+def retry(source: str | None, as_json: bool, root: str | None, **given: str | None) -> int:
     """Read again what imports rejected.
 
     What can be read now is appended to the log: after an upgrade that can read it, or with other options than those of
-    the import. The files are not needed: the log has the bytes. What still cannot be read stays in quarantine.
+    the import. The files are not needed: the log has the bytes. What still cannot be read stays in quarantine. Options
+    such as --type are for JSON lines.
 
     \b
     Example:
       eventlog quarantine retry
       eventlog quarantine retry --of /srv/app/app.jsonl --time-field created_at
     """
-    if type_ is not None and type_field is not None:
-        raise click.UsageError("give either --type or --type-field")
-    given = {
-        "type_": type_, "type_field": type_field, "time_field": time_field, "id_field": id_field,
-        "time_format": time_format, "time_zone": time_zone, "unwrap": unwrap,
-    }  # fmt: skip
-    others = {name: value for name, value in given.items() if value is not None}
-    if type_ is not None or type_field is not None:
-        others |= {"type_": type_, "type_field": type_field}  # type: ignore[dict-item]  # None is what they exclude
+    changed = jsonl_arguments(given)
+    if {"type_", "type_field"} & changed.keys():  # they exclude each other
+        changed = {"type_": None, "type_field": None} | changed
 
     def format_of(key: str, workspace: str | None, agent: str | None) -> Format | None:
-        changed = rejected_records.jsonl_format(key, **others) if others else None
-        return changed or rejected_records.known_format(key, workspace, agent)
+        other = Jsonl.of_key(key, **changed) if changed else None
+        return other or rejected_records.known_format(key, workspace, agent)
 
     def wanted(record: Rejected) -> bool:
         return source in (None, record.source)
 
-    settings = config.load(root=existing_root(root), strict=True)
-    if settings.mode is config.Mode.OFF:
-        raise ConfigError("eventlog is turned off (mode off, or an empty EVENTLOG_DIR); turn it on to import")
+    settings = import_settings(existing_root(root))
     recorder = Recorder(settings, role=Role.MAINTENANCE)
     try:
         done = rejected_records.retry(recorder, format_of=format_of, wanted=wanted)

@@ -22,7 +22,8 @@ from eventlog.format import alerts, builtin, envelope, ids, schemas, timestamps
 from eventlog.format.control import RECORDED, WRITERS, Role
 from eventlog.importers import claude_code, foreign_types, sources
 from eventlog.importers.checkpoints import CHECKPOINT_EVENT
-from eventlog.importers.engine import REJECTED_EVENT, importing
+from eventlog.importers.engine import importing
+from eventlog.importers.events import REJECTED_EVENT
 from eventlog.importers.jsonl import Jsonl
 from eventlog.importers.retry import RECOVERED_EVENT
 from eventlog.indexer.alarm import ALARM_EVENT

@@ -46,7 +46,7 @@ def again(root: Path, **options: Any) -> Retried:
 
 
 def with_time_field(key: str, workspace: str | None, agent: str | None) -> Format | None:
-    return retry.jsonl_format(key, time_field="at")
+    return Jsonl.of_key(key, time_field="at")
 
 
 @pytest.fixture
