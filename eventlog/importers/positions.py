@@ -118,7 +118,7 @@ class Positions:
         Raises ImportFailed where it can be neither read nor made.
         """
         self._path = Path(root) / FILE_NAME
-        self._connection = self._open()
+        self._open()
         with self.step():
             self._connection.execute("INSERT OR IGNORE INTO formats (key) VALUES (?)", [format_key])
             ((self._format,),) = self._connection.execute("SELECT id FROM formats WHERE key = ?", [format_key])
@@ -250,7 +250,8 @@ class Positions:
         )
         self._connection.execute(f"DELETE FROM sources WHERE {condition}", values)
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> None:
+        """Open the file; make it anew where it is damaged, or something else than a database."""
         refusal = root_files.refusal(self._path)
         if refusal is not None:
             raise ImportFailed(refusal)
@@ -258,13 +259,13 @@ class Positions:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             os.close(root_files.open_lock(self._path))  # for its owner alone, which SQLite would not make it
             try:
-                return self._connect()
-            except sqlite3.OperationalError:
-                raise
-            except sqlite3.DatabaseError:  # it is none, or damaged
+                self._connect()
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):  # locked, or the disk is full
+                    raise
                 for suffix in ("", "-wal", "-shm", "-journal"):
                     self._path.with_name(FILE_NAME + suffix).unlink(missing_ok=True)
-                return self._connect()
+                self._connect()
         except (sqlite3.Error, OSError) as error:
             raise self._failure(error) from error
 
@@ -274,22 +275,22 @@ class Positions:
         advice = "check its permissions and the disk, or delete it: it is made again from the log"
         return ImportFailed(f"{self._path}: {error}; {advice}")
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = self._connection = sqlite3.connect(self._path, timeout=_WAIT_S, isolation_level=None)
+    def _connect(self) -> None:
+        self._connection = sqlite3.connect(self._path, timeout=_WAIT_S, isolation_level=None)
         try:
-            connection.execute("PRAGMA synchronous = OFF")  # what a power cut costs is looked for after a reboot
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA cache_size = -65536")
-            connection.execute("BEGIN IMMEDIATE")
-            self._prepare(connection)
-            connection.commit()
-        except BaseException:
-            connection.close()
+            # What a power cut costs is looked for after a reboot.
+            for setting in ("synchronous = OFF", "journal_mode = WAL", "cache_size = -65536"):
+                self._connection.execute(f"PRAGMA {setting}")
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._prepare()
+            self._connection.commit()
+        except BaseException:  # also Ctrl-C: nobody else closes it
+            self._connection.close()
             raise
-        return connection
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
+    def _prepare(self) -> None:
         """Make the tables where there are none, or those of another version; look for a reboot."""
+        connection = self._connection
         ((version,),) = connection.execute("PRAGMA user_version")
         if version != _VERSION:
             tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
