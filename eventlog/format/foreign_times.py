@@ -124,19 +124,19 @@ class Times:
         return self._of_number(value)
 
     def _of_number(self, value: float | str) -> datetime:
+        number = _number(value)
+        names = [name for first, end, name in _RANGES if first <= number < end]
+        if len(names) == 1:  # no date of digits is in any of the ranges
+            return UNITS[names[0]].moment(number)
         date = _of_digits(str(value), self._zone)
         if date is not None:
             return date
-        number = _number(value)
-        found = {name: UNITS[name].moment(number) for first, end, name in _RANGES if first <= number < end}
-        if len(found) == 1:
-            return found.popitem()[1]
         if 0 < number < _COUNTERS_END:
             return _EPOCH
-        if not found:
+        if not names:
             raise ValueError(f"no unit puts it between {_FROM.year} and {_TO.year}; name one by --time-format")
-        readings = " or ".join(f"{UNITS[name].text} of {moment:%Y-%m-%d}" for name, moment in found.items())
-        raise ValueError(f"it may be {readings}; say which by --time-format {' or '.join(found)}")
+        readings = " or ".join(f"{UNITS[name].text} of {UNITS[name].moment(number):%Y-%m-%d}" for name in names)
+        raise ValueError(f"it may be {readings}; say which by --time-format {' or '.join(names)}")
 
 
 _times = Times()

@@ -173,6 +173,8 @@ class Jsonl:
 
     def _shared(self, fields: Fields) -> dict[str, Any]:
         """Return the envelope fields that a line gives. Raises InvalidEvent for a value that one cannot have."""
+        if not self._envelope_fields:
+            return {}
         picked = ((name, field, _pick(fields, field)) for name, field in self._envelope_fields.items())
         given = {name: _envelope_value(name, field, value) for name, field, value in picked if value not in (None, "")}
         if given:

@@ -241,3 +241,11 @@ def test_a_transcript_with_an_unlikely_time_has_none() -> None:
         for at in (5, 46037, 639040770450000000)
     ]
     assert {each.timestamp for each in made} == {timestamps.UNKNOWN}
+
+
+def test_no_date_of_digits_is_a_number_of_any_unit() -> None:
+    """So it does not matter which of both is looked for first."""
+    ranges = [unit.numbers() for unit in UNITS.values()]
+    for rest in ("0101", "1231", "0101000000", "1231235959", "0101000000000", "1231235959999"):
+        dates = [int(f"{year}{rest}") for year in range(1980, 2200)]
+        assert not [date for date in dates for first, end in ranges if first <= date < end]
