@@ -80,7 +80,7 @@ def _lines(found: list[Group]) -> list[str]:
 @click.option("--of", "source", metavar="SOURCE", help="Only what was rejected of this source, as `list` names it.")
 @options.json_option
 @root_option
-def retry(source: str | None, as_json: bool, root: str | None, **given: str | None) -> int:
+def retry(source: str | None, as_json: bool, root: str | None, **fields: str | None) -> int:
     """Read again what imports rejected.
 
     What can be read now is appended to the log: after an upgrade that can read it, or with other options than those of
@@ -92,7 +92,7 @@ def retry(source: str | None, as_json: bool, root: str | None, **given: str | No
       eventlog quarantine retry
       eventlog quarantine retry --of /srv/app/app.jsonl --time-field created_at
     """
-    changed = jsonl_arguments(given)
+    changed = jsonl_arguments(fields)
     if {"type_", "type_field"} & changed.keys():  # they exclude each other
         changed = {"type_": None, "type_field": None} | changed
 
