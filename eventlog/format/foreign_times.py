@@ -173,12 +173,12 @@ def _of_digits(digits: str, zone: tzinfo) -> datetime | None:
 
 
 def _of_text(text: str, zone: tzinfo) -> datetime:
-    named = _NAMED_OFFSET.fullmatch(text)
-    if named is not None:
-        text = named["time"] or named["other"]
     try:
         return iso8601.parse(text, zone)
     except ValueError as error:
+        named = _NAMED_OFFSET.fullmatch(text)
+        if named is not None:
+            return iso8601.parse(named["time"] or named["other"], zone)
         for form in _FORMS:
             match = form.fullmatch(text)
             if match is not None:

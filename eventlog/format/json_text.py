@@ -29,15 +29,22 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 def once(data: bytes) -> bytes:
     """Return a JSON object with each of its own names once, the first time. Raises ValueError, RecursionError."""
-    kept = msgspec.json.encode(_fields.decode(data))
-    if len(kept) == len(data) or not may_repeat(data, kept):
-        return data
-    return msgspec.json.encode(_first_members(data.decode()))
+    found, is_once = _members(data)
+    return data if is_once else msgspec.json.encode(found)
 
 
 def members(data: bytes | msgspec.Raw) -> dict[str, msgspec.Raw]:
     """Return the members of a JSON object, of a repeated one the first. Raises ValueError, RecursionError."""
-    return _fields.decode(once(bytes(data)))
+    return _members(bytes(data))[0]
+
+
+def _members(data: bytes) -> tuple[dict[str, msgspec.Raw], bool]:
+    """Return the members of a JSON object, of a repeated one the first, and whether none is repeated."""
+    found = _fields.decode(data)
+    encoded = msgspec.json.encode(found)
+    if len(encoded) == len(data) or not may_repeat(data, encoded):
+        return found, True
+    return _first_members(data.decode()), False
 
 
 def may_repeat(data: bytes, encoded: bytes) -> bool:

@@ -23,7 +23,7 @@ def decode(payload: bytes | msgspec.Raw) -> Any:
     data = bytes(payload)
     try:
         value = msgspec.json.decode(data)
-        if not json_text.may_repeat(data, msgspec.json.encode(value)):
+        if not isinstance(value, dict | list) or not json_text.may_repeat(data, msgspec.json.encode(value)):
             return value
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass  # the slower parser below may read it

@@ -66,14 +66,17 @@ class Imported(msgspec.Struct):
         self.renamed.update(other.renamed)
         self.failures += other.failures
 
-    def count(self, event_type: str, reason: str | None) -> None:
-        """Count an event that was appended; `reason` says why if it only holds a line for quarantine."""
-        self.events += 1
-        self.rejected += reason is not None
-        self.reason = self.reason or reason
+    def count(self, event_type: str, events: int) -> None:
+        """Count events of a type that were appended."""
+        self.events += events
         foreign = foreign_types.renamed_from(event_type)
         if foreign is not None:
-            self.renamed[foreign] += 1
+            self.renamed[foreign] += events
+
+    def reject(self, reason: str) -> None:
+        """Count an event that only holds a line for quarantine, and why."""
+        self.rejected += 1
+        self.reason = self.reason or reason
 
 
 class Importer:
@@ -233,7 +236,7 @@ class Importer:
         """Append what is new in lines of a source."""
         digests = {record: digest_of(record.data) for line in lines for record in line.records}
         counts = self._positions.counts(position, set(digests.values()))
-        batch = _Batch(self._recorder)
+        batch = _Batch(self._recorder, done)
         for line in lines:
             done.lines += 1
             for record in line.records:
@@ -247,7 +250,8 @@ class Importer:
                 for each in made:
                     if each.event_id not in logged:
                         batch.add(each)
-                        done.count(each.event_type, reason)
+                        if reason is not None:
+                            done.reject(reason)
         batch.write()
         self._positions.count(position, counts)
 
@@ -286,10 +290,11 @@ class Importer:
 
 
 class _Batch:
-    """Gathers lines per event type, to write them in few calls."""
+    """Gathers lines per event type, to write and to count them in few calls."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, done: Imported) -> None:
         self._recorder = recorder
+        self._done = done
         self._lines: dict[str, list[bytes]] = {}
         self._size = 0
 
@@ -302,6 +307,7 @@ class _Batch:
     def write(self) -> None:
         for event_type, lines in self._lines.items():
             self._recorder.record_lines(event_type, lines)
+            self._done.count(event_type, len(lines))
         self._lines.clear()
         self._size = 0
 

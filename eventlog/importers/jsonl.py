@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,9 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _ODD = re.compile(r"[^a-z0-9_.-]+")
 #: Names that often hold the time, in the order in which they are suggested.
 TIME_FIELDS = ("timestamp", "@timestamp", "ts", "time", "created_at", "EventTime", "datetime", "date")
-
+_UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
+#: Lines name few types, again and again.
+_TYPES_KEPT = 1000
 
 _KEY = "jsonl "
 #: The options in the order in which they stand in a key; further ones are in an object behind them.
@@ -161,12 +165,12 @@ class Jsonl:
         shared = {"workspace": self.workspace, "agent": self.agent} | self._shared(fields)
         return Envelope(
             event_id=ids.derived_id(
-                timestamps.to_us(timestamps.parse(moment)),
+                timestamps.to_us(moment),
                 event_type, *importer_parts(self.agent), *self._key(fields, data, source, occurrence),
                 workspace=shared["workspace"],
             ),
             event_type=event_type,
-            timestamp=moment,
+            timestamp=timestamps.to_text(moment),
             payload=msgspec.Raw(payload),
             **shared,
         )  # fmt: skip
@@ -193,14 +197,14 @@ class Jsonl:
             return "content", source, data, occurrence
         return "id", msgspec.json.encode(value)
 
-    def _moment(self, fields: Fields) -> str:
+    def _moment(self, fields: Fields) -> datetime:
         if self._time_field is None:
-            return timestamps.UNKNOWN
+            return _UNKNOWN
         value = _pick(fields, self._time_field)
         if value is None:
             raise InvalidEvent(f"there is no time field {self._time_field!r}")
         try:
-            return timestamps.to_text(self._times.read(value))
+            return self._times.read(value)
         except ValueError as error:
             held = f"time field {self._time_field!r} holds {shown(value)}"
             raise InvalidEvent(f"{held}, which cannot be read as a time: {error}") from None
@@ -267,6 +271,11 @@ def _identifies(value: object) -> bool:
 def _as_event_type(value: object) -> str:
     if not isinstance(value, str):
         raise InvalidEvent(f"the type field holds {str(value)[:80]!r}, which is not text")
+    return _type_of(value)
+
+
+@functools.lru_cache(_TYPES_KEPT)
+def _type_of(value: str) -> str:
     name = _ODD.sub("_", _HUMP.sub("_", value).lower()).strip("_.-")
     return foreign_types.imported(envelope.check_event_type(name[:100]))
 
