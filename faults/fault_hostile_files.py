@@ -63,7 +63,7 @@ def _cut(plan: Plan, path: Path) -> None:
 
 def _cut_and_regrown(plan: Plan, path: Path) -> None:
     size = path.stat().st_size
-    os.truncate(path, plan.rng.randrange(size))
+    os.truncate(path, plan.rng.randrange(size - 1))  # else the last newline is put back, and nothing was changed
     with path.open("ab") as file:
         file.write(b"\n")
         while file.tell() <= size:

@@ -9,6 +9,7 @@ copy. Equal lines of two such contents are two events; a line of one content is 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -80,7 +81,7 @@ def _parts_of_log(content: Content, base: str, positions: Positions, *, replaced
         former = _copied(newest, content, positions) if here else None
     if former is not None:
         yield Part(former, _found(newest, former, newest.base))
-        for between in _between(former, content, positions):
+        for between in _between(former, newest, content, positions):
             yield Part(between, positions.add(_new(between, base, positions.next_name(base))))
     elif not _is_shorter(content, newest, replaced=replaced) and _is_mostly_known(content, newest, positions):
         yield Part(content, _found(newest, content, base), again=True)
@@ -161,20 +162,38 @@ def _continuing(path: Path, position: Position) -> Content | None:
     return None
 
 
-def _between(former: Content, content: Content, positions: Positions) -> Iterator[Content]:
-    """Yield the contents that had the name of a log after one and before another, oldest first."""
+def _between(former: Content, position: Position, content: Content, positions: Positions) -> Iterator[Content]:
+    """Yield the contents that had the name of a log after a former one and before another, oldest first.
+
+    They were written to after the former one was read as the log: whoever compressed that later may have given it a
+    later time.
+    """
+    since = min(each for each in (former.version[1], position.changed_ns, position.begun_ns) if each is not None)
     for path in reversed(_family(Path(content.name))):
-        if not path.name.startswith(Path(content.name).name):
+        if not _is_generation(path.name, Path(content.name).name):
             continue
         try:
             found = Content(path)
         except ImportFailed:
             continue
-        is_between = former.version[1] < found.version[1] and found.file not in (former.file, content.file)
-        if is_between and not positions.in_file(found.file) and _moved_here(found, positions) is None:
+        is_between = since <= found.version[1] and found.file not in (former.file, content.file)
+        if is_between and not _is_known(found, positions):
             yield found
         else:
             found.close()
+
+
+def _is_known(content: Content, positions: Positions) -> bool:
+    """Say whether some content is that of a source. That its file is one that was read says nothing: inodes return."""
+    in_file = (each for each in positions.in_file(content.file) if each.offset > 0)
+    return any(map(content.continues, in_file)) or _moved_here(content, positions) is not None
+
+
+def _is_generation(name: str, log: str) -> bool:
+    """Say whether a file is called as rotations call a log's: `app.log.1`, or `app-20260105.log.gz` of `app.log`."""
+    stem, dot, ending = log.partition(".")
+    dated = rf"{re.escape(stem)}[-._][0-9][0-9T:._-]*{re.escape(dot + ending)}(\.\w+)?"
+    return name.startswith(log) or re.fullmatch(dated, name) is not None
 
 
 def _family(path: Path) -> list[Path]:

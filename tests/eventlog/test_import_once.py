@@ -116,6 +116,31 @@ def test_generations_between_two_imports_are_read_in_their_order(root: Path, tmp
     assert _import(root, log, *tmp_path.glob("app.log.*")).events == 0
 
 
+@pytest.mark.parametrize("when", ["as before", "now"])
+def test_a_generation_that_nobody_saw_is_read_whatever_its_inode(root: Path, tmp_path: Path, when: str) -> None:
+    """It may be that of a file that is gone; and the former one may have been compressed after it was written."""
+    gone = _write(tmp_path / "other.log", 5)
+    log = _write(tmp_path / "app.log", 1)
+    _import(root, gone, log)
+    gone.unlink()
+    first, second = tmp_path / "app.log.2.gz", tmp_path / "app.log.1"
+    times = log.stat()
+    log.rename(second)
+    _write(log, 2)
+    first.write_bytes(gzip.compress(second.read_bytes()))
+    log.rename(second)
+    _write(log, 3)
+    if when == "as before":
+        os.utime(first, ns=(times.st_atime_ns, times.st_mtime_ns))
+    inode = f"{second.stat().st_dev}:{second.stat().st_ino}"
+    with sqlite3.connect(root / FILE_NAME) as connection:
+        connection.execute("UPDATE sources SET file = ? WHERE path = ?", [inode, str(gone)])
+    connection.close()
+    assert _import(root, log).events == 2
+    assert _logged(root)[2:] == [{"n": 2}, {"n": 3}]
+    assert _import(root, log, first, second).events == 0
+
+
 @pytest.mark.parametrize("size", [1, 2000])
 def test_a_log_that_was_moved_is_known_by_its_content(root: Path, tmp_path: Path, size: int) -> None:
     """As the same file anywhere, else by its first 4 KiB; short ones are all alike."""
@@ -340,18 +365,21 @@ class Anything(RuleBasedStateMachine):
         """An import that ends before, or after, one of its writes to the log."""
         self.run(kill_at=kill_at, following=following)
 
-    @rule(which=st.sampled_from(ROTATIONS))
-    def rotate(self, which: Callable[[Path], None]) -> None:
-        """After an import, as a writer that cuts its file off loses what nobody has read."""
+    @rule(which=st.lists(st.sampled_from(ROTATIONS), min_size=1, max_size=3))
+    def rotate(self, which: list[Callable[[Path], None]]) -> None:
+        """Once after an import, or several times: then each generation begins with a line that is like no other."""
         if self.log.stat().st_size == 0:
             return
-        if which in (_copy_and_truncate, _copy_and_truncate_and_compress):
+        if which[0] in (_copy_and_truncate, _copy_and_truncate_and_compress):
             self.run(kill_at=None)
-        for old in sorted(self.folder.glob("app[.-]*"), reverse=True):
-            if old != self.log:
-                old.rename(old.with_name(old.name.replace("app", "app.log.9" + os.urandom(3).hex(), 1)))
-        which(self.log)
-        self.log.touch()
+        for number, rotate in enumerate(which):
+            if number:
+                self._write(f'{{"n":"{os.urandom(8).hex()}"}}\n')
+            for old in sorted(self.folder.glob("app[.-]*"), reverse=True):
+                if old != self.log:
+                    old.rename(old.with_name(old.name.replace("app", "app.log.9" + os.urandom(3).hex(), 1)))
+            rotate(self.log)
+            self.log.touch()
         self.run(kill_at=None)
 
     def run(self, kill_at: int | None, *, following: bool = False) -> None:
