@@ -14,7 +14,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from eventlog.errors import QueryFailed
 from eventlog.indexer.index.digest import Digest, digest
-from eventlog.queries import answers
+from eventlog.queries import answers, snapshot
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.access.selection import Select
 from eventlog.queries.cost import on_demand
@@ -55,7 +55,7 @@ class ReadStore:
         alerts      list() rules() deliveries()             also store.alert_rules(), store.alert_deliveries()
         sql         (query) arrow() pandas() copy()         also store.arrow(), store.pandas(), store.copy()
         search      ("words")      insights  (id)      metrics  ("day")      health  ("agent")
-        state()     digest()
+        state()     digest()       snapshot(path)
 
     An answer with `list()` may be called itself: `store.runs(limit=5)` is `store.runs.list(limit=5)`.
 
@@ -176,6 +176,15 @@ class ReadStore:
         self._refuse_in_workspace("state()")
         with self._reader.trusted() as connection:
             return state(connection, self.root)
+
+    def snapshot(self, path: str | Path) -> snapshot.Snapshot:
+        """Write all that a query sees into one DuckDB file that other tools read, with a table for each view.
+
+        `store.snapshot("log.duckdb").tables` is `{"events": 5429, "llm_costs": 1224, …}`, rows by table. DuckDB 1.2 and
+        later read it. An older file is replaced, once the new one is whole. Raises QueryFailed where it cannot be
+        written.
+        """
+        return snapshot.write(self._reader, Path(path))
 
     def digest(self) -> Digest:
         """Return the content hash of the index: equal for indexes of the same events, in whatever order they came.

@@ -2,7 +2,8 @@
 
     python -m tests.pythons FOLDER    make a virtual environment in FOLDER for each that is found
 
-Tests that depend on the interpreter run in all of them (tests/eventlog/test_endings.py).
+Tests that depend on the interpreter run in all of them (tests/eventlog/test_endings.py). Beside them lies a DuckDB as
+other tools have it, for the files that they are to read (tests/queries/test_snapshot.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from tests.conftest import PROJECT
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
 #: Where `make` puts the environments.
 FOLDER = PROJECT / ".venv" / "pythons"
+#: A folder for PYTHONPATH.
+OLDER_DUCKDB = FOLDER / "duckdb-1"
 _LIBRARIES = ("msgspec", "duckdb", "watchfiles")
 #: Where version managers put interpreters that are not on PATH.
 _PLACES = ("~/.pyenv/versions/{0}*/bin/python{0}", "~/.local/share/uv/python/cpython-{0}*/bin/python{0}")
@@ -64,5 +67,15 @@ def _make(folder: Path) -> None:
             print(f"Python {version} ({python}) is not tested: {error}", file=sys.stderr)
 
 
+def _make_older_duckdb(folder: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), "duckdb<2"]
+    try:
+        subprocess.run(pip, check=True)
+    except subprocess.CalledProcessError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        print(f"files are not tested with an older DuckDB: {error}", file=sys.stderr)
+
+
 if __name__ == "__main__":
     _make(Path(sys.argv[1]))
+    _make_older_duckdb(Path(sys.argv[1]) / OLDER_DUCKDB.name)

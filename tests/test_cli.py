@@ -322,7 +322,7 @@ ERRORS: dict[str, tuple[list[str], int, str]] = {
     ),
     "output of a table": (
         ["sql", "SELECT 1", "-o", "x"], 2,
-        "error: --output goes with --format json, jsonl, csv or parquet; try: eventlog sql --help\n",
+        "error: the format of x is not known; use --format json, jsonl, csv, parquet; try: eventlog sql --help\n",
     ),
 }  # fmt: skip
 
@@ -353,7 +353,8 @@ INDEXED_ERRORS: dict[str, tuple[list[str], int, str]] = {
     ),
     "no such type": (
         ["export", "t", "other", "--format", "csv"], 2,
-        "error: no events of type other; try: eventlog sql 'FROM event_types'\n",
+        "error: no events of type other, and no view of that name; try: eventlog sql 'FROM event_types', "
+        "or eventlog sql 'SHOW TABLES'\n",
     ),
     "no such folder": (
         ["export", "t", "--format", "csv", "-o", "nowhere/x.csv"], 2,

@@ -24,7 +24,7 @@ from eventlog.indexer.sql import literal
 from eventlog.process import forks
 from eventlog.process.forks import Phase
 from eventlog.queries.access import isolation, sandbox
-from eventlog.queries.access.workspace import Workspace, configure, unguessable, without_hints
+from eventlog.queries.access.workspace import HIDDEN, Workspace, configure, unguessable, without_hints
 
 #: Starting a DuckDB takes several times as long as most questions, so a reader reuses one. It is replaced after a time,
 #: because its limits depend on the free space of the disk, and after a question that may have used much memory.
@@ -89,6 +89,11 @@ class IndexReader:
         """Return the root, and the workspace if there is one, as arguments: `'runs', workspace='acme'`."""
         root = repr(str(self.root))
         return root if self.workspace is None else f"{root}, workspace={self.workspace!r}"
+
+    @property
+    def on_demand(self) -> frozenset[str]:
+        """The names of the tables that are made when a query mentions them."""
+        return frozenset(self._on_demand)
 
     @contextmanager
     def untrusted(
@@ -176,6 +181,29 @@ class IndexReader:
                 with sandbox.time_limit(connection, timeout_s, self._on_stuck):
                     yield connection
 
+    @contextmanager
+    def beside(self, path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[str]]]:
+        """Open the index beside a database file that statements may attach and write to.
+
+        Yields a connection, and the names of all that a query may read, those on demand included. Raises QueryFailed
+        for DuckDB's errors.
+        """
+        with (
+            _one_at_a_time(self.root, self._wait_s),
+            _query_failed(),
+            self._hardened(may_write=path, as_database=True) as (connection, index),
+        ):
+            if self.workspace is None:
+                names = [row[0] for row in connection.execute(_VIEWS, [index]).fetchall() if row[0] not in HIDDEN]
+            else:
+                with _hints_withheld(self._hidden(index)):
+                    workspace = Workspace(connection, index, self.workspace)
+                    names = workspace.names()
+                    workspace.make()
+                    workspace.make(names)
+            self._provide(connection, self._on_demand.keys())
+            yield connection, sorted({*names, *self._on_demand})
+
     def _provide(self, connection: duckdb.DuckDBPyConnection, tables: Collection[str]) -> None:
         """Make the tables on demand that a query mentions."""
         for make in {self._on_demand[name] for name in self._on_demand.keys() & set(tables)}:
@@ -183,23 +211,25 @@ class IndexReader:
 
     @contextmanager
     def _hardened(
-        self, *, may_write: Path | None = None, afresh: bool = False
+        self, *, may_write: Path | None = None, as_database: bool = False, afresh: bool = False
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         """Open the index in the DuckDB that this reader reuses; yield a connection, and the name of the index in it.
 
         `afresh` uses a DuckDB for this question alone. So does a file that may be written to, and a workspace: there,
-        the index is attached under a random name.
+        the index is attached under a random name, as it is beside a file that is written to `as_database`.
         """
-        index = "" if self.workspace is None else unguessable()
+        index = "" if self.workspace is None and not as_database else unguessable()
         engine = None if index or may_write is not None or afresh else self._engine
         with index_file.reading(
             self.root, timeout_s=self._wait_s, attached_as=index or None, engine=engine
         ) as connection:
-            if index:
+            if self.workspace is not None:
                 configure(connection)
+            if index:
                 connection.execute(f"USE {index}")
             if engine is None:
-                sandbox.harden(connection, self.root, may_open=() if may_write is None else (may_write,))
+                may_open = () if may_write is None else (may_write, *index_file.wal_paths(may_write))
+                sandbox.harden(connection, self.root, may_open=may_open)
             if engine is None or engine.file_id is None or engine.file_id != self._file_id:
                 self._expect_schema(connection)
                 self._file_id = None if engine is None else engine.file_id
@@ -237,6 +267,10 @@ def _query_failed() -> Iterator[None]:
         raise sandbox.failed(error) from None
 
 
+_VIEWS = """
+    SELECT view_name FROM duckdb_views() WHERE NOT internal AND database_name = $1
+    UNION ALL SELECT table_name FROM duckdb_tables() WHERE NOT internal AND database_name = $1
+"""
 _locks: dict[str, threading.Lock] = {}
 
 

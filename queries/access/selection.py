@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import msgspec
-
-from eventlog.errors import MissingExtra, QueryFailed
+from eventlog.errors import QueryFailed
 from eventlog.indexer.sql import literal
 from eventlog.queries.access import fitting, isolation, sandbox
 from eventlog.queries.access.reader import IndexReader
+from eventlog.queries.access.result import Result, need
 
 Format = Literal["json", "jsonl", "csv", "parquet"]
 Params = Sequence[Any] | dict[str, Any]
@@ -29,17 +27,7 @@ _FORMATS: dict[str, str] = {
 _COPY = "COPY (SELECT * FROM (\n{statement}\n){limit}) TO {path} ({format}, USE_TMP_FILE false)"
 
 
-class Result(msgspec.Struct, frozen=True):
-    """Rows of a query. `cut` says that there were more than the row limit."""
-
-    columns: list[str]
-    types: list[str]
-    rows: list[tuple[Any, ...]]
-    cut: bool
-
-    def dicts(self) -> list[dict[str, Any]]:
-        """Return the rows as dicts by column name."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+_TABLES_MAX = 100_000
 
 
 def rows(
@@ -95,9 +83,14 @@ class Select:
             return cast("Result", isolation.ask(question))
         return rows(self._reader, query, params, row_limit=row_limit, timeout_s=timeout_s, exact=exact)
 
+    def tables(self) -> list[str]:
+        """Return the names of all that a query may read: `["alerts", "events", "llm_costs", …]`."""
+        shown = rows(self._reader, "SHOW TABLES", None, row_limit=_TABLES_MAX, timeout_s=None)
+        return sorted({str(name) for (name,) in shown.rows} | self._reader.on_demand)
+
     def arrow(self, query: str, params: Params | None = None) -> Any:
         """Run one SELECT; return all rows as a `pyarrow.Table`. Raises MissingExtra without pyarrow."""
-        _need("pyarrow", "arrow")
+        need("pyarrow", "arrow")
         if question := self._reader.isolated("arrow", None, query, params):
             return isolation.ask(question)
         with self._reader.untrusted(query) as (connection, statement):
@@ -106,7 +99,7 @@ class Select:
 
     def pandas(self, query: str, params: Params | None = None) -> Any:
         """Run one SELECT; return all rows as a `pandas.DataFrame`. Raises MissingExtra without pandas."""
-        _need("pandas", "pandas")
+        need("pandas", "pandas")
         if question := self._reader.isolated("pandas", None, query, params):
             return isolation.ask(question)
         with self._reader.untrusted(query) as (connection, statement):
@@ -155,10 +148,3 @@ class Select:
             if is_file:
                 part.unlink(missing_ok=True)
         return int(written)
-
-
-def _need(module: str, extra: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError:
-        raise MissingExtra(f"a result as {extra}", extra) from None

@@ -21,7 +21,7 @@ from eventlog.format import timestamps
 from eventlog.format.alerts import AlertRuleSet
 from eventlog.log import clock
 from eventlog.queries.access.reader import IndexReader
-from eventlog.queries.access.selection import Result
+from eventlog.queries.access.result import Result
 from eventlog.queries.alerts import allowed, changes, channels, delivery, history, rules, sql_rules
 from eventlog.queries.alerts.check import Checked, check
 from eventlog.queries.alerts.watch import INTERVAL_S, watch

@@ -18,7 +18,7 @@ from eventlog.cli.text import counted, printable
 from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
 from eventlog.log import clock
-from eventlog.queries.access.selection import Result
+from eventlog.queries.access.result import Result
 from eventlog.queries.cli import render
 from eventlog.queries.cli.options import Context, reading, since_option, until_option
 from eventlog.queries.cost import rates

@@ -12,11 +12,16 @@ from eventlog.cli.text import counted, printable
 from eventlog.errors import QueryFailed
 from eventlog.format import envelope
 from eventlog.format.envelope import AuditLevel
+from eventlog.indexer.sql import ident
+from eventlog.queries.access.selection import Format
 from eventlog.queries.bundle import verify as verifier
 from eventlog.queries.bundle.export import VERIFIER, Bundle
 from eventlog.queries.cli import options
 from eventlog.queries.cli.options import Context
 from eventlog.queries.cli.sql import copy_rows
+from eventlog.queries.snapshot import Snapshot
+from eventlog.queries.store import ReadStore
+from eventlog.queries.text.units import size
 
 
 class TypesByDefault(Group):
@@ -32,42 +37,93 @@ class TypesByDefault(Group):
 def export() -> None:
     """Write events to a file.
 
-    The rows of some types, or all lines of a run as evidence. `eventlog export TYPE...` is `eventlog export types
-    TYPE...`.
+    The rows of some types or of a view, the whole index for other tools, or all lines of a run as evidence. `eventlog
+    export NAME...` is `eventlog export types NAME...`.
 
     \b
     Example:
-      eventlog export llm_call tool_call --format parquet -o calls.parquet
+      eventlog export llm_call tool_call -o calls.parquet
+      eventlog export llm_costs -o costs.csv
+      eventlog export index log.duckdb
       eventlog export bundle nightly-7 -o nightly-7.zip
     """
 
 
 @export.command()
-@click.argument("event_types", metavar="TYPE...", nargs=-1, required=True)
-@options.format_option("parquet", "csv", "jsonl", required=True)
+@click.argument("names", metavar="TYPE...|VIEW", nargs=-1, required=True)
+@options.file_format_option
 @options.audit_level_option
 @options.output_option
 @options.reading(json=False)
 def types(
-    context: Context, event_types: tuple[str, ...], format_: str, audit_level: AuditLevel | None, output: Path | None
+    context: Context,
+    names: tuple[str, ...],
+    format_: Format | None,
+    audit_level: AuditLevel | None,
+    output: Path | None,
 ) -> None:
-    """Write all events of some types to a file or a pipe.
+    """Write events of some types, or the rows of a view.
 
-    They are rows of `events`, in order of time.
+    Events are rows of `events`, in order of time. A view is one such as runs, sessions, llm_calls or llm_costs, which
+    has what each call cost.
 
     \b
     Example:
-      eventlog export llm_call tool_call --format parquet -o calls.parquet
-      eventlog export deploy --format csv --audit-level session
+      eventlog export llm_call tool_call -o calls.parquet
+      eventlog export llm_costs -o costs.csv
+      eventlog export deploy --format jsonl --audit-level session
     """
-    for name in event_types:
-        envelope.check_event_type(name)
+    format_ = format_ or options.format_of(output)
     store = context.store(timeout_s=24 * 3600)
-    unknown = set(event_types) - {count.event_type for count in store.counts(event_types)}
+    if len(names) == 1 and names[0] in store.sql.tables() and not store.counts(names):
+        if audit_level is not None:
+            raise QueryFailed(f"--audit-level is for events, and {names[0]} is a view")
+        copy_rows(store, f"FROM {ident(names[0])}", [], format_, output, None)
+        return
+    for name in names:
+        envelope.check_event_type(name)
+    unknown = set(names) - {count.event_type for count in store.counts(names)}
     if unknown:
-        raise QueryFailed(f"no events of type {', '.join(sorted(unknown))}; try: eventlog sql 'FROM event_types'")
+        raise QueryFailed(_not_there(sorted(unknown), store))
     levels = list(envelope.levels_from(audit_level or envelope.AUDIT_LEVELS[0]))
-    copy_rows(store, _EVENTS, [list(event_types), levels], format_, output, None)
+    copy_rows(store, _EVENTS, [list(names), levels], format_, output, None)
+
+
+def _not_there(unknown: list[str], store: ReadStore) -> str:
+    views = sorted(set(unknown) & set(store.sql.tables()))
+    if views:
+        return f"{views[0]} is a view; export it alone"
+    return (
+        f"no events of type {', '.join(unknown)}, and no view of that name; "
+        "try: eventlog sql 'FROM event_types', or eventlog sql 'SHOW TABLES'"
+    )
+
+
+@export.command()
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@options.reading()
+def index(context: Context, path: Path) -> None:
+    """Write the whole index to a DuckDB file for other tools.
+
+    It has a table for each view, llm_costs included, and DuckDB 1.2 and later read it: the shell, Metabase, a notebook.
+    What it is, and the price list behind its costs, stands in its table eventlog.about.
+
+    \b
+    Example:
+      eventlog export index log.duckdb
+      duckdb log.duckdb "SELECT model, sum(cost_usd) FROM llm_costs GROUP BY ALL"
+    """
+    made = context.store(timeout_s=24 * 3600).snapshot(path)
+    context.show(made, lambda: _snapshot_lines(made))
+
+
+def _snapshot_lines(made: Snapshot) -> list[str]:
+    filled = sum(1 for rows in made.tables.values() if rows)
+    prices = made.prices or "no price list: what has no price of its own is unpriced"
+    return [
+        printable(f"{size(made.bytes)} in {made.path}: {made.tables['events']:,} events"),
+        f"{counted(len(made.tables), 'table')}, {filled} with rows; costs by {prices}",
+    ]
 
 
 @export.command()

@@ -10,7 +10,7 @@ import click
 from eventlog.cli.main import tell_json
 from eventlog.cli.text import percent
 from eventlog.format import timestamps
-from eventlog.queries.access.selection import Result
+from eventlog.queries.access.result import Result
 from eventlog.queries.cli import options, render
 from eventlog.queries.cli.options import Context
 from eventlog.queries.metrics.aggregates import GROUPS, Bucket, Group, Metrics, Percentiles

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, get_args
 
 import click
 import msgspec
@@ -26,6 +26,7 @@ from eventlog.cli.text import counted
 from eventlog.format import timestamps
 from eventlog.format.envelope import AUDIT_LEVELS
 from eventlog.queries import zones
+from eventlog.queries.access.selection import Format
 from eventlog.queries.store import ReadStore
 
 P = ParamSpec("P")
@@ -86,6 +87,11 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 _last: ReadStore | None = None
 
 
+#: The endings of files of each format.
+_ENDINGS: dict[str, Format] = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
+}  # fmt: skip
+
 # -- options ---------------------------------------------------------------------------------
 
 
@@ -134,6 +140,18 @@ timeout_option = click.option(
 def format_option(*formats: str, **settings: Any) -> Callable[[F], F]:
     """Add --format, one of some formats; `settings` are those of a click option, such as `default`."""
     return click.option("--format", "format_", type=click.Choice(formats), **settings)
+
+
+file_format_option = format_option(*get_args(Format), help="By default that of the output's name.")
+
+
+def format_of(output: Path | None) -> Format:
+    """Return the format that the name of a file asks for. Raises click.UsageError where it asks for none."""
+    found = None if output is None else _ENDINGS.get(output.suffix.lower())
+    if found is None:
+        name = "standard output" if output is None else output.name
+        raise click.UsageError(f"the format of {name} is not known; use --format {', '.join(get_args(Format))}")
+    return found
 
 
 def limit_option(default: int) -> Callable[[F], F]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from eventlog.cli.main import tell
-from eventlog.queries.access.selection import Result
+from eventlog.queries.access.result import Result
 from eventlog.queries.text import tables
 from eventlog.queries.text.tables import Column
 

@@ -33,14 +33,16 @@ _FILE_ROWS = 10_000_000
 
 @click.command()
 @click.argument("query", metavar="QUERY")
-@options.format_option("table", *get_args(Format), default="table", show_default=True)
+@options.format_option("table", *get_args(Format), help="By default that of the output's name, else a table.")
 @options.output_option
 @click.option(
     "--limit", type=click.IntRange(min=1), help=f"Rows at most; {_TABLE_ROWS:,} in a table, {_FILE_ROWS:,} else."
 )
 @options.timeout_option
 @options.reading(json=False)
-def sql(context: Context, query: str, format_: str, output: Path | None, limit: int | None, timeout_s: float) -> None:
+def sql(
+    context: Context, query: str, format_: str | None, output: Path | None, limit: int | None, timeout_s: float
+) -> None:
     """Run one SELECT on the index.
 
     '-' reads it from standard input. It is read-only, without files and network. docs/schema.md lists the tables.
@@ -48,12 +50,14 @@ def sql(context: Context, query: str, format_: str, output: Path | None, limit: 
     \b
     Example:
       eventlog sql "SELECT event_type, count(*) FROM events GROUP BY ALL"
-      eventlog sql "FROM llm_calls" --format parquet -o calls.parquet
+      eventlog sql "FROM llm_calls" -o calls.parquet
     """
     if query == "-":
         query = sys.stdin.read()
     sandbox.bound_process()
     store = context.store(timeout_s=timeout_s, on_stuck=_give_up)
+    if format_ is None:
+        format_ = "table" if output is None else options.format_of(output)
     if format_ != "table":
         copy_rows(store, query, [], format_, output, limit or _FILE_ROWS)
         return

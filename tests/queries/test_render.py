@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventlog.cli.text import printable
-from eventlog.queries.access.selection import Result
+from eventlog.queries.access.result import Result
 from eventlog.queries.cli import render
 from eventlog.queries.text import cells
 

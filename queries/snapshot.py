@@ -1,0 +1,113 @@
+"""A snapshot of the index: one DuckDB file for other tools, with a table for each view, and costs among them.
+
+    index, opened once ── each view, as a query sees it ──→ tables ──→ FILE, when it is whole
+
+The index itself has a format that only this DuckDB and later ones read, computes its views from payloads, and holds no
+costs. A snapshot is written in a format that DuckDB 1.2 and later read, and asks nothing of who opens it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import msgspec
+
+from eventlog.errors import MissingExtra, QueryFailed
+from eventlog.indexer.index import schema
+from eventlog.indexer.sql import ident, literal
+from eventlog.queries.access.reader import IndexReader
+from eventlog.version import __version__
+
+#: The oldest format that this DuckDB can write without giving anything up that the index needs.
+STORAGE_VERSION = "v1.2.0"
+_FILE = "snapshot"
+_ABOUT = "about"
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot that was written: its path, its size in bytes, and its tables with their rows.
+
+    `prices` is the price list that its costs come from, as `"genai-prices 0.2.3"`; None where there is none.
+    """
+
+    path: str
+    bytes: int
+    workspace: str | None
+    prices: str | None
+    tables: dict[str, int]
+
+
+def write(reader: IndexReader, path: Path) -> Snapshot:
+    """Write a snapshot to a file, in the place of an older one. Raises QueryFailed, IndexFailed, IndexBusy."""
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise QueryFailed(f"there is no folder {target.parent} to write {target.name} to")
+    if target.exists() and not target.is_file():
+        raise QueryFailed(f"{target} is no file; name one that is written or made, such as eventlog.duckdb")
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    except OSError as error:
+        raise QueryFailed(f"{target} cannot be written: {error.strerror}") from error
+    part = folder / target.name
+    try:
+        with reader.beside(part) as (connection, names):
+            prices = _price_list()
+            tables = _copy(connection, names, part)
+            _note(connection, reader.workspace, prices)
+            connection.commit()
+            connection.execute(f"DETACH {_FILE}")
+        part.chmod(0o600)  # payloads are the owner's
+        size = part.stat().st_size
+        part.replace(target)
+    except OSError as error:
+        raise QueryFailed(f"{target} cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Snapshot(path=str(path), bytes=size, workspace=reader.workspace, prices=prices, tables=tables)
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, names: list[str], path: Path) -> dict[str, int]:
+    connection.execute(ATTACH.format(path=literal(str(path)), file=_FILE, version=STORAGE_VERSION))
+    rows = {}
+    connection.begin()  # one commit, not one for each table
+    for name in names:
+        connection.execute(COPY_TABLE.format(file=_FILE, name=ident(name)))
+        ((rows[name],),) = connection.execute(COUNT_ROWS.format(file=_FILE, name=ident(name))).fetchall()
+    return rows
+
+
+def _note(connection: duckdb.DuckDBPyConnection, workspace: str | None, prices: str | None) -> None:
+    """Say in the snapshot what it is, in a schema of its own: event types may have any name."""
+    made = datetime.now(UTC).replace(tzinfo=None)
+    connection.execute(CREATE_SCHEMA.format(file=_FILE))
+    connection.execute(
+        INSERT_ABOUT.format(file=_FILE, table=_ABOUT), [made, __version__, schema.SCHEMA_VERSION, prices, workspace]
+    )
+
+
+def _price_list() -> str | None:
+    from eventlog.queries.cost import prices  # noqa: PLC0415 - loading it takes as long as most questions
+
+    try:
+        return prices.version()
+    except MissingExtra:
+        return None
+
+
+# -- statements ------------------------------------------------------------------------------
+
+# Small blocks: of its many tables most are small.
+ATTACH = "ATTACH {path} AS {file} (READ_WRITE, STORAGE_VERSION '{version}', BLOCK_SIZE 16384)"
+COPY_TABLE = "CREATE TABLE {file}.main.{name} AS SELECT * FROM {name}"
+COUNT_ROWS = "SELECT count(*) FROM {file}.main.{name}"
+CREATE_SCHEMA = "CREATE SCHEMA {file}.eventlog"
+INSERT_ABOUT = """
+    CREATE TABLE {file}.eventlog.{table} AS
+    SELECT ?::TIMESTAMP AS made, ?::VARCHAR AS eventlog, ?::INTEGER AS schema_version, ?::VARCHAR AS prices,
+           ?::VARCHAR AS workspace
+"""
