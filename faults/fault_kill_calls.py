@@ -26,7 +26,7 @@ from eventlog.maintenance import archiving, sealing, verification
 from eventlog.maintenance import backup as backing
 from eventlog.maintenance import restore as restoring
 from eventlog.maintenance.backup_log import BACKED_UP_EVENT
-from eventlog.maintenance.destination import Folder
+from eventlog.maintenance.folder import Folder
 from eventlog.queries.store import ReadStore
 from eventlog.record.recorder import Recorder
 from faults import children, oracle, system_calls

@@ -21,7 +21,7 @@ from eventlog.indexer.index import index_file
 from eventlog.indexer.indexer import Indexer
 from eventlog.log import layout
 from eventlog.maintenance import backup, restore, sealing, verification
-from eventlog.maintenance.destination import Folder
+from eventlog.maintenance.folder import Folder
 from eventlog.record.recorder import Recorder
 from faults.campaign import Plan, fault, memory
 

@@ -13,7 +13,7 @@ from eventlog.config import Config
 from eventlog.log import blobs
 from eventlog.maintenance import archiving, sealing, verification
 from eventlog.maintenance.backup import backup
-from eventlog.maintenance.destination import Folder
+from eventlog.maintenance.folder import Folder
 from eventlog.maintenance.restore import restore
 from eventlog.record.recorder import Recorder
 from faults.campaign import Plan, fault

@@ -15,7 +15,7 @@ from eventlog.cli.text import counted, printable
 from eventlog.errors import ConfigError
 from eventlog.maintenance import backup as backing
 from eventlog.maintenance import restore as restoring
-from eventlog.maintenance.destination import Destination, Folder, open_destination
+from eventlog.maintenance.destination import Destination, is_inside, open_destination
 
 _SHOWN_FAILURES = 20
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -61,15 +61,17 @@ def _with_share(arg: str, follower: str) -> str:
 @_JSON
 @root_option
 def backup(destination: str, dry_run: bool, share: float | None, as_json: bool, root: str | None) -> int:
-    """Copy new parts of the log to a folder or an S3 bucket.
+    """Copy new parts of the log to a folder, a file or an S3 bucket.
 
     Each segment is read back and compared by SHA-256 before it counts. The next run continues
-    an interrupted one. A bucket needs agent-eventlog[s3], and the usual AWS_* variables.
+    an interrupted one. A file is one whose name ends in .tar.zst or .tar.gz. A bucket needs
+    agent-eventlog[s3], and the usual AWS_* variables.
     The exit code is 1 where a line names a blob that neither side has whole.
 
     \b
     Example:
       eventlog backup /mnt/usb/eventlog
+      eventlog backup laptop.tar.zst
       eventlog backup s3://my-bucket/laptop --verify 10%
     """
     folder = existing_root(root)
@@ -107,6 +109,7 @@ def restore(source: str, dry_run: bool, as_json: bool, root: str | None) -> int:
     \b
     Example:
       eventlog restore s3://my-bucket/laptop --root ~/restored
+      eventlog restore laptop.tar.zst --root ~/restored
       eventlog replay --root ~/restored
     """
     folder = resolve_root(root)
@@ -129,7 +132,7 @@ def restore(source: str, dry_run: bool, as_json: bool, root: str | None) -> int:
 
 def _outside(destination: Destination, root: str) -> Destination:
     """Return the destination. Raises ConfigError if it is inside the root, where it would be part of the log."""
-    if isinstance(destination, Folder) and destination.path.resolve().is_relative_to(Path(root).resolve()):
+    if is_inside(destination, Path(root)):
         raise ConfigError(
             f"{destination.name} is inside {root}; keep the backup somewhere else, on another disk at best"
         )

@@ -145,6 +145,7 @@ def backup(
     run.flush()
     run.merge()
     _finish(done, run, check, dry_run=False)
+    destination.finish()
     finished = [segment for segment in present if extents[segment.name].finished]
     try:
         log_copies(root, _unlogged(root, destination.name, run, finished, extents, done), destination.name)

@@ -15,7 +15,7 @@ from eventlog.log.fingerprint import Fingerprint
 from eventlog.log.layout import SegmentFile
 from eventlog.maintenance import manifest
 from eventlog.maintenance.backup_log import read_copies
-from eventlog.maintenance.destination import Destination, Folder, open_destination
+from eventlog.maintenance.destination import Destination, is_inside, open_destination
 from eventlog.maintenance.manifest import BackupCatalog, Entry
 
 #: What opening and reading a destination can raise; its name comes from the log and may be anything.
@@ -60,7 +60,7 @@ class BackupLookup:
     def _open(self, name: str) -> tuple[Destination, BackupCatalog] | None:
         try:
             destination = open_destination(name)
-            if isinstance(destination, Folder) and destination.path.resolve().is_relative_to(self._root):
+            if is_inside(destination, self._root):
                 raise BackupFailed(f"{name}: it is inside the root, so it is no backup of it")
             catalog = manifest.read(destination)
         except _UNUSABLE as error:

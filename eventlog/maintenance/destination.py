@@ -1,4 +1,4 @@
-"""Destinations of backups: a folder, or a bucket of a server that speaks S3.
+"""Destinations of backups: a folder, a file, or a bucket of a server that speaks S3.
 
 A destination stores objects under keys of the form `a/b/c`. An object appears whole or not
 at all, and is on disk, or accepted by the server, when `put` returns. All reading and
@@ -14,21 +14,18 @@ AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN).
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import itertools
 import os
 import re
-import secrets
-import stat
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from eventlog.errors import BackupFailed, ConfigError, MissingExtra, ObjectMissing, ObjectUnreadable
-from eventlog.log.segment import sync_folder
+from eventlog.errors import BackupFailed, ConfigError, MissingExtra, ObjectMissing
+from eventlog.maintenance.folder import Folder
+from eventlog.maintenance.packed import PackedBackup, is_packed
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
@@ -52,7 +49,6 @@ _CREDENTIALS = (
     "AWS_METADATA_ENDPOINT",
     "AWS_SKIP_SIGNATURE",
 )
-_STALE_S = 24 * 3600
 #: Objects travel in blocks of this size, the smallest part that S3 takes.
 _BLOCK_BYTES = 5 * 1024 * 1024
 
@@ -79,16 +75,20 @@ class Destination(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object. One that does not exist is fine. Raises BackupFailed."""
 
+    def finish(self) -> None:
+        """Return when all that was put is there for good. Raises BackupFailed."""
+
 
 def open_destination(text: str) -> Destination:
-    """Return the destination that a user named: `s3://bucket/prefix`, or a folder.
+    """Return the destination that a user named: `s3://bucket/prefix`, a folder, or a file such as `log.tar.zst`.
 
     Nothing is read or created yet. Raises ConfigError for a text that names neither, and MissingExtra where
     obstore is not installed.
     """
     scheme = _SCHEME.match(text)
     if scheme is None:
-        return Folder(Path(text))
+        path = Path(text)
+        return PackedBackup(path) if is_packed(path) else Folder(path)
     bucket, _, prefix = text[scheme.end() :].partition("/")
     # The error does not repeat the text, which may hold a password.
     if scheme[1] != "s3":
@@ -99,110 +99,9 @@ def open_destination(text: str) -> Destination:
     return Bucket(bucket, "/".join(parts))
 
 
-class Folder:
-    """A local or mounted folder. The first `put` creates it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = Path(os.path.abspath(path.expanduser()))
-        self.name = str(self.path)
-        self._swept = False
-
-    def put(self, key: str, blocks: Iterable[bytes]) -> None:
-        """See Destination.put. Raises BackupFailed."""
-        path = self.path / key
-        temporary = self.path / "tmp" / secrets.token_hex(8)
-        try:
-            for folder in (*reversed(path.relative_to(self.path).parents), Path("tmp")):
-                (self.path / folder).mkdir(mode=0o700, exist_ok=True)
-            self._sweep(temporary.parent)
-            _write(temporary, blocks)
-            if path.is_dir() and not path.is_symlink():  # somebody has made a folder at the object's path
-                (self.path / "damaged").mkdir(mode=0o700, exist_ok=True)
-                os.rename(f"{path}/", self.path / "damaged" / secrets.token_hex(8))
-            # Only a synced file gets its name: a name without its bytes would look like a backup.
-            os.rename(temporary, path)
-            for folder in path.relative_to(self.path).parents:
-                sync_folder(self.path / folder)
-        except OSError as error:
-            raise self._failed("cannot store", key, error) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def get(self, key: str) -> Iterator[bytes]:
-        """See Destination.get. Raises ObjectMissing, ObjectUnreadable and BackupFailed."""
-        try:
-            # Without blocking: somebody may have put a FIFO there.
-            fd = os.open(self.path / key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            raise ObjectMissing(f"{self.name}: there is no {key}") from None
-        except OSError as error:
-            raise self._unreadable(key, error) from error
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise ObjectUnreadable(f"{self.name}: {key} is not a regular file")
-            if hasattr(os, "posix_fadvise"):  # read from the disk, not from the page cache
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            while block := os.read(fd, _BLOCK_BYTES):
-                yield block
-        except OSError as error:
-            raise self._unreadable(key, error) from error
-        finally:
-            os.close(fd)
-
-    def list(self, folder: str) -> list[str]:
-        """See Destination.list. Raises BackupFailed."""
-        top = self.path / folder
-        if not self.path.exists():
-            return []
-        if top.is_symlink() and not top.exists():  # its target may be a backup that is not mounted
-            raise BackupFailed(f"{self.name}: {folder} is a link to nothing; put the folder there, or remove the link")
-
-        def failed(error: OSError) -> None:
-            if not isinstance(error, FileNotFoundError):
-                raise self._failed("cannot list", folder, error) from error
-
-        keys = []
-        for where, folders, names in os.walk(top, onerror=failed):
-            for name in folders:
-                if (link := Path(where, name)).is_symlink():  # the objects behind it would count as missing
-                    raise BackupFailed(f"{link} is a link, which eventlog does not follow; put the folder itself there")
-            keys += [Path(where, name).relative_to(self.path).as_posix() for name in names]
-        return sorted(keys)
-
-    def delete(self, key: str) -> None:
-        """See Destination.delete. Raises BackupFailed."""
-        try:
-            (self.path / key).unlink(missing_ok=True)
-        except OSError as error:
-            raise self._failed("cannot remove", key, error) from error
-
-    def _sweep(self, folder: Path) -> None:
-        """Remove files that interrupted runs have left, but none that another run may be writing."""
-        if self._swept:
-            return
-        self._swept = True
-        for path in folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < time.time() - _STALE_S:
-                    path.unlink()
-
-    def _unreadable(self, key: str, error: OSError) -> ObjectUnreadable:
-        return ObjectUnreadable(f"{self.name}: cannot read {key}: {error.strerror}; check its permissions and the disk")
-
-    def _failed(self, problem: str, key: str, error: OSError) -> BackupFailed:
-        return BackupFailed(
-            f"{self.name}: {problem} {key}: {error.strerror}; check the folder, its permissions and the free space"
-        )
-
-
-def _write(path: Path, blocks: Iterable[bytes]) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb", buffering=0) as file:
-        for block in blocks:
-            rest = memoryview(block)
-            while rest:
-                rest = rest[file.write(rest) :]
-        os.fsync(fd)
+def is_inside(destination: Destination, root: Path) -> bool:
+    """Say whether a destination lies in a root, where it would be part of the log and no backup of it."""
+    return isinstance(destination, Folder | PackedBackup) and destination.path.resolve().is_relative_to(root.resolve())
 
 
 class Bucket:
@@ -303,6 +202,9 @@ class Bucket:
             pass
         except self._api.exceptions.BaseError as error:
             raise self._failed("cannot remove", key, error) from None
+
+    def finish(self) -> None:
+        """See Destination.finish: each object is there when it was put."""
 
     def _failed(self, problem: str, key: str, error: Exception) -> BackupFailed:
         where = f" at {_without_password(self._endpoint)}" if self._endpoint else ""

@@ -303,7 +303,7 @@ def test_a_reader_begins_anew_where_manifests_were_merged_meanwhile(place: Place
 
     class Stale:
         name = inner.name
-        put, delete = inner.put, inner.delete
+        put, delete, finish = inner.put, inner.delete, inner.finish
         listed = 0
 
         def get(self, key: str) -> Iterator[bytes]:
@@ -387,7 +387,7 @@ def test_a_segment_that_is_written_to_during_the_download_is_not_replaced(root: 
 
     class Slow:
         name = inner.name
-        list, put, delete = inner.list, inner.put, inner.delete
+        list, put, delete, finish = inner.list, inner.put, inner.delete, inner.finish
 
         def get(self, key: str) -> Iterator[bytes]:
             if key.startswith("log/"):
@@ -408,7 +408,7 @@ def test_one_restore_at_a_time(root: Path, tmp_path: Path) -> None:
 
     class Nosy:
         name = inner.name
-        list, put, delete = inner.list, inner.put, inner.delete
+        list, put, delete, finish = inner.list, inner.put, inner.delete, inner.finish
 
         def get(self, key: str) -> Iterator[bytes]:
             if key.startswith("log/"):

@@ -170,7 +170,7 @@ def test_a_server_that_goes_away_in_the_middle(root: Path, tmp_path: Path, monke
 
     class Leaving:
         name = inner.name
-        list, get, delete = inner.list, inner.get, inner.delete
+        list, get, delete, finish = inner.list, inner.get, inner.delete, inner.finish
 
         def put(self, key: str, blocks: Iterable[bytes]) -> None:
             nonlocal puts

@@ -335,7 +335,7 @@ def test_an_object_that_reads_back_differently_does_not_count(root: Path, place:
 
     class Flipping:
         name = inner.name
-        list, delete, get = inner.list, inner.delete, inner.get
+        list, delete, get, finish = inner.list, inner.delete, inner.get, inner.finish
 
         def put(self, key: str, blocks: Iterable[bytes]) -> None:
             inner.put(key, blocks)
@@ -355,7 +355,7 @@ def test_a_place_that_does_not_delete_keeps_what_is_superfluous(root: Path, tmp_
 
     class Keeping:
         name = inner.name
-        list, put, get = inner.list, inner.put, inner.get
+        list, put, get, finish = inner.list, inner.put, inner.get, inner.finish
 
         def delete(self, key: str) -> None:
             raise BackupFailed("the server answers AccessDenied")
@@ -386,7 +386,7 @@ def test_producers_go_on_during_a_backup(root: Path, tmp_path: Path, place: Plac
 
     class Busy:
         name = inner.name
-        list, delete = inner.list, inner.delete
+        list, delete, finish = inner.list, inner.delete, inner.finish
 
         def put(self, key: str, blocks: Iterable[bytes]) -> None:
             produce(2)
@@ -420,7 +420,7 @@ def test_a_segment_that_vanishes_is_passed_over(root: Path, place: Place) -> Non
 
     class Deleting:
         name = inner.name
-        list, get, delete = inner.list, inner.get, inner.delete
+        list, get, delete, finish = inner.list, inner.get, inner.delete, inner.finish
 
         def put(self, key: str, blocks: Iterable[bytes]) -> None:
             inner.put(key, blocks)

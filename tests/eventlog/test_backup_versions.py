@@ -16,7 +16,7 @@ from eventlog.log import zst
 from eventlog.maintenance import manifest
 from eventlog.maintenance.archiving import archive_sealed
 from eventlog.maintenance.backup import Done, backup
-from eventlog.maintenance.destination import Folder
+from eventlog.maintenance.folder import Folder
 from eventlog.maintenance.restore import restore
 from eventlog.maintenance.sealing import seal
 from eventlog.record.recorder import Recorder

@@ -18,7 +18,7 @@ from eventlog.errors import BackupFailed, BlobUnreadable, InvalidEvent
 from eventlog.log import blobs
 from eventlog.log.blob_store import BlobStore
 from eventlog.maintenance.backup import backup
-from eventlog.maintenance.destination import Folder
+from eventlog.maintenance.folder import Folder
 from eventlog.maintenance.restore import restore
 from eventlog.maintenance.verification import verify
 from eventlog.record.recorder import Recorder

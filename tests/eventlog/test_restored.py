@@ -16,7 +16,7 @@ from eventlog.log import layout
 from eventlog.log.sealed_or_pruned import was_sealed_or_pruned
 from eventlog.maintenance import sealing, verification
 from eventlog.maintenance.backup import backup
-from eventlog.maintenance.destination import Folder
+from eventlog.maintenance.folder import Folder
 from eventlog.maintenance.restore import restore
 from tests.eventlog.backups import Place, emit, only
 
@@ -107,7 +107,7 @@ def test_a_file_that_appears_during_a_restore_is_not_overwritten(root: Path, tmp
 
     class Slow:
         name = inner.name
-        list, put, delete = inner.list, inner.put, inner.delete
+        list, put, delete, finish = inner.list, inner.put, inner.delete, inner.finish
 
         def get(self, key: str) -> Iterator[bytes]:
             if key.startswith("log/t/"):
@@ -134,7 +134,7 @@ def test_a_copy_that_is_shorter_than_what_is_pruned_during_the_restore_comes_und
 
     class Slow:
         name = inner.name
-        list, put, delete = inner.list, inner.put, inner.delete
+        list, put, delete, finish = inner.list, inner.put, inner.delete, inner.finish
 
         def get(self, key: str) -> Iterator[bytes]:
             if key.startswith("log/a/"):
@@ -163,7 +163,7 @@ def test_a_copy_that_is_fetched_while_its_segment_is_sealed_and_pruned_comes_und
 
     class Slow:
         name = inner.name
-        list, put, delete = inner.list, inner.put, inner.delete
+        list, put, delete, finish = inner.list, inner.put, inner.delete, inner.finish
 
         def get(self, key: str) -> Iterator[bytes]:
             if key.startswith("log/t/") and not path.exists() and not list_pruned():

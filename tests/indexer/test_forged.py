@@ -19,7 +19,7 @@ from eventlog.log.chains import Head
 from eventlog.log.fingerprint import sha256
 from eventlog.maintenance import sealing, verification
 from eventlog.maintenance.backup import backup
-from eventlog.maintenance.destination import Folder
+from eventlog.maintenance.folder import Folder
 from eventlog.maintenance.sealing import head_of, read_chain, seal
 from tests.conftest import Run
 from tests.eventlog.test_sealing import forced

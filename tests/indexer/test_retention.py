@@ -26,7 +26,8 @@ from eventlog.log.segment import held_still
 from eventlog.maintenance import verification
 from eventlog.maintenance.archiving import archive_sealed
 from eventlog.maintenance.backup import backup
-from eventlog.maintenance.destination import Folder, open_destination
+from eventlog.maintenance.destination import open_destination
+from eventlog.maintenance.folder import Folder
 from eventlog.maintenance.sealing import read_chain, seal
 from eventlog.queries.store import ReadStore
 from eventlog.record.recorder import Recorder
