@@ -31,16 +31,25 @@ VERSION = "eventlog, version 0.1.0\n"
 _ASK = """python -c 'import eventlog; print(eventlog.ReadStore("root").{}("SELECT 42 AS answer"))'"""
 #: Extra → commands that it is for, and a part of what the last of them prints.
 EXTRAS = {
-    "cli": (["emit t", "seal", "verify", "tail", "doctor"], "not installed: duckdb"),
-    "zstd": (["emit t", "seal", "archive", "tail"], '"event_type":"t"'),
-    "index": (["emit t", "index", "runs", "status", "prune --older-than 1d", "sql 'SELECT 42 AS answer'"], "42"),
-    "s3": (["emit t", "backup s3://bucket/x"], "cannot list manifests at http://127.0.0.1:9"),
-    "arrow": (["emit t", "index", _ASK.format("arrow")], "42"),
-    "pandas": (["emit t", "index", _ASK.format("pandas")], "42"),
-    "prices": (
-        [f"import claude-code {shlex.quote(str(PROJECT / 'fixtures/claude-code'))}", "index", "cost prices"],
+    "cli": (["emit t", "seal", "archive", "verify", "tail", "doctor"], "not installed: duckdb"),
+    "index": (
+        [
+            "emit t",
+            "seal",
+            "archive",
+            "index",
+            "runs",
+            "status",
+            "prune --older-than 1d",
+            "sql 'SELECT 42 AS answer'",
+            f"import claude-code {shlex.quote(str(PROJECT / 'fixtures/claude-code'))}",
+            "index",
+            "cost prices",
+        ],
         "genai-prices",
     ),
+    "s3": (["emit t", "backup s3://bucket/x"], "cannot list manifests at http://127.0.0.1:9"),
+    "pandas": (["emit t", "index", _ASK.format("arrow"), _ASK.format("pandas")], "42"),
     "alerts": (["emit t", "index", "alerts check", "alerts test json://127.0.0.1:9"], "A Connection error occurred"),
 }
 #: Their last commands try to reach a server where none is.
@@ -215,10 +224,25 @@ def test_the_base_alone_emits_and_says_its_version(environment: Environment, bui
         assert (done.returncode, done.stdout, done.stderr) == (0, VERSION, "")
     done = environment.sh("eventlog emit t")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "pip install 'agent-eventlog[cli]'" in done.stderr
+    assert "pip install 'agent-eventlog[index]'" in done.stderr
+    for option in ("--help", "-h"):
+        done = environment.sh(f"eventlog {option}")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "pip install 'agent-eventlog[index]'" in done.stdout
     done = environment.sh("""python -c 'import eventlog as obs; assert obs.emit("t"); obs.ReadStore'""")
     assert "pip install 'agent-eventlog[index]'" in done.stderr
     assert list((environment.work / "root/log/t").iterdir())
+
+
+def test_what_the_readme_names_is_small(environment: Environment, built: Built) -> None:
+    """Without the libraries of data frames, which are twice as large as all else; an environment has 26 MB by itself."""
+    install(environment, built, "index")
+    (installed,) = metadata.distributions(path=[str(environment.site)])
+    needed_ = needed([f"{each.name}{_extras(each)}" for each in applying(installed, ["index"])])
+    assert not needed_.keys() & {"pyarrow", "pandas", "numpy"}
+    parts = [installed, *needed_.values()]
+    paths = [Path(str(each.locate_file(file))) for each in parts for file in each.files or ()]
+    assert sum(path.stat().st_size for path in paths if path.is_file()) < 122_000_000
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

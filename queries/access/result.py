@@ -43,7 +43,7 @@ class Result(msgspec.Struct, frozen=True):
 
         For millions of rows use `store.pandas`. Raises MissingExtra without pandas.
         """
-        pandas = need("pandas", "pandas")
+        pandas = need("pandas")
         frame = pandas.DataFrame(self.rows, columns=range(len(self.columns)), dtype=object).infer_objects()
         return frame.set_axis(self.columns, axis="columns")  # names may repeat
 
@@ -52,7 +52,7 @@ class Result(msgspec.Struct, frozen=True):
 
         For millions of rows use `store.arrow`. Raises MissingExtra without pyarrow.
         """
-        pyarrow = need("pyarrow", "arrow")
+        pyarrow = need("pyarrow")
         arrays = [
             pyarrow.array([_plain(row[number]) for row in self.rows], type=_arrow_type(pyarrow, kind))
             for number, kind in enumerate(self.types)
@@ -71,12 +71,12 @@ class Result(msgspec.Struct, frozen=True):
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
 
 
-def need(module: str, extra: str) -> Any:
-    """Import a module that an extra brings. Raises MissingExtra."""
+def need(module: str) -> Any:
+    """Import a module that the extra `pandas` brings. Raises MissingExtra."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError:
-        raise MissingExtra(f"a result as {extra}", extra) from None
+        raise MissingExtra(f"a result of {module}", "pandas") from None
 
 
 def _arrow_type(pyarrow: Any, kind: str) -> Any:

@@ -90,7 +90,7 @@ class Select:
 
     def arrow(self, query: str, params: Params | None = None) -> Any:
         """Run one SELECT; return all rows as a `pyarrow.Table`. Raises MissingExtra without pyarrow."""
-        need("pyarrow", "arrow")
+        need("pyarrow")
         if question := self._reader.isolated("arrow", None, query, params):
             return isolation.ask(question)
         with self._reader.untrusted(query) as (connection, statement):
@@ -99,7 +99,7 @@ class Select:
 
     def pandas(self, query: str, params: Params | None = None) -> Any:
         """Run one SELECT; return all rows as a `pandas.DataFrame`. Raises MissingExtra without pandas."""
-        need("pandas", "pandas")
+        need("pandas")
         if question := self._reader.isolated("pandas", None, query, params):
             return isolation.ask(question)
         with self._reader.untrusted(query) as (connection, statement):

@@ -183,7 +183,7 @@ def save_cache() -> None:
 
 
 def _missing(name: str | None) -> MissingExtra:
-    return MissingExtra(f"the price list of models ({name} is missing)", "prices")
+    return MissingExtra(f"the price list of models ({name} is missing)", "index")
 
 
 @cache

@@ -22,7 +22,7 @@ _PARTS = {
     "msgspec": ((0, 20), "everything", "msgspec"),
     "duckdb": ((2, 0), "the index and all questions to it", "agent-eventlog[index]"),
     "watchfiles": ((1, 0), "index --watch", "agent-eventlog[index]"),
-    "zstandard": ((0, 23), "importing .zst files", "agent-eventlog[zstd]"),
+    "zstandard": ((0, 23), "importing .zst files", "agent-eventlog[cli]"),
 }
 
 

@@ -378,7 +378,7 @@ def test_without_the_library_what_was_set_and_what_was_reported_still_counts(roo
     )  # fmt: skip
     found = json.loads(done.stdout)
     assert (found["total"]["cost_usd"], found["total"]["unpriced_calls"]) == ("3", 1)
-    assert "pip install 'agent-eventlog[prices]'" in found["notes"][0]
+    assert "pip install 'agent-eventlog[index]'" in found["notes"][0]
 
 
 # -- real sessions ---------------------------------------------------------------------------
