@@ -35,7 +35,7 @@ ALONE = {
 LAZY = {"eventlog/__init__.py": {"eventlog.queries.store"}}
 #: The rooms, floor by floor from the ground up: a module may import from its own floor and from those below.
 ROOMS = (
-    ("eventlog.errors", "eventlog.version", "eventlog.durability"),
+    ("eventlog.errors", "eventlog.version", "eventlog.durability", "eventlog.short"),
     ("eventlog.installation",),
     ("eventlog.process",),
     ("eventlog.config",),
@@ -361,7 +361,8 @@ WITHOUT = {
     "watchfiles": (["index", "--watch"], f"error: eventlog index --watch (watchfiles is missing) {_NEEDS}"),
     "click": (
         ["emit", "t"],
-        "error: the eventlog command needs click; try: pip install 'agent-eventlog[cli]' (or 'agent-eventlog[all]')\n",
+        "error: the eventlog command needs click; try: pip install 'agent-eventlog[index]' "
+        "(or 'agent-eventlog[cli]', for commands that need no index)\n",
     ),
 }
 

@@ -25,6 +25,11 @@ LEAVES = [
     ("tail",),
     ("import", "jsonl"),
     ("import", "claude-code"),
+    ("hooks", "install"),
+    ("hooks", "uninstall"),
+    ("hooks", "list"),
+    ("statusline", "install"),
+    ("statusline", "uninstall"),
     ("quarantine", "list"),
     ("quarantine", "retry"),
     ("index",),
@@ -418,6 +423,13 @@ def test_a_bad_setting(run: Run) -> None:
     assert done.returncode == 2
 
 
+#: They work on no log.
+WITHOUT_ROOT = [
+    ("export", "verify"), ("trust",), ("completion",), ("hooks", "uninstall"), ("hooks", "list"),
+    ("statusline", "uninstall"),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("command", LEAVES)
 def test_every_command_has_help_with_an_example(run: Run, command: tuple[str, ...]) -> None:
     """And --root, but for what has to do with none."""
@@ -429,7 +441,7 @@ def test_every_command_has_help_with_an_example(run: Run, command: tuple[str, ..
             or f"eventlog {' '.join(command)}" in done.stdout
         )
         assert "Example:" in done.stdout
-        assert ("--root" in done.stdout) == (command not in (("export", "verify"), ("trust",), ("completion",)))
+        assert ("--root" in done.stdout) == (command not in WITHOUT_ROOT)
 
 
 def test_the_list_of_commands_is_complete(run: Run) -> None:

@@ -235,7 +235,7 @@ def test_the_base_alone_emits_and_says_its_version(environment: Environment, bui
 
 
 def test_what_the_readme_names_is_small(environment: Environment, built: Built) -> None:
-    """Without the libraries of data frames, which are twice as large as all else; an environment has 26 MB by itself."""
+    """Without the libraries of data frames, twice as large as all else; an environment itself has 26 MB."""
     install(environment, built, "index")
     (installed,) = metadata.distributions(path=[str(environment.site)])
     needed_ = needed([f"{each.name}{_extras(each)}" for each in applying(installed, ["index"])])

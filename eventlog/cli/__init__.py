@@ -1,30 +1,78 @@
-"""The console command. All but `--version` needs click, which a program that only emits does not."""
+"""The console command: first the short way, for commands that have one; then `eventlog.cli.main`, which needs click."""
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
-from typing import NoReturn
 
+import eventlog
 from eventlog.version import __version__
 
-_HINT = "error: the eventlog command needs click; try: pip install 'agent-eventlog[cli]' (or 'agent-eventlog[all]')"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+_HINT = (
+    "error: the eventlog command needs click; try: pip install 'agent-eventlog[index]' "
+    "(or 'agent-eventlog[cli]', for commands that need no index)"
+)
+_HELP = """Usage: eventlog COMMAND [ARGS]...
+
+  The flight recorder for AI agents and edge programs.
+
+  This installation records events from Python (import eventlog). For the
+  command line, install one of these:
+
+    pip install 'agent-eventlog[index]'  record, import, index, ask; with prices
+    pip install 'agent-eventlog[cli]'    what needs no index: emit, tail, import,
+                                         seal, verify, archive, backup
+
+Options:
+  --version   Show the version and exit.
+  -h, --help  Show this message and exit.
+"""
 
 
 def main() -> NoReturn:
     """Run the console command. Raises SystemExit with an exit code of eventlog.cli.main."""
+    if getattr(eventlog, "is_short", False):  # where it is missing, another package has overwritten ours
+        _take_the_short_way(sys.argv[1], sys.argv[2:])
     try:
         import click  # noqa: F401 - only to see whether it is there
     except ModuleNotFoundError:
-        if sys.argv[1:] == ["--version"]:
-            sys.stdout.write(f"eventlog, version {__version__}\n")
-            raise SystemExit(0) from None
-        sys.stderr.write(_HINT + "\n")
-        raise SystemExit(2) from None
+        _answer_without_click(sys.argv[1:])
     from eventlog.cli.main import run
 
     _end(run(sys.argv[1:]))
+
+
+def _take_the_short_way(command: str, arguments: list[str]) -> None:
+    """Do a command the short way, and end the process; return, ready for the full way, where that has to do it."""
+    if command == "emit":
+        from eventlog.short import emit
+
+        emit.run(arguments)
+    elif command == "statusline":
+        from eventlog.short import statusline
+
+        statusline.run(arguments)
+    else:
+        from eventlog.short import hook
+
+        hook.run(arguments)
+    if "site" not in sys.modules:  # the full way needs installed packages
+        os.execv(sys.executable, [sys.executable, "-P", "-m", "eventlog", *sys.argv[1:]])  # noqa: S606 - with site
+    eventlog.load()
+
+
+def _answer_without_click(arguments: list[str]) -> NoReturn:
+    """Answer what needs no command line; say how to get one."""
+    answers = {"--version": f"eventlog, version {__version__}\n", "--help": _HELP, "-h": _HELP}
+    if len(arguments) == 1 and arguments[0] in answers:
+        sys.stdout.write(answers[arguments[0]])
+        raise SystemExit(0)
+    sys.stderr.write(_HINT + "\n")
+    raise SystemExit(2)
 
 
 def _end(code: int) -> NoReturn:
@@ -34,6 +82,8 @@ def _end(code: int) -> NoReturn:
     open. The private function has no public substitute: a handler that calls os._exit, registered before all
     others, would skip those that were registered earlier still (a coverage tool's, say).
     """
+    import atexit
+
     atexit._run_exitfuncs()
     try:
         for stream in (sys.stdout, sys.stderr):

@@ -58,6 +58,8 @@ COMMANDS = {
     "emit": ("eventlog.cli.emit", "emit", "cli"),
     "tail": ("eventlog.cli.tail", "tail", "cli"),
     "import": ("eventlog.cli.importing", "import_", "cli"),
+    "hooks": ("eventlog.cli.hooks", "hooks", "cli"),
+    "statusline": ("eventlog.cli.statusline", "statusline", "cli"),
     "quarantine": ("eventlog.queries.cli.quarantine", "quarantine", "index"),
     "index": ("eventlog.indexer.cli", "index", "index"),
     "replay": ("eventlog.indexer.cli", "replay", "index"),

@@ -1,4 +1,4 @@
-"""Opening files of a root that others may write to: no links, no waiting, only regular files.
+"""Opening and replacing files of a root that others may write to: no links, no waiting, only regular files.
 
 Anything may stand at the path of a lock or of the index: opening a FIFO would wait for ever, a folder can be opened
 and fails later, and a link leads out of the root, where a file would be created with our rights.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 from eventlog.errors import WriteFailed
@@ -67,3 +68,18 @@ def open_lock(path: Path) -> int:
         os.close(fd)
         raise WriteFailed(refusal(path) or f"{path} is not a regular file; move it away and try again")
     return fd
+
+
+def replace_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """Write a file beside its path, and rename it: a reader finds the old content or the new one. Raises OSError."""
+    fd, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            os.fchmod(fd, mode)
+            file.flush()
+            os.fsync(fd)
+        os.replace(part, path)
+    except BaseException:
+        os.unlink(part)
+        raise

@@ -22,6 +22,7 @@ from eventlog.queries.access.result import Result
 from eventlog.queries.cli import render
 from eventlog.queries.cli.options import Context, reading, since_option, until_option
 from eventlog.queries.cost import rates
+from eventlog.queries.cost import today as costs_today
 from eventlog.queries.cost.report import GROUPS, By, Cost, CostReport, Period, PriceInUse, Repriced, Unpriced
 from eventlog.queries.text import bars, units
 
@@ -100,6 +101,7 @@ def monthly(context: Context, **options: Any) -> None:
 def _print(period: Period, context: Context, *, by: By | None, since: datetime | None, until: datetime | None) -> None:
     store = context.store()
     report = store.cost.report(period, by=by, since=since, until=until, zone=context.zone)
+    costs_today.keep(store.root, report.today, workspace=store.workspace, since=since, until=until, zone=context.zone)
     workspaces = None if store.workspace is None else (None, store.workspace)
     for text in clock.warnings(store.root, ["price_set"], workspaces=workspaces):
         say(f"warning: {text}")

@@ -13,12 +13,12 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
+from eventlog.process import root_files
 from eventlog.queries.cost.rates import Rate, exact
 
 #: More than the programs of a user name, and few enough to read in a few milliseconds.
@@ -89,7 +89,8 @@ class PriceCache:
         text = msgspec.json.encode(_File(self._made_from, [_Entry(*item) for item in list(self._rates.items())]))
         if len(text) < _BYTES_MAX:
             with contextlib.suppress(OSError):
-                _replace(self._path, text)
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                root_files.replace_file(self._path, text)
 
 
 def _chars(name: Name) -> int:
@@ -110,18 +111,6 @@ def _is_exact(rate: Rate) -> bool:
     """Return whether all prices of a rate are in their normal form: somebody may have edited the file."""
     prices = (rate.input, rate.cache_read, rate.cache_write_5m, rate.cache_write_1h, rate.output, rate.reasoning)
     return all(price is None or exact(price) is not None for price in (*prices, rate.request, rate.web_search))
-
-
-def _replace(path: Path, text: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    fd, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(text)
-        os.replace(part, path)
-    except BaseException:
-        os.unlink(part)
-        raise
 
 
 def _state(files: Iterable[Path]) -> list[tuple[str, int, int]]:

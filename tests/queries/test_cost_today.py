@@ -1,0 +1,70 @@
+"""What today cost: kept by `eventlog cost` in a small file, shown by `eventlog statusline`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventlog.short.statusline import TODAY_FILE
+from tests.conftest import Run
+
+
+def kept(root: Path) -> Any:
+    path = root / TODAY_FILE
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+@pytest.fixture
+def calls(run: Run) -> Run:
+    """A log with a call of today, one of long ago, and one without a price; indexed."""
+    for call, timestamp in (
+        ({"cost_usd": "1.25"}, []), ({"cost_usd": "7"}, ["--timestamp", "2026-01-02"]),
+        ({"request_model": "nobody-knows", "uncached_input_tokens": 5}, []),
+    ):  # fmt: skip
+        assert run("emit", "llm_call", json.dumps(call), *timestamp).returncode == 0
+    assert run("index").returncode == 0
+    return run
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["daily", "--since", "2026-01-01"], ["daily", "--by", "model"]])
+def test_the_cost_of_today_is_kept(options: list[str], calls: Run, root: Path) -> None:
+    """By any report that has it."""
+    assert calls("cost", *options).returncode == 0
+    assert kept(root) == {
+        "day": time.strftime("%Y-%m-%d"), "cost_usd": "1.25", "calls": 2, "unpriced_calls": 1,
+    }  # fmt: skip
+    assert (root / TODAY_FILE).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--workspace", "w"], ["--utc"], ["--time-zone", "Asia/Tokyo"], ["--until", "2026-02-01"], ["--since", "0s"]],
+)
+def test_a_report_of_something_else_keeps_nothing(options: list[str], calls: Run, root: Path) -> None:
+    """Of one workspace, of days of another zone, of a part of today."""
+    calls("cost", "daily", *options)
+    assert kept(root) is None
+
+
+def test_a_root_that_cannot_be_written_to_is_no_error(calls: Run, root: Path) -> None:
+    """The answer is the same."""
+    answer = calls("cost", "--json").stdout
+    (root / TODAY_FILE).unlink()
+    (root / TODAY_FILE).mkdir()
+    done = calls("cost", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["total"] == json.loads(answer)["total"]
+
+
+def test_the_status_line_asks_for_what_nobody_has_kept(calls: Run, root: Path) -> None:
+    """And shows it at once, or on a slow machine the next time."""
+    done = calls("statusline", stdin='{"model": {"id": "m"}}')
+    assert (done.returncode, done.stderr) == (0, "")
+    give_up_s = time.monotonic() + 30
+    while kept(root) is None and time.monotonic() < give_up_s:
+        time.sleep(0.1)
+    assert calls("statusline", stdin='{"model": {"id": "m"}}').stdout == "m · $1.25+ today\n"
