@@ -236,13 +236,13 @@ def test_the_base_alone_emits_and_says_its_version(environment: Environment, bui
 
 def test_what_the_readme_names_is_small(environment: Environment, built: Built) -> None:
     """Without the libraries of data frames, twice as large as all else; an environment itself has 26 MB."""
-    install(environment, built, "index")
+    environment.install(built.wheel)
     (installed,) = metadata.distributions(path=[str(environment.site)])
     needed_ = needed([f"{each.name}{_extras(each)}" for each in applying(installed, ["index"])])
     assert not needed_.keys() & {"pyarrow", "pandas", "numpy"}
     parts = [installed, *needed_.values()]
     paths = [Path(str(each.locate_file(file))) for each in parts for file in each.files or ()]
-    assert sum(path.stat().st_size for path in paths if path.is_file()) < 122_000_000
+    assert sum(path.stat().st_size for path in paths if path.is_file()) < 128_000_000
 
 
 @pytest.mark.parametrize("extra", EXTRAS)

@@ -12,7 +12,9 @@ from eventlog.cli.main import Group, root_option, say, tell
 from eventlog.cli.text import counted
 
 #: There is one so far.
-_agent_argument = click.argument("agent", type=click.Choice(["claude-code"]), expose_value=False)
+_agent_argument = click.argument(
+    "agent", metavar="[claude-code]", default="claude-code", type=click.Choice(["claude-code"]), expose_value=False
+)
 _project_option = click.option("--project", is_flag=True, help="Of the project in the current folder, not of yourself.")
 
 

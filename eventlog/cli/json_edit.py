@@ -57,7 +57,7 @@ def added(text: str, at: int, value: object, name: str = "") -> str:
         return f"{text[: there[-1].end]}, {_written(value, name, None)}{text[there[-1].end :]}"
     outer = _indentation(text, at)
     inner = _indentation(text, there[0].start) if there else outer + _step(text)
-    lines = _written(value, name, _step(text)).splitlines()
+    lines = _written(value, name, _step(text)).split("\n")
     entry = newline.join([lines[0], *(inner + line for line in lines[1:])])
     if there:
         return f"{text[: there[-1].end]},{newline}{inner}{entry}{text[there[-1].end :]}"

@@ -339,7 +339,7 @@ def test_an_input_that_stays_open_is_not_waited_for(root: Path) -> None:
         process.stdin.write(json.dumps(EVENT).encode())
         process.stdin.flush()
         assert process.wait(20) == 0
-    assert time.monotonic() - began_s < 4
+    assert time.monotonic() - began_s < 15
     assert payloads(root) == [EVENT]
 
 
