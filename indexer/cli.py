@@ -12,6 +12,7 @@ import click
 from eventlog.cli.main import (
     EXIT_FAILED,
     awaited_root,
+    draws_bars,
     existing_root,
     existing_types,
     progress_bar,
@@ -82,7 +83,7 @@ def index(
     with progress_bar("indexing") as progress:
         indexer = Indexer(folder, timeout_s=wait_s, say=say, progress=None if watching else progress)
         if watch is None:
-            done = indexer.catch_up(progress)
+            done = indexer.catch_up(progress if draws_bars() else None)
     if watch is None:
         report(done)
         return

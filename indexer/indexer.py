@@ -7,6 +7,7 @@ from its checkpoint on. The index file is open only during a batch, so that read
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +22,14 @@ from eventlog.format.control import Role
 from eventlog.indexer.alarm import ALARM_EVENT, Alarm
 from eventlog.indexer.index import checkpoint, index_file, schema
 from eventlog.indexer.index.engine import Engine, Overwritten
-from eventlog.indexer.index.index_file import DEFAULT_TIMEOUT_S, BrokenIndex, IndexReplaced
+from eventlog.indexer.index.index_file import (
+    DEFAULT_TIMEOUT_S,
+    HURRIED_BYTES_PER_S,
+    BrokenIndex,
+    IndexReplaced,
+)
 from eventlog.indexer.load import versions
-from eventlog.indexer.load.batch import BatchResult, SegmentChanged, in_order, index_batch
+from eventlog.indexer.load.batch import BATCH_BYTES, BatchResult, SegmentChanged, in_order, index_batch
 from eventlog.indexer.load.cache import IndexCache
 from eventlog.indexer.replay import Progress, rebuild, remarks
 from eventlog.indexer.sweep import Sweep, is_spooled
@@ -35,6 +41,10 @@ from eventlog.record.recorder import Recorder
 
 _logger = logging.getLogger("eventlog.indexer")
 _LARGE_BATCH_BYTES = 4 * 1024 * 1024
+#: The largest batch while somebody watches a progress bar.
+_SHOWN_BATCH_BYTES = 16 * 1024 * 1024
+#: A hurried indexer looks at the clock this often in its time, if it goes as fast as that.
+_HURRIED_BATCHES = 4
 #: A segment that ends in a torn line is released when nobody has written to it for this long.
 _TORN_WAIT_NS = 60 * 1_000_000_000
 #: If another process overwrites the index, wait until its file has not changed for this long, and at most that long.
@@ -65,6 +75,10 @@ class Indexer:
 
     With `release`, segments are deleted once all their rows are committed (mode `db_only`). `timeout_s` is how long to
     wait for the lock. `say` gets warnings, and `progress` bytes done and total while the index is rebuilt.
+
+    With `within_s` it is hurried, because a reader waits for it: `catch_up` ends after the batch in which that time is
+    over, and keeps what it has. It repairs nothing, and rebuilds an index of an older version only if that is quick;
+    it raises IndexFailed and leaves the index as it is.
     """
 
     def __init__(
@@ -73,12 +87,14 @@ class Indexer:
         *,
         release: bool = False,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        within_s: float = math.inf,
         say: Callable[[str], None] = _logger.warning,
         progress: Progress | None = None,
     ) -> None:
         self.root = Path(root)
         self.releases = release
         self._timeout_s = timeout_s
+        self._within_s = within_s
         self._say = say
         self._progress = progress
         self._engine = Engine()
@@ -103,8 +119,16 @@ class Indexer:
         """Like `catch_up`, but look most often only at segments that are likely to have grown."""
         return self._index_all(self._sweep.quick)
 
+    @property
+    def _is_hurried(self) -> bool:
+        return self._within_s < math.inf
+
+    def _batch_bytes(self, progress: Progress | None) -> int:
+        hurried = self._within_s * HURRIED_BYTES_PER_S / _HURRIED_BATCHES
+        return int(min(BATCH_BYTES, hurried, math.inf if progress is None else _SHOWN_BATCH_BYTES))
+
     def _index_all(self, find: Callable[[], list[SegmentFile]], progress: Progress | None = None) -> Counted:
-        counted = Counted()
+        counted, deadline = Counted(), time.monotonic() + self._within_s
         self._forget_if_replaced()
         waiting = in_order(find())
         while waiting or self._index_inode is None:
@@ -112,13 +136,19 @@ class Indexer:
                 left = self._index_some(waiting, counted, progress)
             except duckdb.Error as error:  # most likely a full disk; the batch is rolled back
                 path, reason = index_file.index_path(self.root), index_file.reason_of(error)
-                if not self._replace_damaged(reason) and not self._rebuild_suspect(error):
+                if self._is_hurried or not (self._replace_damaged(reason) or self._rebuild_suspect(error)):
                     raise IndexFailed(f"{path} could not be written: {reason}. The log is not affected") from error
                 left = None
             except Overwritten as error:
+                if self._is_hurried:
+                    raise
                 self._rebuild_overwritten(str(error))
                 left = None
+            if counted.bytes and time.monotonic() >= deadline:
+                break
             waiting = in_order(self._sweep.thorough()) if left is None else left
+        if progress is not None and counted.bytes > _LARGE_BATCH_BYTES:
+            progress(counted.bytes, counted.bytes)
         return counted
 
     def _index_some(
@@ -135,7 +165,10 @@ class Indexer:
                 total = counted.bytes + self._sweep.lag_bytes(waiting) if progress else 0
                 if progress is not None and total > _LARGE_BATCH_BYTES:
                     progress(counted.bytes, total)
-                result = index_batch(connection, waiting, cache=self._cache) if waiting else BatchResult()
+                limit = self._batch_bytes(progress)
+                result = (
+                    index_batch(connection, waiting, cache=self._cache, max_bytes=limit) if waiting else BatchResult()
+                )
                 if self.releases:
                     self._release_segments(connection, result)
         except SegmentChanged as error:
@@ -143,15 +176,13 @@ class Indexer:
             self._retire(error)
             return None
         except _NeedsRebuild as error:
-            self._rebuild(str(error), inode)
+            self._rebuild_version(str(error), inode)
             return None
         except (IndexReplaced, checkpoint.Moved):
             self._sweep.forget()
             return None
         except BrokenIndex as error:
-            aside = index_file.set_aside(self.root, inode, timeout_s=self._timeout_s)
-            if aside is not None:
-                self._rebuild(f"{error}. It was set aside as {aside.name}; rebuilding from the log", None)
+            self._replace_broken(error, inode)
             return None
         for name, reason in result.unreadable.items():
             self._sweep.note_unreadable(name, reason)
@@ -274,6 +305,26 @@ class Indexer:
             )
         elif lacking := sources.lacking(connection):
             raise _NeedsRebuild(f"the index was made without the source {lacking[0]}; rebuilding it from the log")
+
+    def _rebuild_version(self, reason: str, inode: int | None) -> None:
+        """Rebuild an index of an earlier version."""
+        if self._is_hurried and not self._is_quickly_rebuilt():
+            raise IndexFailed(f"{reason} takes a while; try: eventlog index")
+        self._rebuild(reason, inode)
+
+    def _replace_broken(self, error: BrokenIndex, inode: int | None) -> None:
+        """Set an index aside that cannot be opened, and make a new one."""
+        if self._is_hurried:
+            raise error
+        aside = index_file.set_aside(self.root, inode, timeout_s=self._timeout_s)
+        if aside is not None:
+            self._rebuild(f"{error}. It was set aside as {aside.name}; rebuilding from the log", None)
+
+    def _is_quickly_rebuilt(self) -> bool:
+        """Return whether a rebuild, which reads the log and copies what only the old index has, fits into the time."""
+        read = sum(segment.size for segment in layout.list_log(self.root).segments)
+        copied = index_file.index_path(self.root).stat().st_size
+        return read + copied <= self._within_s * HURRIED_BYTES_PER_S
 
     def _replace_damaged(self, reason: str) -> bool:
         """Set the index aside and rebuild it if its file is certainly damaged; return whether it is."""

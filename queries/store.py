@@ -15,6 +15,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 from eventlog.errors import QueryFailed
 from eventlog.indexer.index.digest import Digest, digest
 from eventlog.queries import answers, snapshot
+from eventlog.queries.access.freshness import Behind
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.access.selection import Select
 from eventlog.queries.cost import on_demand
@@ -63,6 +64,10 @@ class ReadStore:
     process holds it for more than `wait_s`, and QueryFailed where it is stopped after `timeout_s` or cannot be
     asked. With a `workspace`, answers are as if the log held its events and nothing else.
 
+    Answers are those of the index, which may be behind the log: a program that asks often had better not write to it
+    with each question, and its answers should not differ in how long they take. With `catch_up_s`, each question first
+    indexes what is new, if that takes no longer (see `catch_up`); the commands use 0.5.
+
     `on_stuck` is for a process that exists for one query: it is called where DuckDB does not stop in time, and ends
     the process. Without it, such queries run in a process of their own.
     """
@@ -74,11 +79,13 @@ class ReadStore:
         workspace: str | None = None,
         wait_s: float = 30.0,
         timeout_s: float = 60.0,
+        catch_up_s: float | None = None,
         on_stuck: Callable[[QueryFailed], None] | None = None,
     ) -> None:
         self._reader = IndexReader(
-            root, workspace=workspace, wait_s=wait_s, timeout_s=timeout_s, on_stuck=on_stuck, on_demand=on_demand.TABLES
-        )
+            root, workspace=workspace, wait_s=wait_s, timeout_s=timeout_s, catch_up_s=catch_up_s, on_stuck=on_stuck,
+            on_demand=on_demand.TABLES,
+        )  # fmt: skip
         self.root = self._reader.root
         self.workspace = self._reader.workspace
 
@@ -167,6 +174,22 @@ class ReadStore:
     copy = _Shortcut("sql", Select.copy)
 
     # -- the index as a whole ------------------------------------------------------------------------------------------
+
+    def catch_up(
+        self,
+        within_s: float = 0.5,
+        *,
+        say: Callable[[str], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Behind | None:
+        """Index what is new in the log, if that takes no longer than `within_s`; return what is left, None for nothing.
+
+        It ends after the batch in which that time is over. Where the index is held or read-only, nothing is indexed,
+        and none is raised; in a store of one workspace neither. `say` gets warnings, which are logged without it, and
+        `progress` bytes done and total. Raises IndexBusy, and IndexFailed where there is no index and none is made.
+        """
+        more: dict[str, Any] = {} if say is None else {"say": say}
+        return self._reader.catch_up(within_s, progress=progress, **more)
 
     def state(self) -> State:
         """Return what the index holds, and how many bytes of each segment it has not read yet.

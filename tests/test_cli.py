@@ -302,7 +302,7 @@ ERRORS: dict[str, tuple[list[str], int, str]] = {
     ),
     "no index yet": (
         ["sql", "SELECT 1"], 1,
-        "error: there is no index at {root}/index.duckdb; try: eventlog index\n",
+        "error: there is no index at {root}/index.duckdb: nothing is recorded here yet; `eventlog` says how to begin\n",
     ),
     "a folder that is not there": (
         ["status", "--root", "/nowhere"], 2,

@@ -191,9 +191,10 @@ def test_hints_repeat_the_root_that_was_given(run: Run, tmp_path: Path) -> None:
     root = str(tmp_path / "my root")
     run("emit", "t", "--root", root)
     hint = f"eventlog index --root '{root}'"
-    assert run("runs", "--root", root).stderr == f"error: there is no index at {root}/index.duckdb; try: {hint}\n"
+    shown = run("runs", "--no-index", "--root", root).stderr
+    assert shown == f"error: there is no index at {root}/index.duckdb; try: {hint}\n"
     assert f"index        none; try: {hint}\n" in run("status", "--root", root).stdout
-    assert "eventlog index\n" in run("runs").stderr or "there is no folder" in run("runs").stderr
+    assert "there is no folder" in run("runs").stderr
     run("index", "--root", root)
     assert run("show", "x", "--root", root).stderr.count(f"--root '{root}'") == 3
     run("backup", str(tmp_path / "backup"), "--root", root)

@@ -53,13 +53,13 @@ def masked(text: str) -> str:
     return re.sub(r"\([\d,]+ bytes\)", "(N bytes)", re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text))
 
 
-def printed(shown: str, folder: Path, root: Path) -> str:
+def printed(shown: str, folder: Path, **environment: str) -> str:
     """What the commands in a console print, run one after the other in a folder."""
     texts = []
     for command in re.findall(r"^\$ (.*)$", shown, re.MULTILINE):
         program = command.replace("eventlog ", f"{sys.executable} -m eventlog ", 1)
         done = subprocess.run(
-            ["bash", "-c", program], cwd=folder, env={**os.environ, "EVENTLOG_DIR": str(root)},
+            ["bash", "-c", program], cwd=folder, env={**os.environ, **environment},
             capture_output=True, text=True, check=True, timeout=60,
         )  # fmt: skip
         texts.append(f"$ {command}\n{done.stdout}")
@@ -76,7 +76,7 @@ def test_the_readme_shows_what_is_printed_of_the_demo(
 ) -> None:
     """The picture to the letter, the same day each time; and what Python prints of it."""
     shown = block(README, "picture")
-    assert printed(shown, tmp_path, root) == shown
+    assert printed(shown, tmp_path, EVENTLOG_DIR=str(root)) == shown
     monkeypatch.chdir(tmp_path)
     assert run_python(block(README, "read"), root) == block(README, "read-prints")
 
@@ -87,18 +87,18 @@ def test_the_tour_is_what_is_printed(root: Path, tmp_path: Path) -> None:
     marks = re.findall(r"<!-- test: ([\w-]+) -->", page)
     assert len(marks) == 6
     for mark in marks:
-        assert printed(block(page, mark), tmp_path, root) == block(page, mark)
+        assert printed(block(page, mark), tmp_path, EVENTLOG_DIR=str(root)) == block(page, mark)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/coding-agents.md"])
 def test_the_sessions_of_coding_agents_are_what_is_printed(
-    page: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Imported from where Claude Code keeps them; in these pages, those of the fixtures."""
+    """Imported from where Claude Code keeps them, as in a terminal; in these pages, those of the fixtures."""
     shutil.copytree(PROJECT / "fixtures/claude-code", tmp_path / "projects")
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path))
     shown = block((PROJECT / page).read_text(), "claude-code")
-    assert masked(printed(shown, tmp_path, root)) == masked(shown)
+    assert masked(printed(shown, tmp_path, EVENTLOG_IMPORT_AGENTS="true")) == masked(shown)
 
 
 def test_the_recording_of_the_readme_is_recorded(root: Path) -> None:
@@ -221,7 +221,7 @@ def test_every_command_and_option_is_documented() -> None:
                 option
                 for parameter in each.params
                 for option in parameter.opts
-                if parameter.param_type_name == "option" and option != "--root"
+                if parameter.param_type_name == "option" and option not in ("--root", "--no-index")
             }
             assert set(re.findall(r"`(--?[a-z-]+)`", section.split("| --- |")[-1])) == options
 
@@ -304,13 +304,15 @@ QUESTIONS = {
     "What happened in a run?": ("docs/commands.md#eventlog-show", "eventlog show RUN"),
     "Why does a call have no cost?": ("docs/cost.md#what-calls-cost", "unpriced"),
     "How am I warned when an agent fails?": ("docs/alerts.md#alerts", "error_rate"),
-    "How do I import Claude Code sessions?": ("docs/coding-agents.md#import-index-ask", "eventlog import claude-code"),
+    "How do I import Claude Code sessions?": ("docs/coding-agents.md#ask", "eventlog import claude-code"),
     "How do I record a run?": ("docs/recording.md#record-runs-steps-and-calls", "obs.run"),
     "How do I add my own event type?": ("docs/recording.md#add-your-own-event-type", "@obs.event"),
     "How do I keep secrets out?": ("docs/recording.md#keep-secrets-out", "redact_with"),
     "How do I test my agent?": ("docs/recording.md#test-your-agent", "obs.capture()"),
     "Are my events recorded?": ("docs/recording.md#ask-whether-events-are-recorded", "obs.check()"),
     "May a cloned project change my settings?": ("docs/commands.md#settings", "trust"),
+    "Is an answer up to date?": ("docs/commands.md#fresh-answers", "catch_up_s"),
+    "How do I keep transcripts out?": ("docs/commands.md#fresh-answers", "import_agents"),
     "How do I monitor the index?": ("docs/operating.md#keep-the-index-up-to-date", "--max-lag"),
     "How do I turn it off?": ("docs/recording.md#turn-it-off-or-send-it-elsewhere", 'EVENTLOG_DIR=""'),
     "How do I write events from another language?": ("docs/format.md#a-minimal-producer", "fcntl.flock"),

@@ -70,8 +70,8 @@ def import_() -> None:
 
     However often it is run.
 
-    What was imported is found in the log only; `eventlog index` makes rows of it. A line
-    that cannot be read is kept as it is and shows up in quarantine.
+    Commands that read find what was imported at once, or say that `eventlog index` is needed
+    first. A line that cannot be read is kept as it is and shows up in quarantine.
 
     \b
     Example:

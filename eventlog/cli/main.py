@@ -35,7 +35,7 @@ from click.shell_completion import CompletionItem
 import eventlog
 from eventlog import config
 from eventlog.cli.text import harmless_json, printable_lines
-from eventlog.config import Config
+from eventlog.config import Config, Resolved
 from eventlog.errors import (
     AlertsBusy,
     BrokenInstallation,
@@ -89,12 +89,16 @@ COMMANDS = {
     "completion": ("eventlog.cli.completion", "completion", "cli"),
 }
 
+#: What `eventlog` without a command prints.
+_HOME = "eventlog.cli.home"
 EXIT_FAILED, EXIT_USAGE, EXIT_BUSY, EXIT_INTERRUPTED = 1, 2, 3, 130
 #: Asks for completion, as click has it: `bash_source` prints the script, and that sets `bash_complete`.
 COMPLETION_VARIABLE = "_EVENTLOG_COMPLETE"
 #: Options of every command, which may stand before it or behind it, with the number of their values.
 _GLOBAL_OPTIONS = {"--debug": 0, "--no-pager": 0, "--color": 1}
 _NO_PAGER = "eventlog.no_pager"
+#: Set where nobody sees what a command prints, although it is a terminal.
+_AUTOMATIC = ("CI", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
 #: More characters than any first sentence has.
 _UNCUT = 1000
 _WITHOUT_ROOT = ("trust", "demo", "completion")
@@ -167,7 +171,7 @@ class LazyGroup(Group):
         return [CompletionItem(name) for name in COMMANDS if name.startswith(incomplete)]
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="eventlog")
 @click.option(
     "--color",
@@ -185,10 +189,11 @@ def root(context: click.Context, color: str, no_pager: bool) -> None:
     deleted at any time (except in mode db_only). Both live under --root, else $EVENTLOG_DIR, else
     the root of your settings file, else ~/.local/state/eventlog.
 
+    Without a command, it says what is recorded, and what to do next.
+
     \b
     Example:
       eventlog emit greeting '{"text": "hello"}'
-      eventlog index
       eventlog sql "SELECT * FROM event_types"
 
     --color, --no-pager and --debug may stand behind the command as well.
@@ -197,6 +202,8 @@ def root(context: click.Context, color: str, no_pager: bool) -> None:
     context.meta[_NO_PAGER] = no_pager
     if context.invoked_subcommand != "doctor" and not hasattr(eventlog, "EventlogError"):  # doctor says more about it
         raise _broken(f"another package has removed or overwritten {Path(__file__).parents[1] / '__init__.py'}")
+    if context.invoked_subcommand is None:
+        importlib.import_module(_HOME).home()
 
 
 def _wants_color(choice: str) -> bool | None:
@@ -249,12 +256,21 @@ def with_root(message: str) -> str:
     return _HINT.sub(lambda match: match[1] + (option if match[2] not in _WITHOUT_ROOT else ""), message)
 
 
-def configured(root_option: str | None, **code: Any) -> Config:
-    """Return the settings of a command; say what of the project's file does not count. Raises ConfigError."""
+def resolved(root_option: str | None, **code: Any) -> Resolved:
+    """Return the settings of a command, and where they come from; say what of the project's file does not count.
+
+    Raises ConfigError.
+    """
     found = config.resolve(code=code if root_option is None else {"root": root_option, **code})
     for message in found.left_out:
         _say_once(message)
-    return found.checked()
+    found.checked()
+    return found
+
+
+def configured(root_option: str | None, **code: Any) -> Config:
+    """Return the settings of a command. Raises ConfigError."""
+    return resolved(root_option, **code).config
 
 
 def resolve_root(root_option: str | None) -> str:
@@ -273,9 +289,10 @@ def existing_root(root_option: str | None) -> str:
     try:
         is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(
-            f"there is no folder {folder}; give --root DIR or set EVENTLOG_DIR, or emit an event first"
-        ) from None
+        advice = "give --root DIR or set EVENTLOG_DIR, or emit an event first"
+        if root_option is None:
+            advice = "nothing is recorded there yet; `eventlog` says how to begin"
+        raise ConfigError(f"there is no folder {folder}; {advice}") from None
     except PermissionError:
         raise ConfigError(f"{folder}: {_no_permission('a folder above it')}") from None
     if not is_folder:
@@ -321,6 +338,11 @@ def moment(text: str | None, zone: tzinfo | None = None) -> str | None:
         return timestamps.to_text(timestamps.read(text, zone))
     except (ValueError, OverflowError):
         raise QueryFailed(f"{text!r} is not a time; use ISO 8601 or an age like 90s, 15m, 2h, 7d") from None
+
+
+def is_watched() -> bool:
+    """Say whether somebody sees what a command prints: it is a terminal, and neither that of a test nor of CI."""
+    return sys.stdout is not None and sys.stdout.isatty() and not any(map(os.environ.get, _AUTOMATIC))
 
 
 def draws_bars() -> bool:

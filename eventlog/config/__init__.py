@@ -13,6 +13,8 @@
 | strict             | EVENTLOG_STRICT            | emit raises instead of counting and logging      |
 | redact             | EVENTLOG_REDACT            | secrets are redacted before writing              |
 | blob_min_bytes     | EVENTLOG_BLOB_MIN_BYTES    | payloads from this size on: large fields go to blobs; 0: never |
+| catch_up_s         | EVENTLOG_CATCH_UP_S        | seconds for which a command that reads may index first what is new |
+| import_agents      | EVENTLOG_IMPORT_AGENTS     | whether `cost` and `sessions` first import from coding agents |
 | operator           | (in code only)             | may write operator events (eventlog.format.control) |
 
 The user's file is `~/.config/eventlog/eventlog.toml` (by XDG_CONFIG_HOME), the project's is `./eventlog.toml`;
@@ -40,6 +42,7 @@ from eventlog.process.guards import message_of, shown
 SEGMENT_MAX_BYTES = 64 * 1024 * 1024
 SEGMENT_MAX_AGE_S = 24 * 3600.0
 BLOB_MIN_BYTES = 64 * 1024
+CATCH_UP_S = 0.5
 
 
 class Mode(enum.Enum):
@@ -65,6 +68,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     strict: bool = False
     redact: bool = True
     blob_min_bytes: Annotated[int, msgspec.Meta(ge=0, le=2**40)] = BLOB_MIN_BYTES
+    catch_up_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = CATCH_UP_S
+    #: None: for people at a terminal, into the default root.
+    import_agents: bool | None = None
     operator: bool = False
 
 
@@ -80,6 +86,17 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
     origins: dict[str, str]
     problems: list[str]
     left_out: list[str]
+
+    def wants_agents(self, *, is_watched: bool) -> bool:
+        """Say whether a question about coding agents first imports what they wrote (docs/decisions/0037).
+
+        `is_watched`: somebody sees what is printed. A root that was chosen for this command gets nothing by itself.
+        """
+        origin = self.origins["root"]
+        if self.config.mode is Mode.OFF or origin in (_VARIABLES["root"], _CODE_SOURCE):
+            return False
+        chosen = self.config.import_agents
+        return origin == _DEFAULT_SOURCE and is_watched if chosen is None else chosen
 
     def checked(self) -> Config:
         """Return the settings. Raises ConfigError if there is a mistake in them."""
@@ -112,7 +129,7 @@ _VARIABLES = {"root": "EVENTLOG_DIR"} | {
 _ENVIRONMENT = {variable: name for name, variable in _VARIABLES.items()}
 _FILE_VARIABLE = "EVENTLOG_CONFIG"
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
-_ENVIRONMENT_SOURCE, _CODE_SOURCE = "the environment", "configure()"
+_DEFAULT_SOURCE, _ENVIRONMENT_SOURCE, _CODE_SOURCE = "the default", "the environment", "configure()"
 
 
 def default_root(environ: Mapping[str, str]) -> str:
@@ -134,7 +151,7 @@ def resolve(environ: Mapping[str, str] | None = None, code: Mapping[str, Any] | 
     left_out = [] if found is None else found.left_out
     of_project = None if found is None else _Layer(str(found.path), found.settings, str(found.path), found.path.parent)
     layers = [
-        _Layer("the defaults", {"root": default_root(environ)}, "the default"),
+        _Layer("the defaults", {"root": default_root(environ)}, _DEFAULT_SOURCE),
         of_project,
         _user_layer(environ, problems),
         _Layer(_ENVIRONMENT_SOURCE, _from_environment(environ, problems)),
@@ -245,11 +262,11 @@ def _typed(variable: str, text: str) -> Any:
     try:
         if name in ("segment_max_bytes", "blob_min_bytes"):
             return int(text)
-        if name in ("segment_max_age_s", "sync_interval_s"):
+        if name in ("segment_max_age_s", "sync_interval_s", "catch_up_s"):
             return float(text)
     except ValueError:
         raise ConfigError(f"{variable}={text!r} is not a number") from None
-    if name not in ("strict", "redact"):
+    if name not in ("strict", "redact", "import_agents"):
         return text
     if text.lower() not in _TRUE | _FALSE:
         raise ConfigError(f"{variable}={text!r} is neither true nor false")

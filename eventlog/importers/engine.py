@@ -107,6 +107,10 @@ class Importer:
         self._followed.close()
         self._positions.close()
 
+    def has_all_of(self, path: Path) -> bool:
+        """Say whether all of a file was imported, and it has not changed since."""
+        return self._is_unchanged(path, Imported())
+
     def run(self, path: Path, *, following: bool = False) -> Imported:
         """Import what is new in a file. Raises WriteFailed, and ImportFailed where no file can be imported.
 

@@ -256,7 +256,7 @@ class Positions:
         if refusal is not None:
             raise ImportFailed(refusal)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(root_files.open_lock(self._path))  # for its owner alone, which SQLite would not make it
             try:
                 self._connect()

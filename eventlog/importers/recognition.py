@@ -45,7 +45,12 @@ class Recognition:
 def hint(source: Source, paths: Sequence[Path]) -> str:
     """Return what to say of files of a source: `this looks like Codex; try: eventlog import codex logs`."""
     command = shlex.join(["eventlog", "import", source.command, *map(str, paths)])
-    return f"this looks like {source.name.replace('_', ' ').title()}; try: {command}"
+    return f"this looks like {title(source)}; try: {command}"
+
+
+def title(source: Source) -> str:
+    """Return what people call the program of a source: `Claude Code`."""
+    return source.name.replace("_", " ").title()
 
 
 def _other(asked: Source, lines: list[dict[str, Any]]) -> Source | None:

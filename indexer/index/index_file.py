@@ -27,6 +27,8 @@ from eventlog.process import forks, root_files
 from eventlog.process.forks import Phase
 
 DEFAULT_TIMEOUT_S = 60.0
+#: Bytes of the log that any machine indexes in a second: what an indexer in a hurry goes by (docs/decisions/0037).
+HURRIED_BYTES_PER_S = 32 * 1024 * 1024
 _RETRY_S = 0.02
 #: More than DuckDB opens for one batch or query.
 _DESCRIPTORS = 16

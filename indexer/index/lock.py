@@ -37,6 +37,9 @@ def fair_lock(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterato
     Raises IndexBusy after `timeout_s` seconds, naming the processes that hold it.
     """
     folder = Path(root)
+    if not exclusive and _is_unlockable(folder):
+        yield
+        return
     deadline = time.monotonic() + timeout_s
     gate_kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
     turn_fd = gate_fd = None  # a Ctrl-C at any time must leave no lock behind
@@ -50,6 +53,15 @@ def fair_lock(root: str | Path, *, exclusive: bool, timeout_s: float) -> Iterato
         for fd in (turn_fd, gate_fd):
             if fd is not None:
                 forks.let_go(fd)
+
+
+def _is_unlockable(folder: Path) -> bool:
+    """Return whether the files of the lock are not there and cannot be made: a copy on a read-only medium, say.
+
+    A writer that comes after all is kept away by DuckDB's own lock on the file.
+    """
+    is_there = all((folder / name).exists() for name in (_TURN, _GATE))
+    return not is_there and not os.access(folder, os.W_OK, effective_ids=True)
 
 
 @contextmanager

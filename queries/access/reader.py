@@ -6,6 +6,7 @@ untrusted SQL (anybody's)  ──→ checked ──→ confined ──→ stoppe
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -23,9 +24,11 @@ from eventlog.indexer.index.engine import CONFIG, Engine, spill_path
 from eventlog.indexer.sql import literal
 from eventlog.process import forks
 from eventlog.process.forks import Phase
-from eventlog.queries.access import isolation, sandbox
+from eventlog.queries.access import freshness, isolation, sandbox
+from eventlog.queries.access.freshness import Behind, Offsets, Progress
 from eventlog.queries.access.workspace import HIDDEN, Workspace, configure, unguessable, without_hints
 
+_logger = logging.getLogger("eventlog.queries")
 #: Starting a DuckDB takes several times as long as most questions, so a reader reuses one. It is replaced after a time,
 #: because its limits depend on the free space of the disk, and after a question that may have used much memory.
 _INSTANCE_MAX_AGE_S = 60.0
@@ -61,6 +64,9 @@ class IndexReader:
 
     With a `workspace`, answers are as if the log held its events and nothing else (see `workspace`). `on_demand` names
     tables that are made only when an untrusted query mentions them, such as `llm_costs`.
+
+    With `catch_up_s`, each question first catches up with the log, for about so long at most (`catch_up`); a warning
+    is logged when an answer begins to lack something.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class IndexReader:
         timeout_s: float = 60.0,
         on_stuck: Callable[[QueryFailed], None] | None = None,
         on_demand: OnDemand | None = None,
+        catch_up_s: float | None = None,
     ) -> None:
         if workspace is not None and not isinstance(workspace, str):
             raise QueryFailed(f"the name of a workspace is a text, not {workspace!r}")
@@ -81,6 +88,8 @@ class IndexReader:
         self._wait_s = wait_s
         self._on_stuck = on_stuck
         self._on_demand = on_demand or {}
+        self._catch_up_s = catch_up_s
+        self._is_behind = False
         self._engine = Engine(partial(_new_instance, self.root), max_age_s=_INSTANCE_MAX_AGE_S)
         self._file_id: bytes | None = None  # of an index with the right schema
         self._checked: dict[str, sandbox.Checked] = {}
@@ -94,6 +103,33 @@ class IndexReader:
     def on_demand(self) -> frozenset[str]:
         """The names of the tables that are made when a query mentions them."""
         return frozenset(self._on_demand)
+
+    def catch_up(
+        self, within_s: float, *, say: Callable[[str], None] = _logger.warning, progress: Progress | None = None
+    ) -> Behind | None:
+        """Index what is new in the log, if that takes no longer than `within_s`; return what an answer lacks after it.
+
+        A reader of one workspace indexes nothing: it does not learn how much others write. `say` gets warnings.
+        Raises IndexBusy, and IndexFailed where there is no index and none is made.
+        """
+        if self.workspace is not None:
+            return freshness.behind_in_workspace(self.root, self._offsets)
+        return freshness.catch_up(self.root, self._offsets, within_s=within_s, say=say, progress=progress)
+
+    def _offsets(self) -> Offsets | None:
+        try:
+            with _one_at_a_time(self.root, self._wait_s), self._hardened() as (connection, _):
+                return freshness.read_offsets(connection)
+        except EarlierSchema:
+            return None
+
+    def _catch_up_first(self) -> None:
+        if self._catch_up_s is None:
+            return
+        behind = self.catch_up(self._catch_up_s)
+        if behind is not None and not self._is_behind:
+            _logger.warning("%s", behind)
+        self._is_behind = behind is not None
 
     @contextmanager
     def untrusted(
@@ -130,8 +166,10 @@ class IndexReader:
     ) -> isolation.Question | None:
         """Return the call of a store's `method` for another process, if this one could not stop its query; else None.
 
-        The first of the arguments is the query. A process that `on_stuck` may end is one already.
+        The first of the arguments is the query. A process that `on_stuck` may end is one already. It is asked before
+        each untrusted query, and catches up with the log.
         """
+        self._catch_up_first()
         if self._on_stuck is not None:
             return None
         query, limit_s = arguments[0], self.timeout_s if timeout_s is None else timeout_s
@@ -171,6 +209,7 @@ class IndexReader:
         making the others. `fenced` is explained at Workspace. With `timeout_s`, the block is stopped after that time,
         and QueryFailed is raised, also for DuckDB's errors; so it is where the views of a workspace cannot be made.
         """
+        self._catch_up_first()
         with _one_at_a_time(self.root, self._wait_s), self._hardened() as (connection, index):
             if self.workspace is not None:
                 with _hints_withheld(self._hidden(index)), _query_failed():
@@ -188,6 +227,7 @@ class IndexReader:
         Yields a connection, and the names of all that a query may read, those on demand included. Raises QueryFailed
         for DuckDB's errors.
         """
+        self._catch_up_first()
         with (
             _one_at_a_time(self.root, self._wait_s),
             _query_failed(),
@@ -241,10 +281,15 @@ class IndexReader:
     def _expect_schema(self, connection: duckdb.DuckDBPyConnection) -> None:
         version = schema.version(connection)
         if version != schema.SCHEMA_VERSION:
-            raise IndexFailed(
+            is_earlier = version is None or 0 <= version < schema.SCHEMA_VERSION
+            raise (EarlierSchema if is_earlier else IndexFailed)(
                 f"{index_file.index_path(self.root)} has schema {version}, this eventlog reads "
                 f"{schema.SCHEMA_VERSION}; try: eventlog index (it rebuilds an older one from the log)"
             )
+
+
+class EarlierSchema(IndexFailed):
+    """An earlier eventlog made the index, or nobody has filled it yet; the indexer makes a current one of it."""
 
 
 @contextmanager

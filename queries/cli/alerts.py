@@ -187,7 +187,7 @@ def _warn_about(channel: str) -> None:
 def list_(context: Context, past: bool, dead: bool, removed: bool) -> None:
     """List rules, firings, or messages that could not be delivered.
 
-    As the index has them; `eventlog alerts check` brings it up to date.
+    As the last check left them; `eventlog alerts check` evaluates the rules.
 
     \b
     Example:

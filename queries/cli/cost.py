@@ -59,7 +59,7 @@ def cost() -> None:
 
 
 def _summing(command: Callable[..., None]) -> Callable[..., None]:
-    return _by_option(since_option(until_option(reading(time_zone=True)(command))))
+    return _by_option(since_option(until_option(reading(time_zone=True, agents=True)(command))))
 
 
 @cost.command()
@@ -109,7 +109,7 @@ def _print(period: Period, context: Context, *, by: By | None, since: datetime |
         tell_json(report)
         return
     if not report.rows:
-        say("no such model calls are indexed; try: eventlog index")
+        say("no such model calls; record some with obs.run(…), or import some: eventlog import --help")
     else:
         elastic = () if by is None else (by,)
         render.fitted(_table(report), _RANKS, elastic=elastic)

@@ -21,8 +21,20 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, get_args
 import click
 import msgspec
 
-from eventlog.cli.main import existing_root, moment, pages, root_option, say, tell_json
+from eventlog.cli.main import (
+    draws_bars,
+    existing_root,
+    is_watched,
+    moment,
+    pages,
+    progress_bar,
+    resolved,
+    root_option,
+    say,
+    tell_json,
+)
 from eventlog.cli.text import counted
+from eventlog.config import Resolved
 from eventlog.format import timestamps
 from eventlog.format.envelope import AUDIT_LEVELS
 from eventlog.queries import zones
@@ -37,25 +49,43 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What the options say that all reading commands share: `root` as it was given, if it was; `wait_s` in seconds.
 
-    Times are shown and read in `zone`; None is the zone of this machine.
+    Times are shown and read in `zone`; None is the zone of this machine. With `agents`, the question is one about the
+    coding agents of this machine, too.
     """
 
     root: str | None
     workspace: str | None
     wait_s: float
+    no_index: bool
     as_json: bool
     zone: tzinfo | None
+    agents: bool
 
     def store(self, **limits: Any) -> ReadStore:
         """Return the store that these options name, with further limits of a ReadStore, such as `timeout_s`.
 
-        It is kept: to take a DuckDB apart, with what a question has left in it, takes longer than many questions, and
-        when the process ends the kernel does it. The index itself is closed after each question. Raises ConfigError
-        where there is no such root.
+        First, what coding agents wrote is imported if that is wanted, and what is new in the log is indexed if that is
+        quick; it is said what the answers lack otherwise.
+
+        The store is kept: to take a DuckDB apart, with what a question has left in it, takes longer than many
+        questions, and when the process ends the kernel does it. The index itself is closed after each question. Raises
+        ConfigError where there is no such root, and IndexFailed where there is no index and none is made.
         """
         global _last
+        settings = resolved(self.root)
+        has_imported = not self.no_index and self._bring_in_agents(settings)
         _last = ReadStore(existing_root(self.root), workspace=self.workspace, wait_s=self.wait_s, **limits)
+        if not self.no_index:
+            within_s = _AFTER_IMPORT_S if has_imported else settings.config.catch_up_s
+            _catch_up(_last, within_s, shown=has_imported and draws_bars())
         return _last
+
+    def _bring_in_agents(self, settings: Resolved) -> bool:
+        if not self.agents or self.workspace is not None or not settings.wants_agents(is_watched=is_watched()):
+            return False
+        from eventlog.cli import agents  # loads what imports need, which takes longer than many questions
+
+        return agents.bring_in(settings.config)
 
     def time(self, moment: datetime | None) -> str:
         """Return a time for people, in the zone that was asked for; "" for None."""
@@ -76,7 +106,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         `noun` is what the items are, as `runs`; `if_none` says what to try: `record one with obs.run(…)`.
         """
         if not items and not self.as_json:
-            say(f"no such {noun}; {if_none}, then run: eventlog index")
+            say(f"no such {noun}; {if_none}")
             return
         self.show(items, lines)
         if len(items) == limit and not self.as_json:
@@ -85,6 +115,15 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _last: ReadStore | None = None
+#: For what was just imported; the user has seen that it is much, and sees how it goes.
+_AFTER_IMPORT_S = 300.0
+
+
+def _catch_up(store: ReadStore, within_s: float, *, shown: bool) -> None:
+    with progress_bar("indexing") as progress:
+        behind = store.catch_up(within_s, say=say, progress=progress if shown else None)
+    if behind is not None:
+        say(f"note: {behind}")
 
 
 #: The endings of files of each format.
@@ -132,6 +171,9 @@ _wait_option = click.option(
     show_default=True,
     help="Seconds to wait for the indexer to release the index.",
 )
+_no_index_option = click.option(
+    "--no-index", is_flag=True, help="Answer from the index as it stands; do not index first what is new in the log."
+)
 timeout_option = click.option(
     "--timeout", "timeout_s", default=60.0, show_default=True, type=click.FloatRange(min=0.01), help="Seconds."
 )
@@ -162,12 +204,12 @@ def limit_option(default: int) -> Callable[[F], F]:
 
 
 def reading(
-    *, json: bool = True, utc: bool = False, time_zone: bool = False
+    *, json: bool = True, utc: bool = False, time_zone: bool = False, agents: bool = False
 ) -> Callable[[Callable[Concatenate[Context, P], R]], Callable[P, R]]:
     """Add the options that all reading commands share; the command gets them as a Context, its first argument.
 
-    They are --workspace, --wait and --root; --json unless `json` is False, --utc with `utc`, and both --utc and
-    --time-zone with `time_zone`. Times that options name become datetimes.
+    They are --workspace, --wait, --no-index and --root; --json unless `json` is False, --utc with `utc`, and both --utc
+    and --time-zone with `time_zone`. Times that options name become datetimes. `agents` is that of the Context.
     """
 
     def decorate(command: Callable[Concatenate[Context, P], R]) -> Callable[P, R]:
@@ -175,12 +217,12 @@ def reading(
         def run(*arguments: P.args, **parameters: P.kwargs) -> R:
             given: dict[str, Any] = dict(parameters)
             zone = _zone(given.pop("utc", False), given.pop("time_zone", None))
-            shared: dict[str, Any] = {"as_json": False, "zone": zone}
+            shared: dict[str, Any] = {"as_json": False, "zone": zone, "agents": agents}
             shared |= {name: given.pop(name) for name in Context.__struct_fields__ if name in given}
             given |= {name: when(given[name], zone) for name in _MOMENTS if name in given}
             return command(Context(**shared), *arguments, **given)
 
-        decorated: Callable[..., R] = _workspace_option(_wait_option(root_option(run)))
+        decorated: Callable[..., R] = _workspace_option(_wait_option(_no_index_option(root_option(run))))
         decorated = json_option(decorated) if json else decorated
         decorated = _zone_option(decorated) if time_zone else decorated
         return _utc_option(decorated) if utc or time_zone else decorated

@@ -121,8 +121,7 @@ def _report(done: Retried) -> Iterator[str]:
         yield "nothing that an import rejected is waiting"
         return
     yield (
-        f"{counted(done.records, 'rejected record')}: {done.recovered:,} recovered, "
-        f"{counted(done.events, 'new event')} (eventlog index indexes them)"
+        f"{counted(done.records, 'rejected record')}: {done.recovered:,} recovered, {counted(done.events, 'new event')}"
     )
     if done.failed:
         yield f"{done.failed:,} rejected again:"

@@ -80,7 +80,7 @@ def _with_failures(count: int, failures: int) -> str:
 @options.agent_option
 @options.since_option
 @options.limit_option(50)
-@options.reading(utc=True)
+@options.reading(utc=True, agents=True)
 def sessions(context: Context, agent: str | None, since: datetime | None, limit: int) -> None:
     """List sessions, imported ones included, newest first.
 

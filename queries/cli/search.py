@@ -51,7 +51,7 @@ def search(
         has = "has" if result.undated == 1 else "have"
         say(f"{undated} may match and {has} no time; without --since they are shown")
     if not result.hits and not context.as_json:
-        say(f"no event has all of: {printable(', '.join(result.words))} (eventlog index indexes new events)")
+        say(f"no event has all of: {printable(', '.join(result.words))}")
         return
     context.show(result, lambda: _lines(result, context))
     if context.as_json:

@@ -52,17 +52,17 @@ def sql(
       eventlog sql "SELECT event_type, count(*) FROM events GROUP BY ALL"
       eventlog sql "FROM llm_calls" -o calls.parquet
     """
-    if query == "-":
-        query = sys.stdin.read()
-    sandbox.bound_process()
-    store = context.store(timeout_s=timeout_s, on_stuck=_give_up)
+    if format_ == "table" and output is not None:
+        raise click.UsageError("--output goes with --format json, jsonl, csv or parquet")
     if format_ is None:
         format_ = "table" if output is None else options.format_of(output)
+    if query == "-":
+        query = sys.stdin.read()
+    store = context.store(timeout_s=timeout_s, on_stuck=_give_up)
+    sandbox.bound_process()
     if format_ != "table":
         copy_rows(store, query, [], format_, output, limit or _FILE_ROWS)
         return
-    if output is not None:
-        raise click.UsageError("--output goes with --format json, jsonl, csv or parquet")
     result = store.sql(query, row_limit=limit or _TABLE_ROWS, exact=True)
     render.table(result)
     if result.cut:

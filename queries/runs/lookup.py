@@ -262,7 +262,7 @@ def only_one(rows: list[tuple[Any, ...]], prefix: str, column: Column, noun: str
 
 def run_not_found(run_id: str) -> QueryFailed:
     """Return the error for an id that no run has."""
-    return QueryFailed(f"there is no run {run_id!r}; try: eventlog runs (and eventlog index, for new events)")
+    return QueryFailed(f"there is no run {run_id!r}; try: eventlog runs")
 
 
 def session_not_found(session_id: str) -> QueryFailed:

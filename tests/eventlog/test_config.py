@@ -21,6 +21,8 @@ VALUES: dict[str, list[tuple[str, Any, Any]]] = {
     "root": [(path, path, path) for path in ("/1", "/2", "/3", "/4")],
     "mode": [(mode.value, mode.value, mode) for mode in (Mode.DUAL, Mode.DB_ONLY, Mode.OFF, Mode.DUAL)],
     "segment_max_bytes": [(str(size), size, size) for size in (5001, 5002, 5003, 5004)],
+    "catch_up_s": [(str(time), time, time) for time in (0.0, 1.5, 2.5, 3.5)],
+    "import_agents": [("false", False, False), ("true", True, True)] * 2,
     "segment_max_age_s": [(str(age), age, age) for age in (1.5, 2.5, 3.5, 4.5)],
     "durability": [("synced", "synced", Durability.SYNCED), ("written", "written", Durability.WRITTEN)] * 2,
     "sync_interval_s": [(str(age), age, age) for age in (1.5, 2.5, 3.5, 4.5)],

@@ -216,7 +216,7 @@ def test_an_index_without_calls(run: Run, root: Path) -> None:
     recorded(root, price("m", "1", "1"))
     done = run("cost")
     assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "no such model calls are indexed; try: eventlog index\n"
+    assert done.stderr == "no such model calls; record some with obs.run(…), or import some: eventlog import --help\n"
 
 
 @pytest.mark.parametrize(
