@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import eventlog
@@ -61,6 +60,8 @@ def _take_the_short_way(command: str, arguments: list[str]) -> None:
 
         hook.run(arguments)
     if "site" not in sys.modules:  # the full way needs installed packages
+        import os
+
         os.execv(sys.executable, [sys.executable, "-P", "-m", "eventlog", *sys.argv[1:]])  # noqa: S606 - with site
     eventlog.load()
 
@@ -83,6 +84,7 @@ def _end(code: int) -> NoReturn:
     others, would skip those that were registered earlier still (a coverage tool's, say).
     """
     import atexit
+    import os
 
     atexit._run_exitfuncs()
     try:

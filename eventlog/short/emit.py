@@ -7,12 +7,12 @@ depends on settings, are the full way's (eventlog.cli.emit).
 
 from __future__ import annotations
 
-import os
+import posix as os
 import sys
 import time
 
 from eventlog.short import built_in, gate, json_object, log
-from eventlog.short.settings import plain_root
+from eventlog.short.settings import environment, plain_root
 
 #: The options that it knows, in the order of the fields in a line. Each takes a value.
 _FIELDS = ("--run-id", "--request-id", "--session-id", "--parent-event-id", "--workspace", "--agent")
@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> None:
     if parts is None:
         return
     event_type, payload, options = parts
-    root = plain_root(options.pop("--root", None), os.environ)
+    root = plain_root(options.pop("--root", None), environment())
     event_id = None if root is None else append(root, event_type, payload, options)
     if event_id is not None:
         _end(event_id)

@@ -7,11 +7,11 @@ in a process of its own, which redacts it.
 
 from __future__ import annotations
 
-import os
+import posix as os
 import sys
 
 from eventlog.short import emit, stdin
-from eventlog.short.settings import plain_root
+from eventlog.short.settings import environment, plain_root
 
 EVENT_TYPE = "agent_hook"
 _WAIT_S = 5.0
@@ -41,7 +41,7 @@ def _record(given_root: str | None) -> None:
     payload = text.replace("\n", " ").replace("\r", " ")  # between its parts: JSON has none inside of a text
     session_id = members.get("session_id")
     options = {"--session-id": session_id} if isinstance(session_id, str) and session_id.isprintable() else {}
-    root = plain_root(given_root, os.environ)
+    root = plain_root(given_root, environment())
     if root is None or emit.append(root, EVENT_TYPE, payload, options) is None:
         _hand_over(payload, options if given_root is None else {**options, "--root": given_root})
 
@@ -53,7 +53,7 @@ def _hand_over(payload: str, options: dict[str, str]) -> None:
     command += [f"{name}={value}" for name, value in options.items()]
     child = os.fork()
     if child == 0:
-        nowhere = os.open(os.devnull, os.O_RDWR)
+        nowhere = os.open("/dev/null", os.O_RDWR)
         for fd, target in ((reader, 0), (nowhere, 1), (nowhere, 2)):
             os.dup2(fd, target)
         os.close(writer)

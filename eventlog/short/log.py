@@ -7,7 +7,7 @@ the case, nothing is written, and the full way decides.
 from __future__ import annotations
 
 import fcntl
-import os
+import posix as os
 import stat
 import time
 

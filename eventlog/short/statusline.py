@@ -7,14 +7,14 @@ in a small file, which `eventlog cost` keeps; where that is old, this starts `ev
 
 from __future__ import annotations
 
-import os
+import posix as os
 import select
 import stat
 import sys
 import time
 
 from eventlog.short import json_object, stdin
-from eventlog.short.settings import plain_root
+from eventlog.short.settings import environment, plain_root
 
 #: Below the root: `{"day":"2026-01-31","cost_usd":"4.93","unpriced_calls":0}`, the day being one of the local zone.
 TODAY_FILE = "cost-today.json"
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def run(arguments: list[str]) -> None:
     """Print the line and end the process; return where the full way has to find the root, or was asked for more."""
     if not arguments or (len(arguments) == 2 and arguments[0] == "--root"):
-        root = plain_root(arguments[1] if arguments else None, os.environ)
+        root = plain_root(arguments[1] if arguments else None, environment())
         if root is not None:
             show(root)
 
@@ -152,9 +152,12 @@ def _read_today(root: str) -> tuple[str | None, float]:
 
 def _ask(root: str) -> int | None:
     """Start `eventlog cost` unless that was done a moment ago; return a descriptor that ends when it does."""
-    if not os.path.isdir(f"{root}/log"):
-        return None
     path = f"{root}/{_ASKED_FILE}"
+    try:
+        if not stat.S_ISDIR(os.stat(f"{root}/log").st_mode):
+            return None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     try:
         if 0 <= time.time() - os.lstat(path).st_mtime < _TODAY_MAX_AGE_S:
             return None
@@ -167,7 +170,7 @@ def _ask(root: str) -> int | None:
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.setsid()
-        nowhere = os.open(os.devnull, os.O_RDWR)
+        nowhere = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(nowhere, fd)
         os.set_inheritable(writer, True)

@@ -149,9 +149,9 @@ def test_closed_descriptors_are_no_error(redirection: str) -> None:
 def test_hardly_anything_is_loaded() -> None:
     """A prompt waits for this: no JSON module, no regular expressions, no types."""
     program = (
-        "import os, sys\nended = os._exit\n"
+        "import posix as os, sys\nended = os._exit\n"
         "def end(code):\n"
-        "    heavy = {'re', 'json', 'typing', 'enum', 'msgspec', 'collections'} & set(sys.modules)\n"
+        "    heavy = {'os', 're', 'json', 'typing', 'enum', 'msgspec', 'collections'} & set(sys.modules)\n"
         "    sys.stderr.write(' '.join(sorted(heavy)))\n"
         "    sys.stderr.flush(); ended(code)\n"
         "os._exit = end\n"
