@@ -359,7 +359,7 @@ _OUTPUT = """coalesce(payload -> '/payload/output', payload -> '/payload/aggrega
                   payload -> '/payload/result', payload -> '/payload/stdout', payload -> '/payload/tools')"""
 
 # An id of a call may come again in a later turn: a result belongs to the last call with its id.
-_TOOL_CALLS = f"""
+_TOOL_LINES = f"""
 WITH {_LINEAGE}, lines AS (
     SELECT *, kind IN ({literals(_CALLS)}) AS is_call, coalesce(call_id, event_id::VARCHAR) AS key,
            {_WENT} AS went, {_INPUT} AS input, {_OUTPUT} AS output
@@ -371,7 +371,9 @@ WITH {_LINEAGE}, lines AS (
                PARTITION BY lines.workspace, lines.session_id, key ORDER BY {_ORDER} ROWS UNBOUNDED PRECEDING
            ) AS nth
     FROM {_with_lineage("lines")} WHERE NOT {_COPIED}
-), first AS (
+)"""
+_TOOL_CALLS = f"""
+{_TOOL_LINES}, first AS (
     SELECT *, CASE WHEN is_call
                    THEN coalesce(nullif(concat_ws('.', nullif(namespace, ''), name), ''),
                                  regexp_replace(split_part(kind, '/', 2), '_call$', ''))
@@ -391,6 +393,19 @@ SELECT first.call_id AS tool_call_id, run_id, first.session_id, parent_event_id,
        date_sub('millisecond', timestamp, finished)::DOUBLE AS duration_ms, ok,
        CASE WHEN NOT ok THEN 'exit code ' || results.exit_code END AS error_type, event_id
 FROM first JOIN results ON {_same("first", "results")} AND first.key = results.key AND first.nth = results.nth
+"""
+
+#: As messages of tools: a rollout may begin in the middle, and a person may read what it has.
+_RESULTS_ALONE = f"""
+{_TOOL_LINES}
+SELECT 'tool' AS role, CASE json_type(output) WHEN 'VARCHAR' THEN output ->> '$' ELSE output::VARCHAR END AS text,
+       'text' AS kind, 0::BIGINT AS block, NULL::VARCHAR AS model, run_id, session_id, parent_event_id, subagent_id,
+       workspace, agent, {literal(_TYPE)} AS source, timestamp, event_id
+FROM numbered WHERE nth = 0
+QUALIFY kind IN ({literals(_OUTPUTS)}) AND output IS NOT NULL
+    AND row_number() OVER (PARTITION BY workspace, session_id, key, kind IN ({literals(_OUTPUTS)})
+                           ORDER BY {_ORDER}) = 1
+    AND NOT bool_or(kind IN ({literals(_ENDS)})) OVER (PARTITION BY workspace, session_id, key)
 """
 
 #: What Codex writes in the name of the user: instructions, surroundings, notices.
@@ -425,21 +440,35 @@ SELECT workspace, session_id, project, coalesce(thread_name, prompt) AS title,
 FROM titles
 """
 
+_THOUGHTS = ("response_item/reasoning", "event_msg/agent_reasoning")
+#: Thinking is there whole (`content`), in short (`summary`), or encrypted.
+_THINKING = " ".join(
+    f"""WHEN len(CASE json_type(payload, '/payload/{name}') WHEN 'ARRAY'
+                      THEN (payload -> '/payload/{name}')::JSON[] END) > 0
+        THEN array_to_string([block ->> 'text' FOR block IN (payload -> '/payload/{name}')::JSON[]], chr(10))"""
+    for name in ("content", "summary")
+)
+
 # A text is there twice: as an item of the conversation, and as an event for the screen. Events count where there is no
-# item with their text, which may repeat: the second event then needs a second item.
+# item with their text, which may repeat: the second event then needs a second item. Events of thinking are parts of
+# items: they count where no item of the session can be read.
 _MESSAGES = f"""
 WITH {_LINEAGE}, lines AS (
-    {_in_order(_lines("turn_context", "event_msg/agent_message", *_PROMPTS))}
+    {_in_order(_lines("turn_context", "compacted", "event_msg/agent_message", *_THOUGHTS, *_PROMPTS))}
 ), texts AS (
     SELECT *, CASE WHEN kind = 'response_item/message' THEN role WHEN kind = 'event_msg/user_message' THEN 'user'
                    ELSE 'assistant' END AS speaker,
-           kind = 'response_item/message' AS is_item,
+           CASE WHEN kind IN ({literals(_THOUGHTS)}) THEN 'thinking' WHEN kind = 'compacted' THEN 'summary'
+                ELSE 'text' END AS said_as,
+           starts_with(kind, 'response_item/') OR kind = 'compacted' AS is_item,
            last_value(CASE WHEN kind = 'turn_context' THEN model END IGNORE NULLS) OVER {_SO_FAR} AS model_so_far,
            CASE WHEN kind = 'response_item/message' THEN array_to_string(
                     [block ->> 'text' FOR block IN CASE WHEN json_type(payload, '/payload/content') = 'ARRAY'
                                                         THEN (payload -> '/payload/content')::JSON[] END
                      IF block ->> 'type' IN ('input_text', 'output_text', 'text')
                         AND NOT regexp_full_match(block ->> 'text', '</?image[^>]*>')], chr(10))
+                WHEN kind = 'response_item/reasoning' THEN CASE {_THINKING} END
+                WHEN kind = 'event_msg/agent_reasoning' THEN payload ->> '/payload/text'
                 ELSE payload ->> '/payload/message' END AS text
     FROM lines
 ), said AS (
@@ -448,11 +477,15 @@ WITH {_LINEAGE}, lines AS (
     WHERE kind <> 'turn_context' AND speaker IN ('user', 'assistant') AND trim(text) <> '' AND NOT {_COPIED}
       AND NOT (is_item AND speaker = 'user' AND regexp_matches(head, {literal(_WRAPPER)}))
 )
-SELECT speaker AS role, text, CASE WHEN speaker = 'assistant' THEN model_so_far END AS model, run_id, session_id,
+SELECT speaker AS role, text, said_as AS kind, 0::BIGINT AS block,
+       CASE WHEN speaker = 'assistant' THEN model_so_far END AS model, run_id, session_id,
        parent_event_id, subagent_id, workspace, agent, {literal(_TYPE)} AS source, timestamp, event_id
 FROM said
-QUALIFY is_item OR row_number() OVER (PARTITION BY workspace, session_id, speaker, digest, is_item ORDER BY {_ORDER})
-                   > count(*) FILTER (is_item) OVER (PARTITION BY workspace, session_id, speaker, digest)
+QUALIFY is_item OR CASE WHEN said_as = 'thinking'
+    THEN count(*) FILTER (is_item) OVER (PARTITION BY workspace, session_id, said_as) = 0
+    ELSE row_number() OVER (PARTITION BY workspace, session_id, speaker, said_as, digest, is_item
+                             ORDER BY {_ORDER})
+         > count(*) FILTER (is_item) OVER (PARTITION BY workspace, session_id, speaker, said_as, digest) END
 """
 
 # What a fork has copied, where its parent is there. The line that begins a rollout is its own.
@@ -484,5 +517,5 @@ VIEWS = SourceViews(
     llm_calls=_LLM_CALLS,
     tool_calls=_TOOL_CALLS,
     sessions=_SESSIONS,
-    messages=_MESSAGES,
+    messages=f"FROM ({_MESSAGES}) UNION ALL BY NAME FROM ({_RESULTS_ALONE})",
 )

@@ -112,7 +112,7 @@ FROM event_rows WHERE event_type = 'llm_call'
 TOOL_CALLS = f"""
 SELECT payload ->> 'tool_call_id' AS tool_call_id, run_id, session_id, parent_event_id,
        NULL::VARCHAR AS subagent_id, workspace, agent, 'tool_call' AS source, "tool_call/tool_name" AS tool,
-       payload -> 'arguments' AS input, payload -> 'result' AS output,
+       payload -> 'arguments' AS input, payload -> 'result' AS output, NULL::BIGINT AS block,
        coalesce({_before('"tool_call/duration_ms"')}, timestamp) AS timestamp, timestamp AS finished,
        "tool_call/duration_ms" AS duration_ms, {definitions.RECORDED_TOOL_OK} AS ok,
        "tool_call/error_type" AS error_type, event_id

@@ -73,6 +73,7 @@ COLUMNS = {
         "tool": "VARCHAR",
         "input": "JSON",
         "output": "JSON",
+        "block": "BIGINT",
         "timestamp": "TIMESTAMP",
         "finished": "TIMESTAMP",
         "duration_ms": "DOUBLE",
@@ -91,6 +92,8 @@ COLUMNS = {
     "messages": {
         "role": "VARCHAR",
         "text": "VARCHAR",
+        "kind": "VARCHAR",
+        "block": "BIGINT",
         "model": "VARCHAR",
         "run_id": "VARCHAR",
         "session_id": "VARCHAR",
@@ -155,7 +158,8 @@ class SourceViews(msgspec.Struct, frozen=True, kw_only=True):
     llm_calls   one row per model call; COLUMNS names the columns of each select, their types and their order
     tool_calls  one row per tool call
     sessions    one row per workspace and session that its program names a project or a summary for
-    messages    one row per text that somebody wrote: a user, a model
+    messages    one row per text that somebody wrote: a user, a model; `kind` (eventlog.indexer.views.messages) tells
+                what was thought from what was said
 
     A select reads the rows of an event type from `rows_of` and from nowhere else, and fails on no payload: TRY_CAST,
     TRY. An expression that fails gives NULL.

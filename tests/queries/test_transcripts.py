@@ -122,19 +122,20 @@ def test_messages_are_what_was_said(root: Path) -> None:
     rows = (
         ReadStore(root)
         .sql(
-            "SELECT session_id, role, model, text, strftime(timestamp, '%H:%M:%S') FROM messages "
+            "SELECT session_id, role, kind, model, text, strftime(timestamp, '%H:%M:%S') FROM messages "
             "WHERE source = 'claude_code' ORDER BY session_id, timestamp"
         )
         .rows
     )
     asked, looked = "Make it count. Résumé: naïve façade ☃", "I shall look."
     assert rows == [
-        ("fork", "assistant", transcripts.OPUS, "Another way.", "10:01:10"),
-        ("glued", "user", None, "two on one line: }{", "10:01:30"),
-        ("glued", "assistant", transcripts.OPUS, "}{ indeed", "10:01:31"),
-        ("main", "user", None, asked, "10:00:01"),
-        ("main", "assistant", transcripts.OPUS, looked, "10:00:03"),
-        ("main", "assistant", "<synthetic>", "API Error", "10:00:15"),
+        ("fork", "assistant", "text", transcripts.OPUS, "Another way.", "10:01:10"),
+        ("glued", "user", "text", None, "two on one line: }{", "10:01:30"),
+        ("glued", "assistant", "text", transcripts.OPUS, "}{ indeed", "10:01:31"),
+        ("main", "user", "text", None, asked, "10:00:01"),
+        ("main", "assistant", "thinking", transcripts.OPUS, "Hm.", "10:00:02"),
+        ("main", "assistant", "text", transcripts.OPUS, looked, "10:00:03"),
+        ("main", "assistant", "note", "<synthetic>", "API Error", "10:00:15"),
     ]
 
 

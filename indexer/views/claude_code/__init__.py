@@ -6,7 +6,7 @@ from eventlog.indexer.views.claude_code.calls import LLM_CALLS
 from eventlog.indexer.views.claude_code.lines import COPIES, PROMOTED
 from eventlog.indexer.views.claude_code.sessions import SESSIONS
 from eventlog.indexer.views.claude_code.texts import MESSAGES
-from eventlog.indexer.views.claude_code.tools import TOOL_CALLS
+from eventlog.indexer.views.claude_code.tools import RESULTS_ALONE, TOOL_CALLS
 from eventlog.indexer.views.sources import SourceViews
 
 VIEWS = SourceViews(
@@ -15,5 +15,5 @@ VIEWS = SourceViews(
     llm_calls=LLM_CALLS,
     tool_calls=TOOL_CALLS,
     sessions=SESSIONS,
-    messages=MESSAGES,
+    messages=f"FROM ({MESSAGES}) UNION ALL BY NAME FROM ({RESULTS_ALONE})",
 )

@@ -1,4 +1,4 @@
-"""Calls of tools in Claude Code's transcripts.
+"""Calls of tools in Claude Code's transcripts, and results whose calls are not there.
 
 A call is a block of an answer, and its result a block of a later line. Ids of Anthropic's tools are unique; others are
 used again in each turn (`Bash:0`), so a result belongs to the last call with its id before it, in its conversation. A
@@ -12,19 +12,23 @@ from eventlog.indexer.views import values
 from eventlog.indexer.views.claude_code.calls import messages
 from eventlog.indexer.views.claude_code.lines import LINES, TYPE
 from eventlog.indexer.views.claude_code.subagents import SUBAGENTS, join_subagents, subagent_of
+from eventlog.indexer.views.messages import text_of
 
 _BLOCKS = f"""
-    SELECT * EXCLUDE message, unnest(
-        CASE WHEN json_type(message, '$.content') = 'ARRAY' THEN (message -> 'content')::JSON[] END) AS block
-    FROM ({messages(LINES, "payload -> '/message' AS message", "payload -> '/data/message/message'")})
+    SELECT * EXCLUDE blocks, unnest(blocks) AS block, unnest(range(len(blocks))) AS number
+    FROM (
+        SELECT * EXCLUDE message,
+               CASE WHEN json_type(message, '$.content') = 'ARRAY' THEN (message -> 'content')::JSON[] END AS blocks
+        FROM ({messages(LINES, "payload -> '/message' AS message", "payload -> '/data/message/message'")})
+    )
 """
 
 # `turn` counts how many answers have used an id so far. An answer has several lines, and may be there twice: within a
 # `progress` line, and in a file of its own.
-TOOL_CALLS = f"""
+_WITH = f"""
 WITH RECURSIVE {SUBAGENTS}, blocks AS (
     SELECT workspace, session_id, agent_id, line, before, run_id, parent_event_id, agent, timestamp, segment,
-           line_offset, event_id, coalesce(message_id, event_id::VARCHAR) AS message_id, block,
+           line_offset, event_id, coalesce(message_id, event_id::VARCHAR) AS message_id, block, number,
            block ->> 'type' = 'tool_use' AS is_call,
            coalesce(block ->> 'id', block ->> 'tool_use_id') AS tool_call_id
     FROM ({_BLOCKS}) WHERE block ->> 'type' IN ('tool_use', 'tool_result')
@@ -47,18 +51,32 @@ WITH RECURSIVE {SUBAGENTS}, blocks AS (
                                  ORDER BY timestamp, segment, line_offset) AS position
     FROM turns
 ), results AS (
-    SELECT workspace, scope, tool_call_id, turn, timestamp AS finished, block -> 'content' AS output,
+    SELECT *, timestamp AS finished, block -> 'content' AS output,
            coalesce({values.field("is_error", "BOOLEAN", payload="block")}, false) AS failed
     FROM numbered WHERE NOT is_call AND position = 1
 ), calls AS (
     SELECT * FROM numbered WHERE is_call AND position = 1
 )
-SELECT calls.tool_call_id, run_id, session_id, parent_event_id, {subagent_of("calls")} AS subagent_id,
-       calls.workspace, agent, {literal(TYPE)} AS source, block ->> 'name' AS tool, block -> 'input' AS input, output,
-       calls.timestamp, finished, date_sub('millisecond', calls.timestamp, finished)::DOUBLE AS duration_ms,
-       NOT failed AS ok, NULL::VARCHAR AS error_type, event_id
-FROM calls {join_subagents("calls")}
-LEFT JOIN results
-  ON results.tool_call_id = calls.tool_call_id AND results.scope = calls.scope AND results.turn = calls.turn
- AND results.workspace IS NOT DISTINCT FROM calls.workspace
+"""
+_ONE = """results.tool_call_id = calls.tool_call_id AND results.scope = calls.scope AND results.turn = calls.turn
+ AND results.workspace IS NOT DISTINCT FROM calls.workspace"""
+
+TOOL_CALLS = f"""
+{_WITH}
+SELECT calls.tool_call_id, calls.run_id, calls.session_id, calls.parent_event_id, {subagent_of("calls")} AS subagent_id,
+       calls.workspace, calls.agent, {literal(TYPE)} AS source, calls.block ->> 'name' AS tool,
+       calls.block -> 'input' AS input, output, calls.number AS block, calls.timestamp, finished,
+       date_sub('millisecond', calls.timestamp, finished)::DOUBLE AS duration_ms,
+       NOT failed AS ok, NULL::VARCHAR AS error_type, calls.event_id
+FROM calls {join_subagents("calls")} LEFT JOIN results ON {_ONE}
+"""
+
+#: As messages of tools: a transcript may begin in the middle, and a person may read what it has.
+RESULTS_ALONE = f"""
+{_WITH}
+SELECT 'tool' AS role, {text_of("output")} AS text, 'text' AS kind, number AS block, NULL::VARCHAR AS model, run_id,
+       session_id, parent_event_id, {subagent_of("results")} AS subagent_id, results.workspace, agent,
+       {literal(TYPE)} AS source, timestamp, event_id
+FROM results {join_subagents("results")} ANTI JOIN calls ON {_ONE}
+WHERE {text_of("output")} <> ''
 """
