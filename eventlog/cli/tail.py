@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, tzinfo
@@ -16,10 +17,13 @@ from eventlog.cli.text import harmless_json, printable
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.format import envelope, timestamps
 from eventlog.format.envelope import AUDIT_LEVELS, AuditLevel, Envelope
+from eventlog.importers import sources
 from eventlog.log import layout, reader, times
 from eventlog.log.reader import Located
 
 _PREVIEW_CHARS = 100
+#: Of the id of a session; any unique prefix names it.
+_ID_CHARS = 8
 
 
 class _Wanted(NamedTuple):
@@ -127,19 +131,22 @@ def _select(
 ) -> list[_Entry]:
     """Return entries sorted by time: all in a range, or the newest `count`.
 
-    Without a range it reads only the last lines of each segment, not the whole log. `latest` has timestamps that no
+    Without a range it reads only the last lines of each segment, not the whole log; of imported segments all, since
+    files are imported one after the other, and the newest line may stand anywhere. `latest` has timestamps that no
     event of a segment is later than. (The time of a file says nothing: events may be stamped ahead of the clock, and
     files may be copied.)
     """
     if count == 0:
         return []
     newest: list[_Entry] = []
+    imported = sources.event_types()
     for segment in sorted(segments, key=lambda file: file.mtime_ns, reverse=True):
         is_full = count is not None and len(newest) >= count
         start = max(wanted.start or "", newest[0].timestamp if is_full else "")
         if segment.name in latest and latest[segment.name] < start:
             continue
-        if count is not None and wanted.start is None and wanted.end is None:
+        is_in_order = segment.event_type not in imported
+        if count is not None and wanted.start is None and wanted.end is None and is_in_order:
             entries: Iterable[_Entry] = _last_entries(segment, count, wanted)
         else:
             entries = (entry for located in _lines_from(segment, start) if (entry := _entry(located, wanted)))
@@ -184,6 +191,10 @@ def _show_json(entry: _Entry) -> None:
 
 def _show_pretty(entry: _Entry, *, zone: tzinfo | None) -> None:
     event = entry.event
+    words = sources.preview(event.event_type, bytes(event.payload))
+    if words is not None:
+        _show_words(event, words, zone)
+        return
     payload = bytes(event.payload).decode(errors="replace")
     if len(payload) > _PREVIEW_CHARS:
         payload = payload[:_PREVIEW_CHARS] + "…"
@@ -193,3 +204,12 @@ def _show_pretty(entry: _Entry, *, zone: tzinfo | None) -> None:
         f"  {click.style(event.event_type, fg='cyan')}"
         f"{'  ' + click.style(who, fg='green') if who else ''}  {printable(payload)}"
     )
+
+
+def _show_words(event: Envelope, words: str, zone: tzinfo | None) -> None:
+    """Print an imported line in words, on one line of the terminal."""
+    moment = timestamps.shown(timestamps.parse(event.timestamp), zone)
+    session = printable((event.session_id or "")[:_ID_CHARS]).ljust(_ID_CHARS)
+    left = max(shutil.get_terminal_size().columns - len(moment) - len(session) - 4, 20)
+    cut = printable(words if len(words) <= left else words[: left - 1] + "…")
+    click.echo(f"{click.style(moment, dim=True)}  {click.style(session, fg='green')}  {cut}")

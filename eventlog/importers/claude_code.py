@@ -22,7 +22,7 @@ import msgspec
 from eventlog.errors import ImportFailed
 from eventlog.format import ids, json_text, payloads, timestamps
 from eventlog.format.envelope import Envelope, encode_fields
-from eventlog.importers import compression
+from eventlog.importers import compression, previews
 from eventlog.importers.records import importer_parts, open_source, path_name, read_lines, split_records
 from eventlog.importers.sources import Source
 
@@ -193,5 +193,6 @@ SOURCE = Source(
     recognises=lambda line: "sessionId" in line and ("uuid" in line or "leafUuid" in line or "messageId" in line),
     patterns=("*.jsonl", *(f"*.jsonl{ending}" for ending in compression.ENDINGS)),
     noun="transcript",
+    preview=previews.claude_code,
     views="eventlog.indexer.views.claude_code:VIEWS",
 )

@@ -20,6 +20,7 @@ import msgspec
 from eventlog.errors import ImportFailed
 from eventlog.format import ids, json_text, payloads, timestamps
 from eventlog.format.envelope import Envelope, encode_fields
+from eventlog.importers import previews
 from eventlog.importers.compression import ENDINGS, of_name, plain_name
 from eventlog.importers.records import importer_parts, open_source, path_name, read_lines, split_records
 from eventlog.importers.sources import Source
@@ -151,6 +152,7 @@ SOURCE = Source(
     default_folders=default_folders,
     patterns=("*.jsonl", *(f"*.jsonl{ending}" for ending in ENDINGS)),
     noun="rollout",
+    preview=previews.codex,
     recognises=recognises,
     without_copies=without_copies,
     views="eventlog.indexer.views.codex:VIEWS",

@@ -18,7 +18,7 @@ import functools
 import importlib
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -83,6 +83,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
                     refuses its files then (eventlog.importers.recognition). None where no line shows it
     without_copies  leaves out of some files those that are copies of others, such as `[old, new]` → `[new]`; None where
                     the program makes none
+    preview         yields what a line says in few words, as `user: hello`, for `eventlog tail`; None: the line as it is
     views           where the reading half is, an eventlog.indexer.views.sources.SourceViews: `module:NAME`; None
                     without one
     version         to be raised when promoted columns or selects of the reading half change: indexes that were made
@@ -99,6 +100,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     noun: str = "file"
     recognises: Callable[[Any], bool] | None = None
     without_copies: Callable[[Sequence[Path]], Sequence[Path]] | None = None
+    preview: Callable[[dict[str, Any]], Iterable[str]] | None = None
     views: str | None = None
     version: int = 1
 
@@ -145,6 +147,18 @@ def all_sources() -> list[Source]:
 def event_types() -> list[str]:
     """Return the event types of all sources."""
     return [event_type for source in all_sources() for event_type in source.event_types]
+
+
+def preview(event_type: str, payload: bytes) -> str | None:
+    """Return an imported line in few words, such as `user: hello`; None for one of which no source knows any."""
+    of_line = next((source.preview for source in all_sources() if event_type in source.event_types), None)
+    if of_line is None:
+        return None
+    try:
+        line = msgspec.json.decode(payload)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return "  ".join(filter(None, of_line(line))) if isinstance(line, dict) else None
 
 
 def left_out() -> list[LeftOut]:
