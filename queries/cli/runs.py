@@ -1,30 +1,22 @@
-"""`eventlog runs`, `eventlog sessions`, `eventlog show`, `eventlog diff`."""
+"""`eventlog runs`, `eventlog sessions`, `eventlog diff`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, get_args
-from uuid import UUID
 
 import click
-import msgspec
 
-from eventlog.cli.text import counted, printable
-from eventlog.format import payloads, timestamps
+from eventlog.cli.text import printable
 from eventlog.indexer.views.definitions import Outcome
-from eventlog.queries.cli import options, requests, verbose, waterfall
+from eventlog.queries.cli import options, waterfall
 from eventlog.queries.cli.options import Context
-from eventlog.queries.events.lookup import Event, FoundEvent
 from eventlog.queries.runs.difference import Difference, Item, Pair
-from eventlog.queries.runs.evidence import Evidence, examine
 from eventlog.queries.runs.lookup import Run, Session
-from eventlog.queries.runs.nodes import Node
-from eventlog.queries.runs.tree import Tree
-from eventlog.queries.store import ReadStore
 from eventlog.queries.text import cells, tables
 from eventlog.queries.text.tables import Column
-from eventlog.queries.text.units import duration, usd
+from eventlog.queries.text.units import duration
 
 # -- lists -----------------------------------------------------------------------------------
 
@@ -114,152 +106,22 @@ def _session_lines(found: list[Session], context: Context) -> list[str]:
     )  # fmt: skip
 
 
-# -- show ------------------------------------------------------------------------------------
-
-
-class _Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as `show EVENT --json` prints it."""
-
-    event: Event
-    path: str
-    line: str | None
-    evidence: Evidence
-
-
-@click.command()
-@click.argument("id_", metavar="RUN|SESSION|REQUEST|EVENT")
-@click.option("--verbose", is_flag=True, help="Also the full prompts, responses, arguments and results.")
-@options.reading(utc=True)
-def show(context: Context, id_: str, verbose: bool) -> None:
-    """Show a run, session, request or event.
-
-    A run or a request as a tree over time, a session by its calls, an event with its evidence.
-
-    Any unique prefix of the id of a run, session or request works; the id of an event must be complete.
-
-    \b
-    Example:
-      eventlog show nightly-7
-      eventlog show 01a1fc0e-90e7-7614-b5c5-39cd6cbb2847
-    """
-    store = context.store()
-    event = store.events.get(id_) if _is_uuid(id_) else None
-    if event is not None:
-        _show_event(store, event, context)
-        return
-    tree = store.runs.tree(id_)
-    context.show(tree, lambda: [*_tree_lines(tree, context), *(_verbose_lines(store, tree) if verbose else ())])
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _tree_lines(tree: Tree, context: Context) -> Iterator[str]:
-    width = tables.terminal_columns()
-    if tree.run is not None:
-        head = waterfall.head(tree.run, context.time)
-    elif tree.request is not None:
-        head = requests.head(tree.request, context)
-    else:
-        head = [
-            ("session", printable(tree.session_id or "")),
-            ("when", f"{context.time(tree.started)} → {context.time(tree.finished)}"),
-        ]
-    for name, value in head:
-        yield cells.cut(f"{name:9}  {value}", width)
-    yield ""
-    yield from waterfall.lines(tree, width, style=_coloured, usd=usd)
-    if tree.nodes:
-        yield ""
-    yield cells.cut(waterfall.totals(tree, usd), width)
-    for child in tree.children:
-        what = "sub-run" if tree.run is not None else "run"
-        took = duration(child.duration_ms)
-        line = f"{what}  {child.run_id}  {child.name or ''}  {waterfall.status(child)}  {took}"
-        yield cells.cut(printable(line.rstrip()), width)
-
-
-def _coloured(text: str, node: Node) -> str:
-    return click.style(text, fg="red") if node.ok is False else text
-
-
-def _verbose_lines(store: ReadStore, tree: Tree) -> Iterator[str]:
-    yield ""
-    nodes = [node for node in tree.nodes if not node.is_group]
-    found = store.payloads([node.event_id.partition("/")[0] for node in nodes], workspace=tree.workspace)
-    left_out = 0
-    for node in nodes:
-        payload = found.get(node.event_id.partition("/")[0])
-        if payload is None:
-            left_out += 1
-        else:
-            yield from verbose.details(node, payload)
-    if left_out:
-        yield f"… {counted(left_out, 'more event')}, too long for here; eventlog show EVENT shows one"
-
-
-def _show_event(store: ReadStore, found: FoundEvent, context: Context) -> None:
-    evidence = examine(store.root, found)
-    line = None if found.line is None else found.line.decode(errors="replace")
-    answer = _Shown(event=found.event, path=found.path, line=line, evidence=evidence)
-    context.show(answer, lambda: _event_lines(answer, context))
-
-
-def _event_lines(shown: _Shown, context: Context) -> list[str]:
-    event, line, evidence = shown.event, shown.line, shown.evidence
-    lines = []
-    for name in event.__struct_fields__:
-        value = getattr(event, name)
-        if value is None or name in ("payload", "stored_payload", "extra"):
-            continue
-        text = _exactly(value, context) if isinstance(value, datetime) else str(value)
-        lines.append(f"{name:16}  {printable(text)}")
-    for name, raw in (("payload", event.payload), ("extra", event.extra)):
-        if raw is not None:
-            lines += [
-                f"{name}:",
-                *(f"  {printable(row)}" for row in verbose.pretty(payloads.decode(raw)).split("\n")),
-            ]
-    lines += [
-        "",
-        f"line at byte {event.line_offset:,} of {printable(shown.path)}:",
-        printable(line) if line is not None else "(none)",
-        "",
-        f"same as the row: {'yes' if evidence.same else 'NO'}: {printable(evidence.why)}",
-        f"as sealed: {_yes_no(evidence.as_sealed)}: {printable(evidence.seal_why)}",
-    ]
-    return lines
-
-
-def _exactly(moment: datetime, context: Context) -> str:
-    """Return a time to the microsecond, as the log has it."""
-    return timestamps.shown(moment, context.zone, timespec="microseconds")
-
-
-def _yes_no(known: bool | None) -> str:
-    return {True: "yes", False: "NO", None: "not known"}[known]
-
-
 # -- diff ------------------------------------------------------------------------------------
 
 
 @click.command()
-@click.argument("run_a", metavar="RUN")
-@click.argument("run_b", metavar="RUN")
+@click.argument("run_a", metavar="RUN|SESSION")
+@click.argument("run_b", metavar="RUN|SESSION")
 @options.reading()
 def diff(context: Context, run_a: str, run_b: str) -> None:
-    """Show where two runs differ.
+    """Show where two runs or two sessions differ.
 
     In outcome, cost, steps, tool calls, and the first prompt.
 
     \b
     Example:
       eventlog diff nightly-6 nightly-7
+      eventlog diff 4ddad80c 51a0e2b7
     """
     difference = context.store().runs.diff(run_a, run_b)
     context.show(difference, lambda: _diff_lines(difference))
@@ -271,8 +133,8 @@ def _diff_lines(found: Difference) -> Iterator[str]:
     def fit(line: str) -> str:
         return line if width is None else cells.cut(line, width)
 
-    yield fit(printable(f"a  {found.a.run_id}  {found.a.name or ''}".rstrip()))
-    yield fit(printable(f"b  {found.b.run_id}  {found.b.name or ''}".rstrip()))
+    yield fit(printable(f"a  {_named(found.a)}"))
+    yield fit(printable(f"b  {_named(found.b)}"))
     if found.changes:
         yield ""
         rows = [(each.field, _value(each.field, each.a), _value(each.field, each.b)) for each in found.changes]
@@ -284,14 +146,20 @@ def _diff_lines(found: Difference) -> Iterator[str]:
             yield from map(fit, _pairs(pairs))
     if found.prompt is not None:
         yield ""
-        yield fit(f"prompts differ first in model call {found.prompt.call:,}, at character {found.prompt.at:,}")
+        where = "prompt" if isinstance(found.a, Session) else "model call"
+        yield fit(f"prompts differ first in {where} {found.prompt.call:,}, at character {found.prompt.at:,}")
         yield fit(printable(f"- {found.prompt.a}"))
         yield fit(printable(f"+ {found.prompt.b}"))
     if found.same:
         yield ""
         yield "nothing differs but times"
     if found.cut:
-        yield "… of a run with so many steps or calls, only the first were compared"
+        yield "… there are so many steps or calls that only the first were compared"
+
+
+def _named(one: Run | Session) -> str:
+    names = (one.run_id, one.name) if isinstance(one, Run) else (one.session_id, one.title)
+    return "  ".join(filter(None, names))
 
 
 def _value(field: str, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Compares two runs: their properties, steps, tool calls and prompts.
+"""Compares two runs, or two sessions: their properties, steps, tool calls and prompts.
 
 Steps and tool calls are aligned like the lines of two texts: items that both runs have in the same order are paired.
 """
@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
 import msgspec
 
+from eventlog.errors import QueryFailed
 from eventlog.indexer.views.definitions import FAILED
 from eventlog.queries.identity import Scope
 from eventlog.queries.rows import rows_as
 from eventlog.queries.runs import call_costs, lookup, payloads
-from eventlog.queries.runs.lookup import Run
+from eventlog.queries.runs.lookup import Run, Session
 
-#: Steps or tool calls of a run that are compared; the time to align them grows with the square.
+#: Steps or tool calls of each that are compared; the time to align them grows with the square.
 ALIGNED_MAX = 2_000
 _SHOWN_CHARS = 200
 _AROUND_CHARS = 60
 _FIELDS = (
-    "name", "task", "agent", "workspace", "status", "outcome", "error_type", "error_message", "duration_ms", "steps",
+    "name", "task", "agent", "project", "workspace", "status", "outcome", "error_type", "error_message",
+    "duration_ms", "steps",
     "llm_calls", "llm_failures", "tool_calls", "tool_failures", "errors", "uncached_input_tokens", "cache_read_tokens",
     "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
 )  # fmt: skip
@@ -73,10 +75,10 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """How run `b` differs from run `a`. `cut` is true if a run had more than ALIGNED_MAX steps or calls."""
+    """How run or session `b` differs from `a`. `cut` is true if one had more than ALIGNED_MAX steps or calls."""
 
-    a: Run
-    b: Run
+    a: Run | Session
+    b: Run | Session
     changes: list[Change]
     steps: list[Pair]
     tool_calls: list[Pair]
@@ -93,27 +95,37 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def compare(connection: duckdb.DuckDBPyConnection, root: Path, run_a: str, run_b: str) -> Difference:
-    """Compare two runs. Any unique prefix of their ids works. Raises QueryFailed if one of them does not exist."""
-    runs = []
-    for run_id in (run_a, run_b):
-        scope = lookup.find_run(connection, run_id)
-        run = lookup.read_run(connection, scope) if scope is not None else None
-        if run is None:
-            raise lookup.run_not_found(run_id)
-        runs.append(run)
-    return difference(connection, root, *runs)
+def compare(connection: duckdb.DuckDBPyConnection, root: Path, id_a: str, id_b: str) -> Difference:
+    """Compare two runs, or two sessions. Any unique prefix of their ids works. Raises QueryFailed for unknown ids.
+
+    Of an id that a run and a session have, the run is meant, unless the other one is a session.
+    """
+    ids = (id_a, id_b)
+    scopes = _both(connection, lookup.find_run, ids) or _both(connection, lookup.find_session, ids)
+    if scopes is None:
+        for id_ in ids:
+            if lookup.find_run(connection, id_) is None and lookup.find_session(connection, id_) is None:
+                raise lookup.run_or_session_not_found(id_)
+        raise QueryFailed(f"of {id_a!r} and {id_b!r} one is a run and one a session; compare two of one kind")
+    return difference(connection, root, *scopes)
 
 
-def difference(connection: duckdb.DuckDBPyConnection, root: Path, a: Run, b: Run) -> Difference:
-    """Return how run `b` differs from run `a`."""
-    scope_a, scope_b = _scope(a), _scope(b)
+def _both(
+    connection: duckdb.DuckDBPyConnection, find: Callable[..., Scope | None], ids: tuple[str, str]
+) -> tuple[Scope, Scope] | None:
+    a, b = (find(connection, id_) for id_ in ids)
+    return (a, b) if a is not None and b is not None else None
+
+
+def difference(connection: duckdb.DuckDBPyConnection, root: Path, scope_a: Scope, scope_b: Scope) -> Difference:
+    """Return how run or session `b` differs from `a`. Raises QueryFailed for a run that was neither begun nor ended."""
+    a, b = _read(connection, scope_a), _read(connection, scope_b)
     steps = [_items(connection, _STEPS, scope) for scope in (scope_a, scope_b)]
     calls = [_items(connection, _TOOL_CALLS, scope) for scope in (scope_a, scope_b)]
     return Difference(
         a=a,
         b=b,
-        changes=list(_changes(connection, a, b)),
+        changes=[*_changes(a, b), *_sums(connection, scope_a, scope_b)],
         steps=aligned(*(items[:ALIGNED_MAX] for items in steps)),
         tool_calls=aligned(*(items[:ALIGNED_MAX] for items in calls)),
         prompt=_first_prompt(connection, root, scope_a, scope_b),
@@ -121,8 +133,12 @@ def difference(connection: duckdb.DuckDBPyConnection, root: Path, a: Run, b: Run
     )
 
 
-def _scope(run: Run) -> Scope:
-    return Scope("run_id", run.run_id, run.workspace)
+def _read(connection: duckdb.DuckDBPyConnection, scope: Scope) -> Run | Session:
+    read = lookup.read_run if scope.column == "run_id" else lookup.read_session
+    found = read(connection, scope)
+    if found is None:
+        raise lookup.run_or_session_not_found(scope.id)
+    return found
 
 
 # -- properties ------------------------------------------------------------------------------
@@ -132,13 +148,17 @@ _CALLS_BY_MODEL = """
 """
 
 
-def _changes(connection: duckdb.DuckDBPyConnection, a: Run, b: Run) -> Iterable[Change]:
+def _changes(a: Run | Session, b: Run | Session) -> Iterable[Change]:
     for field in _FIELDS:
+        value_a, value_b = getattr(a, field, None), getattr(b, field, None)
         # The outcome tells something new only of a run with the status "running" of its own, and one under way.
-        if getattr(a, field) != getattr(b, field) and (field != "outcome" or a.status == b.status):
-            yield Change(field, getattr(a, field), getattr(b, field))
+        if value_a != value_b and (field != "outcome" or getattr(a, "status", None) == getattr(b, "status", None)):
+            yield Change(field, value_a, value_b)
+
+
+def _sums(connection: duckdb.DuckDBPyConnection, a: Scope, b: Scope) -> Iterable[Change]:
     for field, read in (("models", _calls_by_model), ("cost_usd", _cost_usd)):
-        value_a, value_b = read(connection, _scope(a)), read(connection, _scope(b))
+        value_a, value_b = read(connection, a), read(connection, b)
         if value_a != value_b:
             yield Change(field, value_a, value_b)
 
@@ -229,27 +249,40 @@ def around(text: str, at: int) -> str:
 
 # -- prompts ---------------------------------------------------------------------------------
 
-#: Only recorded calls have prompts: imported lines hold the new messages alone, not the whole request. Of a prompt
-#: that is stored in blobs (eventlog.log.blobs) the hashes are compared.
+#: Only recorded calls have whole prompts. Of a prompt that is stored in blobs (eventlog.log.blobs) the hashes are
+#: compared. Of imported sessions, what users said is compared.
 _PROMPTS = f"""
     SELECT event_id::VARCHAR, md5(concat_ws(chr(10), payload ->> 'system_instructions', payload ->> 'input_messages'))
     FROM events WHERE {{scope}} AND event_type = 'llm_call' ORDER BY timestamp, event_id LIMIT {ALIGNED_MAX}
 """
+_IMPORTED_PROMPTS = f"""
+    SELECT event_id::VARCHAR, text FROM messages
+    WHERE {{scope}} AND role = 'user' AND kind = 'text' AND subagent_id IS NULL AND source <> 'message'
+    ORDER BY timestamp, messages.event_id LIMIT {ALIGNED_MAX}
+"""
 
 
 def _first_prompt(connection: duckdb.DuckDBPyConnection, root: Path, a: Scope, b: Scope) -> Prompt | None:
-    calls_a, calls_b = (connection.execute(run.within(_PROMPTS), run.params).fetchall() for run in (a, b))
-    calls = itertools.zip_longest(calls_a, calls_b, fillvalue=(None, None))
-    differing = (
-        (number, id_a, id_b) for number, ((id_a, hash_a), (id_b, hash_b)) in enumerate(calls, 1) if hash_a != hash_b
-    )
-    first = next(differing, None)
-    if first is None:
-        return None
-    call, id_a, id_b = first
-    text_a, text_b = _prompt(connection, root, id_a, a.workspace), _prompt(connection, root, id_b, b.workspace)
+    first = _first_differing(connection, _PROMPTS, a, b)
+    if first is not None:
+        call, (id_a, _), (id_b, _) = first
+        text_a, text_b = _prompt(connection, root, id_a, a.workspace), _prompt(connection, root, id_b, b.workspace)
+    else:
+        first = _first_differing(connection, _IMPORTED_PROMPTS, a, b)
+        if first is None:
+            return None
+        call, (id_a, text_a), (id_b, text_b) = first
     at = first_difference(text_a, text_b)
     return Prompt(call=call, at=at, a=around(text_a, at), b=around(text_b, at), a_event_id=id_a, b_event_id=id_b)
+
+
+def _first_differing(
+    connection: duckdb.DuckDBPyConnection, statement: str, a: Scope, b: Scope
+) -> tuple[int, tuple[str | None, str], tuple[str | None, str]] | None:
+    """Return the number (from 1) of the first rows that differ in their second column, and these; None if none do."""
+    rows_a, rows_b = (connection.execute(scope.within(statement), scope.params).fetchall() for scope in (a, b))
+    pairs = enumerate(itertools.zip_longest(rows_a, rows_b, fillvalue=(None, "")), 1)
+    return next(((number, row_a, row_b) for number, (row_a, row_b) in pairs if row_a[1] != row_b[1]), None)
 
 
 def _prompt(connection: duckdb.DuckDBPyConnection, root: Path, event_id: str | None, workspace: str | None) -> str:

@@ -131,6 +131,7 @@ _LIST_SESSIONS = f"""
     WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR last >= $since::TIMESTAMP)
     ORDER BY last DESC NULLS LAST, session_id, workspace NULLS FIRST LIMIT $limit
 """
+_SESSIONS_IN = f"SELECT {', '.join(Session.__struct_fields__)} FROM sessions WHERE {{scope}}"
 
 
 def list_runs(
@@ -189,10 +190,18 @@ def list_sessions(
     Raises QueryFailed for a limit that is not 1 to LIMIT_MAX.
     """
     params = {"agent": agent, "since": since and naive_utc(since), "limit": checked_limit(limit)}
-    rows = rows_as_dicts(sandbox.execute(connection, _LIST_SESSIONS, params))
-    for row in rows:
-        row["models"] = [model for model in row["models"] if model is not None]  # a call may name none
-    return [Session(**row) for row in rows]
+    return list(map(_session, rows_as_dicts(sandbox.execute(connection, _LIST_SESSIONS, params))))
+
+
+def read_session(connection: duckdb.DuckDBPyConnection, session: Scope) -> Session | None:
+    """Return one session; None if no event names it."""
+    rows = rows_as_dicts(connection.execute(session.within(_SESSIONS_IN), session.params))
+    return next(map(_session, rows), None)
+
+
+def _session(row: dict[str, Any]) -> Session:
+    row["models"] = [model for model in row["models"] if model is not None]  # a call may name none
+    return Session(**row)
 
 
 def _run(row: dict[str, Any]) -> Run:
@@ -263,6 +272,11 @@ def only_one(rows: list[tuple[Any, ...]], prefix: str, column: Column, noun: str
 def run_not_found(run_id: str) -> QueryFailed:
     """Return the error for an id that no run has."""
     return QueryFailed(f"there is no run {run_id!r}; try: eventlog runs")
+
+
+def run_or_session_not_found(id_: str) -> QueryFailed:
+    """Return the error for an id that neither a run nor a session has."""
+    return QueryFailed(f"there is no run {id_!r}, and no such session; try: eventlog runs or eventlog sessions")
 
 
 def session_not_found(session_id: str) -> QueryFailed:
