@@ -28,6 +28,8 @@ from eventlog.queries.rows import rows_as
 if TYPE_CHECKING:
     from eventlog.queries.alerts import history
     from eventlog.queries.bundle.export import Bundle
+    from eventlog.queries.conversation.lines import LogLines
+    from eventlog.queries.conversation.structs import Conversation
     from eventlog.queries.cost.report import By, Cost, CostReport, Period, PriceInUse, Recomputed
     from eventlog.queries.events.lookup import Bucket, Count, FoundEvent, Moment, Page
     from eventlog.queries.health import score
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 DAY = timedelta(days=1)
 _EVENTS = ("events",)
 _RUNS = ("events", "runs", "steps", "llm_calls", "tool_calls", "sessions", "requests")
+_TALK = (*_RUNS, "messages", "copies")
 _COSTS = ("llm_calls", "events")
 _METRICS = ("events", "runs", "llm_calls", "tool_calls")
 
@@ -166,15 +169,44 @@ class RunAnswers(_Answers):
             return tree.find_tree(connection, run_or_session)
 
     def diff(self, run_a: str, run_b: str) -> Difference:
-        """Compare two runs: outcome, cost, steps, tool calls, first prompt. Any unique prefix of an id works.
+        """Compare two runs, else two sessions: outcome, cost, steps, tool calls, first prompt.
 
-        `store.runs.diff("nightly-6", "nightly-7").same` says whether nothing but times differs. Raises QueryFailed
-        where there is no such run.
+        `store.runs.diff("nightly-6", "nightly-7").same` says whether nothing but times differs. Any unique prefix of an
+        id works. Raises QueryFailed where there is no such run or session, and for one of each.
         """
         from eventlog.queries.runs import difference
 
-        with self._connection(_RUNS) as connection:
+        with self._connection(_TALK) as connection:
             return difference.compare(connection, self._reader.root, run_a, run_b)
+
+    def conversation(self, run_or_session: str, *, text_chars: int | None = None) -> Conversation | None:
+        """Return what was said and done in a run, else in a session: prompts, answers, thinking, calls of tools.
+
+        `.turns` are in the order of the log, each with its items and what they cost in USD. `text_chars` cuts long
+        texts; 20,000 items and 64 Mi characters are returned at most, and the rest is counted. Any unique prefix of an
+        id works. None for a request, whose runs have the conversation. Raises QueryFailed where there is none of them,
+        or several begin so.
+        """
+        from eventlog.queries.conversation import building, reading
+
+        limit = reading.TEXT_MAX_CHARS if text_chars is None else text_chars
+        with self._connection(_TALK) as connection:
+            scope = building.find_scope(connection, run_or_session)
+            if scope is None:
+                return None
+            return building.read_conversation(connection, self._reader.root, scope, text_chars=limit)
+
+    def lines(self, run_or_session: str) -> LogLines | None:
+        """Return the lines of a run, else of a session, as they stand in the log, in order of time.
+
+        `.read()` yields them as bytes, `.hashes()` returns their SHA-256. None for a request. Raises QueryFailed where
+        there is none of them, or several begin so.
+        """
+        from eventlog.queries.conversation import building, lines
+
+        with self._connection((*_EVENTS, "runs", "requests")) as connection:
+            scope = building.find_scope(connection, run_or_session)
+            return None if scope is None else lines.LogLines(self._reader.root, connection, scope)
 
     def payloads(self, event_ids: Iterable[str], *, workspace: str | None = None) -> dict[str, dict[str, Any]]:
         """Return the payloads of some events by id, as plain Python objects as they were emitted; 64 MiB at most.

@@ -49,7 +49,7 @@ class ReadStore:
 
         events      list() get(id) counts()                 also store.event(id), store.counts()
         runs        list() get(id) tree(id) diff(a, b) payloads(ids) bundle(id, path)
-                                                            also store.run(id), store.tree(id), …
+                    conversation(id) lines(id)              also store.run(id), store.conversation(id), …
         sessions    list() get(id)                          also store.session(id)
         requests    list() get(id)                          also store.request(id)
         cost        by(group) report() recomputed(t) prices()   also store.costs(), store.recomputed_costs(t), …
@@ -160,6 +160,7 @@ class ReadStore:
     counts = _Shortcut("events", answers.EventAnswers.counts)
     run = _Shortcut("runs", answers.RunAnswers.get)
     tree = _Shortcut("runs", answers.RunAnswers.tree)
+    conversation = _Shortcut("runs", answers.RunAnswers.conversation)
     diff = _Shortcut("runs", answers.RunAnswers.diff)
     payloads = _Shortcut("runs", answers.RunAnswers.payloads)
     session = _Shortcut("sessions", answers.SessionAnswers.get)

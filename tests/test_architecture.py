@@ -57,6 +57,7 @@ ROOMS = (
     (
         "eventlog.queries.alerts",
         "eventlog.queries.bundle",
+        "eventlog.queries.conversation",
         "eventlog.queries.cost",
         "eventlog.queries.demo",
         "eventlog.queries.doctor",

@@ -67,7 +67,7 @@ COMMANDS = {
     "doctor": ("eventlog.queries.cli.doctor", "doctor", "cli"),
     "trust": ("eventlog.cli.trust", "trust", "cli"),
     "runs": ("eventlog.queries.cli.runs", "runs", "index"),
-    "show": ("eventlog.queries.cli.runs", "show", "index"),
+    "show": ("eventlog.queries.cli.show", "show", "index"),
     "sessions": ("eventlog.queries.cli.runs", "sessions", "index"),
     "requests": ("eventlog.queries.cli.requests", "requests", "index"),
     "search": ("eventlog.queries.cli.search", "search", "index"),

@@ -1,4 +1,4 @@
-"""`eventlog export`: rows of events, and bundles for an audit."""
+"""`eventlog export`: rows of events, conversations to share, and bundles for an audit."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from eventlog.queries.bundle.export import VERIFIER, Bundle
 from eventlog.queries.cli import options
 from eventlog.queries.cli.options import Context
 from eventlog.queries.cli.sql import copy_rows
+from eventlog.queries.conversation import pages
+from eventlog.queries.conversation.pages import PageFormat
 from eventlog.queries.snapshot import Snapshot
 from eventlog.queries.store import ReadStore
 from eventlog.queries.text.units import size
@@ -37,14 +39,15 @@ class TypesByDefault(Group):
 def export() -> None:
     """Write events to a file.
 
-    The rows of some types or of a view, the whole index for other tools, or all lines of a run as evidence. `eventlog
-    export NAME...` is `eventlog export types NAME...`.
+    The rows of some types or of a view, the whole index for other tools, a conversation as a page, or all lines of a
+    run as evidence. `eventlog export NAME...` is `eventlog export types NAME...`, which also takes names of commands.
 
     \b
     Example:
       eventlog export llm_call tool_call -o calls.parquet
       eventlog export llm_costs -o costs.csv
       eventlog export index log.duckdb
+      eventlog export conversation nightly-7 -o nightly-7.html
       eventlog export bundle nightly-7 -o nightly-7.zip
     """
 
@@ -124,6 +127,46 @@ def _snapshot_lines(made: Snapshot) -> list[str]:
         printable(f"{size(made.bytes)} in {made.path}: {made.tables['events']:,} events"),
         f"{counted(len(made.tables), 'table')}, {filled} with rows; costs by {prices}",
     ]
+
+
+@export.command()
+@click.argument("id_", metavar="RUN|SESSION")
+@options.format_option("markdown", "html", help="By default that of the name of the file, else markdown.")
+@options.output_option
+@options.reading(json=False, utc=True)
+def conversation(context: Context, id_: str, format_: PageFormat | None, output: Path | None) -> None:
+    """Write a conversation as one page to share.
+
+    What was said and done in a run or a session, whole: prompts, answers, thinking, calls of tools. Secrets of known
+    shapes are removed, of imported text too. The page needs no network, and has the hashes of its lines in the log.
+
+    \b
+    Example:
+      eventlog export conversation 4ddad80c -o chat.html
+      eventlog export conversation nightly-7 --format markdown | less
+    """
+    chosen = format_ or _page_format_of(output)
+    store = context.store()
+    answer, lines = store.runs.conversation(id_), store.runs.lines(id_)
+    if answer is None or lines is None:
+        raise QueryFailed(f"{id_!r} is a request; its runs have the conversation: eventlog show {id_} names them")
+    text = pages.page(answer, lines.hashes(), chosen, context.time)
+    if output is None:
+        tell(text.removesuffix("\n"))
+        return
+    with open(output, "w", encoding="utf-8", errors="replace") as file:
+        file.write(text)
+    say(f"{counted(len(answer.turns), 'turn')} of the {answer.kind} {answer.id} in {output}")
+
+
+def _page_format_of(output: Path | None) -> PageFormat:
+    """Return the format that the name of a file says; Markdown without a file. Raises click.UsageError."""
+    if output is None:
+        return "markdown"
+    by_suffix: dict[str, PageFormat] = {".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html"}
+    if output.suffix.lower() not in by_suffix:
+        raise click.UsageError(f"the name {output} says no format; add --format markdown or --format html")
+    return by_suffix[output.suffix.lower()]
 
 
 @export.command()

@@ -35,12 +35,12 @@ _UNSEEN = ("run_started", "run_finished", "heartbeat")
 Style = Callable[[str, Node], str]
 
 
-def lines(tree: Tree, width: int, *, style: Style, usd: Callable[[Decimal], str]) -> list[str]:
+def lines(tree: Tree, width: int, *, style: Style, usd: Callable[[Decimal], str], with_bars: bool = True) -> list[str]:
     """Return the lines of a tree, at most `width` columns wide."""
     shown = [node for node in tree.nodes if node.event_type not in _UNSEEN]
     drawn = shown[:LINES_MAX]
     labels = [_guide(prefix) + _label(node) for prefix, node in _prefixed(drawn)]
-    layout = _Layout(max(width, WIDTH_MIN), labels, tree, usd)
+    layout = _Layout(max(width, WIDTH_MIN), labels, tree, usd, with_bars=with_bars)
     found = [style(layout.line(label, node), node) for label, node in zip(labels, drawn, strict=True)]
     return found + [cells.cut(each, layout.width) for each in _left_out(tree, len(shown) - len(drawn))]
 
@@ -59,7 +59,9 @@ def _left_out(tree: Tree, undrawn: int) -> Iterator[str]:
 class _Layout:
     """Which columns there are, and how wide."""
 
-    def __init__(self, width: int, labels: list[str], tree: Tree, usd: Callable[[Decimal], str]) -> None:
+    def __init__(
+        self, width: int, labels: list[str], tree: Tree, usd: Callable[[Decimal], str], *, with_bars: bool
+    ) -> None:
         self.width = width
         self._usd = usd
         begun = tree.started, tree.run.started if tree.run else None
@@ -70,7 +72,8 @@ class _Layout:
         calls = [node for node in tree.nodes if node.input_tokens or node.output_tokens]
         tokens = max((len(_tokens(node)) for node in calls), default=0)
         costs = max((len(usd(node.cost_usd)) for node in tree.nodes if node.cost_usd is not None), default=0)
-        wanted = min(max(map(cells.width, labels), default=0), max(_LABEL_MIN, width * 2 // 5))
+        widest = max(_LABEL_MIN, width * 2 // 5) if with_bars else width
+        wanted = min(max(map(cells.width, labels), default=0), widest)
         self._duration = max((len(duration(node.duration_ms)) for node in tree.nodes), default=0)
         fixed = min(wanted, _LABEL_MIN)
         left = width - _taken(self._duration)
@@ -78,7 +81,7 @@ class _Layout:
         left -= _taken(self._tokens)
         self._costs = costs if left - _taken(costs) >= fixed else 0
         left -= _taken(self._costs)
-        has_bar = self._span_s > 0 and left - _taken(_BAR_MIN) >= fixed
+        has_bar = with_bars and self._span_s > 0 and left - _taken(_BAR_MIN) >= fixed
         inside = max((len(_inside(node)) for node in tree.nodes), default=0)
         self._inside = inside if left - _taken(inside) - _taken(_BAR_BESIDE_CALLS) >= wanted else 0
         left -= _taken(self._inside)

@@ -60,6 +60,25 @@ def fold(text: str, columns: int) -> list[str]:
     return [text] if width(text) <= columns else list(_pieces(text, columns))
 
 
+def wrapped(text: str, columns: int) -> list[str]:
+    """Return a text in lines of at most `columns` columns (2 or more), broken at spaces where that is possible."""
+    if width(text) <= columns:
+        return [text]
+    lines: list[str] = []
+    line, used = "", 0
+    for number, word in enumerate(text.split(" ")):
+        taken = width(word)
+        if number and used + 1 + taken <= columns:
+            line, used = f"{line} {word}", used + 1 + taken
+            continue
+        if number:
+            lines.append(line.rstrip())
+        *full, line = fold(word, columns)
+        lines += full
+        used = width(line)
+    return [*lines, line.rstrip()]
+
+
 def _pieces(text: str, columns: int) -> Iterator[str]:
     start = used = 0
     for at, (_, more) in enumerate(_measured(text)):

@@ -436,7 +436,7 @@ def test_the_commands_for_people(root: Path, run: Run) -> None:
         "  w          Overflow",
         "nightly-6  nightly  planner  ok      2026-02-28 23:59:50Z  20.0 s      1      2        2      4,300  130  w",
     ]
-    shown = run("show", "nightly-7", "--utc").stdout.splitlines()
+    shown = run("show", "nightly-7", "--view", "waterfall", "--utc").stdout.splitlines()
     assert shown[:3] == [
         "run        nightly-7 nightly",
         "status     error: Overflow",
@@ -445,7 +445,7 @@ def test_the_commands_for_people(root: Path, run: Run) -> None:
     assert "└ ▸ bash make all" in "\n".join(shown)
     assert shown[-1] == "1 step, 2 model calls, 4 tool calls (2 failed), 4,300 → 130 tokens"
     assert "2026-03-02 00:59:50" in run("show", "nightly-7", TZ="Europe/Berlin").stdout
-    verbose = run("show", "nightly-7", "--verbose").stdout
+    verbose = run("show", "nightly-7", "--view", "waterfall", "--verbose").stdout
     assert "   system_instructions: You tidy.\n   input user: Tidy the shelf now\n" in verbose
     assert "   result: none\n" in verbose
     event = run("show", ids["error"], "--utc").stdout
@@ -462,7 +462,7 @@ def test_the_commands_for_programs(root: Path, run: Run) -> None:
     ids = nightly(root)
     (listed,) = msgspec.json.decode(run("runs", "--json").stdout)
     assert (listed["run_id"], listed["started"], listed["status"]) == ("nightly-7", "2026-03-01T23:59:50Z", "error")
-    shown = msgspec.json.decode(run("show", "nightly-7", "--json").stdout)
+    shown = msgspec.json.decode(run("show", "nightly-7", "--view", "tree", "--json").stdout)
     assert [each["depth"] for each in shown["nodes"]] == [0] * 7 + [1, 1, 0]
     event = msgspec.json.decode(run("show", ids["make"], "--json").stdout)
     assert (event["event"]["payload"]["arguments"], event["evidence"]["same"]) == ({"command": "make all"}, True)
