@@ -43,6 +43,15 @@ def block_of(content: str, kind: str) -> str:
     return f"(coalesce(list_position({types}, {literal(kind)}), 1) - 1)::BIGINT"
 
 
+def has_text(blocks: str) -> str:
+    """Return whether a message may have texts, as SQL: results of tools, which may be large, have none.
+
+    `blocks` is a list of structs with the `type` of each block of its content, NULL where that is no list.
+    """
+    return f"""({blocks} IS NULL OR len(list_filter(
+        {blocks}, lambda block: coalesce(block.type IN ({literal(_TEXT)}, {literal(_THINKING)}), true))) > 0)"""
+
+
 def both(content: str, kind: str) -> str:
     """Return a list of structs, as SQL: the texts of a message's content with their `kind`, and its thinking.
 

@@ -12,7 +12,7 @@ import msgspec
 
 from eventlog.format import payloads
 from eventlog.queries.conversation import reading
-from eventlog.queries.conversation.reading import Call, Entry, Result
+from eventlog.queries.conversation.reading import Call, Entry, LeftOut, Result, Thing
 from eventlog.queries.conversation.structs import Branch, Conversation, Message, ToolUse, Totals, Turn
 from eventlog.queries.identity import Scope
 from eventlog.queries.rows import rows_as_dicts
@@ -275,13 +275,13 @@ def _span(entries: Iterable[Entry]) -> tuple[datetime | None, datetime | None]:
 # -- sums ------------------------------------------------------------------------------------
 
 
-def _totals(things: Iterable[Message | ToolUse | Call | Result], costs: dict[str, Decimal]) -> Totals:
+def _totals(things: Iterable[Thing], costs: dict[str, Decimal]) -> Totals:
     calls: list[Call] = []
-    tools: list[ToolUse] = []
+    tools: list[ToolUse | LeftOut] = []
     for thing in things:
         if isinstance(thing, Call):
             calls.append(thing)
-        elif isinstance(thing, ToolUse):
+        elif isinstance(thing, ToolUse | LeftOut):
             tools.append(thing)
     priced = [costs[call.event_id] for call in calls if call.event_id in costs]
     return Totals(

@@ -231,13 +231,16 @@ details > pre { background: var(--box); padding: .5rem .7rem; margin: .3rem 0; b
 .subagent { border-left: 1px solid var(--line); margin: .5rem 0 .5rem 1rem; padding-left: 1rem }
 """
 #: Whatever might slip through: nothing is loaded, and no script runs.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_POLICY = (
+    '<meta http-equiv="Content-Security-Policy" '
+    """content="default-src 'none'; style-src 'unsafe-inline'">"""
+)
 
 
 def _html(conversation: Conversation, hashes: Hashes, time: Time) -> Iterator[str]:
     title = escape(_title(conversation))
     yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    yield _POLICY
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<dl>"
     yield from (f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _facts(conversation, time))
@@ -273,8 +276,8 @@ def _html_items(items: Sequence[Item]) -> Iterator[str]:
         elif item.kind in ("thinking", "summary"):
             yield f"<details><summary>{escape(_label(item))}</summary>{_pre(item.text, item.chars)}</details>"
         else:
-            kind = "user" if item.role == "user" and item.kind == "text" else "other"
-            yield f'<div class="{kind}"><p class="label">{escape(_label(item))}</p>{_pre(item.text, item.chars)}</div>'
+            opened = '<div class="user">' if item.role == "user" and item.kind == "text" else "<div>"
+            yield f'{opened}<p class="label">{escape(_label(item))}</p>{_pre(item.text, item.chars)}</div>'
 
 
 def _pre(text: str, chars: int) -> str:

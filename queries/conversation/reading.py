@@ -51,13 +51,22 @@ class Result(NamedTuple):
     text: str
 
 
+class LeftOut(NamedTuple):
+    """A tool call that is beyond the limits, for the sums."""
+
+    ok: bool | None
+
+
+Thing = Message | ToolUse | Call | Result | LeftOut
+
+
 class Entry(NamedTuple):
     """One thing: of which subagent (None: the main conversation), in which turn if its event carries one, and when."""
 
     subagent_id: str | None
     turn_number: int | None
     timestamp: datetime | None
-    thing: Message | ToolUse | Call | Result
+    thing: Thing
 
 
 class Entries(msgspec.Struct):
@@ -78,7 +87,31 @@ def _result_text(output: str) -> str:
         WHEN 'NULL' THEN NULL ELSE {output}::VARCHAR END"""
 
 
+# What the views say, one after the other: each looks into large lines, and together they would not fit into memory.
 # `rank` is the order of what comes from one line, after the place of its block: texts, tool calls, the call itself.
+_STAGED = {
+    "conversation_messages": """
+        SELECT event_id, source, 'message' AS entry, 0 AS rank, coalesce(block, 0) AS block, subagent_id, role,
+               coalesce(kind, 'text') AS kind, text[1:$chars] AS text, length(text) AS chars, model, timestamp
+        FROM messages WHERE {scope} AND (source <> 'message' OR kind = 'text')
+    """,
+    "conversation_tools": f"""
+        SELECT event_id, source, 'tool' AS entry, 1 AS rank, coalesce(block, 0) AS block, subagent_id, tool AS name,
+               tool_call_id, (input::VARCHAR)[1:$chars] AS text, coalesce(length(input::VARCHAR), 0) AS chars,
+               ({_result_text("output")})[1:$chars] AS result,
+               coalesce(length({_result_text("output")}), 0) AS result_chars,
+               duration_ms, ok, error_type AS error, timestamp
+        FROM tool_calls WHERE {{scope}}
+    """,
+    "conversation_calls": """
+        SELECT event_id, source, 'call' AS entry, 2 AS rank, 0 AS block, subagent_id, model, ok, error_type AS error,
+               latency_ms AS duration_ms,
+               coalesce(uncached_input_tokens, 0)::HUGEINT + coalesce(cache_read_tokens, 0)
+                   + coalesce(cache_write_5m_tokens, 0) + coalesce(cache_write_1h_tokens, 0) AS input_tokens,
+               coalesce(output_tokens, 0) AS output_tokens, last_timestamp AS timestamp
+        FROM llm_calls WHERE {scope}
+    """,
+}
 # `payload` is that of an event whose texts are to be read in Python.
 _ENTRIES = f"""
     WITH lines AS (
@@ -92,9 +125,7 @@ _ENTRIES = f"""
                     WHEN event_type = 'run_started' THEN payload ->> '/task' END AS words
         FROM events WHERE {{scope}}
     ), entries AS (
-        SELECT event_id, source, 'message' AS entry, 0 AS rank, coalesce(block, 0) AS block, subagent_id, role,
-               coalesce(kind, 'text') AS kind, text[1:$chars] AS text, length(text) AS chars, model, timestamp
-        FROM messages WHERE {{scope}} AND (source <> 'message' OR kind = 'text')
+        FROM conversation_messages
         UNION ALL BY NAME
         SELECT event_id, event_type AS source, 'message' AS entry, 0 AS rank, 0 AS block,
                CASE event_type WHEN 'run_started' THEN 'user' ELSE 'assistant' END AS role,
@@ -103,19 +134,9 @@ _ENTRIES = f"""
                words[1:$chars] AS text, length(words) AS chars, timestamp
         FROM lines WHERE words <> '' AND event_type <> 'tool_call'
         UNION ALL BY NAME
-        SELECT event_id, source, 'tool' AS entry, 1 AS rank, coalesce(block, 0) AS block, subagent_id, tool AS name,
-               tool_call_id, (input::VARCHAR)[1:$chars] AS text, coalesce(length(input::VARCHAR), 0) AS chars,
-               ({_result_text("output")})[1:$chars] AS result,
-               coalesce(length({_result_text("output")}), 0) AS result_chars,
-               duration_ms, ok, error_type AS error, timestamp
-        FROM tool_calls WHERE {{scope}}
+        FROM conversation_tools
         UNION ALL BY NAME
-        SELECT event_id, source, 'call' AS entry, 2 AS rank, 0 AS block, subagent_id, model, ok, error_type AS error,
-               latency_ms AS duration_ms,
-               coalesce(uncached_input_tokens, 0)::HUGEINT + coalesce(cache_read_tokens, 0)
-                   + coalesce(cache_write_5m_tokens, 0) + coalesce(cache_write_1h_tokens, 0) AS input_tokens,
-               coalesce(output_tokens, 0) AS output_tokens, last_timestamp AS timestamp
-        FROM llm_calls WHERE {{scope}}
+        FROM conversation_calls
     ), standing AS (
         SELECT entries.*, run_id, turn_number, payload, words, source NOT IN {_RECORDED} AS is_line,
                CASE WHEN is_line THEN segment END AS segment, CASE WHEN is_line THEN line_offset END AS line_offset
@@ -147,13 +168,15 @@ def read_entries(
         if whole and (left_chars < taken or len(answer.entries) >= ITEMS_MAX):
             answer.left_out_items += 1
             answer.left_out_chars += whole
+            if isinstance(entry.thing, ToolUse):
+                answer.entries.append(entry._replace(thing=LeftOut(entry.thing.ok)))
             continue
         left_chars -= taken
         answer.entries.append(entry)
     return answer
 
 
-def _sizes(thing: Message | ToolUse | Call | Result) -> tuple[int, int]:
+def _sizes(thing: Thing) -> tuple[int, int]:
     """Return the characters of what is shown of a thing, and of all of it; 0 for what only counts."""
     if isinstance(thing, Message):
         return len(thing.text), thing.chars
@@ -164,11 +187,17 @@ def _sizes(thing: Message | ToolUse | Call | Result) -> tuple[int, int]:
 
 def _expanded(connection: duckdb.DuckDBPyConnection, root: Path, scope: Scope, text_chars: int) -> Iterator[Entry]:
     reader = _Reader(root, scope, _tool_events(connection, scope), text_chars)
-    cursor = connection.execute(scope.within(_ENTRIES), {**scope.params, "chars": text_chars})
+    params = {**scope.params, "chars": text_chars}
+    for table, statement in _STAGED.items():
+        used = params if "$chars" in statement else scope.params
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {scope.within(statement)}", used)
+    cursor = connection.execute(scope.within(_ENTRIES), params)
     while rows := rows_as_dicts(cursor, rows_max=_FETCHED):
         for row in rows:
             for thing, timestamp in reader.things(row):
                 yield Entry(row["subagent_id"], row["turn_number"], timestamp, thing)
+    for table in _STAGED:
+        connection.execute(f"DROP TABLE {table}")
 
 
 def _tool_events(connection: duckdb.DuckDBPyConnection, scope: Scope) -> ToolEvents:

@@ -76,7 +76,7 @@ SELDOM = PromotedColumn(
 )
 
 
-def _uuid(text: str) -> str:
+def uuid_of(text: str) -> str:
     """Return a line's id as a UUID, also where it is none."""
     return f"coalesce(TRY_CAST({text} AS UUID), md5({text})::UUID)"
 
@@ -87,7 +87,7 @@ LINE = PromotedColumn(
     TYPE,
     "line",
     "UUID",
-    f"""CASE WHEN payload ->> '/uuid' IS NOT NULL THEN {_uuid("(payload ->> '/uuid')")}
+    f"""CASE WHEN payload ->> '/uuid' IS NOT NULL THEN {uuid_of("(payload ->> '/uuid')")}
          WHEN payload ->> '/sessionId' IS NULL THEN md5(payload::VARCHAR)::UUID END""",
 )
 #: Of a line of a subagent that older versions wrote between the others, without an id of the subagent: the line before.
@@ -98,7 +98,7 @@ BEFORE = PromotedColumn(
     "UUID",
     f"""CASE WHEN contains(payload::VARCHAR, '"isSidechain"') AND payload ->> '/isSidechain' = 'true'
           AND payload ->> '/agentId' IS NULL
-         THEN {_uuid("coalesce(payload ->> '/parentUuid', payload ->> '/uuid')")} END""",
+         THEN {uuid_of("coalesce(payload ->> '/parentUuid', payload ->> '/uuid')")} END""",
 )
 
 
