@@ -31,7 +31,7 @@ def statusline(context: click.Context, root: str | None) -> None:
         folder = resolve_root(root)
     except EventlogError:  # a mistake in the settings; the session itself can be shown all the same
         folder = None
-    short.show(folder)
+    short.show(folder, [] if root is None else ["--root", root])
 
 
 @statusline.command()
@@ -52,6 +52,7 @@ def install(project: bool, root: str | None) -> None:
         tell(f"the status line is in {path} already")
         return
     tell(f"wrote the status line into {path}" + (f"; the file as it was: {change.backup}" if change.backup else ""))
+    tell("what today cost is in it from your next `eventlog cost` on")
     if warning := claude_settings.temporary_installation():
         say(warning)
 

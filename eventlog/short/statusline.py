@@ -20,6 +20,8 @@ from eventlog.short.settings import environment, plain_root
 TODAY_FILE = "cost-today.json"
 #: Below the root: when `eventlog cost` was last started from here.
 _ASKED_FILE = "cost-today.asked"
+#: Below the root: that `eventlog cost` imports, which the user was told (eventlog.cli.agents).
+_INTRODUCED_FILE = "agents.introduced"
 _TODAY_MAX_AGE_S = 60.0
 _TODAY_MAX_BYTES = 4096
 #: Without a figure of today, wait for one as long as this; else show the last one.
@@ -38,17 +40,21 @@ def run(arguments: list[str]) -> None:
     if not arguments or (len(arguments) == 2 and arguments[0] == "--root"):
         root = plain_root(arguments[1] if arguments else None, environment())
         if root is not None:
-            show(root)
+            show(root, arguments, imports=True)
 
 
-def show(root: str | None) -> NoReturn:
-    """Print the line, with what today cost in a root, and end the process."""
+def show(root: str | None, root_option: list[str], *, imports: bool = False) -> NoReturn:
+    """Print the line, with what today cost in a root, and end the process.
+
+    `root_option` is as it was given: empty, or `["--root", …]`. With `imports`, and where the user was told so before,
+    what Claude Code wrote meanwhile is imported before that is summed up.
+    """
     text = _NOTHING
     try:
         told = stdin.read_object(_INPUT_WAIT_S)
         session = {} if told is None else told[1]
         text = line(session, None)
-        text = line(session, None if root is None else _today(root))
+        text = line(session, None if root is None else _today(root, root_option, imports))
     finally:
         _end(text)
 
@@ -120,11 +126,11 @@ def _usd(amount: float) -> str:
 # -- today -----------------------------------------------------------------------------------
 
 
-def _today(root: str) -> str | None:
+def _today(root: str, root_option: list[str], imports: bool) -> str | None:
     """Return what today cost: `$4.93 today`, with a + where calls have no price; None where nobody knows yet."""
     cost, age_s = _read_today(root)
     if age_s > _TODAY_MAX_AGE_S:
-        running = _ask(root)
+        running = _ask(root, root_option, imports)
         if running is not None and cost is None:
             select.select([running], [], [], _TODAY_WAIT_S)
             cost, _ = _read_today(root)
@@ -150,13 +156,10 @@ def _read_today(root: str) -> tuple[str | None, float]:
         return None, float("inf")
 
 
-def _ask(root: str) -> int | None:
+def _ask(root: str, root_option: list[str], imports: bool) -> int | None:
     """Start `eventlog cost` unless that was done a moment ago; return a descriptor that ends when it does."""
     path = f"{root}/{_ASKED_FILE}"
-    try:
-        if not stat.S_ISDIR(os.stat(f"{root}/log").st_mode):
-            return None
-    except (FileNotFoundError, NotADirectoryError):
+    if not _exists(f"{root}/log"):
         return None
     try:
         if 0 <= time.time() - os.lstat(path).st_mtime < _TODAY_MAX_AGE_S:
@@ -166,7 +169,10 @@ def _ask(root: str) -> int | None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     os.utime(path)
     midnight = "{:04}-{:02}-{:02}".format(*time.localtime()[:3])
-    command = [sys.executable, "-P", "-m", "eventlog", "cost", "daily", "--since", midnight, "--root", root, "--json"]
+    command = [sys.executable, "-P", "-m", "eventlog", "cost", "daily", "--since", midnight, "--json", *root_option]
+    variables = environment()
+    if imports and _exists(f"{root}/{_INTRODUCED_FILE}"):
+        variables["EVENTLOG_IMPORT_AGENTS"] = "true"
     reader, writer = os.pipe()
     if os.fork() == 0:
         os.setsid()
@@ -174,6 +180,14 @@ def _ask(root: str) -> int | None:
         for fd in (0, 1, 2):
             os.dup2(nowhere, fd)
         os.set_inheritable(writer, True)
-        os.execv(command[0], command)
+        os.execve(command[0], command, variables)
     os.close(writer)
     return reader
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eventlog.cli import agents
+from eventlog.short import statusline
 from eventlog.short.statusline import TODAY_FILE
-from tests.conftest import Run
+from tests.conftest import PROJECT, Run
 
 
 def kept(root: Path) -> Any:
@@ -68,3 +73,37 @@ def test_the_status_line_asks_for_what_nobody_has_kept(calls: Run, root: Path) -
     while kept(root) is None and time.monotonic() < give_up_s:
         time.sleep(0.1)
     assert calls("statusline", stdin='{"model": {"id": "m"}}').stdout == "m · $1.25+ today\n"
+
+
+def test_what_claude_code_wrote_meanwhile_is_imported() -> None:
+    """In the background, into the default root, once the user was told that this is done."""
+    assert agents._INTRODUCED == statusline._INTRODUCED_FILE
+    home = Path.home()
+    root = home / ".local/state/eventlog"
+    environ = {name: value for name, value in os.environ.items() if name != "EVENTLOG_DIR"}
+    eventlog = [sys.executable, "-m", "eventlog"]
+    subprocess.run([*eventlog, "emit", "note"], env=environ, check=True, capture_output=True, timeout=60)
+    transcript = home / ".claude/projects/p/main.jsonl"
+    transcript.parent.mkdir(parents=True)
+    text = (PROJECT / "fixtures/claude-code/main.jsonl").read_text()
+    transcript.write_text(text.replace("2026-01-05", time.strftime("%Y-%m-%d", time.gmtime())))
+
+    def shown() -> str:
+        command = [*eventlog, "statusline"]
+        env = {**environ, "TZ": "UTC"}
+        done = subprocess.run(command, env=env, input=b"{}", capture_output=True, check=True, timeout=60)
+        return done.stdout.decode()
+
+    shown()
+    give_up_s = time.monotonic() + 30
+    while kept(root) is None and time.monotonic() < give_up_s:
+        time.sleep(0.1)
+    assert shown() == "$0.00 today\n"
+    (root / agents._INTRODUCED).write_text("claude_code\n")
+    for name in (statusline.TODAY_FILE, statusline._ASKED_FILE):
+        (root / name).unlink()
+    shown()
+    while kept(root) is None and time.monotonic() < give_up_s:
+        time.sleep(0.1)
+    assert shown() != "$0.00 today\n"
+    assert kept(root)["calls"]
