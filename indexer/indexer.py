@@ -41,8 +41,8 @@ from eventlog.record.recorder import Recorder
 
 _logger = logging.getLogger("eventlog.indexer")
 _LARGE_BATCH_BYTES = 4 * 1024 * 1024
-#: The largest batch while somebody watches a progress bar.
-_SHOWN_BATCH_BYTES = 16 * 1024 * 1024
+#: The largest batch while somebody watches a progress bar. With smaller ones, indexing takes noticeably longer.
+_SHOWN_BATCH_BYTES = 64 * 1024 * 1024
 #: A hurried indexer looks at the clock this often in its time, if it goes as fast as that.
 _HURRIED_BATCHES = 4
 #: A segment that ends in a torn line is released when nobody has written to it for this long.
@@ -104,6 +104,8 @@ class Indexer:
         self._cache = IndexCache()
         #: Bytes of the log in the index when this indexer last held the lock; it never has fewer.
         self._indexed_bytes = 0
+        #: Bytes that this call of `catch_up` has to index, those it has indexed included.
+        self._to_index = 0
         self._checked_s = 0.0
         self._may_rebuild_at_s = 0.0
 
@@ -129,6 +131,7 @@ class Indexer:
 
     def _index_all(self, find: Callable[[], list[SegmentFile]], progress: Progress | None = None) -> Counted:
         counted, deadline = Counted(), time.monotonic() + self._within_s
+        self._to_index = 0
         self._forget_if_replaced()
         waiting = in_order(find())
         while waiting or self._index_inode is None:
@@ -162,9 +165,10 @@ class Indexer:
                     self._cache.clear()
                     self._prepare(connection)
                     waiting = self._recall_if_replaced(connection, waiting)
-                total = counted.bytes + self._sweep.lag_bytes(waiting) if progress else 0
-                if progress is not None and total > _LARGE_BATCH_BYTES:
-                    progress(counted.bytes, total)
+                # Of a segment that is indexed in part, the sweep knows its size only.
+                self._to_index = max(self._to_index, counted.bytes + self._sweep.lag_bytes(waiting))
+                if progress is not None and self._to_index > _LARGE_BATCH_BYTES:
+                    progress(counted.bytes, self._to_index)
                 limit = self._batch_bytes(progress)
                 result = (
                     index_batch(connection, waiting, cache=self._cache, max_bytes=limit) if waiting else BatchResult()

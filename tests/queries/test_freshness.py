@@ -18,6 +18,7 @@ import duckdb
 import pytest
 
 from eventlog.errors import IndexFailed
+from eventlog.indexer import indexer
 from eventlog.indexer.index import index_file, schema
 from eventlog.indexer.indexer import Indexer
 from eventlog.log import layout
@@ -347,6 +348,22 @@ def test_a_hurried_indexer_ends_after_a_batch_and_keeps_it(root: Path) -> None:
         if done == 2000:
             break
     assert rows(root, "SELECT count(*), count(DISTINCT event_id) FROM events") == [(2000, 2000)]
+
+
+def test_progress_goes_from_nothing_to_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also within a segment that takes several batches."""
+    monkeypatch.setattr(indexer, "_SHOWN_BATCH_BYTES", 1 << 20)
+    payload = {"text": "x" * 50_000}
+    for start in (0, 100):
+        segment(root, *(line(number, payload=payload) for number in range(start, start + 100)))
+    total = sum(file.size for file in layout.list_log(root).segments)
+    shown: list[tuple[int, int]] = []
+    Indexer(root).catch_up(lambda done, of: shown.append((done, of)))
+    assert shown[0] == (0, total)
+    assert shown[-1] == (total, total)
+    assert {of for _, of in shown} == {total}
+    assert [done for done, _ in shown] == sorted({done for done, _ in shown})
+    assert len(shown) >= 5
 
 
 # -- in Python -------------------------------------------------------------------------------
