@@ -16,7 +16,7 @@ from eventlog.queries.runs.difference import Difference, Item, Pair
 from eventlog.queries.runs.lookup import Run, Session
 from eventlog.queries.text import cells, tables
 from eventlog.queries.text.tables import Column
-from eventlog.queries.text.units import duration
+from eventlog.queries.text.units import duration, usd
 
 # -- lists -----------------------------------------------------------------------------------
 
@@ -167,6 +167,8 @@ def _value(field: str, value: Any) -> str:
         return "–"
     if field == "duration_ms":
         return duration(value)
+    if field == "cost_usd":
+        return usd(value)
     if isinstance(value, dict):
         return ", ".join(f"{name} × {count:,}" for name, count in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)

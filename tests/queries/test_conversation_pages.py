@@ -278,6 +278,7 @@ def test_two_sessions_are_compared(root: Path, tmp_path: Path, run: Run) -> None
     assert store.diff(SESSION, SESSION).same
     printed = run("diff", SESSION[:8], other[:8])
     assert (printed.returncode, "prompts differ first in prompt 2" in printed.stdout) == (0, True)
+    assert re.search(r"cost_usd +\$0\.\d+ +\$0\.\d+$", printed.stdout, re.MULTILINE)
     nightly(root)
     assert "one is a run and one a session" in run("diff", SESSION, "nightly-7").stderr
     assert "there is no run 'nope', and no such session" in run("diff", SESSION, "nope").stderr
