@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
 from eventlog.indexer.sql import literal
 
@@ -19,16 +17,6 @@ _FIRST, _LAST = datetime(1990, 1, 1, tzinfo=UTC), datetime(2060, 1, 1, tzinfo=UT
 #: No zone changes twice within so many days and back again.
 _STEP = timedelta(days=8)
 _SECOND = timedelta(seconds=1)
-
-
-def named(name: str) -> tzinfo:
-    """Return the zone of a name, such as `Europe/Berlin` or `UTC`. Raises QueryFailed for an unknown one."""
-    try:
-        return UTC if name.upper() in ("UTC", "Z") else ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise QueryFailed(
-            f"unknown time zone {name!r}; use a name such as Europe/Berlin, America/New_York, UTC"
-        ) from None
 
 
 def bucket(unit: str, moment: str, zone: tzinfo | None) -> str:
@@ -53,20 +41,19 @@ def started(unit: str, start: datetime | str, zone: tzinfo | None) -> datetime:
         return (datetime.min if "BC" in start else datetime.max).replace(tzinfo=UTC)
     if zone is UTC or unit == "hour":
         return timestamps.in_zone(start.replace(tzinfo=UTC), zone)
-    return _local(start.replace(tzinfo=None), zone)
+    return timestamps.midnight(start.date(), zone)
 
 
 def day_of(moment: datetime, zone: tzinfo | None) -> tuple[datetime, datetime]:
     """Return start and end of the day that a time is in, with their zone."""
-    there = timestamps.in_zone(moment, zone)
-    midnight = datetime(there.year, there.month, there.day)
-    return _local(midnight, zone), _local(midnight + timedelta(days=1), zone)
+    day = timestamps.in_zone(moment, zone).date()
+    return timestamps.midnight(day, zone), timestamps.midnight(day + timedelta(days=1), zone)
 
 
-def _local(moment: datetime, zone: tzinfo | None) -> datetime:
-    """Return a time of the clock with its zone; where the clock has no such time, what comes in its place."""
-    there = moment.astimezone() if zone is None else moment.replace(tzinfo=zone)
-    return timestamps.in_zone(there.astimezone(UTC), zone)
+def month_of(moment: datetime, zone: tzinfo | None) -> tuple[datetime, datetime]:
+    """Return start and end of the month that a time is in, with their zone."""
+    first = timestamps.in_zone(moment, zone).date().replace(day=1)
+    return timestamps.midnight(first, zone), timestamps.midnight((first + timedelta(days=31)).replace(day=1), zone)
 
 
 def _offset(moment: str, zone: tzinfo | None) -> str:

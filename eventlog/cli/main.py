@@ -20,11 +20,9 @@ import re
 import shlex
 import stat
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,7 +45,7 @@ from eventlog.errors import (
     MissingExtra,
     QueryFailed,
 )
-from eventlog.format import envelope, timestamps
+from eventlog.format import envelope
 from eventlog.log import layout
 from eventlog.version import __version__
 
@@ -73,6 +71,7 @@ COMMANDS = {
     "search": ("eventlog.queries.cli.search", "search", "index"),
     "diff": ("eventlog.queries.cli.runs", "diff", "index"),
     "insights": ("eventlog.queries.cli.insights", "insights", "index"),
+    "today": ("eventlog.queries.cli.today", "today", "index"),
     "cost": ("eventlog.queries.cli.cost", "cost", "index"),
     "metrics": ("eventlog.queries.cli.metrics", "metrics", "index"),
     "health": ("eventlog.queries.cli.health", "health", "index"),
@@ -322,22 +321,6 @@ def existing_types(root: str, event_types: Sequence[str]) -> tuple[str, ...] | N
             there = sorted({file.event_type for file in layout.list_log(root).segments})
             raise QueryFailed(f"the log has no events of type {name}; there are: {', '.join(there) or 'none'}")
     return tuple(event_types) or None
-
-
-def moment(text: str | None, zone: tzinfo | None = None) -> str | None:
-    """Return a time, or an age like `2h`, in the format of events' timestamps; None for None. Raises QueryFailed.
-
-    A time that names no zone is of `zone`, by default that of this machine, in which commands show times.
-    """
-    if text is None:
-        return None
-    age_s = timestamps.age_s(text)
-    try:
-        if age_s is not None:
-            return timestamps.to_text(datetime.fromtimestamp(time.time(), UTC) - timedelta(seconds=age_s))
-        return timestamps.to_text(timestamps.read(text, zone))
-    except (ValueError, OverflowError):
-        raise QueryFailed(f"{text!r} is not a time; use ISO 8601 or an age like 90s, 15m, 2h, 7d") from None
 
 
 def is_watched() -> bool:

@@ -7,13 +7,14 @@ import heapq
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from typing import NamedTuple
 
 import click
 
-from eventlog.cli.main import awaited_root, existing_root, moment, root_option, say
+from eventlog.cli.main import awaited_root, existing_root, root_option, say
 from eventlog.cli.text import harmless_json, printable
+from eventlog.cli.times import moment, since_option, until_option, zone_of, zone_options
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.format import envelope, timestamps
 from eventlog.format.envelope import AUDIT_LEVELS, AuditLevel, Envelope
@@ -54,8 +55,8 @@ class _Entry(NamedTuple):
 @click.command()
 @click.argument("event_types", metavar="[TYPE]...", nargs=-1)
 @click.option("-f", "--follow", is_flag=True, help="Keep printing new events as they are written.")
-@click.option("--since", metavar="T", help="Events from T on: ISO 8601, or an age like 90s, 15m, 2h, 7d.")
-@click.option("--until", metavar="T", help="Events before T.")
+@since_option
+@until_option
 @click.option(
     "-n",
     "--lines",
@@ -70,7 +71,7 @@ class _Entry(NamedTuple):
     default=AUDIT_LEVELS[0],
     help="Only events of this level, or of a higher one.",
 )
-@click.option("--utc", is_flag=True, help="Times in UTC instead of the local zone; also those of --since and --until.")
+@zone_options
 @click.option("--json", "as_json", is_flag=True, help="Print whole lines as logged (the default when piped).")
 @root_option
 def tail(
@@ -82,6 +83,7 @@ def tail(
     workspace: str | None,
     audit_level: AuditLevel,
     utc: bool,
+    time_zone: str | None,
     as_json: bool,
     root: str | None,
 ) -> None:
@@ -98,7 +100,7 @@ def tail(
     for name in event_types:
         envelope.check_event_type(name)
     types = event_types or None
-    zone = UTC if utc else None
+    zone = zone_of(utc, time_zone)
     wanted = _Wanted(moment(since, zone), moment(until, zone), workspace, envelope.levels_from(audit_level))
     if wanted.start is not None and wanted.end is not None and wanted.start >= wanted.end:
         raise QueryFailed(f"--since {since} is not before --until {until}; nothing can match")
@@ -200,7 +202,7 @@ def _show_pretty(entry: _Entry, *, zone: tzinfo | None) -> None:
         payload = payload[:_PREVIEW_CHARS] + "…"
     who = printable(" ".join(part for part in (event.agent, event.run_id or event.session_id) if part))
     click.echo(
-        f"{click.style(timestamps.shown(timestamps.parse(event.timestamp), zone, timespec='microseconds'), dim=True)}"
+        f"{click.style(timestamps.stamped(timestamps.parse(event.timestamp), zone, timespec='microseconds'), dim=True)}"
         f"  {click.style(event.event_type, fg='cyan')}"
         f"{'  ' + click.style(who, fg='green') if who else ''}  {printable(payload)}"
     )

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
+from eventlog.errors import QueryFailed
 from eventlog.format import iso8601
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,6 +66,40 @@ def shown(moment: datetime, zone: tzinfo | None = None, *, timespec: str = "seco
     if zone is not UTC and _comes_twice(there, zone):
         return there.isoformat(sep=" ", timespec=timespec)
     return there.replace(tzinfo=None).isoformat(sep=" ", timespec=timespec) + ("Z" if zone is UTC else "")
+
+
+def stamped(moment: datetime, zone: tzinfo | None = None, *, timespec: str = "seconds") -> str:
+    """Return a time as `shown` does, with its offset, for where it stands alone: `2026-01-31 12:00:00+01:00`."""
+    return (
+        shown(moment, zone, timespec=timespec)
+        if zone is UTC
+        else in_zone(moment, zone).isoformat(sep=" ", timespec=timespec)
+    )
+
+
+def offset(moment: datetime, zone: tzinfo | None = None) -> str:
+    """Return the offset of a zone from UTC at a time: `+01:00`."""
+    there = in_zone(moment, zone)
+    return there.isoformat().removeprefix(there.replace(tzinfo=None).isoformat())
+
+
+def midnight(day: date, zone: tzinfo | None = None) -> datetime:
+    """Return the time at which a day begins in a zone; where its clocks have no such time, what comes in its place."""
+    start = datetime(day.year, day.month, day.day)
+    there = start.astimezone() if zone is None else start.replace(tzinfo=zone)
+    return in_zone(there, zone)
+
+
+def zone_named(name: str) -> tzinfo:
+    """Return the zone of a name, such as `Europe/Berlin` or `UTC`. Raises QueryFailed for an unknown one."""
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - programs that only write need none
+
+    try:
+        return UTC if name.upper() in ("UTC", "Z") else ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise QueryFailed(
+            f"unknown time zone {name!r}; use a name such as Europe/Berlin, America/New_York, UTC"
+        ) from None
 
 
 def _comes_twice(there: datetime, zone: tzinfo | None) -> bool:

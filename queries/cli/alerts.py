@@ -16,6 +16,7 @@ import msgspec
 
 from eventlog.cli.main import EXIT_FAILED, Group, existing_root, resolve_root, root_option, say, tell, tell_json
 from eventlog.cli.text import counted, printable
+from eventlog.cli.times import zone_of, zone_options
 from eventlog.errors import EventlogError, MissingExtra, QueryFailed
 from eventlog.format import timestamps
 from eventlog.format.alerts import AlertRuleSet
@@ -183,7 +184,7 @@ def _warn_about(channel: str) -> None:
 @click.option("--history", "past", is_flag=True, help="Firings, newest first, instead of rules.")
 @click.option("--dead", is_flag=True, help="Dead letters (messages that were given up on), instead of rules.")
 @click.option("--all", "removed", is_flag=True, help="Include removed rules.")
-@options.reading(utc=True)
+@options.reading(times=True)
 def list_(context: Context, past: bool, dead: bool, removed: bool) -> None:
     """List rules, firings, or messages that could not be delivered.
 
@@ -231,11 +232,13 @@ def _show(structs: Sequence[msgspec.Struct], columns: Sequence[str], context: Co
     if not structs:
         say("none")
         return
-    cells = {name: [_cell(getattr(struct, name), context) for struct in structs] for name in columns}
+    values = {name: [getattr(struct, name) for struct in structs] for name in columns}
+    cells = {name: [_cell(value, context) for value in values[name]] for name in columns}
     shown = [name for name in columns if any(cells[name])]
     types = ["BIGINT" if name == "failures" else "VARCHAR" for name in shown]
     rows = list(zip(*(cells[name] for name in shown), strict=True))
-    render.table(Result(shown, types, rows, False))
+    headings = [context.heading(name, (each for each in values[name] if isinstance(each, datetime))) for name in shown]
+    render.table(Result(headings, types, rows, False))
 
 
 def _cell(value: Any, context: Context) -> str:
@@ -249,12 +252,20 @@ def _cell(value: Any, context: Context) -> str:
 @alerts.command()
 @click.argument("name", metavar="NAME")
 @click.option("--for", "for_s", type=SPAN, help="For this long from now; 0s ends a snooze.")
-@click.option("--until", metavar="T", help="Until T: ISO 8601; of the local zone if it names none.")
+@click.option("--until", metavar="T", help="Until T: a time, such as 2026-01-31 12:00.")
 @click.option("--note", help="Why.")
 @_WORKSPACE
+@zone_options
 @root_option
 def snooze(
-    name: str, for_s: float | None, until: str | None, note: str | None, workspace: str | None, root: str | None
+    name: str,
+    for_s: float | None,
+    until: str | None,
+    note: str | None,
+    workspace: str | None,
+    utc: bool,
+    time_zone: str | None,
+    root: str | None,
 ) -> None:
     """Snooze a rule.
 
@@ -267,10 +278,11 @@ def snooze(
     """
     if (for_s is None) == (until is None):
         raise click.UsageError("use either --for or --until")
-    end = options.when(until) or datetime.now(UTC) + timedelta(seconds=for_s or 0)
+    zone = zone_of(utc, time_zone)
+    end = options.when(until, zone) or datetime.now(UTC) + timedelta(seconds=for_s or 0)
     changes.snooze(existing_root(root), name, end, workspace=workspace, note=note)
     ended = end <= datetime.now(UTC)
-    tell(f"{name}: not snoozed" if ended else f"{name}: snoozed until {options.shown(end)}")
+    tell(f"{name}: not snoozed" if ended else f"{name}: snoozed until {timestamps.stamped(end, zone)}")
 
 
 @alerts.command()
@@ -352,7 +364,7 @@ def _news(result: Checked) -> Iterable[str]:
         if attempt.ok:
             yield f"delivered {to}"
         else:
-            then = f"again at {options.shown(attempt.retry_at)}" if attempt.retry_at else "given up"
+            then = f"again at {timestamps.stamped(attempt.retry_at)}" if attempt.retry_at else "given up"
             yield f"not delivered: {to}, attempt {attempt.attempt}: {attempt.reason}; {then}"
     if result.note:
         yield f"{counted(result.undelivered, 'message')} not delivered: {result.note}"

@@ -18,7 +18,7 @@ from eventlog.queries.text.units import duration, size
 
 @click.command()
 @click.argument("run_or_session", metavar="RUN|SESSION")
-@options.reading(utc=True)
+@options.reading(times=True)
 def insights(context: Context, run_or_session: str) -> None:
     """Show loops and waste of a run or a session.
 
@@ -115,7 +115,8 @@ def _loops(findings: Insights, context: Context) -> list[str]:
         for loop in findings.loops
     ]  # fmt: skip
     return _listed(
-        rows, Column("times", number=True), Column("tools", elastic=True), Column("began", rank=2),
+        rows, Column("times", number=True), Column("tools", elastic=True),
+        Column(context.heading("began", [loop.started for loop in findings.loops]), rank=2),
         Column("took", number=True, rank=1), Column("first", rank=3),
     )  # fmt: skip
 
@@ -155,5 +156,6 @@ def _gaps(findings: Insights, context: Context) -> list[str]:
         for gap in findings.gaps
     ]  # fmt: skip
     return _listed(
-        rows, Column("for", number=True), Column("from"), Column("to"), Column("before", rank=1)
+        rows, Column("for", number=True), Column(context.heading("from", [gap.started for gap in findings.gaps])),
+        Column(context.heading("to", [gap.finished for gap in findings.gaps])), Column("before", rank=1),
     )  # fmt: skip

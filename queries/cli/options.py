@@ -2,7 +2,7 @@
 
     @click.command()
     @options.since_option
-    @options.reading(utc=True)
+    @options.reading(times=True)
     def runs(context: Context, since: datetime | None) -> None:
         found = context.store().runs(since=since)
 
@@ -25,7 +25,6 @@ from eventlog.cli.main import (
     draws_bars,
     existing_root,
     is_watched,
-    moment,
     pages,
     progress_bar,
     resolved,
@@ -34,12 +33,15 @@ from eventlog.cli.main import (
     tell_json,
 )
 from eventlog.cli.text import counted
+from eventlog.cli.times import moment, zone_of, zone_options
+from eventlog.cli.times import since_option as since_option  # noqa: PLC0414 - the options of all commands that read
+from eventlog.cli.times import until_option as until_option  # noqa: PLC0414
 from eventlog.config import Resolved
 from eventlog.format import timestamps
 from eventlog.format.envelope import AUDIT_LEVELS
-from eventlog.queries import zones
 from eventlog.queries.access.selection import Format
 from eventlog.queries.store import ReadStore
+from eventlog.queries.text import tables, units
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,8 +90,32 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         return agents.bring_in(settings.config)
 
     def time(self, moment: datetime | None) -> str:
-        """Return a time for people, in the zone that was asked for; "" for None."""
-        return shown(moment, self.zone)
+        """Return a time for a column, in the zone that was asked for; "" for None. `heading` names the zone."""
+        return "" if moment is None else timestamps.shown(moment, self.zone)
+
+    def minute(self, moment: datetime | None) -> str:
+        """Return a time for a column to the minute; "" for None."""
+        return "" if moment is None else timestamps.shown(moment, self.zone, timespec="minutes")
+
+    def stamp(self, moment: datetime | None) -> str:
+        """Return a time that stands alone, with its offset, in the zone that was asked for; "" for None."""
+        return "" if moment is None else timestamps.stamped(moment, self.zone)
+
+    def heading(self, name: str, moments: Iterable[datetime | None], *, dates: bool = False) -> str:
+        """Return the heading of a column of times with their offset: `began (+02:00)`.
+
+        In UTC each time has a Z, which `dates` have not: `day (UTC)`.
+        """
+        if self.zone is UTC:
+            return f"{name} (UTC)" if dates else name
+        offsets = {timestamps.offset(each, self.zone) for each in moments if each is not None}
+        return f"{name} ({', '.join(sorted(offsets))})" if offsets else name
+
+    def age(self, moment: datetime | None) -> str:
+        """Return how long ago a time was, as `--since` takes it: `3h`; "" for None, and in a pipe, with its times."""
+        if moment is None or tables.width_limit() is None:
+            return ""
+        return units.age((datetime.now(UTC) - timestamps.utc(moment)).total_seconds())
 
     def show(self, answer: object, lines: Callable[[], Iterable[str]]) -> None:
         """Print an answer as JSON if that was asked for, else its lines, page by page in a terminal."""
@@ -135,7 +161,7 @@ _ENDINGS: dict[str, Format] = {
 
 
 def when(text: str | None, zone: tzinfo | None = None) -> datetime | None:
-    """Return the moment that a text names (ISO 8601, or an age like `2h`), in UTC. Raises QueryFailed.
+    """Return the moment that a text names, such as `yesterday` (eventlog.format.spoken), in UTC. Raises QueryFailed.
 
     One that names no zone is of `zone`, by default that of this machine.
     """
@@ -145,13 +171,7 @@ def when(text: str | None, zone: tzinfo | None = None) -> datetime | None:
 
 #: Parameters that `reading` turns from texts into moments, in the zone in which the command shows times.
 _MOMENTS = ("since", "until", "as_of", "at")
-_utc_option = click.option("--utc", is_flag=True, help="Times in UTC instead of the local zone.")
-_zone_option = click.option(
-    "--time-zone", metavar="ZONE", help="Times in this zone, such as Europe/Berlin, instead of the local one."
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-since_option = click.option("--since", metavar="T", help="From T on: ISO 8601, or an age like 90s, 15m, 2h, 7d.")
-until_option = click.option("--until", metavar="T", help="Before T.")
 agent_option = click.option("--agent", metavar="A", help="Of this agent.")
 audit_level_option = click.option(
     "--audit-level", type=click.Choice(AUDIT_LEVELS), help="Only events of this level, or of a higher one."
@@ -196,6 +216,10 @@ def format_of(output: Path | None) -> Format:
     return found
 
 
+#: For lists that can be searched by the words of a title: `eventlog sessions login bug`.
+words_argument = click.argument("words", metavar="[WORDS]...", nargs=-1)
+
+
 def limit_option(default: int) -> Callable[[F], F]:
     """Add --limit, 1 to 1,000."""
     return click.option(
@@ -204,19 +228,19 @@ def limit_option(default: int) -> Callable[[F], F]:
 
 
 def reading(
-    *, json: bool = True, utc: bool = False, time_zone: bool = False, agents: bool = False
+    *, json: bool = True, times: bool = False, agents: bool = False
 ) -> Callable[[Callable[Concatenate[Context, P], R]], Callable[P, R]]:
     """Add the options that all reading commands share; the command gets them as a Context, its first argument.
 
-    They are --workspace, --wait, --no-index and --root; --json unless `json` is False, --utc with `utc`, and both --utc
-    and --time-zone with `time_zone`. Times that options name become datetimes. `agents` is that of the Context.
+    They are --workspace, --wait, --no-index and --root; --json unless `json` is False; and with `times`, --utc and
+    --time-zone. Times that options name become datetimes. `agents` is that of the Context.
     """
 
     def decorate(command: Callable[Concatenate[Context, P], R]) -> Callable[P, R]:
         @functools.wraps(command)
         def run(*arguments: P.args, **parameters: P.kwargs) -> R:
             given: dict[str, Any] = dict(parameters)
-            zone = _zone(given.pop("utc", False), given.pop("time_zone", None))
+            zone = zone_of(given.pop("utc", False), given.pop("time_zone", None))
             shared: dict[str, Any] = {"as_json": False, "zone": zone, "agents": agents}
             shared |= {name: given.pop(name) for name in Context.__struct_fields__ if name in given}
             given |= {name: when(given[name], zone) for name in _MOMENTS if name in given}
@@ -224,25 +248,12 @@ def reading(
 
         decorated: Callable[..., R] = _workspace_option(_wait_option(_no_index_option(root_option(run))))
         decorated = json_option(decorated) if json else decorated
-        decorated = _zone_option(decorated) if time_zone else decorated
-        return _utc_option(decorated) if utc or time_zone else decorated
+        return zone_options(decorated) if times else decorated
 
     return decorate
 
 
-def _zone(utc: bool, name: str | None) -> tzinfo | None:
-    """Return the zone that was asked for; None is that of this machine. Raises QueryFailed for an unknown one."""
-    if utc and name is not None:
-        raise click.UsageError("use either --utc or --time-zone")
-    return UTC if utc else None if name is None else zones.named(name)
-
-
 # -- output ----------------------------------------------------------------------------------
-
-
-def shown(time: datetime | None, zone: tzinfo | None = None) -> str:
-    """Return a time for people, to the second, in a zone, by default that of this machine; "" for None."""
-    return "" if time is None else timestamps.shown(time, zone)
 
 
 def page(text: str) -> None:

@@ -21,7 +21,7 @@ from eventlog.queries.text.units import duration, usd
 @options.since_option
 @click.option("--audit-level", type=click.Choice(AUDIT_LEVELS), help="Only requests of this level, or of a higher one.")
 @options.limit_option(50)
-@options.reading(utc=True)
+@options.reading(times=True)
 def requests(
     context: Context, agent: str | None, since: datetime | None, audit_level: AuditLevel | None, limit: int
 ) -> None:
@@ -53,7 +53,9 @@ def _lines(found: list[Request], context: Context) -> list[str]:
     return tables.listed(
         rows,
         Column("request"), Column("name", rank=3, elastic=True), Column("agent", rank=4, elastic=True),
-        Column("status"), Column("last", rank=1), Column("took", rank=5, number=True),
+        Column("status"),
+        Column(context.heading("last", [request.last for request in found]), rank=1),
+        Column("took", rank=5, number=True),
         Column("runs", rank=6, number=True), Column("events", rank=7, number=True),
         Column("calls", rank=5, number=True), Column("tools", rank=5, number=True),
         Column("failed", rank=3, number=True), Column("decisions", rank=4, number=True),
@@ -85,7 +87,7 @@ def head(request: Request, context: Context) -> list[tuple[str, str]]:
         ("status", (request.status or "not answered yet") + (f": {error}" if error else "")),
         (
             "when",
-            f"{context.time(request.first)} → {context.time(request.last)}"
+            f"{context.stamp(request.first)} → {context.stamp(request.last)}"
             + (f" ({duration(took)})" if took is not None else ""),
         ),
         ("agent", request.agent or ""),

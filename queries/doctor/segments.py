@@ -7,6 +7,7 @@ import ctypes
 import os
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from eventlog.errors import EventlogError
@@ -161,7 +162,7 @@ def writers(snapshot: RootSnapshot) -> Iterator[Finding]:
 def clock(snapshot: RootSnapshot) -> Iterator[Finding]:
     """The clock decides the order of segments, and when a segment is old enough for a new one."""
     findings = list(_clock(snapshot))
-    yield from findings or [ok(time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(snapshot.now_s)))]
+    yield from findings or [ok(timestamps.stamped(datetime.fromtimestamp(snapshot.now_s, UTC)))]
 
 
 def _clock(snapshot: RootSnapshot) -> Iterator[Finding]:

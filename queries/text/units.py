@@ -66,6 +66,18 @@ def duration(ms: float | None) -> str:
     return f"{hours} h {minutes:02} m" if hours else f"{minutes} m {seconds:02} s"
 
 
+def age(seconds: float) -> str:
+    """Return how long ago something was, in one unit that `--since` takes as well: `42s`, `5m`, `3h`, `12d`, `40w`.
+
+    What is dated ahead of the clock is `0s` old.
+    """
+    whole = max(int(seconds), 0)
+    for unit, unit_s, least_s in (("w", 604_800, 28 * 86_400), ("d", 86_400, 86_400), ("h", 3600, 3600), ("m", 60, 60)):
+        if whole >= least_s:
+            return f"{whole // unit_s:,}{unit}"
+    return f"{whole}s"
+
+
 # -- exact texts, for alert rules and the events that they write --------------------------------
 
 
