@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from eventlog.queries.bundle.export import Bundle
     from eventlog.queries.conversation.lines import LogLines
     from eventlog.queries.conversation.structs import Conversation
+    from eventlog.queries.cost.blocks import Block
     from eventlog.queries.cost.report import By, Cost, CostReport, Period, PriceInUse, Recomputed
     from eventlog.queries.events.lookup import Bucket, Count, FoundEvent, Moment, Page
     from eventlog.queries.health import score
@@ -37,10 +38,11 @@ if TYPE_CHECKING:
     from eventlog.queries.metrics import aggregates
     from eventlog.queries.quarantine import Group
     from eventlog.queries.runs.difference import Difference
-    from eventlog.queries.runs.lookup import Run, Session
+    from eventlog.queries.runs.lookup import PricedRun, Session
     from eventlog.queries.runs.requests import Request
     from eventlog.queries.runs.tree import Tree
     from eventlog.queries.search.search import SearchResult
+    from eventlog.queries.today import Today
 
 DAY = timedelta(days=1)
 _EVENTS = ("events",)
@@ -232,19 +234,36 @@ class RunAnswers(_Answers):
             found = export.find(connection, id_)
         return export.write(self._reader.root, found, Path(output), chain=chain)
 
+    def short_ids(self, ids: Iterable[str]) -> dict[str, str]:
+        """Return the shortest prefix of each id of a run, session or request that no other id has.
+
+        Of 8 characters at least; ids that are not longer are left out.
+        """
+        from eventlog.queries import identity
+
+        with self._connection(_EVENTS) as connection:
+            return identity.short_ids(connection, ids)
+
     def list(
-        self, *, agent: str | None = None, status: str | None = None, since: datetime | None = None, limit: int = 50
-    ) -> list[Run]:
-        """Return runs, newest first: `[Run(run_id="nightly-7", status="ok", duration_ms=8123.4, …), …]`.
+        self,
+        *,
+        agent: str | None = None,
+        status: str | None = None,
+        since: datetime | None = None,
+        words: Collection[str] = (),
+        limit: int = 50,
+    ) -> list[PricedRun]:
+        """Return runs, newest first: `[PricedRun(run_id="nightly-7", status="ok", cost_usd=Decimal("0.12"), …), …]`.
 
         `status` is ok, error (or any word of the program's own), cancelled, running or abandoned, as `outcome` of each
         run; a run whose process is gone is abandoned at once.
-        `since` is compared with the start of a run. `limit` is 1 to 10,000.
+        `since` is compared with the start of a run. `words` are in its name, task, agent or id, all of them. `limit`
+        is 1 to 10,000.
         """
         from eventlog.queries.runs import lookup
 
         with self._connection(_RUNS) as connection:
-            return lookup.list_runs(connection, agent=agent, status=status, since=since, limit=limit)
+            return lookup.list_runs(connection, agent=agent, status=status, since=since, words=words, limit=limit)
 
     __call__ = list
 
@@ -265,15 +284,30 @@ class SessionAnswers(_Answers):
                 raise lookup.session_not_found(session_id)
             return tree.session_tree(connection, session)
 
-    def list(self, *, agent: str | None = None, since: datetime | None = None, limit: int = 50) -> list[Session]:
+    def count(self) -> int:
+        """Return how many sessions there are; faster than a list of them."""
+        from eventlog.queries.runs import lookup
+
+        with self._connection(_EVENTS) as connection:
+            return lookup.count_sessions(connection)
+
+    def list(
+        self,
+        *,
+        agent: str | None = None,
+        since: datetime | None = None,
+        words: Collection[str] = (),
+        limit: int = 50,
+    ) -> list[Session]:
         """Return sessions, the one with the newest event first: `[Session(session_id=…, llm_calls=12, …), …]`.
 
-        `since` is compared with their newest event; `duration_s` is in seconds. `limit` is 1 to 10,000.
+        `since` is compared with their newest event; `duration_s` is in seconds. `words` are in its title, project,
+        branch, agent or id, all of them. `limit` is 1 to 10,000.
         """
         from eventlog.queries.runs import lookup
 
         with self._connection(_RUNS) as connection:
-            return lookup.list_sessions(connection, agent=agent, since=since, limit=limit)
+            return lookup.list_sessions(connection, agent=agent, since=since, words=words, limit=limit)
 
     __call__ = list
 
@@ -395,16 +429,34 @@ class CostAnswers(_Answers):
         """
         from eventlog.queries.cost import report
 
-        with self._connection(_COSTS) as connection:
+        with self._connection((*_COSTS, *(report.VIEWS.get(by, ()) if by else ()))) as connection:
             return report.report(connection, period=period, by=by, since=since, until=until, now=now, zone=zone)
 
     def by(self, group: By, *, since: datetime | None = None, until: datetime | None = None) -> list[Cost]:
-        """Return one row of costs per model, provider, agent, workspace, session, run or project, dearest first.
+        """Return one row of costs per model, agent, session, run, project, branch, subagent, server, …: dearest first.
 
         `store.cost.by("model")[0].group` is `"claude-opus-4-1"`, or None for calls that name none. Raises QueryFailed
         for an unknown group.
         """
         return self.report(None, by=group, since=since, until=until).rows
+
+    def blocks(
+        self,
+        *,
+        source: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        now: datetime | None = None,
+    ) -> list[Block]:
+        """Return the blocks of five hours, in order, that reach into the time from `since` to `until`.
+
+        Of one `source` of calls (`"codex"`), or of all. `now` is the moment that the active block is known by,
+        which has rates: `store.cost.blocks()[-1].usd_per_hour`.
+        """
+        from eventlog.queries.cost import blocks
+
+        with self._connection(_COSTS) as connection:
+            return blocks.blocks(connection, source=source, since=since, until=until, now=now)
 
     def recomputed(
         self,
@@ -420,7 +472,7 @@ class CostAnswers(_Answers):
         """
         from eventlog.queries.cost import report
 
-        with self._connection(_COSTS) as connection:
+        with self._connection((*_COSTS, *report.VIEWS.get(by, ()))) as connection:
             return report.recompute(connection, as_of, by=by, since=since, until=until)
 
     def prices(self, model: str | None = None) -> tuple[list[PriceInUse], list[str]]:
@@ -432,6 +484,17 @@ class CostAnswers(_Answers):
 
         with self._connection(_COSTS) as connection:
             return report.prices_in_use(connection, model)
+
+
+class TodayAnswers(_Answers):
+    """What was done in a time: `store.today(since, until).projects[0].asked`."""
+
+    def __call__(self, since: datetime, until: datetime) -> Today:
+        """Return what was asked, edited, run, failed and spent from `since` to `until`, the dearest project first."""
+        from eventlog.queries import today
+
+        with self._connection(today.VIEWS) as connection:
+            return today.today(connection, since, until)
 
 
 class MetricAnswers(_Answers):

@@ -5,8 +5,12 @@ Workspaces may share ids.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Sequence
+from os.path import commonprefix
 from typing import Literal, NamedTuple
+
+import duckdb
 
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.format import envelope
@@ -57,6 +61,36 @@ def chosen(entity: str, workspaces: Collection[str | None]) -> str | None:
             "choose one with --workspace"
         )
     return names[0]
+
+
+#: Ids are shown with this many characters at least.
+SHORT_CHARS = 8
+_IDS_THAT_BEGIN_SO = f"""
+    SELECT DISTINCT id FROM (
+        SELECT run_id AS id FROM events UNION ALL SELECT session_id FROM events UNION ALL SELECT request_id FROM events
+    ) WHERE left(id, {SHORT_CHARS}) IN (SELECT unnest($beginnings::VARCHAR[]))
+"""
+
+
+def short_ids(connection: duckdb.DuckDBPyConnection, ids: Iterable[str]) -> dict[str, str]:
+    """Return the shortest prefix of each id that no other run, session or request begins with: at least SHORT_CHARS.
+
+    An id with which another one begins has no such prefix, and is returned whole.
+    """
+    long = [id_ for id_ in dict.fromkeys(ids) if len(id_) > SHORT_CHARS]
+    if not long:
+        return {}
+    beginnings = {"beginnings": [id_[:SHORT_CHARS] for id_ in long]}
+    known = sorted(id_ for (id_,) in connection.execute(_IDS_THAT_BEGIN_SO, beginnings).fetchall())
+    return {id_: _short(id_, known) for id_ in long}
+
+
+def _short(id_: str, known: Sequence[str]) -> str:
+    """Return the shortest prefix that tells an id from its neighbours among sorted ones."""
+    at = bisect_left(known, id_)
+    neighbours = [other for other in (*known[max(at - 1, 0) : at], *known[at : at + 2]) if other != id_]
+    shared = max((len(commonprefix((id_, other))) for other in neighbours), default=0)  # noqa: RUF071 - of characters
+    return id_[: max(shared + 1, SHORT_CHARS)]
 
 
 def levels(least: AuditLevel | None) -> list[AuditLevel] | None:

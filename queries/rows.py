@@ -6,6 +6,7 @@ DuckDB returns a TIMESTAMP as a datetime without a zone; the index stores all of
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -16,6 +17,12 @@ if TYPE_CHECKING:  # programs that only write look up prices without DuckDB
     import duckdb
 
 S = TypeVar("S", bound=msgspec.Struct)
+
+
+def plain(amount: Decimal) -> Decimal:
+    """Return an amount without trailing zeros and without an exponent: 1.500 becomes 1.5."""
+    text = format(amount, "f")
+    return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)
 
 
 def rows_as(struct: type[S], cursor: duckdb.DuckDBPyConnection, *, rows_max: int | None = None) -> list[S]:

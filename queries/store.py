@@ -52,7 +52,8 @@ class ReadStore:
                     conversation(id) lines(id)              also store.run(id), store.conversation(id), …
         sessions    list() get(id)                          also store.session(id)
         requests    list() get(id)                          also store.request(id)
-        cost        by(group) report() recomputed(t) prices()   also store.costs(), store.recomputed_costs(t), …
+        cost        by(group) report() blocks() recomputed(t) prices()   also store.costs(), …
+        today       (since, until)
         alerts      list() rules() deliveries()             also store.alert_rules(), store.alert_deliveries()
         sql         (query) arrow() pandas() copy()         also store.arrow(), store.pandas(), store.copy()
         search      ("words")      insights  (id)      metrics  ("day")      health  ("agent")
@@ -138,6 +139,11 @@ class ReadStore:
     def metrics(self) -> answers.MetricAnswers:
         """Counts, tokens, cost and latencies per bucket of time."""
         return answers.MetricAnswers(self._reader)
+
+    @cached_property
+    def today(self) -> answers.TodayAnswers:
+        """What was done in a time, project by project."""
+        return answers.TodayAnswers(self._reader)
 
     @cached_property
     def health(self) -> answers.HealthAnswers:

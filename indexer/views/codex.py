@@ -35,6 +35,7 @@ _PARTS = {
     "own_from": "/payload/subagent_history_start_ordinal",
     "base_to": "/payload/history_base/end_ordinal_exclusive",
     "cwd": "/payload/cwd",
+    "git_branch": "/payload/git/branch",
     "provider": "/payload/model_provider",
     "model": "/payload/model",
     "service_tier": "/payload/service_tier",
@@ -259,7 +260,9 @@ WITH {_LINEAGE}, carried AS (
                OVER so_far AS tier,
            count(*) FILTER (kind = {literal(_SEARCH)} AND action = 'search') OVER so_far AS searches,
            arg_min(CASE WHEN kind IN ('session_meta', 'turn_context') THEN cwd END, {_AT}) OVER ({_OF_SESSION})
-               AS project
+               AS project,
+           last_value(CASE WHEN kind = 'session_meta' AND meta_id = session_id THEN nullif(git_branch, '') END
+                      IGNORE NULLS) OVER so_far AS branch
     FROM marks WINDOW so_far AS {_SO_FAR}
 ), changes AS (
     SELECT *, {_of_each("total[i] < before[i]", "bool_or")} AS fell,
@@ -296,7 +299,7 @@ WITH {_LINEAGE}, carried AS (
 SELECT concat_ws(':', session_id, turn, row_number() OVER (
            PARTITION BY workspace, session_id, turn ORDER BY {_ORDER})) AS message_id,
        turn AS request_id, run_id, session_id, parent_event_id, subagent_id, workspace, agent,
-       {literal(_TYPE)} AS source, project, {_PROVIDER} AS provider, model,
+       {literal(_TYPE)} AS source, project, branch, {_PROVIDER} AS provider, model,
        greatest(tokens[1] - tokens[2] - tokens[3], 0) AS uncached_input_tokens, tokens[2] AS cache_read_tokens,
        tokens[3] AS cache_write_5m_tokens, 0::BIGINT AS cache_write_1h_tokens, tokens[4] AS output_tokens,
        tokens[5] AS reasoning_tokens, nullif(tier, '') AS service_tier, TRY(usage::JSON) AS raw_usage,
@@ -308,8 +311,9 @@ SELECT concat_ws(':', session_id, turn, row_number() OVER (
 FROM calls
 UNION ALL BY NAME
 SELECT event_id::VARCHAR AS message_id, turn AS request_id, run_id, session_id, parent_event_id, subagent_id, workspace,
-       agent, {literal(_TYPE)} AS source, project, {_PROVIDER} AS provider, model, 0::BIGINT AS uncached_input_tokens,
-       0::BIGINT AS cache_read_tokens, 0::BIGINT AS cache_write_5m_tokens, 0::BIGINT AS cache_write_1h_tokens,
+       agent, {literal(_TYPE)} AS source, project, branch, {_PROVIDER} AS provider, model,
+       0::BIGINT AS uncached_input_tokens, 0::BIGINT AS cache_read_tokens, 0::BIGINT AS cache_write_5m_tokens,
+       0::BIGINT AS cache_write_1h_tokens,
        0::BIGINT AS output_tokens, false AS ok, error_type, timestamp, timestamp AS last_timestamp, event_id
 FROM failures
 """
@@ -429,12 +433,13 @@ WITH {_LINEAGE}, lines AS (
     FROM {_with_lineage("lines")} WHERE NOT {_COPIED} OR kind = 'session_meta'
 ), titles AS (
     SELECT workspace, session_id, arg_min(cwd, {_AT}) AS project,
+           arg_max(nullif(git_branch, ''), {_AT}) FILTER (kind = 'session_meta' AND meta_id = session_id) AS branch,
            arg_max(title, {_AT}) FILTER (kind = 'event_msg/thread_name_updated') AS thread_name,
            coalesce(arg_min(title, {_AT}) FILTER (kind = 'event_msg/user_message'),
                     arg_min(title, {_AT}) FILTER (kind = 'response_item/message')) AS prompt
     FROM said GROUP BY workspace, session_id
 )
-SELECT workspace, session_id, project, coalesce(thread_name, prompt) AS title,
+SELECT workspace, session_id, project, branch, coalesce(thread_name, prompt) AS title,
        CASE WHEN thread_name IS NOT NULL THEN 'name'
             WHEN prompt IS NOT NULL THEN 'prompt' END AS title_source
 FROM titles

@@ -74,7 +74,7 @@ WITH lines AS (
     FROM tool_calls GROUP BY workspace, session_id
 )
 SELECT lines.session_id, first, last, date_sub('second', first, last) AS duration_s, events, lines.workspace, agent,
-       project, summary, title, title_source,
+       project, branch, summary, title, title_source,
        coalesce(llm_calls, 0) AS llm_calls, coalesce(tool_calls, 0) AS tool_calls,
        coalesce(tool_failures, 0) AS tool_failures, coalesce(models, []) AS models,
        coalesce(uncached_input_tokens, 0) AS uncached_input_tokens,

@@ -89,7 +89,7 @@ def _before(duration_ms: str, end: str = "timestamp") -> str:
 LLM_CALLS = """
 SELECT coalesce(payload ->> 'response_id', event_id::VARCHAR) AS message_id, request_id, run_id, session_id,
        parent_event_id, NULL::VARCHAR AS subagent_id, workspace, agent, 'llm_call' AS source,
-       NULL::VARCHAR AS project, "llm_call/provider_name" AS provider,
+       NULL::VARCHAR AS project, NULL::VARCHAR AS branch, "llm_call/provider_name" AS provider,
        coalesce("llm_call/response_model", "llm_call/request_model") AS model,
        "llm_call/request_model" AS request_model,
        coalesce("llm_call/uncached_input_tokens", 0) AS uncached_input_tokens,
@@ -110,7 +110,7 @@ FROM event_rows WHERE event_type = 'llm_call'
 
 
 TOOL_CALLS = f"""
-SELECT payload ->> 'tool_call_id' AS tool_call_id, run_id, session_id, parent_event_id,
+SELECT payload ->> 'tool_call_id' AS tool_call_id, NULL::VARCHAR AS message_id, run_id, session_id, parent_event_id,
        NULL::VARCHAR AS subagent_id, workspace, agent, 'tool_call' AS source, "tool_call/tool_name" AS tool,
        payload -> 'arguments' AS input, payload -> 'result' AS output, NULL::BIGINT AS block,
        coalesce({_before('"tool_call/duration_ms"')}, timestamp) AS timestamp, timestamp AS finished,

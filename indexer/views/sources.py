@@ -36,6 +36,7 @@ COLUMNS = {
         "agent": "VARCHAR",
         "source": "VARCHAR",
         "project": "VARCHAR",
+        "branch": "VARCHAR",
         "provider": "VARCHAR",
         "model": "VARCHAR",
         "request_model": "VARCHAR",
@@ -63,6 +64,7 @@ COLUMNS = {
     },
     "tool_calls": {
         "tool_call_id": "VARCHAR",
+        "message_id": "VARCHAR",
         "run_id": "VARCHAR",
         "session_id": "VARCHAR",
         "parent_event_id": "VARCHAR",
@@ -85,6 +87,7 @@ COLUMNS = {
         "workspace": "VARCHAR",
         "session_id": "VARCHAR",
         "project": "VARCHAR",
+        "branch": "VARCHAR",
         "summary": "VARCHAR",
         "title": "VARCHAR",
         "title_source": "VARCHAR",
@@ -219,7 +222,7 @@ _NO_SESSIONS = (
 )
 #: A session without a title is called by its project.
 _SESSIONS_OF_SOURCES = """
-SELECT workspace, session_id, min(project) AS project, max(summary) AS summary,
+SELECT workspace, session_id, min(project) AS project, max(branch) AS branch, max(summary) AS summary,
        coalesce(max(title), min(project)) AS title,
        coalesce(max(title_source), CASE WHEN min(project) IS NOT NULL THEN 'project' END) AS title_source
 FROM ({rows}) GROUP BY ALL

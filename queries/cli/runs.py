@@ -2,107 +2,164 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, get_args
 
 import click
 
-from eventlog.cli.text import printable
+from eventlog.cli.main import say
+from eventlog.cli.text import counted, printable
 from eventlog.indexer.views.definitions import Outcome
 from eventlog.queries.cli import options, waterfall
 from eventlog.queries.cli.options import Context
 from eventlog.queries.runs.difference import Difference, Item, Pair
-from eventlog.queries.runs.lookup import Run, Session
-from eventlog.queries.text import cells, tables
+from eventlog.queries.runs.lookup import PricedRun, Run, Session
+from eventlog.queries.text import cells, paths, tables
 from eventlog.queries.text.tables import Column
-from eventlog.queries.text.units import duration, usd
+from eventlog.queries.text.units import duration, tokens, usd
 
 # -- lists -----------------------------------------------------------------------------------
 
 
 @click.command()
+@options.words_argument
 @options.agent_option
 @click.option("--status", type=click.Choice(get_args(Outcome)), help="In this state.")
 @options.since_option
 @options.limit_option(50)
-@options.reading(utc=True)
-def runs(context: Context, agent: str | None, status: str | None, since: datetime | None, limit: int) -> None:
-    """List runs, newest first.
+@options.reading(times=True)
+def runs(
+    context: Context,
+    words: tuple[str, ...],
+    agent: str | None,
+    status: str | None,
+    since: datetime | None,
+    limit: int,
+) -> None:
+    """List runs, newest first, with what they cost.
+
+    With WORDS, runs that have all of them in their name, task, agent or id.
 
     \b
     Example:
-      eventlog runs --agent planner --since 24h
+      eventlog runs --agent planner --since yesterday
+      eventlog runs nightly
       eventlog runs --status error --json | jq -r '.[].run_id'
     """
-    found = context.store().runs.list(agent=agent, status=status, since=since, limit=limit)
-    if_none = "record one with obs.run(…)"
-    context.show_list(found, lambda: _run_lines(found, context), noun="runs", limit=limit, if_none=if_none)
+    store = context.store()
+    found = store.runs.list(agent=agent, status=status, since=since, words=words, limit=limit)
+    if not found and not context.as_json and (sessions_ := store.sessions.count()):
+        say(
+            f"no {'such ' if words or agent or status or since else ''}runs, but {counted(sessions_, 'session')}; "
+            "try: eventlog sessions"
+        )
+        return
+    context.show_list(
+        found,
+        lambda: _run_lines(found, store.runs.short_ids([run.run_id for run in found]), context),
+        noun="runs",
+        limit=limit,
+        if_none="record one with obs.run(…)",
+    )
 
 
-def _run_lines(found: list[Run], context: Context) -> list[str]:
+def _run_lines(found: list[PricedRun], short: Mapping[str, str], context: Context) -> list[str]:
     rows = [
         (
-            _with_starts(run), run.name or "", run.agent or "", waterfall.status(run), context.time(run.started),
-            duration(run.duration_ms), f"{run.steps:,}", _with_failures(run.llm_calls, run.llm_failures),
-            _with_failures(run.tool_calls, run.tool_failures), f"{run.input_tokens:,}", f"{run.output_tokens:,}",
-            run.workspace or "", ": ".join(each for each in (run.error_type, run.error_message) if each),
+            _with_starts(run, short), run.name or "", run.agent or "", waterfall.status(run),
+            context.age(run.started), duration(run.duration_ms), _cost(run), _tokens(run), context.time(run.started),
+            f"{run.steps:,}", _with_failures(run.llm_calls, run.llm_failures),
+            _with_failures(run.tool_calls, run.tool_failures), run.workspace or "",
+            ": ".join(each for each in (run.error_type, run.error_message) if each),
         )
         for run in found
     ]  # fmt: skip
     return tables.listed(
         rows,
-        Column("run"), Column("name", rank=3, elastic=True), Column("agent", rank=2, elastic=True),
-        Column("status"), Column("began", rank=1), Column("took", rank=4, number=True),
-        Column("steps", rank=6, number=True), Column("calls", rank=6, number=True),
-        Column("tools", rank=6, number=True), Column("tokens in", rank=5, number=True),
-        Column("out", rank=5, number=True), Column("workspace", rank=8), Column("error", rank=7, elastic=True),
+        Column("run"), Column("name", elastic=True), Column("agent", rank=4, elastic=True, least=10),
+        Column("status", rank=2), Column("age", rank=1, number=True), Column("took", rank=5, number=True),
+        Column("cost", number=True), Column("tokens", rank=3, number=True),
+        Column(context.heading("began", [run.started for run in found]), rank=6),
+        Column("steps", rank=7, number=True), Column("calls", rank=7, number=True),
+        Column("tools", rank=7, number=True), Column("workspace", rank=9), Column("error", rank=8, elastic=True),
     )  # fmt: skip
 
 
-def _with_starts(run: Run) -> str:
-    return f"{run.run_id} ×{run.starts:,}" if run.starts is not None and run.starts > 1 else run.run_id
+def _with_starts(run: Run, short: Mapping[str, str]) -> str:
+    id_ = short.get(run.run_id, run.run_id)
+    return f"{id_} ×{run.starts:,}" if run.starts is not None and run.starts > 1 else id_
 
 
 def _with_failures(count: int, failures: int) -> str:
     return f"{count:,} ({failures:,} ✗)" if failures else f"{count:,}"
 
 
+def _cost(row: PricedRun | Session) -> str:
+    """Return its cost; with a `+` where calls without a price are not in it, "" without calls."""
+    if not row.llm_calls:
+        return ""
+    return usd(row.cost_usd) + ("+" if row.unpriced and row.cost_usd is not None else "")
+
+
+def _tokens(row: Run | Session) -> str:
+    return tokens(row.input_tokens + row.output_tokens) if row.llm_calls else ""
+
+
 @click.command()
+@options.words_argument
 @options.agent_option
 @options.since_option
 @options.limit_option(50)
-@options.reading(utc=True, agents=True)
-def sessions(context: Context, agent: str | None, since: datetime | None, limit: int) -> None:
-    """List sessions, imported ones included, newest first.
+@options.reading(times=True, agents=True)
+def sessions(context: Context, words: tuple[str, ...], agent: str | None, since: datetime | None, limit: int) -> None:
+    """List sessions, imported ones included, newest first, with what they cost.
+
+    With WORDS, sessions that have all of them in their title, project, branch, agent or id. (`eventlog search` finds
+    words in what was said.)
 
     \b
     Example:
-      eventlog sessions --since 7d
+      eventlog sessions --since 'last week'
+      eventlog sessions login bug
     """
-    found = context.store().sessions.list(agent=agent, since=since, limit=limit)
-    if_none = "import some (eventlog import --help lists the sources)"
-    context.show_list(found, lambda: _session_lines(found, context), noun="sessions", limit=limit, if_none=if_none)
+    store = context.store()
+    found = store.sessions.list(agent=agent, since=since, words=words, limit=limit)
+    if words and not found and not context.as_json:
+        say(f"no such session has these words in its title or project; try: eventlog search {shlex.join(words)}")
+        return
+    context.show_list(
+        found,
+        lambda: _session_lines(found, store.runs.short_ids([session.session_id for session in found]), context),
+        noun="sessions",
+        limit=limit,
+        if_none="import some (eventlog import --help lists the sources)",
+    )
 
 
-def _session_lines(found: list[Session], context: Context) -> list[str]:
+def _session_lines(found: list[Session], short: Mapping[str, str], context: Context) -> list[str]:
+    folders = paths.tails(session.project for session in found if session.project)
     rows = [
         (
-            session.session_id, context.time(session.last),
-            duration(None if session.duration_s is None else session.duration_s * 1000), session.agent or "",
-            f"{session.events:,}", f"{session.llm_calls:,}",
-            _with_failures(session.tool_calls, session.tool_failures), f"{session.input_tokens:,}",
-            f"{session.output_tokens:,}", ", ".join(session.models), session.title or "",
+            short.get(session.session_id, session.session_id), session.title or "",
+            folders.get(session.project or "", ""), session.branch or "", context.age(session.last),
+            duration(None if session.duration_s is None else session.duration_s * 1000), _cost(session),
+            _tokens(session), context.time(session.last), session.agent or "", f"{session.events:,}",
+            f"{session.llm_calls:,}", _with_failures(session.tool_calls, session.tool_failures),
+            ", ".join(session.models),
         )
         for session in found
     ]  # fmt: skip
     return tables.listed(
         rows,
-        Column("session"), Column("last"), Column("took", rank=4, number=True), Column("agent", rank=3),
-        Column("events", rank=6, number=True), Column("calls", rank=5, number=True),
-        Column("tools", rank=5, number=True), Column("tokens in", rank=1, number=True),
-        Column("out", rank=1, number=True), Column("models", rank=7, elastic=True),
-        Column("about", rank=2, elastic=True),
+        Column("session"), Column("title", elastic=True, least=28),
+        Column("project", rank=3, elastic=True, least=10), Column("branch", rank=5, elastic=True, least=12),
+        Column("age", rank=1, number=True), Column("took", rank=4, number=True), Column("cost", number=True),
+        Column("tokens", rank=2, number=True),
+        Column(context.heading("last", [session.last for session in found]), rank=6), Column("agent", rank=5),
+        Column("events", rank=9, number=True), Column("calls", rank=7, number=True),
+        Column("tools", rank=7, number=True), Column("models", rank=8, elastic=True),
     )  # fmt: skip
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal, get_args
 
 import duckdb
@@ -15,7 +17,7 @@ from eventlog.indexer.views.definitions import Outcome
 from eventlog.queries.access import sandbox
 from eventlog.queries.identity import Column, Scope, chosen
 from eventlog.queries.rows import rows_as_dicts
-from eventlog.queries.runs import owners
+from eventlog.queries.runs import call_costs, owners
 
 LIMIT_MAX = 10_000
 CANDIDATES = 5
@@ -72,8 +74,21 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
+class PricedRun(Run, frozen=True, kw_only=True):
+    """A run with the cost of its model calls.
+
+    `cost_usd` does not include the `unpriced` calls, and is None where no call has a price.
+    """
+
+    cost_usd: Decimal | None = None
+    unpriced: int = 0
+
+
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the view `sessions`. Times are in UTC, with their zone."""
+    """A row of the view `sessions`, with the cost of its model calls. Times are in UTC, with their zone.
+
+    `cost_usd` does not include the `unpriced` calls, and is None where no call has a price.
+    """
 
     session_id: str
     first: datetime | None
@@ -83,6 +98,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     workspace: str | None
     agent: str | None
     project: str | None
+    branch: str | None
     summary: str | None
     title: str | None
     title_source: str | None
@@ -95,6 +111,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     cache_write_5m_tokens: int
     cache_write_1h_tokens: int
     output_tokens: int
+    cost_usd: Decimal | None = None
+    unpriced: int = 0
 
     @property
     def input_tokens(self) -> int:
@@ -113,11 +131,15 @@ _COLUMNS = {
     "status": f"CASE WHEN finished IS NULL THEN {_OUTCOME} ELSE status END AS status",
     "outcome": f"{_OUTCOME} AS outcome",
 }
+_SESSION_COLUMNS = ", ".join(name for name in Session.__struct_fields__ if name not in ("cost_usd", "unpriced"))
 _RUN_COLUMNS = ", ".join(_COLUMNS.get(name, name) for name in Run.__struct_fields__)
+
+
 _LIST_RUNS = f"""
     SELECT {_RUN_COLUMNS} FROM runs
     WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR started >= $since::TIMESTAMP)
       AND ($outcome::VARCHAR IS NULL OR {_OUTCOME} = $outcome)
+      AND {{has_words}}
     ORDER BY started DESC NULLS LAST, run_id, workspace NULLS FIRST LIMIT $limit
 """
 _RUNS_IN = f"SELECT {_RUN_COLUMNS} FROM runs WHERE {{scope}} ORDER BY started, run_id LIMIT {LIMIT_MAX}"
@@ -127,11 +149,12 @@ _CHILD_RUNS = f"""
     ORDER BY started, run_id LIMIT {LIMIT_MAX}
 """
 _LIST_SESSIONS = f"""
-    SELECT {", ".join(Session.__struct_fields__)} FROM sessions
+    SELECT {_SESSION_COLUMNS} FROM sessions
     WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR last >= $since::TIMESTAMP)
+      AND {{has_words}}
     ORDER BY last DESC NULLS LAST, session_id, workspace NULLS FIRST LIMIT $limit
 """
-_SESSIONS_IN = f"SELECT {', '.join(Session.__struct_fields__)} FROM sessions WHERE {{scope}}"
+_SESSIONS_IN = f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE {{scope}}"
 
 
 def list_runs(
@@ -140,9 +163,12 @@ def list_runs(
     agent: str | None = None,
     status: str | None = None,
     since: datetime | None = None,
+    words: Collection[str] = (),
     limit: int = 50,
-) -> list[Run]:
+) -> list[PricedRun]:
     """List runs, newest first: those that started at `since` or later, 1 to LIMIT_MAX of them.
+
+    With `words`, those that have each of them in name, task, agent or id, in any case.
 
     `status` is one of `Outcome`; a run with a status of the program's own, such as "timeout", is an error. A run whose
     process has died on this machine since the last boot is `abandoned` at once; other runs are after a time without
@@ -152,7 +178,10 @@ def list_runs(
         raise QueryFailed(f"unknown status {status!r}; use one of {', '.join(get_args(Outcome))}")
     params = {"agent": agent, "outcome": status, "since": since and naive_utc(since), "limit": checked_limit(limit)}
     statement = _LIST_RUNS.replace("{gone}", owners.gone(connection))
-    return list(map(_run, rows_as_dicts(sandbox.execute(connection, statement, params))))
+    rows = _with_words(connection, statement, params, words, ("name", "task", "agent", "run_id"))
+    found = [PricedRun(**_plain(row)) for row in rows]
+    sums = call_costs.sums(connection, "run_id", [run.run_id for run in found if run.llm_calls])
+    return [call_costs.with_sum(run, sums.get((run.run_id, run.workspace))) for run in found]
 
 
 def read_run(connection: duckdb.DuckDBPyConnection, run: Scope, gone: str | None = None) -> Run | None:
@@ -175,7 +204,7 @@ def child_runs(connection: duckdb.DuckDBPyConnection, parent: Scope) -> list[Run
 
 def _runs(connection: duckdb.DuckDBPyConnection, statement: str, scope: Scope, gone: str | None = None) -> list[Run]:
     statement = statement.replace("{gone}", gone or owners.gone(connection))
-    return list(map(_run, rows_as_dicts(connection.execute(statement, scope.params))))
+    return [Run(**_plain(row)) for row in rows_as_dicts(connection.execute(statement, scope.params))]
 
 
 def list_sessions(
@@ -183,31 +212,65 @@ def list_sessions(
     *,
     agent: str | None = None,
     since: datetime | None = None,
+    words: Collection[str] = (),
     limit: int = 50,
 ) -> list[Session]:
     """List sessions, the one with the latest event first: those with an event at `since` or later.
 
-    Raises QueryFailed for a limit that is not 1 to LIMIT_MAX.
+    With `words`, those that have each of them in title, summary, project, branch, agent or id, in any case. Raises
+    QueryFailed for a limit that is not 1 to LIMIT_MAX.
     """
     params = {"agent": agent, "since": since and naive_utc(since), "limit": checked_limit(limit)}
-    return list(map(_session, rows_as_dicts(sandbox.execute(connection, _LIST_SESSIONS, params))))
+    columns = ("title", "summary", "project", "branch", "agent", "session_id")
+    return _sessions(connection, _with_words(connection, _LIST_SESSIONS, params, words, columns))
 
 
 def read_session(connection: duckdb.DuckDBPyConnection, session: Scope) -> Session | None:
     """Return one session; None if no event names it."""
     rows = rows_as_dicts(connection.execute(session.within(_SESSIONS_IN), session.params))
-    return next(map(_session, rows), None)
+    return next(iter(_sessions(connection, rows)), None)
 
 
-def _session(row: dict[str, Any]) -> Session:
-    row["models"] = [model for model in row["models"] if model is not None]  # a call may name none
-    return Session(**row)
+def _sessions(connection: duckdb.DuckDBPyConnection, rows: list[dict[str, Any]]) -> list[Session]:
+    """Return rows of the view `sessions` with their costs."""
+    for row in rows:
+        row["models"] = [model for model in row["models"] if model is not None]  # a call may name none
+    found = [Session(**row) for row in rows]
+    sums = call_costs.sums(connection, "session_id", [session.session_id for session in found if session.llm_calls])
+    return [call_costs.with_sum(session, sums.get((session.session_id, session.workspace))) for session in found]
 
 
-def _run(row: dict[str, Any]) -> Run:
-    if (row["task"] or "").startswith('{"$blob":'):
-        row["task"] = _LARGE
-    return Run(**row)
+def _with_words(
+    connection: duckdb.DuckDBPyConnection,
+    statement: str,
+    params: dict[str, Any],
+    words: Collection[str],
+    columns: Collection[str],
+) -> list[dict[str, Any]]:
+    """Return the rows of a list of which some columns have all words, in any case."""
+    if not words:
+        return rows_as_dicts(sandbox.execute(connection, statement.replace("{has_words}", "true"), params))
+    text = f"lower(concat_ws(chr(10), {', '.join(columns)}))"
+    has_words = f"len([word FOR word IN $words::VARCHAR[] IF NOT contains({text}, lower(word))]) = 0"
+    return rows_as_dicts(
+        sandbox.execute(connection, statement.replace("{has_words}", has_words), {**params, "words": [*words]})
+    )
+
+
+_COUNT_SESSIONS = """
+    SELECT count(*) FROM (SELECT DISTINCT workspace, session_id FROM events WHERE session_id IS NOT NULL)
+"""
+
+
+def count_sessions(connection: duckdb.DuckDBPyConnection) -> int:
+    """Return how many sessions there are, without reading what they did."""
+    ((count,),) = connection.execute(_COUNT_SESSIONS).fetchall()
+    return int(count)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of `runs` with a sentence in place of a task that is a large field."""
+    return row | {"task": _LARGE} if (row["task"] or "").startswith('{"$blob":') else row
 
 
 def checked_limit(limit: int) -> int:

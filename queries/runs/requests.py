@@ -13,7 +13,7 @@ from eventlog.format.timestamps import naive_utc
 from eventlog.queries.access import sandbox
 from eventlog.queries.identity import Scope, levels
 from eventlog.queries.rows import rows_as_dicts
-from eventlog.queries.runs import lookup
+from eventlog.queries.runs import call_costs, lookup
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,9 +141,5 @@ def _with_costs(connection: duckdb.DuckDBPyConnection, found: list[Request]) -> 
 
     costs.provide(connection)
     rows = connection.execute(_COSTS, {"ids": ids}).fetchall()
-    sums = {(request_id, workspace): (cost, unpriced) for request_id, workspace, cost, unpriced in rows}
-    return [
-        msgspec.structs.replace(request, cost_usd=cost, unpriced=unpriced)
-        for request in found
-        for cost, unpriced in [sums.get((request.request_id, request.workspace), (None, 0))]
-    ]
+    sums = {(request_id, workspace): call_costs.Sum.of(*found) for request_id, workspace, *found in rows}
+    return [call_costs.with_sum(request, sums.get((request.request_id, request.workspace))) for request in found]

@@ -21,7 +21,7 @@ from eventlog.queries.text import cells
 
 #: The width of what is drawn in a pipe, and in a terminal that does not say how wide it is.
 _PIPE_COLUMNS = 100
-#: Elastic columns are cut to this width at least.
+#: Elastic columns are cut to this width at least, unless they say otherwise.
 _CUT_MIN = 16
 #: Columns are folded to this width at least.
 _FOLD_MIN = 40
@@ -31,7 +31,7 @@ class Column(msgspec.Struct, frozen=True):
     """A column, with its cells once it has rows: `Column("took", rank=4, number=True)`.
 
     Where the terminal is too narrow, `listed` leaves out columns, the highest `rank` first, 0 never; then `elastic`
-    ones are cut. `number` aligns right.
+    ones are cut, to the width `least` at least. `number` aligns right.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Column(msgspec.Struct, frozen=True):
     rank: int = 0
     number: bool = False
     elastic: bool = False
+    least: int = _CUT_MIN
 
 
 def terminal_columns() -> int:
@@ -71,7 +72,7 @@ def folded(rows: Iterable[Sequence[str]], *columns: Column) -> list[str]:
     if limit is not None and _total([min(width, _FOLD_MIN) for width in widths]) > limit:
         return list(_one_below_the_other(filled))
     if limit is not None:
-        widths = _narrowed(widths, [True] * len(widths), _FOLD_MIN, limit)
+        widths = _narrowed(widths, [_FOLD_MIN] * len(widths), limit)
     return list(_spaced(filled, widths))
 
 
@@ -101,7 +102,7 @@ def _listed(columns: Sequence[Column], limit: int | None) -> list[str]:
         shown.remove(next(column for column in reversed(shown) if column.rank == highest))
     widths = [_width(column) for column in shown]
     if limit is not None:
-        widths = _narrowed(widths, [column.elastic for column in shown], _CUT_MIN, limit)
+        widths = _narrowed(widths, [column.least if column.elastic else None for column in shown], limit)
     lines = ["  ".join(map(_aligned, shown, line, widths)).rstrip() for line in zip(*map(_texts, shown), strict=True)]
     return lines if limit is None else [cells.cut(line, limit) for line in lines]
 
@@ -121,13 +122,13 @@ def _one_below_the_other(columns: Sequence[Column]) -> Iterator[str]:
                 yield f"{cells.left(column.name, names)}  {text}"
 
 
-def _narrowed(widths: Sequence[int], may_shrink: Sequence[bool], least: int, limit: int) -> list[int]:
-    """Return the widths with those that may shrink narrowed, the widest first, as far as `limit` asks for."""
+def _narrowed(widths: Sequence[int], least: Sequence[int | None], limit: int) -> list[int]:
+    """Return the widths narrowed as far as `limit` asks for, the widest first, to the `least` width; None is fixed."""
     narrowed = list(widths)
     for index in sorted(range(len(widths)), key=lambda index: -widths[index]):
-        too_much = _total(narrowed) - limit
-        if too_much > 0 and may_shrink[index]:
-            narrowed[index] = max(widths[index] - too_much, min(least, widths[index]))
+        too_much, its_least = _total(narrowed) - limit, least[index]
+        if too_much > 0 and its_least is not None:
+            narrowed[index] = max(widths[index] - too_much, min(its_least, widths[index]))
     return narrowed
 
 
@@ -144,7 +145,7 @@ def _width(column: Column) -> int:
 
 
 def _least_wide(columns: Sequence[Column]) -> int:
-    return _total([min(_width(column), _CUT_MIN) if column.elastic else _width(column) for column in columns])
+    return _total([min(_width(column), column.least) if column.elastic else _width(column) for column in columns])
 
 
 def _total(widths: Sequence[int]) -> int:

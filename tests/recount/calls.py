@@ -48,6 +48,7 @@ class LlmCall(NamedTuple):
     place: str | None = None
     problem: str | None = None
     event_id: str = ""
+    branch: str | None = None
 
 
 class ToolCall(NamedTuple):
@@ -252,7 +253,13 @@ def _answer(message_id: str, lines: list[Said], inline: dict[tuple[str, int], st
         last_timestamp=lines[-1].event.timestamp,
         searches=whole(nested(usage, "server_tool_use", "web_search_requests")) or 0,
         place=text(usage.get("inference_geo")),
+        branch=branch_of(counted.event),
     )
+
+
+def branch_of(event: Event) -> str | None:
+    """The branch of git that a line names."""
+    return text(event.payload.get("gitBranch")) or None
 
 
 def _written(usage: dict[str, Any]) -> tuple[int, int]:
@@ -292,6 +299,7 @@ def _failed_requests(events: list[Event]) -> Iterator[LlmCall]:
                 reported=None,
                 timestamp=event.timestamp,
                 last_timestamp=event.timestamp,
+                branch=branch_of(event),
             )
 
 

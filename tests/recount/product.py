@@ -19,7 +19,7 @@ from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.alerts import evaluate
 from eventlog.queries.alerts import rules as rule_sets
 from eventlog.queries.metrics.aggregates import Bucket, Group, Percentiles
-from eventlog.queries.runs.lookup import Run
+from eventlog.queries.runs.lookup import PricedRun
 from eventlog.queries.store import ReadStore
 from tests.queries.alerts.support import NOW, add, rule
 from tests.recount import alerts, costs, health, log, metrics, requests, runs, sessions
@@ -32,7 +32,7 @@ WINDOWS = {timedelta(hours=1): timedelta(hours=3), timedelta(hours=24): timedelt
 LLM_CALLS = f"""
 SELECT workspace, source, session_id, run_id, subagent_id, message_id, model,
        [{", ".join(f"{name}_tokens" for name in TOKENS)}],
-       reasoning_tokens, ok, error_type, timestamp, last_timestamp, cost_usd FROM llm_costs
+       reasoning_tokens, ok, error_type, timestamp, last_timestamp, branch, cost_usd FROM llm_costs
 """
 TOOL_CALLS = """
 SELECT workspace, session_id, run_id, tool_call_id, tool, timestamp, finished, duration_ms, ok, error_type
@@ -47,7 +47,7 @@ def check(root: Path) -> Digest:
     store = ReadStore(root)
     events = log.without_copies(log.read(root))
     _check_events(store, events)
-    _check_runs(store, runs.runs(events, present, present))
+    _check_runs(store, events, runs.runs(events, present, present))
     _check_sessions(store, sessions.sessions(events))
     _check_requests(store, requests.requests(events))
     _check_calls(store, events)
@@ -187,11 +187,18 @@ def _check_events(store: ReadStore, events: list[log.Event]) -> None:
     assert Counter(rows) == Counter((each.workspace, each.event_id, *each.place) for each in events)
 
 
-def _check_runs(store: ReadStore, counted: dict[runs.Key, dict[str, Any]]) -> None:
+def _check_runs(store: ReadStore, events: list[log.Event], counted: dict[runs.Key, dict[str, Any]]) -> None:
     in_sql = {(row["workspace"], row["run_id"]): row for row in store.sql("FROM runs").dicts()}
     assert _differences(counted, in_sql) == []
+    prices = [event for event in events if event.event_type == "price_set"]
+    calls = [call for call in llm_calls(events) if call.run_id is not None]
+    with_costs = {
+        key: _in(PricedRun, run)
+        | sessions.spent([each for each in calls if (each.workspace, each.run_id) == key], prices)
+        for key, run in counted.items()
+    }
     listed = {(run.workspace, run.run_id): _naive(msgspec.structs.asdict(run)) for run in store.runs(limit=10_000)}
-    assert _differences({key: _in(Run, run) for key, run in counted.items()}, listed) == []
+    assert _differences(with_costs, listed) == []
 
 
 def _check_sessions(store: ReadStore, counted: dict[sessions.Key, dict[str, Any]]) -> None:
@@ -214,7 +221,7 @@ def _check_calls(store: ReadStore, events: list[log.Event]) -> None:
         (
             call.workspace, call.source, call.session_id, call.run_id, call.subagent_id, call.message_id, call.model,
             list(call.tokens), call.reasoning, call.ok, call.error_type, call.timestamp, call.last_timestamp,
-            _plain(costs.cost(call, prices)),
+            call.branch, _plain(costs.cost(call, prices)),
         )
         for call in llm_calls(events)
     )  # fmt: skip

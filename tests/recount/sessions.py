@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from datetime import timedelta
+from decimal import Decimal, localcontext
 from typing import Any
 
-from tests.recount.calls import TOKENS, LlmCall, ToolCall, llm_calls, tool_calls
+from tests.recount.calls import TOKENS, LlmCall, ToolCall, branch_of, llm_calls, tool_calls
+from tests.recount.costs import cost
 from tests.recount.log import EPOCH, Event, nested, text
 
 Key = tuple[str | None, str]
@@ -27,8 +29,9 @@ def sessions(events: list[Event]) -> dict[Key, dict[str, Any]]:
     for tool in tool_calls(events):
         tools[tool.workspace, tool.session_id or ""].append(tool)
     summaries = _summaries(events)
+    prices = [event for event in events if event.event_type == "price_set"]
     return {
-        key: _times(told) | _title(told, summaries.get(key)) | _sums(calls[key], tools[key])
+        key: _times(told) | _title(told, summaries.get(key)) | _sums(calls[key], tools[key]) | spent(calls[key], prices)
         for key, told in of_session.items()
     }
 
@@ -55,6 +58,13 @@ def _sums(calls: list[LlmCall], tools: list[ToolCall]) -> dict[str, Any]:
     }
 
 
+def spent(calls: list[LlmCall], prices: list[Event]) -> dict[str, Any]:
+    """What calls cost together, None where none has a price; and how many have none."""
+    with localcontext(prec=60):
+        known = [each.quantize(Decimal("1e-18")) for call in calls if (each := cost(call, prices)) is not None]
+        return {"cost_usd": sum(known, Decimal(0)) if known else None, "unpriced": len(calls) - len(known)}
+
+
 def _summaries(events: list[Event]) -> dict[Key, str]:
     """The last summary in the log whose leaf is a line of the session."""
     own = {
@@ -76,6 +86,7 @@ def _title(told: list[Event], summary: str | None) -> dict[str, Any]:
     person = [event.payload.get("customTitle") for event in as_written if event.payload.get("type") == "custom-title"]
     model = [event.payload.get("aiTitle") for event in as_written if event.payload.get("type") == "ai-title"]
     prompts = [asked for event in told if (asked := prompt(event.payload)) is not None]
+    branches = [branch for event in told if (branch := branch_of(event))]
     folders = [cwd for event in told if (cwd := text(event.payload.get("cwd")))]
     project = folders[0].split(_WORKTREES)[0] if folders else None
     candidates = {
@@ -91,6 +102,7 @@ def _title(told: list[Event], summary: str | None) -> dict[str, Any]:
         "title": candidates[source] if source else None,
         "title_source": source,
         "project": project,
+        "branch": branches[-1] if branches else None,
     }
 
 

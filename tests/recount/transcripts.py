@@ -54,6 +54,7 @@ class _Program:
             "uuid": uuid,
             "parentUuid": self.tail,
             "cwd": "/home/ada/engine",
+            "gitBranch": ("main", "fix/it", "")[self.clock.minute % 3],
         }
         moment = self.clock - timedelta(seconds=self.random.choice((0,) * 9 + (90,)))
         line["timestamp"] = moment.isoformat(timespec="milliseconds") + "Z"

@@ -18,6 +18,7 @@ from eventlog.format.usage_dialects import TOKENS
 from eventlog.indexer.sql import literal
 from eventlog.indexer.views import usage
 from eventlog.indexer.views.claude_code.lines import (
+    BRANCH,
     LINES,
     OF_LINE,
     OF_PROGRESS,
@@ -32,7 +33,7 @@ from eventlog.indexer.views.providers import provider_of
 
 _ENVELOPE = "event_id, timestamp, segment, line_offset, run_id, session_id, parent_event_id, workspace, agent"
 _USAGE_COLUMNS = ", ".join(f"{value} AS {name}" for name, value in usage.columns("reading").items())
-_COMMON = f"{_ENVELOPE}, line, before, chars, seldom, {part('/cwd')} AS cwd"
+_COMMON = f"{_ENVELOPE}, line, before, chars, seldom, {part('/cwd')} AS cwd, {BRANCH} AS branch"
 
 
 def messages(lines: str, of_line: str, of_progress: str) -> str:
@@ -96,7 +97,7 @@ WITH RECURSIVE lines AS MATERIALIZED (
                         ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
 ), answers AS (
     SELECT message_id, first_request_id AS request_id, run_id, first_session_id AS session_id, parent_event_id,
-           first_agent_id AS agent_id, line, before, cwd, workspace, agent, model, stop_reason,
+           first_agent_id AS agent_id, line, before, cwd, branch, workspace, agent, model, stop_reason,
            {", ".join(usage.columns("reading"))}, raw_usage, output_chars,
            true AS ok, NULL::VARCHAR AS error_type, reported_cost_usd, latency_ms,
            first_timestamp AS timestamp, last_timestamp, event_id
@@ -105,12 +106,12 @@ WITH RECURSIVE lines AS MATERIALIZED (
     FROM answers
     UNION ALL BY NAME
     SELECT event_id::VARCHAR AS message_id, request_id, run_id, session_id, parent_event_id, agent_id, line, before,
-           cwd, workspace, agent, false AS ok, error_type, timestamp, timestamp AS last_timestamp, event_id
+           cwd, branch, workspace, agent, false AS ok, error_type, timestamp, timestamp AS last_timestamp, event_id
     FROM ({_FAILED})
 ), complete AS (
 SELECT message_id, request_id, run_id, calls.session_id, parent_event_id, {subagent_of("calls")} AS subagent_id,
        calls.workspace, agent, {literal(TYPE)} AS source,
-       coalesce(project, {project_of("cwd")}) AS project, {provider_of("model", "message_id")} AS provider,
+       coalesce(project, {project_of("cwd")}) AS project, branch, {provider_of("model", "message_id")} AS provider,
        model,
        {", ".join(f"coalesce({name}, 0) AS {name}" for name in TOKENS[:-1])}, {TOKENS[-1]},
        usage_problem, web_searches, inference_geo, advice,

@@ -49,7 +49,9 @@ _SELDOM = {
     "duration_ms": "/durationMs",
 }
 _POINTERS = list(
-    dict.fromkeys(["/cwd", "/data/type", "/forkedFrom", "/sessionKind", *OF_LINE.values(), *OF_PROGRESS.values()])
+    dict.fromkeys(
+        ["/cwd", "/gitBranch", "/data/type", "/forkedFrom", "/sessionKind", *OF_LINE.values(), *OF_PROGRESS.values()]
+    )
 )
 _SELDOM_POINTERS = list(_SELDOM.values())
 
@@ -162,6 +164,10 @@ def part(pointer: str) -> str:
 def seldom(name: str) -> str:
     """Return what only some kinds of lines say, as an expression over LINES."""
     return f"seldom[{list(_SELDOM).index(name) + 1}]"
+
+
+#: The branch of git that was checked out when a line was written.
+BRANCH = f"nullif({part('/gitBranch')}, '')"
 
 
 def parts(pointers: dict[str, str]) -> str:

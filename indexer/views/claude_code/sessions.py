@@ -6,13 +6,13 @@ where nothing else was asked. A summary may lie in the file of another session: 
 one.
 
 Its project is the folder where it was begun, wherever its shell has gone since. A worktree that Claude Code made for
-itself belongs to the repository around it.
+itself belongs to the repository around it. Its branch of git is the one that it was on last.
 """
 
 from __future__ import annotations
 
 from eventlog.indexer.sql import literal
-from eventlog.indexer.views.claude_code.lines import LINES, part, seldom
+from eventlog.indexer.views.claude_code.lines import BRANCH, LINES, part, seldom
 
 _IN_ORDER = "(timestamp, segment, line_offset)"
 #: What older lines say first: a title has no time, so the order in the log is that of the file.
@@ -35,7 +35,7 @@ PROJECTS = f"""projects AS (
 SESSIONS = f"""
 WITH {PROJECTS}, lines AS (
     SELECT workspace, session_id, timestamp, segment, line_offset, line, seldom, prompt,
-           {seldom("kind")} AS kind
+           {seldom("kind")} AS kind, {BRANCH} AS branch
     FROM {LINES}
 ), summaries AS (
     SELECT workspace, {seldom("summary")} AS summary, segment, line_offset,
@@ -52,10 +52,11 @@ WITH {PROJECTS}, lines AS (
            arg_max({seldom("custom_title")}, {_AS_WRITTEN}) FILTER (kind = 'custom-title') AS custom_title,
            arg_max({seldom("ai_title")}, {_AS_WRITTEN}) FILTER (kind = 'ai-title') AS ai_title,
            coalesce(arg_min(prompt, {_IN_ORDER}) FILTER (NOT starts_with(prompt, '/')),
-                    arg_min(prompt, {_IN_ORDER})) AS prompt
+                    arg_min(prompt, {_IN_ORDER})) AS prompt,
+           arg_max(branch, {_IN_ORDER}) AS branch
     FROM lines WHERE session_id IS NOT NULL GROUP BY workspace, session_id
 )
-SELECT titled.workspace, titled.session_id, project, summary,
+SELECT titled.workspace, titled.session_id, project, branch, summary,
        coalesce(custom_title, ai_title, summary, prompt) AS title,
        CASE WHEN custom_title IS NOT NULL THEN 'person' WHEN ai_title IS NOT NULL THEN 'model'
             WHEN summary IS NOT NULL THEN 'summary' WHEN prompt IS NOT NULL THEN 'prompt' END AS title_source

@@ -82,7 +82,8 @@ _ONE = """results.tool_call_id = calls.tool_call_id AND results.scope = calls.sc
 
 TOOL_CALLS = f"""
 {_WITH}
-SELECT calls.tool_call_id, calls.run_id, calls.session_id, calls.parent_event_id, {subagent_of("calls")} AS subagent_id,
+SELECT calls.tool_call_id, calls.message_id, calls.run_id, calls.session_id, calls.parent_event_id,
+       {subagent_of("calls")} AS subagent_id,
        calls.workspace, calls.agent, {literal(TYPE)} AS source,
        {_field_of_block("called", "calls", "name")} ->> '$' AS tool,
        {_field_of_block("called", "calls", "input")} AS input,
