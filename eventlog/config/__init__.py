@@ -15,6 +15,8 @@
 | blob_min_bytes     | EVENTLOG_BLOB_MIN_BYTES    | payloads from this size on: large fields go to blobs; 0: never |
 | catch_up_s         | EVENTLOG_CATCH_UP_S        | seconds for which a command that reads may index first what is new |
 | import_agents      | EVENTLOG_IMPORT_AGENTS     | whether `cost` and `sessions` first import from coding agents |
+| budget_usd_per_day   | EVENTLOG_BUDGET_USD_PER_DAY   | what `eventlog cost` compares the spending with  |
+| budget_usd_per_month | EVENTLOG_BUDGET_USD_PER_MONTH | … of a month                                     |
 | operator           | (in code only)             | may write operator events (eventlog.format.control) |
 
 The user's file is `~/.config/eventlog/eventlog.toml` (by XDG_CONFIG_HOME), the project's is `./eventlog.toml`;
@@ -71,6 +73,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     catch_up_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = CATCH_UP_S
     #: None: for people at a terminal, into the default root.
     import_agents: bool | None = None
+    budget_usd_per_day: Annotated[float, msgspec.Meta(gt=0, le=1e12)] | None = None
+    budget_usd_per_month: Annotated[float, msgspec.Meta(gt=0, le=1e12)] | None = None
     operator: bool = False
 
 
@@ -262,7 +266,7 @@ def _typed(variable: str, text: str) -> Any:
     try:
         if name in ("segment_max_bytes", "blob_min_bytes"):
             return int(text)
-        if name in ("segment_max_age_s", "sync_interval_s", "catch_up_s"):
+        if name.startswith("budget_") or name in ("segment_max_age_s", "sync_interval_s", "catch_up_s"):
             return float(text)
     except ValueError:
         raise ConfigError(f"{variable}={text!r} is not a number") from None

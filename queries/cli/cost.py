@@ -1,11 +1,12 @@
-"""`eventlog cost`."""
+"""`eventlog cost`: what model calls cost, in tables; its blocks are in eventlog.queries.cli.cost_blocks."""
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,53 +14,96 @@ from typing import Any
 import click
 import msgspec
 
-from eventlog.cli.main import Group, say, tell_json
-from eventlog.cli.text import counted, printable
+from eventlog.cli.main import Group, configured, say, tell_json
+from eventlog.cli.text import counted, percent, printable
 from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
 from eventlog.log import clock
 from eventlog.queries.access.result import Result
 from eventlog.queries.cli import render
+from eventlog.queries.cli.cost_blocks import blocks
 from eventlog.queries.cli.options import Context, reading, since_option, until_option
-from eventlog.queries.cost import rates
+from eventlog.queries.cost import budgets, rates
 from eventlog.queries.cost import today as costs_today
-from eventlog.queries.cost.report import GROUPS, By, Cost, CostReport, Period, PriceInUse, Repriced, Unpriced
-from eventlog.queries.text import bars, units
+from eventlog.queries.cost.report import GROUPS, Budget, By, Cost, CostReport, Period, PriceInUse, Repriced, Unpriced
+from eventlog.queries.store import ReadStore
+from eventlog.queries.text import bars, paths, units
 
 _by_option = click.option("--by", type=click.Choice(GROUPS), help="One row for each of these.")
 _FORMATS: dict[Period, str] = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
 #: What a narrow terminal has no place for, the highest first.
-_RANKS = {"cache savings": 4, "tokens": 3, "unpriced calls": 2, "calls": 1}
+_RANKS = {
+    "cache savings": 6, "unpriced calls": 5, "calls": 4, "cache read": 3, "cache write": 3, "output": 2, "input": 2,
+    "tokens": 1,
+}  # fmt: skip
+#: The tokens of each kind, in the order of the columns.
+_KINDS: dict[str, Callable[[Cost], int]] = {
+    "input": lambda sums: sums.uncached_input_tokens,
+    "output": lambda sums: sums.output_tokens,
+    "cache write": lambda sums: sums.cache_write_5m_tokens + sums.cache_write_1h_tokens,
+    "cache read": lambda sums: sums.cache_read_tokens,
+    "tokens": lambda sums: sum(kind(sums) for name, kind in _KINDS.items() if name != "tokens"),
+}
+#: What a group is called that is none of them.
+_NOBODY: dict[By, str] = {"subagent": "(main)"}
+#: An amount of USD on the command line.
+_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 _BAR_CHARS_MIN, _BAR_CHARS_MAX = 10, 60
 _PIPE_CHARS = 80
 
 
 class Daily(Group):
-    """A group whose default command is `daily`."""
+    """A group whose default command is `daily`, or `total` where it is asked for groups."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
-            args = ["daily", *args]
+            args = ["total" if any(arg.partition("=")[0] == "--by" for arg in args) else "daily", *args]
         return super().parse_args(ctx, args)
 
 
 @click.group(cls=Daily)
 def cost() -> None:
-    """What model calls cost: per day, week or month.
+    """What model calls cost: per day, week or month, in total, or per block of five hours.
 
-    Of the local zone, or of another one. The default is `daily`. Each call has the price that was in force at its
-    time, from genai-prices and from `price_set` events (docs/cost.md). Calls without a price are in no sum; they
-    are listed below.
+    The default is `daily`, and `total` with --by: one sum for each session, project, model, …. Each call has the price
+    that was in force at its time, from genai-prices and from `price_set` events (docs/cost.md). Calls without a price
+    are in no sum; they are listed below.
 
     \b
     Example:
       eventlog cost
+      eventlog cost --by session --since yesterday
       eventlog cost weekly --by model --since 30d
     """
 
 
+def _usd(_: click.Context, __: click.Parameter, value: str | None) -> Decimal | None:
+    if value is None:
+        return None
+    if not _AMOUNT.fullmatch(value) or not Decimal(value):
+        raise click.BadParameter(f"{value!r} is not an amount of USD, such as 100 or 12.50")
+    return Decimal(value)
+
+
+_budget_option = click.option(
+    "--budget", metavar="USD", callback=_usd, help="Compare the month with this, instead of your setting."
+)
+
+
 def _summing(command: Callable[..., None]) -> Callable[..., None]:
-    return _by_option(since_option(until_option(reading(time_zone=True, agents=True)(command))))
+    return _by_option(since_option(until_option(_budget_option(reading(times=True, agents=True)(command)))))
+
+
+@cost.command()
+@_summing
+def total(context: Context, **options: Any) -> None:
+    """Sum up costs, not split by time.
+
+    \b
+    Example:
+      eventlog cost total --by project --since 'last month'
+    """
+    _print(None, context, **options)
 
 
 @cost.command()
@@ -98,10 +142,19 @@ def monthly(context: Context, **options: Any) -> None:
     _print("month", context, **options)
 
 
-def _print(period: Period, context: Context, *, by: By | None, since: datetime | None, until: datetime | None) -> None:
+def _print(
+    period: Period | None,
+    context: Context,
+    *,
+    by: By | None,
+    since: datetime | None,
+    until: datetime | None,
+    budget: Decimal | None,
+) -> None:
     store = context.store()
     report = store.cost.report(period, by=by, since=since, until=until, zone=context.zone)
     costs_today.keep(store.root, report.today, workspace=store.workspace, since=since, until=until, zone=context.zone)
+    report = budgets.with_budgets(report, _limits(context, budget))
     workspaces = None if store.workspace is None else (None, store.workspace)
     for text in clock.warnings(store.root, ["price_set"], workspaces=workspaces):
         say(f"warning: {text}")
@@ -112,52 +165,76 @@ def _print(period: Period, context: Context, *, by: By | None, since: datetime |
         say("no such model calls; record some with obs.run(…), or import some: eventlog import --help")
     else:
         elastic = () if by is None else (by,)
-        render.fitted(_table(report), _RANKS, elastic=elastic)
-        click.echo("\n".join(_plot(report)))
+        render.fitted(_table(report, store, context), _RANKS, elastic=elastic)
+        click.echo("".join(f"{bar}\n" for bar in _plot(report)), nl=False)
     for line in _remarks(report, context):
         click.echo(line)
 
 
-def _table(report: CostReport) -> Result:
-    assert report.period is not None
-    with_unpriced = bool(report.total.unpriced_calls)
-    columns = [report.period, *([report.by] if report.by else []), "calls", "tokens", "cost", "cache savings"]
-    names = _names(report.rows)
-    rows = [
-        _cells(sums, _label(report.period, sums), name if report.by else None)
-        for sums, name in zip(report.rows, names, strict=True)
-    ]
-    rows.append(_cells(report.total, "total", "" if report.by else None))
-    if with_unpriced:
+def _limits(context: Context, per_month: Decimal | None) -> dict[budgets.Per, Decimal | None]:
+    settings = configured(context.root)
+    per_day, of_settings = (
+        None if limit is None else Decimal(str(limit))
+        for limit in (settings.budget_usd_per_day, settings.budget_usd_per_month)
+    )
+    return {"day": per_day, "month": of_settings if per_month is None else per_month}
+
+
+def _table(report: CostReport, store: ReadStore, context: Context) -> Result:
+    labels = (
+        []
+        if report.period is None
+        else [context.heading(report.period, (row.start for row in report.rows), dates=True)]
+    )
+    labels += [] if report.by is None else [report.by]
+    columns = [*labels, "calls", *_KINDS, "cost", "cache savings"]
+    names = _names(report.by, report.rows, _shown(report, store))
+    rows: list[tuple[str, ...]] = []
+    for sums, name in zip(report.rows, names, strict=True):
+        period = [] if report.period is None else [_label(report.period, sums)]
+        rows.append((*period, *([] if report.by is None else [name]), *_cells(sums)))
+    if labels:
+        rows.append(("total", *[""] * (len(labels) - 1), *_cells(report.total)))
+    if report.total.unpriced_calls:
         columns.append("unpriced calls")
+        every = [*report.rows, *([report.total] if labels else [])]
         rows = [
             (*row, f"{sums.unpriced_calls:,}" if sums.unpriced_calls else "")
-            for row, sums in zip(rows, [*report.rows, report.total], strict=True)
+            for row, sums in zip(rows, every, strict=True)
         ]
-    kinds = ["VARCHAR" if name in (report.period, report.by) else "DECIMAL" for name in columns]
-    return Result(list(columns), kinds, rows, cut=False)
+    kinds = ["VARCHAR"] * len(labels) + ["DECIMAL"] * (len(columns) - len(labels))
+    return Result(columns, kinds, rows, cut=False)
 
 
-def _names(rows: Sequence[Cost | Repriced]) -> list[str]:
+def _shown(report: CostReport, store: ReadStore) -> Mapping[str, str]:
+    """Return what some groups are called in a table: folders by their ends, ids by their beginnings and titles."""
+    groups = [row.group for row in report.rows if row.group is not None]
+    if report.by == "project":
+        return paths.tails(groups)
+    if report.by not in ("session", "run"):
+        return {}
+    short = store.runs.short_ids(groups)
+    return {
+        row.group: "  ".join(filter(None, (short.get(row.group, row.group), row.group_name)))
+        for row in report.rows
+        if row.group is not None
+    }
+
+
+def _names(by: By | None, rows: Sequence[Cost | Repriced], shown: Mapping[str, str]) -> list[str]:
     """Return the names of groups, with their workspace where these are of several: "s-1 (acme)"."""
     with_workspace = len({row.group_workspace for row in rows}) > 1
+    nobody = "(none)" if by is None else _NOBODY.get(by, "(none)")
     return [
-        f"{row.group or '(none)'}{f' ({row.group_workspace})' if with_workspace and row.group_workspace else ''}"
+        f"{shown.get(row.group, row.group) if row.group else nobody}"
+        f"{f' ({row.group_workspace})' if with_workspace and row.group_workspace else ''}"
         for row in rows
     ]
 
 
-def _cells(sums: Cost, label: str, group: str | None) -> tuple[str, ...]:
-    named = [] if group is None else [group]
-    total = (
-        sums.uncached_input_tokens
-        + sums.cache_read_tokens
-        + sums.cache_write_5m_tokens
-        + sums.cache_write_1h_tokens
-        + sums.output_tokens
-    )
+def _cells(sums: Cost) -> tuple[str, ...]:
     return (
-        label, *named, f"{sums.calls:,}", units.tokens(total), units.usd(sums.cost_usd),
+        f"{sums.calls:,}", *(units.tokens(kind(sums)) for kind in _KINDS.values()), units.usd(sums.cost_usd),
         units.usd(sums.cache_savings_usd),
     )  # fmt: skip
 
@@ -168,7 +245,8 @@ def _label(period: Period, sums: Cost) -> str:
 
 def _plot(report: CostReport) -> Iterator[str]:
     """Yield a bar for each period, as wide as the terminal allows."""
-    assert report.period is not None
+    if report.period is None:
+        return
     per_period: dict[str, Decimal] = {}
     for sums in report.rows:
         label = _label(report.period, sums)
@@ -192,6 +270,7 @@ def _remarks(report: CostReport, context: Context) -> Iterator[str]:
             f"{units.usd(today.cost_usd)} in {counted(today.calls, 'call')}, "
             f"{units.usd(today.usd_per_hour)} an hour, {units.usd(today.projected_usd)} by midnight at this rate"
         )
+    yield from map(_budget, report.budgets)
     if report.unpriced:
         calls, verb = report.total.unpriced_calls, "has" if report.total.unpriced_calls == 1 else "have"
         yield f"{counted(calls, 'call')} {verb} no price, and so no place in these sums:"
@@ -201,6 +280,17 @@ def _remarks(report: CostReport, context: Context) -> Iterator[str]:
         yield _cut_short(report.total)
     for note in report.notes:
         yield f"note: {printable(note)}"
+
+
+def _budget(budget: Budget) -> str:
+    share = percent(int(budget.spent_usd * 10**12), int(budget.limit_usd * 10**12))
+    left = budget.limit_usd - budget.spent_usd
+    over = "" if left >= 0 else f", {units.usd(-left)} over"
+    unpriced = f", without {counted(budget.unpriced_calls, 'unpriced call')}" if budget.unpriced_calls else ""
+    return (
+        f"spent {units.usd(budget.spent_usd)} of {units.usd(budget.limit_usd)} this {budget.per} ({share}{over}"
+        f"{unpriced}), {units.usd(budget.projected_usd)} at this rate"
+    )
 
 
 def _cut_short(total: Cost) -> str:
@@ -250,7 +340,7 @@ def _advice(unpriced: Unpriced, context: Context) -> Iterator[str]:
 @click.option("--by", type=click.Choice(GROUPS), default="model", show_default=True, help="One row for each of these.")
 @since_option
 @until_option
-@reading(utc=True)
+@reading(times=True)
 def recompute(context: Context, as_of: datetime, by: By, since: datetime | None, until: datetime | None) -> None:
     """Price past calls at the prices of one moment.
 
@@ -269,11 +359,14 @@ def recompute(context: Context, as_of: datetime, by: By, since: datetime | None,
         by,
         "calls",
         "at their time",
-        f"as of {timestamps.shown(recomputed.as_of, context.zone, timespec='minutes')}",
+        f"as of {timestamps.stamped(recomputed.as_of, context.zone, timespec='minutes')}",
         "difference",
         "unpriced calls",
     ]
-    rows = [_repriced(repriced, name) for repriced, name in zip(recomputed.rows, _names(recomputed.rows), strict=True)]
+    rows = [
+        _repriced(repriced, name)
+        for repriced, name in zip(recomputed.rows, _names(by, recomputed.rows, {}), strict=True)
+    ]
     rows.append(_repriced(recomputed.total, "total"))
     kinds = ["VARCHAR", *["DECIMAL"] * 4, "VARCHAR"]
     every = [*recomputed.rows, recomputed.total]
@@ -303,7 +396,7 @@ def _repriced(repriced: Repriced, label: str) -> tuple[str, ...]:
 
 @cost.command()
 @click.argument("model", metavar="[MODEL]", required=False)
-@reading()
+@reading(times=True)
 def prices(context: Context, model: str | None) -> None:
     """Show the rates of the models in use.
 
@@ -321,17 +414,20 @@ def prices(context: Context, model: str | None) -> None:
         return
     if not in_use:
         raise QueryFailed("no such model is in use; try: eventlog cost prices")
+    rates_in_use = [price.rate for price in in_use if price.rate is not None]
+    bounds = {"from": [r.valid_from for r in rates_in_use], "until": [r.valid_until for r in rates_in_use]}
     columns = [
-        "model", "band", "from (UTC)", "until (UTC)", "input", "cache read", "write 5m", "write 1h", "output",
+        "model", "band", *(context.heading(name, moments) for name, moments in bounds.items()), "input", "cache read",
+        "write 5m", "write 1h", "output",
         "web search", "matched", "version",
     ]  # fmt: skip
     kinds = [*["VARCHAR"] * 4, *["DECIMAL"] * 6, "VARCHAR", "VARCHAR"]
-    render.table(Result(columns, kinds, [_price(price) for price in in_use], cut=False))
+    render.table(Result(columns, kinds, [_price(price, context) for price in in_use], cut=False))
     for note in notes:
         click.echo(f"note: {printable(note)}")
 
 
-def _price(price: PriceInUse) -> tuple[str, ...]:
+def _price(price: PriceInUse, context: Context) -> tuple[str, ...]:
     names = (
         price.model or "(no model)",
         price.provider and f"({price.provider})",
@@ -343,10 +439,13 @@ def _price(price: PriceInUse) -> tuple[str, ...]:
     rate = price.rate
     amounts = (rate.input, rate.cache_read, rate.cache_write_5m, rate.cache_write_1h, rate.output, rate.web_search)
     return (
-        name, rate.band, _date(rate.valid_from), _date(rate.valid_until),
+        name, rate.band, _day(rate.valid_from, context), _day(rate.valid_until, context),
         *("–" if amount is None else format(amount, "f") for amount in amounts), rate.matched, rate.version,
     )  # fmt: skip
 
 
-def _date(moment_: datetime | None) -> str:
-    return "" if moment_ is None else moment_.isoformat(sep=" ", timespec="minutes").removesuffix(" 00:00")
+def _day(moment: datetime | None, context: Context) -> str:
+    return context.minute(moment).removesuffix(" 00:00").removesuffix(" 00:00Z")
+
+
+cost.add_command(blocks)

@@ -20,10 +20,12 @@ import duckdb
 import msgspec
 
 from eventlog.errors import MissingExtra
+from eventlog.importers import sources
 from eventlog.indexer.sql import ident, literal, literals
 from eventlog.queries.cost import price_sets, prices, rates
 from eventlog.queries.cost.price_sets import PriceEvent, SetPrice
 from eventlog.queries.cost.rates import Key, Rate
+from eventlog.queries.cost.servers import CALLS_WITH_SERVERS
 from eventlog.queries.rows import rows_as
 
 CALLS, COSTS, RATES = "llm_calls", "llm_costs", "llm_rates"
@@ -122,6 +124,29 @@ def resolve(
         rates_by_key = {key: prices.rates_for(key, own_of(key), _no_rates) for key in keys}
     prices.save_cache()
     return ResolvedRates(rates_by_key, workspaces, notes, are_all)
+
+
+_IMPORTED = "SELECT 1 FROM events WHERE event_type IN (SELECT unnest(?::VARCHAR[])) LIMIT 1"
+_SELECT_CALLS = "SELECT {selected} FROM {calls}"
+_NUMBERED = "SELECT row_number() OVER () AS call_number, * FROM ({query})"
+_COPY_CALLS = "CREATE OR REPLACE TEMP TABLE cost_calls AS {query}"
+
+
+def copied(
+    connection: duckdb.DuckDBPyConnection, columns: Iterable[str], *, numbered: bool = False, servers: bool = False
+) -> tuple[str, ResolvedRates]:
+    """Return the table of calls that `llm_costs` is to be made from, and the rates of these calls.
+
+    It has the `columns` of `llm_calls` besides NEEDED, with `numbered` a `call_number`, with `servers` the `server` of
+    each. The calls are read more than once. Those of imported sessions are copied first, since parsing them out of the
+    lines takes longest; recorded calls are faster in place, unless they need more columns.
+    """
+    if not numbered and not servers and not connection.execute(_IMPORTED, [sources.event_types()]).fetchall():
+        return CALLS, resolve(connection)
+    selected = ", ".join(dict.fromkeys([*NEEDED, *columns]))
+    query = (CALLS_WITH_SERVERS if servers else _SELECT_CALLS).format(selected=selected, calls=CALLS)
+    connection.execute(_COPY_CALLS.format(query=_NUMBERED.format(query=query) if numbered else query))
+    return "cost_calls", resolve(connection, calls="cost_calls")
 
 
 def _by_prefix(own: Iterable[SetPrice]) -> Callable[[Key], list[SetPrice]]:

@@ -15,16 +15,17 @@ import msgspec
 
 from eventlog.errors import QueryFailed
 from eventlog.format.timestamps import naive_utc, utc
-from eventlog.importers import sources
 from eventlog.indexer.sql import literal, literals
 from eventlog.queries import zones
 from eventlog.queries.cost import costs, rates
-from eventlog.queries.cost.costs import COSTS, USD, ResolvedRates
+from eventlog.queries.cost.costs import COSTS, USD
 from eventlog.queries.cost.rates import Key, Rate
-from eventlog.queries.rows import rows_as, rows_as_dicts
+from eventlog.queries.rows import plain, rows_as, rows_as_dicts
 
 Period = Literal["day", "week", "month"]
-By = Literal["model", "agent", "workspace", "session", "project", "run", "provider"]
+By = Literal[
+    "model", "agent", "workspace", "session", "project", "branch", "subagent", "server", "source", "run", "provider"
+]
 
 #: A report lists the most frequent kinds of unpriced calls.
 UNPRICED_MAX = 100
@@ -32,10 +33,19 @@ UNPRICED_MAX = 100
 PERIODS: tuple[Period, ...] = ("day", "week", "month")
 _COLUMNS: dict[By, str] = {
     "model": "model", "agent": "agent", "workspace": "workspace", "session": "session_id", "project": "project",
-    "run": "run_id", "provider": "provider",
+    "branch": "branch", "subagent": "subagent_id", "server": "server", "source": "source", "run": "run_id",
+    "provider": "provider",
 }  # fmt: skip
 GROUPS = tuple(_COLUMNS)
-_IMPORTED = "SELECT 1 FROM events WHERE event_type IN (SELECT unnest(?::VARCHAR[])) LIMIT 1"
+#: Ids of these are unique in their workspace only.
+_UNIQUE_WITHIN: tuple[By, ...] = ("session", "run", "subagent")
+#: What groups are called, besides their ids.
+_NAMES: dict[By, str] = {
+    "session": "SELECT session_id, workspace, title FROM sessions WHERE session_id IN (SELECT unnest($ids::VARCHAR[]))",
+    "run": "SELECT run_id, workspace, name FROM runs WHERE run_id IN (SELECT unnest($ids::VARCHAR[]))",
+}
+#: The views that a report reads besides those of calls.
+VIEWS: dict[By, tuple[str, ...]] = {"session": ("sessions",), "run": ("runs",), "server": ("tool_calls",)}
 _TOKENS = (
     "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
 )  # fmt: skip
@@ -54,12 +64,14 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     `cache_savings_usd` is what the cached tokens would have cost as plain input, minus what they did cost. Of the
     `cut_short_calls` the output tokens that are counted are far too few for what was written: `cut_short_cost_usd` is
     about what the missing ones cost, and in no sum; None if none of these calls has a computed cost.
-    `group_workspace` is the workspace of a session or run, whose ids are unique only there.
+    `group_workspace` is the workspace of a session, run or subagent, whose ids are unique only there; `group_name` is
+    the title of a session, the name of a run.
     """
 
     start: datetime | None = None
     group: str | None = None
     group_workspace: str | None = None
+    group_name: str | None = None
     calls: int
     reported_calls: int
     unpriced_calls: int
@@ -101,7 +113,7 @@ class Unpriced(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Burn(msgspec.Struct, frozen=True, kw_only=True):
-    """The cost of the running day so far, and projected to its end at the same rate. `day` is its start.
+    """The cost of the running day or month so far, and projected to its end at the same rate. `day` is its start.
 
     A call that is dated later, by a clock that ran ahead, is not in it.
     """
@@ -115,16 +127,34 @@ class Burn(msgspec.Struct, frozen=True, kw_only=True):
     projected_usd: Decimal
 
 
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be spent per day or month, what was, and what will have been at its end at the same rate, in USD.
+
+    `unpriced_calls` are not in it.
+    """
+
+    per: Literal["day", "month"]
+    limit_usd: Decimal
+    spent_usd: Decimal
+    projected_usd: Decimal
+    unpriced_calls: int
+
+
 class CostReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows sorted by start, then by cost; their total; the running day; unpriced calls. `notes` are warnings."""
+    """Rows sorted by start, then by cost; their total; the running day and month; unpriced calls; budgets.
+
+    `notes` are warnings.
+    """
 
     period: Period | None
     by: By | None
     rows: list[Cost]
     total: Cost
     today: Burn
+    month: Burn
     unpriced: list[Unpriced]
     notes: list[str]
+    budgets: list[Budget] = []
 
 
 class Repriced(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,30 +216,33 @@ def report(
         raise QueryFailed(f"unknown period {period!r}; use one of {', '.join(PERIODS)}")
     _check_group(by)
     moment = naive_utc(now or datetime.now(UTC))
-    today = zones.day_of(moment, zone)
-    calls, resolved = _resolved(connection)
+    today, month = zones.day_of(moment, zone), zones.month_of(moment, zone)
+    calls, resolved = costs.copied(connection, _columns(by), servers=by == "server")
     connection.execute(
         _CREATE_CELLS.format(
+            **_grouped(by),
             start="NULL::TIMESTAMP" if period is None else zones.bucket(period, "timestamp", zone),
             costs=costs.subquery(connection, resolved, calls=calls),
         ),
         {
-            **_bounds(by, since, until),
+            **_bounds(since, until),
             "today": naive_utc(today[0]),
+            "month": naive_utc(month[0]),
             "now": moment,
         },
     )
-    sums: dict[str, list[Cost]] = {"row": [], "total": [], "today": []}
+    sums: dict[str, list[Cost]] = {"row": [], "total": [], "today": [], "month": []}
     for row in rows_as_dicts(connection.execute(_SUMS)):
         start = None if period is None or row["start"] is None else zones.started(period, row["start"], zone)
         sums[row.pop("grouping")].append(Cost(**_plain_values(row) | {"start": start}))
-    (total,), (spent,) = (sums[grouping] or [_NO_CALLS] for grouping in ("total", "today"))
+    (total,), (of_day,), (of_month,) = (sums[grouping] or [_NO_CALLS] for grouping in ("total", "today", "month"))
     return CostReport(
         period=period,
         by=by,
-        rows=sums["row"],
+        rows=_named(connection, by, sums["row"]),
         total=total,
-        today=_burn(spent, today, utc(moment)),
+        today=_burn(of_day, today, utc(moment)),
+        month=_burn(of_month, month, utc(moment)),
         unpriced=rows_as(Unpriced, connection.execute(_UNPRICED)) if total.unpriced_calls else [],
         notes=resolved.notes,
     )
@@ -229,10 +262,10 @@ def recompute(
     """
     _check_group(by)
     moment = naive_utc(as_of)
-    calls, resolved = _resolved(connection, numbered=True)
+    calls, resolved = costs.copied(connection, _columns(by), numbered=True, servers=by == "server")
     for side, at in (("old", None), ("new", moment)):
         costs.install(connection, resolved, calls=calls, as_of=at)
-        connection.execute(_CREATE_SIDE.format(side=side), _bounds(by, since, until))
+        connection.execute(_CREATE_SIDE.format(side=side, **_grouped(by)), _bounds(since, until))
     rows = [Repriced(**_plain_values(row)) for row in rows_as_dicts(connection.execute(_REPRICED))]
     (total,) = rows_as_dicts(connection.execute(_REPRICED_TOTAL))
     return Recomputed(as_of=utc(moment), by=by, rows=rows, total=Repriced(**_plain_values(total)), notes=resolved.notes)
@@ -261,9 +294,28 @@ def _by_name(key: Key) -> tuple[str, ...]:
 
 # -- SQL -----------------------------------------------------------------------------------
 
-_GROUP = f"CASE $by::VARCHAR {' '.join(f'WHEN {literal(by)} THEN {column}' for by, column in _COLUMNS.items())} END"
-#: Ids of these are unique in their workspace only.
-_GROUP_WORKSPACE = "CASE WHEN $by::VARCHAR IN ('session', 'run') THEN workspace END"
+
+def _columns(by: By | None) -> list[str]:
+    """Return the columns of calls that a group needs."""
+    return [] if by in (None, "server") else [_COLUMNS[by]]
+
+
+def _grouped(by: By | None) -> dict[str, str]:
+    """Return SQL for the group of a call, and for the workspace of the group."""
+    group = "NULL::VARCHAR" if by is None else _COLUMNS[by]
+    return {"group": group, "group_workspace": "workspace" if by in _UNIQUE_WITHIN else "NULL::VARCHAR"}
+
+
+def _named(connection: duckdb.DuckDBPyConnection, by: By | None, rows: list[Cost]) -> list[Cost]:
+    """Return rows with what their groups are called."""
+    ids = list(dict.fromkeys(row.group for row in rows if row.group is not None))
+    if by not in _NAMES or not ids:
+        return rows
+    found = connection.execute(_NAMES[by], {"ids": ids}).fetchall()
+    names = {(id_, workspace): name for id_, workspace, name in found}
+    return [msgspec.structs.replace(row, group_name=names.get((row.group, row.group_workspace))) for row in rows]
+
+
 _IN_TIME = """
     ($since::TIMESTAMP IS NULL OR timestamp >= $since::TIMESTAMP)
     AND ($until::TIMESTAMP IS NULL OR timestamp < $until::TIMESTAMP)
@@ -271,13 +323,14 @@ _IN_TIME = """
 _CREATE_CELLS = f"""
     CREATE OR REPLACE TEMP TABLE cost_cells AS
     SELECT {{start}} AS start,
-           {_GROUP} AS "group", {_GROUP_WORKSPACE} AS group_workspace, provider, model, service_tier,
+           {{group}} AS "group", {{group_workspace}} AS group_workspace, provider, model, service_tier,
            {costs.GEO} AS inference_geo, cost_source, unpriced_because,
            {_IN_TIME} AS asked, timestamp >= $today::TIMESTAMP AND timestamp <= $now::TIMESTAMP AS today,
+           timestamp >= $month::TIMESTAMP AND timestamp <= $now::TIMESTAMP AS month,
            count(*) AS calls, count(*) FILTER (cut_short) AS cut_short_calls,
            {", ".join(f"sum({name}) AS {name}" for name in (*_COUNTS, *_AMOUNTS))},
            min(timestamp) AS first, max(timestamp) AS last
-    FROM {{costs}} WHERE asked OR today GROUP BY ALL
+    FROM {{costs}} WHERE asked OR month GROUP BY ALL
 """
 
 
@@ -285,16 +338,17 @@ def _calls_from(source: str) -> str:
     return f"coalesce(sum(cost_cells.calls) FILTER (cost_source = {literal(source)}), 0)::BIGINT AS {source}_calls"
 
 
-#: The rows, the total and the running day in one statement: planning it takes longer than running it.
+#: The rows, the total, the running day and month in one statement: planning it takes longer than running it.
 _SUMS = f"""
-    SELECT CASE grouping(asked, today, start) WHEN 2 THEN 'row' WHEN 3 THEN 'total' ELSE 'today' END AS grouping,
+    SELECT CASE grouping(asked, today, month, start) WHEN 6 THEN 'row' WHEN 7 THEN 'total' WHEN 11 THEN 'today'
+                ELSE 'month' END AS grouping,
            start, "group", group_workspace, coalesce(sum(cost_cells.calls), 0)::BIGINT AS calls,
            {_calls_from("reported")}, {_calls_from("unpriced")},
            coalesce(sum(cost_cells.cut_short_calls), 0)::BIGINT AS cut_short_calls,
            {", ".join(f"coalesce(sum(cost_cells.{name}), 0)::HUGEINT AS {name}" for name in _COUNTS)},
            {", ".join(f"sum(cost_cells.{name})::{USD} AS {name}" for name in _AMOUNTS)}
-    FROM cost_cells GROUP BY GROUPING SETS ((asked, start, "group", group_workspace), (asked), (today))
-    HAVING asked OR today
+    FROM cost_cells GROUP BY GROUPING SETS ((asked, start, "group", group_workspace), (asked), (today), (month))
+    HAVING asked OR today OR month
     ORDER BY start, sum(cost_cells.cost_usd) DESC NULLS LAST, "group" NULLS LAST, group_workspace NULLS FIRST
 """
 _NO_CALLS = msgspec.convert(
@@ -312,15 +366,9 @@ _UNPRICED = f"""
     GROUP BY provider, model, service_tier, inference_geo, unpriced_because
     ORDER BY calls DESC, model, provider, service_tier, inference_geo, because LIMIT {UNPRICED_MAX}
 """
-_CALL_COLUMNS = ", ".join(dict.fromkeys([*costs.NEEDED, *_COLUMNS.values()]))
-_COPY_CALLS = f"CREATE OR REPLACE TEMP TABLE cost_calls AS SELECT {_CALL_COLUMNS} FROM {costs.CALLS}"
-_COPY_NUMBERED_CALLS = f"""
-    CREATE OR REPLACE TEMP TABLE cost_calls AS
-    SELECT row_number() OVER () AS call_number, {_CALL_COLUMNS} FROM {costs.CALLS}
-"""
 _CREATE_SIDE = f"""
     CREATE OR REPLACE TEMP TABLE cost_calls_{{side}} AS
-    SELECT call_number, {_GROUP} AS "group", {_GROUP_WORKSPACE} AS group_workspace, cost_usd AS usd
+    SELECT call_number, {{group}} AS "group", {{group_workspace}} AS group_workspace, cost_usd AS usd
     FROM {COSTS} WHERE {_IN_TIME}
 """
 _REPRICED_SUMS = f"""
@@ -338,52 +386,42 @@ _REPRICED = f"""
 _REPRICED_TOTAL = f'SELECT NULL AS "group", NULL AS group_workspace, {_REPRICED_SUMS} FROM {_SIDES}'
 
 
-def _resolved(connection: duckdb.DuckDBPyConnection, *, numbered: bool = False) -> tuple[str, ResolvedRates]:
-    """Return the table of calls that `llm_costs` is to be made from, and the rates of these calls.
-
-    The calls are read more than once. Those of imported sessions are copied first, since parsing them out of the lines
-    takes longest; recorded calls are faster in place, unless each needs a `call_number`.
-    """
-    calls = costs.CALLS
-    if numbered or connection.execute(_IMPORTED, [sources.event_types()]).fetchall():
-        calls = "cost_calls"
-        connection.execute(_COPY_NUMBERED_CALLS if numbered else _COPY_CALLS)
-    return calls, costs.resolve(connection, calls=calls)
-
-
 def _check_group(by: By | None) -> None:
     if by is not None and by not in _COLUMNS:
         raise QueryFailed(f"costs cannot be grouped by {by!r}; use one of {', '.join(GROUPS)}, or sql() on {COSTS}")
 
 
-def _bounds(by: By | None, since: datetime | None, until: datetime | None) -> dict[str, Any]:
-    return {"by": by, "since": since and naive_utc(since), "until": until and naive_utc(until)}
+def _bounds(since: datetime | None, until: datetime | None) -> dict[str, Any]:
+    return {"since": since and naive_utc(since), "until": until and naive_utc(until)}
 
 
 def _plain_values(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) if isinstance(value, Decimal) else value for name, value in row.items()}
+    return {name: plain(value) if isinstance(value, Decimal) else value for name, value in row.items()}
 
 
-def _burn(spent: Cost, day: tuple[datetime, datetime], now: datetime) -> Burn:
-    start, end = day
+def _burn(spent: Cost, period: tuple[datetime, datetime], now: datetime) -> Burn:
+    start, end = period
     elapsed_s = max((now - start).total_seconds(), 1.0)
     whole_s = (end.astimezone(UTC) - start.astimezone(UTC)).total_seconds()  # where clocks change, not 24 hours
     cost = spent.cost_usd or Decimal(0)
+    usd_per_hour, projected_usd = burned(cost, elapsed_s, whole_s)
+    return Burn(
+        day=start,
+        calls=spent.calls,
+        unpriced_calls=spent.unpriced_calls,
+        cost_usd=cost,
+        elapsed_s=elapsed_s,
+        usd_per_hour=usd_per_hour,
+        projected_usd=projected_usd,
+    )
+
+
+def burned(cost: Decimal, elapsed_s: float, whole_s: float) -> tuple[Decimal, Decimal]:
+    """Return the cost of an hour at the rate of the seconds so far, and of all seconds; to the millionth of a USD."""
     with localcontext(prec=50):
         per_second = cost / Decimal(str(elapsed_s))
         micros = Decimal("0.000001")
-        return Burn(
-            day=start,
-            calls=spent.calls,
-            unpriced_calls=spent.unpriced_calls,
-            cost_usd=cost,
-            elapsed_s=elapsed_s,
-            usd_per_hour=_plain((per_second * 3600).quantize(micros)),
-            projected_usd=_plain((per_second * Decimal(whole_s)).quantize(micros)),
+        return (
+            plain((per_second * 3600).quantize(micros)),
+            plain((per_second * Decimal(str(whole_s))).quantize(micros)),
         )
-
-
-def _plain(amount: Decimal) -> Decimal:
-    """Return an amount without trailing zeros and without an exponent: 1.500 becomes 1.5."""
-    text = format(amount, "f")
-    return Decimal(text.rstrip("0").rstrip(".") if "." in text else text)

@@ -25,6 +25,8 @@ VALUES: dict[str, list[tuple[str, Any, Any]]] = {
     "import_agents": [("false", False, False), ("true", True, True)] * 2,
     "segment_max_age_s": [(str(age), age, age) for age in (1.5, 2.5, 3.5, 4.5)],
     "durability": [("synced", "synced", Durability.SYNCED), ("written", "written", Durability.WRITTEN)] * 2,
+    "budget_usd_per_day": [(str(usd), usd, usd) for usd in (1.5, 2.5, 3.5, 4.5)],
+    "budget_usd_per_month": [(str(usd), usd, usd) for usd in (10.5, 20.5, 30.5, 40.5)],
     "sync_interval_s": [(str(age), age, age) for age in (1.5, 2.5, 3.5, 4.5)],
     "workspace": [(name, name, name) for name in "abcd"],
     "agent": [(name, name, name) for name in "abcd"],

@@ -19,6 +19,9 @@ from eventlog.queries.text import bars, units
 from tests.conftest import Run
 from tests.queries.calls import call, price, recorded
 
+#: Of the columns of a table.
+WIDTHS = (10, 7, 5, 6, 6, 11, 10, 6, 7, 13, 14)
+
 
 def some(root: Path) -> None:
     recorded(
@@ -39,17 +42,22 @@ def cells(output: str) -> list[list[str]]:
 def test_costs_per_day_by_agent(run: Run, root: Path) -> None:
     """A table with a total, a plot, and below it what has no price, with the command that gives it one."""
     some(root)
-    done = run("cost", "daily", "--by", "agent")
+    done = run("cost", "daily", "--by", "agent", "--utc")
     assert (done.returncode, done.stderr) == (0, "")
     table, plot = done.stdout.split("+\n2026", 1)
     assert table.splitlines()[1:] == [
-        "|day        | agent   | calls | tokens |    cost | cache savings | unpriced calls|",
-        "+-----------+---------+-------+--------+---------+---------------+---------------+",
-        "|2026-03-01 | coder   |     1 | 100.0k |   $2.50 |         $0.00 |               |",
-        "|2026-03-01 | planner |     1 |   1.1M |   $1.25 |         $4.50 |               |",
-        "|2026-03-03 | coder   |     2 |   1.6k | $0.0001 |         $0.00 |              1|",
-        "|total      |         |     4 |   1.3M |   $3.75 |         $4.50 |              1|",
-        "+-----------+---------+-------+--------+---------+---------------+---------------",
+        "|day (UTC)  | agent   | calls |  input | output | cache write | cache read | tokens |    cost | cache savings "
+        "| unpriced calls|",
+        f"+{'-+-'.join('-' * width for width in WIDTHS)}+",
+        "|2026-03-01 | coder   |     1 |      0 | 100.0k |           0 |          0 | 100.0k |   $2.50 |         $0.00 "
+        "|               |",
+        "|2026-03-01 | planner |     1 | 150.0k |      0 |           0 |       1.0M |   1.1M |   $1.25 |         $4.50 "
+        "|               |",
+        "|2026-03-03 | coder   |     2 |   1.6k |      4 |           0 |          0 |   1.6k | $0.0001 |         $0.00 "
+        "|              1|",
+        "|total      |         |     4 | 151.6k | 100.0k |           0 |       1.0M |   1.3M |   $3.75 |         $4.50 "
+        "|              1|",
+        f"+{'-+-'.join('-' * width for width in WIDTHS)}",
     ]
     bars = ("2026" + plot).splitlines()
     assert bars[0] == f"2026-03-01  {'█' * 59}    $3.75"
@@ -109,9 +117,9 @@ def test_the_command_that_is_proposed_gives_the_price(run: Run, root: Path) -> N
 
 
 def test_daily_is_what_cost_does_if_nothing_else_is_said(run: Run, root: Path) -> None:
-    """With all of its options."""
+    """With all of its options but groups, which have one total each."""
     some(root)
-    for options in ([], ["--by", "model"], ["--since", "2026-03-02", "--json"]):
+    for options in ([], ["--budget", "7"], ["--since", "2026-03-02", "--json"]):
         assert (
             run("cost", *options).stdout.split('"elapsed_s"')[0]
             == (run("cost", "daily", *options).stdout.split('"elapsed_s"')[0])
@@ -135,9 +143,9 @@ def test_json_has_decimals_as_text(run: Run, root: Path) -> None:
 def test_weeks_have_their_numbers(run: Run, root: Path) -> None:
     """Those of ISO 8601; one period needs no plot."""
     some(root)
-    lines = run("cost", "weekly").stdout.splitlines()
+    lines = run("cost", "weekly", "--utc").stdout.splitlines()
     assert [line.split("|")[1].strip() for line in lines if line.startswith("|")] == [
-        "week",
+        "week (UTC)",
         "2026-W09",
         "2026-W10",
         "total",
@@ -177,17 +185,18 @@ def in_terminal(root: Path, columns: int, *arguments: str) -> list[str]:
 def test_a_narrow_terminal_has_a_line_per_row_and_fewer_columns(root: Path) -> None:
     """Of costs and of metrics; what says least is left out first."""
     some(root)
-    assert in_terminal(root, 60, "cost", "--by", "agent")[:5] == [
-        "day         agent    calls  tokens     cost  unpriced calls",
-        "2026-03-01  coder        1  100.0k    $2.50",
-        "2026-03-01  planner      1    1.1M    $1.25",
-        "2026-03-03  coder        2    1.6k  $0.0001               1",
-        "total                    4    1.3M    $3.75               1",
+    by_day = ("cost", "daily", "--by", "agent", "--utc")
+    assert in_terminal(root, 60, *by_day)[:5] == [
+        "day (UTC)   agent     input  output  tokens     cost",
+        "2026-03-01  coder         0  100.0k  100.0k    $2.50",
+        "2026-03-01  planner  150.0k       0    1.1M    $1.25",
+        "2026-03-03  coder      1.6k       4    1.6k  $0.0001",
+        "total                151.6k  100.0k    1.3M    $3.75",
     ]
-    assert in_terminal(root, 80, "cost", "--by", "agent")[0].split("  ")[-2:] == ["cache savings", "unpriced calls"]
-    assert in_terminal(root, 50, "cost", "--by", "agent")[1] == "2026-03-01  coder        1    $2.50"
-    lines = in_terminal(root, 80, "metrics", "--by", "agent")
-    assert lines[0].split()[:4] == ["start", "agent", "runs", "calls"]
+    assert in_terminal(root, 120, *by_day)[0].split("  ")[-2:] == ["cache savings", "unpriced calls"]
+    assert in_terminal(root, 50, *by_day)[1] == "2026-03-01  coder         0  100.0k    $2.50"
+    lines = in_terminal(root, 80, "metrics", "--by", "agent", "--utc")
+    assert lines[0].split()[:4] == ["start", "(UTC)", "agent", "calls"]
     assert [line.split()[:2] for line in lines[1:]] == [
         ["2026-03-01", "coder"], ["2026-03-01", "planner"], ["2026-03-03", "coder"],
     ]  # fmt: skip

@@ -33,7 +33,7 @@ _PARTS = {
     "{events}": f"{search._OF_TYPES} AND {search._OF_ALL_TYPES} AND {search._FILTER}", "{source}": search._WITH_BLOBS,
     "{text}": "lower(payload::VARCHAR)", "{rests_text}": blob_search._RESTS,
     "{tests}": "contains(text, $word) AS has0", "{any_word}": "has0",
-    "{left_out}": search._IS_LEFT_OUT, "{all_words}": "has0", "{counts}": "count(*) FILTER (has0)", "{reach}": "12",
+    "{left_out}": search._IS_LEFT_OUT, "{wanted}": "has0", "{counts}": "count(*) FILTER (has0)", "{reach}": "12",
     "{view}": "llm_calls", "{now}": "TIMESTAMP '2026-01-02'", "{since}": "TIMESTAMP '2026-01-01'",
     "{before}": "TIMESTAMP '2025-12-25'", "{length_us}": "86400000000",
     "{query}": "SELECT 'w' AS workspace, 'a' AS agent, 1 AS n", "{workspace}": "NULL::VARCHAR", "{calls}": "llm_calls",
@@ -44,6 +44,7 @@ _PARTS = {
     "{positions}": "c0", "{segments}": "", "{limit}": " LIMIT 7", "{path}": "'/tmp/rows'",
     "{format}": selection._FORMATS["jsonl"], "{index}": "indexed", "{table}": "event_rows", "{rows}": "event_rows",
     "{selected}": "*", "{condition}": "workspace = 'w'", "{prices}": "FROM price_events", "{names}": "'runs'",
+    "{group}": "model", "{group_workspace}": "workspace", "{column}": "run_id", "{has_words}": "true",
     "{name}": "memory.main.made", "{copy}": "memory", "{event_type}": "'t'",
 }  # fmt: skip
 
