@@ -15,6 +15,7 @@ would look for a file otherwise (`expect_tables`).
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import resource
@@ -30,7 +31,8 @@ from typing import Any, NamedTuple
 import duckdb
 import msgspec
 
-from eventlog.errors import QueryFailed
+from eventlog.errors import InvalidEvent, QueryFailed
+from eventlog.format import envelope
 from eventlog.queries.access.confinement import QUERIES, path_of
 from eventlog.queries.access.functions import FUNCTIONS, OF_THE_DATABASE, TABLE_FUNCTIONS, TAME
 
@@ -231,9 +233,31 @@ def over_time(timeout_s: float) -> QueryFailed:
     return QueryFailed(f"the query was stopped after {timeout_s:g} s; narrow it, or allow more time")
 
 
+_NO_TABLE = re.compile(
+    r'(?:Catalog Error: )?Table with name "?([^\s"]+)"? does not exist!(\n?Did you mean "([^"]+)"[^\n]*)?'
+)
+#: Tables of DuckDB's own.
+_SYSTEM = re.compile(r"(?:.*\.)?(?:pg_|duckdb_|sqlite_|pragma_|information_schema)")
+
+
 def failed(error: Exception) -> QueryFailed:
-    """Return the error for a query that DuckDB refused, with DuckDB's message, which points at the position."""
-    return QueryFailed(str(error).strip() or type(error).__name__)
+    """Return the error for a query that DuckDB refused, with DuckDB's message, which points at the position.
+
+    A table that is not there is an event type of which nothing is indexed.
+    """
+    return QueryFailed(_NO_TABLE.sub(_no_events, str(error).strip(), count=1) or type(error).__name__)
+
+
+def _no_events(match: re.Match[str]) -> str:
+    """Return what is to be said of a missing table; DuckDB's hint only where it is near, and no table of its own."""
+    name, hint, proposed = match[1], match[2] or "", match[3] or ""
+    is_near = bool(difflib.get_close_matches(name, [proposed], cutoff=0.7)) and not _SYSTEM.match(proposed)
+    then = hint if is_near else ""
+    try:
+        envelope.check_event_type(name)
+    except InvalidEvent:
+        return f"there is no table or view {name}; try: SHOW TABLES{then}"
+    return f"no events of type {name} are indexed, and no other table has this name; try: SHOW TABLES{then}"
 
 
 def _start(timer: threading.Timer) -> None:

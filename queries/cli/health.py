@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import click
 
+from eventlog.cli.main import say
 from eventlog.cli.text import printable
 from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
@@ -23,7 +25,7 @@ _COLOURS = {"A": "green", "B": "green", "C": "yellow", "D": "yellow", "F": "red"
 @click.option("--verbose", is_flag=True, help="All checks, also those without a penalty, with the SQL of each.")
 @click.option("--window", default="24h", show_default=True, metavar="AGE", help="The time that is scored.")
 @click.option("--at", metavar="T", help="As of T, ISO 8601 or an age, instead of now.")
-@options.reading(utc=True)
+@options.reading(times=True)
 def health(context: Context, agent: str | None, verbose: bool, window: str, at: datetime | None) -> None:
     """Score each agent, 0 to 100, and say what took points off.
 
@@ -42,6 +44,10 @@ def health(context: Context, agent: str | None, verbose: bool, window: str, at: 
     if agent is not None and not found:
         raise QueryFailed(f"no event names the agent {agent!r}; all agents: eventlog health")
     context.show(found, lambda: _lines(found, verbose, context) if found else ["no agents"])
+    latest = max((each.last_event for each in found if each.last_event is not None), default=None)
+    if latest is not None and all(each.score is None for each in found) and not context.as_json:
+        at_ = shlex.quote(context.stamp(latest))
+        say(f"nothing to judge in these {window}; try: eventlog health --window 7d --at {at_}")
 
 
 def _lines(found: list[Health], verbose: bool, context: Context) -> Iterator[str]:
@@ -51,7 +57,7 @@ def _lines(found: list[Health], verbose: bool, context: Context) -> Iterator[str
         score = "  –  no data" if each.score is None else f"{each.score:3}  {each.grade}"
         last = ""
         if each.score is None and each.last_event is not None:
-            last = f", last event {context.time(each.last_event)}"
+            last = f", last event {context.stamp(each.last_event)}"
         yield f"{name:{width}}  {click.style(score, fg=_COLOURS[each.grade])}{last}"
         for penalty in each.penalties:
             if verbose or penalty.points:

@@ -9,11 +9,10 @@ import click
 
 from eventlog.cli.main import tell_json
 from eventlog.cli.text import percent
-from eventlog.format import timestamps
 from eventlog.queries.access.result import Result
 from eventlog.queries.cli import options, render
 from eventlog.queries.cli.options import Context
-from eventlog.queries.metrics.aggregates import GROUPS, Bucket, Group, Metrics, Percentiles
+from eventlog.queries.metrics.aggregates import GROUPS, UNKNOWN, Bucket, Group, Metrics, Percentiles
 from eventlog.queries.text import units
 
 _BUCKETS: dict[str, Bucket] = {"daily": "day", "hourly": "hour"}
@@ -30,7 +29,7 @@ _BUCKETS: dict[str, Bucket] = {"daily": "day", "hourly": "hour"}
 @click.option("--agent", metavar="A", help="Only this agent.")
 @options.since_option
 @options.until_option
-@options.reading(time_zone=True)
+@options.reading(times=True)
 def metrics(
     context: Context,
     every: str,
@@ -55,9 +54,12 @@ def metrics(
         tell_json(buckets)
         return
     columns = {"start": "VARCHAR"} | dict.fromkeys((group for group in GROUPS if group in by), "VARCHAR") | _COLUMNS
+    if not any(figures.runs for figures in buckets):  # imported sessions have none
+        columns = {name: kind for name, kind in columns.items() if name not in ("runs", "success")}
     rows = [tuple(_row(figures, bucket, context)[name] for name in columns) for figures in buckets]
     elastic = ("most frequent errors", *GROUPS)
-    render.fitted(Result(list(columns), list(columns.values()), rows, cut=False), _RANKS, elastic=elastic)
+    names = [context.heading("start", (each.start for each in buckets), dates=bucket == "day"), *list(columns)[1:]]
+    render.fitted(Result(names, list(columns.values()), rows, cut=False), _RANKS, elastic=elastic)
 
 
 #: Columns of the table after those of the group, and of which type they are.
@@ -120,17 +122,17 @@ def _ms(value: float) -> str | None:
 
 
 def _start(start: datetime, bucket: Bucket, context: Context) -> str:
-    return f"{start:%Y-%m-%d}" if bucket == "day" else timestamps.shown(start, context.zone, timespec="minutes")
+    return f"{start:%Y-%m-%d}" if bucket == "day" else context.minute(start)
 
 
 def _errors(figures: Metrics) -> str:
-    """The most frequent failure of each kind."""
+    """The most frequent failure of each kind; where it is not known how it failed, the kind alone."""
     kinds = {
         "run": figures.run_errors, "call": figures.llm_errors,
         "tool": figures.tool_errors, "logged": figures.logged_errors,
     }  # fmt: skip
     return ", ".join(
-        f"{kind} {error_type} ×{count}"
+        f"{kind if error_type == UNKNOWN else f'{kind} {error_type}'} ×{count}"
         for kind, types in kinds.items()
         for error_type, count in list(types.items())[:1]
     )

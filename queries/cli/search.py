@@ -23,7 +23,7 @@ from eventlog.queries.text import cells, tables
 @options.since_option
 @options.audit_level_option
 @options.limit_option(20)
-@options.reading(utc=True)
+@options.reading(times=True)
 def search(
     context: Context,
     text: tuple[str, ...],
@@ -35,8 +35,8 @@ def search(
 ) -> None:
     """Find events by words.
 
-    Prompts, responses, tool calls, messages, errors and transcripts are searched. All words must occur, in any
-    case; "quoted words" must occur as a phrase. The best matches come first.
+    Prompts, responses, tool calls, messages, errors and transcripts are searched, for events with all words, in any
+    case; where there are none, for events with some of them. "Quoted words" are a phrase. The best matches come first.
 
     \b
     Example:
@@ -50,9 +50,12 @@ def search(
     if result.undated and not context.as_json:
         has = "has" if result.undated == 1 else "have"
         say(f"{undated} may match and {has} no time; without --since they are shown")
+    words = printable(", ".join(result.words))
     if not result.hits and not context.as_json:
-        say(f"no event has all of: {printable(', '.join(result.words))}")
+        say(f"no event has all of: {words}")
         return
+    if result.any_word and not context.as_json:
+        say(f"no event has all of: {words}; these have some of them, the best first")
     context.show(result, lambda: _lines(result, context))
     if context.as_json:
         return
@@ -69,7 +72,7 @@ def _lines(result: SearchResult, context: Context) -> Iterator[str]:
         where = [hit.event_type, hit.agent, f"run {hit.run_id}" if hit.run_id else None]
         if not hit.run_id and hit.session_id:
             where.append(f"session {hit.session_id}")
-        when = "no time" if hit.timestamp is None else context.time(hit.timestamp)
+        when = "no time" if hit.timestamp is None else context.stamp(hit.timestamp)
         line = printable("  ".join([when, hit.event_id, *filter(None, where)]))
         yield line if width is None else cells.cut(line, width)
         yield f"  {_snippet(hit, None if width is None else width - 2)}"

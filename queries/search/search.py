@@ -1,4 +1,4 @@
-"""Full-text search in two steps: a scan for events that have all the words, and a score for each of them.
+"""Full-text search in two steps: a scan for events that have the words, and a score for each of them.
 
     payloads, as JSON ──scan──→ candidates: the newest CANDIDATES_MAX ──decode──→ score (BM25) ──→ the best hits
     blobs of large fields ──┘ (eventlog.queries.search.blob_search)
@@ -6,6 +6,8 @@
 Only the scan depends on the size of the log: DuckDB reads every payload, about a million events per second. An
 inverted index would be faster, but every batch would have to update it, and it would be as large as the texts. In
 JSON, texts are escaped and mixed with keys, so the scan finds candidates; the second step decodes them.
+
+Where no event has all words, those that have some of them are ranked in the same way.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ _UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
-    """An event with all words, for instance in the field `output_messages.0.content`. A higher score is better.
+    """An event with the words, for instance in the field `output_messages.0.content`. A higher score is better.
 
     `timestamp` is None where the event's own line has no time. `marks` are the words in the snippet, as (start, end)
     in characters.
@@ -74,7 +76,7 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The best hits, best first, and the number of events with all words.
+    """The best hits, best first, and the number of events with all words; with `any_word`, of those with some of them.
 
     `cut` is true if there were too many candidates, and only the newest were scored. `matches` then counts
     candidates; in some of them, a word may only be part of a field's name. `undated` counts events that may match and
@@ -86,6 +88,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     matches: int
     cut: bool
     undated: int = 0
+    any_word: bool = False
 
 
 class _Candidate(msgspec.Struct, frozen=True):
@@ -101,16 +104,14 @@ class _Candidate(msgspec.Struct, frozen=True):
 
 
 class _Statistics(msgspec.Struct, frozen=True):
-    """Numbers of the scan: the events, the mean length of their lines in bytes, the events with all words."""
+    """Numbers of the scan: the events, and the mean length of their lines in bytes."""
 
     events: int
     mean_length: float
-    matches: int
     #: For each word, the number of events that may have it.
     matches_by_word: list[int]
     #: Whether all blobs were read.
     has_all_blobs: bool
-    undated: int
 
 
 def search(
@@ -124,7 +125,7 @@ def search(
     audit_level: AuditLevel | None = None,
     limit: int = 20,
 ) -> SearchResult:
-    """Return the events that have all words of a query, the best first.
+    """Return the events that have all words of a query, the best first; where there are none, those that have any.
 
     A query is words and phrases, such as `timeout "exit code 1"`, in any case. Without `event_types`, all but
     eventlog's own are searched; `audit_level` is the least. Raises QueryFailed for a query without words or with too
@@ -134,7 +135,21 @@ def search(
         raise QueryFailed(f"limit {limit} is out of range: 1 to {LIMIT_MAX:,}")
     words = terms.parse(query)
     filters = _Filters(names(event_types), agent, since and naive_utc(since), levels(audit_level))
-    candidates, statistics = _scan(connection, root, words, filters)
+    statistics = _scan(connection, root, words, filters)
+    found = _ranked(connection, root, words, statistics, any_word=False)
+    if not found.hits and len(words) > 1:
+        found = _ranked(connection, root, words, statistics, any_word=True)
+    return msgspec.structs.replace(found, hits=found.hits[:limit])
+
+
+def _ranked(
+    connection: duckdb.DuckDBPyConnection, root: Path, words: list[str], statistics: _Statistics, *, any_word: bool
+) -> SearchResult:
+    """Return all hits among the candidates of a scan, best first."""
+    wanted = (" OR " if any_word else " AND ").join(_flags(words))
+    ((possible, undated),) = connection.execute(_COUNTS.format(wanted=wanted)).fetchall()
+    limits = {"candidates_max": CANDIDATES_MAX, "bytes_max": READ_MAX_BYTES}
+    candidates = rows_as(_Candidate, connection.execute(_CANDIDATES.format(wanted=wanted), limits))
     resolver = blobs.Resolver(root)
     hits: list[Hit] = []
     read = whole_bytes = 0
@@ -144,13 +159,15 @@ def search(
         if read and whole_bytes > WHOLE_MAX_BYTES:
             break
         read += 1
-        hit = _hit(candidate, payload, words, statistics)
+        hit = _hit(candidate, payload, words, statistics, any_word=any_word)
         if hit is not None:
             hits.append(hit)
     hits.sort(key=_best_first)
-    cut = statistics.matches > read or not statistics.has_all_blobs
-    matches = statistics.matches if cut else len(hits)
-    return SearchResult(words=words, hits=hits[:limit], matches=matches, cut=cut, undated=statistics.undated)
+    cut = possible > read or not statistics.has_all_blobs
+    return SearchResult(
+        words=words, hits=hits, matches=possible if cut else len(hits), cut=cut, undated=undated,
+        any_word=any_word and bool(hits),
+    )  # fmt: skip
 
 
 def _best_first(hit: Hit) -> tuple[float, float, str, str]:
@@ -189,11 +206,14 @@ _SCAN = """
         FROM (SELECT *, {text} AS text FROM {source} WHERE {events})
     ) WHERE {any_word}
 """
-_COUNTS = "SELECT {counts}, count(*) FILTER (left_out AND {all_words}) FROM search_matches"
+_COUNTS = """
+    SELECT count(*) FILTER (NOT left_out), count(*) FILTER (left_out) FROM search_matches WHERE {wanted}
+"""
+_COUNTS_BY_WORD = "SELECT {counts} FROM search_matches"
 _CANDIDATES = f"""
     WITH newest AS (
         SELECT event_id, segment, line_offset, sum(line_length) OVER newest_first AS bytes
-        FROM search_matches WHERE {{all_words}} AND NOT left_out
+        FROM search_matches WHERE ({{wanted}}) AND NOT left_out
         WINDOW newest_first AS (ORDER BY timestamp DESC, event_id, segment, line_offset ROWS UNBOUNDED PRECEDING)
         ORDER BY timestamp DESC, event_id, segment, line_offset LIMIT $candidates_max
     )
@@ -209,8 +229,8 @@ def _scan(
     root: Path,
     words: list[str],
     filters: _Filters,
-) -> tuple[list[_Candidate], _Statistics]:
-    """Return the newest events whose JSON may have all words, and the numbers that the scores need."""
+) -> _Statistics:
+    """Mark the events whose JSON may have words, in the table search_matches; return what the scores need."""
     events = f"{_OF_TYPES if filters.types else _OF_ALL_TYPES} AND {_FILTER}"
     filter_params: dict[str, Any] = filters._asdict()
     if not filters.types:
@@ -225,25 +245,27 @@ def _scan(
     if connection.execute(_HAS_BLOBS).fetchall():
         tests = [f"({test} OR coalesce(in_blob{number}, false))" for number, test in enumerate(tests)]
         source = _WITH_BLOBS
-    flags = [f"has{number}" for number in range(len(tests))]
-    all_words, any_word = " AND ".join(flags), " OR ".join(flags)
+    flags = _flags(words)
     sandbox.execute(
         connection,
         _SCAN.format(
             tests=", ".join(f"{test} AS {flag}" for test, flag in zip(tests, flags, strict=True)),
-            text=terms.folded_in_sql("payload::VARCHAR", words), source=source, events=events, any_word=any_word,
+            text=terms.folded_in_sql("payload::VARCHAR", words), source=source, events=events,
+            any_word=" OR ".join(flags),
             left_out=_IS_LEFT_OUT,
         ),
         params,
     )  # fmt: skip
-    counts = ", ".join(f"count(*) FILTER ({flag} AND NOT left_out)" for flag in [all_words, *flags])
-    statement = _COUNTS.format(counts=counts, all_words=all_words)
-    ((matches, *matches_by_word, undated),) = connection.execute(statement).fetchall()
-    limits = {"candidates_max": CANDIDATES_MAX, "bytes_max": READ_MAX_BYTES}
-    candidates = rows_as(_Candidate, connection.execute(_CANDIDATES.format(all_words=all_words), limits))
+    counts = ", ".join(f"count(*) FILTER ({flag} AND NOT left_out)" for flag in flags)
+    (matches_by_word,) = connection.execute(_COUNTS_BY_WORD.format(counts=counts)).fetchall()
     totals = sandbox.execute(connection, _TOTALS.format(events=events), filter_params)
     ((count, mean_length),) = totals.fetchall()
-    return candidates, _Statistics(count, mean_length or 1.0, matches, matches_by_word, has_all_blobs, undated)
+    return _Statistics(count, mean_length or 1.0, [*matches_by_word], has_all_blobs)
+
+
+def _flags(words: list[str]) -> list[str]:
+    """Return the columns of search_matches that say whether an event has each word."""
+    return [f"has{number}" for number in range(len(words))]
 
 
 def _test(number: int, word: str) -> tuple[str, dict[str, str]]:
@@ -261,12 +283,14 @@ def _test(number: int, word: str) -> tuple[str, dict[str, str]]:
 # -- the score -------------------------------------------------------------------------------
 
 
-def _hit(candidate: _Candidate, payload: bytes, words: list[str], statistics: _Statistics) -> Hit | None:
-    """Score a candidate; None if its texts do not have every word."""
+def _hit(
+    candidate: _Candidate, payload: bytes, words: list[str], statistics: _Statistics, *, any_word: bool
+) -> Hit | None:
+    """Score a candidate; None if its texts do not have every word, or not any."""
     texts = [(text, terms.fold(text.text)) for text in terms.texts(payloads.decode(payload))]
     found = [[terms.occurrences(word, lowered) or text.has_number(word) for word in words] for text, lowered in texts]
     counts = [sum(of_word) for of_word in zip(*found, strict=True)]
-    if not counts or not all(counts):
+    if not counts or not (any(counts) if any_word else all(counts)):
         return None
     length = _K1 * (1 - _B + _B * candidate.line_length / statistics.mean_length)
     score = sum(
