@@ -133,7 +133,7 @@ def _snapshot_lines(made: Snapshot) -> list[str]:
 @click.argument("id_", metavar="RUN|SESSION")
 @options.format_option("markdown", "html", help="By default that of the name of the file, else markdown.")
 @options.output_option
-@options.reading(json=False, utc=True)
+@options.reading(json=False, times=True)
 def conversation(context: Context, id_: str, format_: PageFormat | None, output: Path | None) -> None:
     """Write a conversation as one page to share.
 

@@ -49,7 +49,7 @@ class _Shown(msgspec.Struct, frozen=True, kw_only=True):
 )
 @click.option("--verbose", is_flag=True, help="All of each text: thinking, prompts, responses, arguments, results.")
 @click.option("--raw", is_flag=True, help="The lines as logged, instead.")
-@options.reading(utc=True)
+@options.reading(times=True)
 def show(context: Context, id_: str, view: View | None, verbose: bool, raw: bool) -> None:
     """Show a run, session, request or event.
 
@@ -129,9 +129,9 @@ def _is_shown(conversation: Conversation, *, whole: bool) -> bool:
 def _conversation_lines(conversation: Conversation, context: Context, *, whole: bool) -> Iterator[str]:
     width = tables.width_limit()
     if conversation.run is not None:
-        head = [entry for entry in waterfall.head(conversation.run, context.time) if entry[0] != "task"]
+        head = [entry for entry in waterfall.head(conversation.run, context.stamp) if entry[0] != "task"]
     else:
-        head = talk.head(conversation, context.time)
+        head = talk.head(conversation, context.stamp)
     yield from _head_lines(head, width)
     yield from talk.lines(conversation, width=width, whole=whole, time=context.time)
     yield from _run_lines(conversation.runs, "sub-run" if conversation.kind == "run" else "run", width)
@@ -162,13 +162,13 @@ def _fitted(line: str, width: int | None) -> str:
 def _tree_lines(tree: Tree, context: Context, *, with_bars: bool) -> Iterator[str]:
     width = tables.terminal_columns()
     if tree.run is not None:
-        head = waterfall.head(tree.run, context.time)
+        head = waterfall.head(tree.run, context.stamp)
     elif tree.request is not None:
         head = requests.head(tree.request, context)
     else:
         head = [
             ("session", printable(tree.session_id or "")),
-            ("when", f"{context.time(tree.started)} → {context.time(tree.finished)}"),
+            ("when", f"{context.stamp(tree.started)} → {context.stamp(tree.finished)}"),
         ]
     yield from _head_lines(head, width)
     yield ""
@@ -236,7 +236,7 @@ def _event_lines(shown: _Shown, context: Context) -> list[str]:
 
 def _exactly(moment: datetime, context: Context) -> str:
     """Return a time to the microsecond, as the log has it."""
-    return timestamps.shown(moment, context.zone, timespec="microseconds")
+    return timestamps.stamped(moment, context.zone, timespec="microseconds")
 
 
 def _yes_no(known: bool | None) -> str:

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from eventlog.queries.cost.report import GROUPS
 from eventlog.queries.store import ReadStore
-from tests.queries.claude_sessions import answered, asked, store_of, tool
 from tests.codex_lines import PARENT, count, item, meta, turn, usage
 from tests.codex_lines import store_of as codex_store_of
 from tests.conftest import Run
 from tests.queries.calls import MILLION, call, price, recorded, utc
+from tests.queries.claude_sessions import answered, asked, store_of, tool
 from tests.queries.test_cost_cli import cells
 from tests.test_cli_habits import in_terminal
 

@@ -18,9 +18,9 @@ from eventlog.format import builtin
 from eventlog.queries import identity
 from eventlog.queries.store import ReadStore
 from eventlog.queries.text import paths
-from tests.queries.claude_sessions import answered, asked, result, store_of, tool
 from tests.conftest import PROJECT, Run
 from tests.queries.calls import MILLION, call, price, recorded
+from tests.queries.claude_sessions import answered, asked, result, store_of, tool
 from tests.queries.recordings import record
 from tests.queries.test_cost_cli import cells
 from tests.test_cli_habits import in_terminal

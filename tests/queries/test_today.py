@@ -10,11 +10,11 @@ from pathlib import Path
 from eventlog.format import builtin
 from eventlog.queries.store import ReadStore
 from eventlog.queries.today import Times, Today
-from tests.queries.claude_sessions import answered, asked, result, store_of, tool
 from tests.codex_lines import count, item, meta, turn, usage
 from tests.codex_lines import store_of as codex_store_of
 from tests.conftest import Run
 from tests.queries.calls import price, recorded
+from tests.queries.claude_sessions import answered, asked, result, store_of, tool
 from tests.queries.recordings import record
 from tests.test_cli_habits import in_terminal
 
