@@ -154,7 +154,10 @@ _LIST_SESSIONS = f"""
       AND {{has_words}}
     ORDER BY last DESC NULLS LAST, session_id, workspace NULLS FIRST LIMIT $limit
 """
-_SESSIONS_IN = f"SELECT {_SESSION_COLUMNS} FROM sessions WHERE {{scope}}"
+_ONE_SESSION = f"""
+    SELECT {_SESSION_COLUMNS} FROM sessions
+    WHERE session_id = $id AND workspace IS NOT DISTINCT FROM $workspace::VARCHAR
+"""
 
 
 def list_runs(
@@ -227,7 +230,7 @@ def list_sessions(
 
 def read_session(connection: duckdb.DuckDBPyConnection, session: Scope) -> Session | None:
     """Return one session; None if no event names it."""
-    rows = rows_as_dicts(connection.execute(session.within(_SESSIONS_IN), session.params))
+    rows = rows_as_dicts(connection.execute(_ONE_SESSION, session.params))
     return next(iter(_sessions(connection, rows)), None)
 
 
