@@ -318,4 +318,4 @@ def _zstd(feature: str) -> tuple[bool, Any]:
     for modern, name in ((True, "compression.zstd"), (False, "zstandard")):
         with contextlib.suppress(ModuleNotFoundError):
             return modern, importlib.import_module(name)
-    raise MissingExtra(feature, "cli")
+    raise MissingExtra(f"{feature} (zstd is missing)", "cli")
