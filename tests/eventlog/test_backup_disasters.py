@@ -69,6 +69,9 @@ class Dying:
     def delete(self, key):
         step()
         place.delete(key)
+    def finish(self):
+        step()
+        place.finish()
 
 if verb == "backup":
     backup.backup(root, Dying(), say=print)
