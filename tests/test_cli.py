@@ -294,7 +294,9 @@ ERRORS: dict[str, tuple[list[str], int, str]] = {
     ),
     "a bad age": (
         ["tail", "--since", "long ago"], 2,
-        "error: 'long ago' is not a time; use ISO 8601 or an age like 90s, 15m, 2h, 7d\n",
+        "error: 'long ago' is not a time; use ISO 8601 (2026-01-31, 2026-01-31 12:00, 2026-01, 2026-W05), an age "
+        "(90s, 15m, 2h, 7d, 4w), now, today, yesterday, a day of the week (monday), this week, last week, "
+        "this month, last month\n",
     ),
     "times in the wrong order": (
         ["tail", "--since", "1h", "--until", "2h"], 2,
