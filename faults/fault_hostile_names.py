@@ -105,7 +105,7 @@ def hostile_names(plan: Plan) -> str:
             else:
                 Plan.check(how == "emit_many" and not isinstance(name, str), f"{how} of {name!r} was not refused")
     tried += _commands(root)
-    made = _tree(plan.folder) - before
+    made = {path for path in _tree(plan.folder) - before if b"/index." not in path}  # a read makes the index
     Plan.check(not made, f"files appeared: {sorted(made)[:5]}")
     recorder = Recorder(Config(root=str(root), strict=True))
     for name in _ALLOWED:

@@ -152,7 +152,7 @@ def groups() -> dict[str, click.Group]:
     return {"": group} | {name: each for name, each in found.items() if isinstance(each, click.Group)}
 
 
-@pytest.mark.parametrize("name", ["", "import", "cost", "alerts", "export", "quarantine"])
+@pytest.mark.parametrize("name", ["", "import", "cost", "alerts", "export", "quarantine", "hooks", "statusline"])
 def test_each_command_has_one_line_of_help(name: str) -> None:
     """In 80 columns, and nothing is cut."""
     shown = groups()[name]
@@ -164,7 +164,7 @@ def test_each_command_has_one_line_of_help(name: str) -> None:
 
 def test_every_group_is_looked_at() -> None:
     """By the test above."""
-    assert set(groups()) == {"", "import", "cost", "alerts", "export", "quarantine"}
+    assert set(groups()) == {"", "import", "cost", "alerts", "export", "quarantine", "hooks", "statusline"}
 
 
 @pytest.mark.parametrize(

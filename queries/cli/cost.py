@@ -63,7 +63,7 @@ class Daily(Group):
 
 @click.group(cls=Daily)
 def cost() -> None:
-    """What model calls cost: per day, week or month, in total, or per block of five hours.
+    """Show what model calls cost, per day, in total, or per block.
 
     The default is `daily`, and `total` with --by: one sum for each session, project, model, …. Each call has the price
     that was in force at its time, from genai-prices and from `price_set` events (docs/cost.md). Calls without a price

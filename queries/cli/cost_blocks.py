@@ -30,7 +30,7 @@ _RANKS = {
 @until_option
 @reading(times=True, agents=True)
 def blocks(context: Context, active: bool, source: str | None, since: datetime | None, until: datetime | None) -> None:
-    """Sum up costs per block of five hours, as plans of Claude and Codex count usage.
+    """Sum up costs per block of five hours.
 
     A block begins with the hour of its first call, and lasts five hours. For the block that is running: what it costs
     per hour, and will cost at its end at this rate.

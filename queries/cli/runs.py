@@ -114,7 +114,7 @@ def _tokens(row: Run | Session) -> str:
 @options.limit_option(50)
 @options.reading(times=True, agents=True)
 def sessions(context: Context, words: tuple[str, ...], agent: str | None, since: datetime | None, limit: int) -> None:
-    """List sessions, imported ones included, newest first, with what they cost.
+    """List sessions, newest first, with what they cost.
 
     With WORDS, sessions that have all of them in their title, project, branch, agent or id. (`eventlog search` finds
     words in what was said.)

@@ -29,7 +29,7 @@ _NAME_CHARS = 9
 @click.option("--md", "as_markdown", is_flag=True, help="Print Markdown, to paste.")
 @options.reading(times=True, agents=True)
 def today(context: Context, since: datetime, until: datetime | None, as_markdown: bool) -> None:
-    """Tell what was done today: asked, edited, run, failed and spent, project by project.
+    """Tell what was asked, edited, run and spent today.
 
     From the records alone, without a model.
 

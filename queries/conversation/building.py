@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -268,7 +269,9 @@ def _span(entries: Iterable[Entry]) -> tuple[datetime | None, datetime | None]:
         if entry.timestamp is not None:
             took_ms = entry.thing.duration_ms if isinstance(entry.thing, ToolUse) else None
             begun.append(entry.timestamp)
-            over.append(entry.timestamp + timedelta(milliseconds=took_ms or 0))
+            over.append(entry.timestamp)
+            with suppress(OverflowError):  # a duration that leads out of the calendar
+                over.append(entry.timestamp + timedelta(milliseconds=took_ms or 0))
     return min(begun, default=None), max(over, default=None)
 
 

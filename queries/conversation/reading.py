@@ -10,6 +10,7 @@ of the lines before them decides. Recorded events, which stand in a segment for 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -254,7 +255,8 @@ class _Reader:
         payload = self._payload(row)
         began = timestamp
         if timestamp is not None and 0 <= (row["duration_ms"] or -1) <= timestamps.MS_MAX:
-            began = timestamp - timedelta(milliseconds=row["duration_ms"])
+            with suppress(OverflowError):  # a duration that leads out of the calendar
+                began = timestamp - timedelta(milliseconds=row["duration_ms"])
         for part, is_answer in self._history.of_call(payload, row["run_id"]):
             moment = timestamp if is_answer else began
             yield self._of_part(part, row, moment), moment
