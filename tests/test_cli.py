@@ -44,6 +44,7 @@ LEAVES = [
     ("search",),
     ("diff",),
     ("insights",),
+    ("today",),
     ("cost", "daily"),
     ("cost", "weekly"),
     ("cost", "monthly"),
