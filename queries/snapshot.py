@@ -25,8 +25,6 @@ from eventlog.version import __version__
 
 #: The oldest format that this DuckDB can write without giving anything up that the index needs.
 STORAGE_VERSION = "v1.2.0"
-_FILE = "snapshot"
-_ABOUT = "about"
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +58,7 @@ def write(reader: IndexReader, path: Path) -> Snapshot:
             tables = _copy(connection, names, part)
             _note(connection, reader.workspace, prices)
             connection.commit()
-            connection.execute(f"DETACH {_FILE}")
+            connection.execute(DETACH)
         part.chmod(0o600)  # payloads are the owner's
         size = part.stat().st_size
         part.replace(target)
@@ -72,22 +70,20 @@ def write(reader: IndexReader, path: Path) -> Snapshot:
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, names: list[str], path: Path) -> dict[str, int]:
-    connection.execute(ATTACH.format(path=literal(str(path)), file=_FILE, version=STORAGE_VERSION))
+    connection.execute(ATTACH.format(path=literal(str(path))))
     rows = {}
     connection.begin()  # one commit, not one for each table
     for name in names:
-        connection.execute(COPY_TABLE.format(file=_FILE, name=ident(name)))
-        ((rows[name],),) = connection.execute(COUNT_ROWS.format(file=_FILE, name=ident(name))).fetchall()
+        connection.execute(COPY_TABLE.format(name=ident(name)))
+        ((rows[name],),) = connection.execute(COUNT_ROWS.format(name=ident(name))).fetchall()
     return rows
 
 
 def _note(connection: duckdb.DuckDBPyConnection, workspace: str | None, prices: str | None) -> None:
     """Say in the snapshot what it is, in a schema of its own: event types may have any name."""
     made = datetime.now(UTC).replace(tzinfo=None)
-    connection.execute(CREATE_SCHEMA.format(file=_FILE))
-    connection.execute(
-        INSERT_ABOUT.format(file=_FILE, table=_ABOUT), [made, __version__, schema.SCHEMA_VERSION, prices, workspace]
-    )
+    connection.execute(CREATE_SCHEMA)
+    connection.execute(CREATE_ABOUT, [made, __version__, schema.SCHEMA_VERSION, prices, workspace])
 
 
 def _price_list() -> str | None:
@@ -102,12 +98,13 @@ def _price_list() -> str | None:
 # -- statements ------------------------------------------------------------------------------
 
 # Small blocks: of its many tables most are small.
-ATTACH = "ATTACH {path} AS {file} (READ_WRITE, STORAGE_VERSION '{version}', BLOCK_SIZE 16384)"
-COPY_TABLE = "CREATE TABLE {file}.main.{name} AS SELECT * FROM {name}"
-COUNT_ROWS = "SELECT count(*) FROM {file}.main.{name}"
-CREATE_SCHEMA = "CREATE SCHEMA {file}.eventlog"
-INSERT_ABOUT = """
-    CREATE TABLE {file}.eventlog.{table} AS
+ATTACH = f"ATTACH {{path}} AS snapshot (READ_WRITE, STORAGE_VERSION '{STORAGE_VERSION}', BLOCK_SIZE 16384)"
+DETACH = "DETACH snapshot"
+COPY_TABLE = "CREATE TABLE snapshot.main.{name} AS SELECT * FROM {name}"
+COUNT_ROWS = "SELECT count(*) FROM snapshot.main.{name}"
+CREATE_SCHEMA = "CREATE SCHEMA snapshot.eventlog"
+CREATE_ABOUT = """
+    CREATE TABLE snapshot.eventlog.about AS
     SELECT ?::TIMESTAMP AS made, ?::VARCHAR AS eventlog, ?::INTEGER AS schema_version, ?::VARCHAR AS prices,
            ?::VARCHAR AS workspace
 """

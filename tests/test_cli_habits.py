@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import subprocess
 import sys
 import tempfile
@@ -20,27 +19,7 @@ from eventlog.cli.main import COMMANDS, _globals_first, existing_root
 from eventlog.cli.main import root as group
 from eventlog.errors import ConfigError
 from tests.conftest import Run
-
-
-def in_terminal(*arguments: str, **environment: str) -> str:
-    """What a command prints in a terminal of 80 columns."""
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "eventlog", *arguments],
-        stdin=follower, stdout=follower, stderr=follower,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24", **environment},
-    )  # fmt: skip
-    os.close(follower)
-    shown = b""
-    try:
-        while block := os.read(leader, 65536):
-            shown += block
-    except OSError:  # its other end is closed
-        pass
-    process.wait(60)
-    os.close(leader)
-    return shown.decode()
-
+from tests.terminals import in_terminal
 
 # -- colours and pages -----------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import PROJECT, Run
-from tests.test_cli_habits import in_terminal
+from tests.terminals import in_terminal
 
 TRANSCRIPTS = PROJECT / "fixtures/claude-code"
 ROLLOUT = {"timestamp": "2026-01-05T10:00:00Z", "type": "session_meta", "payload": {"id": "r", "cwd": "/home/ada"}}

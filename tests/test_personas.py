@@ -8,26 +8,22 @@ behind `$ `, and what the terminal showed. To write the files anew after a chang
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
 import shutil
-import struct
-import subprocess
-import termios
 import venv
 from pathlib import Path
 
 import pytest
 
+from tests import terminals
 from tests.conftest import PROJECT
 from tests.test_installed import Built, Environment, build, install
 
 pytestmark = pytest.mark.slow
 
 SCREENS = Path(__file__).parent / "personas"
-_ROWS, _COLUMNS = 200, 80
+_ROWS = 200
 #: What differs each time, and what stands for it.
 _VARYING = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "<id>"),
@@ -64,26 +60,11 @@ def sections(text: str) -> list[tuple[str, str]]:
 
 def shown(environment: Environment, command: str) -> str:
     """Run a command in a terminal, and return what it shows there."""
-    leader, follower = pty.openpty()
-    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", _ROWS, _COLUMNS, 0, 0))
-    process = subprocess.Popen(
-        ["sh", "-c", command], cwd=environment.work, stdin=follower, stdout=follower, stderr=follower,
-        env={
-            "PATH": f"{environment.folder / 'bin'}:{os.defpath}", "HOME": str(environment.work.parent / "home"),
-            "TERM": "xterm", "NO_COLOR": "1", "TZ": "UTC", "LANG": "C.UTF-8",
-        },
-        start_new_session=True,
-    )  # fmt: skip
-    os.close(follower)
-    data = b""
-    try:
-        while block := os.read(leader, 65536):
-            data += block
-    except OSError:  # its other end is closed
-        pass
-    process.wait(60)
-    os.close(leader)
-    return data.decode().replace("\r\n", "\n")
+    variables = {
+        "PATH": f"{environment.folder / 'bin'}:{os.defpath}", "HOME": str(environment.work.parent / "home"),
+        "TERM": "xterm", "NO_COLOR": "1", "TZ": "UTC", "LANG": "C.UTF-8",
+    }  # fmt: skip
+    return terminals.shown(["sh", "-c", command], variables, rows=_ROWS, folder=environment.work)
 
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

@@ -13,7 +13,8 @@ from pathlib import Path
 from eventlog.errors import BackupFailed, ObjectMissing, ObjectUnreadable
 from eventlog.log.segment import sync_folder
 
-_STALE_S = 24 * 3600
+#: What an interrupted run has left is removed when it is older than this.
+STALE_S = 24 * 3600
 _BLOCK_BYTES = 5 * 1024 * 1024
 
 
@@ -104,7 +105,7 @@ class Folder:
         self._swept = True
         for path in folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                if path.stat().st_mtime < time.time() - _STALE_S:
+                if path.stat().st_mtime < time.time() - STALE_S:
                     path.unlink()
 
     def _unreadable(self, key: str, error: OSError) -> ObjectUnreadable:

@@ -26,12 +26,11 @@ from eventlog.errors import BackupFailed
 from eventlog.log import zst
 from eventlog.log.content import digests
 from eventlog.log.segment import sync_folder
-from eventlog.maintenance.folder import Folder
+from eventlog.maintenance.folder import STALE_S, Folder
 
 _ENDINGS = (".tar.zst", ".tar.gz", ".tgz")
 _LEVEL = 3
 _BLOCK_BYTES = 1024 * 1024
-_STALE_S = 24 * 3600
 _DAMAGES = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
 
 
@@ -161,7 +160,7 @@ class PackedBackup:
         """Remove folders that interrupted runs have left, but none that another run may be using."""
         for left in self.path.parent.glob(f".{self.path.name}.*.part"):
             with contextlib.suppress(OSError):
-                if left.stat().st_mtime < time.time() - _STALE_S:
+                if left.stat().st_mtime < time.time() - STALE_S:
                     shutil.rmtree(left)
 
 

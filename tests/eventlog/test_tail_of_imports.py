@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from eventlog.importers.sources import preview
 from tests import codex_lines as codex
 from tests.claude_lines import SESSION, answer, line, prompt, result, store_of, text, thinking, use
 from tests.conftest import Run
+from tests.terminals import in_terminal
 
 #: An imported line → what is printed of it.
 CLAUDE_CODE: list[tuple[dict[str, Any], str]] = [
@@ -70,21 +68,17 @@ def test_what_is_no_line_has_no_words(payload: bytes) -> None:
     assert preview("llm_call", b"{}") is None
 
 
-def in_terminal(root: Path, *arguments: str, columns: int = 80) -> list[str]:
-    command = (
-        f"stty cols {columns} rows 50; {sys.executable} -m eventlog tail {' '.join(arguments)} --utc --root {root}"
-    )
-    done = subprocess.run(
-        ["script", "-qec", command, "/dev/null"], capture_output=True, text=True, timeout=60, check=True,
-        env={**os.environ, "NO_COLOR": "1"},
-    )  # fmt: skip
-    return done.stdout.splitlines()
+def tail(root: Path, *arguments: str, columns: int = 80) -> list[str]:
+    """The lines of `eventlog tail` in a terminal."""
+    return in_terminal(
+        "tail", *arguments, "--utc", "--root", str(root), COLUMNS=str(columns), NO_COLOR="1"
+    ).splitlines()
 
 
 def test_imported_lines_are_readable_in_a_terminal(root: Path, tmp_path: Path) -> None:
     """A line each, with time and session, cut where the terminal ends."""
     store_of(root, tmp_path, [prompt("10:00:01", "Make it count"), answer("10:00:02", text("word " * 100))])
-    shown = in_terminal(root, "claude_code")
+    shown = tail(root, "claude_code")
     assert shown[0] == f"2026-03-02 10:00:01Z  {SESSION[:8]}  user: Make it count"
     assert shown[1].startswith(f"2026-03-02 10:00:02Z  {SESSION[:8]}  assistant: word word")
     assert len(shown[1]) == 80
@@ -101,7 +95,7 @@ def test_the_newest_imported_lines_are_the_last_in_time(root: Path, tmp_path: Pa
     store_of(root, tmp_path, *files)
     lines = [json.loads(each) for each in run("tail", "claude_code", "-n", "2").stdout.splitlines()]
     assert [each["payload"]["message"]["content"] for each in lines] == ["new 3", "new 4"]
-    assert [each.rpartition("  ")[2] for each in in_terminal(root, "claude_code", "-n", "2")] == [
+    assert [each.rpartition("  ")[2] for each in tail(root, "claude_code", "-n", "2")] == [
         "user: new 3",
         "user: new 4",
     ]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from tests.claude_lines import SESSION, answer, prompt, result, store_of, text, 
 from tests.conftest import Run, lines_of
 from tests.indexer.support import index
 from tests.queries.stories import Story, nightly
+from tests.terminals import in_terminal
 
 SECRETS = {
     "a token of a vendor": "ghp_" + "a1B2c3D4e5F6g7H8i9J0" + "k1L2m3N4o5P6q7R8",
@@ -239,14 +237,9 @@ def test_in_a_terminal_every_line_fits(root: Path, tmp_path: Path, columns: int,
         result("10:00:04", "toolu_1", wide), prompt("10:00:05", "sub", isSidechain=True, agentId="a1"),
         answer("10:00:06", text(wide), isSidechain=True, agentId="a1"),
     ])  # fmt: skip
-    command = (
-        f"stty cols {columns} rows 200; {sys.executable} -m eventlog --no-pager show {SESSION} {option} --root {root}"
-    )
-    done = subprocess.run(
-        ["script", "-qec", command, "/dev/null"], capture_output=True, text=True, timeout=60, check=True,
-        env={**os.environ, "NO_COLOR": "1"},
-    )  # fmt: skip
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", each) for each in done.stdout.splitlines()]
+    options = ["--no-pager", "show", SESSION, *filter(None, [option]), "--root", str(root)]
+    shown = in_terminal(*options, COLUMNS=str(columns), LINES="200", NO_COLOR="1")
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", each) for each in shown.splitlines()]
     assert len(lines) > 10
     assert max(map(cells.width, lines)) <= columns
 

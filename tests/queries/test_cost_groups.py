@@ -20,7 +20,7 @@ from tests.conftest import Run
 from tests.queries.calls import MILLION, call, price, recorded, utc
 from tests.queries.claude_sessions import answered, asked, store_of, tool
 from tests.queries.test_cost_cli import cells
-from tests.test_cli_habits import in_terminal
+from tests.terminals import in_terminal
 
 DAY = "2026-03-01"
 

@@ -23,7 +23,7 @@ from tests.queries.calls import MILLION, call, price, recorded
 from tests.queries.claude_sessions import answered, asked, result, store_of, tool
 from tests.queries.recordings import record
 from tests.queries.test_cost_cli import cells
-from tests.test_cli_habits import in_terminal
+from tests.terminals import in_terminal
 
 LOGIN, SHELF = "4ddad80c-1111-4111-8111-111111111111", "4ddad80c-2222-4111-8111-111111111111"
 OTHER = "9c000000-2222-4111-8111-111111111111"

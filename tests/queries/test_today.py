@@ -16,7 +16,7 @@ from tests.conftest import Run
 from tests.queries.calls import price, recorded
 from tests.queries.claude_sessions import answered, asked, result, store_of, tool
 from tests.queries.recordings import record
-from tests.test_cli_habits import in_terminal
+from tests.terminals import in_terminal
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 
