@@ -98,7 +98,7 @@ def _price_list() -> str | None:
 # -- statements ------------------------------------------------------------------------------
 
 # Small blocks: of its many tables most are small.
-ATTACH = f"ATTACH {{path}} AS snapshot (READ_WRITE, STORAGE_VERSION '{STORAGE_VERSION}', BLOCK_SIZE 16384)"
+ATTACH = f"ATTACH {{path}} AS snapshot (READ_WRITE, STORAGE_VERSION {literal(STORAGE_VERSION)}, BLOCK_SIZE 16384)"
 DETACH = "DETACH snapshot"
 COPY_TABLE = "CREATE TABLE snapshot.main.{name} AS SELECT * FROM {name}"
 COUNT_ROWS = "SELECT count(*) FROM snapshot.main.{name}"

@@ -52,7 +52,7 @@ def search(
         say(f"{undated} may match and {has} no time; without --since they are shown")
     words = printable(", ".join(result.words))
     if not result.hits and not context.as_json:
-        say(f"no event has all of: {words}")
+        say(f"nothing found for: {words}")
         return
     if result.any_word and not context.as_json:
         say(f"no event has all of: {words}; these have some of them, the best first")

@@ -73,7 +73,7 @@ def test_some_of_the_words_where_no_event_has_all(root: Path, run: Run) -> None:
     assert done.stderr == "no event has all of: shelf, lamp, tidy; these have some of them, the best first\n"
     assert done.stdout.splitlines()[1] == "  content: tidy the shelf"
     none = run("search", "lamp", "sofa")
-    assert (none.stdout, none.stderr) == ("", "no event has all of: lamp, sofa\n")
+    assert (none.stdout, none.stderr) == ("", "nothing found for: lamp, sofa\n")
     assert json.loads(run("search", "shelf", "lamp", "--json").stdout)["any_word"] is True
 
 
@@ -256,7 +256,7 @@ def test_the_command(root: Path, run: Run) -> None:
     assert ({hit["event_type"] for hit in whole["hits"]}, whole["matches"]) == ({"tool_call"}, 3)
     nothing = run("search", "nothing", "such")
     assert (nothing.returncode, nothing.stdout) == (0, "")
-    assert nothing.stderr == "no event has all of: nothing, such\n"
+    assert nothing.stderr == "nothing found for: nothing, such\n"
 
 
 def test_what_has_no_time_is_not_of_1970(root: Path, run: Run) -> None:
