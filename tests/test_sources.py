@@ -459,6 +459,14 @@ def test_selects_that_do_not_fit_are_refused(case: str, root: Path, monkeypatch:
         Indexer(root).catch_up()
 
 
+@pytest.mark.parametrize("source", [each for each in sources.all_sources() if sources.is_built_in(each)])
+def test_those_that_come_with_eventlog_would_not_be_refused(source: Source) -> None:
+    """When an index is made this is taken for granted, which saves most of the time of a small one."""
+    views = sources.load_views(source, SourceViews)
+    assert views is not None
+    reading.check_one(source, views)
+
+
 def test_what_is_no_source_is_refused_by_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that is not there, another object, and an error in the module."""
     for reference, message in (

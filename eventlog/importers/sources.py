@@ -144,6 +144,11 @@ def all_sources() -> list[Source]:
     return [*_installed().sources, *_registered]
 
 
+def is_built_in(source: Source) -> bool:
+    """Return whether a source comes with eventlog."""
+    return any(source is each for each in _built_in())
+
+
 def event_types() -> list[str]:
     """Return the event types of all sources."""
     return [event_type for source in all_sources() for event_type in source.event_types]
@@ -223,8 +228,13 @@ class _Installed(NamedTuple):
 
 
 @functools.cache
+def _built_in() -> tuple[Source, ...]:
+    return tuple(load(reference, Source) for reference in _BUILT_IN)
+
+
+@functools.cache
 def _installed() -> _Installed:
-    sources = [load(reference, Source) for reference in _BUILT_IN]
+    sources = list(_built_in())
     installed = _Installed((), {}, {})
     for point in sorted(_points(installed.left_out), key=lambda point: point.value):
         try:
