@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +15,7 @@ import eventlog as obs
 from eventlog.config import Config
 from eventlog.record import api
 from eventlog.record.recorder import Recorder
+from tests import warm
 
 settings.register_profile("tests", deadline=None, database=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("tests")
@@ -79,14 +78,7 @@ def run(root: Path) -> Run:
     def run_(*arguments: str, stdin: str | bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
         data = stdin.encode() if isinstance(stdin, str) else stdin
         env = {**os.environ, "EVENTLOG_DIR": str(root), **environment}
-        done: subprocess.CompletedProcess[Any] = subprocess.run(
-            [sys.executable, "-m", "eventlog", *arguments],
-            input=data,
-            env=env,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        done = warm.run(arguments, environment=env, stdin=data, timeout_s=60)
         return subprocess.CompletedProcess(
             done.args, done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode()
         )
