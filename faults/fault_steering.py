@@ -45,6 +45,7 @@ def _payload(event_type: str) -> dict[str, Any]:
         "alert_rule_set": {"name": "r", "kind": "sql", "sql": "SELECT 1", "channels": ["json://127.0.0.1:9/x"]},
         "alert_rule_removed": {"name": "own"},
         "alert_snoozed": {"name": "own", "until": "2999-01-01T00:00:00Z"},
+        "alert_acknowledged": {"name": "own", "firing_id": "00000000-0000-0000-0000-000000000000"},
     }
     return payloads.get(event_type, {})
 

@@ -57,6 +57,15 @@ class AlertSnoozed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     note: str | None = None
 
 
+@built_in("alert_acknowledged")
+class AlertAcknowledged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An operator has seen a firing."""
+
+    name: str
+    firing_id: str
+    note: str | None = None
+
+
 @built_in("alert_fired")
 class AlertFired(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The condition of a rule holds. `channels` are labels, without secrets, of those that it is to be delivered to."""
@@ -137,6 +146,7 @@ class AlertRuleRecovered(msgspec.Struct, frozen=True, kw_only=True, omit_default
 ALERT_TYPES = frozenset(
     {
         "alert_rule_set", "alert_rule_removed", "alert_rule_failed", "alert_rule_recovered", "alert_snoozed",
-        "alert_fired", "alert_resolved", "alert_delivered", "alert_delivery_failed", "alert_delivery_retried",
+        "alert_fired", "alert_acknowledged", "alert_resolved", "alert_delivered", "alert_delivery_failed",
+        "alert_delivery_retried",
     }
 )  # fmt: skip

@@ -47,6 +47,7 @@ WRITERS: dict[str, Role] = {
     "alert_rule_set": Role.OPERATOR,
     "alert_rule_removed": Role.OPERATOR,
     "alert_snoozed": Role.OPERATOR,
+    "alert_acknowledged": Role.OPERATOR,
     "alert_delivery_retried": Role.OPERATOR,
     "price_set": Role.OPERATOR,
     "retention_set": Role.OPERATOR,
@@ -66,6 +67,7 @@ _COMMANDS = {
     "alert_rule_set": "eventlog alerts add",
     "alert_rule_removed": "eventlog alerts rm",
     "alert_snoozed": "eventlog alerts snooze",
+    "alert_acknowledged": "eventlog alerts ack",
     "alert_delivery_retried": "eventlog alerts retry",
 }
 

@@ -65,6 +65,10 @@ WITH ends AS (
     SELECT workspace, {_field("firing_id", "UUID")} AS firing_id, min(timestamp) AS resolved,
            arg_min(payload ->> 'reason', {ORDER}) AS resolved_because
     FROM ({recorded("event_type = 'alert_resolved'")}) GROUP BY ALL
+), acknowledgements AS (
+    SELECT workspace, {_field("firing_id", "UUID")} AS firing_id, min(timestamp) AS acknowledged,
+           arg_max(payload ->> 'note', {ORDER}) AS acknowledged_note
+    FROM ({recorded("event_type = 'alert_acknowledged'")}) GROUP BY ALL
 )
 SELECT f.event_id AS firing_id, f.workspace, {_field("name", payload="f.payload")} AS name,
        {_field("severity", payload="f.payload")} AS severity, {_field("kind", payload="f.payload")} AS kind,
@@ -74,9 +78,11 @@ SELECT f.event_id AS firing_id, f.workspace, {_field("name", payload="f.payload"
        {_field("window_s", "DOUBLE", "f.payload")} AS window_s, {_field("agent", payload="f.payload")} AS agent,
        {_field("model", payload="f.payload")} AS model, {_field("summary", payload="f.payload")} AS summary,
        {_field("detail", payload="f.payload")} AS detail, {_field("rule_id", "UUID", "f.payload")} AS rule_id,
-       coalesce(TRY_CAST(f.payload -> 'channels' AS VARCHAR[]), []) AS channels
+       coalesce(TRY_CAST(f.payload -> 'channels' AS VARCHAR[]), []) AS channels,
+       acknowledged, acknowledged_note
 FROM (FROM event_rows WHERE event_type = 'alert_fired') f
 LEFT JOIN ends ON ends.workspace IS NOT DISTINCT FROM f.workspace AND ends.firing_id = f.event_id
+LEFT JOIN acknowledgements a ON a.workspace IS NOT DISTINCT FROM f.workspace AND a.firing_id = f.event_id
 """
 
 # Attempts count since the last retry by hand. What was not delivered before its rule was changed or removed is dropped:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from eventlog.errors import QueryFailed, WriteFailed
-from eventlog.format.alerts import AlertDeliveryRetried, AlertRuleRemoved, AlertRuleSet, AlertSnoozed
+from eventlog.format.alerts import AlertAcknowledged, AlertDeliveryRetried, AlertRuleRemoved, AlertRuleSet, AlertSnoozed
 from eventlog.format.timestamps import utc
 from eventlog.indexer.indexer import Indexer
 from eventlog.queries.access.reader import IndexReader
@@ -140,6 +140,29 @@ def snooze(
         rule = change.need(name, workspace)
         snoozed = AlertSnoozed(name=name, until=until.astimezone(UTC), note=note)
         change.journal.write(snoozed, workspace=workspace, at=change.time_after(rule))
+
+
+def acknowledge(
+    root: str | Path,
+    name: str,
+    *,
+    workspace: str | None = None,
+    note: str | None = None,
+    wait_s: float = WAIT_S,
+    now: datetime | None = None,
+) -> str | None:
+    """Record that an operator has seen the open firing of a rule; return its id, or None if nothing is open.
+
+    The rule is evaluated and its messages are delivered as before. Raises QueryFailed if there is no rule of that name,
+    AlertsBusy and IndexBusy past `wait_s`, and WriteFailed.
+    """
+    with _changing(root, wait_s, now) as change:
+        firing = change.need(name, workspace).standing.open
+        if firing is None:
+            return None
+        seen = AlertAcknowledged(name=name, firing_id=firing.firing_id, note=note)
+        change.journal.write(seen, workspace=workspace, at=max(change.now, firing.fired + _TICK))
+        return firing.firing_id
 
 
 DEAD_LETTERS = """

@@ -21,7 +21,8 @@ class RuleState(msgspec.Struct, frozen=True, kw_only=True):
 
     `since` is when the state began, None for ok and snoozed. `condition` is text: `cost over $5.00 in 1h`.
     `sql` is the query of a rule of that kind. `problem` says why it is failing. `channels` are labels without
-    secrets, such as `env:SLACK_URL`. `firings` counts those since the rule was set.
+    secrets, such as `env:SLACK_URL`. `firings` counts those since the rule was set. `acknowledged` is when an operator
+    said to have seen the firing that is open now.
     """
 
     workspace: str | None
@@ -38,6 +39,7 @@ class RuleState(msgspec.Struct, frozen=True, kw_only=True):
     set_at: datetime
     removed: datetime | None
     snoozed_until: datetime | None
+    acknowledged: datetime | None
     note: str | None
     sql: str | None
 
@@ -47,7 +49,8 @@ class Firing(msgspec.Struct, frozen=True, kw_only=True):
 
     `because` of a resolved one is cleared, changed or removed. `value` and `threshold` are decimal texts in the unit of
     the kind: USD, a share, ms, seconds of silence, or rows. `delivered`, `pending` and `dead` are the labels of the
-    channels that took the message, that will be tried, and that were given up on.
+    channels that took the message, that will be tried, and that were given up on. `acknowledged` is when an operator
+    said to have seen it, and `acknowledged_note` what else was said.
     """
 
     firing_id: str
@@ -65,6 +68,8 @@ class Firing(msgspec.Struct, frozen=True, kw_only=True):
     samples: int | None
     summary: str | None
     detail: str | None
+    acknowledged: datetime | None
+    acknowledged_note: str | None
     delivered: list[str]
     pending: list[str]
     dead: list[str]
@@ -126,6 +131,7 @@ def _rule_state(rule: rules.Rule, now: datetime) -> RuleState:
         set_at=rule.set_at,
         removed=rule.removed_at,
         snoozed_until=standing.snoozed_until if standing.is_snoozed(now) else None,
+        acknowledged=None if standing.open is None else standing.open.acknowledged,
         note=definition.note,
         sql=definition.sql,
     )
@@ -143,6 +149,7 @@ FIRINGS = """
            a.state, a.fired, a.resolved, a.resolved_because AS because,
            rtrim(rtrim(a.value::VARCHAR, '0'), '.') AS value,
            rtrim(rtrim(a.threshold::VARCHAR, '0'), '.') AS threshold, a.samples, a.summary, a.detail,
+           a.acknowledged, a.acknowledged_note,
            coalesce(d.delivered, []) AS delivered, coalesce(d.pending, []) AS pending, coalesce(d.dead, []) AS dead
     FROM alerts a LEFT JOIN deliveries d ON d.firing_id = a.firing_id AND d.workspace IS NOT DISTINCT FROM a.workspace
     ORDER BY a.fired DESC, a.firing_id DESC LIMIT $1

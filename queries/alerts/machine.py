@@ -21,6 +21,7 @@ class Open(msgspec.Struct, frozen=True):
     """A firing that is not over. `rule_id` is the rule as it was set when it fired; `fired` is UTC.
 
     `severity` and `summary` are those of its `alert_fired`; None where that has none, or is only being written.
+    `acknowledged` (UTC) is when an operator said to have seen it.
     """
 
     firing_id: str
@@ -28,6 +29,7 @@ class Open(msgspec.Struct, frozen=True):
     fired: datetime
     severity: str | None = None
     summary: str | None = None
+    acknowledged: datetime | None = None
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

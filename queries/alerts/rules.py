@@ -203,7 +203,7 @@ STANDINGS = """
     WITH open AS (
         SELECT workspace, name,
                arg_min({'firing_id': firing_id, 'rule_id': rule_id, 'fired': fired, 'severity': severity,
-                        'summary': summary}, (fired, firing_id)) AS firing
+                        'summary': summary, 'acknowledged': acknowledged}, (fired, firing_id)) AS firing
         FROM alerts WHERE state = 'open' GROUP BY ALL
     ), past AS (
         SELECT workspace, rule_id, max(fired) FILTER (fired <= $horizon) AS last_fired,
@@ -214,6 +214,7 @@ STANDINGS = """
            r.removed AS removed_at, r.snoozed_until, r.definition::VARCHAR AS definition, r.failing_because,
            r.failing_since, o.firing.firing_id::VARCHAR AS open_id, o.firing.rule_id::VARCHAR AS open_rule_id,
            o.firing.fired AS open_fired, o.firing.severity AS open_severity, o.firing.summary AS open_summary,
+           o.firing.acknowledged AS open_acknowledged,
            p.last_fired, p.last_resolved, coalesce(p.firings, 0) AS firings
     FROM alert_rules r
     LEFT JOIN open o ON o.workspace IS NOT DISTINCT FROM r.workspace AND o.name = r.name
@@ -246,7 +247,12 @@ def _rule(row: dict[str, Any]) -> Rule:
     open_firing = None
     if row["open_id"] is not None:
         open_firing = Open(
-            row["open_id"], row["open_rule_id"] or "", row["open_fired"], row["open_severity"], row["open_summary"]
+            row["open_id"],
+            row["open_rule_id"] or "",
+            row["open_fired"],
+            row["open_severity"],
+            row["open_summary"],
+            row["open_acknowledged"],
         )
     return Rule(
         **{name: row[name] for name in _SAME},

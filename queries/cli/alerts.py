@@ -43,7 +43,9 @@ _LIMIT = click.option(
 )
 _TO = "A webhook (https://…), an Apprise URL, or env:NAME for one in the environment; may be repeated."
 _LISTED_MAX = 1000
-_RULE_TYPES = ("alert_rule_set", "alert_rule_removed", "alert_snoozed", "alert_delivery_retried")
+_RULE_TYPES = (
+    "alert_rule_set", "alert_rule_removed", "alert_snoozed", "alert_acknowledged", "alert_delivery_retried",
+)  # fmt: skip
 
 
 class _Span(click.ParamType[float]):
@@ -208,13 +210,15 @@ def list_(context: Context, past: bool, dead: bool, removed: bool) -> None:
         _show(listed, _RULE, context)
 
 
-_RULE = ("name", "workspace", "severity", "state", "since", "condition", "sql", "channels", "problem")
+_RULE = ("name", "workspace", "severity", "state", "since", "acknowledged", "condition", "sql", "channels", "problem")
 _FIRING = (
     "fired",
     "severity",
     "state",
     "resolved",
     "because",
+    "acknowledged",
+    "acknowledged_note",
     "workspace",
     "summary",
     "detail",
@@ -283,6 +287,28 @@ def snooze(
     changes.snooze(existing_root(root), name, end, workspace=workspace, note=note)
     ended = end <= datetime.now(UTC)
     tell(f"{name}: not snoozed" if ended else f"{name}: snoozed until {timestamps.stamped(end, zone)}")
+
+
+@alerts.command()
+@click.argument("name", metavar="NAME")
+@click.option("--note", help="What was seen, or who sees to it.")
+@_WORKSPACE
+@root_option
+def ack(name: str, note: str | None, workspace: str | None, root: str | None) -> int:
+    """Acknowledge that a rule is firing: lists show that somebody has seen it.
+
+    All else goes on as before; `eventlog alerts snooze` silences a rule. The exit code is 1 if the rule is not firing.
+
+    \b
+    Example:
+      eventlog alerts ack spend --note "the nightly run; Anna looks at it"
+    """
+    firing_id = changes.acknowledge(existing_root(root), name, workspace=workspace, note=note)
+    if firing_id is None:
+        say(f"{name}: not firing; nothing to acknowledge")
+        return EXIT_FAILED
+    tell(f"{name}: acknowledged")
+    return 0
 
 
 @alerts.command()

@@ -45,6 +45,7 @@ PAYLOADS = {
     "alert_rule_set": {"name": "r", "kind": "cost", "threshold": "1"},
     "alert_rule_removed": {"name": "r"},
     "alert_snoozed": {"name": "r", "until": "2030-01-01T00:00:00Z"},
+    "alert_acknowledged": {"name": "r", "firing_id": "f"},
     "alert_delivery_retried": {"name": "r", "firing_id": str(ids.new_id(0)), "channel": "env:X"},
 }
 

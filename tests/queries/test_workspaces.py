@@ -260,7 +260,8 @@ def test_the_fence_is_looked_at_in_a_plan(store: ReadStore, monkeypatch: pytest.
     ("view", "event_type"),
     [("steps", "step"), ("llm_calls", "llm_call"), ("llm_calls", "claude_code"), ("tool_calls", "tool_call"),
      ("runs", "run_started"), ("runs", "run_finished"), ("note", "note"), ("alerts", "alert_fired"),
-     ("alerts", "alert_resolved"), ("alert_rules", "alert_snoozed"), ("quarantine", "import_rejected")],
+     ("alerts", "alert_resolved"), ("alert_rules", "alert_snoozed"), ("alerts", "alert_acknowledged"),
+     ("quarantine", "import_rejected")],
 )  # fmt: skip
 def test_views_of_a_type_scan_that_type_only(store: ReadStore, view: str, event_type: str) -> None:
     """Below the fence: otherwise they would read the payloads of all types."""

@@ -48,6 +48,10 @@ def test_the_way_of_an_alert_on_the_command_line(run: Run, root: Path, channel: 
     (past,) = json.loads(run("alerts", "list", "--history", "--json").stdout)
     assert (past["name"], past["state"], past["value"], past["delivered"]) == ("spend", "open", "7.25", ["env:HOOK"])
     assert run("alerts", "list", "--dead").stderr == "none\n"
+    assert run("alerts", "ack", "spend", "--note", "the nightly run").stdout == "spend: acknowledged\n"
+    assert "acknowledged" in run("alerts", "list").stdout
+    (past,) = json.loads(run("alerts", "list", "--history", "--json").stdout)
+    assert (past["state"], past["acknowledged_note"]) == ("open", "the nightly run")
     snoozed = run("alerts", "snooze", "spend", "--for", "2h")
     assert snoozed.stdout.startswith("spend: snoozed until 2")
     assert run("alerts", "check").returncode == 0
@@ -55,6 +59,8 @@ def test_the_way_of_an_alert_on_the_command_line(run: Run, root: Path, channel: 
     assert run("alerts", "check").returncode == 1
     assert run("alerts", "rm", "spend").stdout == "spend: removed\n"
     assert run("alerts", "check").stdout == "0 rules\n"
+    unknown = run("alerts", "ack", "spend")
+    assert (unknown.returncode, unknown.stderr) == (2, "error: there is no rule 'spend'; there is none\n")
     assert run("alerts", "list").stderr == "none\n"
     assert "removed" in run("alerts", "list", "--all").stdout
     history = run("alerts", "list", "--history", "--utc").stdout

@@ -15,7 +15,7 @@ import pytest
 import eventlog as obs
 from eventlog.errors import IndexFailed, QueryFailed, WriteFailed
 from eventlog.format import builtin
-from eventlog.format.alerts import AlertRuleSet
+from eventlog.format.alerts import AlertAcknowledged, AlertRuleSet
 from eventlog.indexer.index import index_file
 from eventlog.indexer.replay import replay
 from eventlog.queries.alerts import changes
@@ -127,6 +127,40 @@ def test_a_delivery_that_is_due_waits_for_the_end_of_a_snooze(root: Path, channe
     changes.snooze(root, "spend", at(100), now=at(1))
     assert checked(root, 60).deliveries == []
     assert [each.ok for each in checked(root, 100).deliveries] == [True]
+
+
+def test_a_firing_is_acknowledged_and_all_else_goes_on(root: Path, channel: Channel) -> None:
+    """The first time counts, and the last note; the next firing is one that nobody has seen."""
+    add(root, rule("spend", "cost", "1", window_s=60.0, channels=[channel.url]))
+    assert changes.acknowledge(root, "spend", now=at(-2)) is None
+    emit(root, (-1, call("2"), {}))
+    checked(root)
+    (before,) = ReadStore(root).alerts.list()
+    assert (before.acknowledged, before.acknowledged_note) == (None, None)
+    assert changes.acknowledge(root, "spend", now=at(1), note="looking") == before.firing_id
+    assert changes.acknowledge(root, "spend", now=at(2), note="found it") == before.firing_id
+    (seen,) = ReadStore(root).alerts.list()
+    assert (seen.acknowledged, seen.acknowledged_note, seen.state) == (at(1), "found it", "open")
+    assert [each.acknowledged for each in ReadStore(root).alerts.rules()] == [at(1)]
+    assert states(checked(root, 30)) == {"spend": "firing"}
+    assert [each.because for each in checked(root, 100).resolved] == ["cleared"]
+    emit(root, (119, call("2"), {}))
+    assert len(checked(root, 120).fired) == 1
+    assert [each.acknowledged for each in ReadStore(root).alerts.list()] == [None, at(1)]
+    assert [each.acknowledged for each in ReadStore(root).alerts.rules()] == [None]
+    with pytest.raises(QueryFailed, match="there is no rule 'other'; there are: spend"):
+        changes.acknowledge(root, "other")
+
+
+def test_nobody_acknowledges_the_firings_of_another_workspace(root: Path) -> None:
+    """Not even by their ids."""
+    add(root, rule("spend", "cost", "1"), workspace="theirs")
+    emit(root, (-1, call("2"), {"workspace": "theirs"}))
+    checked(root)
+    (firing,) = ReadStore(root).alerts.list()
+    emit(root, (1, AlertAcknowledged(name="spend", firing_id=firing.firing_id), {"workspace": "mine"}))
+    index(root)
+    assert [each.acknowledged for each in ReadStore(root).alerts.list()] == [None]
 
 
 def test_a_changed_rule_begins_anew(root: Path) -> None:
