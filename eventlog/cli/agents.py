@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +31,10 @@ _INTRODUCED_MAX_BYTES = 64 * 1024
 _SHOWN_BYTES = 4 * 1024 * 1024
 
 
+#: What runs beside an import: of a root, for as long as its `with` block does.
+Beside = Callable[[str], AbstractContextManager[None]]
+
+
 class Agent(NamedTuple):
     """A coding agent that was found on this machine: where it keeps its files, and which there are."""
 
@@ -39,13 +43,14 @@ class Agent(NamedTuple):
     paths: list[Path]
 
 
-def bring_in(settings: Config) -> bool:
+def bring_in(settings: Config, beside: Beside) -> bool:
     """Import what is new of the coding agents of this machine; return whether there was anything.
 
-    It says what went wrong, and raises nothing: the question is answered all the same.
+    Where there is much to import, that runs within `beside`. It says what went wrong, and raises nothing: the question
+    is answered all the same.
     """
     try:
-        done = _import(settings, list(agents_here()))
+        done = _import(settings, list(agents_here()), beside)
     except (EventlogError, OSError) as error:
         say(printable(f"note: what is new of coding agents was not imported: {error}"))
         return False
@@ -64,7 +69,7 @@ def agents_here() -> Iterator[Agent]:
             yield Agent(source, folders, paths)
 
 
-def _import(settings: Config, agents: Sequence[Agent]) -> Imported:
+def _import(settings: Config, agents: Sequence[Agent], beside: Beside) -> Imported:
     done = Imported()
     with ExitStack() as stack:
         waiting: list[tuple[Importer, Path]] = []
@@ -76,6 +81,8 @@ def _import(settings: Config, agents: Sequence[Agent]) -> Imported:
             _introduce(settings.root, agents)
         sizes = [_size(path) for _, path in waiting]
         total = sum(sizes)
+        if total >= _SHOWN_BYTES:
+            stack.enter_context(beside(settings.root))
         with progress_bar("importing") as progress:
             for (importer, path), read in zip(waiting, accumulate(sizes), strict=True):
                 done.add(importer.run(path))

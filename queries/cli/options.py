@@ -86,8 +86,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         if not self.agents or self.workspace is not None or not settings.wants_agents(is_watched=is_watched()):
             return False
         from eventlog.cli import agents  # loads what imports need, which takes longer than many questions
+        from eventlog.indexer.beside import indexing
 
-        return agents.bring_in(settings.config)
+        return agents.bring_in(settings.config, beside=indexing)
 
     def time(self, moment: datetime | None) -> str:
         """Return a time for a column, in the zone that was asked for; "" for None. `heading` names the zone."""
