@@ -14,6 +14,7 @@ import contextlib
 import functools
 import io
 import os
+import pickle
 import select
 import signal
 import socket
@@ -24,8 +25,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import msgspec
+from typing import NamedTuple
 
 PROJECT = Path(__file__).parent.parent
 #: What commands load when they need it.
@@ -49,7 +49,7 @@ _STARTING = ("PYTHON", "LC_", "LANG")
 _REQUEST_MAX_BYTES = 1 << 20
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(NamedTuple):
     """A command: its arguments, and where it runs."""
 
     arguments: Sequence[str]
@@ -107,7 +107,7 @@ class Process:
 
     def __init__(self, request: Request, stdin: int, stdout: int, stderr: int) -> None:
         self._reader, writer = os.pipe()
-        data = msgspec.msgpack.encode(request)
+        data = pickle.dumps(request)  # names may have bytes that are no text
         assert len(data) <= _REQUEST_MAX_BYTES
         with _one_at_a_time:
             socket.send_fds(_server(), [len(data).to_bytes(8, "big")], [stdin, stdout, stderr, writer])
@@ -165,7 +165,8 @@ def _serve(server: socket.socket) -> Request:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             server.close()
             _mind(fds)
-            return msgspec.msgpack.decode(data, type=Request)
+            request: Request = pickle.loads(data)
+            return request
         for fd in fds:
             os.close(fd)
 

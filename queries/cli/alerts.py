@@ -295,9 +295,10 @@ def snooze(
 @_WORKSPACE
 @root_option
 def ack(name: str, note: str | None, workspace: str | None, root: str | None) -> int:
-    """Acknowledge that a rule is firing: lists show that somebody has seen it.
+    """Say that somebody has seen that a rule is firing.
 
-    All else goes on as before; `eventlog alerts snooze` silences a rule. The exit code is 1 if the rule is not firing.
+    Lists show it from then on, and all else goes on as before; `eventlog alerts snooze` silences a rule. The exit code
+    is 1 if the rule is not firing.
 
     \b
     Example:

@@ -141,7 +141,7 @@ def _price(event: PriceEvent) -> SetPrice:
         provider=None if price_set.provider_name is None else price_set.provider_name.casefold(),
         service_tier=tier,
         inference_geo=geo,
-        effective_from=event.timestamp if price_set.effective_from is None else naive_utc(price_set.effective_from),
+        effective_from=naive_utc(event.timestamp if price_set.effective_from is None else price_set.effective_from),
         effective_until=None if price_set.effective_until is None else naive_utc(price_set.effective_until),
         rate=rates.rate_of(
             by_kind,

@@ -183,14 +183,14 @@ def test_the_same_id_with_other_content_is_a_conflict(root: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_the_index_does_not_depend_on_the_order_in_which_lines_were_found(tmp_path: Path, seed: int) -> None:
     """Redeliveries and conflicts spread over segments that appear in any order: always what a replay gives."""
     random_ = random.Random(seed)
     variants = [line(n, payload={"v": v}) for n in range(4) for v in range(3)]
     segments = {name(i): [random_.choice(variants) for _ in range(random_.randint(1, 5))] for i in range(6)}
     found = set()
-    for k, order in enumerate(itertools.islice(itertools.permutations(segments), 0, 720, 180)):
+    for k, order in enumerate(itertools.islice(itertools.permutations(segments), 0, 720, 240)):
         root = tmp_path / str(k)
         for each in order:
             segment(root, *segments[each], name=each)

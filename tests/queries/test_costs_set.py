@@ -108,6 +108,19 @@ def test_a_correction_that_comes_later_changes_the_past(root: Path) -> None:
     assert ReadStore(root).sql("SELECT cost_usd FROM llm_costs").rows == [(Decimal(4),)]
 
 
+def test_a_price_that_says_no_time_holds_from_when_it_was_set(root: Path) -> None:
+    """Beside one that says a time, and in what calls would have cost at another time."""
+    event = {"model": "m", "input_usd_per_mtok": "2"}
+    segment(root, line(0, "price_set", payload=event, timestamp="2026-01-01T00:00:00.000000Z"), event_type="price_set")
+    early = {"model": "m", "input_usd_per_mtok": "3", "effective_from": "2025-01-01T00:00:00Z"}
+    segment(root, line(1, "price_set", payload=early, timestamp="2026-01-01T00:00:01.000000Z"), event_type="price_set")
+    read = store(root, call("2025-06-01", "m", MILLION), call("2026-06-01", "m", MILLION))
+    assert read.costs().total.cost_usd == 3 + 2
+    assert read.recomputed_costs(utc("2026-06-01")).total.new_usd == 2 + 2
+    assert read.recomputed_costs(utc("2025-06-01")).total.new_usd == 3 + 3
+    assert len(read.prices_in_use()[0]) == 2
+
+
 WRONG: dict[str, dict[str, Any]] = {
     "negative": {"input_usd_per_mtok": "-1"},
     "nan": {"input_usd_per_mtok": "NaN"},

@@ -30,10 +30,19 @@ from tests.indexer.support import digest_of, index, line, segment
 from tests.queries.forty import START, forty_events
 
 
+@pytest.fixture(scope="module")
+def forty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 events of two types, one every ten minutes, two at each moment: made once, and copied."""
+    root = tmp_path_factory.mktemp("forty") / "root"
+    forty_events(root)
+    return root
+
+
 @pytest.fixture
-def store(root: Path) -> ReadStore:
-    """40 events of two types, one every ten minutes, two at each moment."""
-    return forty_events(root)
+def store(root: Path, forty: Path) -> ReadStore:
+    """The forty events, in a root of this test's own."""
+    shutil.copytree(forty, root)
+    return ReadStore(root)
 
 
 def ns(store: ReadStore, **options: Any) -> list[int]:

@@ -77,7 +77,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def store(shared: Path) -> ReadStore:
     # That it may be ended saves a process for each query.
     return ReadStore(shared, workspace="mine", on_stuck=lambda _: None)
