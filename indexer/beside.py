@@ -1,65 +1,50 @@
-"""Indexing beside an import: a process of its own indexes what is appended while more is read.
+"""Indexing beside an import: a thread indexes what is appended while more is read.
 
-    import ──lines──→ log ──→ this process ──→ index
-      └──────────── the end of its input: stop ──↑
+    import ──lines──→ log ──→ thread ──→ index
+      └──────── it is done: the rest ──↑
 
-Importing is Python and indexing is DuckDB, so on two cores both take hardly longer than one of them.
+Importing is Python's work and indexing mostly DuckDB's, which lets go of the interpreter meanwhile, so on two cores
+both take hardly longer than one of them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import select
-import subprocess
-import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
 
 import duckdb
 
 from eventlog.errors import EventlogError
-from eventlog.indexer.indexer import Indexer
+from eventlog.process import threads
 
 #: Pause between two batches: a commit takes some tens of milliseconds, however little it has.
-_PAUSE_S = 0.25
-#: How long to wait for a batch that has begun; the process is killed then, and the batch begun anew.
-_END_S = 60.0
+_PAUSE_S = 0.2
 
 
 @contextmanager
 def indexing(root: str) -> Iterator[None]:
-    """Have a process index a root for as long as the `with` block runs; what it leaves is for the next `catch_up`.
+    """Index a root in a thread for as long as the `with` block runs, and what is left when it ends.
 
     Whatever goes wrong there is not said: the next `catch_up` meets it as well.
     """
-    command = [sys.executable, "-P", "-c", "from eventlog.indexer.beside import main; main()", root]
-    path = os.pathsep.join(part for part in sys.path if part)
-    try:
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-    except OSError:  # no more processes
-        yield
-        return
+    done = threading.Event()
+    thread = threading.Thread(target=_index, args=(root, done), name="eventlog-beside", daemon=True)
+    is_started = threads.start(thread)
     try:
         yield
     finally:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.communicate(timeout=_END_S)
-        child.kill()
-        child.wait()
+        done.set()
+        if is_started:
+            thread.join()
 
 
-def main() -> NoReturn:
-    """Index until the input ends, or indexing fails."""
-    indexer = Indexer(sys.argv[1], say=lambda _: None)
-    with contextlib.suppress(EventlogError, OSError, duckdb.Error, KeyboardInterrupt):
-        while not select.select([0], [], [], _PAUSE_S)[0]:
+def _index(root: str, done: threading.Event) -> None:
+    from eventlog.indexer.indexer import Indexer  # noqa: PLC0415 - beside the import, too
+
+    indexer = Indexer(root, say=lambda _: None)
+    with contextlib.suppress(EventlogError, OSError, duckdb.Error):
+        while not done.wait(_PAUSE_S):
             indexer.catch_up()
-    os._exit(0)
+        indexer.catch_up()

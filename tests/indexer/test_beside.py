@@ -1,17 +1,18 @@
-"""An index that is made beside an import, by a process of its own."""
+"""An index that is made beside an import, by a thread."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from eventlog.cli import agents
+from eventlog.errors import IndexFailed
 from eventlog.indexer import beside
+from eventlog.indexer.index.index_file import index_path
 from eventlog.indexer.replay import replay
 from tests import warm
 from tests.conftest import PROJECT
@@ -21,54 +22,36 @@ COUNT = "SELECT count(*) FROM events"
 
 
 def test_what_is_appended_is_indexed_meanwhile(root: Path) -> None:
-    """Again and again, and not once the block is left."""
+    """Again and again, to the end of the block."""
     segment(root, line(1))
     with beside.indexing(str(root)):
         wait_for(root, COUNT, [(1,)])
         segment(root, line(2), line(3))
         wait_for(root, COUNT, [(3,)])
-    segment(root, line(4))
-    assert index(root) == []
+        segment(root, line(4))
     assert rows(root, COUNT) == [(4,)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_process_that_is_killed_does_no_harm(
-    number: signal.Signals, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The next to catch up does what it left."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    class Seen(subprocess.Popen[bytes]):
-        def __init__(self, *arguments: object, **options: object) -> None:
-            super().__init__(*arguments, **options)  # type: ignore[call-overload]  # as they came
-            started.append(self)
-
-    monkeypatch.setattr(subprocess, "Popen", Seen)
-    segment(root, *map(line, range(1000)))
-    with beside.indexing(str(root)):
-        (child,) = started
-        child.send_signal(number)
-        child.wait(10)
-        segment(root, line(1000))
-    index(root)
-    assert rows(root, COUNT) == [(1001,)]
-    assert digest_of(root) == replay(root).digest
-
-
-def test_it_ends_with_its_parent(root: Path) -> None:
-    """However that ends."""
+def test_what_goes_wrong_is_left_to_the_next(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not said twice."""
     segment(root, line(1))
-    reader, writer = os.pipe()
-    if (parent := os.fork()) == 0:
-        os.dup2(writer, 2)
+    index_path(root).mkdir()
+    with beside.indexing(str(root)):
+        segment(root, line(2))
+    with pytest.raises(IndexFailed):
+        index(root)
+    index_path(root).rmdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", _no_more_threads)
         with beside.indexing(str(root)):
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.close(writer)
-    os.waitpid(parent, 0)
-    os.close(reader)
-    index(root)  # it has let go of the index
-    assert rows(root, COUNT) == [(1,)]
+            pass
+    assert not index_path(root).exists()
+    index(root)
+    assert rows(root, COUNT) == [(2,)]
+
+
+def _no_more_threads(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_a_first_answer_over_many_sessions_is_that_of_a_second_one() -> None:
