@@ -24,6 +24,8 @@ PROJECT = Path(__file__).parent.parent
 REAL_DATA = PROJECT.parent / "shared" / "data"
 
 
+# Where it is set, each process that a test starts would compile eventlog anew: twice the time of `import eventlog`.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as under nohup; children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
