@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from eventlog.cli import agents
-from eventlog.cli.main import resolved, tell
+from eventlog.cli.main import existing_root, resolved, tell
 from eventlog.cli.text import counted, printable
 from eventlog.config import Mode, Resolved
 from eventlog.errors import EventlogError
@@ -39,12 +39,17 @@ All commands: eventlog --help"""
 
 
 def home() -> None:
-    """Print what is recorded in the root of the settings, and which commands show it; or how to begin."""
+    """Print what is recorded in the root of the settings, and which commands show it; or how to begin.
+
+    Raises ConfigError where the root is no folder.
+    """
     settings = resolved(None)
     root = settings.config.root
     if settings.config.mode is Mode.OFF:
         tell(f"eventlog is turned off ({_off(settings)}): nothing is recorded.\n\nAll commands: eventlog --help")
         return
+    if os.path.exists(root) and not os.path.isdir(root):
+        existing_root(None)  # says so
     try:
         segments = layout.list_log(root).segments
     except OSError as error:

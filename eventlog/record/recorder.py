@@ -368,6 +368,8 @@ class Recorder:
             return
         try:
             self._schema_log.ensure(registered)
+        except WriteFailed:
+            return  # the event that follows meets the same, and what is said of that counts it
         except Exception as error:  # noqa: BLE001 - the event itself is written, even while nothing can be imported
             reason = message_of(error)
             self._report(f"the schema of {registered.name} was not logged, the next emit tries again: {reason}")

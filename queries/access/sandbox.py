@@ -33,6 +33,7 @@ import msgspec
 
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.format import envelope
+from eventlog.indexer.sql import literal
 from eventlog.queries.access.confinement import QUERIES, path_of
 from eventlog.queries.access.functions import FUNCTIONS, OF_THE_DATABASE, TABLE_FUNCTIONS, TAME
 
@@ -257,7 +258,10 @@ def _no_events(match: re.Match[str]) -> str:
         envelope.check_event_type(name)
     except InvalidEvent:
         return f"there is no table or view {name}; try: SHOW TABLES{then}"
-    return f"no events of type {name} are indexed, and no other table has this name; try: SHOW TABLES{then}"
+    return (
+        f"there is no table or view {name}; events whose type has no schema are in events alone, try: "
+        f"FROM events WHERE event_type = {literal(name)}; all tables: SHOW TABLES{then}"
+    )
 
 
 def _start(timer: threading.Timer) -> None:

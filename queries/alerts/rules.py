@@ -191,10 +191,10 @@ def value_text(kind: str, value: Decimal | None) -> str:
 
 def summary(rule: AlertRuleSet, value: Decimal | None) -> str:
     """Return the headline of a firing, such as `spend: $7.25; cost over $5.00 in 1h`."""
-    text = value_text(rule.kind, value)
     if rule.kind == "heartbeat":
-        return f"{rule.name}: {condition(rule)}" + (f"; the last was {text} ago" if text else "")
-    return f"{rule.name}: {text}; {condition(rule)}"
+        last = "" if value is None else f"; the last was {units.duration(float(value) * 1000)} ago"
+        return f"{rule.name}: {condition(rule)}{last}"
+    return f"{rule.name}: {value_text(rule.kind, value)}; {condition(rule)}"
 
 
 # -- standings -----------------------------------------------------------------------------

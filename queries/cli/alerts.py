@@ -210,7 +210,10 @@ def list_(context: Context, past: bool, dead: bool, removed: bool) -> None:
         _show(listed, _RULE, context)
 
 
-_RULE = ("name", "workspace", "severity", "state", "since", "acknowledged", "condition", "sql", "channels", "problem")
+_RULE = (
+    "name", "workspace", "severity", "state", "since", "acknowledged", "snoozed_until", "condition", "sql", "channels",
+    "problem",
+)  # fmt: skip
 _FIRING = (
     "fired",
     "severity",

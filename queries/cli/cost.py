@@ -14,7 +14,7 @@ from typing import Any
 import click
 import msgspec
 
-from eventlog.cli.main import Group, configured, say, tell_json
+from eventlog.cli.main import Group, configured, say, tell_json, with_root
 from eventlog.cli.text import counted, percent, printable
 from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
@@ -329,7 +329,7 @@ def _advice(unpriced: Unpriced, context: Context) -> Iterator[str]:
         "web_search_usd": "…" if unpriced.web_searches else None,
     }
     text = msgspec.json.encode({name: value for name, value in price.items() if value}).decode()
-    yield f"    → eventlog emit price_set {shlex.quote(printable(text))}"
+    yield f"    → {with_root(f'eventlog emit price_set {shlex.quote(printable(text))}')}"
 
 
 # -- recompute, prices ---------------------------------------------------------------------

@@ -37,6 +37,7 @@ from eventlog.cli.times import moment, zone_of, zone_options
 from eventlog.cli.times import since_option as since_option  # noqa: PLC0414 - the options of all commands that read
 from eventlog.cli.times import until_option as until_option  # noqa: PLC0414
 from eventlog.config import Resolved
+from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
 from eventlog.format.envelope import AUDIT_LEVELS
 from eventlog.queries.access.selection import Format
@@ -245,6 +246,9 @@ def reading(
             shared: dict[str, Any] = {"as_json": False, "zone": zone, "agents": agents}
             shared |= {name: given.pop(name) for name in Context.__struct_fields__ if name in given}
             given |= {name: when(given[name], zone) for name in _MOMENTS if name in given}
+            since, until = given.get("since"), given.get("until")
+            if since is not None and until is not None and since >= until:
+                raise QueryFailed("--since is not before --until, so nothing is between them; exchange the two")
             return command(Context(**shared), *arguments, **given)
 
         decorated: Callable[..., R] = _workspace_option(_wait_option(_no_index_option(root_option(run))))

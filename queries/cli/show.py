@@ -11,6 +11,7 @@ from uuid import UUID
 import click
 import msgspec
 
+from eventlog.cli.main import with_root
 from eventlog.cli.text import counted, harmless_json, printable
 from eventlog.errors import QueryFailed
 from eventlog.format import payloads, timestamps
@@ -136,9 +137,8 @@ def _conversation_lines(conversation: Conversation, context: Context, *, whole: 
     yield from talk.lines(conversation, width=width, whole=whole, time=context.time)
     yield from _run_lines(conversation.runs, "sub-run" if conversation.kind == "run" else "run", width)
     if not whole:
-        share = f"eventlog export conversation {conversation.id}"
-        hint = f"whole texts: --verbose; over time: --view waterfall; to share: {share}"
-        yield click.style(_fitted(hint, width), dim=True)
+        yield click.style(_fitted("whole texts: --verbose; over time: --view waterfall; to share:", width), dim=True)
+        yield click.style(_fitted(with_root(f"eventlog export conversation {conversation.id}"), width), dim=True)
 
 
 def _head_lines(head: list[tuple[str, str]], width: int | None) -> Iterator[str]:

@@ -272,6 +272,8 @@ def _first_prompt(connection: duckdb.DuckDBPyConnection, root: Path, a: Scope, b
         if first is None:
             return None
         call, (id_a, text_a), (id_b, text_b) = first
+    if not text_a and not text_b:  # calls without prompts, of which one run has more
+        return None
     at = first_difference(text_a, text_b)
     return Prompt(call=call, at=at, a=around(text_a, at), b=around(text_b, at), a_event_id=id_a, b_event_id=id_b)
 

@@ -202,3 +202,18 @@ def test_a_forked_child_tells_only_of_its_own_losses(root: Path, disk: Full) -> 
     disk.full = False
     obs.shutdown()
     assert [report["count"] for report in told(root)] == [1]
+
+
+def test_the_first_thing_said_of_a_root_that_is_none_counts_the_event(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not that its schema was not logged: nothing is recorded at all."""
+    path = tmp_path / "afile"
+    path.touch()
+    obs.configure(root=path)
+    with caplog.at_level(logging.WARNING), obs.run("nightly"):
+        pass
+    said = caplog.messages[0]
+    assert "schema" not in said
+    assert "1 lost" in said
+    assert str(path) in said

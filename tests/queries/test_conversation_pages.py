@@ -203,7 +203,8 @@ def test_a_conversation_in_short(root: Path, run: Run) -> None:
         "note: API Error",
         "",
         "3 model calls, 3 tool calls (1 failed), 3.6k → 561 tokens, $0.0184",
-        "whole texts: --verbose; over time: --view waterfall; to share: eventlog export conversation main",
+        "whole texts: --verbose; over time: --view waterfall; to share:",
+        "eventlog export conversation main",
     ]
 
 

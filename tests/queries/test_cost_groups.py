@@ -245,6 +245,10 @@ def test_blocks_in_a_terminal(root: Path, run: Run) -> None:
     assert len(cells(active)) == 2
     assert " left: $1.00 in 1 call\n" in active
     assert " an hour, " in active
+    recorded(root, call(now.isoformat(), "of-nobody", 1))
+    unpriced = run("cost", "blocks", "--active").stdout
+    assert "$1.00+" in unpriced
+    assert " left: $1.00+ in 2 calls, 1 of them without a price\n" in unpriced
     assert len(json.loads(run("cost", "blocks", "--source", "llm_call", "--json").stdout)) == 2
     none = run("cost", "blocks", "--source", "claude-code")
     assert (none.stdout, none.stderr) == (

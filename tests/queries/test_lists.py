@@ -212,7 +212,8 @@ def test_a_type_that_nobody_recorded(root: Path, name: str) -> None:
     with pytest.raises(QueryFailed) as caught:
         ReadStore(root).sql(f"SELECT * FROM {name}")
     said = str(caught.value)
-    assert said.startswith(f"no events of type {name} are indexed, and no other table has this name; try: SHOW TABLES")
+    assert said.startswith(f"there is no table or view {name}; events whose type has no schema are in events alone")
+    assert f"FROM events WHERE event_type = '{name}'" in said
     assert not re.search(r"Did you mean|pg_[a-w]|duckdb_", said)
     with pytest.raises(QueryFailed, match=r'Did you mean "(notes?|runs)"'):
         ReadStore(root).sql("SELECT * FROM runz")
@@ -259,3 +260,23 @@ def test_the_cookbook_answers_about_sessions(root: Path, tmp_path: Path) -> None
     ])  # fmt: skip
     assert [number for number, _ in QUESTIONS] == ["S1", "S2", "S3", "S4", "S5", "S6"]
     assert [number for number, query in QUESTIONS if not store.sql(query).rows] == ["S1"]
+
+
+def test_nothing_lies_between_an_end_and_a_beginning(root: Path, run: Run) -> None:
+    """It is a mistake, and no empty answer."""
+    record(root, (datetime(2026, 3, 1, tzinfo=UTC), "note", {}))
+    done = run("cost", "--since", "2026-03-01", "--until", "2026-02-01")
+    assert done.returncode == 2
+    assert "--since is not before --until" in done.stderr
+
+
+def test_hints_name_the_root_that_was_asked(root: Path, run: Run) -> None:
+    """What is typed as it stands does not go to another log."""
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+    record(
+        root, (at, builtin.LlmCall(request_model="acme-local-7b", output_tokens=5), {"session_id": "s"}),
+        (at, builtin.Message(role="user", content="hello"), {"session_id": "s"}),
+    )  # fmt: skip
+    shown = run("cost", "--root", str(root)).stdout
+    assert f"→ eventlog emit --root {root} price_set" in shown
+    assert f"eventlog export conversation --root {root} s" in run("show", "s", "--root", str(root)).stdout
