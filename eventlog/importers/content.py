@@ -113,12 +113,27 @@ class Content:
             return False
         return position.tail is None or fingerprint(before) == position.tail
 
+    def still_continues(self, position: Position) -> bool:
+        """Say whether lines that were just read behind a position are of its content.
+
+        A log that is copied and cut off begins anew in the same file: what is read of it then may be of either.
+        """
+        if self.compressed:
+            return self._is_in_its_place()
+        return not self.can_be_read_again or self.continues(position)
+
+    def _is_in_its_place(self) -> bool:
+        """Say whether the file is still there under its name: what is compressed is opened by it again and again."""
+        return file_of(self.path) == self.file
+
     def recognise_in(self, position: Position) -> None:
-        """Note in a position the first bytes by which the content is known again."""
+        """Note in a position the first bytes by which the content is known again, unless they have changed."""
         if position.head_bytes < COMPARED_BYTES:
             with contextlib.suppress(ImportFailed):  # a damaged archive; its import says so
                 head = self.beginning()
-                position.head_bytes, position.head = len(head), fingerprint(head)
+                known = head[: position.head_bytes]
+                if not known or fingerprint(known) == position.head:
+                    position.head_bytes, position.head = len(head), fingerprint(head)
 
     def begins_with(self, other: Content) -> bool:
         """Say whether all of some other content is at the beginning of this one. Raises ImportFailed."""
@@ -136,7 +151,12 @@ class Content:
                 return os.pread(self._file.fileno(), size, offset)
             with open_source(self.path) as file:
                 skip(file, offset)
-                return file.read(size)
+                found = file.read(size)
+            if not self._is_in_its_place():
+                raise ImportFailed(f"{self.path}: another file has taken its name meanwhile; the next import goes on")
+            return found
+        except ImportFailed:
+            raise
         except Exception as error:
             if not compression.is_damage(error):
                 raise

@@ -10,6 +10,8 @@ is not appended again (eventlog.importers.positions).
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -35,6 +37,8 @@ from eventlog.importers.sources import Format
 from eventlog.record.recorder import Recorder
 
 _BATCH_BYTES = 1024 * 1024
+#: How often it is looked again at a log that is cut off meanwhile.
+_DECISIONS_MAX = 20
 #: How often a followed source that grows gets a checkpoint.
 _CHECKPOINT_S = 60.0
 
@@ -79,6 +83,10 @@ class Imported(msgspec.Struct):
         self.reason = self.reason or reason
 
 
+class _BegunAnew(Exception):
+    """A log was cut off while it was looked for what stands beside it: what was found is of two moments."""
+
+
 class Importer:
     """Imports sources of one format through one recorder, which should be strict, and of the maintenance role.
 
@@ -91,7 +99,7 @@ class Importer:
         self._recorder = recorder
         self._format = format_
         root = recorder.config.root
-        self._positions = Positions(root, format_.key, checkpoints.read(root, format_.key))
+        self._positions = Positions(root, format_.key, functools.partial(checkpoints.read, root, format_.key))
         #: When the sources that have no checkpoint of where they are got their last one, by their ids.
         self._unlogged: dict[int, float] = {}
         self._followed = Followed()
@@ -186,14 +194,27 @@ class Importer:
 
     def _parts(self, content: Content, *, replaced: bool) -> list[Part]:
         """Return what is to be read for a file, with the positions from which on."""
+        for _ in range(_DECISIONS_MAX):
+            with contextlib.suppress(_BegunAnew), self._positions.step():
+                return self._decided(content, replaced=replaced)
+        raise ImportFailed(f"{content.path}: begins anew each time it is looked at; try again later")
+
+    def _decided(self, content: Content, *, replaced: bool) -> list[Part]:
+        """Return what `_parts` does. Raises _BegunAnew, and then nothing of it may be kept."""
+        beginning = b"" if content.compressed else content.beginning()
         base = self._format.source_name(content.path)
-        with self._positions.step():
-            # Formats that were written for an earlier version do not say it.
-            if getattr(self._format, "rotates", False):
-                parts = list(parts_of_log(content, base, self._positions, replaced=replaced))
-            else:
-                parts = list(parts_of_session(content, base, self._positions))
-            return [self._begun(part) for part in parts]
+        # Formats that were written for an earlier version do not say it.
+        if getattr(self._format, "rotates", False):
+            parts = list(parts_of_log(content, base, self._positions, replaced=replaced))
+        else:
+            parts = list(parts_of_session(content, base, self._positions))
+        begun = [self._begun(part) for part in parts]
+        if beginning and not content.beginning().startswith(beginning):
+            for part in begun:
+                if part.content is not content:
+                    part.content.close()
+            raise _BegunAnew
+        return begun
 
     def _begun(self, part: Part) -> Part:
         """Note that lines are appended from now on; return the part with the moment of an import that was cut off."""
@@ -223,6 +244,8 @@ class Importer:
                 if position.offset != reading.offset and part.content.can_be_read_again:
                     reading, lines = Reading(part.content, position.offset), None  # another import went on with it
                     continue
+                if not part.content.still_continues(position):
+                    break  # as if killed here: the next import looks for what stood there
                 if position.begun_ns is None:  # and ended
                     position.begun_ns = time.time_ns()
                     self._positions.save(position)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +21,9 @@ from eventlog.importers.positions import Count, Position, Positions, digest_of
 from eventlog.importers.records import split_records
 
 _FAMILY_MAX = 200
+#: How often, and how many seconds apart, a log is looked for that does not stand where it was: to rename all
+#: generations of one takes milliseconds.
+_LOOKS, _LOOK_S = 3, 0.03
 #: Of how many records of a file it is asked whether they are known, to tell an edited file from a new log.
 _COMPARED_RECORDS = 100
 
@@ -79,11 +83,15 @@ def _parts_of_log(content: Content, base: str, positions: Positions, *, replaced
                 yield Part(content, _found(position, content, base))
                 return
         former = _copied(newest, content, positions) if here else None
+    is_edited = former is None and not _is_shorter(content, newest, replaced=replaced)
+    is_edited = is_edited and _is_mostly_known(content, newest, positions)
+    if former is None and here and not is_edited and newest.offset > 0:
+        former = _being_renamed(newest, content, positions)
     if former is not None:
         yield Part(former, _found(newest, former, newest.base))
         for between in _between(former, newest, content, positions):
             yield Part(between, positions.add(_new(between, base, positions.next_name(base))))
-    elif not _is_shorter(content, newest, replaced=replaced) and _is_mostly_known(content, newest, positions):
+    elif is_edited:
         yield Part(content, _found(newest, content, base), again=True)
         return
     yield Part(content, positions.add(_new(content, base, positions.next_name(base))))
@@ -141,6 +149,16 @@ def _copied(position: Position, content: Content, positions: Positions, *, is_ot
         if has_gone_on and not _is_another(found, position, positions):
             return found
         found.close()
+    return None
+
+
+def _being_renamed(position: Position, content: Content, positions: Positions) -> Content | None:
+    """Return what `_renamed` or `_copied` find a moment later: a listing may miss a file that is being renamed."""
+    for _ in range(_LOOKS):
+        time.sleep(_LOOK_S)
+        found = _renamed(position, content) or _copied(position, content, positions)
+        if found is not None:
+            return found
     return None
 
 

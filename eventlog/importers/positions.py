@@ -18,7 +18,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +112,18 @@ _UPDATE = f"UPDATE sources SET {', '.join(f'{field} = ?' for field in _SAVED)} W
 class Positions:
     """The positions of the sources of one format in one root."""
 
-    def __init__(self, root: str | Path, format_key: str, checkpoints: Iterable[Position]) -> None:
-        """Open the file, or make one. `checkpoints` are what the log says, oldest first.
+    def __init__(self, root: str | Path, format_key: str, checkpoints: Callable[[], Iterable[Position]]) -> None:
+        """Open the file, or make one. `checkpoints` reads what the log says, oldest first.
 
-        Raises ImportFailed where it can be neither read nor made.
+        It is called while no other import makes a step: what one has logged since would else be taken for lost, and its
+        lines read again. Raises ImportFailed where the file can be neither read nor made.
         """
         self._path = Path(root) / FILE_NAME
         self._open()
         with self.step():
             self._connection.execute("INSERT OR IGNORE INTO formats (key) VALUES (?)", [format_key])
             ((self._format,),) = self._connection.execute("SELECT id FROM formats WHERE key = ?", [format_key])
-            self._agree_with(list(checkpoints))
+            self._agree_with(list(checkpoints()))
 
     def close(self) -> None:
         """Close the file."""
