@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 from bench import real, sessions
-from bench.case import Bench, Claim, Measurement, Side, case, compare
+from bench.case import Bench, Claim, Measurement, Side, Skipped, case, compare
 from bench.case_replay import beside_read_json
 from bench.data import log_bytes
 from bench.figures import in_words
@@ -28,24 +28,36 @@ def replay_real(bench: Bench) -> Iterator[Measurement]:
         yield compare(name, taken["ours"], taken["duckdb"], note=in_words(log_bytes(root), "B"))
 
 
-@case(Claim(name="time", what="import and index Claude Code sessions", against="agentsview sync", limit=0.5))
-def import_claude_code(bench: Bench) -> Iterator[Measurement]:
-    """From nothing: `eventlog import claude-code` and then `eventlog index`, against agentsview, with an
-    empty home and data folder, the same sessions, no daemon (its own advice for a single run), no telemetry, and
-    without the Python wrapper around its Go program."""
+@case(
+    Claim(name="time", what="eventlog cost, the first time", against="agentsview sync", limit=0.6),
+    Claim(name="ccusage", what="eventlog cost, the first time", against="ccusage daily --offline", limit=5.3),
+)
+def first_answer(bench: Bench) -> Iterator[Measurement]:
+    """From nothing: one command imports all sessions, indexes them and sums up their costs; with an empty home but for
+    the sessions. Against agentsview, which then has its database of the same sessions, with no daemon (its own advice
+    for a single run), no telemetry, and without the Python wrapper around its Go program; and against ccusage, which
+    keeps nothing."""
     real.files_of("claude-code")
-    theirs = sessions.agentsview(bench)
-    root = bench.folder / "root"
+    sides = {"agentsview": sessions.agentsview(bench)}
+    problem = ""
+    try:
+        sides["ccusage"] = sessions.ccusage(bench)
+    except Skipped as skipped:
+        problem = str(skipped)
+    home = bench.folder / "owner"
+    (home / ".claude").mkdir(parents=True)
+    (home / ".claude/projects").symlink_to(sessions.SESSIONS)
 
     def ours() -> Sample:
-        shutil.rmtree(root, ignore_errors=True)
-        imported = run(eventlog("import", "claude-code", sessions.SESSIONS, "--root", root), bench.home)
-        indexed = run(eventlog("index", "--root", root), bench.home)
-        peak = max(imported.peak_bytes, indexed.peak_bytes)
-        return Sample(imported.elapsed_s + indexed.elapsed_s, peak, indexed.said)
+        shutil.rmtree(home / ".local", ignore_errors=True)
+        return run(eventlog("cost"), home, {"EVENTLOG_IMPORT_AGENTS": "true"})
 
-    taken = interleave(bench.rounds, {"ours": ours, "agentsview": theirs})
+    taken = interleave(bench.rounds, {"ours": ours, **sides})
     yield compare("time", taken["ours"], taken["agentsview"])
+    if problem:
+        yield Measurement("ccusage", skipped=problem)
+    else:
+        yield compare("ccusage", taken["ours"], taken["ccusage"])
 
 
 @case(Claim(name="time", what="eventlog cost daily", against="ccusage daily --offline", limit=1.0))

@@ -31,3 +31,10 @@ def test_what_cannot_be_is_refused(arguments: list[str], message: str) -> None:
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2
     assert message in done.output
+
+
+def test_quick_figures_are_written_nowhere() -> None:
+    """They are of another size."""
+    done = CliRunner().invoke(main, ["--quick", "--write"])
+    assert done.exit_code == 2
+    assert "leave out --quick" in done.output
