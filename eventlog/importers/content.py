@@ -118,9 +118,9 @@ class Content:
 
         A log that is copied and cut off begins anew in the same file: what is read of it then may be of either.
         """
-        if self.compressed:
-            return self._is_in_its_place()
-        return not self.can_be_read_again or self.continues(position)
+        if not self.can_be_read_again:
+            return True
+        return self._is_in_its_place() if self.compressed else self.continues(position)
 
     def _is_in_its_place(self) -> bool:
         """Say whether the file is still there under its name: what is compressed is opened by it again and again."""

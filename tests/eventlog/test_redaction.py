@@ -318,7 +318,7 @@ def test_no_text_takes_more_time_than_its_length_explains(piece: bytes) -> None:
     taken_s(1000)  # compiles the expressions
     half_s, whole_s = (min(taken_s(size) for _ in range(2)) for size in (40_000, 80_000))
     assert whole_s < 3 * half_s
-    assert whole_s < 1.6  # some 0.4 s on a fast machine, and up to 0.8 on a slow one
+    assert whole_s < 3  # some 0.4 s on a fast machine, and up to 2 on a slow and busy one
 
 
 # -- in the recorder ---------------------------------------------------------------------------
