@@ -87,6 +87,10 @@ class _BegunAnew(Exception):
     """A log was cut off while it was looked for what stands beside it: what was found is of two moments."""
 
 
+class _Undecided(Exception):
+    """Which source a file is cannot be told; others can be imported all the same."""
+
+
 class Importer:
     """Imports sources of one format through one recorder, which should be strict, and of the maintenance role.
 
@@ -135,7 +139,11 @@ class Importer:
             return done
         contents, is_held = [content], False
         try:
-            parts = self._parts(content, replaced=self._followed.was_replaced(path))
+            try:
+                parts = self._parts(content, replaced=self._followed.was_replaced(path))
+            except _Undecided as undecided:
+                done.failures.append(str(undecided))
+                return done
             contents = [part.content for part in parts]
             for part in parts:
                 self._read(part, done, following=following)
@@ -193,11 +201,14 @@ class Importer:
         return False
 
     def _parts(self, content: Content, *, replaced: bool) -> list[Part]:
-        """Return what is to be read for a file, with the positions from which on."""
+        """Return what is to be read for a file, with the positions from which on. Raises _Undecided."""
         for _ in range(_DECISIONS_MAX):
             with contextlib.suppress(_BegunAnew), self._positions.step():
-                return self._decided(content, replaced=replaced)
-        raise ImportFailed(f"{content.path}: begins anew each time it is looked at; try again later")
+                try:
+                    return self._decided(content, replaced=replaced)
+                except ImportFailed as error:  # of this file, or of one beside it
+                    raise _Undecided(str(error)) from error
+        raise _Undecided(f"{content.path}: begins anew each time it is looked at; try again later")
 
     def _decided(self, content: Content, *, replaced: bool) -> list[Part]:
         """Return what `_parts` does. Raises _BegunAnew, and then nothing of it may be kept."""
@@ -245,7 +256,7 @@ class Importer:
                     reading, lines = Reading(part.content, position.offset), None  # another import went on with it
                     continue
                 if not part.content.still_continues(position):
-                    break  # as if killed here: the next import looks for what stood there
+                    return  # as if killed here: the next import looks for what stood there
                 if position.begun_ns is None:  # and ended
                     position.begun_ns = time.time_ns()
                     self._positions.save(position)

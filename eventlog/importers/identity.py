@@ -83,8 +83,11 @@ def _parts_of_log(content: Content, base: str, positions: Positions, *, replaced
                 yield Part(content, _found(position, content, base))
                 return
         former = _copied(newest, content, positions) if here else None
-    is_edited = former is None and not _is_shorter(content, newest, replaced=replaced)
-    is_edited = is_edited and _is_mostly_known(content, newest, positions)
+    is_edited = (
+        former is None
+        and not _is_shorter(content, newest, replaced=replaced)
+        and _is_mostly_known(content, newest, positions)
+    )
     if former is None and here and not is_edited and newest.offset > 0:
         former = _being_renamed(newest, content, positions)
     if former is not None:
@@ -145,11 +148,19 @@ def _copied(position: Position, content: Content, positions: Positions, *, is_ot
         found = _continuing(path, position)
         if found is None:
             continue
-        has_gone_on = not is_other or content.file != position.file or not content.begins_with(found)
+        has_gone_on = not is_other or content.file != position.file or _has_parted(content, found)
         if has_gone_on and not _is_another(found, position, positions):
             return found
         found.close()
     return None
+
+
+def _has_parted(content: Content, other: Content) -> bool:
+    """Say whether some other content goes on in another way than this one; a damaged archive says nothing."""
+    try:
+        return not content.begins_with(other)
+    except ImportFailed:
+        return False
 
 
 def _being_renamed(position: Position, content: Content, positions: Positions) -> Content | None:

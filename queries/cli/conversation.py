@@ -19,7 +19,7 @@ from eventlog.format import payloads
 from eventlog.queries.conversation.pages import sums
 from eventlog.queries.conversation.structs import Branch, Conversation, Message, ToolUse, Totals, Turn
 from eventlog.queries.text import cells
-from eventlog.queries.text.units import duration, tokens, usd
+from eventlog.queries.text.units import duration, spent, tokens
 
 #: Of each text, what is read where it is shown in short.
 SHORT_CHARS = 4_000
@@ -243,7 +243,7 @@ def _short(totals: Totals) -> list[str]:
     """Return sums in few words, the most important ones first."""
     failures = totals.llm_failures + totals.tool_failures
     return [
-        usd(totals.cost_usd) + ("+" if totals.unpriced else "") if totals.cost_usd is not None else "",
+        "" if totals.cost_usd is None else spent(totals.cost_usd, totals.unpriced),
         f"{tokens(totals.input_tokens)} → {tokens(totals.output_tokens)} tokens" if totals.llm_calls else "",
         counted(totals.llm_calls, "call") if totals.llm_calls else "",
         counted(totals.tool_calls, "tool") if totals.tool_calls else "",

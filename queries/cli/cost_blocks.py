@@ -81,7 +81,7 @@ def _table(found: list[Block], context: Context) -> Result:
                 block.uncached_input_tokens, block.output_tokens,
                 block.cache_write_5m_tokens + block.cache_write_1h_tokens, block.cache_read_tokens, block.tokens,
             )),
-            _cost(block),
+            units.spent(block.cost_usd, block.unpriced_calls),
         )
         for block in found
     ]  # fmt: skip
@@ -95,14 +95,9 @@ def _table(found: list[Block], context: Context) -> Result:
     return Result([*columns, "models"], [*kinds, "VARCHAR"], rows, cut=False)
 
 
-def _cost(block: Block) -> str:
-    """Return what a block cost; with a + where some of its calls have no price."""
-    return units.usd(block.cost_usd) + ("+" if block.unpriced_calls and block.cost_usd is not None else "")
-
-
 def _running(block: Block, context: Context) -> Iterator[str]:
     left = units.duration((block.remaining_s or 0) * 1000)
-    spent = f"{_cost(block)} in {counted(block.calls, 'call')}"
+    spent = f"{units.spent(block.cost_usd, block.unpriced_calls)} in {counted(block.calls, 'call')}"
     if block.unpriced_calls:
         spent += f", {block.unpriced_calls:,} of them without a price"
     yield f"running since {context.stamp(block.first)}, {left} left: {spent}"

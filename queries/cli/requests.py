@@ -13,7 +13,7 @@ from eventlog.queries.cli.options import Context
 from eventlog.queries.runs.requests import Request
 from eventlog.queries.text import tables
 from eventlog.queries.text.tables import Column
-from eventlog.queries.text.units import duration, usd
+from eventlog.queries.text.units import duration, spent
 
 
 @click.command()
@@ -75,7 +75,7 @@ def cost(request: Request) -> str:
     """Return its cost for people; with a `+` where calls without a price are not in it, and "" without calls."""
     if request.cost_usd is None:
         return counted(request.unpriced, "unpriced call") if request.unpriced else ""
-    return usd(request.cost_usd) + ("+" if request.unpriced else "")
+    return spent(request.cost_usd, request.unpriced)
 
 
 def head(request: Request, context: Context) -> list[tuple[str, str]]:

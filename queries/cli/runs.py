@@ -18,7 +18,7 @@ from eventlog.queries.runs.difference import Difference, Item, Pair
 from eventlog.queries.runs.lookup import PricedRun, Run, Session
 from eventlog.queries.text import cells, paths, tables
 from eventlog.queries.text.tables import Column
-from eventlog.queries.text.units import duration, tokens, usd
+from eventlog.queries.text.units import duration, spent, tokens, usd
 
 # -- lists -----------------------------------------------------------------------------------
 
@@ -100,7 +100,7 @@ def _cost(row: PricedRun | Session) -> str:
     """Return its cost; with a `+` where calls without a price are not in it, "" without calls."""
     if not row.llm_calls:
         return ""
-    return usd(row.cost_usd) + ("+" if row.unpriced and row.cost_usd is not None else "")
+    return spent(row.cost_usd, row.unpriced)
 
 
 def _tokens(row: Run | Session) -> str:

@@ -52,12 +52,7 @@ def _span(found: Today, context: Context) -> str:
 
 def _headline(found: Today, context: Context) -> str:
     calls = counted(found.llm_calls, "model call")
-    return f"{_span(found, context)}: {_spent(found.cost_usd, found.unpriced)} in {calls}"
-
-
-def _spent(cost: Decimal | None, unpriced: int) -> str:
-    """Return a cost; with a `+` where calls without a price are not in it."""
-    return units.usd(cost) + ("+" if unpriced and cost is not None else "")
+    return f"{_span(found, context)}: {units.spent(found.cost_usd, found.unpriced)} in {calls}"
 
 
 # -- in a terminal ---------------------------------------------------------------------------
@@ -83,7 +78,7 @@ def _name(each: Project, names: Mapping[str, str]) -> str:
 
 def _facts(each: Project) -> str:
     facts = [
-        _spent(each.cost_usd, each.unpriced) if each.llm_calls else "",
+        units.spent(each.cost_usd, each.unpriced) if each.llm_calls else "",
         f"{units.tokens(each.tokens)} tokens" if each.llm_calls else "",
         counted(each.sessions, "session") if each.sessions else "",
         counted(each.runs, "run") if each.runs else "",

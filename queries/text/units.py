@@ -48,6 +48,11 @@ def tokens(count: int) -> str:
     return f"{value:,.1f}G"
 
 
+def spent(amount: Decimal | None, unpriced: int) -> str:
+    """Return what calls cost, with a `+` where some of them have no price, which are not in it: `$0.0113+`."""
+    return usd(amount) + ("+" if unpriced and amount is not None else "")
+
+
 def duration(ms: float | None) -> str:
     """Return a duration in about three digits: `8.1 s`, `2 m 05 s`, `3 d 4 h`; "" for None."""
     if ms is None:

@@ -11,6 +11,7 @@ import pytest
 
 from eventlog.format import builtin
 from eventlog.indexer.indexer import Indexer
+from eventlog.queries.store import ReadStore
 from eventlog.queries.text import cells
 from fixtures import transcripts
 from tests.claude_lines import SESSION, answer, prompt, result, store_of, text, thinking, use
@@ -276,3 +277,13 @@ def test_two_sessions_are_compared(root: Path, tmp_path: Path, run: Run) -> None
     nightly(root)
     assert "one is a run and one a session" in run("diff", SESSION, "nightly-7").stderr
     assert "there is no run 'nope', and no such session" in run("diff", SESSION, "nope").stderr
+
+
+def test_calls_without_prompts_have_none_that_differ(root: Path) -> None:
+    """However many more of them one run has."""
+    with Story(root) as story:
+        for number, calls in enumerate((0, 2)):
+            story.tell(number, builtin.RunStarted(name="n"), run_id=f"r{number}")
+            for _ in range(calls):
+                story.tell(number, builtin.LlmCall(request_model="m"), run_id=f"r{number}")
+    assert ReadStore(root).diff("r0", "r1").prompt is None

@@ -352,16 +352,6 @@ def test_an_event_is_compared_with_its_line(root: Path) -> None:
     assert (gone.same, gone.as_sealed, gone.seal_why) == (False, None, "the segment of seal 1 is gone")
 
 
-def test_calls_without_prompts_have_none_that_differ(root: Path) -> None:
-    """However many more of them one run has."""
-    with Story(root) as story:
-        for number, calls in enumerate((0, 2)):
-            story.tell(number, builtin.RunStarted(name="n"), run_id=f"r{number}")
-            for _ in range(calls):
-                story.tell(number, builtin.LlmCall(request_model="m"), run_id=f"r{number}")
-    assert ReadStore(root).diff("r0", "r1").prompt is None
-
-
 def test_large_fields_are_looked_at_where_they_are(root: Path, run: Run) -> None:
     """In the proof of an event, in the whole of a run, and in the first prompt that differs."""
     with Story(root, blob_min_bytes=1024) as story:
