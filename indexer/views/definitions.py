@@ -38,8 +38,15 @@ def tool_ok(ok: str, error_type: str) -> str:
 
 #: SQL for whether a recorded tool call went well, over `event_rows`.
 RECORDED_TOOL_OK = tool_ok('"tool_call/ok"', '"tool_call/error_type"')
+
+
+def token_count(field: str) -> str:
+    """Return SQL for a count of a recorded model call, over `event_rows`; NULL where it is not a BIGINT."""
+    return f'TRY_CAST("llm_call/{field}" AS BIGINT)'
+
+
 _SUMS = ", ".join(
-    f'coalesce(sum("llm_call/{name}"), 0) AS {name}'
+    f"coalesce(sum({token_count(name)}), 0) AS {name}"
     for name in (
         "uncached_input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens",
     )

@@ -83,12 +83,12 @@ def _fields(versions: dict[int, list[dict[str, _Declared]]]) -> dict[str, Field]
             default = defaults_of_version.pop()
             if default is not None and not defaults_of_version and version in _VERSIONS:
                 defaults.setdefault(field, {})[version] = default
-    fields = {field: Field(kind, _absent(defaults.get(field, {}))) for field, kind in kinds.items()}
+    fields = {field: Field(kind, default_of(defaults.get(field, {}))) for field, kind in kinds.items()}
     return dict(list(fields.items())[:_FIELDS_MAX])
 
 
-def _absent(defaults: Mapping[int, str]) -> str:
-    """Return SQL over `schema_version` for the default of a field, as JSON."""
+def default_of(defaults: Mapping[int, str]) -> str:
+    """Return SQL over `schema_version` for the default of a field, as JSON: `{1: "true"}` has one for version 1."""
     cases = [f"WHEN {version:d} THEN {literal(default)}" for version, default in defaults.items()]
     return f"CASE schema_version {' '.join(cases)} END" if cases else NOTHING
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from eventlog.format.timestamps import MS_MAX
 from eventlog.indexer.sql import ident, literal, literals
 from eventlog.indexer.views import definitions, usage, values
-from eventlog.indexer.views.definitions import ABANDONED_AFTER_S
+from eventlog.indexer.views.definitions import ABANDONED_AFTER_S, token_count
+from eventlog.indexer.views.fields import default_of
 from eventlog.indexer.views.ordering import HORIZON
 from eventlog.indexer.views.promoted import NOTHING, PromotedColumn
 
@@ -23,14 +24,14 @@ _FIELDS = {
         "provider_name": "VARCHAR",
         "request_model": "VARCHAR",
         "response_model": "VARCHAR",
-        "uncached_input_tokens": "BIGINT",
-        "cache_read_tokens": "BIGINT",
-        "cache_write_5m_tokens": "BIGINT",
-        "cache_write_1h_tokens": "BIGINT",
-        "output_tokens": "BIGINT",
-        "reasoning_tokens": "BIGINT",
+        "uncached_input_tokens": "HUGEINT",
+        "cache_read_tokens": "HUGEINT",
+        "cache_write_5m_tokens": "HUGEINT",
+        "cache_write_1h_tokens": "HUGEINT",
+        "output_tokens": "HUGEINT",
+        "reasoning_tokens": "HUGEINT",
         "service_tier": "VARCHAR",
-        "web_searches": "BIGINT",
+        "web_searches": "HUGEINT",
         "inference_geo": "VARCHAR",
         "usage_problem": "VARCHAR",
         "latency_ms": "DOUBLE",
@@ -41,17 +42,17 @@ _FIELDS = {
     "heartbeat": {"interval_s": "DOUBLE"},
     "tool_call": {"tool_name": "VARCHAR", "ok": "BOOLEAN", "duration_ms": "DOUBLE", "error_type": "VARCHAR"},
 }
-#: What counts where an event lacks a field: a tool call went well unless it says otherwise.
-_ABSENT = {("tool_call", "ok"): "'true'"}
+#: The JSON that counts where an event of any version lacks a field: a tool call went well unless it says otherwise.
+_ABSENT = {("tool_call", "ok"): "true", ("run_finished", "status"): '"ok"', ("step", "kind"): '"action"'}
+_COUNTS = [name for name, kind in _FIELDS["llm_call"].items() if kind == "HUGEINT"]
 
 
 def _usage_problem() -> PromotedColumn:
     """As the call reports it, else the first count that is none, as `output_tokens: "12"`: such a call has no price."""
-    counts = [name for name, kind in _FIELDS["llm_call"].items() if kind == "BIGINT"]
     step = "llm_call/usage_problem/json"
-    pointers = literals(map(values.pointer, ("usage_problem", *counts)))
+    pointers = literals(map(values.pointer, ("usage_problem", *_COUNTS)))
     problems = [values.of_json(f"{ident(step)}[1]", "VARCHAR")]
-    for number, name in enumerate(counts, start=2):
+    for number, name in enumerate(_COUNTS, start=2):
         json = f"{ident(step)}[{number}]"
         is_none = f"{json} <> 'null' AND ({values.of_json(json, 'BIGINT')}) IS NULL"
         problems.append(f"CASE WHEN {is_none} THEN {literal(name + ': ')} || {usage.shown(json)} END")
@@ -65,11 +66,19 @@ def _usage_problem() -> PromotedColumn:
 _COST = PromotedColumn("llm_call", "cost_usd", "DECIMAL(38,18)", "TRY_CAST(payload ->> '/cost_usd' AS DECIMAL(38,18))")
 _COMPUTED = {column.column: column for column in (_usage_problem(), _COST)}
 _PLAIN = [
-    PromotedColumn(event_type, field, kind, absent=_ABSENT.get((event_type, field), NOTHING))
+    PromotedColumn(event_type, field, kind, absent=literal(absent) if absent else NOTHING)
     for event_type, fields in _FIELDS.items()
     for field, kind in fields.items()
+    for absent in [_ABSENT.get((event_type, field))]
 ]
 PROMOTED = [_COMPUTED.get(column.column, column) for column in _PLAIN]
+#: The same columns as the schemas of the built-in events declare them, whose defaults are those of one version.
+AS_DECLARED = [
+    column._replace(absent=default_of({1: absent}))
+    for column in PROMOTED
+    for absent in [_ABSENT.get((column.event_type, column.field))]
+    if absent is not None
+]
 
 
 #: The first time that Python and the log know; DuckDB goes on to years before Christ.
@@ -86,20 +95,21 @@ def _before(duration_ms: str, end: str = "timestamp") -> str:
     return f"CASE WHEN {duration_ms} BETWEEN 0 AND {MS_MAX:.0f} THEN CASE WHEN {start} >= {_FIRST} THEN {start} END END"
 
 
-LLM_CALLS = """
+LLM_CALLS = f"""
 SELECT coalesce(payload ->> 'response_id', event_id::VARCHAR) AS message_id, request_id, run_id, session_id,
        parent_event_id, NULL::VARCHAR AS subagent_id, workspace, agent, 'llm_call' AS source,
        NULL::VARCHAR AS project, NULL::VARCHAR AS branch, "llm_call/provider_name" AS provider,
        coalesce("llm_call/response_model", "llm_call/request_model") AS model,
        "llm_call/request_model" AS request_model,
-       coalesce("llm_call/uncached_input_tokens", 0) AS uncached_input_tokens,
-       coalesce("llm_call/cache_read_tokens", 0) AS cache_read_tokens,
-       coalesce("llm_call/cache_write_5m_tokens", 0) AS cache_write_5m_tokens,
-       coalesce("llm_call/cache_write_1h_tokens", 0) AS cache_write_1h_tokens,
-       coalesce("llm_call/output_tokens", 0) AS output_tokens, "llm_call/reasoning_tokens" AS reasoning_tokens,
+       coalesce({token_count("uncached_input_tokens")}, 0) AS uncached_input_tokens,
+       coalesce({token_count("cache_read_tokens")}, 0) AS cache_read_tokens,
+       coalesce({token_count("cache_write_5m_tokens")}, 0) AS cache_write_5m_tokens,
+       coalesce({token_count("cache_write_1h_tokens")}, 0) AS cache_write_1h_tokens,
+       coalesce({token_count("output_tokens")}, 0) AS output_tokens,
+       {token_count("reasoning_tokens")} AS reasoning_tokens,
        payload ->> '$.finish_reasons[0]' AS stop_reason, "llm_call/service_tier" AS service_tier,
        payload -> 'raw_usage' AS raw_usage,
-       "llm_call/usage_problem" AS usage_problem, "llm_call/web_searches" AS web_searches,
+       "llm_call/usage_problem" AS usage_problem, {token_count("web_searches")} AS web_searches,
        "llm_call/inference_geo" AS inference_geo, NULL::BIGINT AS output_chars,
        "llm_call/latency_ms" AS latency_ms,
        "llm_call/time_to_first_token_ms" AS ttft_ms, "llm_call/error_type" IS NULL AS ok,

@@ -206,7 +206,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, statements: dict[str, st
     existing views, by event type; views with the same statement are skipped, and new statements are added.
     """
     statements = {} if statements is None else statements
-    promoted = set(promoted_columns(connection))
+    promoted = {*promoted_columns(connection), *recorded.AS_DECLARED}
     for event_type, fields in logged_fields(connection).items():
         statement = _view(event_type, fields, promoted)
         if statements.get(event_type) != statement:

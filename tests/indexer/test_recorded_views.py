@@ -12,7 +12,7 @@ import pytest
 
 from eventlog.config import Config
 from eventlog.format import builtin
-from eventlog.indexer.views import definitions
+from eventlog.indexer.views import definitions, recorded
 from eventlog.record.recorder import Recorder
 from tests.indexer.support import index, line, rows, segment
 
@@ -303,3 +303,38 @@ def test_a_cost_is_rounded_to_eighteen_decimals(root: Path, cost: str | float) -
     index(root)
     ((found,),) = rows(root, "SELECT reported_cost_usd FROM llm_calls")
     assert found == Decimal(str(cost)).quantize(Decimal(1).scaleb(-18))
+
+
+def test_typed_views_of_built_in_events_read_columns_not_payloads(root: Path) -> None:
+    """A sum over a million calls reads one column: parsing the payloads would take thirty times as long."""
+    emit(
+        root,
+        (0, builtin.RunStarted(name="r"), {"run_id": "r"}),
+        (1, builtin.Step(name="s"), {"run_id": "r"}),
+        (2, builtin.LlmCall(output_tokens=1), {"run_id": "r"}),
+        (3, builtin.ToolCall(tool_name="t"), {"run_id": "r"}),
+        (4, builtin.Heartbeat(interval_s=1.0), {"run_id": "r"}),
+        (5, builtin.RunFinished(), {"run_id": "r"}),
+    )
+    views = dict(rows(root, "SELECT view_name, sql FROM duckdb_views()"))
+    stored = [column for column in recorded.PROMOTED if column.expression is None]
+    reading = {column.column for column in stored if f'"{column.column}" AS' not in views[column.event_type]}
+    assert len(stored) >= 25
+    assert not reading
+    assert rows(root, "SELECT kind FROM step UNION ALL SELECT status FROM run_finished") == [("action",), ("ok",)]
+    assert rows(root, "SELECT ok FROM tool_call") == [(True,)]
+
+
+def test_counts_beyond_a_bigint_are_counts_and_end_no_sum(root: Path) -> None:
+    """The schema says `integer`, so the typed view has them; what is summed up is a BIGINT, and they are a problem."""
+    huge = 2**126
+    counts = [{"output_tokens": huge + number, "reasoning_tokens": huge} for number in range(2)]
+    calls = [line(number, "llm_call", run_id="r", payload=payload) for number, payload in enumerate(counts)]
+    segment(root, *calls, event_type="llm_call")
+    emit(root, (0, builtin.LlmCall(output_tokens=7), {"run_id": "r"}), (1, builtin.RunFinished(), {"run_id": "r"}))
+    assert rows(root, "SELECT output_tokens FROM llm_call ORDER BY 1") == [(7,), (huge,), (huge + 1,)]
+    problem = "output_tokens: a huge number"
+    assert rows(root, "SELECT output_tokens, reasoning_tokens, usage_problem FROM llm_calls ORDER BY ALL") == [
+        (0, None, problem), (0, None, problem), (7, None, None),
+    ]  # fmt: skip
+    assert rows(root, "SELECT output_tokens FROM runs") == [(7,)]
