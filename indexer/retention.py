@@ -28,6 +28,7 @@ from eventlog.errors import IndexBusy, IndexFailed, InvalidEvent, SegmentUnreada
 from eventlog.format import envelope, ids, timestamps
 from eventlog.format.alerts import ALERT_TYPES
 from eventlog.format.envelope import Envelope
+from eventlog.format.keys import KEY_EVENTS
 from eventlog.format.schemas import SCHEMA_EVENT
 from eventlog.indexer.index import checkpoint, index_file, lock, schema
 from eventlog.indexer.index.checkpoint import Checkpoint
@@ -50,7 +51,7 @@ from eventlog.maintenance.sealing import read_chain, seal_held
 #: alert rules. They are small.
 PERMANENT_TYPES = ALERT_TYPES | {
     SEAL_EVENT, PRUNED_EVENT, SCHEMA_EVENT, BACKED_UP_EVENT, RETENTION_EVENT, "import_checkpoint",
-    "price_set",
+    "price_set", *KEY_EVENTS,
 }  # fmt: skip
 
 

@@ -17,12 +17,13 @@ from eventlog.indexer.indexer import Indexer
 from eventlog.record.recorder import Recorder
 from tests.conftest import PROJECT
 
-PACKAGES = ("eventlog", "indexer", "queries")
+PACKAGES = ("eventlog", "indexer", "queries", "server")
 #: Besides the standard library.
 MAY_IMPORT = {
     "eventlog": {"msgspec"},
     "indexer": {"duckdb", "watchfiles", "msgspec"},
     "queries": {"duckdb", "msgspec"},
+    "server": {"starlette", "msgspec"},
 }
 #: Command-line modules may also use these.
 COMMAND_LINE = {"click"}
@@ -30,6 +31,7 @@ COMMAND_LINE = {"click"}
 ALONE = {
     "queries/cost/prices.py": {"genai_prices"},
     "queries/alerts/delivery.py": {"apprise"},
+    "server/serve.py": {"uvicorn"},
 }
 #: Named for type checkers only, and loaded when a program asks for it.
 LAZY = {"eventlog/__init__.py": {"eventlog.queries.store"}}
@@ -70,6 +72,11 @@ ROOMS = (
     ),
     ("eventlog.queries",),
     ("eventlog.queries.cli",),
+    ("eventlog.server.web",),
+    ("eventlog.server",),
+    ("eventlog.server.routes",),
+    ("eventlog.server.app", "eventlog.server.serve"),
+    ("eventlog.server.cli",),
 )
 TOPICS = next(rooms for rooms in ROOMS if "eventlog.queries.runs" in rooms)
 

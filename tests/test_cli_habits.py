@@ -97,7 +97,7 @@ def test_the_completion_script_is_printed(shell: str, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        ("eventlog se", ["sessions", "search", "seal"]),
+        ("eventlog se", ["sessions", "search", "serve", "seal"]),
         ("eventlog alerts li", ["list"]),
         ("eventlog tail --fo", ["--follow"]),
     ],
@@ -143,7 +143,7 @@ def test_each_command_has_one_line_of_help(name: str) -> None:
 
 def test_every_group_is_looked_at() -> None:
     """By the test above."""
-    assert set(groups()) == {"", "import", "cost", "alerts", "export", "quarantine", "hooks", "statusline"}
+    assert set(groups()) == {"", "import", "cost", "alerts", "export", "quarantine", "hooks", "statusline", "keys"}
 
 
 @pytest.mark.parametrize(

@@ -189,9 +189,9 @@ def test_the_wheel_holds_one_package(built: Built) -> None:
     modules = {name for name in names if name.startswith("eventlog/")}
     assert modules == {
         str(path.relative_to(PROJECT))
-        for folder in ("eventlog", "eventlog/indexer", "eventlog/queries")
+        for folder in ("eventlog", "eventlog/indexer", "eventlog/queries", "eventlog/server")
         for path in (PROJECT / folder).rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix in (".py", ".html", ".js", ".css") or path.name == "py.typed"
     }
     assert {"eventlog/py.typed", "eventlog/indexer/load/batch.py", "eventlog/queries/store.py"} <= modules
     assert "agent_eventlog-0.1.0.dist-info/licenses/LICENSE" in names

@@ -78,6 +78,8 @@ COMMANDS = {
     "alerts": ("eventlog.queries.cli.alerts", "alerts", "index"),
     "sql": ("eventlog.queries.cli.sql", "sql", "index"),
     "export": ("eventlog.queries.cli.export", "export", "index"),
+    "serve": ("eventlog.server.cli", "serve", "server"),
+    "keys": ("eventlog.server.cli", "keys", "server"),
     "seal": ("eventlog.cli.sealing", "seal", "cli"),
     "verify": ("eventlog.cli.sealing", "verify", "cli"),
     "archive": ("eventlog.cli.sealing", "archive", "cli"),
@@ -103,7 +105,7 @@ _UNCUT = 1000
 _WITHOUT_ROOT = ("trust", "demo", "completion")
 #: A command in a message that says what to try: `try: eventlog index`.
 _HINT = re.compile(
-    r"((?:^|: |, | or | and |\b(?:run|try) )eventlog (?:(?:alerts|cost|export|import|quarantine) )?([a-z-]+))"
+    r"((?:^|: |, | or | and |\b(?:run|try) )eventlog (?:(?:alerts|cost|export|import|keys|quarantine) )?([a-z-]+))"
     r"(?![a-z-]| --root)"
 )
 

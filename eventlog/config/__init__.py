@@ -17,6 +17,7 @@
 | import_agents      | EVENTLOG_IMPORT_AGENTS     | whether `cost` and `sessions` first import from coding agents |
 | budget_usd_per_day   | EVENTLOG_BUDGET_USD_PER_DAY   | what `eventlog cost` compares the spending with  |
 | budget_usd_per_month | EVENTLOG_BUDGET_USD_PER_MONTH | … of a month                                     |
+| server             | (in files only)            | limits of `eventlog serve` (eventlog.config.server) |
 | operator           | (in code only)             | may write operator events (eventlog.format.control) |
 
 The user's file is `~/.config/eventlog/eventlog.toml` (by XDG_CONFIG_HOME), the project's is `./eventlog.toml`;
@@ -37,6 +38,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from eventlog.config import files, project
+from eventlog.config.server import Limits
 from eventlog.durability import Durability
 from eventlog.errors import ConfigError
 from eventlog.process.guards import message_of, shown
@@ -75,6 +77,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     import_agents: bool | None = None
     budget_usd_per_day: Annotated[float, msgspec.Meta(gt=0, le=1e12)] | None = None
     budget_usd_per_month: Annotated[float, msgspec.Meta(gt=0, le=1e12)] | None = None
+    server: Limits = Limits()
     operator: bool = False
 
 
@@ -123,12 +126,14 @@ class _Layer(NamedTuple):
 
 #: Neither the environment nor a file may set this: an agent may be able to change both.
 _ONLY_IN_CODE = frozenset({"operator"})
+#: A table of its own, which no variable holds.
+_ONLY_IN_FILES = frozenset({"server"})
 #: At most this many messages about a project's file: it may have any number of unknown settings.
 _TOLD_MAX = 3
 _VARIABLES = {"root": "EVENTLOG_DIR"} | {
     name: f"EVENTLOG_{name.upper()}"
     for name in Config.__struct_fields__
-    if name != "root" and name not in _ONLY_IN_CODE
+    if name != "root" and name not in _ONLY_IN_CODE | _ONLY_IN_FILES
 }
 _ENVIRONMENT = {variable: name for name, variable in _VARIABLES.items()}
 _FILE_VARIABLE = "EVENTLOG_CONFIG"

@@ -4,7 +4,7 @@ A program that may emit events must not be able to make eventlog delete, price, 
 complete. So only these roles may write these types (docs/decisions/0026-control-events.md):
 
     maintenance   eventlog's own code: the recorder (schemas, losses), the indexer, seal, prune, backup, imports,
-                  checks of alerts
+                  checks of alerts, API keys
     operator      the commands that set prices, policies and rules; `eventlog emit`; a program that calls
                   `configure(operator=True)`
 
@@ -44,6 +44,8 @@ WRITERS: dict[str, Role] = {
     "alert_delivery_failed": Role.MAINTENANCE,
     "alert_rule_failed": Role.MAINTENANCE,
     "alert_rule_recovered": Role.MAINTENANCE,
+    "api_key_created": Role.MAINTENANCE,
+    "api_key_revoked": Role.MAINTENANCE,
     "alert_rule_set": Role.OPERATOR,
     "alert_rule_removed": Role.OPERATOR,
     "alert_snoozed": Role.OPERATOR,

@@ -236,11 +236,19 @@ class _ModernWriter:
 
 def open_zst(path: Path) -> io.BufferedReader:
     """Open a zstd file for reading; reads several frames as one. Raises OSError, MissingExtra."""
-    modern, library = _zstd(f"reading {path.name}")
+    return reading(path.open("rb"), path.name)
+
+
+def reading(file: BinaryIO, name: str) -> io.BufferedReader:
+    """Return a reader of what a zstd file holds. `name` is for messages. Raises MissingExtra.
+
+    Reading raises EOFError where the file is cut short, and an error of the library (`is_zstd_error`) where it is
+    damaged.
+    """
+    modern, library = _zstd(f"reading {name}")
     if modern:
-        return cast("io.BufferedReader", library.open(path, "rb"))
-    file, new = path.open("rb"), library.ZstdDecompressor().decompressobj
-    return io.BufferedReader(BlockFile(file, _content(file, new)))
+        return cast("io.BufferedReader", library.open(file, "rb"))
+    return io.BufferedReader(BlockFile(file, _content(file, library.ZstdDecompressor().decompressobj)))
 
 
 def _content(file: BinaryIO, new: Callable[[], Any]) -> Iterator[bytes]:

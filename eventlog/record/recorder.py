@@ -152,11 +152,11 @@ class Recorder:
         event_type = None
         try:
             try:
-                event_type, event_id, line = self._line(event, payload, fields)
+                event_type, event_id, line = self.line(event, payload, fields)
             except Exception:
                 if coerce is None or isinstance(event, str):
                     raise
-                event_type, event_id, line = self._line(coerce(event), None, fields)
+                event_type, event_id, line = self.line(coerce(event), None, fields)
             self._deliver(event_type, line, 1)
         except STOPS:
             raise
@@ -180,8 +180,8 @@ class Recorder:
             return []
         try:
             if isinstance(events, str):
-                return self._record(lambda payload: self._line(events, payload, fields), payloads)
-            return self._record(lambda event: self._line(event, None, fields), events)
+                return self._record(lambda payload: self.line(events, payload, fields), payloads)
+            return self._record(lambda event: self.line(event, None, fields), events)
         except STOPS:
             raise
         except BaseException as error:  # as in emit
@@ -269,8 +269,11 @@ class Recorder:
             return 0
         return len(lines)
 
-    def _line(self, event: str | msgspec.Struct, payload: object, options: dict[str, Any]) -> tuple[str, str, bytes]:
-        """Return event type, event id and line of an event. `options` are the caller's fields. Raises InvalidEvent."""
+    def line(self, event: str | msgspec.Struct, payload: object, options: dict[str, Any]) -> tuple[str, str, bytes]:
+        """Return event type, event id and line of an event, for `record_lines`. Raises InvalidEvent.
+
+        Takes what `emit` takes; `options` are its envelope fields.
+        """
         if isinstance(event, str):
             event_type = envelope.check_event_type(event)
             registered = schemas.of_name(event_type)

@@ -62,7 +62,7 @@ OTHERS = frozenset(
         "segment_sealed", "segment_pruned", "segments_backed_up", "import_checkpoint", "import_rejected",
         "import_recovered", "alert_fired", "alert_resolved", "alert_delivered", "alert_delivery_failed",
         "alert_delivery_retried", "alert_rule_failed", "alert_rule_recovered", "alert_rule_set", "alert_rule_removed",
-        "alert_snoozed", "alert_acknowledged",
+        "alert_snoozed", "alert_acknowledged", "api_key_created", "api_key_revoked",
     }
 )  # fmt: skip
 

@@ -70,8 +70,8 @@ def test_the_strongest_place_wins(name: str, strongest: int, weakest: int, trust
 
 
 def test_the_table_of_values_has_every_setting() -> None:
-    """But for the one that only code sets."""
-    assert {*VALUES, "operator"} == set(Config.__struct_fields__)
+    """But for the one that only code sets, and the table that only files have."""
+    assert {*VALUES, "operator", "server"} == set(Config.__struct_fields__)
 
 
 def test_the_root_by_default_and_by_xdg() -> None:

@@ -18,7 +18,7 @@ import pytest
 import eventlog as obs
 from eventlog.config import Config, load
 from eventlog.errors import ConfigError, InvalidEvent
-from eventlog.format import alerts, builtin, envelope, ids, schemas, timestamps
+from eventlog.format import alerts, builtin, envelope, ids, keys, schemas, timestamps
 from eventlog.format.control import RECORDED, WRITERS, Role
 from eventlog.importers import claude_code, foreign_types, sources
 from eventlog.importers.checkpoints import CHECKPOINT_EVENT
@@ -71,7 +71,7 @@ def test_each_type_that_a_reader_acts_on_is_in_the_list() -> None:
     acted_on = {
         SEAL_EVENT, PRUNED_EVENT, BACKED_UP_EVENT, drops.DROPPED_EVENT, schemas.SCHEMA_EVENT,
         ALARM_EVENT, CHECKPOINT_EVENT, REJECTED_EVENT, RECOVERED_EVENT, RETENTION_EVENT, "price_set",
-        *alerts.ALERT_TYPES,
+        *alerts.ALERT_TYPES, *keys.KEY_EVENTS,
     }  # fmt: skip
     assert acted_on == WRITERS.keys()
 

@@ -1,0 +1,42 @@
+"""The limits of the server (eventlog.server), in one place: the table `[server]` of a settings file.
+
+[server]
+body_max_bytes = 4194304
+events_per_s = 500
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+_Count = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sizes in bytes, times in seconds, rates per second. A key may have rates of its own."""
+
+    #: Of a body with events, as it was sent and after decompression.
+    body_max_bytes: _Count = 16 * 1024 * 1024
+    #: Of any other body.
+    control_max_bytes: _Count = 1024 * 1024
+    events_max: _Count = 10_000
+    header_timeout_s: _Seconds = 10.0
+    body_timeout_s: _Seconds = 30.0
+    connections_max: _Count = 1000
+    streams_max: _Count = 400
+    streams_per_key_max: _Count = 250
+    #: Bodies that wait for an ingest thread, all together.
+    queue_max_bytes: _Count = 64 * 1024 * 1024
+    ingest_threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
+    #: Of one key, on the average, with a burst of ten seconds' worth.
+    events_per_s: Annotated[float, msgspec.Meta(gt=0)] = 20_000.0
+    bytes_per_s: Annotated[float, msgspec.Meta(gt=0)] = 64 * 1024 * 1024.0
+    #: Of one question, and of those that are answered at the same time.
+    answer_timeout_s: _Seconds = 30.0
+    reader_processes: Annotated[int, msgspec.Meta(ge=1, le=32)] = 2
+    questions_max: _Count = 64
+    session_s: _Seconds = 12 * 3600.0
+    shutdown_s: _Seconds = 2.0

@@ -1,0 +1,75 @@
+"""The parts of one running server, which its routes share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from pathlib import Path
+
+from starlette.requests import HTTPConnection
+
+from eventlog.config import Config
+from eventlog.durability import Durability
+from eventlog.errors import EventlogError
+from eventlog.format.control import Role
+from eventlog.record.recorder import Recorder
+from eventlog.server.buckets import Buckets
+from eventlog.server.callers import Callers
+from eventlog.server.intake import Intake
+from eventlog.server.keys import REFRESH_S, KeyRing
+
+_logger = logging.getLogger("eventlog.server")
+
+
+class Parts:
+    """What a server consists of. It is made before the first request, and closed after the last."""
+
+    def __init__(self, config: Config) -> None:
+        self.root = Path(config.root)
+        self.limits = limits = config.server
+        self.started = time.time()
+        # Of the configuration only what is about files: the server's own agent or workspace is not the clients'.
+        settings = Config(
+            root=config.root, segment_max_bytes=config.segment_max_bytes, segment_max_age_s=config.segment_max_age_s,
+            blob_min_bytes=config.blob_min_bytes, redact=config.redact, durability=Durability.SYNCED, strict=True,
+        )  # fmt: skip
+        self.recorder = Recorder(settings, role=Role.OPERATOR)
+        self.intake = Intake(threads=limits.ingest_threads, queue_max_bytes=limits.queue_max_bytes)
+        self.keys = KeyRing(config.root)
+        self.callers = Callers(self.keys, session_s=limits.session_s)
+        self.buckets = Buckets()
+        self.hooks_refused = 0
+        #: Set when the server is told to end: streams end then, and nothing new begins.
+        self.stopping = asyncio.Event()
+        self._refreshing: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Start what runs beside the requests."""
+        self._refreshing = asyncio.create_task(self._refresh_keys())
+
+    async def close(self) -> None:
+        """End everything, and finish what was taken."""
+        self.stopping.set()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._refreshing
+        await asyncio.to_thread(self.intake.close)
+        await asyncio.to_thread(self.recorder.shutdown)
+
+    async def _refresh_keys(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_S)
+            try:
+                await asyncio.to_thread(self.keys.refresh)
+            except (OSError, EventlogError) as error:
+                _logger.warning("API keys cannot be read (%s); those known before stay in force", error)
+
+
+def parts_of(connection: HTTPConnection) -> Parts:
+    """Return the parts of the server that a request came to."""
+    parts = connection.app.state.parts
+    assert isinstance(parts, Parts)
+    return parts

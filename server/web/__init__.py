@@ -1,0 +1,1 @@
+"""Pages: templates, styles and scripts, all of them from here."""
