@@ -36,6 +36,7 @@ def create(parts: Parts, *, names: Iterable[str] = (), origins: Collection[str] 
         exception_handlers={HTTPException: _http_problem, Problem: _problem},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # an address is right or wrong
     app.state.parts = parts
     return app
 

@@ -1,0 +1,16 @@
+"""One server for the tests of a module that need no other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.server.running import Running, serving
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server with the usual settings, on a root of this module's."""
+    with serving(tmp_path_factory.mktemp("server") / "root") as running:
+        yield running
