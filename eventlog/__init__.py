@@ -134,7 +134,7 @@ if TYPE_CHECKING or not is_short:
     from eventlog.record.check import Check
     from eventlog.record.correlation import carry, context
     from eventlog.record.log_handler import LogHandler, structlog_processor
-    from eventlog.record.recorder import Recorder, Stats
+    from eventlog.record.recorder import Recorder
     from eventlog.record.runs import (
         Run,
         artifact,
@@ -155,6 +155,7 @@ if TYPE_CHECKING or not is_short:
         tool_call,
     )
     from eventlog.record.sinks import MemorySink, Sink, StreamSink
+    from eventlog.record.stats import Stats
     from eventlog.record.steps import Request, Step
     from eventlog.record.totals import RunStats, StepStats
     from eventlog.record.tracing import traced

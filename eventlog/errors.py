@@ -11,6 +11,7 @@
     ├── BlobUnreadable         a large field, stored beside the log, cannot be read
     ├── MaintenanceBusy        another seal, archive, prune or restore runs on the root
     ├── AlertsBusy             another process checks alerts or changes rules
+    ├── SendFailed             a server has not taken the events in time
     ├── ImportFailed           a source file cannot be read in its format
     ├── IndexFailed            the index cannot do what was asked
     │   └── IndexBusy          another process held the index for longer than the bound
@@ -45,6 +46,7 @@ __all__ = [
     "ObjectUnreadable",
     "QueryFailed",
     "SegmentUnreadable",
+    "SendFailed",
     "WriteFailed",
     "WritingSuspended",
 ]
@@ -98,6 +100,10 @@ class MaintenanceBusy(EventlogError):
 
 class AlertsBusy(EventlogError):
     """Another process checks alerts on the root, or changes rules."""
+
+
+class SendFailed(EventlogError):
+    """A server has not taken events within the time for it. They are nowhere but with the caller."""
 
 
 class ImportFailed(EventlogError):

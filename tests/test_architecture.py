@@ -38,14 +38,14 @@ LAZY = {"eventlog/__init__.py": {"eventlog.queries.store"}}
 #: The rooms, floor by floor from the ground up: a module may import from its own floor and from those below.
 ROOMS = (
     ("eventlog.errors", "eventlog.version", "eventlog.durability", "eventlog.short"),
-    ("eventlog.installation",),
+    ("eventlog.installation", "eventlog.client"),
     ("eventlog.process",),
     ("eventlog.config",),
     ("eventlog.format",),
     ("eventlog.log",),
     ("eventlog.record",),
     ("eventlog",),
-    ("eventlog.maintenance",),
+    ("eventlog.maintenance", "eventlog.ship"),
     ("eventlog.importers",),
     ("eventlog.cli", "eventlog.__main__"),
     ("eventlog.indexer.sql",),

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from eventlog.cli.main import configured, root_option, say
+from eventlog.config import Config, Mode
 from eventlog.errors import EventlogError, InvalidEvent
 from eventlog.format import control, envelope
 from eventlog.format.control import Role
@@ -55,6 +56,7 @@ def emit(event_type: str, payload: str, root: str | None, **fields: Any) -> int:
     if payload != "-":
         event_id = recorder.emit(event_type, _payload(os.fsencode(payload)), **envelope_fields)
         _echo(event_id)
+        _send(settings)
         return 0
     control.check(envelope.check_event_type(event_type), Role.OPERATOR)
     failures = 0
@@ -75,7 +77,17 @@ def emit(event_type: str, payload: str, root: str | None, **fields: Any) -> int:
         except InvalidEvent as error:
             failures += 1
             say(f"line {number}: {error}")
+    _send(settings)
     return 2 if failures else 0
+
+
+def _send(settings: Config) -> None:
+    """In mode `remote`, send what is new for a few seconds; a later process sends the rest."""
+    if settings.mode is not Mode.REMOTE:
+        return
+    from eventlog.ship import sender
+
+    sender.of(settings).stop(sender.STOP_S)
 
 
 def _payload(data: bytes) -> msgspec.Raw:

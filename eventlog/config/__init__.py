@@ -3,7 +3,9 @@
 | setting            | environment                | meaning                                          |
 | ------------------ | -------------------------- | ------------------------------------------------ |
 | root               | EVENTLOG_DIR               | folder of log and index; "" turns emitting off   |
-| mode               | EVENTLOG_MODE              | file_only, dual, db_only, off                    |
+| mode               | EVENTLOG_MODE              | file_only, remote, dual, db_only, off            |
+| url                | EVENTLOG_URL               | where a server is (mode remote)                  |
+| key                | EVENTLOG_KEY               | an API key of it, with the scope ingest          |
 | segment_max_bytes  | EVENTLOG_SEGMENT_MAX_BYTES | a new segment begins at this size                |
 | segment_max_age_s  | EVENTLOG_SEGMENT_MAX_AGE_S | … and at this age                                |
 | durability         | EVENTLOG_DURABILITY        | what an emitted event survives: written, synced  |
@@ -53,6 +55,7 @@ class Mode(enum.Enum):
     """What happens to an event after emit."""
 
     FILE_ONLY = "file_only"
+    REMOTE = "remote"
     DUAL = "dual"
     DB_ONLY = "db_only"
     OFF = "off"
@@ -63,6 +66,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     root: str
     mode: Mode = Mode.FILE_ONLY
+    url: str | None = None
+    key: str | None = None
     segment_max_bytes: Annotated[int, msgspec.Meta(ge=4096, le=2**40)] = SEGMENT_MAX_BYTES
     segment_max_age_s: Annotated[float, msgspec.Meta(gt=0)] = SEGMENT_MAX_AGE_S
     durability: Durability = Durability.WRITTEN

@@ -25,9 +25,10 @@ from eventlog.process import forks, threads
 from eventlog.process.forks import Phase
 from eventlog.process.guards import STOPS, message_of
 from eventlog.record.check import Check, examine
-from eventlog.record.recorder import Recorder, Stats
+from eventlog.record.recorder import Recorder
 from eventlog.record.redaction import Redactor
 from eventlog.record.sinks import MemorySink, Sink
+from eventlog.record.stats import Stats
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,7 +60,7 @@ def recorder() -> Recorder:
             _say_once(found.left_out)
             made = _install(Recorder(found.config), found)
             try:
-                _start_indexer(made)
+                _start_background(made)
             except STOPS:
                 raise
             except BaseException as error:  # noqa: BLE001 - the installed index side may be broken
@@ -128,17 +129,20 @@ def configure(**settings: Any) -> None:
         if before is not None:
             before.shutdown()
         _install(made, found, is_configured=True)
-        _start_indexer(made)
+        _start_background(made)
 
 
-def _start_indexer(made: Recorder) -> None:
-    """Start the indexer thread in modes `dual` and `db_only`. Raises MissingExtra.
+def _start_background(made: Recorder) -> None:
+    """Start the indexer thread in modes `dual` and `db_only`, and the sender in mode `remote`.
 
-    This is the only place where the write side starts the index side: by name, since it must not depend on it.
-    Nothing starts while the interpreter ends.
+    By name: the write side must not depend on them. Nothing starts while the interpreter ends. Raises MissingExtra,
+    and ConfigError where mode `remote` has no `url`.
     """
     mode = made.config.mode
-    if mode not in (Mode.DUAL, Mode.DB_ONLY) or threads.interpreter_is_ending():
+    if mode in (Mode.FILE_ONLY, Mode.OFF) or threads.interpreter_is_ending():
+        return
+    if mode is Mode.REMOTE:
+        made.sender = made.background = importlib.import_module("eventlog.ship.sender").of(made.config)
         return
     try:
         background = importlib.import_module("eventlog.indexer.background")

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -36,6 +36,7 @@ from eventlog.record import correlation, drops, heartbeats, redaction
 from eventlog.record.breaker import Breaker
 from eventlog.record.schema_log import SchemaLog
 from eventlog.record.sinks import MemorySink, Sink
+from eventlog.record.stats import Background, Sending, Stats
 
 _logger = logging.getLogger("eventlog")
 _REPORT_WINDOW_S = 60.0
@@ -48,35 +49,6 @@ _FIELDS = correlation.FIELDS | {"schema_version", *_OF_ONE_EVENT}
 
 T = TypeVar("T")
 Coerce = Callable[[msgspec.Struct], msgspec.Struct]
-
-
-class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """Counters of one recorder since it was created.
-
-    `lost` counts events that could not be written or, with `durability="synced"`, not synced. `suspended`: writes
-    keep failing, and the log is only probed now and then. `background_errors` counts errors that background
-    threads (sync, heartbeats, indexer) have survived. `last_error` is the last message that was logged.
-    """
-
-    emitted: int
-    emitted_bytes: int
-    refused: int
-    lost: int
-    suspended: bool
-    sink_errors: int
-    segments_opened: int
-    failed_syncs: int
-    background_errors: int
-    last_error: str | None
-
-
-class Background(Protocol):
-    """The indexer thread of the modes `dual` and `db_only`, as seen from the write side."""
-
-    errors: int
-
-    def stop(self, timeout_s: float) -> None:
-        """Index all complete lines, then stop; wait at most `timeout_s`."""
 
 
 class Recorder:
@@ -120,6 +92,7 @@ class Recorder:
         self._schema_log = SchemaLog(config.root, self._writer.write)
         #: Started by record/api.py, which assembles the recorder; `shutdown` ends it.
         self.background: Background | None = None
+        self.sender: Sending | None = None
         # Reentrant: a signal handler may emit while the program is in here.
         self._count_lock = threading.RLock()
         self._emitted = self._emitted_bytes = self._refused = self._sink_errors = 0
@@ -487,7 +460,7 @@ class Recorder:
         """In a forked child: start with segments, locks and counters of its own."""
         self._count_lock = threading.RLock()
         self._emitted = self._emitted_bytes = self._refused = self._sink_errors = 0
-        self.background = None  # threads stay behind in the parent, whose indexer sees our files
+        self.background = self.sender = None  # threads stay behind in the parent, which sees our files
         self._writer.after_fork()
         self._blobs.after_fork()
         self._breaker, self._drops = Breaker(), drops.Drops()
@@ -508,6 +481,8 @@ class Recorder:
             segments_opened=self._writer.segments_opened,
             failed_syncs=self._writer.failed_syncs,
             background_errors=self._writer.background_errors + heartbeats.errors + background,
+            sent=self.sender.sent if self.sender else 0,
+            refused_by_server=self.sender.refused if self.sender else 0,
             last_error=last_error,
         )
 

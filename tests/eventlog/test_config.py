@@ -20,6 +20,8 @@ from eventlog.errors import ConfigError
 VALUES: dict[str, list[tuple[str, Any, Any]]] = {
     "root": [(path, path, path) for path in ("/1", "/2", "/3", "/4")],
     "mode": [(mode.value, mode.value, mode) for mode in (Mode.DUAL, Mode.DB_ONLY, Mode.OFF, Mode.DUAL)],
+    "url": [(f"http://{name}", f"http://{name}", f"http://{name}") for name in "abcd"],
+    "key": [(f"evk_{name}", f"evk_{name}", f"evk_{name}") for name in "abcd"],
     "segment_max_bytes": [(str(size), size, size) for size in (5001, 5002, 5003, 5004)],
     "catch_up_s": [(str(time), time, time) for time in (0.0, 1.5, 2.5, 3.5)],
     "import_agents": [("false", False, False), ("true", True, True)] * 2,
@@ -122,7 +124,7 @@ def test_all_settings_from_the_environment() -> None:
             "",
             {},
             "mode = 'fast' in the environment: Invalid enum value 'fast' - at `$.mode`; "
-            "it is one of file_only, dual, db_only, off",
+            "it is one of file_only, remote, dual, db_only, off",
         ),
         ({"EVENTLOG_SEGMENT_MAX_BYTES": "many"}, "", {}, "EVENTLOG_SEGMENT_MAX_BYTES='many' is not a number"),
         ({"EVENTLOG_SEGMENT_MAX_BYTES": "1"}, "", {}, "`int` >= 4096"),
