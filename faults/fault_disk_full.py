@@ -46,7 +46,7 @@ os.write(2, json.dumps([tried, stats.emitted, stats.lost]).encode())
 def disk_full(plan: Plan) -> str:
     rounds, tried, lost, slowest, failed = plan.times(4), 0, 0, 0.0, 0
     acked: list[str] = []
-    with _small_disk(plan.folder / "disk") as disk:
+    with small_disk(plan.folder / "disk") as disk:
         root, stop = disk / "root", plan.folder / "stop"
         reports = [plan.folder / f"report{each}" for each in range(_WRITERS)]
         writers = [_start(root, str(plan.rng.random()), stop, report) for report in reports]
@@ -55,7 +55,7 @@ def disk_full(plan: Plan) -> str:
                 _wait_for_growth(plan, reports, 30)
                 plan.check(not _index(root), "the indexer failed though there was space")
                 rows = _rows(root)
-                with _filled(disk):
+                with filled(disk):
                     time.sleep(1.5 + plan.rng.random())
                     failed += _index(root)
                     kept = _rows(root)
@@ -95,7 +95,8 @@ def _start(root: Path, seed: str, stop: Path, report: Path) -> subprocess.Popen[
 
 
 @contextmanager
-def _small_disk(folder: Path) -> Iterator[Path]:
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Mount a small file system at a folder. Raises Skipped where that is not allowed."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "tmpfs", str(folder)]
     try:
@@ -109,7 +110,7 @@ def _small_disk(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _filled(disk: Path) -> Iterator[None]:
+def filled(disk: Path) -> Iterator[None]:
     """Keep the disk full, again and again, so that space that is freed meanwhile is of no use."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
