@@ -126,8 +126,8 @@ class Case(NamedTuple):
     measure: Measure
 
 
-#: In the order of the table: writing, loading, reading, living with it.
-MODULES = ("case_emit", "case_shell", "case_replay", "case_real", "case_queries", "case_live")
+#: In the order of the table: writing, loading, reading, living with it, serving it.
+MODULES = ("case_emit", "case_shell", "case_replay", "case_real", "case_queries", "case_live", "case_server")
 CASES: dict[str, Case] = {}
 
 

@@ -121,9 +121,9 @@ def idle(bench: Bench) -> Iterator[Measurement]:
         _wait_until_watching(root, bench)
         time.sleep(2)
         seconds = max(5.0, 30 * bench.scale)
-        before = _processor_s(child.pid)
+        before = processor_s(child.pid)
         time.sleep(seconds)
-        share = (_processor_s(child.pid) - before) / seconds * 100
+        share = (processor_s(child.pid) - before) / seconds * 100
         memory = _resident_bytes(child.pid)
         child.stop()
     finally:
@@ -132,7 +132,8 @@ def idle(bench: Bench) -> Iterator[Measurement]:
     yield Measurement("memory", memory / 1e6)
 
 
-def _processor_s(pid: int) -> float:
+def processor_s(pid: int) -> float:
+    """Return the processor time that a process has taken, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -67,6 +68,15 @@ class Child:
             start_new_session=True,  # so that `kill` reaches its children
         )
         self.pid = self._process.pid
+
+    def first_line(self, limit_s: float = 30.0) -> str:
+        """Wait for the first line of the output, such as the address of a server. Raises ChildFailed."""
+        deadline = time.monotonic() + limit_s
+        while b"\n" not in (said := os.pread(self._output.fileno(), 4096, 0)):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise ChildFailed(f"{self._name} has said nothing")
+            time.sleep(0.02)
+        return said.split(b"\n")[0].decode()
 
     def finish(self, limit_s: float = LIMIT_S) -> bytes:
         """Wait for the end; return the output. Raises ChildFailed if it failed or took too long."""

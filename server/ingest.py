@@ -8,6 +8,7 @@ Good events are taken even if others are refused. An id is in the answer only if
 from __future__ import annotations
 
 import errno
+import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -71,6 +72,7 @@ class Sender(NamedTuple):
 
 
 _FIELDS = [name for name in SentEvent.__struct_fields__ if name not in ("event_type", "payload")]
+_values_of = operator.attrgetter(*_FIELDS)
 _any = msgspec.json.Decoder(msgspec.Raw)
 _array = msgspec.json.Decoder(list[msgspec.Raw])
 _sent = msgspec.json.Decoder(SentEvent)
@@ -139,7 +141,8 @@ def _line(recorder: Recorder, event: bytes | msgspec.Raw, sender: Sender, index:
         raise _Refused("not_json", f"this is no JSON: {error}") from None
     if sender.workspace is not None and sent.workspace not in (None, sender.workspace):
         raise _Refused("foreign_workspace", "the event names another workspace than that of the key; leave it out")
-    fields: dict[str, Any] = {name: value for name in _FIELDS if (value := getattr(sent, name)) is not None}
+    given = zip(_FIELDS, _values_of(sent), strict=True)
+    fields: dict[str, Any] = {name: value for name, value in given if value is not None}
     if sender.workspace is not None:
         fields["workspace"] = sender.workspace
     if sender.idempotency_key is not None and "dedupe_key" not in fields and "event_id" not in fields:
@@ -155,7 +158,8 @@ def _line(recorder: Recorder, event: bytes | msgspec.Raw, sender: Sender, index:
 
 def _on_one_line(payload: msgspec.Raw) -> msgspec.Raw:
     """Return a payload without newlines between its parts; texts have none."""
-    return msgspec.Raw(msgspec.json.format(bytes(payload), indent=-1)) if b"\n" in bytes(payload) else payload
+    data = bytes(payload)
+    return msgspec.Raw(msgspec.json.format(data, indent=-1)) if b"\n" in data else payload
 
 
 def _written(
