@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test pythons faults fuzz bench lint clean
+.PHONY: demo test pythons browser faults fuzz bench lint clean
 
 demo: $(STAMP)
 	@$(BIN)/python -m fixtures.demo
 
-test: lint pythons
+test: lint pythons browser
 	$(BIN)/pytest -n auto
 
 # Makes an environment for each other Python of 3.11 to 3.14 that is found, for the tests that depend on it.
@@ -18,6 +18,15 @@ pythons: $(VENV)/pythons/.made
 $(VENV)/pythons/.made: $(STAMP) tests/pythons.py
 	@$(BIN)/python -m tests.pythons $(VENV)/pythons
 	@mkdir -p $(@D) && touch $@
+
+# Installs the browser that some tests need, where that is allowed; else they are skipped, and say so.
+browser: $(VENV)/.browser
+
+$(VENV)/.browser: $(STAMP)
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+		{ timeout 120 apt-get update -q && DEBIAN_FRONTEND=noninteractive timeout 400 apt-get install -y -q --no-install-recommends chromium; } \
+		>/dev/null 2>&1; } || echo "there is no chromium: tests in a browser are skipped"
+	@touch $@
 
 # Breaks eventlog on purpose, for about 20 minutes at most, and writes docs/reliability.md.
 # Exit code 3 of the campaign: not all was tried; go on with `.venv/bin/python -m faults --resume --write`.

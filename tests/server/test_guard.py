@@ -66,7 +66,7 @@ def test_each_answer_has_the_headers_that_keep_pages_apart(path: str, server: Ru
     assert "default-src 'none'" in headers["content-security-policy"]
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"
-    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["referrer-policy"] == "same-origin"
     assert headers["cache-control"] == "no-store"
     assert headers["access-control-allow-origin"] is None
     assert headers["server"] is None
