@@ -51,6 +51,7 @@ class Token(NamedTuple):
 
 _WORD = "of_the_user"
 TOKENS = (
+    Token("api_key", "eventlog", "evk_", "url", 40, "evk_name_of_the_key"),
     # models
     Token("api_key", "OpenAI and others", "sk-", "url", 20, "sk-learn-contrib-imbalanced-learn-0.12"),
     Token("api_key", "ElevenLabs", "sk_", "hex", 40, "sk_buff_and_others_in_the_kernel"),
