@@ -11,8 +11,8 @@ _CHARACTERS = frozenset("\t\r\n@~=%>'\\&$")
 _TOKENS = (
     "API- CCDB1_ CCIPAT_ CFPAT- CLOJARS_ FLWSECK- FLWSECK_TEST- GOCSPX- HRKU- NRAK- NRAL- NRII- NRJS- PMAK- SG. "
     "access-production- access-sandbox- api_org_ apify_api_ bb_live_ bedrock-api-key- bkua_ dckr_oat_ dckr_pat_ "
-    "doo_v1_ dop_v1_ dor_v1_ dp.audit. dp.ct. dp.pt. dp.sa. dp.scim. dp.st. dt0c01. duffel_live_ e2b_ evk_ fc- "
-    "figd_ fio-u- fm1a_ fm1r_ fm2_ fo1_ fw_ gho_ ghp_ ghr_ ghs_ ghu_ github_pat_ glagent- glc_ glcbt- gldt- glffct- glft- "
+    "doo_v1_ dop_v1_ dor_v1_ dp.audit. dp.ct. dp.pt. dp.sa. dp.scim. dp.st. dt0c01. duffel_live_ e2b_ evk_ fc- figd_ "
+    "fio-u- fm1a_ fm1r_ fm2_ fo1_ fw_ gho_ ghp_ ghr_ ghs_ ghu_ github_pat_ glagent- glc_ glcbt- gldt- glffct- glft- "
     "glimt- gloas- glpat- glptt- glrt- glrtr- glsa_ glsoat- glwt- gsk_ hf_ hvb. hvr. hvs. jina_ key- lin_api_ "
     "lin_oauth_ llx- lsv2_pt_ lsv2_sk_ mdb_sa_sk_ napi_ nfp_ npm_ ntn_ nvapi- pa- pcsk_ phx_ pk-lf- pnb_ pnu_ pplx- "
     "pscale_oauth_ pscale_pw_ pscale_tkn_ pul- pypi- r8_ rdme_ rk_live_ rk_prod_ rk_test_ rnd_ rubygems_ rzp_live_ "
