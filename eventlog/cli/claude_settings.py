@@ -30,6 +30,11 @@ EVENTS = (
     "Notification", "SubagentStart", "SubagentStop", "PreCompact", "Stop", "SessionEnd",
 )  # fmt: skip
 _HOOK_TIMEOUT_S = 30
+#: Claude Code waits for a hook that it posts.
+_POST_TIMEOUT_S = 5
+KEY_VARIABLE = "EVENTLOG_KEY"
+#: Where a server takes what hooks are told.
+HOOK_ADDRESS = "/v1/hooks/claude-code"
 _BACKUP_SUFFIX = ".before-eventlog"
 _MAX_BYTES = 16 * 1024 * 1024
 _BOM = "\ufeff"
@@ -73,14 +78,26 @@ def command(name: str, root: str | None) -> str:
     return shlex.join([sys.executable, "-I", "-S", program, name, *option])
 
 
-def install_hooks(path: Path, root: str | None) -> Change:
+def local_hook(root: str | None) -> dict[str, object]:
+    """Return the hook that writes to the log of this machine, in the background."""
+    return {"type": "command", "command": command("hook", root), "async": True, "timeout": _HOOK_TIMEOUT_S}
+
+
+def remote_hook(url: str) -> dict[str, object]:
+    """Return the hook that posts to a server, with the key that the environment of Claude Code has."""
+    headers = {"Authorization": f"Bearer ${KEY_VARIABLE}"}
+    return {
+        "type": "http", "url": url.rstrip("/") + HOOK_ADDRESS, "headers": headers,
+        "allowedEnvVars": [KEY_VARIABLE], "timeout": _POST_TIMEOUT_S,
+    }  # fmt: skip
+
+
+def install_hooks(path: Path, hook: dict[str, object]) -> Change:
     """Write a hook for each of EVENTS. Raises ConfigError, OSError."""
-    ours = command("hook", root)
-    hook = {"type": "command", "command": ours, "async": True, "timeout": _HOOK_TIMEOUT_S}
 
     def edit(text: str) -> str:
         for event in EVENTS:
-            if ours in _hook_commands(text, event):
+            if hook in _hooks_of(text, event):
                 continue
             text = _without_hooks(text, event)  # of another installation
             hooks = json_edit.member(text, _top(text), "hooks")
@@ -106,7 +123,7 @@ def uninstall_hooks(path: Path) -> Change:
 def hooked_events(path: Path) -> list[str]:
     """Return the events that have a hook of ours, in the order of the file. Raises ConfigError."""
     text = _read(path)
-    return [] if text is None else [event for event in _hook_events(text) if any(_hook_commands(text, event))]
+    return [] if text is None else [event for event in _hook_events(text) if _hooks_of(text, event)]
 
 
 def install_status_line(path: Path, root: str | None) -> Change:
@@ -161,12 +178,14 @@ def _our_hooks(text: str, event: str) -> Iterator[tuple[int, json_edit.Entry, in
         if groups is None or inner is None or text[inner.value] != "[":
             continue
         for hook in json_edit.entries(text, inner.value):
-            if _is_ours(_member_of(text, hook, "command"), "hook"):
+            url = _member_of(text, hook, "url")
+            is_posted = isinstance(url, str) and url.endswith(HOOK_ADDRESS)
+            if is_posted or _is_ours(_member_of(text, hook, "command"), "hook"):
                 yield groups.value, group, inner.value, hook
 
 
-def _hook_commands(text: str, event: str) -> list[object]:
-    return [_member_of(text, hook, "command") for *_, hook in _our_hooks(text, event)]
+def _hooks_of(text: str, event: str) -> list[object]:
+    return [json.loads(text[hook.value : hook.end]) for *_, hook in _our_hooks(text, event)]
 
 
 def _member_of(text: str, entry: json_edit.Entry, name: str) -> object:
@@ -185,7 +204,7 @@ def _without_hooks(text: str, event: str) -> str:
 
 def _without_all_hooks(text: str) -> str:
     for event in _hook_events(text):
-        if not _hook_commands(text, event):
+        if not _hooks_of(text, event):
             continue
         text = _without_hooks(text, event)
         hooks = json_edit.member(text, _top(text), "hooks")

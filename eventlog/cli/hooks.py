@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from eventlog.cli import claude_settings
 from eventlog.cli.claude_settings import EVENTS, Change
 from eventlog.cli.main import Group, root_option, say, tell
 from eventlog.cli.text import counted
+from eventlog.errors import ConfigError
 
 #: There is one so far.
 _agent_argument = click.argument(
@@ -31,8 +33,13 @@ def hooks() -> None:
 @hooks.command()
 @_agent_argument
 @_project_option
+@click.option(
+    "--server",
+    metavar="URL",
+    help="Post to this server, with the key in $EVENTLOG_KEY; nothing stays here.",
+)
 @root_option
-def install(project: bool, root: str | None) -> None:
+def install(project: bool, server: str | None, root: str | None) -> None:
     """Write the hooks into the settings of the program.
 
     Each prompt, tool call, notification and end of a session becomes an agent_hook event. The hooks run in the
@@ -42,13 +49,24 @@ def install(project: bool, root: str | None) -> None:
     Example:
       eventlog hooks install claude-code
       eventlog hooks install claude-code --project
+      eventlog hooks install claude-code --server https://log.example
     """
     path = _settings(project)
-    change = claude_settings.install_hooks(path, root)
+    if server is None:
+        hook = claude_settings.local_hook(root)
+    else:
+        _check_server(server)
+        hook = claude_settings.remote_hook(server)
+    change = claude_settings.install_hooks(path, hook)
     if not change.is_changed:
         tell(f"the hooks are in {path} already")
         return
     tell(f"wrote {counted(len(EVENTS), 'hook')} into {path}{_backup(change)}")
+    if server is not None:
+        tell(
+            f"Claude Code posts to {server} with the key in ${claude_settings.KEY_VARIABLE}: set it where Claude Code starts"
+        )
+        return
     tell("new sessions are recorded; look at them with: eventlog tail agent_hook")
     if project:
         say("note: the hooks name the Python of this machine; keep them out of version control")
@@ -85,6 +103,24 @@ def list_() -> None:
         there = claude_settings.hooked_events(path)
         count = counted(len(there), "hook") if there else "no hooks"
         tell(f"claude-code  {count} in {path}")
+
+
+def _check_server(url: str) -> None:
+    """Raise ConfigError where no server of ours answers, or it does not take the key in the environment."""
+    from eventlog.client import Client
+
+    key = os.environ.get(claude_settings.KEY_VARIABLE)
+    with Client(url, key, timeout_s=5.0) as client:
+        try:
+            response = client.request("GET", "/livez")
+            if response.status != 200 or response.body != {"status": "ok"}:
+                raise ConfigError(f"{url} is no eventlog server: it answers {response.status}")
+            if key is not None and client.request("POST", "/v1/events", b"").status in (401, 403):
+                raise ConfigError(
+                    f"{url} does not take the key in ${claude_settings.KEY_VARIABLE}; it needs the scope ingest"
+                )
+        except OSError as error:
+            raise ConfigError(f"{url} does not answer ({error}); start it with: eventlog serve") from None
 
 
 def _settings(project: bool) -> Path:

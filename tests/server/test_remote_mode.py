@@ -235,3 +235,26 @@ def test_the_command_sends_what_it_has_emitted(root: Path, server: Running, run:
     done = run("emit", "by.command", "-", stdin='{"n": 2}\n{"n": 3}\n', **away)
     assert (done.returncode, len(done.stdout.split())) == (0, 2)
     assert "events are not sent; they are in the local log" in done.stderr
+
+
+def test_hooks_that_post_to_the_server(server: Running, run: Run) -> None:
+    """Written only where a server of ours answers, and takes the key; another installation's hooks are replaced."""
+    path = Path.home() / ".claude/settings.json"
+    assert run("hooks", "install", "claude-code").returncode == 0
+    wrong = run("hooks", "install", "claude-code", "--server", server.url, EVENTLOG_KEY="evk_00000000_wrong")
+    away = run("hooks", "install", "claude-code", "--server", "http://127.0.0.1:1")
+    assert (wrong.returncode, away.returncode) == (2, 2)
+    assert "does not take the key" in wrong.stderr
+    assert "does not answer" in away.stderr
+    done = run("hooks", "install", "claude-code", "--server", server.url, EVENTLOG_KEY=server.key)
+    assert done.returncode == 0
+    settings = path.read_text()
+    assert server.key not in settings
+    (group,) = msgspec.json.decode(settings)["hooks"]["PreToolUse"]
+    (hook,) = group["hooks"]
+    assert (hook["type"], hook["url"]) == ("http", f"{server.url}/v1/hooks/claude-code")
+    assert hook["headers"] == {"Authorization": "Bearer $EVENTLOG_KEY"}
+    assert hook["allowedEnvVars"] == ["EVENTLOG_KEY"]
+    assert run("hooks", "install", "claude-code", "--server", server.url).stdout.startswith("the hooks are in")
+    assert run("hooks", "uninstall", "claude-code").returncode == 0
+    assert not path.exists()
