@@ -63,9 +63,8 @@ def install(project: bool, server: str | None, root: str | None) -> None:
         return
     tell(f"wrote {counted(len(EVENTS), 'hook')} into {path}{_backup(change)}")
     if server is not None:
-        tell(
-            f"Claude Code posts to {server} with the key in ${claude_settings.KEY_VARIABLE}: set it where Claude Code starts"
-        )
+        variable = claude_settings.KEY_VARIABLE
+        tell(f"Claude Code posts to {server}; set ${variable} where it starts: a key with the scope ingest")
         return
     tell("new sessions are recorded; look at them with: eventlog tail agent_hook")
     if project:
