@@ -99,12 +99,11 @@ class _Part(msgspec.Struct):
 
     def add(self, segment: SegmentFile, block: Block, tail: bytes) -> None:
         """Add the next block of a segment; `tail` are the last bytes up to its end."""
-        lines = self.blocks.add(segment.name, segment.event_type, block)
-        if not lines:
-            self.slices.append(Slice(segment.name, segment.event_type, list(block.lines())))
-            lines = len(self.slices[-1].lines)
+        buffered, rest = self.blocks.add(segment.name, segment.event_type, block)
+        if rest:
+            self.slices.append(Slice(segment.name, segment.event_type, rest))
         self.size_bytes += block.length
-        self.advance(segment, block.offset + block.length, tail).lines += lines
+        self.advance(segment, block.offset + block.length, tail).lines += buffered + len(rest)
 
     def add_torn_tail(self, segment: SegmentFile, torn: Rejected, tail: bytes) -> None:
         """Add the torn tail of a segment; `tail` are the bytes before it."""

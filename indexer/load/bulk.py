@@ -5,16 +5,16 @@ A buffer holds the lines in one file in memory. Each is as in the log, with thre
     {"event_id":…}  →  {"s":1,"o":4096,"n":812,"event_id":…}
 
 `s` numbers the segments, `o` is the line's offset in bytes, `n` its length. DuckDB's own parallel reader makes rows
-of the lines, so Python builds none (docs/decisions/0013, 0021). All ids in a buffer differ: a block that repeats
-one is refused.
+of the lines, so Python builds none (docs/decisions/0013, 0021). All ids in a buffer differ: lines that repeat one are
+left out of it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
-from itertools import accumulate, chain
+from itertools import accumulate, chain, groupby
 from typing import NamedTuple
 
 from eventlog.indexer.index.schema import CONTENT
@@ -22,7 +22,7 @@ from eventlog.indexer.load.staging import MemoryFile, as_table
 from eventlog.indexer.load.validation import validate_block
 from eventlog.indexer.sql import literal, literals
 from eventlog.indexer.views import typed
-from eventlog.log.reader import Block
+from eventlog.log.reader import Block, Line
 
 _READ = {name: kind for name, kind in CONTENT.items() if name != "extra"}
 _DEFAULTS = {"audit_level": "coalesce(audit_level, 'turn')", "schema_version": "coalesce(schema_version, 1)"}
@@ -51,12 +51,19 @@ class _Buffered(NamedTuple):
     size_bytes: int
 
 
+class Added(NamedTuple):
+    """How many lines of a block were buffered, and those that have to be checked one by one."""
+
+    buffered: int
+    rest: list[Line]
+
+
 class BlockBuffer:
     """The validated blocks of one part of a batch; `close` it after use."""
 
     def __init__(self) -> None:
         self._lines = MemoryFile()
-        #: The event ids of all lines. May also contain ids of refused blocks.
+        #: The event ids of all lines. May also contain ids of lines that were not buffered.
         self.ids: set[str] = set()
         self._blocks: list[_Buffered] = []
         #: Numbers that stand for the names of segments, from 1: the names would be half of the text.
@@ -67,26 +74,48 @@ class BlockBuffer:
         self.lowest, self.highest = _HIGHEST, ""
         self._longest = 0
 
-    def add(self, segment: str, event_type: str, block: Block) -> int:
-        """Validate and buffer a block; return its number of lines, 0 if they have to be checked one by one."""
+    def add(self, segment: str, event_type: str, block: Block) -> Added:
+        """Validate and buffer a block: none of its lines, or all but those that repeat an id."""
         valid = validate_block(block, event_type)
         if valid is None:
-            return 0
+            return Added(0, list(block.lines()))
+        ids, lengths = valid
+        lowest, highest = min(ids), max(ids)
+        repeated = self._note(ids, lowest)
+        self.lowest, self.highest = min(self.lowest, lowest), max(self.highest, highest)
+        if not repeated:
+            return self._add(segment, event_type, block, lengths)
+        buffered, rest = 0, []
+        for part, its_lengths, is_repeated in _parts(block, lengths, repeated):
+            added = Added(0, list(part.lines())) if is_repeated else self._add(segment, event_type, part, its_lengths)
+            buffered += added.buffered
+            rest += added.rest
+        return Added(buffered, rest)
+
+    def _note(self, ids: list[str], lowest: str) -> set[int]:
+        """Note the ids of lines; return the numbers of the lines whose id was noted before."""
+        new = set(ids)
+        if len(new) == len(ids) and (lowest > self.highest or self.ids.isdisjoint(new)):
+            self.ids |= new
+            return set()
+        repeated = set()
+        for number, event_id in enumerate(ids):
+            if event_id in self.ids:
+                repeated.add(number)
+            self.ids.add(event_id)
+        return repeated
+
+    def _add(self, segment: str, event_type: str, block: Block, lengths: list[int]) -> Added:
+        """Buffer validated lines, unless one does not start with its object."""
         number = self._numbers.setdefault(segment, len(self._numbers) + 1)
-        lines = _with_positions(number, block, valid.lengths)
+        lines = _with_positions(number, block, lengths)
         if lines is None:
-            return 0
-        ids = valid.event_ids
-        expected = len(self.ids) + len(ids)
-        self.ids.update(ids)
-        if len(self.ids) < expected:
-            return 0  # an id is repeated; the ids stay noted, which at worst sends a later block line by line, too
-        self.lowest, self.highest = min(self.lowest, *ids), max(self.highest, *ids)
-        self._longest = max(self._longest, *valid.lengths)
+            return Added(0, list(block.lines()))
+        self._longest = max(self._longest, *lengths)
         self._lines.write(lines)
         self._blocks.append(_Buffered(segment, event_type, block.offset, block.length, len(lines)))
-        self.events[segment] += len(ids)
-        return len(ids)
+        self.events[segment] += len(lengths)
+        return Added(len(lengths), [])
 
     @property
     def size_bytes(self) -> int:
@@ -152,6 +181,16 @@ def block_buffers(count: int) -> Iterator[list[BlockBuffer]]:
     finally:
         for buffer in buffers:
             buffer.close()
+
+
+def _parts(block: Block, lengths: list[int], repeated: Set[int]) -> Iterator[tuple[Block, list[int], bool]]:
+    """Yield consecutive lines of a block that are all repeated, or none of them, with their lengths."""
+    start = 0
+    for is_repeated, numbers in groupby(range(len(lengths)), repeated.__contains__):
+        its_lengths = [lengths[number] for number in numbers]
+        size = sum(its_lengths)
+        yield Block(block.offset + start, size, block.data[start : start + size]), its_lengths, is_repeated
+        start += size
 
 
 def _with_positions(number: int, block: Block, lengths: list[int]) -> bytes | None:

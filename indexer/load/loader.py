@@ -4,7 +4,7 @@
     lines  → validated one by one → `batch`, or a reason in `rejected`    ┴→ event_rows
 
 Most lines go the first way, straight into the table. A block with anything odd in it goes the second, line by line
-(docs/decisions/0005), and so do all rows of a part if the index has any of its ids.
+(docs/decisions/0005), and so do lines that repeat an id, and all rows of a part if the index has any of its ids.
 
 The result does not depend on the order of batches. An event is identified by its workspace and its event_id (no
 workspace counts as a workspace of its own). Of the lines of one event, each distinct content is stored once, at its
@@ -64,7 +64,7 @@ def same_event(one: str, other: str) -> str:
 
 
 class Slice(NamedTuple):
-    """Consecutive lines of one segment, to be validated one by one."""
+    """Lines of one segment, to be validated one by one."""
 
     segment: str
     event_type: str
@@ -304,13 +304,20 @@ def _fault_for_duckdb(line: bytes) -> str | None:
 def merge_batch(connection: duckdb.DuckDBPyConnection) -> None:
     """Move the rows of `batch` into `event_rows` and `conflicts`, by the rule at the top of this module."""
     is_any_indexed = _drop_redelivered(connection)
+    event_types = _types_of(connection, "batch")
+    if not event_types:  # all were there; the statement for no rows takes as long to plan as for many
+        return
     connection.execute(CREATE_CONTENDED_INDEXED if is_any_indexed else CREATE_CONTENDED)
     row = connection.execute(COUNT_CONTENDED).fetchone()
     if not row or not row[0]:
-        typed.insert(connection, "batch")
+        typed.insert(connection, "batch", event_types)
         return
-    typed.insert(connection, f"batch ANTI JOIN contended ON {same_event('batch', 'contended')}")
+    typed.insert(connection, f"batch ANTI JOIN contended ON {same_event('batch', 'contended')}", event_types)
     _merge_contended(connection)
+
+
+def _types_of(connection: duckdb.DuckDBPyConnection, table: str) -> set[str]:
+    return {row[0] for row in connection.execute(SELECT_TYPES.format(table=table)).fetchall()}
 
 
 def _drop_redelivered(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -333,15 +340,17 @@ def _merge_contended(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(CREATE_VERSIONS)
     connection.execute(DELETE_CONTENDED_ROWS)
     connection.execute(DELETE_CONTENDED_CONFLICTS)
-    typed.insert(connection, f"(SELECT {_ALL} FROM versions WHERE position = 1)")
+    event_types = _types_of(connection, "versions")
+    typed.insert(connection, f"(SELECT {_ALL} FROM versions WHERE position = 1)", event_types)
     connection.execute(INSERT_CONFLICTS)
-    copies.mark_all(connection, {row[0] for row in connection.execute(SELECT_TYPES_OF_VERSIONS).fetchall()})
+    copies.mark_all(connection, event_types)
 
 
 # -- statements ------------------------------------------------------------------------------
 
-# `{rows}` and `{ids}` are FROM clauses. Temporary tables: `batch`, rows to be stored; `indexed`, rows of the index with
-# ids of the batch; `contended`, events with several lines; `versions`, their distinct contents in order of position.
+# `{rows}` and `{ids}` are FROM clauses, `{table}` is one of these temporary tables: `batch`, rows to be stored;
+# `indexed`, rows of the index with ids of the batch; `contended`, events with several lines; `versions`, their distinct
+# contents in order of position.
 
 CREATE_BATCH_OF_STAGED = f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {_SELECT_STAGED} FROM {{rows}}"
 CREATE_BATCH = f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {_ALL} FROM {{rows}}"
@@ -394,5 +403,5 @@ FROM contents
 """
 DELETE_CONTENDED_ROWS = f"DELETE FROM event_rows USING contended WHERE {same_event('event_rows', 'contended')}"
 DELETE_CONTENDED_CONFLICTS = f"DELETE FROM conflicts USING contended WHERE {same_event('conflicts', 'contended')}"
-SELECT_TYPES_OF_VERSIONS = "SELECT DISTINCT event_type FROM versions"
+SELECT_TYPES = "SELECT DISTINCT event_type FROM {table}"
 INSERT_CONFLICTS = f"INSERT INTO conflicts SELECT {_ALL} FROM versions WHERE position > 1"

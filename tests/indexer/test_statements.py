@@ -36,6 +36,7 @@ _PARTS = {
     "loader.CREATE_BATCH": {"rows": "event_rows"},
     "loader.ADD_TO_BATCH": {"rows": "event_rows"},
     "index_file.SELECT_HASH": {"table": "event_rows"},
+    "loader.SELECT_TYPES": {"table": "batch"},
     "loader.ANY_ID_AMONG": {"ids": "event_rows"},
     "loader.INSERT_REJECTED": {
         "rows": "(SELECT 's' AS segment, 0 AS line_offset, 1 AS length, 'r' AS reason, 'AA==' AS raw)"
