@@ -427,6 +427,12 @@ BAD_VIEWS = {
         SourceViews(promoted=(PromotedColumn("toy", "kind", "VARCHAR", "agent"),)),
         "source 'toy': its promoted column 'toy/kind' is refused by DuckDB: Binder Error",
     ),
+    "a step by the name of another": (
+        SourceViews(
+            promoted=tuple(PromotedColumn("toy", x, "VARCHAR", '"toy/a/s"', (("toy/a/s", f"'{x}'"),)) for x in "ab")
+        ),
+        "source 'toy': its promoted column 'toy/b' has a step of another column, with other SQL",
+    ),
     "a promoted column of others": (
         SourceViews(promoted=(PromotedColumn("llm_call", "mine", "VARCHAR"),)),
         "its promoted column 'llm_call/mine' is of a type that is not its own",

@@ -298,6 +298,7 @@ def _keyed() -> Iterator[tuple[tuple[str, tuple[str, ...], SourceViews], tuple[S
 
 def _check_promoted(connection: duckdb.DuckDBPyConnection, source: Source, views: SourceViews) -> None:
     names: set[str] = set()
+    steps: dict[str, str] = {}
     if isinstance(views.copies, Copies) and views.copies.line not in views.promoted:
         raise InvalidSource(f"source {source.name!r}: the column of its copies is not among its promoted columns")
     for column in views.promoted:
@@ -307,6 +308,8 @@ def _check_promoted(connection: duckdb.DuckDBPyConnection, source: Source, views
         if column.column.lower() in names:
             raise InvalidSource(f"{its_column} is there twice; DuckDB compares names without case")
         names.add(column.column.lower())
+        if any(steps.setdefault(name, expression) != expression for name, expression in column.steps):
+            raise InvalidSource(f"{its_column} has a step of another column, with other SQL")
         try:
             connection.execute(f"SELECT {column.value('NULL')} FROM {column.stepped(_A_PAYLOAD)}")
             connection.execute(f"SELECT NULL AS {ident(column.column)}")

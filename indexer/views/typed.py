@@ -141,13 +141,13 @@ def insert(
         filled += [f"{value} AS {ident(column.column)}" for column, value in fields.filled()]
         if len(columns) > len(fields.columns):
             unfits.append(f"{fields.unfit()} AS {ident(_unfit_column(event_type).column)}")
-    on_the_way = [f"json_{number}" for number in range(len(by_type))]
+    on_the_way = {f"json_{number}": None for number in range(len(by_type))}  # in order
     for column in computed:
         condition = f"event_type = {literal(column.event_type)}"
-        rows = column.stepped(rows, condition)
-        on_the_way += [ident(name) for name, _ in column.steps]
+        rows = column.stepped(rows, condition, there=on_the_way.keys())
+        on_the_way |= dict.fromkeys(name for name, _ in column.steps)
         filled.append(f"CASE WHEN {condition} THEN {column.value('NULL')} END AS {ident(column.column)}")
-    without = f" EXCLUDE ({', '.join(on_the_way)})" if on_the_way else ""
+    without = f" EXCLUDE ({', '.join(map(ident, on_the_way))})" if on_the_way else ""
     statement = INSERT_ROWS.format(
         columns=", ".join([f"*{without}", *unfits]), values=", ".join(["*", *filled]),
         json=", ".join(["*", *extracted]), rows=rows,

@@ -309,12 +309,13 @@ def _entry() -> str:
 # -- all of it -------------------------------------------------------------------------------
 
 
-def promoted(event_type: str, field: str, usage: str) -> PromotedColumn:
-    """Return a promoted column of readings. `usage` is SQL over `payload` for a usage object, as JSON.
+def promoted(event_type: str, field: str, usage: str, before: Iterable[tuple[str, str]] = ()) -> PromotedColumn:
+    """Return a promoted column of readings. `usage` is SQL for a usage object, as JSON.
 
-    It holds what `columns` takes apart: a JSON list, or NULL where there is no usage object.
+    It is SQL over `payload` and the steps `before` it. The column holds what `columns` takes apart: a JSON list, or
+    NULL where there is no usage object.
     """
-    steps: list[tuple[str, str]] = []
+    steps = list(before)
 
     def step(name: str, expression: str) -> str:
         steps.append((f"{event_type}/{field}/{name}", expression))

@@ -55,18 +55,59 @@ _POINTERS = list(
 )
 _SELDOM_POINTERS = list(_SELDOM.values())
 
+#: What else is looked for in every line.
+_OTHERS = ["/uuid", "/sessionId", "/parentUuid", "/isSidechain", "/isMeta", "/isCompactSummary"]
+_ALL_POINTERS = list(dict.fromkeys([*_POINTERS, *_SELDOM_POINTERS, *_OTHERS]))
+_BODY_POINTERS = ["/message/content", "/message/usage", "/data/message/message/content", "/data/message/message/usage"]
+
+
+def _step(name: str, expression: str) -> tuple[tuple[str, str], str]:
+    """Return a step that columns share, and its name in SQL."""
+    return (f"{TYPE}/line/{name}", expression), ident(f"{TYPE}/line/{name}")
+
+
+# A line is parsed once for all that is short in it, and once more for its text and its usage where it may have some:
+# each `->` in an expression would parse all of it again.
+_ALL, _all = _step("all", f"json_extract_string(payload, [{literals(_ALL_POINTERS)}])")
+
+
+def _at(pointer: str) -> str:
+    """Return the text that stands somewhere in a line, as an expression over the step _ALL."""
+    return f"{_all}[{_ALL_POINTERS.index(pointer) + 1}]"
+
+
+def _names(word: str) -> str:
+    return f"contains(payload::VARCHAR, '\"{word}\"')"
+
+
+#: What a person asked for is in lines that no tool answers in.
+_IS_ASKED = f"{_at('/type')} = 'user' AND NOT {_names('tool_use_id')}"
+_BODIES, _bodies = _step(
+    "bodies",
+    f"""CASE WHEN {_at("/type")} = 'assistant' OR {_at("/data/message/type")} = 'assistant' OR ({_IS_ASKED})
+          OR {_names("usage")} THEN json_extract(payload, [{literals(_BODY_POINTERS)}]) END""",
+)
+
+
+def _body(pointer: str) -> str:
+    """Return the JSON of a text or a usage, as an expression over the step _BODIES."""
+    return f"{_bodies}[{_BODY_POINTERS.index(pointer) + 1}]"
+
+
+def _listed(pointers: list[str]) -> str:
+    return f"to_json([{', '.join(map(_at, pointers))}])::VARCHAR"
+
+
 #: The small parts of a line, as a JSON array in one column: each column costs every batch a little, and many short
 #: texts cost DuckDB more to store than one.
-PARTS = PromotedColumn(
-    TYPE, "parts", "VARCHAR", f"to_json(json_extract_string(payload, [{literals(_POINTERS)}]))::VARCHAR"
-)
-#: The reading of a line's usage object. Only lines that have one are taken apart again for it.
+PARTS = PromotedColumn(TYPE, "parts", "VARCHAR", _listed(_POINTERS), (_ALL,))
+#: The reading of a line's usage object.
 USAGE = usage.promoted(
     TYPE,
     "usage",
-    """CASE WHEN contains(payload::VARCHAR, '"usage"') THEN list_transform(
-        [json_extract(payload, ['/type', '/message/usage', '/data/message/message/usage'])],
-        lambda x: CASE WHEN x[1] = '"progress"' THEN x[3] ELSE x[2] END)[1] END""",
+    f"""CASE WHEN {_at("/type")} = 'progress' THEN {_body("/data/message/message/usage")}
+         ELSE {_body("/message/usage")} END""",
+    (_ALL, _BODIES),
 )
 SELDOM = PromotedColumn(
     TYPE,
@@ -74,7 +115,8 @@ SELDOM = PromotedColumn(
     "VARCHAR",
     f"""CASE WHEN regexp_matches(
             payload::VARCHAR, '"(customTitle|aiTitle|summary|isApiErrorMessage|costUSD)"|"api_error"'
-        ) THEN to_json(json_extract_string(payload, [{literals(_SELDOM_POINTERS)}]))::VARCHAR END""",
+        ) THEN {_listed(_SELDOM_POINTERS)} END""",
+    (_ALL,),
 )
 
 
@@ -89,8 +131,9 @@ LINE = PromotedColumn(
     TYPE,
     "line",
     "UUID",
-    f"""CASE WHEN payload ->> '/uuid' IS NOT NULL THEN {uuid_of("(payload ->> '/uuid')")}
-         WHEN payload ->> '/sessionId' IS NULL THEN md5(payload::VARCHAR)::UUID END""",
+    f"""CASE WHEN {_at("/uuid")} IS NOT NULL THEN {uuid_of(_at("/uuid"))}
+         WHEN {_at("/sessionId")} IS NULL THEN md5(payload::VARCHAR)::UUID END""",
+    (_ALL,),
 )
 #: Of a line of a subagent that older versions wrote between the others, without an id of the subagent: the line before.
 #: Of the first one, itself.
@@ -98,33 +141,34 @@ BEFORE = PromotedColumn(
     TYPE,
     "before",
     "UUID",
-    f"""CASE WHEN contains(payload::VARCHAR, '"isSidechain"') AND payload ->> '/isSidechain' = 'true'
-          AND payload ->> '/agentId' IS NULL
-         THEN {uuid_of("coalesce(payload ->> '/parentUuid', payload ->> '/uuid')")} END""",
+    f"""CASE WHEN {_at("/isSidechain")} = 'true' AND {_at("/agentId")} IS NULL
+         THEN {uuid_of(f"coalesce({_at('/parentUuid')}, {_at('/uuid')})")} END""",
+    (_ALL,),
 )
 
 
-def _blocks(content: str, value: str) -> str:
+def _produced(content: str) -> str:
+    produced = "coalesce(block ->> 'text', block ->> 'thinking', (block -> 'input')::VARCHAR, '')"
     return f"""CASE json_type({content})
         WHEN 'VARCHAR' THEN length({content} ->> '$')
-        WHEN 'ARRAY' THEN list_sum([length({value}) FOR block IN ({content})::JSON[]]) END"""
+        WHEN 'ARRAY' THEN list_sum([length({produced}) FOR block IN ({content})::JSON[]]) END"""
 
 
-_PRODUCED = "coalesce(block ->> 'text', block ->> 'thinking', (block -> 'input')::VARCHAR, '')"
 #: How many characters a model produced in a line: text, reasoning, arguments of tools.
 CHARS = PromotedColumn(
     TYPE,
     "chars",
     "INTEGER",
-    f"""CASE WHEN payload ->> '/type' = 'assistant' THEN {_blocks("(payload -> '/message/content')", _PRODUCED)}
-         WHEN contains(payload::VARCHAR, '"agent_progress"') AND payload ->> '/data/message/type' = 'assistant'
-         THEN {_blocks("(payload -> '/data/message/message/content')", _PRODUCED)} END""",
+    f"""CASE WHEN {_at("/type")} = 'assistant' THEN {_produced(_body("/message/content"))}
+         WHEN {_at("/data/message/type")} = 'assistant' AND {_names("agent_progress")}
+         THEN {_produced(_body("/data/message/message/content"))} END""",
+    (_ALL, _BODIES),
 )
 PROMPT_MAX_CHARS = 200
-_PROMPT = """CASE json_type(payload -> '/message/content')
-    WHEN 'VARCHAR' THEN payload ->> '/message/content'
+_PROMPT = f"""CASE json_type({_body("/message/content")})
+    WHEN 'VARCHAR' THEN {_body("/message/content")} ->> '$'
     WHEN 'ARRAY' THEN [
-        block ->> 'text' FOR block IN (payload -> '/message/content')::JSON[] IF block ->> 'type' = 'text'][1]
+        block ->> 'text' FOR block IN ({_body("/message/content")})::JSON[] IF block ->> 'type' = 'text'][1]
     END"""
 _COMMAND = """concat_ws(' ', nullif(regexp_extract(said, '<command-name>([^<]*)', 1), ''),
                         nullif(trim(regexp_extract(said, '<command-args>([^<]*)', 1)), ''))"""
@@ -134,14 +178,13 @@ PROMPT = PromotedColumn(
     TYPE,
     "prompt",
     "VARCHAR",
-    f"""CASE WHEN contains(payload::VARCHAR, '"user"') AND payload ->> '/type' = 'user'
-          AND NOT contains(payload::VARCHAR, '"tool_use_id"')
-          AND coalesce(payload ->> '/isMeta', 'false') = 'false'
-          AND coalesce(payload ->> '/isSidechain', 'false') = 'false'
-          AND coalesce(payload ->> '/isCompactSummary', 'false') = 'false'
+    f"""CASE WHEN {_IS_ASKED} AND coalesce({_at("/isMeta")}, 'false') = 'false'
+          AND coalesce({_at("/isSidechain")}, 'false') = 'false'
+          AND coalesce({_at("/isCompactSummary")}, 'false') = 'false'
          THEN [nullif(regexp_extract(CASE WHEN starts_with(said, '<command-') THEN {_COMMAND} ELSE said END,
                                      '^[^<\\[\\s][\\s\\S]{{0,{PROMPT_MAX_CHARS - 1}}}'), '')
                FOR said IN [trim({_PROMPT})]][1] END""",
+    (_ALL, _BODIES),
 )
 PROMOTED = (PARTS, USAGE, SELDOM, LINE, BEFORE, CHARS, PROMPT)
 
