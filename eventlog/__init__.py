@@ -23,12 +23,17 @@ from eventlog.version import __version__ as __version__
 
 TYPE_CHECKING = False  # from `typing`, which takes a while to load; type checkers know the name
 
-#: Whether this process is the console command, called for something that it may do before all this is loaded
-#: (eventlog.short). Then the names are loaded when one of them is asked for; for any other program, here and now.
+#: Commands that need none of these names: what they do before anything is loaded (eventlog.short), and questions.
+_SHORT = (
+    "emit", "statusline", "hook",
+    "cost", "metrics", "requests", "runs", "search", "sessions", "show", "sql", "today",
+)  # fmt: skip
+#: Whether this process is the console command, called for one of these. Then the names are loaded when one of them is
+#: asked for; for any other program, here and now.
 is_short = (
     "is_short" not in globals()
     and (getattr(sys, "argv", None) or [""])[0].endswith(("eventlog", "-m", "eventlog/__main__.py"))
-    and sys.argv[1:2] in (["emit"], ["statusline"], ["hook"])
+    and "".join(sys.argv[1:2]) in _SHORT
 )
 
 __all__ = [

@@ -55,10 +55,12 @@ def _take_the_short_way(command: str, arguments: list[str]) -> None:
         from eventlog.short import statusline
 
         statusline.run(arguments)
-    else:
+    elif command == "hook":
         from eventlog.short import hook
 
         hook.run(arguments)
+    else:  # a question: the full way records nothing
+        return
     if "site" not in sys.modules:  # the full way needs installed packages
         import os
 

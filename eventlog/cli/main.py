@@ -201,7 +201,7 @@ def root(context: click.Context, color: str, no_pager: bool) -> None:
     """
     context.color = _wants_color(color)
     context.meta[_NO_PAGER] = no_pager
-    if context.invoked_subcommand != "doctor" and not hasattr(eventlog, "EventlogError"):  # doctor says more about it
+    if context.invoked_subcommand != "doctor" and not hasattr(eventlog, "load"):  # doctor says more about it
         raise _broken(f"another package has removed or overwritten {Path(__file__).parents[1] / '__init__.py'}")
     if context.invoked_subcommand is None:
         importlib.import_module(_HOME).home()

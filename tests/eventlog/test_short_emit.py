@@ -408,3 +408,14 @@ def test_many_at_once_lose_nothing(run: Run, root: Path) -> None:
         envelope.decode(line)
     with open(next((root / "log/greeting").iterdir()), "rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody has kept it
+
+
+@pytest.mark.parametrize("command", ["cost", "sql", "today"])
+def test_a_question_loads_no_recorder(command: str, root: Path) -> None:
+    """It records nothing; to load what does takes half as long as to load DuckDB."""
+    code = (
+        f"import sys; sys.argv = ['eventlog', {command!r}]; import eventlog.cli, eventlog.cli.main as cli\n"
+        f"assert cli.run([{command!r}, '--help']) == 0; assert 'eventlog.record.redaction' not in sys.modules\n"
+        "assert 'eventlog.record.recorder' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.DEVNULL)
