@@ -34,13 +34,13 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextvars import Token
-from pathlib import Path
 from typing import Any, Unpack
 
 import msgspec
 
 from eventlog.format import builtin, ids
 from eventlog.process import forks
+from eventlog.process.boot import boot
 from eventlog.process.forks import Phase
 from eventlog.record import api, calls, heartbeats, steps, totals
 from eventlog.record.api import harmless
@@ -50,9 +50,6 @@ from eventlog.record.steps import Request, Step, as_current, field, record
 
 #: A longer traceback keeps its end, which names the exception.
 STACKTRACE_MAX_CHARS = 20_000
-#: PROC_PID_INIT_INO of Linux (include/linux/proc_ns.h): the pid namespace of processes outside of containers.
-_FIRST_PID_NAMESPACE = 0xEFFFFFFC
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 #: The open runs of this process, by id and workspace: one id in two workspaces is two runs.
 _open: dict[tuple[str, str | None], Run] = {}
@@ -468,20 +465,6 @@ def stack_of(error: BaseException) -> str | None:
 @functools.cache
 def _host() -> str:
     return os.uname().nodename
-
-
-@functools.cache
-def boot() -> str | None:
-    """Return the scope in which a pid means one process: the machine's boot id and, in a container, its pid namespace.
-
-    None where /proc does not say (not Linux).
-    """
-    try:
-        boot_id = _BOOT_ID.read_bytes().decode().strip()  # text would import its encoding
-        namespace = os.stat("/proc/self/ns/pid").st_ino
-    except (OSError, ValueError):
-        return None
-    return boot_id if namespace == _FIRST_PID_NAMESPACE else f"{boot_id}/{namespace}"
 
 
 def _finish_all() -> None:

@@ -14,7 +14,7 @@ import duckdb
 from eventlog.indexer.sql import literal
 from eventlog.indexer.views import values
 from eventlog.indexer.views.definitions import NOBODY_IS_GONE
-from eventlog.record import runs as recording
+from eventlog.process.boot import boot as this_boot
 
 #: The processes of a machine and boot that started runs which did not end as often as they started. The CASE has
 #: columns of both sides of the join, so that payloads are parsed behind it: only those of such runs.
@@ -36,7 +36,7 @@ def gone(connection: duckdb.DuckDBPyConnection) -> str:
 
     Such as `(host = 'sun' AND boot = '6e1f…' AND pid IN (4711))`, or `false`.
     """
-    host, boot = os.uname().nodename, recording.boot()
+    host, boot = os.uname().nodename, this_boot()
     if boot is None:
         return NOBODY_IS_GONE
     pids = connection.execute(_OWNERS, {"host": host, "boot": boot}).fetchall()

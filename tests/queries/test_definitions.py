@@ -17,6 +17,7 @@ import pytest
 from eventlog.config import Config
 from eventlog.format import builtin
 from eventlog.indexer.views import definitions, recorded
+from eventlog.process.boot import boot as this_boot
 from eventlog.queries.alerts import evaluate
 from eventlog.queries.alerts.machine import Reading, Standing
 from eventlog.queries.alerts.rules import Rule
@@ -25,7 +26,6 @@ from eventlog.queries.insights import findings
 from eventlog.queries.insights.calls import ModelCall, ToolCall
 from eventlog.queries.metrics.aggregates import Group
 from eventlog.queries.store import ReadStore
-from eventlog.record import runs
 from eventlog.record.recorder import Recorder
 from tests.conftest import PROJECT, Run
 from tests.indexer.support import index
@@ -205,7 +205,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> ReadStore:
     for run_id, (status, owner, _) in OUTCOMES.items():
         began = now - timedelta(minutes=20 if owner == "silent" else 1)
         started = builtin.RunStarted(
-            name="n", host="far" if owner == "elsewhere" else here, boot=runs.boot(),
+            name="n", host="far" if owner == "elsewhere" else here, boot=this_boot(),
             pid=os.getpid() if owner in ("alive", "silent") else gone.pid, parent_run_id="parent",
         )  # fmt: skip
         recorder.emit(started, timestamp=began, run_id=run_id, agent="a", session_id="s")

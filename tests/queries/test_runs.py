@@ -20,13 +20,13 @@ from eventlog.config import Config
 from eventlog.errors import QueryFailed
 from eventlog.format import builtin
 from eventlog.maintenance import sealing
+from eventlog.process.boot import boot as this_boot
 from eventlog.queries.cli import waterfall
 from eventlog.queries.runs import evidence, tree
 from eventlog.queries.runs.difference import Change, first_difference
 from eventlog.queries.runs.nodes import Node
 from eventlog.queries.store import ReadStore
 from eventlog.queries.text import bars, cells
-from eventlog.record import runs
 from eventlog.record.recorder import Recorder
 from fixtures import transcripts
 from tests.conftest import Run
@@ -85,7 +85,7 @@ def test_what_runs_cannot_be_asked(root: Path, arguments: dict[str, object], mes
 
 def test_a_run_whose_process_is_gone_is_abandoned_at_once(root: Path) -> None:
     """On this machine, in this boot; of others nothing is known."""
-    boot = runs.boot()
+    boot = this_boot()
     assert boot is not None
     gone = subprocess.Popen(["true"])
     gone.wait()
