@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 
 from bench import real, sessions
@@ -11,6 +12,9 @@ from bench.case_replay import beside_read_json
 from bench.data import log_bytes
 from bench.figures import in_words
 from bench.measure import Sample, eventlog, interleave, run
+
+#: What was written before is old enough for an answer that rests on it to be kept.
+_SETTLED_S = 0.2
 
 
 @case(
@@ -60,20 +64,35 @@ def first_answer(bench: Bench) -> Iterator[Measurement]:
         yield compare("ccusage", taken["ours"], taken["ccusage"])
 
 
-@case(Claim(name="time", what="eventlog cost daily", against="ccusage daily --offline", limit=1.0))
+@case(
+    Claim(name="time", what="eventlog cost daily, asked before", against="ccusage daily --offline", limit=1.0),
+    Claim(name="changed", what="eventlog cost daily, after an event", against="ccusage daily --offline", limit=3.0),
+)
 def cost_daily(bench: Bench) -> Iterator[Measurement]:
     """From the shell, over an index of the sessions, against ccusage, which reads the sessions
-    themselves; its native program, without the Node.js wrapper around it. The round that does not count has looked
-    up the prices of the models, which are kept for the next time."""
+    themselves; its native program, without the Node.js wrapper around it. Asked before: nothing changed since, so the
+    answer is a kept one. After an event: that is indexed first. The round that does not count has looked up the prices
+    of the models, which are kept for the next time."""
     real.files_of("claude-code")
     theirs = sessions.ccusage(bench)
     root = real.import_into(bench, bench.folder / "root", "claude-code")
     run(eventlog("index", "--root", root), bench.home)
-    taken = interleave(
-        max(bench.rounds, 9),
-        {"ours": lambda: run(eventlog("cost", "daily", "--root", root), bench.home), "ccusage": theirs},
-    )
-    yield compare("time", taken["ours"], taken["ccusage"])
+
+    def ask() -> Sample:
+        return run(eventlog("cost", "daily", "--root", root), bench.home)
+
+    def changed() -> Sample:
+        run(eventlog("emit", "note", "--root", root), bench.home)
+        time.sleep(_SETTLED_S)
+        return ask()
+
+    def kept() -> Sample:
+        ask()
+        return ask()
+
+    taken = interleave(max(bench.rounds, 9), {"changed": changed, "kept": kept, "ccusage": theirs})
+    yield compare("time", taken["kept"], taken["ccusage"])
+    yield compare("changed", taken["changed"], taken["ccusage"])
 
 
 @case(
