@@ -8,13 +8,14 @@ Each call opens and closes the index, so that a store which lives on is never in
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from eventlog.errors import QueryFailed
 from eventlog.indexer.index.digest import Digest, digest
-from eventlog.queries import answers, snapshot
+from eventlog.queries import answers, settled, snapshot
 from eventlog.queries.access.freshness import Behind
 from eventlog.queries.access.reader import IndexReader
 from eventlog.queries.access.selection import Select
@@ -206,6 +207,14 @@ class ReadStore:
         self._refuse_in_workspace("state()")
         with self._reader.trusted() as connection:
             return state(connection, self.root)
+
+    def is_settled(self, now: datetime, *, of_runs: bool = True) -> bool:
+        """Say whether an answer of `now` is also one of later, if nothing is recorded: no event is dated after it.
+
+        `of_runs`: no run may become abandoned either, by its silence or the end of its process.
+        """
+        with self._reader.trusted(views=settled.VIEWS, fenced=False) as connection:
+            return settled.is_settled(connection, now, of_runs=of_runs)
 
     def snapshot(self, path: str | Path) -> snapshot.Snapshot:
         """Write all that a query sees into one DuckDB file that other tools read, with a table for each view.

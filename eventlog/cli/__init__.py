@@ -40,9 +40,13 @@ def main() -> NoReturn:
         import click  # noqa: F401 - only to see whether it is there
     except ModuleNotFoundError:
         _answer_without_click(sys.argv[1:])
+    from eventlog.cli import keeping
     from eventlog.cli.main import run
 
-    _end(run(sys.argv[1:]))
+    keeping.begin(sys.argv[1:])
+    code = run(sys.argv[1:])
+    keeping.end(code)
+    _end(code)
 
 
 def _take_the_short_way(command: str, arguments: list[str]) -> None:
@@ -59,8 +63,12 @@ def _take_the_short_way(command: str, arguments: list[str]) -> None:
         from eventlog.short import hook
 
         hook.run(arguments)
-    else:  # a question: the full way records nothing
-        return
+    else:
+        from eventlog.short import answers
+
+        if command in answers.COMMANDS:
+            answers.run(sys.argv[1:])
+        return  # a question: the full way records nothing
     if "site" not in sys.modules:  # the full way needs installed packages
         import os
 

@@ -17,6 +17,7 @@
 | blob_min_bytes     | EVENTLOG_BLOB_MIN_BYTES    | payloads from this size on: large fields go to blobs; 0: never |
 | catch_up_s         | EVENTLOG_CATCH_UP_S        | seconds for which a command that reads may index first what is new |
 | import_agents      | EVENTLOG_IMPORT_AGENTS     | whether `cost` and `sessions` first import from coding agents |
+| keep_answers       | EVENTLOG_KEEP_ANSWERS      | commands keep answers (docs/decisions/0045)      |
 | budget_usd_per_day   | EVENTLOG_BUDGET_USD_PER_DAY   | what `eventlog cost` compares the spending with  |
 | budget_usd_per_month | EVENTLOG_BUDGET_USD_PER_MONTH | … of a month                                     |
 | server             | (in files only)            | limits of `eventlog serve` (eventlog.config.server) |
@@ -80,6 +81,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     catch_up_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = CATCH_UP_S
     #: None: for people at a terminal, into the default root.
     import_agents: bool | None = None
+    keep_answers: bool = True
     budget_usd_per_day: Annotated[float, msgspec.Meta(gt=0, le=1e12)] | None = None
     budget_usd_per_month: Annotated[float, msgspec.Meta(gt=0, le=1e12)] | None = None
     server: Limits = Limits()
@@ -280,7 +282,7 @@ def _typed(variable: str, text: str) -> Any:
             return float(text)
     except ValueError:
         raise ConfigError(f"{variable}={text!r} is not a number") from None
-    if name not in ("strict", "redact", "import_agents"):
+    if name not in ("strict", "redact", "import_agents", "keep_answers"):
         return text
     if text.lower() not in _TRUE | _FALSE:
         raise ConfigError(f"{variable}={text!r} is neither true nor false")

@@ -49,24 +49,29 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def path(environ: Mapping[str, str]) -> Path | None:
+    """Return the path of the list, which may not exist; None where nobody knows the user's home."""
+    home = files.user_folder(environ)
+    return None if home is None else home / _NAME
+
+
 def folders(environ: Mapping[str, str]) -> dict[str, Trusted]:
     """Return the trusted folders by their real paths.
 
     Raises ConfigError if the list cannot be read, or others may write to it.
     """
-    home = files.user_folder(environ)
-    if home is None or files.is_out_of_reach(home / _NAME):
+    listing = path(environ)
+    if listing is None or files.is_out_of_reach(listing):
         return {}
-    content = files.read(home / _NAME, _MAX_BYTES, follow=True)
+    content = files.read(listing, _MAX_BYTES, follow=True)
     if content is None:
         return {}
-    path = home / _NAME
     if content.status.st_uid not in (os.geteuid(), 0) or content.status.st_mode & _OTHERS_MAY_WRITE:
-        raise ConfigError(f"{path}: others may write to it, so no folder is trusted; look into it, and chmod 600 it")
+        raise ConfigError(f"{listing}: others may write to it, so no folder is trusted; look into it, and chmod 600 it")
     try:
         return msgspec.json.decode(content.data, type=_Listing).folders
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}; delete it, and trust the folders again") from None
+        raise ConfigError(f"{listing} cannot be read: {error}; delete it, and trust the folders again") from None
 
 
 def state(environ: Mapping[str, str], folder: Path, data: bytes) -> State:

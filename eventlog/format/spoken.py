@@ -20,6 +20,12 @@ UNDERSTOOD = (
 )
 
 
+def moves(text: str) -> bool:
+    """Say whether a text names another moment each time that it is read: an age, or now. A day lasts as long as one."""
+    words = " ".join(text.lower().split())
+    return words == "now" or timestamps.age_s(words.removesuffix(" ago")) is not None
+
+
 def read(text: str, zone: tzinfo | None, now: datetime) -> datetime:
     """Return the moment that a text names, in UTC; of `zone` (None: that of this machine) where it names no zone.
 

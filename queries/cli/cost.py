@@ -7,13 +7,14 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import click
 import msgspec
 
+from eventlog.cli import keeping
 from eventlog.cli.main import Group, configured, say, tell_json, with_root
 from eventlog.cli.text import counted, percent, printable
 from eventlog.errors import QueryFailed
@@ -158,6 +159,8 @@ def _print(
     workspaces = None if store.workspace is None else (None, store.workspace)
     for text in clock.warnings(store.root, ["price_set"], workspaces=workspaces):
         say(f"warning: {text}")
+        keeping.is_not_kept()
+    context.keep(_next_minute(report) if context.as_json or report.today.calls or report.budgets else None)
     if context.as_json:
         tell_json(report)
         return
@@ -169,6 +172,13 @@ def _print(
         click.echo("".join(f"{bar}\n" for bar in _plot(report)), nl=False)
     for line in _remarks(report, context):
         click.echo(line)
+
+
+def _next_minute(report: CostReport) -> datetime:
+    """Return when the rates of a report change: they are those of whole minutes."""
+    return min(
+        timestamps.utc(burn.day) + timedelta(seconds=burn.elapsed_s + 60) for burn in (report.today, report.month)
+    )
 
 
 def _limits(context: Context, per_month: Decimal | None) -> dict[budgets.Per, Decimal | None]:
@@ -351,7 +361,9 @@ def recompute(context: Context, as_of: datetime, by: By, since: datetime | None,
     Example:
       eventlog cost recompute --as-of 2026-07-01
     """
-    recomputed = context.store().cost.recomputed(as_of, by=by, since=since, until=until)
+    store = context.store()
+    context.keep()
+    recomputed = store.cost.recomputed(as_of, by=by, since=since, until=until)
     if context.as_json:
         tell_json(recomputed)
         return
@@ -408,7 +420,9 @@ def prices(context: Context, model: str | None) -> None:
       eventlog cost prices
       eventlog cost prices opus --json
     """
-    in_use, notes = context.store().cost.prices(model)
+    store = context.store()
+    context.keep()
+    in_use, notes = store.cost.prices(model)
     if context.as_json:
         tell_json({"prices": in_use, "notes": notes})
         return

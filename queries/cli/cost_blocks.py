@@ -41,6 +41,8 @@ def blocks(context: Context, active: bool, source: str | None, since: datetime |
       eventlog cost blocks --active --source codex
     """
     found = context.store().cost.blocks(source=_known(source), since=since, until=until)
+    if not any(block.active for block in found):
+        context.keep()
     shown = [block for block in found if block.active] if active else found
     if context.as_json:
         tell_json(shown)

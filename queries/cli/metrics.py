@@ -49,7 +49,9 @@ def metrics(
       eventlog metrics hourly --since 24h --by agent --by model
     """
     bucket = _BUCKETS[every]
-    buckets = context.store().metrics(bucket, by, since=since, until=until, agent=agent, zone=context.zone)
+    store = context.store()
+    context.keep(of_runs=True)
+    buckets = store.metrics(bucket, by, since=since, until=until, agent=agent, zone=context.zone)
     if context.as_json:
         tell_json(buckets)
         return

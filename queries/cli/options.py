@@ -14,13 +14,14 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar, get_args
 
 import click
 import msgspec
 
+from eventlog.cli import keeping
 from eventlog.cli.main import (
     draws_bars,
     existing_root,
@@ -38,8 +39,9 @@ from eventlog.cli.times import since_option as since_option  # noqa: PLC0414 - t
 from eventlog.cli.times import until_option as until_option  # noqa: PLC0414
 from eventlog.config import Resolved
 from eventlog.errors import QueryFailed
-from eventlog.format import timestamps
+from eventlog.format import spoken, timestamps
 from eventlog.format.envelope import AUDIT_LEVELS
+from eventlog.indexer.index import index_file
 from eventlog.queries.access.selection import Format
 from eventlog.queries.store import ReadStore
 from eventlog.queries.text import tables, units
@@ -75,16 +77,58 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         ConfigError where there is no such root, and IndexFailed where there is no index and none is made.
         """
         global _last
+        if keeping.is_on():
+            from eventlog.queries.cli import resting  # for the few commands whose answers are kept
+
+            resting.settings()
         settings = resolved(self.root)
+        before = keeping.written_bytes()
+        if keeping.is_on():
+            self._tell_what_it_rests_on(settings)
         has_imported = not self.no_index and self._bring_in_agents(settings)
         _last = ReadStore(existing_root(self.root), workspace=self.workspace, wait_s=self.wait_s, **limits)
         if not self.no_index:
             within_s = _AFTER_IMPORT_S if has_imported else settings.config.catch_up_s
             _catch_up(_last, within_s, shown=has_imported and draws_bars())
+        if (
+            keeping.written_bytes() != before
+        ):  # what was imported or indexed, or why not: the next answer does not say that
+            keeping.is_not_kept()
+        index = index_file.index_path(settings.config.root)
+        keeping.rests_on(*index_file.wal_paths(index))
+        keeping.rests_on_index(index)
         return _last
 
+    def _tell_what_it_rests_on(self, settings: Resolved) -> None:
+        from eventlog.queries.cli import resting
+
+        if not settings.config.keep_answers:
+            keeping.is_not_kept()
+        resting.settings()
+        resting.zone(self.zone)
+        resting.price_list()
+        resting.log(settings.config.root)
+        if self._wants_agents(settings):
+            resting.agents()
+
+    def keep(self, until: datetime | None = None, *, of_runs: bool = False) -> None:
+        """Let the answer be kept, until a moment or the end of the day, if it depends on no clock until then.
+
+        It may depend on nothing but what `store` tells, options, and the terminal. `of_runs`: it tells of runs that may
+        become abandoned.
+        """
+        if until is not None:
+            keeping.ends(until)
+        if keeping.is_on() and _last is not None:
+            now = datetime.fromtimestamp(keeping.began(), UTC)
+            if _last.is_settled(now, of_runs=of_runs):
+                keeping.is_kept()
+
+    def _wants_agents(self, settings: Resolved) -> bool:
+        return self.agents and self.workspace is None and settings.wants_agents(is_watched=is_watched())
+
     def _bring_in_agents(self, settings: Resolved) -> bool:
-        if not self.agents or self.workspace is not None or not settings.wants_agents(is_watched=is_watched()):
+        if not self._wants_agents(settings):
             return False
         from eventlog.cli import agents  # loads what imports need, which takes longer than many questions
         from eventlog.indexer.beside import indexing
@@ -117,7 +161,10 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         """Return how long ago a time was, as `--since` takes it: `3h`; "" for None, and in a pipe, with its times."""
         if moment is None or tables.width_limit() is None:
             return ""
-        return units.age((datetime.now(UTC) - timestamps.utc(moment)).total_seconds())
+        now = datetime.now(UTC)
+        age_s = (now - timestamps.utc(moment)).total_seconds()
+        keeping.ends(now + timedelta(seconds=units.same_age_s(age_s)))
+        return units.age(age_s)
 
     def show(self, answer: object, lines: Callable[[], Iterable[str]]) -> None:
         """Print an answer as JSON if that was asked for, else its lines, page by page in a terminal."""
@@ -245,6 +292,8 @@ def reading(
             zone = zone_of(given.pop("utc", False), given.pop("time_zone", None))
             shared: dict[str, Any] = {"as_json": False, "zone": zone, "agents": agents}
             shared |= {name: given.pop(name) for name in Context.__struct_fields__ if name in given}
+            if any(given.get(name) and spoken.moves(given[name]) for name in _MOMENTS):
+                keeping.is_not_kept()
             given |= {name: when(given[name], zone) for name in _MOMENTS if name in given}
             since, until = given.get("since"), given.get("until")
             if since is not None and until is not None and since >= until:
@@ -264,6 +313,7 @@ def reading(
 def page(text: str) -> None:
     """Print text: in a terminal, page by page where it is longer than the screen; in a pipe as it is."""
     if pages() and text.count("\n") + 2 > shutil.get_terminal_size().lines:
+        keeping.is_not_kept()
         click.echo_via_pager(text + "\n")
     else:
         click.echo(text)

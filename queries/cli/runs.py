@@ -49,6 +49,7 @@ def runs(
       eventlog runs --status error --json | jq -r '.[].run_id'
     """
     store = context.store()
+    context.keep(of_runs=True)
     found = store.runs.list(agent=agent, status=status, since=since, words=words, limit=limit)
     if not found and not context.as_json and (sessions_ := store.sessions.count()):
         say(
@@ -125,6 +126,7 @@ def sessions(context: Context, words: tuple[str, ...], agent: str | None, since:
       eventlog sessions login bug
     """
     store = context.store()
+    context.keep()
     found = store.sessions.list(agent=agent, since=since, words=words, limit=limit)
     if words and not found and not context.as_json:
         say(f"no such session has these words in its title or project; try: eventlog search {shlex.join(words)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import click
@@ -38,12 +38,19 @@ def today(context: Context, since: datetime, until: datetime | None, as_markdown
       eventlog today
       eventlog today --since yesterday --md
     """
-    end = datetime.now(UTC) if until is None else until
-    found = context.store().today(since, end)
+    end = _next_minute() if until is None else until
+    store = context.store()
+    context.keep(end if until is None else None)
+    found = store.today(since, end)
     if not found.projects and not context.as_json:
         say(f"nothing was done from {_span(found, context)}; try: eventlog today --since yesterday")
         return
     context.show(found, lambda: _markdown(found, context) if as_markdown else _lines(found, context))
+
+
+def _next_minute() -> datetime:
+    """Return the end of this minute: all that was done until now is before it, and so it is for a minute."""
+    return datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
 
 
 def _span(found: Today, context: Context) -> str:

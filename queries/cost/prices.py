@@ -188,10 +188,10 @@ def _missing(name: str | None) -> MissingExtra:
 
 @cache
 def _cache() -> PriceCache:
-    return PriceCache(default_path(), _sources())
+    return PriceCache(default_path(), sources())
 
 
-def _sources() -> list[Path]:
+def sources() -> list[Path]:
     """Return the files that rates depend on: those of the library, its metadata, and these modules."""
     spec = find_spec(_LIBRARY)
     folders = list(spec.submodule_search_locations or ()) if spec else []

@@ -115,7 +115,8 @@ class Unpriced(msgspec.Struct, frozen=True, kw_only=True):
 class Burn(msgspec.Struct, frozen=True, kw_only=True):
     """The cost of the running day or month so far, and projected to its end at the same rate. `day` is its start.
 
-    A call that is dated later, by a clock that ran ahead, is not in it.
+    A call that is dated later, by a clock that ran ahead, is not in it. `elapsed_s` and the rate are those of the last
+    full minute, one at least.
     """
 
     day: datetime
@@ -401,7 +402,7 @@ def _plain_values(row: dict[str, Any]) -> dict[str, Any]:
 
 def _burn(spent: Cost, period: tuple[datetime, datetime], now: datetime) -> Burn:
     start, end = period
-    elapsed_s = max((now - start).total_seconds(), 1.0)
+    elapsed_s = max((now - start).total_seconds() // 60 * 60, 60.0)
     whole_s = (end.astimezone(UTC) - start.astimezone(UTC)).total_seconds()  # where clocks change, not 24 hours
     cost = spent.cost_usd or Decimal(0)
     usd_per_hour, projected_usd = burned(cost, elapsed_s, whole_s)

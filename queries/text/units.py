@@ -71,16 +71,27 @@ def duration(ms: float | None) -> str:
     return f"{hours} h {minutes:02} m" if hours else f"{minutes} m {seconds:02} s"
 
 
+#: Units of ages in seconds, and from what age on they are used.
+_AGES = (("w", 604_800, 28 * 86_400), ("d", 86_400, 86_400), ("h", 3600, 3600), ("m", 60, 60), ("s", 1, 0))
+
+
 def age(seconds: float) -> str:
     """Return how long ago something was, in one unit that `--since` takes as well: `42s`, `5m`, `3h`, `12d`, `40w`.
 
     What is dated ahead of the clock is `0s` old.
     """
-    whole = max(int(seconds), 0)
-    for unit, unit_s, least_s in (("w", 604_800, 28 * 86_400), ("d", 86_400, 86_400), ("h", 3600, 3600), ("m", 60, 60)):
-        if whole >= least_s:
-            return f"{whole // unit_s:,}{unit}"
-    return f"{whole}s"
+    unit, unit_s = _unit_of_age(seconds)
+    return f"{max(int(seconds), 0) // unit_s:,}{unit}"
+
+
+def same_age_s(seconds: float) -> float:
+    """Return for how many seconds `age` stays the same: each unit begins with a multiple of the one below."""
+    _, unit_s = _unit_of_age(seconds)
+    return (max(int(seconds), 0) // unit_s + 1) * unit_s - seconds
+
+
+def _unit_of_age(seconds: float) -> tuple[str, int]:
+    return next((unit, unit_s) for unit, unit_s, least_s in _AGES if int(max(seconds, 0)) >= least_s)
 
 
 # -- exact texts, for alert rules and the events that they write --------------------------------

@@ -25,6 +25,7 @@ VALUES: dict[str, list[tuple[str, Any, Any]]] = {
     "segment_max_bytes": [(str(size), size, size) for size in (5001, 5002, 5003, 5004)],
     "catch_up_s": [(str(time), time, time) for time in (0.0, 1.5, 2.5, 3.5)],
     "import_agents": [("false", False, False), ("true", True, True)] * 2,
+    "keep_answers": [("false", False, False), ("true", True, True)] * 2,
     "segment_max_age_s": [(str(age), age, age) for age in (1.5, 2.5, 3.5, 4.5)],
     "durability": [("synced", "synced", Durability.SYNCED), ("written", "written", Durability.WRITTEN)] * 2,
     "budget_usd_per_day": [(str(usd), usd, usd) for usd in (1.5, 2.5, 3.5, 4.5)],

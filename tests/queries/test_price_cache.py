@@ -152,5 +152,5 @@ def test_the_library_is_loaded_once_for_a_name() -> None:
 
 def test_it_depends_on_the_library_and_on_what_is_made_of_it() -> None:
     """Its data, its version, and our own rules."""
-    names = {path.name for path in prices._sources()}
+    names = {path.name for path in prices.sources()}
     assert {"data.py", "types.py", "prices.py", "rates.py", "genai_prices-0.2.3.dist-info"} <= names
