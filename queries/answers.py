@@ -252,18 +252,21 @@ class RunAnswers(_Answers):
         since: datetime | None = None,
         words: Collection[str] = (),
         limit: int = 50,
+        after: str | None = None,
     ) -> list[PricedRun]:
         """Return runs, newest first: `[PricedRun(run_id="nightly-7", status="ok", cost_usd=Decimal("0.12"), …), …]`.
 
         `status` is ok, error (or any word of the program's own), cancelled, running or abandoned, as `outcome` of each
         run; a run whose process is gone is abandoned at once.
         `since` is compared with the start of a run. `words` are in its name, task, agent or id, all of them. `limit`
-        is 1 to 10,000.
+        is 1 to 10,000. `after` is the `cursor` of the last one of the page before.
         """
         from eventlog.queries.runs import lookup
 
         with self._connection(_RUNS) as connection:
-            return lookup.list_runs(connection, agent=agent, status=status, since=since, words=words, limit=limit)
+            return lookup.list_runs(
+                connection, agent=agent, status=status, since=since, words=words, limit=limit, after=after
+            )
 
     __call__ = list
 
@@ -298,16 +301,18 @@ class SessionAnswers(_Answers):
         since: datetime | None = None,
         words: Collection[str] = (),
         limit: int = 50,
+        after: str | None = None,
     ) -> list[Session]:
         """Return sessions, the one with the newest event first: `[Session(session_id=…, llm_calls=12, …), …]`.
 
         `since` is compared with their newest event; `duration_s` is in seconds. `words` are in its title, project,
-        branch, agent or id, all of them. `limit` is 1 to 10,000.
+        branch, agent or id, all of them. `limit` is 1 to 10,000. `after` is
+        the `cursor` of the last one of the page before.
         """
         from eventlog.queries.runs import lookup
 
         with self._connection(_RUNS) as connection:
-            return lookup.list_sessions(connection, agent=agent, since=since, words=words, limit=limit)
+            return lookup.list_sessions(connection, agent=agent, since=since, words=words, limit=limit, after=after)
 
     __call__ = list
 
@@ -336,16 +341,20 @@ class RequestAnswers(_Answers):
         since: datetime | None = None,
         audit_level: AuditLevel | None = None,
         limit: int = 50,
+        after: str | None = None,
     ) -> list[Request]:
         """Return requests, the one with the newest event first: `[Request(request_id="req-7", decisions=2, …), …]`.
 
         `cost_usd` is that of their model calls in USD, without the `unpriced` ones. `since` is compared with their
-        newest event, `audit_level` is the least of their own. `limit` is 1 to 10,000.
+        newest event, `audit_level` is the least of their own. `limit` is 1 to 10,000. `after` is the `cursor`
+        of the last one of the page before.
         """
         from eventlog.queries.runs import requests
 
         with self._connection(_RUNS) as connection:
-            return requests.list_requests(connection, agent=agent, since=since, audit_level=audit_level, limit=limit)
+            return requests.list_requests(
+                connection, agent=agent, since=since, audit_level=audit_level, limit=limit, after=after
+            )
 
     __call__ = list
 

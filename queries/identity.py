@@ -19,6 +19,10 @@ from eventlog.format.envelope import AuditLevel
 _NAMED_MAX = 5
 
 
+class NotFound(QueryFailed):
+    """No run, session, request, event or agent has the name that was asked for."""
+
+
 #: The columns that say what an event belongs to.
 Column = Literal["run_id", "session_id", "request_id"]
 

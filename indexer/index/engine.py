@@ -317,6 +317,15 @@ class _State(NamedTuple):
         return first, second
 
 
+def fingerprint(path: Path) -> bytes | None:
+    """Return bytes that differ whenever a database file was written to or replaced; None where that is not known.
+
+    Not while this process has the file attached: see `_state`.
+    """
+    state = _state(path)
+    return None if state is None else state.headers + repr(state[1:]).encode()
+
+
 def _is_overwritten(sound: _State | None, now: _State | None) -> bool:
     """Return whether a file is back at an earlier state, or is another file with the same inode, by its headers."""
     if sound is None or now is None or (sound.device, sound.inode) != (now.device, now.inode):

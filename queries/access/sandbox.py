@@ -229,9 +229,13 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
             waiting += node
 
 
-def over_time(timeout_s: float) -> QueryFailed:
+class OverTime(QueryFailed):
+    """A query was stopped at its time limit."""
+
+
+def over_time(timeout_s: float) -> OverTime:
     """Return the error for a query that was stopped."""
-    return QueryFailed(f"the query was stopped after {timeout_s:g} s; narrow it, or allow more time")
+    return OverTime(f"the query was stopped after {timeout_s:g} s; narrow it, or allow more time")
 
 
 _NO_TABLE = re.compile(

@@ -9,7 +9,6 @@ from typing import Literal
 from uuid import UUID
 
 import click
-import msgspec
 
 from eventlog.cli.main import with_root
 from eventlog.cli.text import counted, harmless_json, printable
@@ -20,8 +19,8 @@ from eventlog.queries.cli import options, requests, verbose, waterfall
 from eventlog.queries.cli.options import Context
 from eventlog.queries.conversation.building import has_words
 from eventlog.queries.conversation.structs import Conversation
-from eventlog.queries.events.lookup import Event, FoundEvent
-from eventlog.queries.runs.evidence import Evidence, examine
+from eventlog.queries.events.lookup import FoundEvent
+from eventlog.queries.runs.evidence import ExaminedEvent, examined
 from eventlog.queries.runs.lookup import Run
 from eventlog.queries.runs.nodes import Node
 from eventlog.queries.runs.tree import Tree
@@ -30,15 +29,6 @@ from eventlog.queries.text import cells, tables
 from eventlog.queries.text.units import duration, usd
 
 View = Literal["conversation", "tree", "waterfall"]
-
-
-class _Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """An event as `show EVENT --json` prints it."""
-
-    event: Event
-    path: str
-    line: str | None
-    evidence: Evidence
 
 
 @click.command()
@@ -202,13 +192,11 @@ def _verbose_lines(store: ReadStore, tree: Tree) -> Iterator[str]:
 
 
 def _show_event(store: ReadStore, found: FoundEvent, context: Context) -> None:
-    evidence = examine(store.root, found)
-    line = None if found.line is None else found.line.decode(errors="replace")
-    answer = _Shown(event=found.event, path=found.path, line=line, evidence=evidence)
+    answer = examined(store.root, found)
     context.show(answer, lambda: _event_lines(answer, context))
 
 
-def _event_lines(shown: _Shown, context: Context) -> list[str]:
+def _event_lines(shown: ExaminedEvent, context: Context) -> list[str]:
     event, line, evidence = shown.event, shown.line, shown.evidence
     lines = []
     for name in event.__struct_fields__:

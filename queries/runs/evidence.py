@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,9 +11,7 @@ from eventlog.errors import InvalidEvent, MissingExtra, SegmentUnreadable
 from eventlog.format import envelope, payloads, timestamps
 from eventlog.log import blobs, fingerprint, layout
 from eventlog.maintenance import sealing
-
-if TYPE_CHECKING:
-    from eventlog.queries.events.lookup import Event, FoundEvent
+from eventlog.queries.events.lookup import Event, FoundEvent
 
 _FIELDS = [name for name in envelope.FIELDS if name not in ("payload", "timestamp", "event_id")]
 
@@ -32,6 +29,21 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     seal: int | None = None
     as_sealed: bool | None = None
     seal_why: str
+
+
+class ExaminedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event with its line, and how far the log backs it: `eventlog show EVENT --json`."""
+
+    event: Event
+    path: str
+    line: str | None
+    evidence: Evidence
+
+
+def examined(root: Path, located: FoundEvent) -> ExaminedEvent:
+    """Return an event that was found, examined."""
+    line = None if located.line is None else located.line.decode(errors="replace")
+    return ExaminedEvent(event=located.event, path=located.path, line=line, evidence=examine(root, located))
 
 
 def examine(root: Path, located: FoundEvent) -> Evidence:

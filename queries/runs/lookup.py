@@ -11,17 +11,24 @@ import duckdb
 import msgspec
 
 from eventlog.errors import QueryFailed
+from eventlog.format import timestamps
 from eventlog.format.timestamps import naive_utc
 from eventlog.indexer.views import definitions
 from eventlog.indexer.views.definitions import Outcome
 from eventlog.queries.access import sandbox
-from eventlog.queries.identity import Column, Scope, chosen
+from eventlog.queries.identity import Column, NotFound, Scope, chosen
 from eventlog.queries.rows import rows_as_dicts
 from eventlog.queries.runs import call_costs, owners
 
 LIMIT_MAX = 10_000
 CANDIDATES = 5
 _LARGE = "(large; eventlog show --verbose has it)"
+
+
+def cursor(moment: datetime | None, id_: str, workspace: str | None) -> str:
+    """Return what to pass as `after` for the page behind a row: its place in the order of a list."""
+    text = None if moment is None else timestamps.to_text(moment)
+    return msgspec.json.encode((text, id_, workspace)).decode()
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +90,11 @@ class PricedRun(Run, frozen=True, kw_only=True):
     cost_usd: Decimal | None = None
     unpriced: int = 0
 
+    @property
+    def cursor(self) -> str:
+        """Its place in a list: pass that of the last one as `after` for the next page."""
+        return cursor(self.started, self.run_id, self.workspace)
+
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A row of the view `sessions`, with the cost of its model calls. Times are in UTC, with their zone.
@@ -115,6 +127,11 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     unpriced: int = 0
 
     @property
+    def cursor(self) -> str:
+        """Its place in a list: pass that of the last one as `after` for the next page."""
+        return cursor(self.last, self.session_id, self.workspace)
+
+    @property
     def input_tokens(self) -> int:
         """All input tokens, cached or not."""
         return (
@@ -139,7 +156,7 @@ _LIST_RUNS = f"""
     SELECT {_RUN_COLUMNS} FROM runs
     WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR started >= $since::TIMESTAMP)
       AND ($outcome::VARCHAR IS NULL OR {_OUTCOME} = $outcome)
-      AND {{has_words}}
+      AND {{has_words}} AND {{is_after}}
     ORDER BY started DESC NULLS LAST, run_id, workspace NULLS FIRST LIMIT $limit
 """
 _RUNS_IN = f"SELECT {_RUN_COLUMNS} FROM runs WHERE {{scope}} ORDER BY started, run_id LIMIT {LIMIT_MAX}"
@@ -151,7 +168,7 @@ _CHILD_RUNS = f"""
 _LIST_SESSIONS = f"""
     SELECT {_SESSION_COLUMNS} FROM sessions
     WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR last >= $since::TIMESTAMP)
-      AND {{has_words}}
+      AND {{has_words}} AND {{is_after}}
     ORDER BY last DESC NULLS LAST, session_id, workspace NULLS FIRST LIMIT $limit
 """
 _ONE_SESSION = f"""
@@ -168,10 +185,12 @@ def list_runs(
     since: datetime | None = None,
     words: Collection[str] = (),
     limit: int = 50,
+    after: str | None = None,
 ) -> list[PricedRun]:
     """List runs, newest first: those that started at `since` or later, 1 to LIMIT_MAX of them.
 
-    With `words`, those that have each of them in name, task, agent or id, in any case.
+    With `words`, those that have each of them in name, task, agent or id, in any case. `after` is the `cursor` of the
+    last one of the page before.
 
     `status` is one of `Outcome`; a run with a status of the program's own, such as "timeout", is an error. A run whose
     process has died on this machine since the last boot is `abandoned` at once; other runs are after a time without
@@ -180,7 +199,9 @@ def list_runs(
     if status is not None and status not in get_args(Outcome):
         raise QueryFailed(f"unknown status {status!r}; use one of {', '.join(get_args(Outcome))}")
     params = {"agent": agent, "outcome": status, "since": since and naive_utc(since), "limit": checked_limit(limit)}
-    statement = _LIST_RUNS.replace("{gone}", owners.gone(connection))
+    is_after, position = after_position(after, "started", "run_id")
+    params |= position
+    statement = _LIST_RUNS.replace("{gone}", owners.gone(connection)).replace("{is_after}", is_after)
     rows = _with_words(connection, statement, params, words, ("name", "task", "agent", "run_id"))
     found = [PricedRun(**_plain(row)) for row in rows]
     sums = call_costs.sums(connection, "run_id", [run.run_id for run in found if run.llm_calls])
@@ -217,15 +238,19 @@ def list_sessions(
     since: datetime | None = None,
     words: Collection[str] = (),
     limit: int = 50,
+    after: str | None = None,
 ) -> list[Session]:
     """List sessions, the one with the latest event first: those with an event at `since` or later.
 
-    With `words`, those that have each of them in title, summary, project, branch, agent or id, in any case. Raises
-    QueryFailed for a limit that is not 1 to LIMIT_MAX.
+    With `words`, those that have each of them in title, summary, project, branch, agent or id, in any case. `after` is
+    the `cursor` of the last one of the page before; a session that gets events meanwhile moves to the first page.
+    Raises QueryFailed for a limit that is not 1 to LIMIT_MAX.
     """
-    params = {"agent": agent, "since": since and naive_utc(since), "limit": checked_limit(limit)}
+    is_after, position = after_position(after, "last", "session_id")
+    params = {"agent": agent, "since": since and naive_utc(since), "limit": checked_limit(limit), **position}
     columns = ("title", "summary", "project", "branch", "agent", "session_id")
-    return _sessions(connection, _with_words(connection, _LIST_SESSIONS, params, words, columns))
+    statement = _LIST_SESSIONS.replace("{is_after}", is_after)
+    return _sessions(connection, _with_words(connection, statement, params, words, columns))
 
 
 def read_session(connection: duckdb.DuckDBPyConnection, session: Scope) -> Session | None:
@@ -274,6 +299,31 @@ def count_sessions(connection: duckdb.DuckDBPyConnection) -> int:
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row of `runs` with a sentence in place of a task that is a large field."""
     return row | {"task": _LARGE} if (row["task"] or "").startswith('{"$blob":') else row
+
+
+# -- pages -----------------------------------------------------------------------------------
+
+
+def after_position(after: str | None, moment: str, id_column: str) -> tuple[str, dict[str, Any]]:
+    """Return the condition for the rows behind a cursor, and its parameters. Raises QueryFailed for no cursor.
+
+    Rows are in order of the column `moment` (latest first, those without a time last), then of id and workspace.
+    """
+    if after is None:
+        return "true", {}
+    try:
+        text, id_, workspace = msgspec.json.decode(after, type=tuple[str | None, str, str | None])
+        at = None if text is None else timestamps.to_text(timestamps.parse(text)).rstrip("Z")
+    except (msgspec.MsgspecError, ValueError):
+        raise QueryFailed(f"{after!r} is no place in this list; take `after` from the page before") from None
+    rest = (
+        f"({id_column}, workspace IS NOT NULL, coalesce(workspace, '')) "
+        "> ($after_id::VARCHAR, $after_in IS NOT NULL, coalesce($after_in::VARCHAR, ''))"
+    )
+    if at is None:
+        return f"({moment} IS NULL AND {rest})", {"after_id": id_, "after_in": workspace}
+    later = f"{moment} < $after_at::TIMESTAMP OR {moment} IS NULL OR ({moment} = $after_at::TIMESTAMP AND {rest})"
+    return f"({later})", {"after_at": at, "after_id": id_, "after_in": workspace}
 
 
 def checked_limit(limit: int) -> int:
@@ -335,28 +385,28 @@ def only_one(rows: list[tuple[Any, ...]], prefix: str, column: Column, noun: str
     )
 
 
-def run_not_found(run_id: str) -> QueryFailed:
+def run_not_found(run_id: str) -> NotFound:
     """Return the error for an id that no run has."""
-    return QueryFailed(f"there is no run {run_id!r}; try: eventlog runs")
+    return NotFound(f"there is no run {run_id!r}; try: eventlog runs")
 
 
-def run_or_session_not_found(id_: str) -> QueryFailed:
+def run_or_session_not_found(id_: str) -> NotFound:
     """Return the error for an id that neither a run nor a session has."""
-    return QueryFailed(f"there is no run {id_!r}, and no such session; try: eventlog runs or eventlog sessions")
+    return NotFound(f"there is no run {id_!r}, and no such session; try: eventlog runs or eventlog sessions")
 
 
-def session_not_found(session_id: str) -> QueryFailed:
+def session_not_found(session_id: str) -> NotFound:
     """Return the error for an id that no session has."""
-    return QueryFailed(f"there is no session {session_id!r}; try: eventlog sessions")
+    return NotFound(f"there is no session {session_id!r}; try: eventlog sessions")
 
 
-def request_not_found(request_id: str) -> QueryFailed:
+def request_not_found(request_id: str) -> NotFound:
     """Return the error for an id that no request has."""
-    return QueryFailed(f"there is no request {request_id!r}; try: eventlog requests")
+    return NotFound(f"there is no request {request_id!r}; try: eventlog requests")
 
 
-def not_found(id_: str) -> QueryFailed:
+def not_found(id_: str) -> NotFound:
     """Return the error for an id that no run, session or request has."""
-    return QueryFailed(
+    return NotFound(
         f"there is no run, session or request {id_!r}; try: eventlog runs, eventlog sessions or eventlog requests"
     )

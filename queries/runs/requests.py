@@ -54,6 +54,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     unpriced: int = 0
 
     @property
+    def cursor(self) -> str:
+        """Its place in a list: pass that of the last one as `after` for the next page."""
+        return lookup.cursor(self.last, self.request_id, self.workspace)
+
+    @property
     def input_tokens(self) -> int:
         """All input tokens, cached or not."""
         return (
@@ -75,7 +80,7 @@ _COLUMNS = ", ".join(
 _LIST_REQUESTS = f"""
     SELECT {_COLUMNS} FROM requests
     WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR last >= $since::TIMESTAMP)
-      AND ($levels::VARCHAR[] IS NULL OR list_contains($levels::VARCHAR[], audit_level))
+      AND ($levels::VARCHAR[] IS NULL OR list_contains($levels::VARCHAR[], audit_level)) AND {{is_after}}
     ORDER BY last DESC NULLS LAST, request_id, workspace NULLS FIRST LIMIT $limit
 """
 _ONE_REQUEST = f"""
@@ -104,19 +109,23 @@ def list_requests(
     since: datetime | None = None,
     audit_level: AuditLevel | None = None,
     limit: int = 50,
+    after: str | None = None,
 ) -> list[Request]:
     """List requests, the one with the latest event first: those with an event at `since` or later.
 
-    With `audit_level`, those whose own level, the highest of their events, is at least that. Raises QueryFailed for an
-    unknown level, and for a limit that is not 1 to LIMIT_MAX.
+    With `audit_level`, those whose own level, the highest of their events, is at least that. `after` is the
+    `cursor` of the last one of the page before. Raises QueryFailed for an unknown level, and for a limit that is
+    not 1 to LIMIT_MAX.
     """
+    is_after, position = lookup.after_position(after, "last", "request_id")
     params = {
         "agent": agent,
         "since": since and naive_utc(since),
         "levels": levels(audit_level),
         "limit": lookup.checked_limit(limit),
+        **position,
     }
-    rows = rows_as_dicts(sandbox.execute(connection, _LIST_REQUESTS, params))
+    rows = rows_as_dicts(sandbox.execute(connection, _LIST_REQUESTS.replace("{is_after}", is_after), params))
     return _with_costs(connection, [Request(**row) for row in rows])
 
 
