@@ -14,9 +14,9 @@ from starlette.responses import Response
 from eventlog.server.guard import Guard
 from eventlog.server.parts import Parts
 from eventlog.server.problems import Problem, not_found
-from eventlog.server.routes import login, probes, sending
+from eventlog.server.routes import asking, login, probes, sending
 
-ROUTES = [*probes.ROUTES, *login.ROUTES, *sending.ROUTES]
+ROUTES = [*probes.ROUTES, *login.ROUTES, *sending.ROUTES, *asking.ROUTES]
 
 
 def create(parts: Parts, *, names: Iterable[str] = (), origins: Collection[str] = ()) -> Starlette:

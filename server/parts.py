@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from eventlog.format.control import Role
 from eventlog.record.recorder import Recorder
 from eventlog.server.buckets import Buckets
 from eventlog.server.callers import Callers
+from eventlog.server.ingest import Verdicts
 from eventlog.server.intake import Intake
 from eventlog.server.keys import REFRESH_S, KeyRing
+from eventlog.server.readers import Readers
 
 _logger = logging.getLogger("eventlog.server")
 
@@ -40,10 +43,23 @@ class Parts:
         self.keys = KeyRing(config.root)
         self.callers = Callers(self.keys, session_s=limits.session_s)
         self.buckets = Buckets()
+        self.readers = Readers(
+            config.root, limits, catch_up_s=config.catch_up_s,
+            budgets={"day": config.budget_usd_per_day, "month": config.budget_usd_per_month},
+        )  # fmt: skip
+        self._counting = threading.Lock()
+        #: Events that this server has appended, and refused; answers to what is asked after that have them.
+        self.accepted = self.rejected = 0
         self.hooks_refused = 0
         #: Set when the server is told to end: streams end then, and nothing new begins.
         self.stopping = asyncio.Event()
         self._refreshing: asyncio.Task[None] | None = None
+
+    def count(self, verdicts: Verdicts) -> None:
+        """Count what became of events. Threads call this."""
+        with self._counting:
+            self.accepted += verdicts.accepted
+            self.rejected += len(verdicts.rejected)
 
     async def open(self) -> None:
         """Start what runs beside the requests."""
@@ -56,6 +72,7 @@ class Parts:
             self._refreshing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._refreshing
+        await self.readers.close()
         await asyncio.to_thread(self.intake.close)
         await asyncio.to_thread(self.recorder.shutdown)
 

@@ -38,5 +38,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     answer_timeout_s: _Seconds = 30.0
     reader_processes: Annotated[int, msgspec.Meta(ge=1, le=32)] = 2
     questions_max: _Count = 64
+    answer_max_bytes: Annotated[int, msgspec.Meta(ge=1024, le=2**31)] = 32 * 1024 * 1024
     session_s: _Seconds = 12 * 3600.0
     shutdown_s: _Seconds = 2.0

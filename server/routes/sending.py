@@ -68,7 +68,9 @@ def _append(
     data = events_of(bodies.decompressed(body, encoding, max_bytes=max_bytes))
     split = ingest.split(data, events_max=parts.limits.events_max)
     _charge(parts, caller, len(split), len(data))
-    return ingest.append(parts.recorder, split, sender)
+    verdicts = ingest.append(parts.recorder, split, sender)
+    parts.count(verdicts)
+    return verdicts
 
 
 def _charge(parts: Parts, caller: Caller, events: int, size: int) -> None:

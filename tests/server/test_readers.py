@@ -1,0 +1,178 @@
+"""The reader processes: equal questions are asked once, and nothing that one does to its process reaches another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+from eventlog.config.server import Limits
+from eventlog.server.frames import Question, Reply
+from eventlog.server.problems import Problem
+from eventlog.server.readers import Readers
+from tests.server.running import serving
+from tests.server.support_reads import ask, two_workspaces
+
+COUNTS = Question(workspace=None, endpoint="counts")
+#: It ends when it is stopped, and DuckDB can stop it.
+LONG = Question(
+    workspace=None, endpoint="sql",
+    body=msgspec.json.encode({"query": "SELECT count(*) FROM range(100000000) a, range(100000000) b"}),
+)  # fmt: skip
+
+
+def limits(**changed: float) -> Limits:
+    return msgspec.structs.replace(Limits(reader_processes=1, answer_timeout_s=20.0), **changed)
+
+
+@asynccontextmanager
+async def readers_of(root: Path, **changed: float) -> AsyncIterator[Readers]:
+    readers = Readers(root, limits(**changed), catch_up_s=0.5)
+    try:
+        yield readers
+    finally:
+        await readers.close()
+        assert not children()
+
+
+def children() -> list[int]:
+    """The processes that this one has started, and that are not gone."""
+    own = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in own}
+    return [pid for pid, command in commands.items() if b"eventlog.server.reading" in command]
+
+
+async def problem_of(asked: Awaitable[Reply]) -> tuple[int, str]:
+    with pytest.raises(Problem) as raised:
+        await asked
+    return raised.value.status, raised.value.code
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 15) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def ask_equal(root: Path) -> None:
+    """Twenty equal questions are one; those of another workspace, and those after more events, are others."""
+    async with readers_of(root) as readers:
+        assert not children()  # they are started when they are needed
+        equal = [readers.ask(COUNTS) for _ in range(20)]
+        other = msgspec.structs.replace(COUNTS, workspace="alpha")
+        replies = await asyncio.gather(*equal, readers.ask(other), readers.ask(COUNTS, after=1))
+        assert len({reply.body for reply in replies}) == 2
+        assert (readers.asked, readers.shared) == (22, 19)
+        assert (await readers.ask(COUNTS)).body == replies[0].body
+        assert readers.shared == 19
+        assert (readers.running, readers.waiting) == (0, 0)
+
+
+async def hang(root: Path) -> None:
+    """A process that does not answer in time is killed; the next question has another one."""
+    async with readers_of(root, answer_timeout_s=1.0) as readers:
+        await readers.ask(COUNTS)
+        (pid,) = children()
+        os.kill(pid, signal.SIGSTOP)
+        started = time.monotonic()
+        assert await problem_of(readers.ask(COUNTS)) == (504, "timed_out")
+        assert time.monotonic() - started < 10
+        assert children() == []
+        assert (await readers.ask(COUNTS)).status == 200
+        assert (readers.timed_out, readers.ended) == (1, 0)
+
+
+async def die(root: Path) -> None:
+    """The same where it dies, while it is asked or before."""
+    async with readers_of(root) as readers:
+        await readers.ask(COUNTS)
+        asked = asyncio.create_task(readers.ask(LONG))
+        await until(lambda: readers.running)
+        os.kill(children()[0], signal.SIGKILL)
+        assert await problem_of(asked) == (503, "reader_ended")
+        assert (await readers.ask(COUNTS)).status == 200
+        os.kill(children()[0], signal.SIGKILL)
+        await until(lambda: not children())
+        await asyncio.sleep(0.05)
+        assert (await readers.ask(COUNTS)).status == 200  # it is seen that this one is gone
+        assert readers.ended == 1
+
+
+async def stop_in_time(root: Path) -> None:
+    """DuckDB stops most questions itself, and the process lives on."""
+    async with readers_of(root, answer_timeout_s=1.0) as readers:
+        assert await problem_of(readers.ask(LONG)) == (504, "timed_out")
+        (pid,) = children()
+        await readers.ask(COUNTS)
+        assert children() == [pid]
+
+
+async def fill(root: Path) -> None:
+    """Beyond the queue there is no place; nor is there one after waiting for too long."""
+    async with readers_of(root, questions_max=3) as readers:
+        asked = [asyncio.create_task(readers.ask(LONG, after=n)) for n in range(3)]
+        await until(lambda: readers.running)
+        assert (readers.running, readers.waiting) == (1, 2)
+        assert await problem_of(readers.ask(COUNTS)) == (503, "too_many_questions")
+        assert readers.refused == 1
+        for task in asked:
+            task.cancel()
+    async with readers_of(root, answer_timeout_s=0.5) as readers:
+        both = [problem_of(readers.ask(LONG, after=n)) for n in range(3)]
+        assert set(await asyncio.gather(*both)) == {(504, "timed_out"), (503, "too_many_questions")}
+
+
+async def go_away(root: Path) -> None:
+    """What nobody waits for any more is dropped from the queue at once, and ended soon where it has begun."""
+    async with readers_of(root) as readers:
+        first, second, other = (asyncio.create_task(readers.ask(LONG, after=n)) for n in (1, 1, 2))
+        await until(lambda: readers.running)
+        first.cancel()
+        other.cancel()
+        await asyncio.sleep(0.05)
+        assert (readers.running, readers.waiting) == (1, 0)
+        assert not second.done()  # somebody still waits for this one
+        second.cancel()
+        started = time.monotonic()
+        assert (await readers.ask(COUNTS)).status == 200
+        assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize("story", [ask_equal, hang, die, stop_in_time, fill, go_away])
+def test_reader_processes(root: Path, story: Callable[[Path], Awaitable[None]]) -> None:
+    """Each story ends without a process that is left over."""
+    two_workspaces(root)
+
+    async def told() -> None:
+        async with asyncio.timeout(60):
+            await story(root)
+
+    asyncio.run(told())
+
+
+def test_a_client_that_goes_away_frees_its_place(tmp_path: Path) -> None:
+    """The server sees that nobody waits: with one process and one place, the next one is answered."""
+    root = tmp_path / "root"
+    two_workspaces(root)
+    with serving(root, settings="[server]\nreader_processes = 1\nquestions_max = 1\nanswer_timeout_s = 60") as server:
+        address = urlsplit(server.url)
+        body = LONG.body
+        with socket.create_connection((str(address.hostname), address.port or 0)) as client:
+            head = f"POST /v1/sql HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {server.key}\r\n"
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            deadline = time.monotonic() + 20
+            while ask(server, "/v1/counts").status == 200:
+                assert time.monotonic() < deadline
+            assert ask(server, "/v1/counts").code == "too_many_questions"
+        while ask(server, "/v1/counts").status != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
