@@ -1,4 +1,4 @@
-"""What the server adds to an append."""
+"""What the server adds to an append, and to a question."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import msgspec
 
-from bench import http_load
+from bench import http_load, http_reads
 from bench.case import Bench, Claim, Measurement, Side, Skipped, case
 from bench.case_live import processor_s
 from bench.figures import median
 from bench.measure import Child, Command, call, call_command, eventlog, run
 
 _CONNECTIONS, _THREADS, _BATCH = 8, 4, 100
+_ASKED, _ROUNDS_MIN = 150_000, 15
 _EVENT = {
     "event_type": "llm_call",
     "run_id": "run-7",
@@ -78,6 +79,25 @@ def _cpu_per_request(bench: Bench, server: _Listening, key: str, body: str, requ
     if sent["taken"] != requests:
         raise AssertionError(f"{requests - sent['taken']} of {requests} requests were refused")
     return (processor_s(server.pid) - before) / requests
+
+
+@case(Claim(name="added", what="GET a question, 150k events", against="the ReadStore call", limit=1.2))
+def reads(bench: Bench) -> Iterator[Measurement]:
+    """From the request to the last byte of the answer, against the call in a process that has all loaded, which returns
+    objects and no JSON. Both look for new events first. Five questions, each in turn; the ratio of the sums of their
+    medians. A client of HTTP waits for the server's process and for a reader's; so on two busy processors it waits."""
+    events = bench.times(_ASKED, at_least=1000)
+    root = bench.data.root(bench.folder / "root", events)
+    run(eventlog("replay", "--root", root), bench.home)
+    made = run(eventlog("keys", "create", "--scopes", "read", "--root", root), bench.home)
+    key = made.said.decode().strip()
+    rounds = max(bench.rounds, _ROUNDS_MIN)
+    with _listening(bench, eventlog("serve", "--port", "0", "--root", root)) as ours:
+        sample = call(http_reads.ask, bench.home, url=ours.url, key=key, root=root, rounds=rounds)
+    medians = [{way: median(seconds) for way, seconds in ways.items()} for ways in sample.value().values()]
+    sums = {way: sum(each[way] for each in medians) for way in ("http", "store")}
+    sides = {way: Side(value=value, unit="s") for way, value in sums.items()}
+    yield Measurement("added", sums["http"] / sums["store"], sides["http"], sides["store"], bench.sized(events, _ASKED))
 
 
 @contextmanager
