@@ -51,7 +51,8 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     problem = not_found()
     if error.status_code == 405:
-        allowed = dict(error.headers or {}).get("Allow", "")
+        routes = (route for route in ROUTES if route.path_regex.match(request.url.path))
+        allowed = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
         problem = Problem(405, "wrong_method", f"use {allowed}", headers={"Allow": allowed})
     elif error.status_code != 404:
         problem = Problem(error.status_code, "bad_request", "the request cannot be understood")

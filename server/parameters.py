@@ -23,9 +23,10 @@ from eventlog.format.envelope import AUDIT_LEVELS
 from eventlog.server.problems import bad_parameter
 
 Kind = Literal["text", "time", "zone", "age", "flag", "number", "amount"]
-#: Of a parameter that may be repeated.
-_VALUES_MAX = 100
-_TEXT_MAX_CHARS = 10_000
+#: How often one may be repeated, and how long each text is then; and how long the text of another one is. All of an
+#: address has to fit into 64 KiB, in which a character may take twelve bytes.
+_VALUES_MAX, _VALUE_MAX_CHARS = 50, 200
+_TEXT_MAX_CHARS = 2_000
 _FLAGS = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
@@ -44,10 +45,15 @@ class Parameter(msgspec.Struct, frozen=True):
     least: int = 1
     most: int = 1000
 
+    @property
+    def max_chars(self) -> int:
+        """How long a text may be."""
+        return _VALUE_MAX_CHARS if self.many else _TEXT_MAX_CHARS
+
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema of one value."""
         kinds: dict[Kind, dict[str, Any]] = {
-            "text": {"type": "string", "maxLength": _TEXT_MAX_CHARS},
+            "text": {"type": "string", "maxLength": self.max_chars},
             "time": {"type": "string", "examples": ["2026-01-31T12:00:00Z", "7d", "yesterday"]},
             "zone": {"type": "string", "examples": ["Europe/Berlin"]},
             "age": {"type": "string", "pattern": "^[0-9]{1,6}[smhdw]$"},
@@ -120,8 +126,8 @@ def _value(parameter: Parameter, text: str, zone: tzinfo | None, now: datetime) 
 def _text(parameter: Parameter, text: str, _: tzinfo | None, __: datetime) -> str:
     if parameter.choices and text not in parameter.choices:
         raise ValueError(f"{text[:100]!r} is none of {', '.join(parameter.choices)}")
-    if len(text) > _TEXT_MAX_CHARS:
-        raise ValueError(f"it is longer than {_TEXT_MAX_CHARS:,} characters")
+    if len(text) > parameter.max_chars:
+        raise ValueError(f"it is longer than {parameter.max_chars:,} characters")
     if "\0" in text:
         raise ValueError("it has a NUL character, which no text of an event has")
     return text

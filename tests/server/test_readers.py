@@ -19,7 +19,7 @@ from eventlog.config.server import Limits
 from eventlog.server.frames import Question, Reply
 from eventlog.server.problems import Problem
 from eventlog.server.readers import Readers
-from tests.server.running import serving
+from tests.server.running import Running, serving
 from tests.server.support_reads import ask, two_workspaces
 
 COUNTS = Question(workspace=None, endpoint="counts")
@@ -159,16 +159,38 @@ def test_reader_processes(root: Path, story: Callable[[Path], Awaitable[None]]) 
     asyncio.run(told())
 
 
+def test_the_end_waits_for_no_question(tmp_path: Path) -> None:
+    """A server that is told to end does so within its time, and its readers with it."""
+    root = tmp_path / "root"
+    two_workspaces(root)
+    with serving(root) as server, socket.create_connection(("127.0.0.1", urlsplit(server.url).port or 0)) as client:
+        client.sendall(_request(server, LONG.body))
+        deadline = time.monotonic() + 20
+        while b"eventlog_questions_running 1" not in server.get("/metrics").body:
+            assert time.monotonic() < deadline
+        pids = [
+            int(pid)
+            for pid in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+        ]
+        assert pids
+        server.process.terminate()
+        server.process.wait(10)
+        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def _request(server: Running, body: bytes) -> bytes:
+    head = f"POST /v1/sql HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {server.key}\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
 def test_a_client_that_goes_away_frees_its_place(tmp_path: Path) -> None:
     """The server sees that nobody waits: with one process and one place, the next one is answered."""
     root = tmp_path / "root"
     two_workspaces(root)
     with serving(root, settings="[server]\nreader_processes = 1\nquestions_max = 1\nanswer_timeout_s = 60") as server:
         address = urlsplit(server.url)
-        body = LONG.body
         with socket.create_connection((str(address.hostname), address.port or 0)) as client:
-            head = f"POST /v1/sql HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {server.key}\r\n"
-            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            client.sendall(_request(server, LONG.body))
             deadline = time.monotonic() + 20
             while ask(server, "/v1/counts").status == 200:
                 assert time.monotonic() < deadline
