@@ -4,7 +4,7 @@
        └──else──→ a place in the queue ──→ a process that is free ──→ answer, or a problem after a time
 
 A process that takes too long is killed and replaced, and so is one that dies: nothing that DuckDB does to it reaches
-the server (docs/decisions/0044-reader-processes.md). They are started when they are needed.
+the server (docs/decisions/0047-reader-processes.md). They are started when they are needed.
 """
 
 from __future__ import annotations
