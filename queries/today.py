@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -114,6 +114,11 @@ class _Tool(NamedTuple):
     edits: int
     error: str | None
     last: datetime
+
+
+def end_of_minute(now: datetime) -> datetime:
+    """Return the end of a minute: all that was done until now is before it, and so it is for a minute."""
+    return now.replace(second=0, microsecond=0) + timedelta(minutes=1)
 
 
 def today(connection: duckdb.DuckDBPyConnection, since: datetime, until: datetime) -> Today:

@@ -38,7 +38,7 @@ from eventlog.queries.runs.tree import Tree
 from eventlog.queries.search.search import SearchResult
 from eventlog.queries.status import Status, status
 from eventlog.queries.store import ReadStore
-from eventlog.queries.today import Today
+from eventlog.queries.today import Today, end_of_minute
 
 Arguments = Mapping[str, Any]
 Budgets = Mapping[budgets.Per, float | None]
@@ -245,7 +245,7 @@ def _alerts(store: ReadStore, arguments: Arguments) -> list[RuleState] | list[Fi
 
 def _today(store: ReadStore, arguments: Arguments) -> Today:
     until = arguments["until"]
-    return store.today(arguments["since"], datetime.now(UTC) if until is None else until)
+    return store.today(arguments["since"], end_of_minute(datetime.now(UTC)) if until is None else until)
 
 
 ANSWERS: dict[str, Answering] = {

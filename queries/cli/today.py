@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import click
@@ -15,7 +15,7 @@ from eventlog.cli.text import counted, printable
 from eventlog.queries.cli import options
 from eventlog.queries.cli.options import Context
 from eventlog.queries.text import cells, paths, tables, units
-from eventlog.queries.today import Project, Times, Today
+from eventlog.queries.today import Project, Times, Today, end_of_minute
 
 #: So many of each are shown; `--json` has more.
 _ASKED_MAX, _FILES_MAX, _COMMANDS_MAX, _FAILED_MAX = 6, 6, 4, 3
@@ -38,7 +38,7 @@ def today(context: Context, since: datetime, until: datetime | None, as_markdown
       eventlog today
       eventlog today --since yesterday --md
     """
-    end = _next_minute() if until is None else until
+    end = end_of_minute(datetime.now(UTC)) if until is None else until
     store = context.store()
     context.keep(end if until is None else None)
     found = store.today(since, end)
@@ -46,11 +46,6 @@ def today(context: Context, since: datetime, until: datetime | None, as_markdown
         say(f"nothing was done from {_span(found, context)}; try: eventlog today --since yesterday")
         return
     context.show(found, lambda: _markdown(found, context) if as_markdown else _lines(found, context))
-
-
-def _next_minute() -> datetime:
-    """Return the end of this minute: all that was done until now is before it, and so it is for a minute."""
-    return datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
 
 
 def _span(found: Today, context: Context) -> str:

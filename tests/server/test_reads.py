@@ -78,7 +78,7 @@ REFUSED = [
     ("/v1/events", {"newest_first": "maybe"}, 400, "bad_parameter", "use 1 or 0"),
     ("/v1/search", {}, 400, "bad_parameter", "text: it is missing"),
     ("/v1/diff", {"a": "x"}, 400, "bad_parameter", "b: it is missing"),
-    ("/v1/search", {"text": " "}, 400, "bad_query", "word"),
+    ("/v1/search", {"text": " "}, 400, "bad_query", "nothing to search for"),
     ("/v1/runs", {"after": "x"}, 400, "bad_query", "no place in this list"),
     ("/v1/events", {"after": "x"}, 400, "bad_query", "not a time"),
     ("/v1/alerts", {"history": 1, "dead": 1}, 400, "bad_query", "exclude each other"),
