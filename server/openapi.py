@@ -23,6 +23,7 @@ _PROBLEMS = {
     "403": "The key may not do that (`missing_scope`, `foreign_workspace`, `whole_root`).",
     "404": "There is nothing of that name (`not_found`).",
     "422": "The answer would be too large (`answer_too_large`).",
+    "500": "A fault of ours (`internal_error`).",
     "503": "It would succeed later (`too_many_questions`, `index_busy`, `no_index`, `reader_ended`).",
     "504": "It took too long (`timed_out`).",
 }

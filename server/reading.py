@@ -13,6 +13,7 @@ import hashlib
 import os
 import signal
 import sys
+import traceback
 from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import NoReturn
@@ -98,6 +99,9 @@ class Reader:
             return _problem(503, "no_index", detail, is_behind=True)
         except MemoryError:
             return _problem(422, "answer_too_large", "the answer does not fit into memory; narrow the question")
+        except Exception:  # noqa: BLE001 - whatever it is, it is told, and the next question is answered
+            traceback.print_exc()
+            return _problem(500, "internal_error", "this is a fault of ours; the server's log has more")
 
     def _reply(self, question: Question) -> Reply:
         if question.endpoint == OPENAPI:

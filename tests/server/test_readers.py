@@ -16,9 +16,10 @@ import msgspec
 import pytest
 
 from eventlog.config.server import Limits
-from eventlog.server.frames import Question, Reply
+from eventlog.server.frames import Question, Reply, Setup
 from eventlog.server.problems import Problem
 from eventlog.server.readers import Readers
+from eventlog.server.reading import Reader
 from tests.server.running import Running, serving
 from tests.server.support_reads import ask, two_workspaces
 
@@ -159,6 +160,18 @@ def test_reader_processes(root: Path, story: Callable[[Path], Awaitable[None]]) 
     asyncio.run(told())
 
 
+def test_a_fault_of_ours_is_one_answer(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The reader says so, and answers the next question."""
+    setup = Setup(
+        root=str(root), timeout_s=5, catch_up_s=0.5, answer_max_bytes=10_000, edition="1", budgets={}
+    )  # fmt: skip
+    reader = Reader(setup)
+    fault = reader.reply(Question(workspace=None, endpoint="no such endpoint"))
+    assert (fault.status, fault.code) == (500, "internal_error")
+    assert "KeyError" in capfd.readouterr().err
+    assert reader.reply(COUNTS).body == b"[]\n"
+
+
 def test_the_end_waits_for_no_question(tmp_path: Path) -> None:
     """A server that is told to end does so within its time, and its readers with it."""
     root = tmp_path / "root"
@@ -173,6 +186,8 @@ def test_the_end_waits_for_no_question(tmp_path: Path) -> None:
             for pid in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
         ]
         assert pids
+        libraries = {pid: Path(f"/proc/{pid}/maps").read_text() for pid in (server.process.pid, *pids)}
+        assert [pid for pid, loaded in libraries.items() if "duckdb" in loaded] == pids  # it is in readers alone
         server.process.terminate()
         server.process.wait(10)
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)

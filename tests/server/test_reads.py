@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,6 +148,20 @@ def test_what_has_not_changed_is_not_sent_again(reads: Running) -> None:
     assert changed.headers["etag"] != tags["/v1/counts"]
     assert "later" in {each["event_type"] for each in changed.json}
     assert ask(reads, "/v1/runs", tags=tags["/v1/runs"]).status == 304  # the same bytes
+
+
+def test_a_tag_of_what_is_not_in_the_index_is_of_the_bytes(tmp_path: Path) -> None:
+    """A large field is read from a file, which can go while the index stays as it is."""
+    with serving(tmp_path / "root") as server:
+        server.post("/v1/events", {"event_type": "large", "payload": {"text": "x" * 200_000}})
+        first = ask(server, "/v1/events", type="large")
+        assert first.json["events"][0]["payload"] == {"text": "x" * 200_000}
+        tag = str(first.headers["etag"])
+        assert ask(server, "/v1/events", type="large", tags=tag).status == 304
+        shutil.rmtree(server.root / "blobs")
+        after = ask(server, "/v1/events", type="large", tags=tag)
+        assert after.status == 200
+        assert "error" in after.json["events"][0]["payload"]["text"]["$blob"]
 
 
 def test_a_line_is_sent_as_it_stands_in_the_log(reads: Running) -> None:
