@@ -13,7 +13,9 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Hashable
 from pathlib import Path
@@ -126,7 +128,9 @@ class Readers:
             self._forget(asked)
 
     async def _answer_in_process(self, asked: _Asked, question: Question) -> Reply:
-        self._idle = [process for process in self._idle if not process.is_gone]
+        for gone in [process for process in self._idle if process.is_gone]:
+            self._idle.remove(gone)
+            await gone.end()
         process = self._idle.pop() if self._idle else _Process(self._setup)
         self.running += 1
         asked.process, started = process, time.monotonic()
@@ -213,6 +217,8 @@ class _Process:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._child: asyncio.subprocess.Process | None = None
+        #: For its temporary files: where it is killed, it removes none.
+        self._folder: str | None = None
 
     @property
     def is_gone(self) -> bool:
@@ -227,10 +233,12 @@ class _Process:
         return await self._exchange(question, timeout_s)
 
     async def _start(self) -> asyncio.subprocess.Process:
+        self._folder = tempfile.mkdtemp(prefix="eventlog-reader-")
+        path = os.pathsep.join(part for part in sys.path if part)
         return await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-c", "import eventlog.server.reading as child; child.main()",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_BUFFER_BYTES, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)},
+            env={**os.environ, "PYTHONPATH": path, "TMPDIR": self._folder},
         )  # fmt: skip
 
     async def _exchange(self, frame: msgspec.Struct, timeout_s: float) -> Reply:
@@ -259,3 +267,5 @@ class _Process:
         self.kill()
         if self._child is not None:
             await self._child.wait()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)

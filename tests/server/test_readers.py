@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import time
@@ -83,11 +84,15 @@ async def hang(root: Path) -> None:
     async with readers_of(root, answer_timeout_s=1.0) as readers:
         await readers.ask(COUNTS)
         (pid,) = children()
+        folder = re.search(rb"\0TMPDIR=([^\0]+)", Path(f"/proc/{pid}/environ").read_bytes())
+        assert folder is not None
+        assert Path(os.fsdecode(folder[1])).is_dir()
         os.kill(pid, signal.SIGSTOP)
         started = time.monotonic()
         assert await problem_of(readers.ask(COUNTS)) == (504, "timed_out")
         assert time.monotonic() - started < 10
         assert children() == []
+        assert not Path(os.fsdecode(folder[1])).exists()
         assert (await readers.ask(COUNTS)).status == 200
         assert (readers.timed_out, readers.ended) == (1, 0)
 
