@@ -12,6 +12,7 @@
     ├── MaintenanceBusy        another seal, archive, prune or restore runs on the root
     ├── AlertsBusy             another process checks alerts or changes rules
     ├── SendFailed             a server has not taken the events in time
+    ├── AlreadyUp              another `eventlog up` runs on the root
     ├── ImportFailed           a source file cannot be read in its format
     ├── IndexFailed            the index cannot do what was asked
     │   └── IndexBusy          another process held the index for longer than the bound
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 __all__ = [
     "AlertsBusy",
+    "AlreadyUp",
     "BackupFailed",
     "BlobUnreadable",
     "BrokenInstallation",
@@ -104,6 +106,10 @@ class AlertsBusy(EventlogError):
 
 class SendFailed(EventlogError):
     """A server has not taken events within the time for it. They are nowhere but with the caller."""
+
+
+class AlreadyUp(EventlogError):
+    """Another `eventlog up` runs on the root, or has not ended yet."""
 
 
 class ImportFailed(EventlogError):

@@ -97,7 +97,7 @@ def test_the_completion_script_is_printed(shell: str, run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "completed"),
     [
-        ("eventlog se", ["sessions", "search", "serve", "seal"]),
+        ("eventlog se", ["sessions", "search", "service", "serve", "seal"]),
         ("eventlog alerts li", ["list"]),
         ("eventlog tail --fo", ["--follow"]),
     ],
@@ -131,7 +131,9 @@ def groups() -> dict[str, click.Group]:
     return {"": group} | {name: each for name, each in found.items() if isinstance(each, click.Group)}
 
 
-@pytest.mark.parametrize("name", ["", "import", "cost", "alerts", "export", "quarantine", "hooks", "statusline"])
+@pytest.mark.parametrize(
+    "name", ["", "import", "cost", "alerts", "export", "quarantine", "hooks", "statusline", "service"]
+)
 def test_each_command_has_one_line_of_help(name: str) -> None:
     """In 80 columns, and nothing is cut."""
     shown = groups()[name]
@@ -143,7 +145,18 @@ def test_each_command_has_one_line_of_help(name: str) -> None:
 
 def test_every_group_is_looked_at() -> None:
     """By the test above."""
-    assert set(groups()) == {"", "import", "cost", "alerts", "export", "quarantine", "hooks", "statusline", "keys"}
+    assert set(groups()) == {
+        "",
+        "import",
+        "cost",
+        "alerts",
+        "export",
+        "quarantine",
+        "hooks",
+        "statusline",
+        "keys",
+        "service",
+    }
 
 
 @pytest.mark.parametrize(

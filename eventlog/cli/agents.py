@@ -78,7 +78,7 @@ def _import(settings: Config, agents: Sequence[Agent], beside: Beside) -> Import
             importer = stack.enter_context(importing(msgspec.structs.replace(settings, strict=True), format_))
             waiting += [(importer, path) for path in _new(importer, agent)]
         if waiting:
-            _introduce(settings.root, agents)
+            introduce(settings.root, agents)
         sizes = [_size(path) for _, path in waiting]
         total = sum(sizes)
         if total >= _SHOWN_BYTES:
@@ -105,7 +105,7 @@ def _new(importer: Importer, agent: Agent) -> list[Path]:
     return [path for path in changed if recognition.other(path) is None]
 
 
-def _introduce(root: str, agents: Sequence[Agent]) -> None:
+def introduce(root: str, agents: Sequence[Agent]) -> None:
     """Say once for each agent that its files are read."""
     with open(root_files.open_lock(Path(root, _INTRODUCED)), "r+b", buffering=0) as file:
         before = file.read(_INTRODUCED_MAX_BYTES).decode(errors="replace").split()

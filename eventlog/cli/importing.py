@@ -29,6 +29,8 @@ from eventlog.importers.sources import Format, Source
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FOLLOW_S = 0.5
+#: Between two looks at the folders of all coding agents, which may hold thousands of files.
+_FOLLOW_AGENTS_S = 2.0
 _SHOWN_MAX = 20
 _AS_JSON = "eventlog.import_as_json"
 #: The files of a folder that `import jsonl` reads, rotated and compressed ones as well.
@@ -162,6 +164,36 @@ def jsonl(
     _import(root, format_, named.find, following, named.unreadable)
 
 
+@import_.command(name="agents")
+@click.option("--follow", "following", is_flag=True, help="Go on while sessions are being written.")
+@_json_option
+@root_option
+def agents(following: bool, root: str | None) -> None:
+    """Import what all coding agents of this machine wrote.
+
+    From the folders where they keep it; with --follow, also of agents that come later.
+
+    \b
+    Example:
+      eventlog import agents --follow
+    """
+    settings = import_settings(root)
+    with contextlib.ExitStack() as stack:
+        imports = []
+        for source in sources.all_sources():
+            importer = stack.enter_context(importing(settings, source.format(workspace=None, agent=None)))
+            imports.append((importer, _Files(source, (), following=True)))
+        if following:
+            _follow([(importer, files.find) for importer, files in imports], every_s=_FOLLOW_AGENTS_S)
+            return
+        total = Imported()
+        for importer, files in imports:
+            for path in files.find():
+                total.add(importer.run(path))
+            total.failures += files.unreadable
+        _finish(total)
+
+
 class _Named:
     """Files that are named by paths, folders, and patterns in quotes, which are matched again and again."""
 
@@ -282,7 +314,7 @@ def _import(
     """Import what `find` finds; `unreadable` has messages about folders, after it was called."""
     with importing(import_settings(root), format_) as importer:
         if following:
-            _follow(importer, find)
+            _follow([(importer, find)], every_s=_FOLLOW_S)
         else:
             _import_once(importer, find(), unreadable)
 
@@ -318,14 +350,22 @@ def _finish(total: Imported) -> None:
         raise ImportFailed(f"{failed} failed{more}; the rest is done")
 
 
-def _follow(importer: Importer, find: Callable[[], list[Path]]) -> None:
+def _follow(imports: Sequence[tuple[Importer, Callable[[], list[Path]]]], *, every_s: float) -> None:
+    """Import what is new every `every_s`, importer after importer, until Ctrl-C or SIGTERM."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     say("following; stop with Ctrl-C")
-    for round_ in follow(importer, find, lambda: not stop.wait(_FOLLOW_S), say):
-        if round_.events:
-            _report(round_)
+    with contextlib.ExitStack() as stack:
+        rounds = [
+            stack.enter_context(contextlib.closing(follow(importer, find, lambda: True, say)))
+            for importer, find in imports
+        ]
+        while not stop.is_set():
+            for round_ in map(next, rounds):
+                if round_.events:
+                    _report(round_)
+            stop.wait(every_s)
 
 
 def _report(done: Imported) -> None:

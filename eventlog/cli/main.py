@@ -3,7 +3,7 @@
     0    done
     1    a failure, or a comparison that found a difference
     2    the command line, the event or the query is wrong
-    3    another process holds the index, does maintenance on the root, or checks alerts; try again
+    3    another process holds the index, does maintenance on the root, checks alerts, or is `eventlog up`; try again
     130  interrupted
 
 Subcommands are imported by name when they are called: `eventlog emit` does not wait for
@@ -36,6 +36,7 @@ from eventlog.cli.text import harmless_json, printable_lines
 from eventlog.config import Config, Resolved
 from eventlog.errors import (
     AlertsBusy,
+    AlreadyUp,
     BrokenInstallation,
     ConfigError,
     EventlogError,
@@ -78,8 +79,10 @@ COMMANDS = {
     "alerts": ("eventlog.queries.cli.alerts", "alerts", "index"),
     "sql": ("eventlog.queries.cli.sql", "sql", "index"),
     "export": ("eventlog.queries.cli.export", "export", "index"),
-    "serve": ("eventlog.server.cli", "serve", "server"),
-    "keys": ("eventlog.server.cli", "keys", "server"),
+    "up": ("eventlog.server.cli.up", "up", "server"),
+    "service": ("eventlog.server.cli.up", "service", "server"),
+    "serve": ("eventlog.server.cli.serve", "serve", "server"),
+    "keys": ("eventlog.server.cli.keys", "keys", "server"),
     "seal": ("eventlog.cli.sealing", "seal", "cli"),
     "verify": ("eventlog.cli.sealing", "verify", "cli"),
     "archive": ("eventlog.cli.sealing", "archive", "cli"),
@@ -105,7 +108,8 @@ _UNCUT = 1000
 _WITHOUT_ROOT = ("trust", "demo", "completion")
 #: A command in a message that says what to try: `try: eventlog index`.
 _HINT = re.compile(
-    r"((?:^|: |, | or | and |\b(?:run|try) )eventlog (?:(?:alerts|cost|export|import|keys|quarantine) )?([a-z-]+))"
+    r"((?:^|: |, | or | and |\b(?:run|try) )eventlog "
+    r"(?:(?:alerts|cost|export|import|keys|quarantine|service) )?([a-z-]+))"
     r"(?![a-z-]| --root)"
 )
 
@@ -335,9 +339,21 @@ def draws_bars() -> bool:
     return sys.stderr.isatty() and not is_dumb()
 
 
+_progress: Callable[[int, int], None] | None = None
+
+
+def report_progress_to(step: Callable[[int, int], None]) -> None:
+    """Have commands of this process call `step` with (bytes done, bytes in all), instead of drawing a bar."""
+    global _progress
+    _progress = step
+
+
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a function of (bytes done, bytes in all), which draws a progress bar if standard error is a terminal."""
+    if _progress is not None:
+        yield _progress
+        return
     bars: list[Any] = []
 
     def step(done: int, total: int) -> None:
@@ -465,7 +481,7 @@ def _failed(error: Exception, message: str, arguments: Sequence[str]) -> int:
     if "--debug" in arguments:
         traceback.print_exc()
     say(f"error: {message}")
-    if isinstance(error, IndexBusy | MaintenanceBusy | AlertsBusy):
+    if isinstance(error, IndexBusy | MaintenanceBusy | AlertsBusy | AlreadyUp):
         return EXIT_BUSY
     if isinstance(error, ConfigError | InvalidEvent | QueryFailed | MissingExtra | BrokenInstallation):
         return EXIT_USAGE

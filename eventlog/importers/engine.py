@@ -14,7 +14,7 @@ import contextlib
 import functools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -369,7 +369,7 @@ def follow(
     find: Callable[[], list[Path]],
     wait: Callable[[], bool],
     say: Callable[[str], None],
-) -> Iterator[Imported]:
+) -> Generator[Imported, None, None]:
     """Import what is new in all sources, again and again, until `wait` returns false.
 
     `find` is asked each time, so that new files are found. Yields what each round did. A

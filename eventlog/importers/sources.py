@@ -38,8 +38,8 @@ _BUILT_IN = ("eventlog.importers.claude_code:SOURCE", "eventlog.importers.codex:
 #: Views name event types, and a store of one workspace reads those names out of them.
 _NAME = re.compile(r"[a-z][a-z_]{0,99}", re.ASCII)
 _COMMAND = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
-#: `eventlog import jsonl`, which is for files of any program.
-_TAKEN_COMMANDS = frozenset({"jsonl"})
+#: `eventlog import jsonl`, which is for files of any program, and `eventlog import agents`, which is for all sources.
+_TAKEN_COMMANDS = frozenset({"agents", "jsonl"})
 
 
 class Format(Protocol):
