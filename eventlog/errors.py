@@ -17,6 +17,7 @@
     ├── IndexFailed            the index cannot do what was asked
     │   └── IndexBusy          another process held the index for longer than the bound
     ├── QueryFailed            the query is wrong, was refused, or ran past its limit
+    │   └── NoSuchRule         there is no alert rule of that name
     ├── BackupFailed           the destination of a backup, or its content, cannot be used
     │   └── ObjectUnreadable   one object cannot be read; others may be readable
     │       └── ObjectMissing  the destination has no object with that key
@@ -44,6 +45,7 @@ __all__ = [
     "InvalidSource",
     "MaintenanceBusy",
     "MissingExtra",
+    "NoSuchRule",
     "ObjectMissing",
     "ObjectUnreadable",
     "QueryFailed",
@@ -126,6 +128,10 @@ class IndexBusy(IndexFailed):
 
 class QueryFailed(EventlogError):
     """The query is wrong, was refused, or ran past its limit."""
+
+
+class NoSuchRule(QueryFailed):
+    """There is no alert rule of that name in the workspace."""
 
 
 class BackupFailed(EventlogError):

@@ -14,9 +14,12 @@ from starlette.responses import Response
 from eventlog.server.guard import Guard
 from eventlog.server.parts import Parts
 from eventlog.server.problems import Problem, not_found
-from eventlog.server.routes import asking, login, probes, sending
+from eventlog.server.routes import alerts, asking, jobs, keys, login, prices, probes, sending
 
-ROUTES = [*probes.ROUTES, *login.ROUTES, *sending.ROUTES, *asking.ROUTES]
+ROUTES = [
+    *probes.ROUTES, *login.ROUTES, *sending.ROUTES, *asking.ROUTES, *alerts.ROUTES, *prices.ROUTES, *keys.ROUTES,
+    *jobs.ROUTES,
+]  # fmt: skip
 
 
 def create(parts: Parts, *, names: Iterable[str] = (), origins: Collection[str] = ()) -> Starlette:

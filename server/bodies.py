@@ -11,12 +11,16 @@ import gzip
 import io
 import zlib
 from collections.abc import Callable, Mapping
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
+import msgspec
 from starlette.requests import ClientDisconnect, Request
 
+from eventlog.config.server import Limits
 from eventlog.log import zst
 from eventlog.server.problems import Problem
+
+T = TypeVar("T")
 
 #: Content-Encoding → a reader of what is in a file. Both read several members as one, and notice one that is cut short.
 _READERS: Mapping[str, Callable[[BinaryIO], io.BufferedIOBase]] = {
@@ -51,6 +55,18 @@ async def read_body(
     except ClientDisconnect:
         raise Problem(400, "body_cut_short", "the body broke off") from None
     return b"".join(parts)
+
+
+async def read_struct(request: Request, kind: type[T], limits: Limits) -> T:
+    """Return a small body as a struct; no body is `{}`. Raises Problem: 400 for no JSON, 422 for other fields."""
+    body = await read_body(request, max_bytes=limits.control_max_bytes, timeout_s=limits.body_timeout_s)
+    data = decompressed(body, request.headers.get("content-encoding", ""), max_bytes=limits.control_max_bytes)
+    try:
+        return msgspec.json.decode(data.strip() or b"{}", type=kind)
+    except msgspec.ValidationError as error:
+        raise Problem(422, "invalid_body", f"{error}; docs/server.md has the fields") from None
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ArithmeticError) as error:
+        raise Problem(400, "not_json", f"the body is no JSON: {error}") from None
 
 
 def decompressed(body: bytes, encoding: str, *, max_bytes: int) -> bytes:

@@ -46,6 +46,20 @@ class Caller(NamedTuple):
         """What this caller may write: control events of operators need the scope admin."""
         return Role.OPERATOR if self.may("admin") else Role.AGENT
 
+    def workspace_for(self, named: str | None) -> str | None:
+        """Return the workspace of what a request names: the key's, or for a key of all the root the one that is named.
+
+        Raises Problem (403) where a key with a workspace names another one.
+        """
+        if self.workspace is None or named in (None, self.workspace):
+            return named if self.workspace is None else self.workspace
+        raise Problem(403, "foreign_workspace", "this is another workspace than that of the key; leave it out")
+
+    def expect_whole_root(self) -> None:
+        """Raise Problem (403) for a key with a workspace."""
+        if self.workspace is not None:
+            raise Problem(403, "whole_root", "this is about all of the root; a key with a workspace may not do it")
+
     def may(self, scope: Scope) -> bool:
         """Say whether this caller has a scope; who has admin has all."""
         return scope in self.key.scopes or "admin" in self.key.scopes

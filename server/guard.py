@@ -145,7 +145,7 @@ def _complete(headers: MutableHeaders, request_id: str, allowed_origin: str | No
 
 async def _preflight(scope: Scope, receive: Receive, send: Send) -> None:
     headers = {
-        "access-control-allow-methods": "GET, POST, DELETE",
+        "access-control-allow-methods": "GET, POST, PUT, DELETE",
         "access-control-allow-headers": "authorization, content-type, content-encoding, idempotency-key, last-event-id",
         "access-control-max-age": "600",
     }

@@ -176,7 +176,7 @@ def _written(
             recorder.record_lines(event_type, [line for *_, line in lines])
         except WriteFailed as error:
             if not accepted and not error.lines_written:
-                raise _unwritten(error) from None
+                raise unwritten(error) from None
             count, failure = error.lines_written, error
         accepted.update((index, event_id) for index, event_id, _ in lines[:count])
         for index, *_ in lines[count:]:
@@ -188,7 +188,8 @@ def _written(
     return accepted
 
 
-def _unwritten(error: WriteFailed) -> Problem:
+def unwritten(error: WriteFailed) -> Problem:
+    """Return the answer where the log took nothing: 507 for a full disk, else 503."""
     if _is_full(error):
         return Problem(
             507, "disk_full", "the disk of the log is full; nothing was taken", headers={"Retry-After": "30"}

@@ -20,8 +20,10 @@ from eventlog.server.buckets import Buckets
 from eventlog.server.callers import Callers
 from eventlog.server.ingest import Verdicts
 from eventlog.server.intake import Intake
+from eventlog.server.jobs import Jobs
 from eventlog.server.keys import REFRESH_S, KeyRing
 from eventlog.server.readers import Readers
+from eventlog.server.rule_changes import RuleChanges
 
 _logger = logging.getLogger("eventlog.server")
 
@@ -50,6 +52,8 @@ class Parts:
         self._counting = threading.Lock()
         #: Events that this server has appended, and refused; answers to what is asked after that have them.
         self.accepted = self.rejected = 0
+        self.jobs = Jobs(self.root, limits)
+        self.rule_changes = RuleChanges()
         self.hooks_refused = 0
         #: Set when the server is told to end: streams end then, and nothing new begins.
         self.stopping = asyncio.Event()
@@ -73,6 +77,7 @@ class Parts:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._refreshing
         await self.readers.close()
+        await self.jobs.close()
         await asyncio.to_thread(self.intake.close)
         await asyncio.to_thread(self.recorder.shutdown)
 

@@ -37,11 +37,11 @@ _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Part(NamedTuple):
-    """An `eventlog` command that is to run all the time. A line that begins with a ready mark says that it works."""
+    """An `eventlog` command that is to run all the time. A line that begins with its ready mark says that it works."""
 
     name: str
     arguments: tuple[str, ...]
-    ready_marks: tuple[str, ...]
+    ready_mark: str
 
 
 class State(enum.Enum):
@@ -260,7 +260,7 @@ class Supervisor:
             return
         child.last_line = line
         self._on_line(child, line)
-        if child.state is State.STARTING and line.startswith(child.part.ready_marks):
+        if child.state is State.STARTING and line.startswith(child.part.ready_mark):
             self._change(child, State.RUNNING)
             if not self._is_ready and all(each.state is State.RUNNING for each in self.children):
                 self._is_ready = True

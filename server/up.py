@@ -30,13 +30,14 @@ _RETRY_S = 0.05
 def parts_of(root: str, *, serve_options: Sequence[str], imports: bool) -> list[Part]:
     """Return the parts that a root needs: its index, its alerts, an import of coding agents, and the server."""
     of_root = ("--root", root)
+    served = "/" if "--no-tcp" in serve_options else "log in: "  # the last line of those that say where it listens
     parts = [
-        Part("index", ("index", "--watch", *of_root), ("watching ",)),
-        Part("alerts", ("alerts", "watch", *of_root), ("checking ",)),
-        Part("serve", ("serve", *serve_options, *of_root), ("http://", "https://", "/")),
+        Part("index", ("index", "--watch", *of_root), "watching "),
+        Part("alerts", ("alerts", "watch", *of_root), "checking "),
+        Part("serve", ("serve", *serve_options, *of_root), served),
     ]
     if imports:
-        parts.insert(2, Part("import", ("import", "agents", "--follow", *of_root), ("following",)))
+        parts.insert(2, Part("import", ("import", "agents", "--follow", *of_root), "following"))
     return parts
 
 

@@ -1,8 +1,9 @@
-"""The limits of the server (eventlog.server), in one place: the table `[server]` of a settings file.
+"""The settings of the server (eventlog.server), in one place: the table `[server]` of a settings file.
 
 [server]
 body_max_bytes = 4194304
 events_per_s = 500
+backup_to = "s3://bucket/laptop"
 """
 
 from __future__ import annotations
@@ -41,3 +42,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     answer_max_bytes: Annotated[int, msgspec.Meta(ge=1024, le=2**31)] = 32 * 1024 * 1024
     session_s: _Seconds = 12 * 3600.0
     shutdown_s: _Seconds = 2.0
+    #: Of one job.
+    job_timeout_s: _Seconds = 6 * 3600.0
+    #: Where `POST /v1/backup` copies to, as `eventlog backup` takes it: a folder, a file, or s3://bucket/prefix.
+    backup_to: Annotated[str, msgspec.Meta(min_length=1, max_length=2000)] | None = None

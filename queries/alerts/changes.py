@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventlog.errors import QueryFailed, WriteFailed
+from eventlog.errors import NoSuchRule, QueryFailed, WriteFailed
 from eventlog.format.alerts import AlertAcknowledged, AlertDeliveryRetried, AlertRuleRemoved, AlertRuleSet, AlertSnoozed
 from eventlog.format.timestamps import utc
 from eventlog.indexer.indexer import Indexer
@@ -39,13 +39,13 @@ class _Change:
         return None if rule is None or rule.standing.removed else rule
 
     def need(self, name: str, workspace: str | None) -> Rule:
-        """Return a rule that was not removed. Raises QueryFailed if there is none of this name."""
+        """Return a rule that was not removed. Raises NoSuchRule if there is none of this name."""
         rule = self.find(name, workspace)
         if rule is not None:
             return rule
         where = "" if workspace is None else f" in workspace {workspace!r}"
         there = ", ".join(other for of, other in self.rules if of == workspace and self.find(other, of))
-        raise QueryFailed(f"there is no rule {name!r}{where}; " + (f"there are: {there}" if there else "there is none"))
+        raise NoSuchRule(f"there is no rule {name!r}{where}; " + (f"there are: {there}" if there else "there is none"))
 
     def time_after(self, rule: Rule | None) -> datetime:
         """Return the time for a change: now, but after the last change of the rule if the clock went backwards."""
@@ -73,14 +73,16 @@ def add(
     rule: AlertRuleSet,
     *,
     workspace: str | None = None,
+    allows_channels: bool = True,
     wait_s: float = WAIT_S,
     now: datetime | None = None,
 ) -> str | None:
     """Set a rule, or replace the one of its name; return its id, or None if it is set like that already.
 
-    Without a workspace the rule is over all of them. A root that does not exist is created. Raises QueryFailed if the
-    rule makes no sense, ConfigError if its channels cannot be allowed here, AlertsBusy and IndexBusy past `wait_s`,
-    and WriteFailed.
+    Without a workspace the rule is over all of them. A root that does not exist is created. The channels of the rule
+    are allowed here from now on; with `allows_channels` False they have to be so already. Raises QueryFailed if the
+    rule makes no sense or a channel is not allowed, ConfigError if channels cannot be allowed here, AlertsBusy and
+    IndexBusy past `wait_s`, and WriteFailed.
     """
     rule = msgspec.structs.replace(rule, channels=list(dict.fromkeys(map(channels.normal, rule.channels))))
     rules.check(rule)
@@ -92,7 +94,10 @@ def add(
     except OSError as error:
         raise WriteFailed(f"{root}: {error.strerror}; the root cannot be created; use another one") from error
     with _changing(root, wait_s, now) as change:
-        allowed.allow(root, rule.channels)  # before the rule: it may be checked at once
+        if allows_channels:
+            allowed.allow(root, rule.channels)  # before the rule: it may be checked at once
+        else:
+            _check_allowed(root, rule)
         before = change.find(rule.name, workspace)
         if before is not None and before.definition == rule:
             return None
@@ -101,6 +106,13 @@ def add(
         if before is not None:
             change.end_firing(before, Action.CHANGED, at)
     return rule_id
+
+
+def _check_allowed(root: Path | str, rule: AlertRuleSet) -> None:
+    allowed_here = allowed.read(root)
+    for channel in rule.channels:
+        if (refused := allowed_here.why_not(channel)) is not None:
+            raise QueryFailed(f"{channels.label(channel)}: {refused}")
 
 
 def remove(
@@ -113,7 +125,7 @@ def remove(
 ) -> None:
     """Remove a rule; its history stays.
 
-    Raises QueryFailed if there is none of that name, AlertsBusy and IndexBusy past `wait_s`, and WriteFailed.
+    Raises NoSuchRule, AlertsBusy and IndexBusy past `wait_s`, and WriteFailed.
     """
     with _changing(root, wait_s, now) as change:
         rule = change.need(name, workspace)
@@ -134,7 +146,7 @@ def snooze(
 ) -> None:
     """Snooze a rule: it neither fires nor delivers before `until` (UTC). A time in the past ends a snooze.
 
-    Raises QueryFailed if there is no rule of that name, AlertsBusy and IndexBusy past `wait_s`, and WriteFailed.
+    Raises NoSuchRule, AlertsBusy and IndexBusy past `wait_s`, and WriteFailed.
     """
     with _changing(root, wait_s, now) as change:
         rule = change.need(name, workspace)
@@ -153,7 +165,7 @@ def acknowledge(
 ) -> str | None:
     """Record that an operator has seen the open firing of a rule; return its id, or None if nothing is open.
 
-    The rule is evaluated and its messages are delivered as before. Raises QueryFailed if there is no rule of that name,
+    The rule is evaluated and its messages are delivered as before. Raises NoSuchRule,
     AlertsBusy and IndexBusy past `wait_s`, and WriteFailed.
     """
     with _changing(root, wait_s, now) as change:

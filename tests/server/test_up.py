@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_each_part_comes_back_and_ctrl_c_leaves_nothing(root: Path) -> None:
         assert f"serve: {url}\n" in started.output
         until(lambda: len(re.findall(rf"serve: log in: {url}/login#token=\S+\n", started.output)) == 2, "links")
         assert "\x1b[4A" in started.output  # four lines up
-        assert [line.split()[0] for line in started.output.splitlines()[-4:]] == list(PARTS)
+        until(lambda: [line.split()[0] for line in started.lines.splitlines()[-4:]] == [*PARTS], "status lines")
         started.press_ctrl_c()
         assert started.ended() == 0
         assert not started.left()
@@ -121,7 +122,7 @@ def test_a_part_that_does_not_end_is_killed(root: Path, monkeypatch: pytest.Monk
 
 def test_it_goes_to_the_background_and_is_stopped(root: Path, run: Run) -> None:
     """It says its pid, its address and its log file, which is for its owner alone."""
-    mark = "background"
+    mark = uuid.uuid4().hex
     try:
         begun = run("up", "--detach", "--port=0", **{support_up.MARK: mark})
         assert begun.returncode == 0, begun.stderr
@@ -195,26 +196,27 @@ def test_a_process_on_a_leash_ends_with_the_one_that_holds_it(deaf: bool, root: 
     body = "leash.GRACE_S = 0.2; "
     if deaf:
         body += "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    mark = uuid.uuid4().hex
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, body + "leash._main()"], stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "EVENTLOG_DIR": str(root), support_up.MARK: "leash"},
+        env={**os.environ, "EVENTLOG_DIR": str(root), support_up.MARK: mark},
     )  # fmt: skip
     try:
         assert holder.stdout is not None
         assert "Waiting for its first event" in holder.stdout.readline()
-        assert len(support_up.left("leash")) == 2
+        assert len(support_up.left(mark)) == 2
         holder.kill()
         holder.wait()
-        until(lambda: not support_up.left("leash"), "its end")
+        until(lambda: not support_up.left(mark), "its end")
     finally:
-        support_up.kill_left("leash")
+        support_up.kill_left(mark)
         holder.communicate()
 
 
 def test_long_lines_are_cut_and_the_end_of_output_is_no_end(root: Path) -> None:
     """A part that prints without newlines takes no memory."""
     shown: list[str] = []
-    made = supervisor.Supervisor([supervisor.Part("loud", (), ("x",))], on_line=lambda _, line: shown.append(line))
+    made = supervisor.Supervisor([supervisor.Part("loud", (), "x")], on_line=lambda _, line: shown.append(line))
     (child,) = made.children
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
