@@ -41,6 +41,11 @@ def command(fd: int, arguments: Sequence[str], *, progress: bool = False) -> lis
     return [sys.executable, "-P", "-m", __name__, str(fd), *options, *arguments]
 
 
+def attach(fd: int) -> None:
+    """End this process when the other end of a leash is closed."""
+    threading.Thread(target=_end_with, args=(fd,), daemon=True).start()
+
+
 def _end_with(fd: int) -> None:
     """Wait until the other end of a pipe is closed; then end this process."""
     with contextlib.suppress(OSError):
@@ -68,7 +73,7 @@ def _print_progress() -> Callable[[int, int], None]:
 
 
 def _main() -> None:
-    threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
+    attach(int(sys.argv[1]))
     arguments = sys.argv[2:]
     from eventlog.cli import main  # noqa: PLC0415 - it takes a while, and the other process may die meanwhile
 

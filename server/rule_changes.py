@@ -27,6 +27,7 @@ from eventlog.errors import (
     WriteFailed,
 )
 from eventlog.format.alerts import AlertRuleSet
+from eventlog.server import leash
 from eventlog.server.problems import Problem, not_found, too_busy
 
 #: For the locks of alerts and index, each.
@@ -87,17 +88,20 @@ class RuleChanges:
 
 async def _run(change: bytes) -> bytes:
     """Return what a process answers to a change."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-P", "-m", __name__, stdin=PIPE, stdout=PIPE)
-    try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            output, _ = await process.communicate(change)
-    except TimeoutError:
-        raise too_busy("timed_out", f"it took longer than {_TIMEOUT_S:g} s; see whether it was made") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+    with leash.leash() as fd:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", __name__, str(fd), stdin=PIPE, stdout=PIPE, pass_fds=[fd]
+        )
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                output, _ = await process.communicate(change)
+        except TimeoutError:
+            raise too_busy("timed_out", f"it took longer than {_TIMEOUT_S:g} s; see whether it was made") from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
     return output
 
 
@@ -157,6 +161,7 @@ def _applied(change: RuleChange) -> RuleOutcome:
 
 
 def _main() -> None:
+    leash.attach(int(sys.argv[1]))
     change = msgspec.json.decode(sys.stdin.buffer.read(), type=RuleChange)
     sys.stdout.buffer.write(msgspec.json.encode(apply(change)))
 

@@ -99,9 +99,10 @@ class Child:
 
 
 class Supervisor:
-    """Runs parts until it is told to end. `on_line` gets each line of their output, `on_change` each change of state.
+    """Runs parts until it is told to end. `run` takes over the signals of the process, in its main thread.
 
-    `run` takes over the signals of the process; one supervisor in a process, in its main thread.
+    `on_line` gets each line of their output, `on_change` each change of state. `on_ready` is called once, when each
+    part has worked or failed.
     """
 
     def __init__(
@@ -205,6 +206,9 @@ class Supervisor:
     def _change(self, child: Child, state: State) -> None:
         child.state = state
         self._on_change(child)
+        if not self._is_ready and all(each.state in (State.RUNNING, State.WAITING) for each in self.children):
+            self._is_ready = True
+            self._on_ready()
 
     # -- waiting ---------------------------------------------------------------------------------
 
@@ -262,9 +266,6 @@ class Supervisor:
         self._on_line(child, line)
         if child.state is State.STARTING and line.startswith(child.part.ready_mark):
             self._change(child, State.RUNNING)
-            if not self._is_ready and all(each.state is State.RUNNING for each in self.children):
-                self._is_ready = True
-                self._on_ready()
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -18,11 +18,13 @@ from pathlib import Path
 from eventlog.errors import AlreadyUp, WriteFailed
 from eventlog.process import forks, root_files
 from eventlog.server import systemd
-from eventlog.server.supervisor import STOP_S, Part
+from eventlog.server.supervisor import STOP_S, Child, Part, State
 
 LOCK_NAME, LOG_NAME = "up.lock", "up.log"
 #: How long a start in the background is waited for.
 START_S = 30.0
+#: The status of a supervisor whose parts are all running.
+ALL_WORK = "all parts work"
 _PID_MAX_BYTES = 20
 _RETRY_S = 0.05
 
@@ -39,6 +41,12 @@ def parts_of(root: str, *, serve_options: Sequence[str], imports: bool) -> list[
     if imports:
         parts.insert(2, Part("import", ("import", "agents", "--follow", *of_root), "following"))
     return parts
+
+
+def status_of(children: Sequence[Child]) -> str:
+    """Return what a service manager is told about the parts: ALL_WORK, or what those do that are not running."""
+    others = [f"{child.part.name} {child.status}" for child in children if child.state is not State.RUNNING]
+    return "; ".join(others) or ALL_WORK
 
 
 @contextmanager
@@ -104,7 +112,7 @@ def _pid(fd: int) -> int | None:
 def start_in_background(arguments: Sequence[str], log: Path) -> tuple[int, bool]:
     """Start `eventlog` with arguments as a process that stays when the terminal goes, with its errors in `log`.
 
-    Return its pid, and whether it said within START_S that it is ready. Raises AlreadyUp or WriteFailed if it ended.
+    Return its pid, and whether it said within START_S that all its parts work. Raises WriteFailed if it ended.
     """
     with tempfile.TemporaryDirectory(prefix="eventlog-") as folder:
         address = os.path.join(folder, "notify")
@@ -118,7 +126,7 @@ def start_in_background(arguments: Sequence[str], log: Path) -> tuple[int, bool]
             deadline = time.monotonic() + START_S
             while time.monotonic() < deadline:
                 with contextlib.suppress(TimeoutError):
-                    if b"READY=1" in news.recv(4096).split(b"\n"):
+                    if news.recv(4096) == f"STATUS={ALL_WORK}".encode():
                         return process.pid, True
                 if process.poll() is not None:
                     raise WriteFailed(f"it ended with code {process.returncode}; {log} says why")

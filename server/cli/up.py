@@ -17,13 +17,14 @@ import click
 from eventlog.cli.agents import agents_here, introduce
 from eventlog.cli.main import EXIT_FAILED, Group, is_dumb, resolve_root, resolved, root_option, say, tell
 from eventlog.cli.text import printable
+from eventlog.config import Mode
 from eventlog.errors import ConfigError
 from eventlog.process import root_files
 from eventlog.server import board, systemd
 from eventlog.server import up as ups
 from eventlog.server.board import Board
 from eventlog.server.cli.serve import listening_arguments, listening_options
-from eventlog.server.supervisor import Supervisor
+from eventlog.server.supervisor import Child, Supervisor
 
 _NO_IMPORT = click.option("--no-import", is_flag=True, help="Do not import what coding agents write here.")
 _VERIFY_S = 30
@@ -71,7 +72,7 @@ def up(
 def _wants_agents(root: str | None) -> bool:
     """Say whether to import from coding agents: unless a setting says no. What they are is said once for a root."""
     settings = resolved(root).config
-    if settings.import_agents is False:
+    if settings.import_agents is False or settings.mode is Mode.OFF:
         return False
     introduce(settings.root, list(agents_here()))
     return True
@@ -85,11 +86,16 @@ def _run(folder: Path, options: Sequence[str], *, imports: bool, log_file: Path 
         shown = board.Terminal(sys.stdout, lambda: supervisor.children)
     else:
         shown = board.Plain(board.flushed(sys.stdout))
+
+    def on_change(child: Child) -> None:
+        shown.print_change(child)
+        systemd.notify(f"STATUS={printable(ups.status_of(supervisor.children))}")
+
     supervisor = Supervisor(
         ups.parts_of(str(folder), serve_options=options, imports=imports),
         on_line=shown.print_line,
-        on_change=shown.print_change,
-        on_ready=lambda: systemd.notify("READY=1", f"STATUS=index, alerts and server of {folder}"),
+        on_change=on_change,
+        on_ready=lambda: systemd.notify("READY=1"),
     )
     if log_file is None:
         say(f"supervising {folder} with pid {os.getpid()}; stop with Ctrl-C")

@@ -148,12 +148,32 @@ def test_a_service_manager_is_told_when_it_is_ready_and_when_it_ends(root: Path,
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(support_up.WAIT_S)
         with up(root, "--port=0", "--no-import", environment={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as started:
-            assert manager.recv(4096).startswith(b"READY=1\nSTATUS=")
+            news = [manager.recv(4096)]
+            while news[-1] != b"READY=1":
+                news.append(manager.recv(4096))
+            assert news[-2] == b"STATUS=all parts work"
+            assert any(re.match(rb"STATUS=index starting, pid \d+; alerts ", each) for each in news)
             for pid in started.all_run(("index", "serve")).values():
                 assert b"NOTIFY_SOCKET" not in Path(f"/proc/{pid}/environ").read_bytes()
             started.process.terminate()
             assert manager.recv(4096) == b"STOPPING=1"
             assert started.ended() == 0
+
+
+def test_one_part_that_fails_keeps_a_service_manager_waiting_for_no_other(root: Path, tmp_path: Path) -> None:
+    """It is ready when each has worked or failed, and its status says which."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        socket.create_server(("127.0.0.1", 0)) as taken,
+    ):
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(support_up.WAIT_S)
+        environment = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        with up(root, f"--port={taken.getsockname()[1]}", "--no-import", environment=environment) as started:
+            news: list[bytes] = []
+            while not (b"READY=1" in news and re.match(rb"STATUS=serve ended with code 2 .*again in", news[-1])):
+                news.append(manager.recv(4096))
+            assert started.process.poll() is None
 
 
 @pytest.mark.parametrize(
