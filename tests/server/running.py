@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,6 +91,15 @@ class Running(NamedTuple):
     def make_key(self, *scopes: Scope, workspace: str | None = None, **options: Any) -> str:
         """Make a key; the running server knows it within keys.REFRESH_S."""
         return keys.create(self.root, scopes=scopes or ("ingest", "read"), workspace=workspace, **options)[0]
+
+    def known_key(self, *scopes: Scope, workspace: str | None = None, **options: Any) -> str:
+        """Make a key, and wait until the server knows it."""
+        key = self.make_key(*scopes, workspace=workspace, **options)
+        deadline = time.monotonic() + START_S
+        while self.get("/v1/session", key=key).status == 401:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return key
 
 
 @contextmanager

@@ -9,67 +9,65 @@ from pathlib import Path
 import pytest
 
 from eventlog.server import keys
-from tests.server.support_serving import Served, serving
+from tests.server.running import Running, serving
 
 
 @pytest.fixture
-def served(root: Path) -> Iterator[Served]:
+def served(root: Path) -> Iterator[Running]:
     with serving(root) as started:
         yield started
 
 
-def test_a_key_is_made_listed_and_revoked(served: Served) -> None:
+def test_a_key_is_made_listed_and_revoked(served: Running) -> None:
     """It opens this server at once, is in no list, and its end is at once, too."""
-    admin = served.key("admin")
-    made = served.ask("POST", "/v1/keys", admin, {"scopes": ["read", "ingest"], "workspace": "team", "note": "CI"})
+    made = served.request("POST", "/v1/keys", {"scopes": ["read", "ingest"], "workspace": "team", "note": "CI"})
     assert made.status == 201
-    assert (made.body["workspace"], made.body["scopes"]) == ("team", ["ingest", "read"])
-    key = made.body["key"]
-    assert served.ask("GET", "/v1/session", key).body["workspace"] == "team"
-    listed = served.ask("GET", "/v1/keys", admin)
-    assert key not in str(listed.body)
-    (state,) = [each for each in listed.body["keys"] if each["key_id"] == made.body["key_id"]]
+    assert (made.json["workspace"], made.json["scopes"]) == ("team", ["ingest", "read"])
+    key = made.json["key"]
+    assert served.request("GET", "/v1/session", key=key).json["workspace"] == "team"
+    listed = served.request("GET", "/v1/keys")
+    assert key not in str(listed.json)
+    (state,) = [each for each in listed.json["keys"] if each["key_id"] == made.json["key_id"]]
     assert (state["state"], state["workspace"], state["note"]) == ("active", "team", "CI")
-    assert served.ask("DELETE", f"/v1/keys/{made.body['key_id']}", admin).status == 204
-    assert served.ask("GET", "/v1/session", key).status == 401
-    assert served.ask("DELETE", f"/v1/keys/{made.body['key_id']}", admin).status == 204
-    assert keys.find(served.root, made.body["key_id"]).state == "revoked"
+    assert served.request("DELETE", f"/v1/keys/{made.json['key_id']}").status == 204
+    assert served.request("GET", "/v1/session", key=key).status == 401
+    assert served.request("DELETE", f"/v1/keys/{made.json['key_id']}").status == 204
+    assert keys.find(served.root, made.json["key_id"]).state == "revoked"
 
 
-def test_a_key_of_a_workspace_makes_and_sees_those_of_that_workspace(served: Served) -> None:
+def test_a_key_of_a_workspace_makes_and_sees_those_of_that_workspace(served: Running) -> None:
     """Others do not exist for it."""
-    admin, team = served.key("admin"), served.key("admin", workspace="team")
-    other = served.ask("POST", "/v1/keys", admin, {"scopes": ["read"], "workspace": "other"}).body["key_id"]
-    of_all = served.ask("POST", "/v1/keys", admin, {"scopes": ["read"]}).body
+    team = served.known_key("admin", workspace="team")
+    other = served.request("POST", "/v1/keys", {"scopes": ["read"], "workspace": "other"}).json["key_id"]
+    of_all = served.request("POST", "/v1/keys", {"scopes": ["read"]}).json
     assert of_all["workspace"] is None
-    assert served.ask("POST", "/v1/keys", team, {"scopes": ["admin"]}).body["workspace"] == "team"
-    refused = served.ask("POST", "/v1/keys", team, {"scopes": ["read"], "workspace": "other"})
+    assert served.request("POST", "/v1/keys", {"scopes": ["admin"]}, key=team).json["workspace"] == "team"
+    refused = served.request("POST", "/v1/keys", {"scopes": ["read"], "workspace": "other"}, key=team)
     assert (refused.status, refused.code) == (403, "foreign_workspace")
-    assert {each["workspace"] for each in served.ask("GET", "/v1/keys", team).body["keys"]} == {"team"}
+    assert {each["workspace"] for each in served.request("GET", "/v1/keys", key=team).json["keys"]} == {"team"}
     for key_id in (other, of_all["key_id"], "00000000"):
-        assert served.ask("DELETE", f"/v1/keys/{key_id}", team).status == 404
+        assert served.request("DELETE", f"/v1/keys/{key_id}", key=team).status == 404
     assert keys.find(served.root, other).state == "active"
 
 
-def test_a_key_makes_none_that_lasts_longer_or_may_send_more(served: Served) -> None:
+def test_a_key_makes_none_that_lasts_longer_or_may_send_more(served: Running) -> None:
     """Its own limits hold for those that it makes."""
     until = datetime.now(UTC) + timedelta(hours=1)
-    admin = served.key("admin", expires=until, events_per_s=10.0)
+    admin = served.known_key("admin", expires=until, events_per_s=10.0)
     later = (until + timedelta(days=1)).isoformat()
     for body in ({"scopes": ["read"]}, {"scopes": ["read"], "expires": later, "events_per_s": 500.0}):
-        made = served.ask("POST", "/v1/keys", admin, body)
-        state = keys.find(served.root, made.body["key_id"])
+        made = served.request("POST", "/v1/keys", body, key=admin)
+        state = keys.find(served.root, made.json["key_id"])
         assert state.expires is not None
         assert abs(state.expires - until) < timedelta(seconds=1)
         assert (state.events_per_s, state.bytes_per_s) == (10.0, None)
     sooner = datetime.now(UTC) + timedelta(minutes=1)
-    made = served.ask(
-        "POST", "/v1/keys", admin, {"scopes": ["read"], "expires": sooner.isoformat(), "events_per_s": 1.0}
-    )
-    assert keys.find(served.root, made.body["key_id"]).events_per_s == 1.0
+    body = {"scopes": ["read"], "expires": sooner.isoformat(), "events_per_s": 1.0}
+    made = served.request("POST", "/v1/keys", body, key=admin)
+    assert keys.find(served.root, made.json["key_id"]).events_per_s == 1.0
 
 
-REFUSED: list[tuple[object, int, str]] = [
+REFUSED: list[tuple[bytes | dict[str, object], int, str]] = [
     ({"scopes": []}, 422, "invalid_body"),
     ({"scopes": ["root"]}, 422, "invalid_body"),
     ({}, 422, "invalid_body"),
@@ -83,18 +81,17 @@ REFUSED: list[tuple[object, int, str]] = [
 ]
 
 
-def test_a_key_that_makes_no_sense_is_refused(served: Served) -> None:
+def test_a_key_that_makes_no_sense_is_refused(served: Running) -> None:
     """And none is made."""
-    admin = served.key("admin")
     for body, status, code in REFUSED:
-        refused = served.ask("POST", "/v1/keys", admin, body)
+        refused = served.request("POST", "/v1/keys", body)
         assert (refused.status, refused.code) == (status, code), body
     assert len(keys.list_keys(served.root)) == 1
 
 
-def test_only_admins_manage_keys(served: Served) -> None:
+def test_only_admins_manage_keys(served: Running) -> None:
     """Nobody without a key, and no key without the scope."""
-    for key, status in ((served.key("ingest", "read"), 403), (None, 401)):
-        assert served.ask("GET", "/v1/keys", key).status == status
-        assert served.ask("POST", "/v1/keys", key, {"scopes": ["read"]}).status == status
-        assert served.ask("DELETE", "/v1/keys/00000000", key).status == status
+    for key, status in ((served.known_key("ingest", "read"), 403), (None, 401)):
+        assert served.request("GET", "/v1/keys", key=key).status == status
+        assert served.request("POST", "/v1/keys", {"scopes": ["read"]}, key=key).status == status
+        assert served.request("DELETE", "/v1/keys/00000000", key=key).status == status

@@ -14,14 +14,14 @@ from eventlog.queries.alerts.check import check
 from eventlog.queries.alerts.history import Firing, RuleState
 from eventlog.queries.alerts.journal import hold_lock
 from eventlog.queries.store import ReadStore
-from tests.server.support_serving import Served, serving
+from tests.server.running import Running, serving
 
 RULES = "/v1/alerts/rules"
 STUCK = {"kind": "sql", "sql": "SELECT 1 FROM events WHERE event_type = 'stuck'", "severity": "critical"}
 
 
 @pytest.fixture
-def served(root: Path) -> Iterator[Served]:
+def served(root: Path) -> Iterator[Running]:
     with serving(root) as started:
         yield started
 
@@ -36,80 +36,81 @@ def firings(root: Path) -> list[Firing]:
     return ReadStore(root).alerts.list()
 
 
-def test_a_rule_lives_over_http_and_its_history_stays(served: Served) -> None:
+def test_a_rule_lives_over_http_and_its_history_stays(served: Running) -> None:
     """Set, changed, fired by a check, acknowledged, snoozed, removed."""
-    admin, root = served.key("admin"), served.root
-    made = served.ask("PUT", f"{RULES}/spend", admin, {"kind": "cost", "threshold": "5", "window_s": 3600})
-    assert (made.status, made.body["changed"], made.body["condition"]) == (200, True, "cost over $5.00 in 1h")
-    again = served.ask("PUT", f"{RULES}/spend", admin, {"kind": "cost", "threshold": 5})
-    assert (again.body["changed"], again.body["rule_id"]) == (False, None)
-    assert served.ask("PUT", f"{RULES}/stuck", admin, STUCK).status == 200
-    assert served.ask("POST", f"{RULES}/stuck/ack", admin).code == "not_firing"
+    root = served.root
+    made = served.request("PUT", f"{RULES}/spend", {"kind": "cost", "threshold": "5", "window_s": 3600})
+    assert (made.status, made.json["changed"], made.json["condition"]) == (200, True, "cost over $5.00 in 1h")
+    again = served.request("PUT", f"{RULES}/spend", {"kind": "cost", "threshold": 5})
+    assert (again.json["changed"], again.json["rule_id"]) == (False, None)
+    assert served.request("PUT", f"{RULES}/stuck", STUCK).status == 200
+    assert served.request("POST", f"{RULES}/stuck/ack").code == "not_firing"
 
-    served.ask("POST", "/v1/events", admin, {"event_type": "stuck"})
+    served.request("POST", "/v1/events", {"event_type": "stuck"})
     assert [change.name for change in check(root).fired] == ["stuck"]
-    seen = served.ask("POST", f"{RULES}/stuck/ack", admin, {"note": "Anna looks at it"})
+    seen = served.request("POST", f"{RULES}/stuck/ack", {"note": "Anna looks at it"})
     (firing,) = firings(root)
-    assert (seen.status, seen.body["firing_id"], firing.acknowledged_note) == (
+    assert (seen.status, seen.json["firing_id"], firing.acknowledged_note) == (
         200,
         firing.firing_id,
         "Anna looks at it",
     )
 
-    snoozed = served.ask("POST", f"{RULES}/stuck/snooze", admin, {"for_s": 3600})
-    until = datetime.fromisoformat(snoozed.body["snoozed_until"])
+    snoozed = served.request("POST", f"{RULES}/stuck/snooze", {"for_s": 3600})
+    until = datetime.fromisoformat(snoozed.json["snoozed_until"])
     assert abs(until - datetime.now(UTC) - timedelta(hours=1)) < timedelta(minutes=1)
     assert rules(root)[None, "stuck"].state == "snoozed"
-    assert served.ask("POST", f"{RULES}/stuck/snooze", admin, {"until": "2020-01-01T00:00:00Z"}).status == 200
+    assert served.request("POST", f"{RULES}/stuck/snooze", {"until": "2020-01-01T00:00:00Z"}).status == 200
     assert rules(root)[None, "stuck"].state == "firing"
 
-    assert served.ask("DELETE", f"{RULES}/stuck", admin).status == 204
+    assert served.request("DELETE", f"{RULES}/stuck").status == 204
     assert rules(root)[None, "stuck"].state == "removed"
     (firing,) = firings(root)
     assert (firing.state, firing.because) == ("resolved", "removed")
-    assert served.ask("DELETE", f"{RULES}/stuck", admin).code == "not_found"
+    assert served.request("DELETE", f"{RULES}/stuck").code == "not_found"
 
 
-def test_nothing_is_evaluated_in_a_request(served: Served) -> None:
+def test_nothing_is_evaluated_in_a_request(served: Running) -> None:
     """A rule that would fire at once does not, before a check."""
-    admin = served.key("admin")
-    served.ask("POST", "/v1/events", admin, {"event_type": "stuck"})
-    assert served.ask("PUT", f"{RULES}/stuck", admin, STUCK).status == 200
+    served.request("POST", "/v1/events", {"event_type": "stuck"})
+    assert served.request("PUT", f"{RULES}/stuck", STUCK).status == 200
     assert firings(served.root) == []
     assert len(check(served.root).fired) == 1
 
 
-def test_a_key_of_a_workspace_has_rules_of_its_own(served: Served) -> None:
+def test_a_key_of_a_workspace_has_rules_of_its_own(served: Running) -> None:
     """It neither sees nor changes those of others; a key of the whole root names the workspace."""
-    admin, team = served.key("admin"), served.key("admin", workspace="team")
+    team = served.known_key("admin", workspace="team")
     cost = {"kind": "cost", "threshold": 5}
-    assert served.ask("PUT", f"{RULES}/spend", team, cost).body["workspace"] == "team"
-    assert served.ask("PUT", f"{RULES}/spend?workspace=other", admin, cost).body["workspace"] == "other"
-    assert served.ask("PUT", f"{RULES}/all", admin, cost).body["workspace"] is None
+    assert served.request("PUT", f"{RULES}/spend", cost, key=team).json["workspace"] == "team"
+    assert served.request("PUT", f"{RULES}/spend?workspace=other", cost).json["workspace"] == "other"
+    assert served.request("PUT", f"{RULES}/all", cost).json["workspace"] is None
     for method, path in (("PUT", ""), ("DELETE", ""), ("POST", "/snooze"), ("POST", "/ack")):
-        assert served.ask(method, f"{RULES}/spend{path}?workspace=other", team, cost).code == "foreign_workspace"
-    refused = served.ask("DELETE", f"{RULES}/all", team)
+        assert (
+            served.request(method, f"{RULES}/spend{path}?workspace=other", cost, key=team).code == "foreign_workspace"
+        )
+    refused = served.request("DELETE", f"{RULES}/all", key=team)
     assert (refused.status, refused.code) == (404, "not_found")
-    assert "all" not in refused.body["detail"].split("there are: ")[1]
-    assert served.ask("DELETE", f"{RULES}/spend", team).status == 204
+    assert "all" not in refused.json["detail"].split("there are: ")[1]
+    assert served.request("DELETE", f"{RULES}/spend", key=team).status == 204
     states = {where: rule.state for where, rule in rules(served.root).items()}
     assert states == {(None, "all"): "ok", ("other", "spend"): "ok", ("team", "spend"): "removed"}
 
 
-def test_a_tenant_may_deliver_only_where_the_operator_allows_it(served: Served) -> None:
+def test_a_tenant_may_deliver_only_where_the_operator_allows_it(served: Running) -> None:
     """A key of the whole root is the operator's."""
-    admin, team = served.key("admin"), served.key("admin", workspace="team")
+    team = served.known_key("admin", workspace="team")
     cost = {"kind": "cost", "threshold": 5, "channels": ["https://hooks.example.com/in"]}
-    refused = served.ask("PUT", f"{RULES}/spend", team, cost)
+    refused = served.request("PUT", f"{RULES}/spend", cost, key=team)
     assert (refused.status, refused.code) == (422, "invalid_rule")
-    assert "alerts.toml does not name hooks.example.com:443" in refused.body["detail"]
+    assert "alerts.toml does not name hooks.example.com:443" in refused.json["detail"]
     assert not rules(served.root)
-    assert served.ask("PUT", f"{RULES}/all", admin, cost).status == 200
+    assert served.request("PUT", f"{RULES}/all", cost).status == 200
     assert allowed.read(served.root).hosts == ["hooks.example.com:443"]
-    assert served.ask("PUT", f"{RULES}/spend", team, cost).status == 200
+    assert served.request("PUT", f"{RULES}/spend", cost, key=team).status == 200
 
 
-REFUSED: list[tuple[str, str, object, int, str]] = [
+REFUSED: list[tuple[str, str, bytes | dict[str, object] | None, int, str]] = [
     ("PUT", "spend", {"kind": "weather"}, 422, "invalid_rule"),
     ("PUT", "spend", {"kind": "cost"}, 422, "invalid_rule"),
     ("PUT", "%20spend", {"kind": "cost", "threshold": 1}, 422, "invalid_rule"),
@@ -126,27 +127,25 @@ REFUSED: list[tuple[str, str, object, int, str]] = [
 ]  # fmt: skip
 
 
-def test_what_makes_no_sense_is_refused(served: Served) -> None:
+def test_what_makes_no_sense_is_refused(served: Running) -> None:
     """And nothing is recorded."""
-    admin = served.key("admin")
     for method, path, body, status, code in REFUSED:
-        refused = served.ask(method, f"{RULES}/{path}", admin, body)
+        refused = served.request(method, f"{RULES}/{path}", body)
         assert (refused.status, refused.code) == (status, code), (path, body)
     assert not (served.root / "log/alert_rule_set").exists()
 
 
-def test_only_admins_change_rules(served: Served) -> None:
+def test_only_admins_change_rules(served: Running) -> None:
     """Neither a key of another scope, nor nobody."""
-    reader = served.key("read", "ingest")
+    reader = served.known_key("read", "ingest")
     for method, path in (("PUT", ""), ("DELETE", ""), ("POST", "/snooze"), ("POST", "/ack")):
-        assert served.ask(method, f"{RULES}/spend{path}", reader, {}).code == "missing_scope"
-        assert served.ask(method, f"{RULES}/spend{path}", None, {}).status == 401
+        assert served.request(method, f"{RULES}/spend{path}", {}, key=reader).code == "missing_scope"
+        assert served.request(method, f"{RULES}/spend{path}", {}, key=None).status == 401
 
 
-def test_a_change_that_would_wait_too_long_is_refused_for_now(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_that_would_wait_too_long_is_refused_for_now(served: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """While somebody checks alerts, say."""
-    admin = served.key("admin")
     with hold_lock(served.root, wait_s=0):
-        refused = served.ask("PUT", f"{RULES}/spend", admin, {"kind": "cost", "threshold": 5})
+        refused = served.request("PUT", f"{RULES}/spend", {"kind": "cost", "threshold": 5})
     assert (refused.status, refused.code) == (503, "alerts_busy")
     assert refused.headers["Retry-After"] == "1"
