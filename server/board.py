@@ -18,6 +18,8 @@ from eventlog.server.supervisor import Child
 
 #: A log file of this size becomes `….1`, in place of the one before.
 LOG_MAX_BYTES = 8 * 1024 * 1024
+#: The terminal is gone, or its encoding lacks a character.
+_UNWRITABLE = (OSError, ValueError)
 _UP, _CLEAR_BELOW = "\x1b[{}A", "\x1b[J"
 
 
@@ -48,7 +50,7 @@ class Terminal:
         self._draw("")
 
     def _draw(self, above: str) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*_UNWRITABLE):
             columns = os.get_terminal_size(self._stream.fileno()).columns or 80
             children = self._children()
             width = max(len(child.part.name) for child in children)
@@ -81,11 +83,16 @@ def flushed(stream: TextIO) -> Callable[[str], object]:
     """Return a function that writes to a stream at once. A reader who has gone is no error."""
 
     def write(text: str) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*_UNWRITABLE):
             stream.write(text)
             stream.flush()
 
     return write
+
+
+def open_log(path: str, flags: int) -> int:
+    """Open a log file for its owner alone: no link, and nothing that waits for a reader. For `open(…, opener=…)`."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
 
 
 class LogFile:
@@ -102,9 +109,9 @@ class LogFile:
         with contextlib.suppress(OSError):
             if os.fstat(self._fd).st_size >= LOG_MAX_BYTES:
                 os.replace(self._path, self._path.with_name(f"{self._path.name}.1"))
-                os.close(self._fd)
-                self._fd = self._open()
+                full, self._fd = self._fd, self._open()
+                os.close(full)
             os.write(self._fd, f"{now} {line}".encode())
 
     def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        return open_log(os.fspath(self._path), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)

@@ -33,6 +33,7 @@ LINE_MAX_BYTES = 16 * 1024
 _READ_BYTES = 64 * 1024
 #: A pipe of Linux holds 1 MiB at most.
 _PIPE_READS_MAX = 17
+_REASON_MAX_CHARS = 300
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -278,7 +279,7 @@ def _ending(code: int, last_line: str) -> str:
     if code < 0:
         names = {number.value: number.name for number in signal.Signals}
         return f"was killed by {names.get(-code, f'signal {-code}')}"
-    return f"ended with code {code}" + (f" ({last_line})" if code > 0 and last_line else "")
+    return f"ended with code {code}" + (f" ({last_line[:_REASON_MAX_CHARS]})" if code > 0 and last_line else "")
 
 
 def _read_ready(fd: int) -> bytes | None:

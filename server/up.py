@@ -18,6 +18,7 @@ from pathlib import Path
 from eventlog.errors import AlreadyUp, WriteFailed
 from eventlog.process import forks, root_files
 from eventlog.server import systemd
+from eventlog.server.board import open_log
 from eventlog.server.supervisor import STOP_S, Child, Part, State
 
 LOCK_NAME, LOG_NAME = "up.lock", "up.log"
@@ -63,7 +64,9 @@ def hold_lock(root: Path) -> Iterator[None]:
         raise WriteFailed(f"{path}: {error.strerror}; `eventlog up` has to be allowed to write to the root") from error
     with forks.held(opened) as fd:
         if not _locked(fd):
-            raise AlreadyUp(f"another `eventlog up` runs on {root}, with pid {_pid(fd)}; try: eventlog up --stop")
+            pid = _pid(fd)
+            who = "" if pid is None else f", with pid {pid}"
+            raise AlreadyUp(f"another `eventlog up` runs on {root}{who}; try: eventlog up --stop")
         os.truncate(fd, 0)
         os.pwrite(fd, b"%d\n" % os.getpid(), 0)
         try:
@@ -116,7 +119,7 @@ def start_in_background(arguments: Sequence[str], log: Path) -> tuple[int, bool]
     """
     with tempfile.TemporaryDirectory(prefix="eventlog-") as folder:
         address = os.path.join(folder, "notify")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news, open(log, "ab", opener=_private) as errors:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news, open(log, "ab", opener=open_log) as errors:
             news.bind(address)
             news.settimeout(_RETRY_S)
             process = subprocess.Popen(
@@ -131,7 +134,3 @@ def start_in_background(arguments: Sequence[str], log: Path) -> tuple[int, bool]
                 if process.poll() is not None:
                     raise WriteFailed(f"it ended with code {process.returncode}; {log} says why")
             return process.pid, False
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)

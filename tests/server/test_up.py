@@ -192,6 +192,16 @@ def test_a_log_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "9 xxx" in (tmp_path / "up.log").read_text()
 
 
+@pytest.mark.parametrize("name", ["up.log", "up.lock"])
+def test_a_pipe_in_place_of_a_file_stops_nobody(name: str, root: Path, run: Run) -> None:
+    """It is refused by its name, and nothing waits for its other end."""
+    root.mkdir()
+    os.mkfifo(root / name)
+    done = run("up", "--detach", "--port=0")
+    assert done.returncode == 1
+    assert str(root / name) in done.stderr
+
+
 # -- leashes -----------------------------------------------------------------------
 
 _HOLDER = """
