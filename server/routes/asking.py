@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from eventlog.server import bodies, parameters, prometheus
-from eventlog.server.callers import Caller
 from eventlog.server.endpoints import ENDPOINTS, SQL, Endpoint, SqlQuestion
 from eventlog.server.frames import Question, Reply
 from eventlog.server.parts import Parts, parts_of
@@ -35,10 +34,10 @@ def _asking(endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         # Here, so that what cannot be understood waits for no process; the process counts ages from its own now.
         parameters.read((*endpoint.of_path, *endpoint.all_parameters), texts, datetime.now(UTC))
         if endpoint.of_the_root:
-            _expect_all(caller)
+            caller.expect_whole_root()
         named = texts.pop("workspace", [None])[0]
         question = Question(
-            workspace=_scope(caller, named), endpoint=endpoint.name, texts=texts,
+            workspace=caller.workspace_for(named), endpoint=endpoint.name, texts=texts,
             tags=request.headers.get("if-none-match", "")[:_TAGS_MAX_CHARS],
         )  # fmt: skip
         reply = await _asked(request, parts, question)
@@ -66,7 +65,7 @@ async def sql(request: Request) -> Response:
         raise bad_parameter("query", f"it is longer than {_SQL_MAX_CHARS:,} characters")
     if asked.timeout_s is not None and not 0.01 <= asked.timeout_s <= limits.answer_timeout_s:
         raise bad_parameter("timeout_s", f"it is a number of seconds from 0.01 to {limits.answer_timeout_s:g}")
-    question = Question(workspace=_scope(caller, asked.workspace), endpoint=SQL, body=msgspec.json.encode(asked))
+    question = Question(workspace=caller.workspace_for(asked.workspace), endpoint=SQL, body=msgspec.json.encode(asked))
     return _response(request, await _asked(request, parts, question))
 
 
@@ -80,29 +79,12 @@ async def openapi(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """`GET /metrics`: counts and lags of this server and its root, for Prometheus. They are of the whole root."""
     parts = parts_of(request)
-    _expect_all(parts.callers.of(request, "read"))
+    parts.callers.of(request, "read").expect_whole_root()
     try:
         reply: Reply | None = await _asked(request, parts, Question(workspace=None, endpoint="status"))
     except Problem:  # the rest is known, and that this is not is told by its absence
         reply = None
     return Response(prometheus.text(parts, None if reply is None else reply.body), media_type=prometheus.MEDIA_TYPE)
-
-
-def _expect_all(caller: Caller) -> None:
-    if caller.workspace is not None:
-        raise Problem(403, "whole_root", "this is of the whole root, and the key is of one workspace")
-
-
-def _scope(caller: Caller, named: str | None) -> str | None:
-    """Return the workspace that is asked about. Raises Problem for another one than that of the key.
-
-    Nothing tells whether there is such a workspace.
-    """
-    if caller.workspace is None:
-        return named
-    if named not in (None, caller.workspace):
-        raise Problem(403, "foreign_workspace", "the key is of another workspace; leave `workspace` out")
-    return caller.workspace
 
 
 async def _asked(request: Request, parts: Parts, question: Question) -> Reply:
