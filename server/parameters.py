@@ -128,8 +128,6 @@ def _text(parameter: Parameter, text: str, _: tzinfo | None, __: datetime) -> st
         raise ValueError(f"{text[:100]!r} is none of {', '.join(parameter.choices)}")
     if len(text) > parameter.max_chars:
         raise ValueError(f"it is longer than {parameter.max_chars:,} characters")
-    if "\0" in text:
-        raise ValueError("it has a NUL character, which no text of an event has")
     return text
 
 
