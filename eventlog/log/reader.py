@@ -88,12 +88,17 @@ def read_lines(path: Path, offset: int = 0, *, end: int | None = None, max_bytes
 
 
 def read_blocks(
-    path: Path, offset: int = 0, *, end: int | None = None, max_bytes: int | None = None
+    path: Path,
+    offset: int = 0,
+    *,
+    end: int | None = None,
+    max_bytes: int | None = None,
+    block_bytes: int = _BLOCK_BYTES,
 ) -> Iterator[Block]:
     """Yield the complete lines of a file from a byte offset, which must be the start of one, in blocks.
 
     It reads no bytes behind `end`, and begins no block after `max_bytes`. A missing file yields
-    nothing. Memory: one block (1 MiB), or one line. Raises SegmentUnreadable.
+    nothing. Memory: one block of `block_bytes`, or one line. Raises SegmentUnreadable.
     """
     try:
         file = open_segment(path)
@@ -104,13 +109,13 @@ def read_blocks(
     try:
         budget_end = None if max_bytes is None else offset + max_bytes
         while budget_end is None or offset < budget_end:
-            size = _BLOCK_BYTES if end is None else min(_BLOCK_BYTES, end - offset)
+            size = block_bytes if end is None else min(block_bytes, end - offset)
             data = file.pread(size, offset) if size > 0 else b""
             whole = data.rfind(b"\n") + 1
             if whole:
                 block = Block(offset, whole, data if whole == len(data) else data[:whole])
             else:
-                line = _long_line(file, data, offset, end) if len(data) == _BLOCK_BYTES else None
+                line = _long_line(file, data, offset, end) if len(data) == block_bytes else None
                 if line is None:
                     return
                 block = Block(offset, line.length, line.data if line.oversized else line.data + b"\n")
