@@ -10,15 +10,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from eventlog.server.guard import Guard
 from eventlog.server.parts import Parts
 from eventlog.server.problems import Problem, not_found
-from eventlog.server.routes import alerts, asking, jobs, keys, login, prices, probes, sending
+from eventlog.server.routes import alerts, asking, jobs, keys, login, prices, probes, sending, streaming
 
 ROUTES = [
     *probes.ROUTES, *login.ROUTES, *sending.ROUTES, *asking.ROUTES, *alerts.ROUTES, *prices.ROUTES, *keys.ROUTES,
-    *jobs.ROUTES,
+    *jobs.ROUTES, *streaming.ROUTES,
 ]  # fmt: skip
 
 
@@ -54,7 +55,7 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     problem = not_found()
     if error.status_code == 405:
-        routes = (route for route in ROUTES if route.path_regex.match(request.url.path))
+        routes = (each for each in ROUTES if isinstance(each, Route) and each.path_regex.match(request.url.path))
         allowed = ", ".join(sorted({method for route in routes for method in route.methods or ()}))
         problem = Problem(405, "wrong_method", f"use {allowed}", headers={"Allow": allowed})
     elif error.status_code != 404:

@@ -85,10 +85,14 @@ class Callers:
 
     def of(self, connection: HTTPConnection, scope: Scope) -> Caller:
         """Return who asks. Raises Problem: 401 for nobody, 403 for somebody without the scope, or a forged form."""
-        caller = self._authenticated(connection)
-        if not caller.may(scope):
-            raise Problem(403, "missing_scope", f"this key has no scope {scope}; see: eventlog keys list")
-        return caller
+        return _with_scope(self._authenticated(connection), scope)
+
+    def of_key(self, key: str, scope: Scope) -> Caller:
+        """Return the caller of a key that did not come in a header. Raises Problem as `of` does."""
+        found = self.keys.find(key)
+        if found is None:
+            raise _unknown("the key is unknown, revoked or expired")
+        return _with_scope(Caller(found), scope)
 
     def find(self, connection: HTTPConnection) -> Caller | None:
         """Return who asks, or None; for pages, which send people to the login."""
@@ -158,6 +162,12 @@ class Callers:
             return session
         self._sessions.pop(cookie, None)
         return None
+
+
+def _with_scope(caller: Caller, scope: Scope) -> Caller:
+    if not caller.may(scope):
+        raise Problem(403, "missing_scope", f"this key has no scope {scope}; see: eventlog keys list")
+    return caller
 
 
 def is_local_socket(connection: HTTPConnection) -> bool:

@@ -64,7 +64,7 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             nonlocal is_begun
-            if message["type"] in ("http.response.start", "websocket.accept"):
+            if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
                 is_begun = True
                 _complete(MutableHeaders(scope=message), request_id, allowed_origin)
             await send(message)
@@ -153,8 +153,8 @@ async def _preflight(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _refuse(problem: Problem, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        # Before it is accepted, a WebSocket is refused by closing it: the client sees 403.
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        # Of such a server, a WebSocket is refused by closing it before it is accepted: the client sees 403.
         await send({"type": "websocket.close", "code": 1008, "reason": problem.code})
         return
     await problem.response(request_id)(scope, receive, send)

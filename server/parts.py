@@ -24,6 +24,7 @@ from eventlog.server.jobs import Jobs
 from eventlog.server.keys import REFRESH_S, KeyRing
 from eventlog.server.readers import Readers
 from eventlog.server.rule_changes import RuleChanges
+from eventlog.server.streams import Streams
 
 _logger = logging.getLogger("eventlog.server")
 
@@ -54,10 +55,11 @@ class Parts:
         self.accepted = self.rejected = 0
         self.jobs = Jobs(self.root, limits)
         self.rule_changes = RuleChanges()
+        self.streams = Streams(self.root, self.callers, limits)
         self.hooks_refused = 0
         #: Set when the server is told to end: streams end then, and nothing new begins.
         self.stopping = asyncio.Event()
-        self._refreshing: asyncio.Task[None] | None = None
+        self._running: list[asyncio.Task[None]] = []
 
     def count(self, verdicts: Verdicts) -> None:
         """Count what became of events. Threads call this."""
@@ -67,15 +69,19 @@ class Parts:
 
     async def open(self) -> None:
         """Start what runs beside the requests."""
-        self._refreshing = asyncio.create_task(self._refresh_keys())
+        self._running = [
+            asyncio.create_task(self._refresh_keys()),
+            asyncio.create_task(self.streams.look_after(self.stopping)),
+        ]
 
     async def close(self) -> None:
         """End everything, and finish what was taken."""
         self.stopping.set()
-        if self._refreshing is not None:
-            self._refreshing.cancel()
+        for task in self._running:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._refreshing
+                await task
+        self.streams.close()
         await self.readers.close()
         await self.jobs.close()
         await asyncio.to_thread(self.intake.close)

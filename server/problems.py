@@ -38,13 +38,17 @@ class Problem(Exception):
         self.detail = detail
         self.headers = dict(headers or {})
 
-    def response(self, request_id: str) -> Response:
-        """Return the answer."""
-        body = ProblemBody(
+    def body(self, request_id: str) -> ProblemBody:
+        """Return what the answer says."""
+        return ProblemBody(
             title=HTTPStatus(self.status).phrase, status=self.status, code=self.code, detail=self.detail,
             request_id=request_id,
         )  # fmt: skip
-        return Response(msgspec.json.encode(body), self.status, self.headers, media_type=PROBLEM_TYPE)
+
+    def response(self, request_id: str) -> Response:
+        """Return the answer."""
+        body = msgspec.json.encode(self.body(request_id))
+        return Response(body, self.status, self.headers, media_type=PROBLEM_TYPE)
 
 
 def not_found(detail: str = "there is nothing at this address; see docs/server.md") -> Problem:

@@ -20,9 +20,11 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from eventlog.errors import ConfigError
 from eventlog.server.parts import Parts
+from eventlog.server.routes.streaming import ABORT
 
 _logger = logging.getLogger("eventlog.server")
 _HEADERS_MAX_BYTES = 64 * 1024
@@ -32,8 +34,48 @@ _MESSAGE_MAX_BYTES = 64 * 1024
 _KEEP_ALIVE_S = 65
 
 
-class _BoundedHttp(HttpToolsProtocol):
-    """HTTP whose headers have to come within a time and a size."""
+class _BoundedWrites:
+    """A connection that is closed when its client reads nothing for a while. Stands before a protocol of uvicorn."""
+
+    write_timeout_s = 60.0
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    _stuck: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        self._stuck = self._stuck or self.loop.call_later(self.write_timeout_s, self.transport.abort)
+        super().pause_writing()  # type: ignore[misc]  # of the protocol
+
+    def resume_writing(self) -> None:
+        self._forget_stuck()
+        super().resume_writing()  # type: ignore[misc]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_stuck()
+        super().connection_lost(exc)  # type: ignore[misc]
+
+    def _forget_stuck(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+
+
+class _BoundedWebSocket(_BoundedWrites, WebSocketsSansIOProtocol):
+    """A WebSocket whose client reads."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        # uvicorn 0.54 forgets to, where a WebSocket is refused by an HTTP answer, and then logs a fault of ours.
+        self.handshake_complete = self.handshake_complete or self.close_sent
+
+    async def run_asgi(self) -> None:
+        extensions: dict[str, Any] = {**(self.scope.get("extensions") or {}), ABORT: self.transport.abort}
+        self.scope["extensions"] = extensions
+        await super().run_asgi()
+
+
+class _BoundedHttp(_BoundedWrites, HttpToolsProtocol):
+    """HTTP whose headers have to come within a time and a size, and whose client reads."""
 
     header_timeout_s = 10.0
 
@@ -56,6 +98,8 @@ class _BoundedHttp(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_headers = False
         self._stop_timer()
+        extensions: dict[str, Any] = {ABORT: self.transport.abort}
+        self.scope["extensions"] = extensions
         super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -110,9 +154,10 @@ def run(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. `tls` are the files of certificate and key. Raises ConfigError, OSError."""
     limits = parts.limits
-    protocol = type("Http", (_BoundedHttp,), {"header_timeout_s": limits.header_timeout_s})
+    bounds = {"header_timeout_s": limits.header_timeout_s, "write_timeout_s": limits.write_timeout_s}
+    http, ws = type("Http", (_BoundedHttp,), bounds), type("WebSocket", (_BoundedWebSocket,), bounds)
     config = uvicorn.Config(
-        app, http=protocol, ws="websockets-sansio", ws_max_size=_MESSAGE_MAX_BYTES, ws_per_message_deflate=False,
+        app, http=http, ws=ws, ws_max_size=_MESSAGE_MAX_BYTES, ws_per_message_deflate=False,
         lifespan="on", log_config=None, access_log=False, server_header=False, proxy_headers=behind_proxy,
         limit_concurrency=limits.connections_max, backlog=_BACKLOG, timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=max(1, round(limits.shutdown_s)), **_tls_options(tls),

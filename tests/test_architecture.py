@@ -32,6 +32,7 @@ ALONE = {
     "queries/cost/prices.py": {"genai_prices"},
     "queries/alerts/delivery.py": {"apprise"},
     "server/serve.py": {"uvicorn"},
+    "server/live.py": {"watchfiles"},
 }
 #: Named for type checkers only, and loaded when a program asks for it.
 LAZY = {"eventlog/__init__.py": {"eventlog.queries.store"}}

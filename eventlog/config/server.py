@@ -29,6 +29,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connections_max: _Count = 1000
     streams_max: _Count = 400
     streams_per_key_max: _Count = 250
+    #: Events that wait for one client; with more of them it is sent a gap.
+    stream_queue_max: _Count = 1000
+    ping_s: _Seconds = 15.0
+    #: How long a client may read nothing of what it is sent.
+    write_timeout_s: _Seconds = 60.0
     #: Bodies that wait for an ingest thread, all together.
     queue_max_bytes: _Count = 64 * 1024 * 1024
     ingest_threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 4
