@@ -16,10 +16,11 @@ from eventlog.server.guard import Guard
 from eventlog.server.parts import Parts
 from eventlog.server.problems import Problem, not_found
 from eventlog.server.routes import alerts, asking, jobs, keys, login, prices, probes, sending, streaming
+from eventlog.server.web import files, pages
 
 ROUTES = [
     *probes.ROUTES, *login.ROUTES, *sending.ROUTES, *asking.ROUTES, *alerts.ROUTES, *prices.ROUTES, *keys.ROUTES,
-    *jobs.ROUTES, *streaming.ROUTES,
+    *jobs.ROUTES, *streaming.ROUTES, *files.ROUTES, *pages.ROUTES,
 ]  # fmt: skip
 
 

@@ -101,7 +101,7 @@ class Callers:
         except Problem:
             return None
 
-    def _authenticated(self, connection: HTTPConnection) -> Caller:
+    def _authenticated(self, connection: HTTPConnection, csrf_token: str | None = None) -> Caller:
         given = connection.headers.get("authorization")
         if given is not None:
             scheme, _, key = given.partition(" ")
@@ -115,7 +115,7 @@ class Callers:
             if session is None:
                 raise _unknown("the browser session has ended; log in again")
             method = connection.scope.get("method", "GET")
-            token = connection.headers.get(CSRF_HEADER, "")
+            token = connection.headers.get(CSRF_HEADER) or csrf_token or ""
             if method not in _SAFE_METHODS and not secrets.compare_digest(token.encode(), session.csrf_token.encode()):
                 raise Problem(403, "bad_csrf_token", f"send the session's token in {CSRF_HEADER}")
             return Caller(session.key, session)
@@ -146,8 +146,9 @@ class Callers:
         self._sessions[cookie] = Session(key, secrets.token_urlsafe(32), self._now() + self._session_s)
         return cookie
 
-    def log_out(self, connection: HTTPConnection) -> None:
-        """End the session of a request, if it has one."""
+    def log_out(self, connection: HTTPConnection, token: str | None) -> None:
+        """End the session of a request, whose form, or header, has its token. Raises Problem."""
+        self._authenticated(connection, token)
         self._sessions.pop(connection.cookies.get(COOKIE, ""), None)
 
     def is_still_valid(self, caller: Caller) -> bool:

@@ -33,6 +33,7 @@ ALONE = {
     "queries/alerts/delivery.py": {"apprise"},
     "server/serve.py": {"uvicorn"},
     "server/live.py": {"watchfiles"},
+    "server/web/templates.py": {"jinja2", "markupsafe"},
 }
 #: Named for type checkers only, and loaded when a program asks for it.
 LAZY = {"eventlog/__init__.py": {"eventlog.queries.store"}}
@@ -73,8 +74,8 @@ ROOMS = (
     ),
     ("eventlog.queries",),
     ("eventlog.queries.cli",),
-    ("eventlog.server.web",),
     ("eventlog.server",),
+    ("eventlog.server.web",),
     ("eventlog.server.routes",),
     ("eventlog.server.app", "eventlog.server.serve"),
     ("eventlog.server.cli",),

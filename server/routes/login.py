@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
@@ -13,19 +12,14 @@ from eventlog.server import bodies
 from eventlog.server.callers import COOKIE
 from eventlog.server.parts import parts_of
 from eventlog.server.problems import Answer, Problem
+from eventlog.server.web.templates import render
 
 _LOGIN_MAX_BYTES = 4096
-_STATIC = resources.files("eventlog.server.web") / "static"
 
 
 async def page(_: Request) -> Response:
     """`GET /login`: the form. A script puts the token of the link into it."""
-    return HTMLResponse((_STATIC / "login.html").read_bytes())
-
-
-async def script(_: Request) -> Response:
-    """`GET /static/login.js`."""
-    return Response((_STATIC / "login.js").read_bytes(), media_type="text/javascript")
+    return HTMLResponse(render("login.html"))
 
 
 async def log_in(request: Request) -> Response:
@@ -47,8 +41,9 @@ async def log_in(request: Request) -> Response:
 async def log_out(request: Request) -> Response:
     """`POST /logout`: end the session."""
     parts = parts_of(request)
-    parts.callers.of(request, "read")
-    parts.callers.log_out(request)
+    body = await bodies.read_body(request, max_bytes=_LOGIN_MAX_BYTES, timeout_s=parts.limits.body_timeout_s)
+    token = parse_qs(body.decode("utf-8", "replace")).get("csrf_token", [None])[0]
+    parts.callers.log_out(request, token)
     response = RedirectResponse("/login", status_code=303)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return response
@@ -70,6 +65,5 @@ ROUTES = [
     Route("/login", page, methods=["GET"]),
     Route("/login", log_in, methods=["POST"]),
     Route("/logout", log_out, methods=["POST"]),
-    Route("/static/login.js", script),
     Route("/v1/session", session),
 ]
