@@ -64,7 +64,7 @@ def sums(connection: duckdb.DuckDBPyConnection, column: Column, ids: Collection[
         return {}
     from eventlog.queries.cost import costs  # noqa: PLC0415 - loading the prices takes longer than most lists
 
-    selected = ", ".join(dict.fromkeys([column, *costs.NEEDED]))
+    selected = ", ".join(dict.fromkeys([column, *costs.NEEDED_FOR_AMOUNTS]))
     connection.execute(_COPY_CALLS.format(selected=selected, column=column), {"ids": [*ids]})
     resolved = costs.resolve(connection, calls="calls_of_list")
     statement = _SUMS.format(column=column, costs=costs.subquery(connection, resolved, calls="calls_of_list"))
