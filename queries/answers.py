@@ -263,10 +263,12 @@ class RunAnswers(_Answers):
         """
         from eventlog.queries.runs import lookup
 
+        narrowed_from = None if self._reader.workspace is not None else lookup.NARROWED_ROWS_MIN
         with self._connection(_RUNS) as connection:
             return lookup.list_runs(
-                connection, agent=agent, status=status, since=since, words=words, limit=limit, after=after
-            )
+                connection, agent=agent, status=status, since=since, words=words, limit=limit, after=after,
+                narrowed_from=narrowed_from,
+            )  # fmt: skip
 
     __call__ = list
 

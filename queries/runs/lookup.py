@@ -13,8 +13,10 @@ import msgspec
 from eventlog.errors import QueryFailed
 from eventlog.format import timestamps
 from eventlog.format.timestamps import naive_utc
+from eventlog.indexer.sql import literals
 from eventlog.indexer.views import definitions
 from eventlog.indexer.views.definitions import Outcome
+from eventlog.indexer.views.recorded import RUNS
 from eventlog.queries.access import sandbox
 from eventlog.queries.identity import Column, NotFound, Scope, chosen
 from eventlog.queries.rows import rows_as_dicts
@@ -152,13 +154,20 @@ _SESSION_COLUMNS = ", ".join(name for name in Session.__struct_fields__ if name 
 _RUN_COLUMNS = ", ".join(_COLUMNS.get(name, name) for name in Run.__struct_fields__)
 
 
-_LIST_RUNS = f"""
-    SELECT {_RUN_COLUMNS} FROM runs
+_LISTED = f"""
+    FROM runs
     WHERE ($agent::VARCHAR IS NULL OR agent = $agent) AND ($since::TIMESTAMP IS NULL OR started >= $since::TIMESTAMP)
       AND ($outcome::VARCHAR IS NULL OR {_OUTCOME} = $outcome)
       AND {{has_words}} AND {{is_after}}
     ORDER BY started DESC NULLS LAST, run_id, workspace NULLS FIRST LIMIT $limit
 """
+_LIST_RUNS = f"SELECT {_RUN_COLUMNS} {_LISTED}"
+_LIST_RUN_IDS = f"SELECT DISTINCT run_id FROM (SELECT run_id {_LISTED})"
+#: Before _LIST_RUNS: the view `runs` over the events of these runs alone, which gives the same rows of them. It is no
+#: question of the whole view, since DuckDB sums up all runs before it joins them.
+_OF_THESE = f"WITH event_rows AS NOT MATERIALIZED (FROM event_rows WHERE run_id IN ({{ids}})), runs AS ({RUNS}) "
+#: In a smaller index, one more question takes longer than all runs; more ids than this make a long statement.
+NARROWED_ROWS_MIN, _NARROWED_IDS_MAX = 100_000, 1000
 _RUNS_IN = f"SELECT {_RUN_COLUMNS} FROM runs WHERE {{scope}} ORDER BY started, run_id LIMIT {LIMIT_MAX}"
 _CHILD_RUNS = f"""
     SELECT {_RUN_COLUMNS} FROM runs
@@ -186,8 +195,12 @@ def list_runs(
     words: Collection[str] = (),
     limit: int = 50,
     after: str | None = None,
+    narrowed_from: int | None = None,
 ) -> list[PricedRun]:
     """List runs, newest first: those that started at `since` or later, 1 to LIMIT_MAX of them.
+
+    In an index of `narrowed_from` rows or more, first it is found which runs these are, and only they are summed up;
+    None: never, as in a workspace, whose reader does not see the table of events.
 
     With `words`, those that have each of them in name, task, agent or id, in any case. `after` is the `cursor` of the
     last one of the page before.
@@ -201,11 +214,25 @@ def list_runs(
     params = {"agent": agent, "outcome": status, "since": since and naive_utc(since), "limit": checked_limit(limit)}
     is_after, position = after_position(after, "started", "run_id")
     params |= position
-    statement = _LIST_RUNS.replace("{gone}", owners.gone(connection)).replace("{is_after}", is_after)
-    rows = _with_words(connection, statement, params, words, ("name", "task", "agent", "run_id"))
+    gone, columns, of_these = owners.gone(connection), ("name", "task", "agent", "run_id"), ""
+
+    def asked(statement: str) -> str:
+        return statement.replace("{gone}", gone).replace("{is_after}", is_after)
+
+    if narrowed_from is not None and limit <= _NARROWED_IDS_MAX and _count_rows(connection) >= narrowed_from:
+        ids = _with_words(connection, asked(_LIST_RUN_IDS), params, words, columns)
+        if not ids:
+            return []
+        of_these = _OF_THESE.replace("{ids}", literals(row["run_id"] for row in ids))
+    rows = _with_words(connection, asked(_LIST_RUNS), params, words, columns, before=of_these)
     found = [PricedRun(**_plain(row)) for row in rows]
     sums = call_costs.sums(connection, "run_id", [run.run_id for run in found if run.llm_calls])
     return [call_costs.with_sum(run, sums.get((run.run_id, run.workspace))) for run in found]
+
+
+def _count_rows(connection: duckdb.DuckDBPyConnection) -> int:
+    ((count,),) = connection.execute("SELECT count(*) FROM event_rows").fetchall()
+    return int(count)
 
 
 def read_run(connection: duckdb.DuckDBPyConnection, run: Scope, gone: str | None = None) -> Run | None:
@@ -274,14 +301,16 @@ def _with_words(
     params: dict[str, Any],
     words: Collection[str],
     columns: Collection[str],
+    *,
+    before: str = "",
 ) -> list[dict[str, Any]]:
-    """Return the rows of a list of which some columns have all words, in any case."""
+    """Return the rows of a list of which some columns have all words, in any case; `before` is a WITH clause."""
     if not words:
-        return rows_as_dicts(sandbox.execute(connection, statement.replace("{has_words}", "true"), params))
+        return rows_as_dicts(sandbox.execute(connection, before + statement.replace("{has_words}", "true"), params))
     text = f"lower(concat_ws(chr(10), {', '.join(columns)}))"
     has_words = f"len([word FOR word IN $words::VARCHAR[] IF NOT contains({text}, lower(word))]) = 0"
     return rows_as_dicts(
-        sandbox.execute(connection, statement.replace("{has_words}", has_words), {**params, "words": [*words]})
+        sandbox.execute(connection, before + statement.replace("{has_words}", has_words), {**params, "words": [*words]})
     )
 
 
