@@ -286,7 +286,8 @@ WITH calls AS (
            greatest(least(coalesce(reasoning_tokens, 0), output_tokens), 0) AS reasoning,
            output_tokens - reasoning AS output_only,
            CASE WHEN reported_cost_usd BETWEEN 0 AND 9999999999 THEN reported_cost_usd::{USD} END AS reported,
-           coalesce(countable AND output_tokens::HUGEINT
+           -- first what recorded calls never have: else their stop reasons are read from their payloads
+           coalesce(output_chars IS NOT NULL AND countable AND output_tokens::HUGEINT
                * CASE WHEN stop_reason IS NULL THEN {_CUT_SHORT_CHARS} ELSE {_CUT_SHORT_CHARS_STOPPED} END
                < output_chars, false) AS is_short
     FROM {{calls}}

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from eventlog.queries.cost import report
+from eventlog.queries.cost import costs, report
 from tests.queries.calls import TOKENS, call, price, store, utc
 
 MODELS = ["claude-opus-4-8", "claude-sonnet-4-5", "us.anthropic.claude-opus-5", "own", "nobody", None]
@@ -86,3 +86,18 @@ def of_rows(rows: list[Any], calls: str) -> tuple[Decimal, int, int, int]:
         sum(each.unpriced_calls for each in rows),
         sum(each.output_tokens for each in rows),
     )
+
+
+def test_sums_of_recorded_calls_read_no_payloads(root: Path) -> None:
+    """Only a call that may have been cut short needs its stop reason, and recorded calls do not say how long they were.
+
+    Payloads take ten times longer to read than all that costs depend on.
+    """
+    asked = store(root, call("2026-11-01", "claude-opus-4-5", 5), call("2026-11-02", "nobody-knows", 5))
+    with asked._reader.trusted() as connection:
+        costs.provide(connection)
+        sums = "SELECT sum(cost_usd), count(*) FILTER (cut_short), count(*) FILTER (cost_usd IS NULL) FROM llm_costs"
+        ((_, plan),) = connection.execute(f"EXPLAIN {sums}").fetchall()
+        ((_, with_payloads),) = connection.execute("EXPLAIN SELECT max(stop_reason) FROM llm_calls").fetchall()
+    assert "payload" in with_payloads
+    assert "payload" not in plan
