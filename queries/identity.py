@@ -15,6 +15,7 @@ import duckdb
 from eventlog.errors import InvalidEvent, QueryFailed
 from eventlog.format import envelope
 from eventlog.format.envelope import AuditLevel
+from eventlog.indexer.sql import literal
 
 _NAMED_MAX = 5
 
@@ -72,7 +73,7 @@ SHORT_CHARS = 8
 _IDS_THAT_BEGIN_SO = f"""
     SELECT DISTINCT id FROM (
         SELECT run_id AS id FROM events UNION ALL SELECT session_id FROM events UNION ALL SELECT request_id FROM events
-    ) WHERE left(id, {SHORT_CHARS}) IN (SELECT unnest($beginnings::VARCHAR[]))
+    ) WHERE left(id, {SHORT_CHARS}) IN (SELECT unnest($beginnings::VARCHAR[])) AND {{between}}
 """
 
 
@@ -84,9 +85,21 @@ def short_ids(connection: duckdb.DuckDBPyConnection, ids: Iterable[str]) -> dict
     long = [id_ for id_ in dict.fromkeys(ids) if len(id_) > SHORT_CHARS]
     if not long:
         return {}
-    beginnings = {"beginnings": [id_[:SHORT_CHARS] for id_ in long]}
-    known = sorted(id_ for (id_,) in connection.execute(_IDS_THAT_BEGIN_SO, beginnings).fetchall())
+    beginnings = sorted({id_[:SHORT_CHARS] for id_ in long})
+    statement = _IDS_THAT_BEGIN_SO.replace("{between}", _between(beginnings))
+    known = sorted(id_ for (id_,) in connection.execute(statement, {"beginnings": beginnings}).fetchall())
     return {id_: _short(id_, known) for id_ in long}
+
+
+def _between(beginnings: Sequence[str]) -> str:
+    """Return SQL that all ids with these beginnings, which are sorted, fulfil.
+
+    Ids begin with the time, or with the name of what they are of; so DuckDB passes over most blocks of them.
+    """
+    least, most = beginnings[0], beginnings[-1]
+    if not most.isascii():  # the next text is not that of the next character
+        return f"id >= {literal(least)}"
+    return f"id >= {literal(least)} AND id < {literal(most[:-1] + chr(ord(most[-1]) + 1))}"
 
 
 def _short(id_: str, known: Sequence[str]) -> str:
