@@ -214,17 +214,23 @@ def list_runs(
     params = {"agent": agent, "outcome": status, "since": since and naive_utc(since), "limit": checked_limit(limit)}
     is_after, position = after_position(after, "started", "run_id")
     params |= position
-    gone, columns, of_these = owners.gone(connection), ("name", "task", "agent", "run_id"), ""
+    gone = definitions.NOBODY_IS_GONE if status is None else owners.gone(connection)
 
-    def asked(statement: str) -> str:
-        return statement.replace("{gone}", gone).replace("{is_after}", is_after)
+    def listed(statement: str, before: str = "") -> list[dict[str, Any]]:
+        columns = ("name", "task", "agent", "run_id")
+        statement = statement.replace("{gone}", gone).replace("{is_after}", is_after)
+        return _with_words(connection, statement, params, words, columns, before=before)
 
+    of_these = ""
     if narrowed_from is not None and limit <= _NARROWED_IDS_MAX and _count_rows(connection) >= narrowed_from:
-        ids = _with_words(connection, asked(_LIST_RUN_IDS), params, words, columns)
+        ids = listed(_LIST_RUN_IDS)
         if not ids:
             return []
         of_these = _OF_THESE.replace("{ids}", literals(row["run_id"] for row in ids))
-    rows = _with_words(connection, asked(_LIST_RUNS), params, words, columns, before=of_these)
+    rows = listed(_LIST_RUNS, of_these)
+    if status is None and any(row["finished"] is None and owners.is_of_here(row["host"], row["boot"]) for row in rows):
+        gone = owners.gone(connection)
+        rows = listed(_LIST_RUNS, of_these)
     found = [PricedRun(**_plain(row)) for row in rows]
     sums = call_costs.sums(connection, "run_id", [run.run_id for run in found if run.llm_calls])
     return [call_costs.with_sum(run, sums.get((run.run_id, run.workspace))) for run in found]

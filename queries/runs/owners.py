@@ -31,6 +31,11 @@ _OWNERS = f"""
 """
 
 
+def is_of_here(host: str | None, boot: str | None) -> bool:
+    """Say whether the owner of a run is, or was, a process of this machine in this boot: of others nothing is known."""
+    return boot is not None and (host, boot) == (os.uname().nodename, this_boot())
+
+
 def gone(connection: duckdb.DuckDBPyConnection) -> str:
     """Return SQL over the columns of `runs` for whether the process of an open run is gone, by what is known here.
 
