@@ -37,7 +37,6 @@ from eventlog.indexer.views import projections, sources
 from eventlog.log import layout
 from eventlog.log.layout import SegmentFile
 from eventlog.log.segment import is_owned, remove_if_finished
-from eventlog.record.recorder import Recorder
 
 _logger = logging.getLogger("eventlog.indexer")
 _LARGE_BATCH_BYTES = 4 * 1024 * 1024
@@ -421,6 +420,8 @@ class Indexer:
         )
         moment_ns = segment.mtime_ns
         event_id = ids.derived_id(moment_ns // 1000, ALARM_EVENT, bytes(payload))
+        from eventlog.record.recorder import Recorder  # noqa: PLC0415 - it takes as long to load as to index one event
+
         recorder = Recorder(Config(root=str(self.root), strict=True), role=Role.MAINTENANCE)
         recorder.record(
             [
