@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import click
@@ -13,6 +13,7 @@ from eventlog.format.envelope import AuditLevel
 from eventlog.queries.cli import options
 from eventlog.queries.cli.options import Context
 from eventlog.queries.search.search import CANDIDATES_MAX, Hit, SearchResult
+from eventlog.queries.store import ReadStore
 from eventlog.queries.text import cells, tables
 
 
@@ -43,7 +44,8 @@ def search(
       eventlog search rate limit --since 24h
       eventlog search '"exit code 1"' pytest --type tool_call
     """
-    result = context.store().search(
+    store = context.store()
+    result = store.search(
         " ".join(text), event_types=event_types, agent=agent, since=since, audit_level=audit_level, limit=limit
     )
     undated = counted(result.undated, "more event")
@@ -56,7 +58,8 @@ def search(
         return
     if result.any_word and not context.as_json:
         say(f"no event has all of: {words}; these have some of them, the best first")
-    context.show(result, lambda: _lines(result, context))
+    shown = {} if tables.width_limit() is None else _short_ids(result, store)
+    context.show(result, lambda: _lines(result, context, shown))
     if context.as_json:
         return
     events = counted(result.matches, "event")
@@ -66,16 +69,35 @@ def search(
         say(f"{events} match; --limit shows more")
 
 
-def _lines(result: SearchResult, context: Context) -> Iterator[str]:
+def _short_ids(result: SearchResult, store: ReadStore) -> Mapping[str, str]:
+    """Return what runs and sessions are called in a terminal: the beginnings of their ids, which `show` takes."""
+    ids = (hit.run_id or hit.session_id for hit in result.hits)
+    return store.runs.short_ids(filter(None, ids))
+
+
+def _lines(result: SearchResult, context: Context, shown: Mapping[str, str]) -> Iterator[str]:
     width = tables.width_limit()
     for hit in result.hits:
-        where = [hit.event_type, hit.agent, f"run {hit.run_id}" if hit.run_id else None]
-        if not hit.run_id and hit.session_id:
-            where.append(f"session {hit.session_id}")
+        kind, id_ = ("run", hit.run_id) if hit.run_id else ("session", hit.session_id)
+        where = f"{kind} {shown.get(id_, id_)}" if id_ else None
         when = "no time" if hit.timestamp is None else context.stamp(hit.timestamp)
-        line = printable("  ".join([when, hit.event_id, *filter(None, where)]))
-        yield line if width is None else cells.cut(line, width)
+        parts = [when, hit.event_id, hit.event_type, hit.agent, where]
+        yield from _beside_each_other([printable(part) for part in parts if part], width)
         yield f"  {_snippet(hit, None if width is None else width - 2)}"
+    if width is not None and result.hits:
+        yield cells.cut("eventlog show ID shows more: ID is that of an event, a run or a session", width)
+
+
+def _beside_each_other(parts: Sequence[str], width: int | None) -> Iterator[str]:
+    """Yield the parts on one line, or on several where they do not fit: each whole, so that ids can be copied."""
+    line = ""
+    for part in parts:
+        longer = f"{line}  {part}" if line else part
+        if width is not None and line and cells.width(longer) > width:
+            yield from cells.fold(line, width)
+            longer = f"  {part}"
+        line = longer
+    yield from [line] if width is None else cells.fold(line, width)
 
 
 def _snippet(hit: Hit, width: int | None) -> str:
@@ -84,7 +106,8 @@ def _snippet(hit: Hit, width: int | None) -> str:
     if width is not None and cells.width(field) > width // 2:
         field = ""  # in a narrow terminal, what was found matters more than where
     left = None if width is None else width - cells.width(field)
-    parts, at = [], 0
+    at = _beginning(hit, left)
+    parts = [("…" if at else "", False)]
     for start, end in [*hit.marks, (len(hit.snippet), len(hit.snippet))]:
         parts += [(hit.snippet[at:start], False), (hit.snippet[start:end], True)]
         at = end
@@ -94,3 +117,12 @@ def _snippet(hit: Hit, width: int | None) -> str:
         left = None if left is None else left - cells.width(text)
         drawn += click.style(text, bold=True) if bold and text else text
     return field + drawn
+
+
+def _beginning(hit: Hit, width: int | None) -> int:
+    """Return where to begin in a snippet so that its first word that was found is on the line."""
+    start, end = hit.marks[0] if hit.marks else (0, 0)
+    if width is None or cells.width(printable(hit.snippet[:end])) < width:
+        return 0
+    before = min(start, max(width - (end - start), 0) // 3)
+    return start - before

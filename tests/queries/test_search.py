@@ -18,6 +18,7 @@ from eventlog.queries.store import ReadStore
 from tests.conftest import Run
 from tests.indexer.support import index, line, segment
 from tests.queries.stories import Story, at, nightly
+from tests.terminals import in_terminal
 
 
 def texts_of(root: Path, *texts: Any) -> list[str]:
@@ -365,3 +366,23 @@ def test_each_spelling_is_one_of_the_number(value: float) -> None:
     assert {terms.number(each) for each in spellings} <= {terms.number(text)}
     assert all(terms.spellings(each) for each in spellings)
     assert not spellings or any(text in (each, f"{each}.0") for each in spellings) or "e" not in text
+
+
+# -- in a terminal ---------------------------------------------------------------------------
+
+
+def test_ids_in_a_terminal_can_be_copied(root: Path) -> None:
+    """Those of events are whole, those of sessions are prefixes that `show` takes; the found word is on the line."""
+    session, words = "4ddad80c-1111-4222-8333-444455556666", "some words before that take a lot of space, "
+    with Story(root) as story:
+        event_id = story.tell(1, builtin.Message(content=words * 3 + "the shelf"), session_id=session)
+    for columns in ("80", "50"):
+        shown = in_terminal("search", "shelf", "--root", str(root), COLUMNS=columns)
+        assert all(
+            len(line.replace("\x1b[1m", "").replace("\x1b[0m", "")) <= int(columns) for line in shown.splitlines()
+        )
+        assert event_id in shown
+        assert "session 4ddad80c\n" in shown
+        assert "\x1b[1mshelf\x1b[0m" in shown
+        assert "eventlog show ID" in shown
+    assert "the shelf" in in_terminal("show", "4ddad80c", "--root", str(root))
