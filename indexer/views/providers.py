@@ -15,6 +15,7 @@ Bedrock and Vertex answer with Anthropic's own name of a model, and mark the mes
 
 from __future__ import annotations
 
+import functools
 import re
 
 from eventlog.indexer.sql import literal
@@ -56,8 +57,6 @@ _NAMES: tuple[tuple[str, str | None], ...] = (
     (r"(?i)grok-[^/]+", "x_ai"),
     (r"(?i)(mistral|ministral|codestral|devstral|magistral|pixtral)-[^/]+", "mistral_ai"),
 )
-_COMPILED = tuple((re.compile(name), provider) for name, provider in _NAMES)
-
 
 def provider_of(model: str, message_id: str | None = None) -> str:
     """Return SQL for the provider of a model: of `model`, say, a VARCHAR; NULL where its name says none.
@@ -77,4 +76,10 @@ def provider_of(model: str, message_id: str | None = None) -> str:
 
 def named_provider(model: str) -> str | None:
     """Return the provider of a model by its name alone, as `provider_of` does: "aws.bedrock"; None if it says none."""
-    return next((provider for name, provider in _COMPILED if name.fullmatch(model)), None)
+    return next((provider for name, provider in _compiled() if name.fullmatch(model)), None)
+
+
+@functools.cache
+def _compiled() -> tuple[tuple[re.Pattern[str], str | None], ...]:
+    """Return the expressions for Python: to compile them takes longer than to import all of this package."""
+    return tuple((re.compile(name), provider) for name, provider in _NAMES)

@@ -28,7 +28,7 @@ from eventlog.queries.cost import budgets, rates
 from eventlog.queries.cost import today as costs_today
 from eventlog.queries.cost.report import GROUPS, Budget, By, Cost, CostReport, Period, PriceInUse, Repriced, Unpriced
 from eventlog.queries.store import ReadStore
-from eventlog.queries.text import bars, paths, units
+from eventlog.queries.text import bars, paths, tables, units
 
 _by_option = click.option("--by", type=click.Choice(GROUPS), help="One row for each of these.")
 _FORMATS: dict[Period, str] = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
@@ -275,21 +275,26 @@ def _plot(report: CostReport) -> Iterator[str]:
 def _remarks(report: CostReport, context: Context) -> Iterator[str]:
     today = report.today
     if today.calls:
-        yield (
+        yield from tables.prose(
             f"today ({today.day:%Y-%m-%d}{' UTC' if context.zone is UTC else ''}): "
             f"{units.usd(today.cost_usd)} in {counted(today.calls, 'call')}, "
             f"{units.usd(today.usd_per_hour)} an hour, {units.usd(today.projected_usd)} by midnight at this rate"
         )
-    yield from map(_budget, report.budgets)
+    for budget in report.budgets:
+        yield from tables.prose(_budget(budget))
     if report.unpriced:
         calls, verb = report.total.unpriced_calls, "has" if report.total.unpriced_calls == 1 else "have"
-        yield f"{counted(calls, 'call')} {verb} no price, and so no place in these sums:"
+        yield from tables.prose(f"{counted(calls, 'call')} {verb} no price, and so no place in these sums:")
         for unpriced in report.unpriced:
             yield from _advice(unpriced, context)
     if report.total.cut_short_calls:
-        yield _cut_short(report.total)
+        yield from tables.prose(_cut_short(report.total))
     for note in report.notes:
-        yield f"note: {printable(note)}"
+        yield from _note(note)
+
+
+def _note(note: str) -> list[str]:
+    return tables.prose(f"note: {printable(note)}")
 
 
 def _budget(budget: Budget) -> str:
@@ -314,7 +319,7 @@ def _cut_short(total: Cost) -> str:
 
 
 def _advice(unpriced: Unpriced, context: Context) -> Iterator[str]:
-    """Yield what has no price, and the command that gives it one."""
+    """Yield what has no price, and the command that gives it one: on one line, to be copied."""
     tier = unpriced.service_tier and f"tier {unpriced.service_tier}"
     place = unpriced.inference_geo and f"inference in {unpriced.inference_geo}"
     names = ", ".join(filter(None, (unpriced.provider, tier, place)))
@@ -322,7 +327,7 @@ def _advice(unpriced: Unpriced, context: Context) -> Iterator[str]:
     searches = f"{counted(unpriced.web_searches, 'web search', 'web searches')}, " if unpriced.web_searches else ""
     times = (timestamps.in_zone(moment, context.zone) for moment in (unpriced.first, unpriced.last))
     days = dict.fromkeys(f"{moment:%Y-%m-%d}" for moment in times)
-    yield (
+    yield from tables.prose(
         f"  {printable(who)}: {counted(unpriced.calls, 'call')}, {units.tokens(unpriced.tokens)} tokens, "
         f"{searches}{' to '.join(days)}; {printable(unpriced.because)}"
     )
@@ -394,7 +399,7 @@ def recompute(context: Context, as_of: datetime, by: By, since: datetime | None,
             ]
     render.fitted(Result(columns, kinds, rows, cut=False), {"unpriced calls": 3, "calls": 4}, elastic=(by,))
     for note in recomputed.notes:
-        click.echo(f"note: {printable(note)}")
+        click.echo("\n".join(_note(note)))
 
 
 def _repriced(repriced: Repriced, label: str) -> tuple[str, ...]:
@@ -438,7 +443,7 @@ def prices(context: Context, model: str | None) -> None:
     kinds = [*["VARCHAR"] * 4, *["DECIMAL"] * 6, "VARCHAR", "VARCHAR"]
     render.table(Result(columns, kinds, [_price(price, context) for price in in_use], cut=False))
     for note in notes:
-        click.echo(f"note: {printable(note)}")
+        click.echo("\n".join(_note(note)))
 
 
 def _price(price: PriceInUse, context: Context) -> tuple[str, ...]:

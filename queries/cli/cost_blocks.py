@@ -15,7 +15,7 @@ from eventlog.queries.access.result import Result
 from eventlog.queries.cli import render
 from eventlog.queries.cli.options import Context, reading, since_option, until_option
 from eventlog.queries.cost.blocks import Block
-from eventlog.queries.text import units
+from eventlog.queries.text import tables, units
 
 _RANKS = {
     "models": 6, "unpriced calls": 5, "calls": 4, "cache read": 3, "cache write": 3, "output": 2, "input": 2,
@@ -53,7 +53,7 @@ def blocks(context: Context, active: bool, source: str | None, since: datetime |
     render.fitted(_table(shown, context), _RANKS, elastic=("models",))
     for block in shown:
         if block.active:
-            click.echo("\n".join(_running(block, context)))
+            click.echo("\n".join(each for line in _running(block, context) for each in tables.prose(line)))
 
 
 def _known(source: str | None) -> str | None:

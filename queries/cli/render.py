@@ -13,6 +13,8 @@ from eventlog.queries.text.tables import Column
 
 #: More of a value than this is not shown in a terminal.
 _CELL_CHARS_MAX = 500
+#: Names of models take so much: columns of less importance go before the names of rows are cut.
+_NAME_COLUMNS = 30
 
 
 def table(result: Result) -> None:
@@ -34,7 +36,7 @@ def fitted(result: Result, ranks: Mapping[str, int], *, elastic: Collection[str]
         table(result)
         return
     columns = [
-        Column(name, rank=ranks.get(name, 0), number=_is_number(kind), elastic=name in elastic)
+        Column(name, rank=ranks.get(name, 0), number=_is_number(kind), elastic=name in elastic, kept=_NAME_COLUMNS)
         for name, kind in zip(result.columns, result.types, strict=True)
     ]
     tell("\n".join(tables.listed(_rows(result), *columns)))

@@ -62,11 +62,11 @@ def _headline(found: Today, context: Context) -> str:
 
 def _lines(found: Today, context: Context) -> Iterator[str]:
     width = tables.terminal_columns()
-    yield cells.cut(_headline(found, context), width)
+    yield from tables.prose(_headline(found, context))
     names = paths.tails(each.project for each in found.projects if each.project)
     for each in found.projects:
         yield ""
-        yield cells.cut(printable(f"{_name(each, names)}  {_facts(each)}"), width)
+        yield from tables.prose(printable(f"{_name(each, names)}  {_facts(each)}"))
         for name, texts in _told(each, quoted=str):
             for number, text in enumerate(texts):
                 folded = textwrap.wrap(printable(text), max(width - _NAME_CHARS, 20)) or [""]

@@ -31,7 +31,8 @@ class Column(msgspec.Struct, frozen=True):
     """A column, with its cells once it has rows: `Column("took", rank=4, number=True)`.
 
     Where the terminal is too narrow, `listed` leaves out columns, the highest `rank` first, 0 never; then `elastic`
-    ones are cut, to the width `least` at least. `number` aligns right.
+    ones are cut, to the width `least` at least. Before an elastic one is cut below `kept`, others are left out.
+    `number` aligns right.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Column(msgspec.Struct, frozen=True):
     number: bool = False
     elastic: bool = False
     least: int = _CUT_MIN
+    kept: int = _CUT_MIN
 
 
 def terminal_columns() -> int:
@@ -74,6 +76,15 @@ def folded(rows: Iterable[Sequence[str]], *columns: Column) -> list[str]:
     if limit is not None:
         widths = _narrowed(widths, [_FOLD_MIN] * len(widths), limit)
     return list(_spaced(filled, widths))
+
+
+def prose(text: str) -> list[str]:
+    """Return a sentence in lines as wide as the terminal, each indented as the text is; in a pipe as it stands."""
+    limit, words = width_limit(), text.lstrip(" ")
+    indent = " " * (len(text) - len(words))
+    if limit is None:
+        return [text]
+    return [indent + line for line in cells.wrapped(words, max(limit - len(indent), _CUT_MIN))]
 
 
 def ruled(rows: Iterable[Sequence[str]], *columns: Column) -> list[str]:
@@ -145,7 +156,10 @@ def _width(column: Column) -> int:
 
 
 def _least_wide(columns: Sequence[Column]) -> int:
-    return _total([min(_width(column), column.least) if column.elastic else _width(column) for column in columns])
+    """Return the width of columns of which no elastic one is cut too far while there is one to leave out."""
+    return _total([
+        min(_width(column), max(column.least, column.kept)) if column.elastic else _width(column) for column in columns
+    ])  # fmt: skip
 
 
 def _total(widths: Sequence[int]) -> int:

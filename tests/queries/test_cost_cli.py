@@ -203,6 +203,21 @@ def test_a_narrow_terminal_has_a_line_per_row_and_fewer_columns(root: Path) -> N
     assert max(map(len, lines)) <= 80
 
 
+def test_a_narrow_terminal_leaves_columns_out_before_it_cuts_names(root: Path) -> None:
+    """And says the rest in lines that fit, but for commands, which are on one line each."""
+    model = "claude-sonnet-4-5-20250929"
+    recorded(
+        root,
+        call("2026-03-01T10:00:00Z", model, 150_000),
+        call("2026-03-02T10:00:00Z", "my-own-model-of-some-kind", 1_500),
+    )
+    for columns, names in ((80, {model, "my-own-model-of-some-kind"}), (60, {model, "my-own-model-of-some-kind"})):
+        lines = in_terminal(root, columns, "cost", "daily", "--by", "model", "--utc")
+        assert {line.split()[1] for line in lines if line.startswith("2026")} >= names
+        assert all(len(line) <= columns or line.startswith("    → ") for line in lines)
+    assert "$0.4500" in in_terminal(root, 40, "cost", "daily", "--by", "model", "--utc")[1]
+
+
 def test_prices_of_the_models_in_use(run: Run, root: Path) -> None:
     """With band, times, match and version."""
     recorded(root, call("2026-03-01", "claude-opus-4-6", 1), call("2026-03-01", "nobody", 1))
