@@ -8,7 +8,9 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import tzinfo
+from itertools import accumulate
 from typing import NamedTuple
+from unicodedata import east_asian_width
 
 import click
 
@@ -22,7 +24,6 @@ from eventlog.importers import sources
 from eventlog.log import layout, reader, times
 from eventlog.log.reader import Located
 
-_PREVIEW_CHARS = 100
 #: Of the id of a session; any unique prefix names it.
 _ID_CHARS = 8
 
@@ -197,14 +198,15 @@ def _show_pretty(entry: _Entry, *, zone: tzinfo | None) -> None:
     if words is not None:
         _show_words(event, words, zone)
         return
-    payload = bytes(event.payload).decode(errors="replace")
-    if len(payload) > _PREVIEW_CHARS:
-        payload = payload[:_PREVIEW_CHARS] + "…"
+    when = timestamps.stamped(timestamps.parse(event.timestamp), zone, timespec="microseconds")
     who = printable(" ".join(part for part in (event.agent, event.run_id or event.session_id) if part))
+    payload = printable(bytes(event.payload).decode(errors="replace"))
+    left = shutil.get_terminal_size().columns - len(f"{when}  {event.event_type}")
+    who = _cut(f"  {who}" if who else "", left)
+    payload = _cut(f"  {payload}", left - _width(who))
     click.echo(
-        f"{click.style(timestamps.stamped(timestamps.parse(event.timestamp), zone, timespec='microseconds'), dim=True)}"
-        f"  {click.style(event.event_type, fg='cyan')}"
-        f"{'  ' + click.style(who, fg='green') if who else ''}  {printable(payload)}"
+        f"{click.style(when, dim=True)}  {click.style(event.event_type, fg='cyan')}"
+        f"{click.style(who, fg='green') if who else ''}{payload}"
     )
 
 
@@ -213,5 +215,18 @@ def _show_words(event: Envelope, words: str, zone: tzinfo | None) -> None:
     moment = timestamps.shown(timestamps.parse(event.timestamp), zone)
     session = printable((event.session_id or "")[:_ID_CHARS]).ljust(_ID_CHARS)
     left = max(shutil.get_terminal_size().columns - len(moment) - len(session) - 4, 20)
-    cut = printable(words if len(words) <= left else words[: left - 1] + "…")
+    cut = _cut(printable(words), left)
     click.echo(f"{click.style(moment, dim=True)}  {click.style(session, fg='green')}  {cut}")
+
+
+def _cut(text: str, columns: int) -> str:
+    """Return a text that takes at most `columns` of a terminal; one that was cut ends in an ellipsis."""
+    if 2 * len(text) <= columns or _width(text) <= columns:
+        return text
+    ends = accumulate(map(_width, text[:columns]))
+    return text[: sum(end < columns for end in ends)] + "…" if columns > 0 else ""
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes at most: what combines with others is counted, too."""
+    return len(text) if text.isascii() else len(text) + sum(east_asian_width(char) in "WF" for char in text)

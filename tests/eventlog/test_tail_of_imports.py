@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from eventlog.importers.sources import preview
+from eventlog.record.recorder import Recorder
 from tests import codex_lines as codex
 from tests.claude_lines import SESSION, answer, line, prompt, result, store_of, text, thinking, use
 from tests.conftest import Run
@@ -99,3 +100,19 @@ def test_the_newest_imported_lines_are_the_last_in_time(root: Path, tmp_path: Pa
         "user: new 3",
         "user: new 4",
     ]
+
+
+def test_own_events_are_cut_where_the_terminal_ends(root: Path, recorder: Recorder, run: Run) -> None:
+    """Whatever the width of their characters; a pipe has them whole."""
+    recorder.emit("note", {"text": "word " * 100})
+    recorder.emit("note", {"text": "\u65e5\u672c" * 100}, agent="planner", run_id="r-1")
+    recorder.emit("note", {"n": 1})
+    recorder.shutdown()
+    for columns in (100, 80, 20):
+        lines = tail(root, columns=columns)
+        assert len(lines) == 3
+        assert all(len(each) + sum(char in "\u65e5\u672c" for char in each) <= max(columns, 33) for each in lines)
+    assert (tail(root)[0][-1], len(tail(root)[0])) == ("\u2026", 80)
+    assert "planner r-1" in tail(root)[1]
+    assert tail(root)[2].endswith('note  {"n":1}')
+    assert json.loads(run("tail").stdout.splitlines()[0])["payload"]["text"] == "word " * 100
