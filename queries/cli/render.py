@@ -36,7 +36,7 @@ def fitted(result: Result, ranks: Mapping[str, int], *, elastic: Collection[str]
         table(result)
         return
     columns = [
-        Column(name, rank=ranks.get(name, 0), number=_is_number(kind), elastic=name in elastic, kept=_NAME_COLUMNS)
+        Column(name, rank=ranks.get(name, 0), number=_is_number(kind), elastic=name in elastic, uncut=_NAME_COLUMNS)
         for name, kind in zip(result.columns, result.types, strict=True)
     ]
     tell("\n".join(tables.listed(_rows(result), *columns)))

@@ -31,7 +31,7 @@ class Column(msgspec.Struct, frozen=True):
     """A column, with its cells once it has rows: `Column("took", rank=4, number=True)`.
 
     Where the terminal is too narrow, `listed` leaves out columns, the highest `rank` first, 0 never; then `elastic`
-    ones are cut, to the width `least` at least. Before an elastic one is cut below `kept`, others are left out.
+    ones are cut, to the width `least` at least. Before an elastic one is cut below `uncut`, others are left out.
     `number` aligns right.
     """
 
@@ -41,7 +41,7 @@ class Column(msgspec.Struct, frozen=True):
     number: bool = False
     elastic: bool = False
     least: int = _CUT_MIN
-    kept: int = _CUT_MIN
+    uncut: int = _CUT_MIN
 
 
 def terminal_columns() -> int:
@@ -158,7 +158,7 @@ def _width(column: Column) -> int:
 def _least_wide(columns: Sequence[Column]) -> int:
     """Return the width of columns of which no elastic one is cut too far while there is one to leave out."""
     return _total([
-        min(_width(column), max(column.least, column.kept)) if column.elastic else _width(column) for column in columns
+        min(_width(column), max(column.least, column.uncut)) if column.elastic else _width(column) for column in columns
     ])  # fmt: skip
 
 
