@@ -3,7 +3,7 @@
     emit → context + config → redaction → blobs → one line of bytes → writer → stream → segment
 
 By default nothing here raises into the program that emits: a refused or failed event is
-counted in `stats()` and logged (at most once a minute), and the program goes on. After five
+counted in `stats()` and logged (once a minute for each kind of reason), and the program goes on. After five
 failures in a row the log is only probed now and then; when it takes lines again, an
 `events_dropped` event says what was lost. With `strict=True` the same errors are raised.
 """
@@ -34,12 +34,12 @@ from eventlog.process.forks import Phase
 from eventlog.process.guards import STOPS, message_of, shown
 from eventlog.record import correlation, drops, heartbeats, redaction
 from eventlog.record.breaker import Breaker
+from eventlog.record.reports import WINDOW_S, Reports
 from eventlog.record.schema_log import SchemaLog
 from eventlog.record.sinks import MemorySink, Sink
 from eventlog.record.stats import Background, Sending, Stats
 
 _logger = logging.getLogger("eventlog")
-_REPORT_WINDOW_S = 60.0
 _STOP_TIMEOUT_S = 10.0
 _NO_REASON = "events were lost for an unknown reason"
 
@@ -97,7 +97,7 @@ class Recorder:
         self._count_lock = threading.RLock()
         self._emitted = self._emitted_bytes = self._refused = self._sink_errors = 0
         self._last_error: str | None = None
-        self._next_report = 0.0
+        self._reports = Reports()
         _recorders.add(self)
 
     # -- recording ---------------------------------------------------------------------
@@ -126,10 +126,11 @@ class Recorder:
         try:
             try:
                 event_type, event_id, line = self.line(event, payload, fields)
-            except Exception:
+            except Exception as error:
                 if coerce is None or isinstance(event, str):
                     raise
                 event_type, event_id, line = self.line(coerce(event), None, fields)
+                self._report(f"{event_type} was changed so that it could be recorded: {message_of(error)}")
             self._deliver(event_type, line, 1)
         except STOPS:
             raise
@@ -520,20 +521,19 @@ class Recorder:
         self._report(reason)
 
     def _report(self, message: str) -> None:
-        """Log a message, at most once a minute: a broken disk must not flood the agent's log. Raises only STOPS."""
+        """Log a message, unless one of its kind was logged lately. Raises only STOPS."""
         try:
-            now = time.monotonic()
+            now_s = time.monotonic()
             with self._count_lock:
                 self._last_error = message
-                if now < self._next_report:
+                if not self._reports.is_due(message, now_s):
                     return
-                self._next_report = now + _REPORT_WINDOW_S
                 refused = self._refused
             if sys.is_finalizing():  # a thread that never runs again may hold a lock of the logging module
                 return
             _logger.warning(
-                "%s (so far %d refused, %d lost; more is counted in stats(), silent for %d s)",
-                message, refused, self._drops.total, _REPORT_WINDOW_S,
+                "%s (so far %d refused, %d lost; more of the kind is counted in stats(), silent for %d s)",
+                message, refused, self._drops.total, WINDOW_S,
             )  # fmt: skip
         except STOPS:
             raise

@@ -58,6 +58,7 @@ _NAMES: tuple[tuple[str, str | None], ...] = (
     (r"(?i)(mistral|ministral|codestral|devstral|magistral|pixtral)-[^/]+", "mistral_ai"),
 )
 
+
 def provider_of(model: str, message_id: str | None = None) -> str:
     """Return SQL for the provider of a model: of `model`, say, a VARCHAR; NULL where its name says none.
 
