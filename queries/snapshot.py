@@ -19,6 +19,7 @@ import msgspec
 
 from eventlog.errors import MissingExtra, QueryFailed
 from eventlog.indexer.index import schema
+from eventlog.indexer.index.engine import CONFIG
 from eventlog.indexer.sql import ident, literal
 from eventlog.queries.access.reader import IndexReader
 from eventlog.version import __version__
@@ -69,6 +70,15 @@ def write(reader: IndexReader, path: Path) -> Snapshot:
     return Snapshot(path=str(path), bytes=size, workspace=reader.workspace, prices=prices, tables=tables)
 
 
+def is_snapshot(path: Path) -> bool:
+    """Return whether a file is a snapshot that `write` has written."""
+    try:
+        with duckdb.connect(str(path), read_only=True, config=dict(CONFIG)) as connection:
+            return connection.execute(ANY_ABOUT).fetchone() is not None
+    except duckdb.Error:
+        return False
+
+
 def _copy(connection: duckdb.DuckDBPyConnection, names: list[str], path: Path) -> dict[str, int]:
     connection.execute(ATTACH.format(path=literal(str(path))))
     rows = {}
@@ -103,6 +113,7 @@ DETACH = "DETACH snapshot"
 COPY_TABLE = "CREATE TABLE snapshot.main.{name} AS SELECT * FROM {name}"
 COUNT_ROWS = "SELECT count(*) FROM snapshot.main.{name}"
 CREATE_SCHEMA = "CREATE SCHEMA snapshot.eventlog"
+ANY_ABOUT = "SELECT 1 FROM eventlog.about"
 CREATE_ABOUT = """
     CREATE TABLE snapshot.eventlog.about AS
     SELECT ?::TIMESTAMP AS made, ?::VARCHAR AS eventlog, ?::INTEGER AS schema_version, ?::VARCHAR AS prices,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import click
 
@@ -21,7 +23,7 @@ from eventlog.queries.cli.options import Context
 from eventlog.queries.cli.sql import copy_rows
 from eventlog.queries.conversation import pages
 from eventlog.queries.conversation.pages import PageFormat
-from eventlog.queries.snapshot import Snapshot
+from eventlog.queries.snapshot import Snapshot, is_snapshot
 from eventlog.queries.store import ReadStore
 from eventlog.queries.text.units import size
 
@@ -102,10 +104,21 @@ def _not_there(unknown: list[str], store: ReadStore) -> str:
     )
 
 
+_force_option = click.option("--force", is_flag=True, help="Replace the file, whatever it is.")
+
+
+def _check_replaced(path: Path, is_ours: Callable[[Path], bool], kind: str, *, force: bool) -> None:
+    """Raise QueryFailed if a file would be replaced that is no earlier one of the kind. An empty file may be."""
+    if force or not path.is_file() or path.stat().st_size == 0 or is_ours(path):
+        return
+    raise QueryFailed(f"{path} is there, and is no {kind} of eventlog; name another file, or add --force to replace it")
+
+
 @export.command()
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
+@_force_option
 @options.reading()
-def index(context: Context, path: Path) -> None:
+def index(context: Context, path: Path, force: bool) -> None:
     """Write the whole index to a DuckDB file for other tools.
 
     It has a table for each view, llm_costs included, and DuckDB 1.2 and later read it: the shell, Metabase, a notebook.
@@ -116,6 +129,7 @@ def index(context: Context, path: Path) -> None:
       eventlog export index log.duckdb
       duckdb log.duckdb "SELECT model, sum(cost_usd) FROM llm_costs GROUP BY ALL"
     """
+    _check_replaced(path, is_snapshot, "snapshot", force=force)
     made = context.store(timeout_s=24 * 3600).snapshot(path)
     context.show(made, lambda: _snapshot_lines(made))
 
@@ -175,8 +189,9 @@ def _page_format_of(output: Path | None) -> PageFormat:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The file; by default named after the id."
 )
+@_force_option
 @options.reading()
-def bundle(context: Context, id_: str, chain: bool, output: Path | None) -> None:
+def bundle(context: Context, id_: str, chain: bool, output: Path | None, force: bool) -> None:
     """Write all lines of a run, session or request as evidence.
 
     It is one ZIP file: the lines as they stand in the log, the seals that prove them, a summary, and a program that
@@ -188,8 +203,17 @@ def bundle(context: Context, id_: str, chain: bool, output: Path | None) -> None
       eventlog export bundle chat-12 --workspace acme --chain -o chat-12.zip
     """
     path = output or Path(_UNSAFE.sub("_", id_)[:_NAME_MAX_CHARS] + ".zip")
+    _check_replaced(path, _is_bundle, "bundle", force=force)
     made = context.store(timeout_s=24 * 3600).runs.bundle(id_, path, chain=chain)
     context.show(made, lambda: _bundle_lines(made))
+
+
+def _is_bundle(path: Path) -> bool:
+    try:
+        with ZipFile(path) as file:
+            return "manifest.sha256" in file.namelist()
+    except (BadZipFile, OSError):
+        return False
 
 
 def _bundle_lines(made: Bundle) -> list[str]:

@@ -227,3 +227,23 @@ def test_a_result_in_a_notebook(store: ReadStore) -> None:
     assert shown.count("<tr>") == 51
     assert "and 10 more rows" in shown
     assert "more rows" not in store.sql("SELECT 1")._repr_html_()
+
+
+def test_a_file_of_somebody_else_is_not_replaced(store: ReadStore, tmp_path: Path, run: Run) -> None:
+    """Nor is another DuckDB file; an empty one is, and an earlier snapshot."""
+    path = tmp_path / "mine.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE notes AS SELECT 1 AS n")
+    refused = run("export", "index", str(path))
+    assert (refused.returncode, refused.stderr.strip()) == (
+        2, f"error: {path} is there, and is no snapshot of eventlog; name another file, or add --force to replace it",
+    )  # fmt: skip
+    assert tables(path) == {"notes": [(1,)]}
+    assert run("export", "index", str(path), "--force").returncode == 0
+    assert run("export", "index", str(path)).returncode == 0
+    (tmp_path / "empty").touch()
+    assert run("export", "index", str(tmp_path / "empty")).returncode == 0
+    (tmp_path / "notes.zip").write_text("my notes")
+    bundle = ("export", "bundle", "run-1", "-o", str(tmp_path / "notes.zip"))
+    assert "is no bundle of eventlog" in run(*bundle).stderr
+    assert [run(*bundle, *more).returncode for more in (["--force"], [])] == [0, 0]
