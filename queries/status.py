@@ -47,12 +47,16 @@ class SegmentState(msgspec.Struct, frozen=True, kw_only=True):
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What the index holds at one moment.
 
+    `rows` are those of the view `events`. `copies` counts lines that a program copied from another session, and
+    `conflicts` lines with the id of an earlier one and other content: neither is a row of `events`.
     `dropped` sums up what producers could not write and reported later (`events_dropped`);
     `alarms` counts segments that were not as the indexer left them (`index_alarm`).
     """
 
     segments: list[SegmentState]
     rows: int
+    copies: int
+    conflicts: int
     quarantined: int
     dropped: int
     alarms: int
@@ -61,7 +65,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What `eventlog status` shows. Sizes in bytes, lag in bytes and seconds; None is "not known": there is no index.
 
-    `index` is ok, busy, none, or what is wrong with it.
+    `index` is ok, busy, none, or what is wrong with it. `events` counts lines of the log that are events, `rows` those
+    of the view `events`: without `copies` and `conflicts` (see State) and lines that came again with the same content.
     """
 
     root: str
@@ -72,6 +77,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     index_bytes: int
     events: int | None
     rows: int | None
+    copies: int | None
+    conflicts: int | None
     quarantined: int | None
     dropped: int | None
     alarms: int | None
@@ -82,6 +89,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 TOTALS = f"""
     SELECT (SELECT count(*) FROM events) AS rows,
+           (SELECT count(*) FROM copies) AS copies,
+           (SELECT count(*) FROM conflicts) AS conflicts,
            (SELECT count(*) FROM quarantine) AS quarantined,
            (SELECT coalesce(sum(TRY_CAST(payload ->> 'count' AS BIGINT)), 0)
             FROM events WHERE event_type = {literal(DROPPED_EVENT)}) AS dropped,
@@ -142,6 +151,8 @@ def status(root: str | Path, *, wait_s: float = 5.0) -> Status:
         index_bytes=path.stat().st_size if path.exists() else 0,
         events=sum(segment.events for segment in indexed.segments) if indexed else None,
         rows=indexed.rows if indexed else None,
+        copies=indexed.copies if indexed else None,
+        conflicts=indexed.conflicts if indexed else None,
         quarantined=indexed.quarantined if indexed else None,
         dropped=indexed.dropped if indexed else None,
         alarms=indexed.alarms if indexed else None,

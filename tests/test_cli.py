@@ -159,7 +159,7 @@ def test_status_for_people(run: Run, root: Path) -> None:
     run("emit", "t")
     (root / "log" / "Odd").mkdir()
     found = run("status").stdout
-    assert re.search(r"^events       1$", found, re.MULTILINE)
+    assert re.search(r"^events       1 in the log$", found, re.MULTILINE)
     assert re.search(r"^lag          \d+ B, \d+\.\d s$", found, re.MULTILINE)
     assert re.search(r"^left alone   .*/log/Odd: the name is not an event type$", found, re.MULTILINE)
 

@@ -168,8 +168,8 @@ def _lines(state: Status) -> list[tuple[str, str]]:
         ("root", state.root),
         ("segments", f"{state.segments:,} ({size(state.log_bytes)})"),
         ("index", index),
-        ("events", number(state.events)),
-        ("rows", number(state.rows)),
+        ("events", number(state.events) + ("" if state.events is None else " in the log")),
+        ("rows", number(state.rows) + ("" if state.rows is None else f" in the index{_left_out(state)}")),
         ("quarantined", number(state.quarantined)),
         ("dropped", number(state.dropped)),
         ("alarms", number(state.alarms)),
@@ -177,3 +177,16 @@ def _lines(state: Status) -> list[tuple[str, str]]:
         ("held by", ", ".join(state.held_by) or "nobody"),
     ]
     return lines + [("left alone", oddity) for oddity in state.oddities]
+
+
+def _left_out(state: Status) -> str:
+    """Return which events of the log are no rows: `: without 12 copies from other sessions`."""
+    events, rows, copies, conflicts = (each or 0 for each in (state.events, state.rows, state.copies, state.conflicts))
+    repeated = max(events - rows - copies - conflicts, 0)
+    parts = [
+        f"{copies:,} copied from other sessions" if copies else "",
+        f"{repeated:,} that came again" if repeated else "",
+        f"{conflicts:,} in conflict with earlier ones (in quarantine)" if conflicts else "",
+    ]
+    named = ", ".join(filter(None, parts))
+    return f": without {named}" if named else ""
