@@ -16,7 +16,7 @@ from eventlog.version import __version__
 
 #: Increase it whenever a table, a view or the meaning of a column changes: an index with another number is rebuilt from
 #: the log.
-SCHEMA_VERSION = 21
+SCHEMA_VERSION = 22
 
 #: Envelope columns, in order, with their DuckDB types. Together they are the content of an event.
 CONTENT = {

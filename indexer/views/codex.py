@@ -15,6 +15,7 @@ What Codex writes, by its source (codex-rs/protocol/src/protocol.rs, codex-rs/co
 from __future__ import annotations
 
 from eventlog.indexer.sql import ident, literal, literals
+from eventlog.indexer.views.projects import project_of
 from eventlog.indexer.views.promoted import PromotedColumn
 from eventlog.indexer.views.sources import CopiedLines, SourceViews, rows_of
 
@@ -249,6 +250,7 @@ _PROVIDER = """CASE provider WHEN 'azure' THEN 'azure.ai.openai' WHEN 'amazon-be
 _STOPPED = ("interrupted", "replaced", "review_ended", "budget_limited")
 _NO_CALLS = ("sandbox_error", "thread_rollback_failed")
 
+_ITS_FOLDER = "CASE WHEN kind IN ('session_meta', 'turn_context') THEN cwd END"
 _LLM_CALLS = f"""
 WITH {_LINEAGE}, carried AS (
     SELECT event_id, workspace,
@@ -259,8 +261,7 @@ WITH {_LINEAGE}, carried AS (
            last_value(CASE WHEN kind = 'turn_context' THEN coalesce(service_tier, '') END IGNORE NULLS)
                OVER so_far AS tier,
            count(*) FILTER (kind = {literal(_SEARCH)} AND action = 'search') OVER so_far AS searches,
-           arg_min(CASE WHEN kind IN ('session_meta', 'turn_context') THEN cwd END, {_AT}) OVER ({_OF_SESSION})
-               AS project,
+           {project_of(f"arg_min({_ITS_FOLDER}, {_AT}) OVER ({_OF_SESSION})")} AS project,
            last_value(CASE WHEN kind = 'session_meta' AND meta_id = session_id THEN nullif(git_branch, '') END
                       IGNORE NULLS) OVER so_far AS branch
     FROM marks WINDOW so_far AS {_SO_FAR}
@@ -432,7 +433,7 @@ WITH {_LINEAGE}, lines AS (
            nullif(left(trim(regexp_replace(words, '\\s+', ' ', 'g')), 200), '') AS title
     FROM {_with_lineage("lines")} WHERE NOT {_COPIED} OR kind = 'session_meta'
 ), titles AS (
-    SELECT workspace, session_id, arg_min(cwd, {_AT}) AS project,
+    SELECT workspace, session_id, {project_of(f"arg_min(cwd, {_AT})")} AS project,
            arg_max(nullif(git_branch, ''), {_AT}) FILTER (kind = 'session_meta' AND meta_id = session_id) AS branch,
            arg_max(title, {_AT}) FILTER (kind = 'event_msg/thread_name_updated') AS thread_name,
            coalesce(arg_min(title, {_AT}) FILTER (kind = 'event_msg/user_message'),

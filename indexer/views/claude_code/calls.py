@@ -27,8 +27,9 @@ from eventlog.indexer.views.claude_code.lines import (
     parts,
     seldom,
 )  # fmt: skip
-from eventlog.indexer.views.claude_code.sessions import PROJECTS, project_of
+from eventlog.indexer.views.claude_code.sessions import PROJECTS
 from eventlog.indexer.views.claude_code.subagents import SUBAGENTS, join_subagents, subagent_of
+from eventlog.indexer.views.projects import project_of
 from eventlog.indexer.views.providers import provider_of
 
 _ENVELOPE = "event_id, timestamp, segment, line_offset, run_id, session_id, parent_event_id, workspace, agent"

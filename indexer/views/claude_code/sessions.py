@@ -5,24 +5,18 @@ summary whose last line (its leaf) is one of its own, or the first thing that a 
 where nothing else was asked. A summary may lie in the file of another session: older versions wrote it into the next
 one.
 
-Its project is the folder where it was begun, wherever its shell has gone since. A worktree that Claude Code made for
-itself belongs to the repository around it. Its branch of git is the one that it was on last.
+Its project is the folder where it was begun, wherever its shell has gone since; of a worktree, the repository around
+it (eventlog.indexer.views.projects). Its branch of git is the one that it was on last.
 """
 
 from __future__ import annotations
 
-from eventlog.indexer.sql import literal
 from eventlog.indexer.views.claude_code.lines import BRANCH, LINES, part, seldom
+from eventlog.indexer.views.projects import project_of
 
 _IN_ORDER = "(timestamp, segment, line_offset)"
 #: What older lines say first: a title has no time, so the order in the log is that of the file.
 _AS_WRITTEN = "(segment, line_offset)"
-_WORKTREE = r"/\.claude/worktrees/[^/]+(/.*)?$"
-
-
-def project_of(folder: str) -> str:
-    """Return SQL for the project that a folder belongs to."""
-    return f"regexp_replace({folder}, {literal(_WORKTREE)}, '')"
 
 
 #: A WITH clause for the folder in which each session was begun.
