@@ -1,4 +1,4 @@
-"""Lines of Claude Code and Codex in few words, for `eventlog tail`: who said what, and which tool was called.
+"""Lines of Claude Code and Codex in few words, and what hooks are told: who said what, and which tool was called.
 
 Only what a reader of a terminal looks for: what counts as said, and what is a copy, is for the index to know.
 """
@@ -67,6 +67,20 @@ def _message(role: str, message: object) -> Iterator[str]:
             yield f"{'failed' if block.get('is_error') is True else 'result'}: {_short(text)}"
         else:
             yield f"{role}: [{_short(kind)}]"
+
+
+def hook(payload: dict[str, Any]) -> Iterator[str]:
+    """Yield what Claude Code told a hook, such as `user: Make it count`, or `▸ Bash ls`."""
+    kind = _short(payload.get("hook_event_name")) or "hook"
+    if kind == "UserPromptSubmit":
+        yield f"user: {_short(payload.get('prompt'))}"
+    elif kind == "PreToolUse":
+        yield _call(payload.get("tool_name"), payload.get("tool_input"))
+    else:
+        yield kind
+        yield from (
+            _short(payload.get(name)) for name in ("tool_name", "message", "source", "trigger", "reason", "error")
+        )
 
 
 # -- Codex -----------------------------------------------------------------------------------

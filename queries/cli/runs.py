@@ -144,7 +144,7 @@ def _session_lines(found: list[Session], short: Mapping[str, str], context: Cont
     folders = paths.tails(session.project for session in found if session.project)
     rows = [
         (
-            short.get(session.session_id, session.session_id), session.title or "",
+            short.get(session.session_id, session.session_id), _title(session),
             folders.get(session.project or "", ""), session.branch or "", context.age(session.last),
             duration(None if session.duration_s is None else session.duration_s * 1000), _cost(session),
             _tokens(session), context.time(session.last), session.agent or "", f"{session.events:,}",
@@ -163,6 +163,12 @@ def _session_lines(found: list[Session], short: Mapping[str, str], context: Cont
         Column("events", rank=9, number=True), Column("calls", rank=7, number=True),
         Column("tools", rank=7, number=True), Column("models", rank=8, elastic=True),
     )  # fmt: skip
+
+
+def _title(session: Session) -> str:
+    """Return the title of a session; of one of which nothing but events is known, that."""
+    is_bare = session.title is None and not (session.llm_calls or session.tool_calls)
+    return "(events alone, such as of hooks)" if is_bare else session.title or ""
 
 
 # -- diff ------------------------------------------------------------------------------------

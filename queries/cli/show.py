@@ -14,8 +14,8 @@ from eventlog.cli.main import with_root
 from eventlog.cli.text import counted, harmless_json, printable
 from eventlog.errors import QueryFailed
 from eventlog.format import payloads, timestamps
+from eventlog.queries.cli import bare_sessions, options, requests, verbose, waterfall
 from eventlog.queries.cli import conversation as talk
-from eventlog.queries.cli import options, requests, verbose, waterfall
 from eventlog.queries.cli.options import Context
 from eventlog.queries.conversation.building import has_words
 from eventlog.queries.conversation.structs import Conversation
@@ -64,6 +64,9 @@ def show(context: Context, id_: str, view: View | None, verbose: bool, raw: bool
         _show_event(store, event, context)
     elif not _show_conversation(store, id_, context, view=view, whole=verbose):
         tree = store.runs.tree(id_)
+        if tree.session_id is not None and not (tree.run or tree.request or tree.nodes or tree.children):
+            context.show(tree, lambda: _bare_lines(store, tree.session_id or "", context))
+            return
         context.show(tree, lambda: [
             *_tree_lines(tree, context, with_bars=view != "tree"), *(_verbose_lines(store, tree) if verbose else ()),
         ])  # fmt: skip
@@ -167,6 +170,15 @@ def _tree_lines(tree: Tree, context: Context, *, with_bars: bool) -> Iterator[st
         yield ""
     yield cells.cut(waterfall.totals(tree, usd), width)
     yield from _run_lines(tree.children, "run" if tree.run is None else "sub-run", width)
+
+
+def _bare_lines(store: ReadStore, session_id: str, context: Context) -> Iterator[str]:
+    """Yield lines for a session of which no call is known."""
+    width = tables.width_limit()
+    yield from _head_lines([("session", printable(session_id))], width)
+    yield ""
+    lines = store.runs.lines(session_id)
+    yield from bare_sessions.lines(() if lines is None else lines.read(), width=width, time=context.time)
 
 
 def _coloured(text: str, node: Node) -> str:
