@@ -1,4 +1,4 @@
-"""Sending messages to channels through Apprise.
+"""Sending messages to channels: plain webhooks by ourselves (eventlog.queries.alerts.webhooks), others through Apprise.
 
 It may open no files, follow no redirects, and go to no host but the one in the URL.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from eventlog.errors import MissingExtra
-from eventlog.queries.alerts import channels
+from eventlog.queries.alerts import channels, webhooks
 from eventlog.queries.alerts.channels import redacted
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def backoff_s(attempt: int) -> float | None:
 def problem(channel: str, environ: Mapping[str, str]) -> str | None:
     """Return why nothing could be sent to a channel, such as an unset variable; None if nothing is wrong with it.
 
-    Nothing is sent. Raises MissingExtra without Apprise.
+    Nothing is sent. Raises MissingExtra without Apprise, unless it is a plain webhook.
     """
     url, unset = _url(channel, environ)
     if url is None:
         return unset
     refused = channels.refusal(url)
-    if refused is None and _service(url) is None:
+    if refused is None and webhooks.request_for(url, "", "", "") is None and _service(url) is None:
         refused = _UNKNOWN
     return None if refused is None else f"{channels.label(channel)}: {refused}"
 
@@ -63,7 +63,7 @@ def send(channel: str, message: Message, environ: Mapping[str, str], *, timeout_
     """Send a message; return None if the channel took it, else why not, without secrets.
 
     A channel that does not answer within `timeout_s` may have taken it all the same. Raises MissingExtra without
-    Apprise.
+    Apprise, unless it is a plain webhook.
     """
     url, unset = _url(channel, environ)
     if url is None:
@@ -81,6 +81,9 @@ def send(channel: str, message: Message, environ: Mapping[str, str], *, timeout_
 
 
 def _send(url: str, message: Message, timeout_s: float) -> str | None:
+    plain = webhooks.request_for(url, message.title, message.body, _SEVERITY[message.severity])
+    if plain is not None:
+        return webhooks.post(plain, timeout_s=timeout_s)
     service = _service(url)
     if service is None:
         return _UNKNOWN

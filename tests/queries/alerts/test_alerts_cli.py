@@ -159,7 +159,7 @@ def test_a_test_message(run: Run, root: Path, channel: Channel) -> None:
     channel.answers = [500]
     failed = run("alerts", "test", "r", HOOK=channel.url)
     assert (failed.returncode, len(channel.received)) == (1, 3)
-    assert failed.stdout.startswith("env:HOOK: Failed to send JSON POST notification")
+    assert failed.stdout.startswith("env:HOOK: it answered 500")
     assert not (root / "log/alert_delivered").exists()
     assert not (root / "log/alert_delivery_failed").exists()
 
