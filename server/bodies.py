@@ -64,7 +64,7 @@ async def read_struct(request: Request, kind: type[T], limits: Limits) -> T:
     try:
         return msgspec.json.decode(data.strip() or b"{}", type=kind)
     except msgspec.ValidationError as error:
-        raise Problem(422, "invalid_body", f"{error}; docs/server.md has the fields") from None
+        raise Problem(422, "invalid_body", f"{error}; `eventlog docs server` has the fields") from None
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ArithmeticError) as error:
         raise Problem(400, "not_json", f"the body is no JSON: {error}") from None
 

@@ -136,7 +136,7 @@ def _line(recorder: Recorder, event: bytes | msgspec.Raw, sender: Sender, index:
     try:
         sent = _sent.decode(event)
     except msgspec.ValidationError as error:
-        raise _Refused("invalid_event", f"{error}; docs/server.md has the fields") from None
+        raise _Refused("invalid_event", f"{error}; `eventlog docs server` has the fields") from None
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise _Refused("not_json", f"this is no JSON: {error}") from None
     if sender.workspace is not None and sent.workspace not in (None, sender.workspace):

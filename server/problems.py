@@ -51,7 +51,7 @@ class Problem(Exception):
         return Response(body, self.status, self.headers, media_type=PROBLEM_TYPE)
 
 
-def not_found(detail: str = "there is nothing at this address; see docs/server.md") -> Problem:
+def not_found(detail: str = "there is nothing at this address; see: eventlog docs server") -> Problem:
     """Return the answer for an unknown address, and for what another workspace has."""
     return Problem(404, "not_found", detail)
 

@@ -79,6 +79,7 @@ LEAVES = [
     ("backup",),
     ("restore",),
     ("demo",),
+    ("docs",),
     ("completion",),
 ]
 
@@ -436,7 +437,7 @@ def test_a_bad_setting(run: Run) -> None:
 
 #: They work on no log.
 WITHOUT_ROOT = [
-    ("export", "verify"), ("trust",), ("completion",), ("hooks", "uninstall"), ("hooks", "list"),
+    ("export", "verify"), ("trust",), ("docs",), ("completion",), ("hooks", "uninstall"), ("hooks", "list"),
     ("statusline", "uninstall"),
 ]  # fmt: skip
 

@@ -111,7 +111,7 @@ def test_words_are_completed(words: str, completed: list[str], run: Run) -> None
 def test_bash_completes() -> None:
     """The script is what bash takes."""
     script = (
-        'eval "$(eventlog completion bash)"; COMP_WORDS=(eventlog doc); COMP_CWORD=1; '
+        'eval "$(eventlog completion bash)"; COMP_WORDS=(eventlog doct); COMP_CWORD=1; '
         '_eventlog_completion eventlog; echo "${COMPREPLY[@]}"'
     )
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

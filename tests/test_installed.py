@@ -183,17 +183,17 @@ def files(wheel: Path) -> dict[str, bytes]:
 
 
 def test_the_wheel_holds_one_package(built: Built) -> None:
-    """With all modules of the checkout, each once, its types and its licence, and nothing else."""
+    """With all modules of the checkout, each once, its types, its documentation and its licence, and nothing else."""
     names = set(files(built.wheel))
     assert {name.split("/")[0] for name in names} == {"eventlog", "agent_eventlog-0.1.0.dist-info"}
     modules = {name for name in names if name.startswith("eventlog/")}
     assert modules == {
         str(path.relative_to(PROJECT))
-        for folder in ("eventlog", "eventlog/indexer", "eventlog/queries", "eventlog/server")
+        for folder in ("eventlog", "eventlog/indexer", "eventlog/queries", "eventlog/server", "eventlog/docs")
         for path in (PROJECT / folder).rglob("*")
-        if path.suffix in (".py", ".html", ".js", ".css") or path.name == "py.typed"
+        if path.suffix in (".py", ".html", ".js", ".css", ".md", ".svg") or path.name == "py.typed"
     }
-    assert {"eventlog/py.typed", "eventlog/indexer/load/batch.py", "eventlog/queries/store.py"} <= modules
+    assert {"eventlog/py.typed", "eventlog/indexer/load/batch.py", "eventlog/docs/cost.md"} <= modules
     assert "agent_eventlog-0.1.0.dist-info/licenses/LICENSE" in names
 
 

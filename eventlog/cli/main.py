@@ -90,6 +90,7 @@ COMMANDS = {
     "backup": ("eventlog.cli.backup", "backup", "cli"),
     "restore": ("eventlog.cli.backup", "restore", "cli"),
     "demo": ("eventlog.queries.cli.demo", "demo", "index"),
+    "docs": ("eventlog.cli.docs", "docs", "cli"),
     "completion": ("eventlog.cli.completion", "completion", "cli"),
 }
 
@@ -105,7 +106,7 @@ _NO_PAGER = "eventlog.no_pager"
 _AUTOMATIC = ("CI", "PYTEST_CURRENT_TEST", "PYTEST_VERSION")
 #: More characters than any first sentence has.
 _UNCUT = 1000
-_WITHOUT_ROOT = ("trust", "demo", "completion")
+_WITHOUT_ROOT = ("trust", "demo", "docs", "completion")
 #: A command in a message that says what to try: `try: eventlog index`.
 _HINT = re.compile(
     r"((?:^|: |, | or | and |\b(?:run|try) )eventlog "

@@ -68,7 +68,7 @@ def alerts() -> None:
     """Watch cost, errors, latency, heartbeats, or any SELECT.
 
     Rules are events, and so are their firings. Nothing runs by itself: have a timer run `eventlog alerts check`,
-    or a service `eventlog alerts watch`. See docs/alerts.md.
+    or a service `eventlog alerts watch`. See `eventlog docs alerts`.
 
     \b
     Example:

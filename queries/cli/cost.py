@@ -67,8 +67,8 @@ def cost() -> None:
     """Show what model calls cost, per day, in total, or per block.
 
     The default is `daily`, and `total` with --by: one sum for each session, project, model, …. Each call has the price
-    that was in force at its time, from genai-prices and from `price_set` events (docs/cost.md). Calls without a price
-    are in no sum; they are listed below.
+    that was in force at its time, from genai-prices and from `price_set` events. Calls without a price are in no sum;
+    they are listed below. `eventlog docs cost` has the rules.
 
     \b
     Example:
@@ -314,7 +314,7 @@ def _cut_short(total: Cost) -> str:
     return (
         f"{counted(total.cut_short_calls, 'call')} {'looks' if one else 'look'} cut short: "
         f"{'its' if one else 'their'} output tokens are too few for what {'it' if one else 'they'} wrote; "
-        f"those missing are in no sum{more} (docs/cost.md, Exact)"
+        f"those missing are in no sum{more} (eventlog docs cost, Exact)"
     )
 
 

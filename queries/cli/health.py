@@ -29,7 +29,7 @@ _COLOURS = {"A": "green", "B": "green", "C": "yellow", "D": "yellow", "F": "red"
 def health(context: Context, agent: str | None, verbose: bool, window: str, at: datetime | None) -> None:
     """Score each agent, 0 to 100, and say what took points off.
 
-    The last 24 hours are scored, and compared with the seven days before. docs/health.md has the
+    The last 24 hours are scored, and compared with the seven days before. `eventlog docs health` has the
     formula; --verbose shows the SQL of each check.
 
     \b

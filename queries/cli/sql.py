@@ -45,7 +45,8 @@ def sql(
 ) -> None:
     """Run one SELECT on the index.
 
-    '-' reads it from standard input. It is read-only, without files and network. docs/schema.md lists the tables.
+    '-' reads it from standard input. It is read-only, without files and network. `eventlog docs schema`
+    lists the tables.
 
     \b
     Example:

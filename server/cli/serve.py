@@ -81,7 +81,7 @@ def serve(
 
     It takes events, streams what is recorded, and answers questions. Prints its address, then a link that logs a
     browser in once. Every request needs a key (eventlog keys create), except through --uds. Ends with Ctrl-C or
-    SIGTERM; nothing is lost with it. See docs/server.md.
+    SIGTERM; nothing is lost with it. See `eventlog docs server`.
 
     \b
     Example:

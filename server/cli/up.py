@@ -49,7 +49,7 @@ def up(
 
     The index is kept up to date, alerts are checked, sessions of the coding agents here are imported, and the server
     serves: each in a process of its own, which is started again when it ends. Prints what they print, and a status
-    line for each. The options are those of `eventlog serve`. See docs/server.md.
+    line for each. The options are those of `eventlog serve`. See `eventlog docs server`.
 
     \b
     Example:

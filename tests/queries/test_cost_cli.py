@@ -74,9 +74,9 @@ def test_costs_per_day_by_agent(run: Run, root: Path) -> None:
     ("answers", "said"),
     [
         ((4_000,), "1 call looks cut short: its output tokens are too few for what it wrote; those missing are in no "
-                   "sum, which cost about $0.0333 more (docs/cost.md, Exact)"),
+                   "sum, which cost about $0.0333 more (eventlog docs cost, Exact)"),
         ((4_000, 4_000), "2 calls look cut short: their output tokens are too few for what they wrote; those missing "
-                         "are in no sum, which cost about $0.0666 more (docs/cost.md, Exact)"),
+                         "are in no sum, which cost about $0.0666 more (eventlog docs cost, Exact)"),
         ((7,), None),
     ],
 )  # fmt: skip
