@@ -28,6 +28,8 @@ from eventlog.format import timestamps
 from eventlog.indexer import replay as replaying
 from eventlog.indexer.index.index_file import DEFAULT_TIMEOUT_S
 from eventlog.indexer.indexer import Counted, Indexer
+from eventlog.indexer.search.background import BackgroundFiller
+from eventlog.indexer.search.filler import fill
 from eventlog.indexer.summary import EVERY_S, Summary
 from eventlog.indexer.views import sources
 from eventlog.log import clock
@@ -55,11 +57,12 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     type=click.FloatRange(min=0),
     help="With --watch: seconds between two reports; 0 reports each batch.",
 )
+@click.option("--search", "fills", is_flag=True, help="Complete the search index, too; --watch does it by itself.")
 @_WAIT
 @_JSON
 @root_option
 def index(
-    watching: bool, poll: bool, quiet: bool, every_s: float, wait_s: float, as_json: bool, root: str | None
+    watching: bool, poll: bool, quiet: bool, every_s: float, fills: bool, wait_s: float, as_json: bool, root: str | None
 ) -> None:
     """Index the new events of the log.
 
@@ -86,13 +89,23 @@ def index(
             done = indexer.catch_up(progress if draws_bars() else None)
     if watch is None:
         report(done)
+        if fills:
+            with progress_bar("search index") as progress:
+                fill(folder, rows_min=1, progress=progress)
         return
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     say(f"watching {folder}; stop with Ctrl-C")
     summary = Summary(report, every_s=every_s)
-    watch(indexer, stop, poll=poll, say=say, on_batch=summary.add)
+    filler = BackgroundFiller(folder)
+
+    def on_batch(done: Counted) -> None:
+        summary.add(done)
+        filler.add(done.events)
+
+    watch(indexer, stop, poll=poll, say=say, on_batch=on_batch)
+    filler.stop()
     summary.close()
 
 

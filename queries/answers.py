@@ -373,19 +373,21 @@ class SearchAnswers(_Answers):
         since: datetime | None = None,
         audit_level: AuditLevel | None = None,
         limit: int = 20,
+        inside: bool = False,
     ) -> SearchResult:
         """Return the events that hold all words and "phrases" of a query, in any case, the best first.
 
+        A word is one of the text, or the beginning of one; with `inside` it may stand anywhere, and each event is read.
         `.hits` are at most `limit` (1 to 1,000), with a snippet and the marks of the words in it (offsets in
         characters); `.matches` counts all events. `audit_level` is the least of the events. Raises QueryFailed for a
         query without words.
         """
         from eventlog.queries.search import search
 
-        with self._connection(_EVENTS) as connection:
+        with self._reader.searching(views=_EVENTS) as (connection, usable):
             return search.search(
-                connection, self._reader.root, query, event_types=event_types, agent=agent, since=since,
-                audit_level=audit_level, limit=limit,
+                connection, self._reader.root, query, usable=usable, inside=inside, event_types=event_types,
+                agent=agent, since=since, audit_level=audit_level, limit=limit,
             )  # fmt: skip
 
 

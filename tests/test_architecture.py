@@ -54,6 +54,7 @@ ROOMS = (
     ("eventlog.indexer.index",),
     ("eventlog.indexer.views",),
     ("eventlog.indexer.load",),
+    ("eventlog.indexer.search",),
     ("eventlog.indexer",),
     ("eventlog.queries.identity", "eventlog.queries.rows", "eventlog.queries.zones"),
     ("eventlog.queries.text",),

@@ -146,6 +146,8 @@ def create_tables(connection: duckdb.DuckDBPyConnection, promoted: dict[str, str
 
 INSERT_META = "INSERT INTO index_meta VALUES ('schema_version', ?), ('eventlog', ?), ('duckdb', ?), ('id', ?)"
 SELECT_ID = "SELECT value FROM index_meta WHERE key = 'id'"
+#: The key of a random text that is there once rows were moved to another segment, and another one each time.
+MOVED_KEY = "moved"
 SELECT_VERSION = "SELECT value FROM index_meta WHERE key = 'schema_version'"
 HAS_TABLES = "SELECT count(*) > 0 FROM duckdb_tables() WHERE database_name = current_database()"
 

@@ -17,6 +17,7 @@ exchanged.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import duckdb
@@ -24,7 +25,7 @@ import msgspec
 
 from eventlog.errors import InvalidEvent
 from eventlog.format import envelope
-from eventlog.indexer.index import checkpoint
+from eventlog.indexer.index import checkpoint, schema
 from eventlog.indexer.index.checkpoint import Checkpoint
 from eventlog.indexer.load import loader
 from eventlog.indexer.load.staging import as_table
@@ -66,6 +67,8 @@ def retire(connection: duckdb.DuckDBPyConnection, file: SegmentFile) -> str | No
     connection.execute(DELETE_SEGMENTS, [file.name, version])
     mark.name, mark.released = version, True
     checkpoint.write(connection, [mark])
+    connection.execute(DELETE_MOVED)
+    connection.execute(INSERT_MOVED, [os.urandom(16).hex()])
     connection.commit()
     return version
 
@@ -123,6 +126,8 @@ RENAME_EVENTS = "UPDATE event_rows SET segment = ? WHERE segment = ?"
 RENAME_CONFLICTS = "UPDATE conflicts SET segment = ? WHERE segment = ?"
 RENAME_REJECTED = "UPDATE rejected SET segment = ? WHERE segment = ?"
 DELETE_SEGMENTS = "DELETE FROM segments WHERE name IN (?, ?)"
+DELETE_MOVED = f"DELETE FROM index_meta WHERE key = '{schema.MOVED_KEY}'"
+INSERT_MOVED = f"INSERT INTO index_meta VALUES ('{schema.MOVED_KEY}', ?)"
 ANY_NOT_INDEXED = (
     f"SELECT 1 FROM {{rows}} line ANTI JOIN event_rows ON {loader.same_event('line', 'event_rows')} LIMIT 1"
 )

@@ -21,6 +21,8 @@ import duckdb
 from eventlog.errors import IndexBusy, IndexFailed, QueryFailed
 from eventlog.indexer.index import index_file, schema
 from eventlog.indexer.index.engine import CONFIG, Engine, spill_path
+from eventlog.indexer.search import parts
+from eventlog.indexer.search.parts import Parts
 from eventlog.indexer.sql import literal
 from eventlog.process import forks
 from eventlog.process.forks import Phase
@@ -45,7 +47,7 @@ def _new_instance(root: Path, index: Path) -> duckdb.DuckDBPyConnection:
     real = index.resolve()
     # The WAL as well: an indexer that was killed in a commit leaves one, which DuckDB replays in memory.
     may_open = [opened for path in (index, real) for opened in (path, *index_file.wal_paths(path))]
-    sandbox.harden(instance, root, may_open=may_open)
+    sandbox.harden(instance, root, may_open=may_open, may_list=[parts.folder_of(root)])
     return instance
 
 
@@ -221,6 +223,24 @@ class IndexReader:
                     yield connection
 
     @contextmanager
+    def searching(self, *, views: Collection[str]) -> Iterator[tuple[duckdb.DuckDBPyConnection, Parts]]:
+        """Open the index like `trusted`, without the fence and within the time limit of this reader, for a search.
+
+        Yields the parts of the search index as well, whose files the connection may read.
+        """
+        self._catch_up_first()
+        with (
+            _one_at_a_time(self.root, self._wait_s),
+            self._hardened(reads_parts=True) as (connection, index),
+        ):
+            usable = parts.read_parts(self.root, parts.identity(connection), parts.reaches(connection))
+            if self.workspace is not None:
+                with _hints_withheld(self._hidden(index)), _query_failed():
+                    Workspace(connection, index, self.workspace, fenced=False).make(views)
+            with _hints_withheld(self._hidden(index)), sandbox.time_limit(connection, self.timeout_s, self._on_stuck):
+                yield connection, usable
+
+    @contextmanager
     def beside(self, path: Path) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[str]]]:
         """Open the index beside a database file that statements may attach and write to.
 
@@ -251,7 +271,12 @@ class IndexReader:
 
     @contextmanager
     def _hardened(
-        self, *, may_write: Path | None = None, as_database: bool = False, afresh: bool = False
+        self,
+        *,
+        may_write: Path | None = None,
+        as_database: bool = False,
+        afresh: bool = False,
+        reads_parts: bool = False,
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         """Open the index in the DuckDB that this reader reuses; yield a connection, and the name of the index in it.
 
@@ -269,7 +294,8 @@ class IndexReader:
                 connection.execute(f"USE {index}")
             if engine is None:
                 may_open = () if may_write is None else (may_write, *index_file.wal_paths(may_write))
-                sandbox.harden(connection, self.root, may_open=may_open)
+                may_list = [parts.folder_of(self.root)] if reads_parts else []
+                sandbox.harden(connection, self.root, may_open=may_open, may_list=may_list)
             if engine is None or engine.file_id is None or engine.file_id != self._file_id:
                 self._expect_schema(connection)
                 self._file_id = None if engine is None else engine.file_id

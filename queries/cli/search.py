@@ -10,9 +10,11 @@ import click
 from eventlog.cli.main import say
 from eventlog.cli.text import counted, printable
 from eventlog.format.envelope import AuditLevel
+from eventlog.indexer.search.filler import ROWS_MIN, fill
 from eventlog.queries.cli import options
 from eventlog.queries.cli.options import Context
-from eventlog.queries.search.search import CANDIDATES_MAX, Hit, SearchResult
+from eventlog.queries.search.hits import Hit
+from eventlog.queries.search.search import CANDIDATES_MAX, SearchResult
 from eventlog.queries.store import ReadStore
 from eventlog.queries.text import cells, tables
 
@@ -23,6 +25,7 @@ from eventlog.queries.text import cells, tables
 @options.agent_option
 @options.since_option
 @options.audit_level_option
+@click.option("--inside", is_flag=True, help="Find the words inside of other words, too: every event is read.")
 @options.limit_option(20)
 @options.reading(times=True)
 def search(
@@ -32,12 +35,14 @@ def search(
     agent: str | None,
     since: datetime | None,
     audit_level: AuditLevel | None,
+    inside: bool,
     limit: int,
 ) -> None:
     """Find events by words.
 
     Prompts, responses, tool calls, messages, errors and transcripts are searched, for events with all words, in any
-    case; where there are none, for events with some of them. "Quoted words" are a phrase. The best matches come first.
+    case; where there are none, for events with some of them. A word may be the beginning of a longer one. "Quoted
+    words" are a phrase. The best matches come first.
 
     \b
     Example:
@@ -46,15 +51,22 @@ def search(
     """
     store = context.store()
     result = store.search(
-        " ".join(text), event_types=event_types, agent=agent, since=since, audit_level=audit_level, limit=limit
-    )
+        " ".join(text), event_types=event_types, agent=agent, since=since, audit_level=audit_level, limit=limit,
+        inside=inside,
+    )  # fmt: skip
+    _show(result, context, store, inside=inside)
+    if result.read >= ROWS_MIN and not inside and context.workspace is None and not context.no_index:
+        fill(store.root, within_s=0)  # a step each time, after the answer
+
+
+def _show(result: SearchResult, context: Context, store: ReadStore, *, inside: bool) -> None:
     undated = counted(result.undated, "more event")
     if result.undated and not context.as_json:
         has = "has" if result.undated == 1 else "have"
         say(f"{undated} may match and {has} no time; without --since they are shown")
     words = printable(", ".join(result.words))
     if not result.hits and not context.as_json:
-        say(f"nothing found for: {words}")
+        say(f"nothing found for: {words}" + ("" if inside else "; --inside also looks inside of words"))
         return
     if result.any_word and not context.as_json:
         say(f"no event has all of: {words}; these have some of them, the best first")

@@ -61,7 +61,7 @@ _EVENTS_WITH_BLOBS = f"""
                [lower((part ->> 'rest')[1:{{reach}}]) FOR part IN parts] AS rests,
                {{rests_text}} AS text
         FROM (
-            SELECT segment, line_offset, workspace, json_extract(payload, '$.*."$blob"') AS parts FROM events
+            SELECT segment, line_offset, workspace, json_extract(payload, '$.*."$blob"') AS parts FROM {{source}}
             WHERE {{events}} AND contains(payload::VARCHAR, '"$blob"')
             ORDER BY timestamp DESC, event_id LIMIT {EVENTS_MAX + 1}
         )
@@ -76,13 +76,15 @@ def scan(
     root: Path,
     words: Sequence[str],
     tests: Sequence[str],
+    source: str,
     events: str,
     params: dict[str, Any],
 ) -> bool:
     """Make the table `search_in_blobs`: for each event with blobs, which words they have (`in_blob0`, `in_blob1`, …).
 
-    `tests` are the SQL conditions for the words in a column `text`, `events` is the condition for the events that are
-    searched, and `params` are the parameters of both. Returns whether all blobs of these events were read.
+    `tests` are the SQL conditions for the words in a column `text`, `source` the FROM clause and `events` the condition
+    for the events that are searched, and `params` are the parameters of both. Returns
+    whether all blobs of these events were read.
     """
     flags = [f"in_blob{number}" for number in range(len(tests))]
     connection.execute(_CREATE.format(columns=", ".join(f"{flag} BOOLEAN" for flag in flags)))
@@ -90,7 +92,11 @@ def scan(
         return True
     matcher = Matcher(words)
     statement = _EVENTS_WITH_BLOBS.format(
-        tests=", ".join(tests), reach=matcher.reach, rests_text=terms.folded_in_sql(_RESTS, words), events=events
+        tests=", ".join(tests),
+        reach=matcher.reach,
+        rests_text=terms.folded_in_sql(_RESTS, words),
+        source=source,
+        events=events,
     )
     rows = sandbox.execute(connection, statement, params).fetchall()
     chunks = _Chunks(root, matcher)

@@ -1,13 +1,15 @@
 """The words and "phrases" of a search, and how they match texts and JSON.
 
-An event must have all of them, in any order and in any case. A word also matches inside a longer one
-(`deploy` in `redeployed`), which counts half.
+An event must have all of them, in any order and in any case. A word matches at the beginning of a word of the text
+(eventlog.indexer.search.words says what that is); where the text's word is longer (`deploy` in `deployed`), it counts
+half. A search for what is inside of words also finds `redeployed`.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from decimal import Context, Decimal
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import msgspec
 
 from eventlog.errors import QueryFailed
+from eventlog.indexer.search.words import stands_alone
 
 WORDS_MAX = 16
 QUERY_MAX_CHARS = 1000
@@ -148,15 +151,35 @@ def texts(payload: Any) -> Iterator[PayloadText]:
             yield PayloadText(path, str(value), is_number=True)
 
 
-def occurrences(word: str, lowered: str) -> float:
-    """Count a word in a text, both in lower case; inside a longer word it counts half."""
-    count = 0.0
+def occurrences(word: str, lowered: str, *, inside: bool) -> float:
+    """Count a word in a text, both in lower case, where a word of the text begins, or also `inside` of words.
+
+    Where it is only a part of a word, it counts half.
+    """
+    return sum(_PART if is_part else 1 for _, is_part in places(word, lowered, inside=inside))
+
+
+def places(word: str, lowered: str, *, inside: bool) -> Iterator[tuple[int, bool]]:
+    """Yield where a word stands in a text, both in lower case, and whether it is only a part of a word there."""
     at = lowered.find(word)
     while at >= 0:
         end = at + len(word)
-        inside = (lowered[at - 1 : at].isalnum() and word[0].isalnum()) or (
-            lowered[end : end + 1].isalnum() and word[-1].isalnum()
-        )
-        count += _PART if inside else 1
-        at = lowered.find(word, end)
-    return count
+        begins = not _joined(lowered[at - 1 : at], word[0])
+        if begins or inside:
+            yield at, not begins or _joined(word[-1], lowered[end : end + 1])
+        at = lowered.find(word, end if begins or inside else at + 1)
+
+
+def _joined(char: str, after: str) -> bool:
+    """Return whether two characters, one after the other, are of one word; "" is none."""
+    return _is_letter(char) and _is_letter(after)
+
+
+def _is_letter(char: str) -> bool:
+    """Return whether a character is one of a word of several characters: a letter, a digit or an accent."""
+    return char.isascii() and char.isalnum() if char < "\x80" else _is_letter_of_any_script(char)
+
+
+def _is_letter_of_any_script(char: str) -> bool:
+    category = unicodedata.category(char)
+    return (category[0] in "LMN" or category == "Cn") and not stands_alone(char)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from eventlog.errors import QueryFailed
 from eventlog.format import builtin
-from eventlog.queries.search import search, terms
+from eventlog.indexer.search import filler
+from eventlog.queries.search import hits, search, terms
 from eventlog.queries.store import ReadStore
 from tests.conftest import Run
 from tests.indexer.support import index, line, segment
@@ -28,14 +29,19 @@ def texts_of(root: Path, *texts: Any) -> list[str]:
 
 
 def found(root: Path, query: str, **filters: Any) -> list[str]:
-    return [hit.event_id for hit in ReadStore(root).search(query, **filters).hits]
+    """The ids of the hits; the whole answer is the same without a search index and with one."""
+    without = ReadStore(root).search(query, **filters)
+    filler.fill(root, rows_min=1)
+    result = ReadStore(root).search(query, **filters)
+    assert msgspec.structs.replace(result, read=without.read) == without
+    return [hit.event_id for hit in result.hits]
 
 
 # -- what is found ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("query", "number"), [
-    ("SHELF", 0), ("shelf tidy", 0), ('"the shelf"', 0), ("helf", 0),
+    ("SHELF", 0), ("shelf tidy", 0), ('"the shelf"', 0), ("shel", 0),
     ('say "hi', 1), ('"line\nbreak"', 1), ("back\\slash", 1), ("a/b", 1), ("tab\there", 1),
     ("café", 2), ("CAFÉ", 2), ("ΣΊΣΥΦΟΣ", 2), ("整理", 2), ("🎉", 2), ("naïve café", 2),
     ("404", 3), ("1.5", 3), ("deep", 3),
@@ -51,7 +57,7 @@ def test_words_and_phrases_are_found_as_they_read(root: Path, query: str, number
 
 
 @pytest.mark.parametrize(
-    "query", ["tidier floor", '"shelf the"', "content", "role", "null", "true", "shelves", "%", "."]
+    "query", ["tidier floor", '"shelf the"', "helf", "content", "role", "null", "true", "shelves", "%", "."]
 )
 def test_what_is_not_found(root: Path, query: str) -> None:
     """All words must be there, phrases as they stand; names of fields are no text."""
@@ -74,7 +80,7 @@ def test_some_of_the_words_where_no_event_has_all(root: Path, run: Run) -> None:
     assert done.stderr == "no event has all of: shelf, lamp, tidy; these have some of them, the best first\n"
     assert done.stdout.splitlines()[1] == "  content: tidy the shelf"
     none = run("search", "lamp", "sofa")
-    assert (none.stdout, none.stderr) == ("", "nothing found for: lamp, sofa\n")
+    assert (none.stdout, none.stderr) == ("", "nothing found for: lamp, sofa; --inside also looks inside of words\n")
     assert json.loads(run("search", "shelf", "lamp", "--json").stdout)["any_word"] is True
 
 
@@ -115,8 +121,9 @@ def test_any_text_is_found_by_any_part_of_it(tmp_path_factory: Any, a: str, b: s
     payload = msgspec.Raw(json.dumps({"x": [a + part + b]}, ensure_ascii=ascii_).encode())
     segment(root, line(1, payload=payload))
     index(root)
-    assert len(found(root, f'"{part}"')) == 1
-    assert len(found(root, f'"{part.upper()}"')) == 1
+    assert len(found(root, f'"{part}"', inside=True)) == 1
+    assert len(found(root, f'"{part.upper()}"', inside=True)) == 1
+    found(root, f'"{part}"')
 
 
 def test_searches_may_be_narrowed(root: Path) -> None:
@@ -168,7 +175,8 @@ def test_the_best_come_first(root: Path) -> None:
         root, f"apple {padding}", "apple", "apple apple apple", "pineapple", "apple", f"pear apple {padding}",
         f"pear pear apple {padding}", *["filler"] * 5,
     )  # fmt: skip
-    order = found(root, "apple")
+    assert ids[3] not in found(root, "apple")
+    order = found(root, "apple", inside=True)
     assert order[0] == ids[2]
     assert order[1:4] == [ids[4], ids[1], ids[3]]
     assert set(order[4:]) == {ids[0], ids[5], ids[6]}
@@ -185,12 +193,14 @@ def test_the_score_is_bm25(root: Path) -> None:
 
 
 def test_of_very_many_only_the_newest_are_ranked(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the answer says so."""
+    """Of those that have to be read; and the answer says so."""
     monkeypatch.setattr(search, "CANDIDATES_MAX", 2)
-    ids = texts_of(root, "apple", "apple", "apple")
-    result = ReadStore(root).search("apple")
-    assert [hit.event_id for hit in result.hits] == [ids[2], ids[1]]
-    assert (result.matches, result.cut) == (3, True)
+    ids = texts_of(root, "red apple", "red apple", "red apple")
+    for question in ({"query": '"red apple"'}, {"query": "apple", "inside": True}):
+        result = ReadStore(root).search(**question)
+        assert [hit.event_id for hit in result.hits] == [ids[2], ids[1]]
+        assert (result.matches, result.cut) == (3, True)
+    assert (len(found(root, "red apple")), ReadStore(root).search("red apple").cut) == (3, False)
 
 
 # -- what is shown ---------------------------------------------------------------------------
@@ -200,7 +210,7 @@ def test_a_hit_says_where_and_shows_the_words(root: Path) -> None:
     """On one line, with what stands around."""
     ids = nightly(root)
     (hit,) = ReadStore(root).search("shelf full").hits
-    assert hit == search.Hit(
+    assert hit == hits.Hit(
         event_id=ids["error"], event_type="error", timestamp=at(18), run_id="nightly-7", session_id="s1",
         workspace="w", agent="planner", score=hit.score, field="error_message", snippet="the shelf is full",
         marks=[(4, 9), (13, 17)],
@@ -210,11 +220,11 @@ def test_a_hit_says_where_and_shows_the_words(root: Path) -> None:
 def test_a_snippet_is_a_piece_around_the_first_word() -> None:
     """With ellipses, and marks that count characters of the piece."""
     text = "x" * 100 + " one\n\n  two " + "y" * 200
-    snippet, marks = search.excerpt(text, text.lower(), ["two", "one"])
+    snippet, marks = hits.excerpt(text, text.lower(), ["two", "one"], inside=False)
     assert snippet.startswith("…" + "x" * 49 + " one two yyy")
     assert snippet.endswith("y…")
     assert [snippet[start:end] for start, end in marks] == ["one", "two"]
-    assert search.excerpt("İabc", "İabc".lower(), ["abc"])[0] == "i̇abc"
+    assert hits.excerpt("İabc", "İabc".lower(), ["abc"], inside=True)[0] == "i̇abc"
 
 
 # -- what may be asked -----------------------------------------------------------------------
@@ -237,9 +247,12 @@ def test_queries_that_are_refused(root: Path, query: str, message: str) -> None:
 
 
 def test_occurrences_inside_words_count_half() -> None:
-    """Whole ones count one."""
-    assert terms.occurrences("deploy", "deploy redeployed deploy-now") == 2.5
-    assert terms.occurrences("/a", "x/a /a/") == 2
+    """Whole ones count one; what begins in the middle of a word counts only where it is asked for."""
+    assert terms.occurrences("deploy", "deploy redeployed deploy-now", inside=True) == 2.5
+    assert terms.occurrences("deploy", "deploy redeployed deploy-now", inside=False) == 2
+    assert terms.occurrences("deploy", "deployed", inside=False) == 0.5
+    assert terms.occurrences("/a", "x/a /a/", inside=False) == terms.occurrences("/a", "x/a /a/", inside=True) == 2
+    assert terms.occurrences("aa", "xaaa aa", inside=False) == 1
 
 
 # -- the command -----------------------------------------------------------------------------
@@ -257,7 +270,7 @@ def test_the_command(root: Path, run: Run) -> None:
     assert ({hit["event_type"] for hit in whole["hits"]}, whole["matches"]) == ({"tool_call"}, 3)
     nothing = run("search", "nothing", "such")
     assert (nothing.returncode, nothing.stdout) == (0, "")
-    assert nothing.stderr == "nothing found for: nothing, such\n"
+    assert nothing.stderr == "nothing found for: nothing, such; --inside also looks inside of words\n"
 
 
 def test_what_has_no_time_is_not_of_1970(root: Path, run: Run) -> None:
@@ -298,7 +311,7 @@ def test_words_are_found_in_large_fields(root: Path, place: int, word: str) -> N
     """In a chunk, where two meet, and in the rest that stays in the event; escaped or not."""
     ids = large(root, "x" * place + word.upper() + "y" * (4000 - place), "z" * 4000)
     assert list((root / "blobs").iterdir())
-    (hit,) = ReadStore(root).search(word).hits
+    (hit,) = ReadStore(root).search(word, inside=True).hits
     assert (hit.event_id, hit.field) == (ids[0], "content")
 
 
@@ -306,7 +319,7 @@ def test_escapes_in_large_fields(root: Path) -> None:
     """They are kept as they were emitted."""
     with Story(root, blob_min_bytes=1024) as story:
         text = r"caf\u00C9 \u003cb\u003e a\/b \ud83c\udf89 "
-        for payload in (f'{{"a":"{text}{"x" * 4000}"}}', f'{{"a":"{"x" * 4000}{text}"}}'):
+        for payload in (f'{{"a":"{text}{"x" * 4000}"}}', f'{{"a":"{"x" * 4000} {text}"}}'):
             story.tell(0, "t", msgspec.Raw(payload.encode()))
     for query in ("café", "<b>", "a/b", "🎉"):
         assert len(found(root, query)) == 2

@@ -13,10 +13,11 @@ import duckdb
 import pytest
 
 from eventlog.indexer.index import index_file
+from eventlog.indexer.search import parts, words
 from eventlog.queries.access import selection
 from eventlog.queries.cost import costs, report
 from eventlog.queries.identity import Scope
-from eventlog.queries.search import blob_search, search
+from eventlog.queries.search import blob_search, matching, search
 from tests.conftest import PROJECT
 from tests.indexer.support import index
 
@@ -30,10 +31,15 @@ _SCOPES = (Scope("run_id", "r", None), Scope("session_id", "s", "w"))
 
 #: Samples for the parts of a statement that depend on the question, such as one condition for each word of a search.
 _PARTS = {
-    "{events}": f"{search._OF_TYPES} AND {search._OF_ALL_TYPES} AND {search._FILTER}", "{source}": search._WITH_BLOBS,
+    "{events}": " AND ".join([matching._OF_ALL_TYPES, *matching._CONDITIONS.values()]), "{source}": "events",
     "{text}": "lower(payload::VARCHAR)", "{rests_text}": blob_search._RESTS,
-    "{tests}": "contains(text, $word) AS has0", "{any_word}": "has0",
-    "{left_out}": search._IS_LEFT_OUT, "{wanted}": "has0", "{counts}": "count(*) FILTER (has0)", "{reach}": "12",
+    "{tests}": "contains(text, $word)::INTEGER AS times0", "{any_word}": "times0 > 0", "{may_match}": "true",
+    "{left_out}": matching._LEFT_OUT, "{wanted}": "times0 > 0", "{reach}": "12", "{has_blobs}": words.HAS_BLOBS,
+    "{counts}": "count(*) FILTER (times0 > 0)", "{folded}": words.folded(words.TEXTS), "{unread}": "true",
+    "{lists}": words.beginnings("folded", "a") + " AS list0", "{term_counts}": "1.0 AS term0",
+    "{times}": "1.0 AS times0",
+    "{docs}": "search_parts", "{all_words}": "search_parts", "{hits}": "SELECT 1 AS doc, 0 AS term, 1.0 AS times",
+    "{number}": "0", "{word}": "'a'", "{is_it}": "word = 'a'", "{score}": "1.0", "{confirmed}": "",
     "{view}": "llm_calls", "{now}": "TIMESTAMP '2026-01-02'", "{since}": "TIMESTAMP '2026-01-01'",
     "{before}": "TIMESTAMP '2025-12-25'", "{length_us}": "86400000000",
     "{query}": "SELECT 'w' AS workspace, 'a' AS agent, 1 AS n", "{workspace}": "NULL::VARCHAR", "{calls}": "llm_calls",
@@ -76,7 +82,16 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.Duck
     with index_file.reading(root, timeout_s=10, attached_as="indexed") as reading:
         reading.execute("USE indexed")
         costs.provide(reading)
-        search.search(reading, root, "word")
+        search.search(reading, root, "word", usable=parts.Parts(parts.folder_of(root)))
+        for made in (matching.CREATE_BEHIND, matching.CREATE_NO_ROWS.format(times="1.0::DOUBLE AS times0")):
+            reading.execute(made, [["s"], [0]] if "?" in made else None)
+        reading.execute("CREATE TEMP TABLE search_apart AS SELECT segment, line_offset FROM events")
+        reading.execute("CREATE TEMP TABLE search_docs AS SELECT 0::UBIGINT AS doc, 1.0 AS times0")
+        reading.execute("CREATE TEMP TABLE search_texts AS SELECT segment, line_offset, 1.0 AS times0 FROM events")
+        reading.execute(
+            "CREATE TEMP TABLE search_parts AS "
+            "SELECT 0::UBIGINT AS doc, segment, line_offset, false AS has_blobs, 'a' AS word, 1 AS times FROM events"
+        )
         yield reading
 
 
