@@ -128,7 +128,8 @@ class Case(NamedTuple):
 
 #: In the order of the table: writing, loading, reading, living with it, serving it.
 MODULES = (
-    "case_emit", "case_shell", "case_replay", "case_real", "case_queries", "case_live", "case_server", "case_stream",
+    "case_emit", "case_shell", "case_replay", "case_real", "case_queries", "case_search", "case_live", "case_server",
+    "case_stream",
 )  # fmt: skip
 CASES: dict[str, Case] = {}
 

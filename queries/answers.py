@@ -12,8 +12,9 @@ IndexBusy where it is not free in time. Times are in UTC; arguments without a zo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -384,11 +385,14 @@ class SearchAnswers(_Answers):
         """
         from eventlog.queries.search import search
 
-        with self._reader.searching(views=_EVENTS) as (connection, usable):
-            return search.search(
-                connection, self._reader.root, query, usable=usable, inside=inside, event_types=event_types,
-                agent=agent, since=since, audit_level=audit_level, limit=limit,
-            )  # fmt: skip
+        ask = partial(
+            search.search, root=self._reader.root, query=query, inside=inside, event_types=list(event_types),
+            agent=agent, since=since, audit_level=audit_level, limit=limit,
+        )  # fmt: skip
+        with self._reader.searching(views=_EVENTS) as (connection, usable), suppress(duckdb.OutOfMemoryException):
+            return ask(connection, usable=usable)
+        with self._reader.searching(views=_EVENTS, is_retry=True) as (connection, usable):
+            return ask(connection, usable=usable)
 
 
 class QuarantineAnswers(_Answers):

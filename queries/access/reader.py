@@ -40,14 +40,21 @@ _CHECKED_MAX = 64
 _CHECKED_CHARS_MAX = 10_000
 
 
-def _new_instance(root: Path, index: Path) -> duckdb.DuckDBPyConnection:
-    """Start a DuckDB in memory that can open the index of this root, and no other file."""
+#: Memory of DuckDB in a search; what does not fit goes to a file.
+_SEARCH_BYTES = 160 * 1024**2
+
+
+def _new_instance(root: Path, index: Path, *, for_search: bool = False) -> duckdb.DuckDBPyConnection:
+    """Start a DuckDB in memory that can open the index of this root and no other file, or the search index as well."""
     instance = duckdb.connect(config=dict(CONFIG))
     instance.execute(f"SET GLOBAL temp_directory = {literal(str(spill_path(index)))}")
     real = index.resolve()
     # The WAL as well: an indexer that was killed in a commit leaves one, which DuckDB replays in memory.
     may_open = [opened for path in (index, real) for opened in (path, *index_file.wal_paths(path))]
-    sandbox.harden(instance, root, may_open=may_open, may_list=[parts.folder_of(root)])
+    if for_search:
+        sandbox.harden(instance, root, may_open=may_open, may_list=[parts.folder_of(root)], memory_bytes=_SEARCH_BYTES)
+    else:
+        sandbox.harden(instance, root, may_open=may_open)
     return instance
 
 
@@ -93,6 +100,7 @@ class IndexReader:
         self._catch_up_s = catch_up_s
         self._is_behind = False
         self._engine = Engine(partial(_new_instance, self.root), max_age_s=_INSTANCE_MAX_AGE_S)
+        self._search_engine = Engine(partial(_new_instance, self.root, for_search=True), max_age_s=_INSTANCE_MAX_AGE_S)
         self._file_id: bytes | None = None  # of an index with the right schema
         self._checked: dict[str, sandbox.Checked] = {}
 
@@ -223,15 +231,18 @@ class IndexReader:
                     yield connection
 
     @contextmanager
-    def searching(self, *, views: Collection[str]) -> Iterator[tuple[duckdb.DuckDBPyConnection, Parts]]:
+    def searching(
+        self, *, views: Collection[str], is_retry: bool = False
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, Parts]]:
         """Open the index like `trusted`, without the fence and within the time limit of this reader, for a search.
 
-        Yields the parts of the search index as well, whose files the connection may read.
+        Yields the parts of the search index as well, whose files the connection may read. It has little memory, and
+        what does not fit goes to a file. Where that is not enough, `is_retry` has as much as other questions.
         """
         self._catch_up_first()
         with (
             _one_at_a_time(self.root, self._wait_s),
-            self._hardened(reads_parts=True) as (connection, index),
+            self._hardened(for_search=True, afresh=is_retry) as (connection, index),
         ):
             usable = parts.read_parts(self.root, parts.identity(connection), parts.reaches(connection))
             if self.workspace is not None:
@@ -276,7 +287,7 @@ class IndexReader:
         may_write: Path | None = None,
         as_database: bool = False,
         afresh: bool = False,
-        reads_parts: bool = False,
+        for_search: bool = False,
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         """Open the index in the DuckDB that this reader reuses; yield a connection, and the name of the index in it.
 
@@ -285,6 +296,8 @@ class IndexReader:
         """
         index = "" if self.workspace is None and not as_database else unguessable()
         engine = None if index or may_write is not None or afresh else self._engine
+        if engine is not None and for_search:
+            engine = self._search_engine
         with index_file.reading(
             self.root, timeout_s=self._wait_s, attached_as=index or None, engine=engine
         ) as connection:
@@ -294,8 +307,9 @@ class IndexReader:
                 connection.execute(f"USE {index}")
             if engine is None:
                 may_open = () if may_write is None else (may_write, *index_file.wal_paths(may_write))
-                may_list = [parts.folder_of(self.root)] if reads_parts else []
-                sandbox.harden(connection, self.root, may_open=may_open, may_list=may_list)
+                may_list = [parts.folder_of(self.root)] if for_search else []
+                memory_bytes = _SEARCH_BYTES if for_search and not afresh else None
+                sandbox.harden(connection, self.root, may_open=may_open, may_list=may_list, memory_bytes=memory_bytes)
             if engine is None or engine.file_id is None or engine.file_id != self._file_id:
                 self._expect_schema(connection)
                 self._file_id = None if engine is None else engine.file_id

@@ -79,19 +79,27 @@ class Checked(NamedTuple):
 
 
 def harden(
-    connection: duckdb.DuckDBPyConnection, root: Path, *, may_open: Sequence[Path] = (), may_list: Sequence[Path] = ()
+    connection: duckdb.DuckDBPyConnection,
+    root: Path,
+    *,
+    may_open: Sequence[Path] = (),
+    may_list: Sequence[Path] = (),
+    memory_bytes: int | None = None,
 ) -> None:
     """Switch off DuckDB's access to files and network for all of its connections, for good.
 
     The files `may_open`, and all in the folders `may_list`, stay open.
 
-    Sets the limits of memory and temporary files as well, and locks the settings.
+    Sets the limits of memory (half of the machine's, 4 GiB at most, or less) and of temporary files as well, and locks
+    the settings.
     """
     if may_open:
         connection.execute("SET GLOBAL allowed_paths = ?", [[str(path) for path in may_open]])
     if may_list:
         connection.execute("SET GLOBAL allowed_directories = ?", [[f"{path}/" for path in may_list]])
-    connection.execute(f"SET GLOBAL memory_limit = '{_memory_limit_bytes()}B'")
+    connection.execute(
+        f"SET GLOBAL memory_limit = '{min(memory_bytes or _memory_limit_bytes(), _memory_limit_bytes())}B'"
+    )
     # Spilled data must leave room on the disk for the log.
     connection.execute(f"SET GLOBAL max_temp_directory_size = '{shutil.disk_usage(root).free // 10}B'")
     with contextlib.suppress(duckdb.CatalogException):  # a build without ICU knows no zones

@@ -86,7 +86,8 @@ def excerpt(text: str, lowered: str, words: list[str], *, inside: bool) -> tuple
     """Return a snippet of a text around its first word, on one line, and the (start, end) of each word in it."""
     # A few letters have another length in lower case; then offsets in `lowered` are not offsets in the text.
     source = text if len(text) == len(lowered) else lowered
-    first = min((at for word in words for at in _places(word, lowered, inside)), default=0)
+    firsts = [next(_places(word, lowered, inside), None) for word in words]
+    first = min((at for at in firsts if at is not None), default=0)
     start = max(first - _BEFORE_CHARS, 0)
     end = start + _SNIPPET_CHARS
     piece = ("…" if start else "") + source[start:end] + ("…" if end < len(source) else "")

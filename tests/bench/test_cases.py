@@ -15,10 +15,10 @@ PROMISED = {
     "emit": 7, "emit-many": 1, "emit-synced": 1, "start": 3, "statusline": 1, "hooks": 1, "replay-1m": 2,
     "replay-5m": 2, "replay-real": 3, "first-answer": 2, "cost-daily": 2, "catch-up": 1, "freshness": 2,
     "growth": 1, "aggregates": 6, "sizes": 2, "sql-in-the-shell": 1, "idle": 2, "post": 2, "reads": 1,
-    "stream": 4,
+    "stream": 4, "search-1m": 4, "search-5m": 4,
 }  # fmt: skip
 #: Cases that need neither peers nor long: a smoke test that they run.
-QUICK = ("emit-many", "replay-1m", "aggregates", "growth")
+QUICK = ("emit-many", "replay-1m", "aggregates", "search-1m", "growth")
 
 
 @pytest.fixture

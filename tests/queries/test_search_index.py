@@ -20,6 +20,7 @@ from eventlog.indexer import replay
 from eventlog.indexer.index import index_file
 from eventlog.indexer.search import filler, parts, words
 from eventlog.indexer.search.background import BackgroundFiller
+from eventlog.queries.access import reader
 from eventlog.queries.search.search import SearchResult
 from eventlog.queries.store import ReadStore
 from tests.conftest import Run
@@ -345,6 +346,24 @@ def test_large_fields_are_read_each_time(root: Path) -> None:
     filler.fill(root, rows_min=1)
     assert (answer(root, "needle").matches, read(root, "needle")) == (1, 1)
     assert (answer(root, "shelf").matches, answer(root, "needle shelf").any_word) == (1, True)
+
+
+def test_a_search_that_needs_more_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is made again with as much as other questions have."""
+    segment(root, *(line(n, payload={"x": f"shelf {n} " + "x" * 300_000}) for n in range(20)))
+    index(root)
+    expected = answer(root, "shelf")
+    monkeypatch.setattr(reader, "_SEARCH_BYTES", 2 * 1024**2)
+    tries: list[bool] = []
+    hardened = reader.IndexReader._hardened
+
+    def noted(self: reader.IndexReader, **options: bool) -> Any:
+        tries.append(options.get("afresh", False))
+        return hardened(self, **options)  # type: ignore[arg-type]  # passed through
+
+    monkeypatch.setattr(reader.IndexReader, "_hardened", noted)
+    assert answer(root, "shelf") == expected
+    assert tries == [False, True]
 
 
 # -- who fills it ----------------------------------------------------------------------------
