@@ -24,6 +24,7 @@ import duckdb
 from eventlog.format.envelope import AuditLevel
 from eventlog.queries.access import sandbox
 from eventlog.queries.access.reader import IndexReader
+from eventlog.queries.identity import names
 from eventlog.queries.rows import rows_as
 
 if TYPE_CHECKING:
@@ -386,7 +387,7 @@ class SearchAnswers(_Answers):
         from eventlog.queries.search import search
 
         ask = partial(
-            search.search, root=self._reader.root, query=query, inside=inside, event_types=list(event_types),
+            search.search, root=self._reader.root, query=query, inside=inside, event_types=names(event_types),
             agent=agent, since=since, audit_level=audit_level, limit=limit,
         )  # fmt: skip
         with self._reader.searching(views=_EVENTS) as (connection, usable), suppress(duckdb.OutOfMemoryException):

@@ -27,6 +27,8 @@ from eventlog.queries.access import sandbox
 from eventlog.queries.search import blob_search, terms
 from eventlog.queries.search.items import Item, Term
 
+#: More than any segment has bytes.
+_OFFSETS = 2**40
 #: Types of eventlog's own events, which are not searched unless they are named.
 _UNSEARCHED = (
     "event_schema", "segment_sealed", "segments_backed_up", "segment_pruned", "import_checkpoint", "import_rejected",
@@ -134,9 +136,11 @@ def _create_from_index(
         terms_ = ", ".join(f"coalesce(sum(times) FILTER (term = {number}), 0) AS term{number}" for number in numbers)
         # Step by step: DuckDB cannot guess how few rows have a word, and would begin with all of them.
         connection.execute(CREATE_DOCS.format(term_counts=terms_, hits=hits, times=times, any_word=any_word))
+        connection.execute(CREATE_SEGMENTS, [list(usable.covered), list(range(len(usable.covered)))])
         connection.execute(CREATE_ROWS.format(docs=usable.docs))
     else:
         none = ", ".join(f"0.0::DOUBLE AS times{number}" for number in range(len(items)))
+        connection.execute(CREATE_SEGMENTS, [[], []])
         connection.execute(CREATE_NO_ROWS.format(times=none))
     counts = ", ".join(f"times{number}" for number in range(len(items)))
     unread = "false" if all(item.is_exact for item in items) else "true"
@@ -279,19 +283,26 @@ CREATE_DOCS = """
     CREATE OR REPLACE TEMP TABLE search_docs AS
     FROM (SELECT doc, {times} FROM (SELECT doc, {term_counts} FROM ({hits}) GROUP BY doc)) WHERE {any_word}
 """
-CREATE_ROWS = """
+#: Positions as numbers: DuckDB joins them in half the time and memory that segments as texts take.
+CREATE_SEGMENTS = """
+    CREATE OR REPLACE TEMP TABLE search_segments AS
+    SELECT unnest(?::VARCHAR[]) AS segment, unnest(?::BIGINT[]) AS number
+"""
+_POSITION = f"(number * {_OFFSETS} + line_offset)"
+CREATE_ROWS = f"""
     CREATE OR REPLACE TEMP TABLE search_rows AS
-    SELECT segment, line_offset, search_docs.* EXCLUDE (doc)
-    FROM search_docs JOIN (SELECT doc, segment, line_offset FROM {docs}) AS docs USING (doc)
+    SELECT {_POSITION} AS position, search_docs.* EXCLUDE (doc)
+    FROM search_docs
+    JOIN (SELECT doc, segment, line_offset FROM {{docs}}) AS docs USING (doc)
+    JOIN search_segments USING (segment)
 """
 CREATE_NO_ROWS = """
-    CREATE OR REPLACE TEMP TABLE search_rows AS
-    SELECT NULL::VARCHAR AS segment, NULL::BIGINT AS line_offset, {times} LIMIT 0
+    CREATE OR REPLACE TEMP TABLE search_rows AS SELECT NULL::BIGINT AS position, {times} LIMIT 0
 """
 CREATE_MATCHES = f"""
     CREATE OR REPLACE TEMP TABLE search_matches AS
     SELECT {_ROW}, {{unread}} AS unread, {{times}}
-    FROM events JOIN search_rows USING (segment, line_offset)
+    FROM events JOIN search_segments USING (segment) JOIN search_rows ON {_POSITION} = search_rows.position
     WHERE {{events}}
 """
 ADD_LACKING = f"""
