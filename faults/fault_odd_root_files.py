@@ -22,8 +22,8 @@ from faults import children
 from faults.campaign import Plan, fault
 
 _COMMANDS = (
-    "status", "doctor", "index --wait 1", "replay", "replay --verify", "seal", "verify", "archive", "runs", "tail",
-    "health", "prune --older-than 1d --dry-run", "alerts check", "alerts list", "sql 'SELECT count(*) FROM events'",
+    "status", "doctor", "index --wait 1", "index --search", "search odd", "replay", "replay --verify", "seal",
+    "verify", "archive", "runs", "tail", "health", "prune --older-than 1d --dry-run", "alerts check", "alerts list", "sql 'SELECT count(*) FROM events'",
     "emit odd {}", "emit big '{\"text\": \"%s\"}'" % ("large " * 20_000), "export evidence --format csv",
     "backup {beside}/backup", "restore {beside}/made", "import jsonl {beside}/source.jsonl",
     "alerts add r --kind sql --sql 'SELECT 1'",
@@ -31,7 +31,7 @@ _COMMANDS = (
 _FILES = (
     "index.duckdb", "index.duckdb.wal", "index.duckdb.replay", "index.turn", "index.gate", "index.replay.lock",
     "maintenance.lock", "restore.lock", "alerts.lock", "alerts.toml", "origin", "blobs", "log", "log/evidence",
-    "SEGMENT",
+    "search.lock", "search", "SEGMENT",
 )  # fmt: skip
 #: So many of all pairs of a file and an odd thing, and so many commands over each: a campaign takes others.
 _PLACES, _EACH = 40, 4

@@ -15,9 +15,9 @@ from tests.conftest import Run
 
 NAMES = [
     "index.duckdb", "index.duckdb.wal", "index.duckdb.replay", "index.turn", "index.gate", "index.replay.lock",
-    "maintenance.lock", "alerts.lock",
+    "maintenance.lock", "alerts.lock", "search.lock", "search",
 ]  # fmt: skip
-COMMANDS = [["index"], ["replay"], ["status"], ["doctor"], ["alerts", "check"], ["seal"]]
+COMMANDS = [["index", "--search"], ["replay"], ["status"], ["doctor"], ["alerts", "check"], ["seal"]]
 
 
 def _socket(path: Path) -> None:
