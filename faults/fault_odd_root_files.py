@@ -23,7 +23,8 @@ from faults.campaign import Plan, fault
 
 _COMMANDS = (
     "status", "doctor", "index --wait 1", "index --search", "search odd", "replay", "replay --verify", "seal",
-    "verify", "archive", "runs", "tail", "health", "prune --older-than 1d --dry-run", "alerts check", "alerts list", "sql 'SELECT count(*) FROM events'",
+    "verify", "archive", "runs", "tail", "health", "prune --older-than 1d --dry-run", "alerts check", "alerts list",
+    "sql 'SELECT count(*) FROM events'",
     "emit odd {}", "emit big '{\"text\": \"%s\"}'" % ("large " * 20_000), "export evidence --format csv",
     "backup {beside}/backup", "restore {beside}/made", "import jsonl {beside}/source.jsonl",
     "alerts add r --kind sql --sql 'SELECT 1'",
