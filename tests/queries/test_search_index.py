@@ -380,6 +380,17 @@ def test_the_commands_fill_it(root: Path, run: Run) -> None:
     assert run("search", "elf").stderr == "nothing found for: elf; --inside also looks inside of words\n"
 
 
+def test_a_search_that_read_much_fills_it(root: Path, run: Run) -> None:
+    """After its answer, unless it is told to leave the index alone, or is of one workspace."""
+    segment(root, *(line(n, payload={"x": f"shelf {n}"}) for n in range(filler.ROWS_MIN)))
+    index(root)
+    for options in (["--no-index"], ["--workspace", "w"]):
+        assert run("search", "shelf", *options).returncode == 0
+        assert read(root) == filler.ROWS_MIN
+    assert run("search", "shelf").returncode == 0
+    assert read(root) == 0
+
+
 def test_in_the_background(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thread fills it, at once and after enough was indexed, and ends."""
     monkeypatch.setattr(filler, "ROWS_MIN", 1)
