@@ -134,7 +134,7 @@ def _counts(store: ReadStore, arguments: Arguments) -> list[Count]:
 def _search(store: ReadStore, arguments: Arguments) -> SearchResult:
     return store.search(
         arguments["text"], event_types=arguments["type"], agent=arguments["agent"], since=arguments["since"],
-        audit_level=arguments["audit_level"], limit=arguments["limit"],
+        audit_level=arguments["audit_level"], limit=arguments["limit"], inside=arguments["inside"],
     )  # fmt: skip
 
 

@@ -158,6 +158,7 @@ ENDPOINTS = (
         (
             Parameter("text", "text", 'Words and "phrases".', required=True),
             TYPES, AGENT, SINCE, AUDIT_LEVEL, limit(20), ZONE,
+            Parameter("inside", "flag", "Find them inside of words, too: every event is read.", default=False),
         ),
     ),
     Endpoint(
