@@ -4,7 +4,7 @@
     the newest parts, while they are small ────────────────────────────────────→ one part
 
 Nothing here is in the way of a batch or a replay: whoever searches reads the rows that no part covers one by one
-(docs/decisions/0049). So parts are made when there is time, of at least ROWS_MIN rows each.
+(docs/decisions/0050). So parts are made when there is time, of at least ROWS_MIN rows each.
 """
 
 from __future__ import annotations
