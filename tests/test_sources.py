@@ -268,7 +268,7 @@ def test_the_command_of_a_source_is_listed(toy: Source, capsys: pytest.CaptureFi
     """Beside those that are there anyway; its messages call its files what it calls them."""
     assert command(["import", "--help"]) == 0
     listed = re.findall(r"^  ([a-z-]+)  ", capsys.readouterr().out, re.MULTILINE)
-    assert listed == ["claude-code", "codex", "jsonl", "toy"]
+    assert listed == ["agents", "claude-code", "codex", "jsonl", "toy"]
     Path("~/toy").expanduser().mkdir()
     assert command(["import", "toy"]) == 1
     assert f"no chats (*.toy) under {Path.home() / 'toy'}" in capsys.readouterr().err

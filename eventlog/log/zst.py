@@ -236,7 +236,12 @@ class _ModernWriter:
 
 def open_zst(path: Path) -> io.BufferedReader:
     """Open a zstd file for reading; reads several frames as one. Raises OSError, MissingExtra."""
-    return reading(path.open("rb"), path.name)
+    file = path.open("rb")
+    try:
+        return reading(file, path.name)
+    except MissingExtra:
+        file.close()
+        raise
 
 
 def reading(file: BinaryIO, name: str) -> io.BufferedReader:

@@ -126,8 +126,8 @@ RENAME_EVENTS = "UPDATE event_rows SET segment = ? WHERE segment = ?"
 RENAME_CONFLICTS = "UPDATE conflicts SET segment = ? WHERE segment = ?"
 RENAME_REJECTED = "UPDATE rejected SET segment = ? WHERE segment = ?"
 DELETE_SEGMENTS = "DELETE FROM segments WHERE name IN (?, ?)"
-DELETE_MOVED = f"DELETE FROM index_meta WHERE key = '{schema.MOVED_KEY}'"
-INSERT_MOVED = f"INSERT INTO index_meta VALUES ('{schema.MOVED_KEY}', ?)"
+DELETE_MOVED = f"DELETE FROM index_meta WHERE key = {literal(schema.MOVED_KEY)}"
+INSERT_MOVED = f"INSERT INTO index_meta VALUES ({literal(schema.MOVED_KEY)}, ?)"
 ANY_NOT_INDEXED = (
     f"SELECT 1 FROM {{rows}} line ANTI JOIN event_rows ON {loader.same_event('line', 'event_rows')} LIMIT 1"
 )

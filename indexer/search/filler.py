@@ -171,10 +171,8 @@ def _merge(memory: duckdb.DuckDBPyConnection, usable: Parts, small: list[Part], 
         apart=sum(part.apart for part in small), spans=list(spans.values()),
         replaces=[part.number for part in small],
     )  # fmt: skip
-    docs = " UNION ALL ".join(
-        f"SELECT doc + {by} AS doc, segment, line_offset, has_blobs FROM {part.docs}" for part, by in shifted
-    )
-    all_words = " UNION ALL ".join(f"SELECT word, doc + {by} AS doc, times FROM {part.words}" for part, by in shifted)
+    docs = " UNION ALL ".join(SELECT_SHIFTED_DOCS.format(by=by, docs=part.docs) for part, by in shifted)
+    all_words = " UNION ALL ".join(SELECT_SHIFTED_WORDS.format(by=by, words=part.words) for part, by in shifted)
     parts.write(memory, usable, merged, f"FROM ({docs}) ORDER BY doc", f"FROM ({all_words}) ORDER BY word, doc")
     for part in small:
         parts.remove(usable.path_of(part))
@@ -182,7 +180,7 @@ def _merge(memory: duckdb.DuckDBPyConnection, usable: Parts, small: list[Part], 
 
 # -- statements ------------------------------------------------------------------------------
 
-# `lacking` are the rows of a step. A text is cut at spaces first: there are few different pieces, and only these are
+# `uncovered` are the rows of a step. A text is cut at spaces first: there are few different pieces, and only these are
 # looked at letter by letter.
 
 SET_LIMITS = f"""
@@ -196,24 +194,26 @@ COUNT_ROWS = f"SELECT segment, count(*), sum(line_length)::BIGINT {_IN_SPANS} GR
 SELECT_OFFSET = """
 SELECT line_offset FROM event_rows WHERE segment = ? AND line_offset >= ? ORDER BY line_offset LIMIT 1 OFFSET ?
 """
-COPY_ROWS = f"CREATE TABLE memory.main.lacking AS SELECT segment, line_offset, payload {_IN_SPANS}"
+COPY_ROWS = f"CREATE OR REPLACE TABLE memory.main.uncovered AS SELECT segment, line_offset, payload {_IN_SPANS}"
 CREATE_DOCS = f"""
-CREATE TABLE docs AS
+CREATE OR REPLACE TABLE docs AS
 SELECT {{base}} + row_number() OVER (ORDER BY segment, line_offset) - 1 AS doc, segment, line_offset,
        {words.HAS_BLOBS} AS has_blobs, CASE WHEN NOT {words.HAS_BLOBS} THEN payload END AS payload
-FROM lacking
+FROM uncovered
 """
 CREATE_PIECES = f"""
-CREATE TABLE pieces AS
+CREATE OR REPLACE TABLE pieces AS
 SELECT doc, piece, count(*) AS times
 FROM (SELECT doc, unnest(string_split({words.TEXTS}, ' ')) AS piece FROM docs)
 GROUP BY doc, piece
 """
 CREATE_WORDS_OF_PIECES = f"""
-CREATE TABLE words_of_pieces AS
+CREATE OR REPLACE TABLE words_of_pieces AS
 SELECT piece, unnest({words.words_of("piece")}) AS word FROM (SELECT DISTINCT piece FROM pieces)
 """
 COUNT_DOCS = "SELECT count(*), count(*) FILTER (has_blobs) FROM docs"
+SELECT_SHIFTED_DOCS = "SELECT doc + {by} AS doc, segment, line_offset, has_blobs FROM {docs}"
+SELECT_SHIFTED_WORDS = "SELECT word, doc + {by} AS doc, times FROM {words}"
 SELECT_DOCS = "SELECT doc, segment, line_offset, has_blobs FROM docs ORDER BY doc"
 SELECT_WORDS = """
 SELECT word, doc, least(sum(times), 65535)::USMALLINT AS times

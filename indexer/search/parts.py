@@ -257,7 +257,7 @@ def remove_unreadable(connection: duckdb.DuckDBPyConnection, root: str | Path, p
                 remove(parts.path_of(part))
 
 
-SELECT_IDENTITY = f"SELECT value FROM index_meta WHERE key IN ('id', '{schema.MOVED_KEY}') ORDER BY key"
+SELECT_IDENTITY = f"SELECT value FROM index_meta WHERE key IN ('id', {literal(schema.MOVED_KEY)}) ORDER BY key"
 SELECT_REACHES = "SELECT name, indexed_offset - torn_bytes, tail_hash FROM segments"
 COPY = "COPY ({query}) TO {path} (FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd)"
 SELECT_HASH = "SELECT sum(hash(rows)) FROM {table} rows"

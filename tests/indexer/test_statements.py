@@ -12,6 +12,7 @@ import pytest
 
 from eventlog.indexer import carry_over, comparison
 from eventlog.indexer.load import copies, loader
+from eventlog.indexer.search import filler
 from eventlog.indexer.views import codex, projections
 from eventlog.indexer.views.claude_code.lines import COPIES
 from tests.conftest import PROJECT
@@ -41,6 +42,14 @@ _PARTS = {
     "loader.INSERT_REJECTED": {
         "rows": "(SELECT 's' AS segment, 0 AS line_offset, 1 AS length, 'r' AS reason, 'AA==' AS raw)"
     },
+    "filler.CREATE_DOCS": {"base": "0"},
+    "filler.SELECT_SHIFTED_DOCS": {"by": "1", "docs": "docs"},
+    "filler.SELECT_SHIFTED_WORDS": {
+        "by": "1",
+        "words": "(SELECT 'w' AS word, 0 AS doc, 1 AS times)",
+    },
+    "parts.COPY": {"query": "SELECT 1", "path": "'/dev/null'"},
+    "parts.SELECT_HASH": {"table": "events"},
     "versions.ANY_NOT_INDEXED": {"rows": "event_rows"},
     "digest.SUM_OF_HASHES": {"columns": "event_id", "table": "events"},
     "carry_over.CREATE_GONE_OF_RELEASED": {"rows": "(SELECT 's' AS name, 1 AS upto)"},
@@ -84,7 +93,8 @@ def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
             STATEMENTS["copies.CREATE_ARRIVED"], STATEMENTS["copies.CREATE_FORKS"], STATEMENTS["loader.CREATE_BATCH"],
             loader.CREATE_INDEXED, loader.CREATE_CONTENDED, loader.CREATE_VERSIONS,
             STATEMENTS["carry_over.CREATE_GONE_OF_RELEASED"], carry_over.CREATE_DIFFERING, carry_over.CREATE_LACKING,
-            carry_over.CREATE_RENAMED, STATEMENTS["comparison.CREATE_LIMITS"],
+            carry_over.CREATE_RENAMED, STATEMENTS["comparison.CREATE_LIMITS"], filler.COPY_ROWS,
+            STATEMENTS["filler.CREATE_DOCS"], filler.CREATE_PIECES, filler.CREATE_WORDS_OF_PIECES,
         ):  # fmt: skip
             connection.execute(statement, [None] * statement.count("?"))
         yield connection

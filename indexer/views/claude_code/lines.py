@@ -6,7 +6,9 @@ better rule improves the past as well.
 
 from __future__ import annotations
 
-from eventlog.indexer.sql import ident, literals
+import json
+
+from eventlog.indexer.sql import ident, literal, literals
 from eventlog.indexer.views import usage
 from eventlog.indexer.views.promoted import PromotedColumn
 from eventlog.indexer.views.sources import Copies, rows_of
@@ -77,7 +79,7 @@ def _at(pointer: str) -> str:
 
 
 def _names(word: str) -> str:
-    return f"contains(payload::VARCHAR, '\"{word}\"')"
+    return f"contains(payload::VARCHAR, {literal(json.dumps(word))})"
 
 
 #: What a person asked for is in lines that no tool answers in.
