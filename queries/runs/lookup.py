@@ -163,11 +163,13 @@ _LISTED = f"""
 """
 _LIST_RUNS = f"SELECT {_RUN_COLUMNS} {_LISTED}"
 _LIST_RUN_IDS = f"SELECT DISTINCT run_id FROM (SELECT run_id {_LISTED})"
-#: Before _LIST_RUNS: the view `runs` over the events of these runs alone, which gives the same rows of them. It is no
-#: question of the whole view, since DuckDB sums up all runs before it joins them.
-_OF_THESE = f"WITH event_rows AS NOT MATERIALIZED (FROM event_rows WHERE run_id IN ({{ids}})), runs AS ({RUNS}) "
+#: The view `runs` over the events of these runs alone, which gives the same rows of them. It is no question of the
+#: whole view, since DuckDB sums up all runs before it joins them.
+_OF_THESE = f"event_rows AS NOT MATERIALIZED (FROM event_rows WHERE run_id IN ({{ids}})), runs AS ({RUNS})"
 #: In a smaller index, one more question takes longer than all runs; more ids than this make a long statement.
 NARROWED_ROWS_MIN, _NARROWED_IDS_MAX = 100_000, 1000
+_WITH = "WITH {views} {statement}"
+_COUNT_ROWS = "SELECT count(*) FROM event_rows"
 _RUNS_IN = f"SELECT {_RUN_COLUMNS} FROM runs WHERE {{scope}} ORDER BY started, run_id LIMIT {LIMIT_MAX}"
 _CHILD_RUNS = f"""
     SELECT {_RUN_COLUMNS} FROM runs
@@ -216,10 +218,10 @@ def list_runs(
     params |= position
     gone = definitions.NOBODY_IS_GONE if status is None else owners.gone(connection)
 
-    def listed(statement: str, before: str = "") -> list[dict[str, Any]]:
+    def listed(statement: str, views: str = "") -> list[dict[str, Any]]:
         columns = ("name", "task", "agent", "run_id")
         statement = statement.replace("{gone}", gone).replace("{is_after}", is_after)
-        return _with_words(connection, statement, params, words, columns, before=before)
+        return _with_words(connection, statement, params, words, columns, views=views)
 
     of_these = ""
     if narrowed_from is not None and limit <= _NARROWED_IDS_MAX and _count_rows(connection) >= narrowed_from:
@@ -237,7 +239,7 @@ def list_runs(
 
 
 def _count_rows(connection: duckdb.DuckDBPyConnection) -> int:
-    ((count,),) = connection.execute("SELECT count(*) FROM event_rows").fetchall()
+    ((count,),) = connection.execute(_COUNT_ROWS).fetchall()
     return int(count)
 
 
@@ -308,16 +310,18 @@ def _with_words(
     words: Collection[str],
     columns: Collection[str],
     *,
-    before: str = "",
+    views: str = "",
 ) -> list[dict[str, Any]]:
-    """Return the rows of a list of which some columns have all words, in any case; `before` is a WITH clause."""
-    if not words:
-        return rows_as_dicts(sandbox.execute(connection, before + statement.replace("{has_words}", "true"), params))
-    text = f"lower(concat_ws(chr(10), {', '.join(columns)}))"
-    has_words = f"len([word FOR word IN $words::VARCHAR[] IF NOT contains({text}, lower(word))]) = 0"
-    return rows_as_dicts(
-        sandbox.execute(connection, before + statement.replace("{has_words}", has_words), {**params, "words": [*words]})
-    )
+    """Return the rows of a list of which some columns have all words, in any case; `views` are those of a WITH."""
+    has_words = "true"
+    if words:
+        text = f"lower(concat_ws(chr(10), {', '.join(columns)}))"
+        has_words = f"len([word FOR word IN $words::VARCHAR[] IF NOT contains({text}, lower(word))]) = 0"
+        params = {**params, "words": [*words]}
+    statement = statement.replace("{has_words}", has_words)
+    if views:  # last: ids in them may be anything
+        statement = _WITH.replace("{statement}", statement).replace("{views}", views)
+    return rows_as_dicts(sandbox.execute(connection, statement, params))
 
 
 _COUNT_SESSIONS = """

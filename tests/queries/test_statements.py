@@ -51,6 +51,7 @@ _PARTS = {
     "{format}": selection._FORMATS["jsonl"], "{index}": "indexed", "{table}": "event_rows", "{rows}": "event_rows",
     "{selected}": "*", "{condition}": "workspace = 'w'", "{prices}": "FROM price_events", "{names}": "'runs'",
     "{group}": "model", "{group_workspace}": "workspace", "{column}": "run_id", "{has_words}": "true",
+    "{is_after}": "true", "{views}": "view AS (SELECT 1)",
     "{name}": "memory.main.made", "{copy}": "memory", "{event_type}": "'t'",
 }  # fmt: skip
 

@@ -13,7 +13,7 @@ from tests.recount.log import EPOCH, Event, nested, text
 
 Key = tuple[str | None, str]
 TITLE_CHARS = 200
-_WORKTREES = "/.claude/worktrees/"
+_WORKTREES = ("/.claude/worktrees/", "/.worktrees/", "/.git/worktrees/")
 
 
 def sessions(events: list[Event]) -> dict[Key, dict[str, Any]]:
@@ -88,7 +88,9 @@ def _title(told: list[Event], summary: str | None) -> dict[str, Any]:
     prompts = [asked for event in told if (asked := prompt(event.payload)) is not None]
     branches = [branch for event in told if (branch := branch_of(event))]
     folders = [cwd for event in told if (cwd := text(event.payload.get("cwd")))]
-    project = folders[0].split(_WORKTREES)[0] if folders else None
+    project = folders[0] if folders else None
+    for inside in _WORKTREES:
+        project = project.split(inside)[0] if project else None
     candidates = {
         "person": next(filter(None, reversed(person)), None),
         "model": next(filter(None, reversed(model)), None),

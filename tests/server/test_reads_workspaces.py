@@ -39,6 +39,7 @@ _OTHERS: dict[str, list[Any]] = {
     "since": ["2026-01-01", "9999d"], "until": ["2100-01-01"], "as_of": ["2026-01-01"], "at": ["2026-03-02T00:01Z"],
     "zone": ["Asia/Tokyo"], "window": ["7d"], "budget": ["1"], "limit": [1, 1000], "newest_first": [1],
     "raw": [1], "active": [1], "history": [1], "dead": [1], "all": [1], "text_chars": [5], "after": [],
+    "inside": [1],
 }  # fmt: skip
 
 
