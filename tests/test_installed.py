@@ -50,7 +50,7 @@ EXTRAS = {
     ),
     "s3": (["emit t", "backup s3://bucket/x"], "cannot list manifests at http://127.0.0.1:9"),
     "pandas": (["emit t", "index", _ASK.format("arrow"), _ASK.format("pandas")], "42"),
-    "alerts": (["emit t", "index", "alerts check", "alerts test json://127.0.0.1:9"], "A Connection error occurred"),
+    "alerts": (["emit t", "index", "alerts check", "alerts test ntfy://127.0.0.1:9/t"], "A Connection error occurred"),
 }
 #: Their last commands try to reach a server where none is.
 FAILING = {"s3", "alerts"}
