@@ -46,7 +46,7 @@ def text(parts: Parts, status: bytes | None) -> str:
 
 
 def _of_server(parts: Parts) -> list[_Metric]:
-    intake, readers = parts.intake, parts.readers
+    intake, readers, streams = parts.intake, parts.readers, parts.streams
     return [
         _Metric("up_seconds", "gauge", "Seconds since the server began.", round(time.time() - parts.started, 3)),
         _Metric("keys", "gauge", "Valid API keys.", len(parts.keys)),
@@ -66,6 +66,8 @@ def _of_server(parts: Parts) -> list[_Metric]:
         _Metric("questions_running", "gauge", "Questions that are being answered.", readers.running),
         _Metric("questions_seconds_total", "counter", "Seconds spent on answers.", round(readers.answering_s, 6)),
         _Metric("readers_ended_total", "counter", "Reader processes that died.", readers.ended),
+        _Metric("streams_open", "gauge", "Streams that are open.", streams.open_count),
+        _Metric("streams_gaps_total", "counter", "Streams that ended because their client was too slow.", streams.gaps),
     ]
 
 

@@ -219,6 +219,7 @@ class Stream:
                 await self._write(write, payloads)
             elif self._missed:
                 await self._write(write, [self._framing.gap(latest.cursor.id(), self._missed)])
+                self._streams.gaps += 1
                 self.end(End.GAP)
             elif self._is_ping_due:
                 latest = self._streams.live.now() or latest  # nothing is queued: all that is wanted of it was sent
@@ -259,10 +260,17 @@ class Streams:
         self._callers = callers
         self._limits = limits
         self._open: set[Stream] = set()
+        #: Streams that ended because their client was too slow.
+        self.gaps = 0
         self._is_stopping = False
         self._slots = 0
         self._slots_by_key: Counter[str] = Counter()
         self._pool = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="eventlog-streams")
+
+    @property
+    def open_count(self) -> int:
+        """How many streams are open."""
+        return len(self._open)
 
     async def read(self, work: Callable[[], R]) -> R:
         """Read the log in one of a few threads."""

@@ -266,6 +266,7 @@ def test_metrics_are_numbers_and_nothing_else(reads: Running) -> None:
     reads.post("/v1/events", [{"event_type": "counted", "payload": {}}, {"event_type": "no such name", "payload": {}}])
     ask(reads, "/v1/counts")
     after = metrics()
+    assert after["eventlog_streams_open"] == after["eventlog_streams_gaps_total"] == 0
     assert after["eventlog_intake_events_total"] == before["eventlog_intake_events_total"] + 1
     assert after["eventlog_intake_events_rejected_total"] == before["eventlog_intake_events_rejected_total"] + 1
     assert after["eventlog_questions_total"] == before["eventlog_questions_total"] + 2
