@@ -304,7 +304,7 @@ def test_sql_that_is_stuck_is_killed_with_its_process(root: Path, monkeypatch: p
     definitions = [
         rule(name, "sql", sql=query, timeout_s=0.2)
         for name, query in (
-            ("stuck", "SELECT damerau_levenshtein(repeat('x', 80000), repeat('y', 80000))"),
+            ("stuck", "SELECT damerau_levenshtein(repeat('x', 300000), repeat('y', 300000))"),
             ("well", "SELECT 1"),
         )
     ]
