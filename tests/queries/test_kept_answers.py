@@ -96,14 +96,17 @@ def test_a_kept_answer_in_a_terminal_has_the_same_bytes(question: str, unchanged
     for columns in (60, 100, 200):
         for _ in within_one_minute():
             in_full = asker.show(*arguments, columns=columns, EVENTLOG_KEEP_ANSWERS="false")
-            assert asker.show(*arguments, columns=columns) == in_full
-            assert asker.show(*arguments, columns=columns) == in_full
+            others = [asker.show(*arguments, columns=columns) for _ in range(2)]
+        assert others == [in_full, in_full]
         shown[columns] = in_full
     mark()
     for columns, in_full in shown.items():
-        for _ in within_one_minute():
-            again = asker.show(*arguments, columns=columns)
-            assert again in (in_full + MARK.decode(), in_full)  # the minute may have ended
+        again = asker.show(*arguments, columns=columns)
+        if question.startswith("today"):  # the minute of its end may be over
+            again, in_full = (text.removesuffix(MARK.decode()).partition("\n")[2] for text in (again, in_full))
+            assert again == in_full
+        else:
+            assert again in (in_full + MARK.decode(), in_full)
     assert len(set(shown.values())) > 1
 
 
