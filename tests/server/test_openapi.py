@@ -65,9 +65,10 @@ def test_schemathesis_finds_no_answer_that_is_not_described(open_server: Running
     """
     program = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
     assert program is not None
+    # One worker: with threads, Python 3.11 may fail to parse code (python/cpython#106905).
     command = [
         program, "run", f"{open_server.url}/v1/openapi.json", "--header", f"Authorization: Bearer {open_server.key}",
-        "--phases", "examples,coverage,fuzzing", "--max-examples", "4", "--max-time", f"{_TIME_S}", "--workers", "2",
+        "--phases", "examples,coverage,fuzzing", "--max-examples", "4", "--max-time", f"{_TIME_S}", "--workers", "1",
         "--exclude-checks", "positive_data_acceptance", "--exclude-operation-id", "send", "--seed", "1",
         "--continue-on-failure", "--no-color", "--warnings", "off",
     ]  # fmt: skip

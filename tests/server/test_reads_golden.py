@@ -140,7 +140,7 @@ def test_rows_are_what_sql_prints(demo: Running) -> None:
 
 def test_events_and_counts_are_those_of_the_store(demo: Running) -> None:
     """No command prints them; a program that reads the root itself gets the same structs."""
-    store = ReadStore(demo.root)
+    store = ReadStore(demo.root, catch_up_s=10)
     for path, parameters, expected in (
         ("/v1/counts", {"bucket": "hour", "type": ["run_started", "step"]},
          store.counts(["run_started", "step"], bucket="hour")),
