@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from os.path import commonprefix
 from typing import Literal, NamedTuple
+from uuid import UUID
 
 import duckdb
 
@@ -108,6 +109,15 @@ def _short(id_: str, known: Sequence[str]) -> str:
     neighbours = [other for other in (*known[max(at - 1, 0) : at], *known[at : at + 2]) if other != id_]
     shared = max((len(commonprefix((id_, other))) for other in neighbours), default=0)  # noqa: RUF071 - of characters
     return id_[: max(shared + 1, SHORT_CHARS)]
+
+
+def is_event_id(text: str) -> bool:
+    """Say whether a text is a whole event id: a UUID."""
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def levels(least: AuditLevel | None) -> list[AuditLevel] | None:

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from uuid import UUID
 
 import msgspec
 
@@ -26,7 +25,7 @@ from eventlog.queries.cost.blocks import Block
 from eventlog.queries.cost.report import CostReport, Period, PriceInUse, Recomputed
 from eventlog.queries.events.lookup import Count, Page
 from eventlog.queries.health.score import Health
-from eventlog.queries.identity import NotFound
+from eventlog.queries.identity import NotFound, is_event_id
 from eventlog.queries.insights.findings import Insights
 from eventlog.queries.metrics.aggregates import Metrics
 from eventlog.queries.quarantine import Group
@@ -105,7 +104,7 @@ def _events(store: ReadStore, arguments: Arguments) -> Answer:
 
 def _event(store: ReadStore, arguments: Arguments) -> ExaminedEvent | Line:
     id_ = arguments["id"]
-    located = store.events.get(id_) if _is_uuid(id_) else None
+    located = store.events.get(id_) if is_event_id(id_) else None
     if located is None:
         raise NotFound(f"there is no event {id_!r}")
     if not arguments["raw"]:
@@ -114,14 +113,6 @@ def _event(store: ReadStore, arguments: Arguments) -> ExaminedEvent | Line:
     if located.line is None:
         raise NotFound(f"the log has the line of {id_!r} no more: its segment was released, pruned or deleted")
     return Line(line=located.line + b"\n", segment=located.event.segment, offset=located.event.line_offset)
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _counts(store: ReadStore, arguments: Arguments) -> list[Count]:

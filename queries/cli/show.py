@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal
-from uuid import UUID
 
 import click
 
@@ -20,6 +19,7 @@ from eventlog.queries.cli.options import Context
 from eventlog.queries.conversation.building import has_words
 from eventlog.queries.conversation.structs import Conversation
 from eventlog.queries.events.lookup import FoundEvent
+from eventlog.queries.identity import is_event_id
 from eventlog.queries.runs.evidence import ExaminedEvent, examined
 from eventlog.queries.runs.lookup import Run
 from eventlog.queries.runs.nodes import Node
@@ -57,7 +57,7 @@ def show(context: Context, id_: str, view: View | None, verbose: bool, raw: bool
       eventlog show 01a1fc0e-90e7-7614-b5c5-39cd6cbb2847
     """
     store = context.store()
-    event = store.events.get(id_) if _is_uuid(id_) else None
+    event = store.events.get(id_) if is_event_id(id_) else None
     if raw:
         _print_lines(store, id_, event)
     elif event is not None:
@@ -70,14 +70,6 @@ def show(context: Context, id_: str, view: View | None, verbose: bool, raw: bool
         context.show(tree, lambda: [
             *_tree_lines(tree, context, with_bars=view != "tree"), *(_verbose_lines(store, tree) if verbose else ()),
         ])  # fmt: skip
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        UUID(text)
-    except ValueError:
-        return False
-    return True
 
 
 # -- lines -----------------------------------------------------------------------------------

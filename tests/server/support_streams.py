@@ -193,7 +193,8 @@ class Ws:
         self._open.close()
 
 
-CLIENTS: tuple[type[Sse | Ws], ...] = (Sse, Ws)
+Framing = type[Sse | Ws]
+CLIENTS: tuple[Framing, ...] = (Sse, Ws)
 
 
 @contextmanager

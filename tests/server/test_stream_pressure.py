@@ -21,8 +21,8 @@ from tests.server.support_streams import (
     CLIENTS,
     Ended,
     Frame,
+    Framing,
     Sse,
-    Ws,
     events_of,
     is_until_it_ends,
     place,
@@ -30,15 +30,7 @@ from tests.server.support_streams import (
     watching,
 )
 
-Framing = type[Sse | Ws]
 SETTINGS = "[server]\nping_s = 0.5\nheader_timeout_s = 0.5\nwrite_timeout_s = 3\n"
-
-
-@pytest.fixture(params=CLIENTS, ids=["sse", "ws"])
-def framing(request: pytest.FixtureRequest) -> Framing:
-    """Each framing in turn."""
-    client: Framing = request.param
-    return client
 
 
 @pytest.fixture(scope="module")

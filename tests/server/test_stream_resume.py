@@ -18,9 +18,9 @@ from eventlog.maintenance.archiving import archive_sealed
 from eventlog.maintenance.sealing import seal
 from tests.server.running import Running, serving
 from tests.server.support_streams import (
-    CLIENTS,
     Ended,
     Frame,
+    Framing,
     Sse,
     Ws,
     events_of,
@@ -31,16 +31,8 @@ from tests.server.support_streams import (
     watching,
 )
 
-Framing = type[Sse | Ws]
 TYPES = ("alpha", "beta", "gamma")
 SETTINGS = "[server]\nping_s = 0.5\n"
-
-
-@pytest.fixture(params=CLIENTS, ids=["sse", "ws"])
-def framing(request: pytest.FixtureRequest) -> Framing:
-    """Each framing in turn."""
-    client: Framing = request.param
-    return client
 
 
 @pytest.fixture(scope="module")

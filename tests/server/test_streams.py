@@ -15,7 +15,7 @@ import pytest
 from eventlog.server import keys
 from tests.server.running import Running, serving
 from tests.server.support_streams import (
-    CLIENTS,
+    Framing,
     Refused,
     Sse,
     Ws,
@@ -28,7 +28,6 @@ from tests.server.support_streams import (
 )
 
 SETTINGS = "[server]\nping_s = 0.5\nstreams_max = 12\nstreams_per_key_max = 3\nheader_timeout_s = 0.5\n"
-Framing = type[Sse | Ws]
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +49,6 @@ def _until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-@pytest.fixture(params=CLIENTS, ids=["sse", "ws"])
-def framing(request: pytest.FixtureRequest) -> Framing:
-    """Each framing in turn."""
-    client: Framing = request.param
-    return client
 
 
 def test_events_of_other_processes_arrive_within_a_second(framing: Framing, watched: Running) -> None:
